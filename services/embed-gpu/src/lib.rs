@@ -1,0 +1,1 @@
+//! facewire-embed-gpu

@@ -1,0 +1,2 @@
+//! facewire
+fn main() {}

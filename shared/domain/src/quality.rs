@@ -1,0 +1,182 @@
+//! The gate: what was measured on a face, the limits of its collection, and the first limit that it breaks. Measuring is
+//! `vision`'s work; no pixels come in here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{Detail, Reason};
+
+/// Head pose in degrees, estimated from five points (REFERENCE, quality signals). A rough measure: good for a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Pose {
+    /// Left or right, 0 is frontal.
+    pub yaw: f32,
+    /// Up or down, 0 is level.
+    pub pitch: f32,
+    /// In the image plane, 0 is upright.
+    pub roll: f32,
+}
+
+/// Everything the gate judges. Blur and brightness are of the canonical aligned face, so that cameras compare.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Quality {
+    /// Variance of the Laplacian, 0 and up; higher is sharper.
+    pub blur: f32,
+    /// Mean grey / 255, 0 to 1.
+    pub brightness: f32,
+    /// Box area inside the image / image area, 0 to 1.
+    pub face_ratio: f32,
+    /// Shorter side of the box in pixels of the original image.
+    pub face_size: f32,
+    /// How well the five points fit a face's shape, 0 to 1.
+    pub landmarks_score: f32,
+    /// The detector's confidence, 0 to 1.
+    pub detection_score: f32,
+    /// Head pose.
+    pub pose: Pose,
+}
+
+/// What a collection accepts. Defaults were measured on the photo pairs of the design's data, see the README.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateLimits {
+    /// `face_too_small` below this many pixels (shorter side of the box).
+    pub min_face_size: f32,
+    /// `low_landmark_score` below this, 0 to 1.
+    pub min_landmarks_score: f32,
+    /// `blur` below this variance.
+    pub min_blur: f32,
+    /// `too_dark` below this, 0 to 1.
+    pub min_brightness: f32,
+    /// `too_bright` above this, 0 to 1.
+    pub max_brightness: f32,
+    /// `face_ratio` below this, 0 to 1.
+    pub min_face_ratio: f32,
+    /// `pose` beyond this many degrees either way.
+    pub max_yaw: f32,
+    /// `pose` beyond this many degrees either way.
+    pub max_pitch: f32,
+    /// `pose` beyond this many degrees either way. Alignment undoes roll, so this may be wide.
+    pub max_roll: f32,
+}
+
+impl Default for GateLimits {
+    fn default() -> Self {
+        Self {
+            min_face_size: 32.0,
+            min_landmarks_score: 0.5,
+            min_blur: 60.0,
+            min_brightness: 0.15,
+            max_brightness: 0.9,
+            min_face_ratio: 0.005,
+            max_yaw: 55.0,
+            max_pitch: 45.0,
+            max_roll: 60.0,
+        }
+    }
+}
+
+/// The first limit that a face broke.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// The reason of DESIGN §4.
+    pub reason: Reason,
+    /// Signal, value and limit.
+    pub detail: Detail,
+}
+
+impl GateLimits {
+    /// Judges a face: the worst fault first, since a wrong alignment makes every later signal meaningless. A signal that is
+    /// not a number breaks its limit.
+    pub fn judge(&self, q: &Quality) -> Result<(), Refusal> {
+        let below = |reason, signal: &str, value: f32, limit: f32| fault(value >= limit, reason, signal, value, limit);
+        let above = |reason, signal: &str, value: f32, limit: f32| fault(value <= limit, reason, signal, value, limit);
+        below(Reason::FaceTooSmall, "face_size", q.face_size, self.min_face_size)?;
+        below(Reason::LowLandmarkScore, "landmarks_score", q.landmarks_score, self.min_landmarks_score)?;
+        above(Reason::LowQuality, "pose", q.pose.yaw.abs(), self.max_yaw).map_err(|r| r.named("yaw"))?;
+        above(Reason::LowQuality, "pose", q.pose.pitch.abs(), self.max_pitch).map_err(|r| r.named("pitch"))?;
+        above(Reason::LowQuality, "pose", q.pose.roll.abs(), self.max_roll).map_err(|r| r.named("roll"))?;
+        below(Reason::LowQuality, "too_dark", q.brightness, self.min_brightness)?;
+        above(Reason::LowQuality, "too_bright", q.brightness, self.max_brightness)?;
+        below(Reason::LowQuality, "blur", q.blur, self.min_blur)?;
+        below(Reason::LowQuality, "face_ratio", q.face_ratio, self.min_face_ratio)
+    }
+
+    /// One number, 0 to 1, for ranking a person's faces: the weakest signal's distance from its limit, 1 at three times
+    /// (or a third of) the limit. Not a probability.
+    pub fn score(&self, q: &Quality) -> f32 {
+        let over =
+            |value: f32, limit: f32| if limit > 0.0 { ((value / limit - 1.0) / 2.0).clamp(0.0, 1.0) } else { 1.0 };
+        let under =
+            |value: f32, limit: f32| if limit > 0.0 { (1.0 - value.abs() / limit).clamp(0.0, 1.0) } else { 0.0 };
+        [
+            over(q.face_size, self.min_face_size),
+            over(q.blur, self.min_blur),
+            over(q.brightness, self.min_brightness),
+            q.landmarks_score.clamp(0.0, 1.0),
+            under(q.pose.yaw, self.max_yaw),
+            under(q.pose.pitch, self.max_pitch),
+        ]
+        .into_iter()
+        .fold(1.0, f32::min)
+    }
+}
+
+fn fault(ok: bool, reason: Reason, signal: &str, value: f32, limit: f32) -> Result<(), Refusal> {
+    if ok { Ok(()) } else { Err(Refusal { reason, detail: Detail::limit(signal, f64::from(value), f64::from(limit)) }) }
+}
+
+impl Refusal {
+    fn named(mut self, axis: &str) -> Self {
+        self.detail.message = Some(axis.to_owned());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn good() -> Quality {
+        Quality {
+            blur: 400.0,
+            brightness: 0.45,
+            face_ratio: 0.2,
+            face_size: 120.0,
+            landmarks_score: 0.95,
+            detection_score: 0.99,
+            pose: Pose::default(),
+        }
+    }
+
+    #[test]
+    fn every_limit_can_be_broken_alone() {
+        let limits = GateLimits::default();
+        assert_eq!(limits.judge(&good()), Ok(()));
+        let pose = |yaw, pitch, roll| Quality { pose: Pose { yaw, pitch, roll }, ..good() };
+        let cases = [
+            (Quality { face_size: 5.0, ..good() }, Reason::FaceTooSmall, "face_size"),
+            (Quality { landmarks_score: 0.1, ..good() }, Reason::LowLandmarkScore, "landmarks_score"),
+            (Quality { blur: 1.0, ..good() }, Reason::LowQuality, "blur"),
+            (Quality { brightness: 0.01, ..good() }, Reason::LowQuality, "too_dark"),
+            (Quality { brightness: 0.99, ..good() }, Reason::LowQuality, "too_bright"),
+            (Quality { face_ratio: 0.0, ..good() }, Reason::LowQuality, "face_ratio"),
+            (pose(-80.0, 0.0, 0.0), Reason::LowQuality, "pose"),
+            (pose(0.0, 80.0, 0.0), Reason::LowQuality, "pose"),
+            (pose(0.0, 0.0, 120.0), Reason::LowQuality, "pose"),
+            (Quality { blur: f32::NAN, ..good() }, Reason::LowQuality, "blur"),
+        ];
+        for (quality, reason, signal) in cases {
+            let refusal = limits.judge(&quality).unwrap_err();
+            assert_eq!((refusal.reason, refusal.detail.signal.as_deref()), (reason, Some(signal)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_score_stays_in_range(blur in 0f32..5000.0, brightness in 0f32..1.0, yaw in -180f32..180.0) {
+            let q = Quality { blur, brightness, pose: Pose { yaw, ..Pose::default() }, ..good() };
+            prop_assert!((0.0..=1.0).contains(&GateLimits::default().score(&q)));
+        }
+    }
+}
