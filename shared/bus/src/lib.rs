@@ -1,1 +1,20 @@
-//! facewire-bus
+//! NATS JetStream, and the only crate that names it: streams and consumers, the source and the sink of a stage, delivery
+//! rules (publish, wait for the PubAck, then ack). What a message means must not come in.
+
+mod client;
+mod delivery;
+mod error;
+mod inflight;
+mod options;
+mod results;
+mod sink;
+mod source;
+mod stage;
+mod streams;
+
+pub use client::{Bus, Message, Published};
+pub use delivery::{Delivery, Done, Outgoing};
+pub use error::BusError;
+pub use options::{Options, StageOptions};
+pub use results::{ResultEvent, Results};
+pub use streams::StageLag;

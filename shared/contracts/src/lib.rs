@@ -1,1 +1,18 @@
-//! facewire-contracts
+//! The wire: messages generated from `proto/`, subjects, streams, headers, and the way between them and `domain`.
+//! No connection, no store and no business rule may come in.
+
+pub mod convert;
+pub mod headers;
+pub mod subjects;
+
+/// The generated messages, version 1, with serde's implementation of the proto3 JSON mapping.
+#[allow(missing_docs, unreachable_pub, reason = "generated; the documentation is in proto/")]
+#[allow(clippy::all, clippy::indexing_slicing, clippy::unwrap_used, reason = "generated")]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/facewire.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/facewire.v1.serde.rs"));
+}
+
+pub use convert::WireError;
+pub use headers::{HeaderError, ProducerHeaders};
+pub use prost::Message;

@@ -1,1 +1,24 @@
-//! facewire-runtime
+//! How a service lives: actors with bounded inboxes, pipelines that start and end whole, supervision with backoff,
+//! shutdown in two steps. It knows no NATS, no SQL, no ONNX; what flows through is a type parameter.
+//!
+//! Cancel and error policy of every actor, in one table:
+//!
+//! | actor | on drain | on an error or panic | holds when it is aborted |
+//! | --- | --- | --- | --- |
+//! | source | stops pulling, passes on what it has, drops its outbox | ends the pipeline | nothing acked: all comes back |
+//! | worker (task or thread) | works until its inbox is closed and empty | ends the pipeline | items unacked: they come back |
+//! | sink | as a worker; publishes, waits for PubAcks, acks | ends the pipeline | unacked items come back, published ones are duplicates |
+//!
+//! A pipeline that ends by an error is aborted whole and built anew by [`supervise`].
+
+pub mod inbox;
+pub mod pipeline;
+pub mod retry;
+pub mod shutdown;
+pub mod supervise;
+
+pub use inbox::{Closed, EdgeStats, Inbox, Outbox, inbox};
+pub use pipeline::{ActorError, Pipeline, PipelineError};
+pub use retry::{Backoff, retry};
+pub use shutdown::Shutdown;
+pub use supervise::{RestartPolicy, ServiceError, supervise};

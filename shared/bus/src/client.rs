@@ -1,0 +1,129 @@
+//! The connection, and publishing for those who stand outside a stage: producers and the commands.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{Context, ErrorCode};
+use bytes::Bytes;
+use facewire_contracts::headers;
+
+use crate::error::BusError;
+use crate::options::Options;
+
+/// Publishes that may wait for their PubAck at a time, over the whole connection.
+const MAX_ACK_IN_FLIGHT: usize = 4096;
+
+/// A connection to NATS with JetStream. Clones share it; it reconnects by itself.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    client: async_nats::Client,
+    jetstream: Context,
+    options: Arc<Options>,
+}
+
+/// A message for [`Bus::publish`].
+#[derive(Debug, Clone, Default)]
+pub struct Message {
+    /// Where it goes.
+    pub subject: String,
+    /// Drops a second publish within the duplicate window.
+    pub id: Option<String>,
+    /// Names and values.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub payload: Bytes,
+}
+
+/// A PubAck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Its number in the stream.
+    pub sequence: u64,
+    /// The stream had it already.
+    pub duplicate: bool,
+}
+
+impl Bus {
+    /// Connects. `name` is what the server shows of this client.
+    pub async fn connect(options: &Options, name: &str) -> Result<Self, BusError> {
+        let mut connect = async_nats::ConnectOptions::new()
+            .name(name)
+            .connection_timeout(options.connect_timeout)
+            .request_timeout(Some(options.request_timeout));
+        if let Some(path) = &options.credentials {
+            connect = connect.credentials_file(path).await.map_err(|error| BusError::Credentials(error.to_string()))?;
+        }
+        let servers: Vec<String> = options.url.expose().split(',').map(|url| url.trim().to_owned()).collect();
+        let client = tokio::time::timeout(options.connect_timeout * 2, connect.connect(servers))
+            .await
+            .map_err(|_| BusError::Unreachable("no answer in time".to_owned()))?
+            .map_err(|error| BusError::Unreachable(error.to_string()))?;
+        let jetstream = ContextBuilder::new()
+            .timeout(options.request_timeout)
+            .ack_timeout(options.request_timeout)
+            .max_ack_inflight(MAX_ACK_IN_FLIGHT)
+            .backpressure_on_inflight(true)
+            .build(client.clone());
+        Ok(Self { client, jetstream, options: Arc::new(options.clone()) })
+    }
+
+    pub(crate) fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
+    pub(crate) fn jetstream(&self) -> &Context {
+        &self.jetstream
+    }
+
+    /// The options it was connected with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Publishes into a stream and waits for the PubAck.
+    pub async fn publish(&self, message: Message) -> Result<Published, BusError> {
+        let mut map = async_nats::HeaderMap::new();
+        for (name, value) in &message.headers {
+            map.insert(*name, value.as_str());
+        }
+        if let Some(id) = &message.id {
+            map.insert(headers::MSG_ID, id.as_str());
+        }
+        let bytes = message.payload.len();
+        let publish = PublishMessage::build().payload(message.payload).headers(map);
+        let published = async { self.jetstream.send_publish(message.subject.clone(), publish).await?.await }.await;
+        match published {
+            Ok(ack) => Ok(Published { sequence: ack.sequence, duplicate: ack.duplicate }),
+            Err(error) => Err(publish_error(&message.subject, bytes, &error)),
+        }
+    }
+
+    /// Publishes without a stream: for `Facewire-Reply-To`. At most once.
+    pub(crate) async fn tell(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
+        self.client.publish(subject, payload).await.map_err(|error| BusError::Unreachable(error.to_string()))
+    }
+
+    /// Sends what is still buffered to the server.
+    pub async fn flush(&self) -> Result<(), BusError> {
+        self.client.flush().await.map_err(|error| BusError::Unreachable(error.to_string()))
+    }
+}
+
+fn publish_error(subject: &str, bytes: usize, error: &async_nats::jetstream::context::PublishError) -> BusError {
+    let subject = subject.to_owned();
+    match error.kind() {
+        PublishErrorKind::StreamNotFound => BusError::NoStream { subject },
+        PublishErrorKind::MaxPayloadExceeded => BusError::TooLarge { subject, bytes },
+        _ if is_full(error) => BusError::StreamFull { subject },
+        _ => BusError::NotAcknowledged { subject, error: error.to_string() },
+    }
+}
+
+/// `discard new` answers with `STREAM_STORE_FAILED` and "maximum bytes exceeded".
+fn is_full(error: &async_nats::jetstream::context::PublishError) -> bool {
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|s| s.downcast_ref::<async_nats::jetstream::Error>())
+        .is_some_and(|e| e.error_code() == ErrorCode::STREAM_STORE_FAILED)
+}

@@ -1,0 +1,150 @@
+//! A message in hand, and what becomes of it. The ack handle travels with the item, and only the sink uses it.
+
+use std::time::Duration;
+
+use async_nats::Subject;
+use async_nats::jetstream::AckKind;
+use bytes::Bytes;
+use facewire_contracts::{Message as _, convert, headers, subjects, v1};
+use facewire_domain::{Detail, Outcome, Reason, Stage};
+use time::OffsetDateTime;
+
+use crate::inflight::Permit;
+
+/// A message that a stage has taken. Dropped without [`Delivery::done`], it comes back after the ack wait.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The body.
+    pub payload: Bytes,
+    /// When the stream took it; redelivery does not change it.
+    pub stream_time: OffsetDateTime,
+    /// 1 for the first time.
+    pub delivered: u64,
+    subject: Subject,
+    headers: Option<async_nats::HeaderMap>,
+    reply: Subject,
+    permit: Permit,
+}
+
+/// A message to publish before the ack.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Where it goes.
+    pub subject: String,
+    /// The message id; `None` publishes outside any stream (for `Facewire-Reply-To`), at most once.
+    pub id: Option<String>,
+    /// The body.
+    pub payload: Bytes,
+    /// W3C trace context to hand on.
+    pub traceparent: Option<String>,
+}
+
+/// What becomes of a message: first everything in `outgoing` is published and acknowledged, then the message itself.
+#[derive(Debug)]
+pub struct Done {
+    pub(crate) outgoing: Vec<Outgoing>,
+    pub(crate) ack: AckKind,
+    pub(crate) reply: Subject,
+    pub(crate) _permit: Permit,
+}
+
+impl Delivery {
+    pub(crate) fn new(message: async_nats::Message, info: Info, permit: Permit, reply: Subject) -> Self {
+        Self {
+            payload: message.payload,
+            stream_time: info.stream_time,
+            delivered: info.delivered,
+            subject: message.subject,
+            headers: message.headers,
+            reply,
+            permit,
+        }
+    }
+
+    /// Where it was published.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The first value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.as_ref()?.get(name).map(|value| value.as_str())
+    }
+
+    /// Publish these, then ack. Nothing to publish is fine: a duplicate ends so.
+    pub fn done(self, outgoing: Vec<Outgoing>) -> Done {
+        Done { outgoing, ack: AckKind::Ack, reply: self.reply, _permit: self.permit }
+    }
+
+    /// Give it back; the server delivers it again after `delay`, and counts that delivery.
+    pub fn retry_later(self, delay: Duration) -> Done {
+        Done { outgoing: Vec::new(), ack: AckKind::Nak(Some(delay)), reply: self.reply, _permit: self.permit }
+    }
+
+    /// Give it up: the original goes to DEAD with the reason, and where the crop is known its ending is written too.
+    pub fn dead(self, stage: Stage, reason: Reason, error: &str) -> Done {
+        let crop = (stage != Stage::Ingest).then(|| v1::CropOnly::decode(self.payload.clone()).ok()?.crop).flatten();
+        let crop_id = crop.as_ref().map(|c| c.crop_id.clone()).unwrap_or_default();
+        let letter = v1::DeadLetter {
+            stage: stage.as_str().to_owned(),
+            reason: reason.as_str().to_owned(),
+            error: error.to_owned(),
+            subject: self.subject.to_string(),
+            headers: self.header_pairs().collect(),
+            payload: self.payload.clone(),
+            delivered: self.delivered,
+            died_at: Some(convert::timestamp(OffsetDateTime::now_utc())),
+            crop_id,
+        };
+        let mut outgoing = vec![Outgoing {
+            subject: subjects::dead(stage, reason),
+            // The original's own ack subject names stream, consumer and sequence: the same letter is written once.
+            id: Some(format!("dead:{}", self.reply)),
+            payload: letter.encode_to_vec().into(),
+            traceparent: None,
+        }];
+        if let Some(crop) = crop.filter(|crop| !crop.crop_id.is_empty() && stage != Stage::Enrich) {
+            let traceparent = self.header(headers::TRACEPARENT).map(str::to_owned);
+            let outcome = Outcome::failed(stage, reason, Detail::message(error));
+            outgoing.push(Outgoing::ending(crop, None, outcome.into(), traceparent));
+        }
+        Done { outgoing, ack: AckKind::Term, reply: self.reply, _permit: self.permit }
+    }
+
+    fn header_pairs(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let pairs = self.headers.iter().flat_map(|map| map.iter());
+        pairs.filter_map(|(name, values)| Some((name.to_string(), values.first()?.as_str().to_owned())))
+    }
+}
+
+impl Outgoing {
+    /// Work for the next stage.
+    pub fn work(
+        to: Stage,
+        crop: &v1::Crop,
+        task: &impl facewire_contracts::Message,
+        traceparent: Option<String>,
+    ) -> Self {
+        Self {
+            subject: subjects::stage(to, &crop.collection),
+            id: Some(subjects::message_id(&crop.crop_id, to.as_str(), crop.face_index)),
+            payload: task.encode_to_vec().into(),
+            traceparent,
+        }
+    }
+
+    /// An ending, for `enrich`.
+    pub fn ending(crop: v1::Crop, face: Option<v1::Face>, ending: v1::Ending, traceparent: Option<String>) -> Self {
+        let subject = subjects::stage(Stage::Enrich, &crop.collection);
+        let id = subjects::message_id(&crop.crop_id, Stage::Enrich.as_str(), crop.face_index);
+        let task = v1::EnrichTask { crop: Some(crop), face, ending: Some(ending) };
+        Self { subject, id: Some(id), payload: task.encode_to_vec().into(), traceparent }
+    }
+}
+
+/// What the ack subject tells of a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Info {
+    pub(crate) stream_time: OffsetDateTime,
+    pub(crate) delivered: u64,
+}

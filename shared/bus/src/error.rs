@@ -1,0 +1,50 @@
+//! What can go wrong between us and NATS. Payloads and header values must not come into a text.
+
+/// An error of the bus.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// The server cannot be reached; it comes back or it does not.
+    #[error("NATS cannot be reached: {0}")]
+    Unreachable(String),
+    /// The credentials file cannot be used.
+    #[error("the NATS credentials file cannot be used: {0}")]
+    Credentials(String),
+    /// A stream or consumer could not be made or read.
+    #[error("JetStream refused {what}: {error}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// The server's answer.
+        error: String,
+    },
+    /// The stream has reached its byte limit: its consumers are behind. Publish again later.
+    #[error(
+        "the stream for {subject} is full (its byte limit is reached): its consumers are behind; publish again later"
+    )]
+    StreamFull {
+        /// Where it should have gone.
+        subject: String,
+    },
+    /// No PubAck: the message may or may not be stored. Publishing again with the same id is harmless.
+    #[error("no PubAck for {subject}: {error}")]
+    NotAcknowledged {
+        /// Where it should have gone.
+        subject: String,
+        /// Why.
+        error: String,
+    },
+    /// No stream listens to the subject.
+    #[error("no stream listens to {subject}: is Facewire running against this NATS server?")]
+    NoStream {
+        /// Where it should have gone.
+        subject: String,
+    },
+    /// The message is larger than the server takes.
+    #[error("a message of {bytes} bytes for {subject} is larger than the NATS server's max_payload")]
+    TooLarge {
+        /// Where it should have gone.
+        subject: String,
+        /// Its size.
+        bytes: usize,
+    },
+}

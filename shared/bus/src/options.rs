@@ -1,0 +1,95 @@
+//! What an operator may set about NATS. Names of streams and subjects are the contract's and must not come in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use facewire_config::Secret;
+use serde::{Deserialize, Serialize};
+
+/// The connection and the streams.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// `nats://[user:password@]host:port`, several separated by commas.
+    pub url: Secret,
+    /// A `.creds` file, where the server wants one.
+    pub credentials: Option<PathBuf>,
+    /// Longest wait for a connection.
+    #[serde(with = "facewire_config::duration")]
+    pub connect_timeout: Duration,
+    /// Longest wait for a PubAck or an API answer.
+    #[serde(with = "facewire_config::duration")]
+    pub request_timeout: Duration,
+    /// Copies of each stream in a cluster, 1 to 5.
+    pub replicas: usize,
+    /// Bytes that CROPS may hold; past it, producers are told that the stream is full.
+    pub crops_max_bytes: i64,
+    /// Bytes that each stage's stream may hold; past it, the stage before it waits.
+    pub stage_max_bytes: i64,
+    /// How long results stay readable.
+    #[serde(with = "facewire_config::duration")]
+    pub results_max_age: Duration,
+    /// How long dead letters wait for somebody.
+    #[serde(with = "facewire_config::duration")]
+    pub dead_max_age: Duration,
+    /// A message id is remembered this long; a second publish of it is dropped by the server.
+    #[serde(with = "facewire_config::duration")]
+    pub duplicate_window: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            url: Secret::new("nats://127.0.0.1:4222"),
+            credentials: None,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            replicas: 1,
+            crops_max_bytes: 16 << 30,
+            stage_max_bytes: 16 << 30,
+            results_max_age: Duration::from_secs(24 * 3600),
+            dead_max_age: Duration::from_secs(14 * 24 * 3600),
+            duplicate_window: Duration::from_secs(120),
+        }
+    }
+}
+
+/// How a stage takes its work. The credit chain: `max_ack_pending` of the consumer must be at least, over all instances,
+/// pull batch + inboxes + in flight.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StageOptions {
+    /// Messages asked for at a time.
+    pub pull_batch: usize,
+    /// Items that wait between the source and the workers.
+    pub inbox: usize,
+    /// Items whose publishes may be in flight at a time.
+    pub sink_in_flight: usize,
+    /// Unacked messages of the consumer over all instances.
+    pub max_ack_pending: i64,
+    /// The server delivers again what is neither acked nor said to be in progress for this long.
+    #[serde(with = "facewire_config::duration")]
+    pub ack_wait: Duration,
+    /// Deliveries after which a message is given up and goes to DEAD.
+    pub max_deliver: u64,
+}
+
+impl Default for StageOptions {
+    fn default() -> Self {
+        Self {
+            pull_batch: 128,
+            inbox: 128,
+            sink_in_flight: 256,
+            max_ack_pending: 8192,
+            ack_wait: Duration::from_secs(30),
+            max_deliver: 5,
+        }
+    }
+}
+
+impl StageOptions {
+    /// For stages whose messages carry images: fewer in hand.
+    pub fn images() -> Self {
+        Self { pull_batch: 32, inbox: 32, ..Self::default() }
+    }
+}

@@ -1,0 +1,295 @@
+//! Between wire messages and domain values, both ways. A message from the wire may be damaged: every conversion from it
+//! can fail and says which field is wrong.
+
+use facewire_domain as domain;
+use facewire_domain::{
+    BoundingBox, CameraId, Candidate, CollectionId, CropId, Decision, Detail, ImageHash, Intent, Landmarks, Outcome,
+    Point, Pose, Quality, Stage, SubjectId,
+};
+use pbjson_types::Timestamp;
+use time::OffsetDateTime;
+
+use crate::v1;
+
+/// A message from the wire that does not hold what it must.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The bytes are no such message.
+    #[error("the payload is not a {message} message")]
+    Undecodable {
+        /// Which was expected.
+        message: &'static str,
+    },
+    /// A field is missing or has a value that cannot be.
+    #[error("field {field} is missing or not valid")]
+    Field {
+        /// Its name in `proto/`.
+        field: &'static str,
+    },
+}
+
+fn bad(field: &'static str) -> WireError {
+    WireError::Field { field }
+}
+
+/// Decodes a message; `name` is for the error.
+pub fn decode<M: prost::Message + Default>(payload: bytes::Bytes, name: &'static str) -> Result<M, WireError> {
+    M::decode(payload).map_err(|_| WireError::Undecodable { message: name })
+}
+
+/// A time for the wire.
+pub fn timestamp(at: OffsetDateTime) -> Timestamp {
+    // Nanoseconds of a second always fit.
+    Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or(0) }
+}
+
+/// A time from the wire.
+pub fn time(at: Option<&Timestamp>, field: &'static str) -> Result<OffsetDateTime, WireError> {
+    let at = at.ok_or(bad(field))?;
+    let nanos = u32::try_from(at.nanos).map_err(|_| bad(field))?;
+    let seconds = OffsetDateTime::from_unix_timestamp(at.seconds).map_err(|_| bad(field))?;
+    seconds.replace_nanosecond(nanos).map_err(|_| bad(field))
+}
+
+/// The parts of a `Crop` that are not plain text, checked once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CropIdentity {
+    /// Its id.
+    pub crop: CropId,
+    /// Where it belongs.
+    pub collection: CollectionId,
+    /// Who saw it.
+    pub camera: CameraId,
+    /// When.
+    pub captured_at: OffsetDateTime,
+    /// When the CROPS stream took it.
+    pub received_at: OffsetDateTime,
+    /// Of the original bytes.
+    pub image: ImageHash,
+    /// What is wanted.
+    pub intent: Intent,
+    /// Who, for enrol.
+    pub subject: Option<SubjectId>,
+}
+
+impl TryFrom<&v1::Crop> for CropIdentity {
+    type Error = WireError;
+    fn try_from(crop: &v1::Crop) -> Result<Self, WireError> {
+        let hash: [u8; 32] = crop.image_hash.as_ref().try_into().map_err(|_| bad("image_hash"))?;
+        Ok(Self {
+            crop: crop.crop_id.parse().map_err(|_| bad("crop_id"))?,
+            collection: crop.collection.parse().map_err(|_| bad("collection"))?,
+            camera: crop.camera.parse().map_err(|_| bad("camera"))?,
+            captured_at: time(crop.captured_at.as_ref(), "captured_at")?,
+            received_at: time(crop.received_at.as_ref(), "received_at")?,
+            image: ImageHash::from_bytes(hash),
+            intent: crop.intent.parse().map_err(|_| bad("intent"))?,
+            subject: match crop.subject_id.as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(|_| bad("subject_id"))?),
+            },
+        })
+    }
+}
+
+impl v1::Crop {
+    /// Notes that a stage had the crop from `started` to now.
+    pub fn stamp(&mut self, stage: Stage, started: OffsetDateTime, finished: OffsetDateTime) {
+        self.times.push(v1::StageTime {
+            stage: stage.as_str().to_owned(),
+            started_at: Some(timestamp(started)),
+            finished_at: Some(timestamp(finished)),
+        });
+    }
+}
+
+impl From<BoundingBox> for v1::Box {
+    fn from(b: BoundingBox) -> Self {
+        Self { x1: b.x1, y1: b.y1, x2: b.x2, y2: b.y2 }
+    }
+}
+
+impl From<v1::Box> for BoundingBox {
+    fn from(b: v1::Box) -> Self {
+        Self { x1: b.x1, y1: b.y1, x2: b.x2, y2: b.y2 }
+    }
+}
+
+impl v1::Quality {
+    /// With the gate's verdict: its score, and `ok` or the signal that broke its limit.
+    pub fn new(q: &Quality, score: f32, status: &str) -> Self {
+        Self {
+            blur: q.blur,
+            brightness: q.brightness,
+            face_ratio: q.face_ratio,
+            landmarks_score: q.landmarks_score,
+            pose: Some(v1::Pose { yaw: q.pose.yaw, pitch: q.pose.pitch, roll: q.pose.roll }),
+            score,
+            status: status.to_owned(),
+            face_size: q.face_size,
+            detection_score: q.detection_score,
+        }
+    }
+}
+
+impl From<&v1::Quality> for Quality {
+    fn from(q: &v1::Quality) -> Self {
+        let pose = q.pose.unwrap_or_default();
+        Self {
+            blur: q.blur,
+            brightness: q.brightness,
+            face_ratio: q.face_ratio,
+            face_size: q.face_size,
+            landmarks_score: q.landmarks_score,
+            detection_score: q.detection_score,
+            pose: Pose { yaw: pose.yaw, pitch: pose.pitch, roll: pose.roll },
+        }
+    }
+}
+
+impl v1::Face {
+    /// A face as the detector saw it.
+    pub fn new(bbox: BoundingBox, landmarks: &Landmarks, quality: v1::Quality) -> Self {
+        Self {
+            r#box: Some(bbox.into()),
+            landmarks: landmarks.iter().map(|p| v1::Point { x: p.x, y: p.y }).collect(),
+            quality: Some(quality),
+        }
+    }
+
+    /// The five points.
+    pub fn five(&self) -> Result<Landmarks, WireError> {
+        let points: Vec<Point> = self.landmarks.iter().map(|p| Point::new(p.x, p.y)).collect();
+        points.try_into().map_err(|_| bad("landmarks"))
+    }
+}
+
+impl From<Detail> for v1::Detail {
+    fn from(d: Detail) -> Self {
+        Self {
+            signal: d.signal,
+            value: d.value,
+            limit: d.limit,
+            message: d.message,
+            similarity: d.similarity,
+            threshold: d.threshold,
+            runner_up: d.runner_up,
+        }
+    }
+}
+
+impl From<v1::Detail> for Detail {
+    fn from(d: v1::Detail) -> Self {
+        Self {
+            signal: d.signal,
+            value: d.value,
+            limit: d.limit,
+            message: d.message,
+            similarity: d.similarity,
+            threshold: d.threshold,
+            runner_up: d.runner_up,
+        }
+    }
+}
+
+impl From<Outcome> for v1::Ending {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            status: outcome.status.as_str().to_owned(),
+            reason: outcome.reason.map(|r| r.as_str().to_owned()).unwrap_or_default(),
+            stage: outcome.stage.as_str().to_owned(),
+            detail: outcome.detail.map(Into::into),
+            ..Self::default()
+        }
+    }
+}
+
+impl TryFrom<&v1::Ending> for Outcome {
+    type Error = WireError;
+    fn try_from(ending: &v1::Ending) -> Result<Self, WireError> {
+        Ok(Self {
+            status: ending.status.parse().map_err(|_| bad("status"))?,
+            reason: match ending.reason.as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(|_| bad("reason"))?),
+            },
+            stage: ending.stage.parse().map_err(|_| bad("stage"))?,
+            detail: ending.detail.clone().map(Into::into),
+        })
+    }
+}
+
+impl From<&Decision> for v1::Verdict {
+    fn from(decision: &Decision) -> Self {
+        let candidate = |c: &Candidate| v1::Candidate {
+            person_id: c.person.to_string(),
+            face_id: c.face.to_string(),
+            similarity: c.similarity,
+        };
+        Self {
+            matched: decision.matched,
+            threshold: decision.threshold,
+            best: decision.best.as_ref().map(candidate),
+            runner_up: decision.runner_up.as_ref().map(candidate),
+        }
+    }
+}
+
+impl TryFrom<&v1::Verdict> for Decision {
+    type Error = WireError;
+    fn try_from(verdict: &v1::Verdict) -> Result<Self, WireError> {
+        let candidate = |c: &v1::Candidate| -> Result<domain::Candidate, WireError> {
+            Ok(Candidate {
+                person: c.person_id.parse().map_err(|_| bad("person_id"))?,
+                face: c.face_id.parse().map_err(|_| bad("face_id"))?,
+                similarity: c.similarity,
+            })
+        };
+        Ok(Self {
+            matched: verdict.matched,
+            threshold: verdict.threshold,
+            best: verdict.best.as_ref().map(candidate).transpose()?,
+            runner_up: verdict.runner_up.as_ref().map(candidate).transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{Reason, Status};
+
+    #[test]
+    fn an_outcome_survives_the_wire() {
+        let outcome = Outcome::rejected(Stage::Quality, Reason::LowQuality, Detail::limit("blur", 38.5, 60.0));
+        let back = Outcome::try_from(&v1::Ending::from(outcome.clone())).unwrap();
+        assert_eq!(back, outcome);
+        let unknown = v1::Ending { status: "lost".to_owned(), ..v1::Ending::from(outcome) };
+        assert_eq!(Outcome::try_from(&unknown), Err(WireError::Field { field: "status" }));
+        assert_eq!(Outcome::success(Status::Matched, Stage::Match).reason, None);
+    }
+
+    #[test]
+    fn a_time_keeps_its_nanoseconds() {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_123_456_789).unwrap();
+        assert_eq!(time(Some(&timestamp(at)), "t"), Ok(at));
+        let before = OffsetDateTime::from_unix_timestamp_nanos(-1_500_000_000).unwrap();
+        assert_eq!(time(Some(&timestamp(before)), "t"), Ok(before));
+        assert!(time(Some(&Timestamp { seconds: 0, nanos: -1 }), "t").is_err());
+        assert!(time(Some(&Timestamp { seconds: i64::MAX, nanos: 0 }), "t").is_err());
+    }
+
+    #[test]
+    fn results_speak_the_names_of_the_design() {
+        let result = v1::Result {
+            failure_reason: Some("low_quality".to_owned()),
+            detail: Some(Detail::limit("blur", 38.2, 60.0).into()),
+            finished_at: Some(Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 }),
+            ..Default::default()
+        };
+        let json: serde_json::Value = serde_json::to_value(&result).unwrap();
+        assert_eq!(json["failure_reason"], "low_quality");
+        assert_eq!(json["detail"]["limit"], 60.0);
+        assert!(json["finished_at"].as_str().unwrap().starts_with("2023-11-14T22:13:20.005"));
+    }
+}

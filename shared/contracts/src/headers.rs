@@ -1,0 +1,238 @@
+//! The producer's headers (DESIGN §2): all optional, all hostile. Each is bounded and checked here, and what is wrong
+//! becomes a sentence that a producer can act on.
+
+use facewire_domain::{Intent, SubjectId};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// NATS' own: names the message within the duplicate window.
+pub const MSG_ID: &str = "Nats-Msg-Id";
+/// When the camera saw it, RFC 3339.
+pub const CAPTURED_AT: &str = "Facewire-Captured-At";
+/// `recognize`, `enroll` or `observe`.
+pub const INTENT: &str = "Facewire-Intent";
+/// The person's external id, for enrol.
+pub const SUBJECT: &str = "Facewire-Subject";
+/// The person's name, for enrol.
+pub const NAME: &str = "Facewire-Name";
+/// Cosine similarity that a match needs, 0 to 1.
+pub const THRESHOLD: &str = "Facewire-Threshold";
+/// `true`: a whole frame, every face in it becomes its own result.
+pub const FRAME: &str = "Facewire-Frame";
+/// A subject that also gets the result.
+pub const REPLY_TO: &str = "Facewire-Reply-To";
+/// W3C trace context.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// Longest value of any header that is read, in bytes.
+pub const MAX_VALUE: usize = 512;
+
+/// What a producer said of a crop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProducerHeaders {
+    /// When the camera saw it; without it, the stream's time counts.
+    pub captured_at: Option<OffsetDateTime>,
+    /// What is wanted.
+    pub intent: Intent,
+    /// Who, for enrol.
+    pub subject: Option<SubjectId>,
+    /// The person's name, for enrol: 1 to 256 bytes without control characters.
+    pub name: Option<String>,
+    /// Overrides the collection's threshold, 0 to 1.
+    pub threshold: Option<f64>,
+    /// Every face becomes its own result.
+    pub frame: bool,
+    /// A subject that also gets the result.
+    pub reply_to: Option<String>,
+    /// W3C trace context, as it came.
+    pub traceparent: Option<String>,
+}
+
+impl Default for ProducerHeaders {
+    fn default() -> Self {
+        Self {
+            captured_at: None,
+            intent: Intent::Recognize,
+            subject: None,
+            name: None,
+            threshold: None,
+            frame: false,
+            reply_to: None,
+            traceparent: None,
+        }
+    }
+}
+
+/// A header that cannot be understood. The message names the header and the form it should have, never its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// The value does not have the form.
+    #[error("header {header}: {expected}")]
+    Invalid {
+        /// Which.
+        header: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// `Facewire-Intent: enroll` needs a subject.
+    #[error("header Facewire-Subject is missing: an enrolment needs the person's id")]
+    EnrollWithoutSubject,
+    /// Whose face of a frame would it be?
+    #[error("header Facewire-Frame: an enrolment takes one face, not a frame")]
+    EnrollFrame,
+}
+
+impl ProducerHeaders {
+    /// Reads the headers through `get`, which answers a header's value. What could be read comes back even with an error,
+    /// so that the rejection can still be told to whoever asked.
+    pub fn parse<'a>(get: impl Fn(&'static str) -> Option<&'a str>) -> (Self, Option<HeaderError>) {
+        let mut error = None;
+        let mut headers = Self::default();
+        let mut keep = |result: Result<(), HeaderError>| {
+            if let Err(e) = result {
+                error.get_or_insert(e);
+            }
+        };
+        let get = |header: &'static str| match get(header) {
+            Some(value) if value.len() > MAX_VALUE => Err(invalid(header, "at most 512 bytes")),
+            value => Ok(value),
+        };
+        keep(read(get(REPLY_TO), &mut headers.reply_to, reply_subject));
+        keep(read(get(TRACEPARENT), &mut headers.traceparent, |value| Ok(value.to_owned())));
+        keep(read(get(CAPTURED_AT), &mut headers.captured_at, captured_at));
+        keep(read(get(SUBJECT), &mut headers.subject, |value| {
+            value.parse().map_err(|_| invalid(SUBJECT, "1 to 256 bytes of printable text"))
+        }));
+        keep(read(get(NAME), &mut headers.name, person_name));
+        keep(read(get(THRESHOLD), &mut headers.threshold, threshold));
+        let mut intent = None;
+        keep(read(get(INTENT), &mut intent, |value| {
+            value.parse().map_err(|_| invalid(INTENT, "recognize, enroll or observe"))
+        }));
+        headers.intent = intent.unwrap_or(Intent::Recognize);
+        let mut frame = None;
+        keep(read(get(FRAME), &mut frame, flag));
+        headers.frame = frame.unwrap_or(false);
+        if headers.intent == Intent::Enroll {
+            keep(if headers.subject.is_none() { Err(HeaderError::EnrollWithoutSubject) } else { Ok(()) });
+            keep(if headers.frame { Err(HeaderError::EnrollFrame) } else { Ok(()) });
+        }
+        (headers, error)
+    }
+}
+
+fn invalid(header: &'static str, expected: &'static str) -> HeaderError {
+    HeaderError::Invalid { header, expected }
+}
+
+fn read<T>(
+    value: Result<Option<&str>, HeaderError>,
+    to: &mut Option<T>,
+    parse: impl FnOnce(&str) -> Result<T, HeaderError>,
+) -> Result<(), HeaderError> {
+    if let Some(value) = value? {
+        *to = Some(parse(value.trim())?);
+    }
+    Ok(())
+}
+
+/// Years that a camera can mean: a clock that was never set says 1970, which is still a time.
+fn captured_at(value: &str) -> Result<OffsetDateTime, HeaderError> {
+    OffsetDateTime::parse(value, &Rfc3339)
+        .ok()
+        .filter(|at| (1970..=9998).contains(&at.to_offset(time::UtcOffset::UTC).year()))
+        .ok_or(invalid(CAPTURED_AT, "a time as in RFC 3339, e.g. 2026-01-31T12:00:00.250Z"))
+}
+
+fn threshold(value: &str) -> Result<f64, HeaderError> {
+    value
+        .parse()
+        .ok()
+        .filter(|t: &f64| (0.0..=1.0).contains(t))
+        .ok_or(invalid(THRESHOLD, "a similarity from 0 to 1, e.g. 0.36"))
+}
+
+fn flag(value: &str) -> Result<bool, HeaderError> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" | "" => Ok(false),
+        _ => Err(invalid(FRAME, "true or false")),
+    }
+}
+
+fn person_name(value: &str) -> Result<String, HeaderError> {
+    if (1..=256).contains(&value.len()) && !value.chars().any(char::is_control) {
+        Ok(value.to_owned())
+    } else {
+        Err(invalid(NAME, "1 to 256 bytes of printable text"))
+    }
+}
+
+/// A subject without wildcards, outside our own streams: a result must never be fed back as work.
+fn reply_subject(value: &str) -> Result<String, HeaderError> {
+    let expected = "a NATS subject without wildcards, not one of Facewire's own";
+    let first = value.split('.').next().unwrap_or_default();
+    let tokens = value.split('.').all(|t| !t.is_empty() && t != "*" && t != ">");
+    let plain = value.bytes().all(|b| b.is_ascii_graphic());
+    let ours = first.starts_with('$') || ["crops", "stage", "results", "dead"].contains(&first);
+    if tokens && plain && !ours { Ok(value.to_owned()) } else { Err(invalid(REPLY_TO, expected)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(pairs: &[(&'static str, &str)]) -> (ProducerHeaders, Option<HeaderError>) {
+        ProducerHeaders::parse(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| *v))
+    }
+
+    #[test]
+    fn nothing_at_all_means_recognize() {
+        assert_eq!(parse(&[]), (ProducerHeaders::default(), None));
+    }
+
+    #[test]
+    fn each_bad_header_is_named() {
+        let long = "x".repeat(600);
+        for (header, value) in [
+            (CAPTURED_AT, "yesterday"),
+            (INTENT, "identify"),
+            (SUBJECT, ""),
+            (NAME, &long),
+            (THRESHOLD, "1.5"),
+            (THRESHOLD, "NaN"),
+            (FRAME, "maybe"),
+            (REPLY_TO, "crops.a.b"),
+            (REPLY_TO, "a.*"),
+            (REPLY_TO, "$JS.API.x"),
+        ] {
+            let error = parse(&[(header, value)]).1.unwrap_or_else(|| panic!("{header}: {value} was taken"));
+            assert!(error.to_string().contains(header), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_enrolment_names_one_person() {
+        assert_eq!(parse(&[(INTENT, "enroll")]).1, Some(HeaderError::EnrollWithoutSubject));
+        let frame = [(INTENT, "enroll"), (SUBJECT, "7"), (FRAME, "true")];
+        assert_eq!(parse(&frame).1, Some(HeaderError::EnrollFrame));
+        assert_eq!(parse(&[(INTENT, "enroll"), (SUBJECT, "7")]).1, None);
+    }
+
+    #[test]
+    fn a_rejection_still_knows_whom_to_answer() {
+        let (headers, error) = parse(&[(REPLY_TO, "answers.7"), (INTENT, "identify")]);
+        assert_eq!(headers.reply_to.as_deref(), Some("answers.7"));
+        assert!(error.is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_panics(values in prop::collection::vec("\\PC{0,40}", 9)) {
+            let names = [CAPTURED_AT, INTENT, SUBJECT, NAME, THRESHOLD, FRAME, REPLY_TO, TRACEPARENT, MSG_ID];
+            let pairs: Vec<_> = names.into_iter().zip(values.iter().map(String::as_str)).collect();
+            let _ = parse(&pairs);
+        }
+    }
+}

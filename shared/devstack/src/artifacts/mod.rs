@@ -1,0 +1,169 @@
+//! What the stack needs and does not carry: fetched once into a cache directory, verified, unpacked, and from then on
+//! used without asking anybody. Starting what was fetched must not come in.
+
+mod cache;
+mod fetch;
+mod pins;
+mod samples;
+mod unpack;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+pub use cache::default_cache_dir;
+pub use samples::{Person, Samples};
+
+pub(crate) use cache::{State, state_of};
+pub(crate) use pins::{Pin, Platform, pin};
+
+use crate::error::{FetchError, StackError};
+use crate::offload::{Cancel, offload};
+use crate::progress::Reporter;
+
+/// One artefact of the table in DESIGN §9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// nats-server 2.15.
+    NatsServer,
+    /// PostgreSQL 18, with its client programs.
+    Postgres,
+    /// ONNX Runtime 1.31 for the CPU.
+    OnnxRuntime,
+    /// The default models, MIT.
+    DefaultModels,
+    /// Several photos of one person, one of another.
+    SamplePhotos,
+    /// A group of six, and one more stranger.
+    SampleGroup,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::NatsServer,
+        Self::Postgres,
+        Self::OnnxRuntime,
+        Self::DefaultModels,
+        Self::SamplePhotos,
+        Self::SampleGroup,
+    ];
+
+    /// The name in messages and in the cache directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NatsServer => "nats-server",
+            Self::Postgres => "postgres",
+            Self::OnnxRuntime => "onnxruntime",
+            Self::DefaultModels => "default-models",
+            Self::SamplePhotos => "sample-photos",
+            Self::SampleGroup => "sample-group",
+        }
+    }
+
+    /// The pinned version.
+    pub fn version(self) -> &'static str {
+        pin(self, Some(Platform::X86_64)).map_or("", |pin| pin.version)
+    }
+}
+
+/// How artefacts are fetched, and where they are kept.
+#[derive(Debug, Clone)]
+pub struct FetchOptions {
+    /// The cache directory; `None`: `FACEWIRE_CACHE`, else `/var/cache/facewire` as root, else `facewire` under
+    /// `$XDG_CACHE_HOME` or `~/.cache`.
+    pub cache_dir: Option<PathBuf>,
+    /// The Python whose pip is called (`python3`).
+    pub python: OsString,
+    /// The npm program (`npm`).
+    pub npm: OsString,
+}
+
+impl Default for FetchOptions {
+    fn default() -> Self {
+        Self { cache_dir: None, python: "python3".into(), npm: "npm".into() }
+    }
+}
+
+impl FetchOptions {
+    /// The cache directory that these options mean.
+    ///
+    /// # Errors
+    /// [`FetchError::NoCache`] where neither a variable nor a home names one.
+    pub fn cache_dir(&self) -> Result<PathBuf, FetchError> {
+        let dir = self.cache_dir.clone().or_else(default_cache_dir).ok_or(FetchError::NoCache)?;
+        std::path::absolute(&dir).map_err(|source| FetchError::Cache { path: dir, source })
+    }
+}
+
+/// Where each artefact lies. Only the kinds that were ensured are sure to be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifacts {
+    /// The nats-server program.
+    pub nats_server: PathBuf,
+    /// The directory of `postgres`, `initdb`, `createdb`, `psql` …
+    pub postgres_bin: PathBuf,
+    /// `libonnxruntime.so`, for `ort`'s dynamic loading.
+    pub ort_lib: PathBuf,
+    /// The directory of `fr_detect.onnx`, `fr_landmark.onnx`, `fr_feature.onnx` …
+    pub default_models: PathBuf,
+    /// The sample faces.
+    pub samples: Samples,
+}
+
+impl Artifacts {
+    /// The paths, whether anything is there or not.
+    ///
+    /// # Errors
+    /// [`FetchError::Platform`] off Linux on x86_64 and aarch64, [`FetchError::NoCache`].
+    pub fn locate(options: &FetchOptions) -> Result<Self, FetchError> {
+        let cache = options.cache_dir()?;
+        let essential = |kind: Kind| pinned(kind).map(|pin| cache.join(pin.dir_name()).join(pin.essential));
+        let dir_of = |kind: Kind| essential(kind).map(|path| path.parent().map(Path::to_owned).unwrap_or_default());
+        Ok(Self {
+            nats_server: essential(Kind::NatsServer)?,
+            postgres_bin: dir_of(Kind::Postgres)?,
+            ort_lib: essential(Kind::OnnxRuntime)?,
+            default_models: dir_of(Kind::DefaultModels)?,
+            samples: Samples { photos: dir_of(Kind::SamplePhotos)?, group: dir_of(Kind::SampleGroup)? },
+        })
+    }
+}
+
+pub(crate) fn pinned(kind: Kind) -> Result<Pin, FetchError> {
+    pin(kind, Platform::current()).ok_or(FetchError::Platform {
+        artifact: kind.name(),
+        os: std::env::consts::OS,
+        arch: std::env::consts::ARCH,
+    })
+}
+
+/// Fetches what is missing of `kinds`, several at a time; calls nobody where nothing is missing.
+///
+/// # Errors
+/// The first [`FetchError`]; what was fetched before stays.
+pub async fn ensure(kinds: &[Kind], options: &FetchOptions, report: Reporter) -> Result<Artifacts, StackError> {
+    let (kinds, options) = (kinds.to_vec(), options.clone());
+    offload(move |cancel| Ok(ensure_blocking(&kinds, &options, &report, cancel)?)).await
+}
+
+pub(crate) fn ensure_blocking(
+    kinds: &[Kind],
+    options: &FetchOptions,
+    report: &Reporter,
+    cancel: &Cancel,
+) -> Result<Artifacts, FetchError> {
+    let artifacts = Artifacts::locate(options)?;
+    let cache = options.cache_dir()?;
+    let missing: Vec<Pin> = kinds
+        .iter()
+        .map(|kind| pinned(*kind))
+        .filter(|pin| pin.as_ref().map_or(true, |pin| state_of(&cache, pin) != State::Present))
+        .collect::<Result<_, _>>()?;
+    let results: Vec<Result<(), FetchError>> = std::thread::scope(|scope| {
+        let work = |pin| cache::obtain(&cache, pin, options, report, cancel);
+        let threads: Vec<_> = missing.iter().map(|pin| scope.spawn(move || work(pin))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(Err(FetchError::Cancelled))).collect()
+    });
+    results.into_iter().collect::<Result<(), _>>()?;
+    Ok(artifacts)
+}

@@ -1,0 +1,49 @@
+//! One owner per directory, held by the kernel: the lock goes when its process goes, so none is ever stale. What the
+//! directory is for must not come in.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::error::{At, StackError};
+
+/// The lock on a directory, until dropped.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Takes the lock of `dir`, which exists, without waiting.
+    ///
+    /// # Errors
+    /// [`StackError::InUse`] with the holder's process id.
+    pub(crate) fn take(dir: &Path) -> Result<Self, StackError> {
+        let path = dir.join("facewire.lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .at("cannot open the lock file", &path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() }.to_owned();
+                return Err(StackError::InUse { dir: dir.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(error).at("cannot lock", &path),
+        }
+        // Only for the other's error message; the lock itself is the kernel's.
+        let note = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        note(&mut file).at("cannot write the lock file", &path)?;
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,161 @@
+//! A server as a child: it can be stopped, started again on the same port and data, and made to fail for a test. How one
+//! certain server starts and what its readiness is must not come in: that is its launch function.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::watch;
+
+use super::{Ended, Process};
+use crate::error::StackError;
+use crate::offload::{Cancel, offload};
+
+/// Starts the server and waits until it is ready.
+type Launch = Box<dyn Fn(&Cancel) -> Result<Process, StackError> + Send + Sync>;
+
+/// What all starts of one server have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    /// The signal for an orderly stop.
+    pub(crate) stop: Signal,
+    /// How long an orderly stop may take before the kill.
+    pub(crate) grace: Duration,
+    /// The signal for a handle that is dropped without a stop.
+    pub(crate) on_drop: Signal,
+    pub(crate) log: PathBuf,
+}
+
+/// The handle; clones act on the same server. Dropping the last stops it.
+#[derive(Clone)]
+pub(crate) struct Managed(Arc<Inner>);
+
+struct Inner {
+    spec: Spec,
+    launch: Launch,
+    running: Mutex<Option<Process>>,
+}
+
+impl Managed {
+    /// Starts the server (blocking).
+    pub(crate) fn start(
+        spec: Spec,
+        cancel: &Cancel,
+        launch: impl Fn(&Cancel) -> Result<Process, StackError> + Send + Sync + 'static,
+    ) -> Result<Self, StackError> {
+        let inner = Inner { spec, launch: Box::new(launch), running: Mutex::new(None) };
+        inner.launch(cancel)?;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.0.spec
+    }
+
+    /// Stops it in order; stopping a stopped server is nothing.
+    pub(crate) async fn stop(&self) -> Result<(), StackError> {
+        let inner = Arc::clone(&self.0);
+        offload(move |_| {
+            inner.stop(inner.spec.stop, inner.spec.grace);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Starts it again on the same port and data, stopping it first if it runs.
+    pub(crate) async fn restart(&self) -> Result<(), StackError> {
+        let inner = Arc::clone(&self.0);
+        offload(move |cancel| {
+            inner.stop(inner.spec.stop, inner.spec.grace);
+            inner.launch(cancel)
+        })
+        .await
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub(crate) async fn kill9(&self) -> Result<(), StackError> {
+        let inner = Arc::clone(&self.0);
+        offload(move |_| {
+            let process = inner.running().take().ok_or(StackError::NotRunning { server: inner.spec.name })?;
+            process.stop(Signal::SIGKILL, Duration::from_secs(10));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Freezes it and the processes it started: it holds its connections and answers nothing.
+    pub(crate) fn pause(&self) -> Result<(), StackError> {
+        self.0.signal_family(Signal::SIGSTOP)
+    }
+
+    /// Ends a pause.
+    pub(crate) fn resume(&self) -> Result<(), StackError> {
+        self.0.signal_family(Signal::SIGCONT)
+    }
+
+    /// Changes to `Some` when the process that runs now has ended; `None` where none runs.
+    pub(crate) fn ended(&self) -> Option<watch::Receiver<Option<Ended>>> {
+        self.0.running().as_ref().map(Process::ended)
+    }
+}
+
+impl Inner {
+    fn running(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn launch(&self, cancel: &Cancel) -> Result<(), StackError> {
+        let process = (self.launch)(cancel)?;
+        *self.running() = Some(process);
+        Ok(())
+    }
+
+    fn stop(&self, signal: Signal, grace: Duration) {
+        // Resumed first: a frozen server takes no signal but the kill.
+        let _ = self.signal_family(Signal::SIGCONT);
+        if let Some(process) = self.running().take() {
+            process.stop(signal, grace);
+        }
+    }
+
+    fn signal_family(&self, signal: Signal) -> Result<(), StackError> {
+        let running = self.running();
+        let process = running.as_ref().ok_or(StackError::NotRunning { server: self.spec.name })?;
+        // The parent first: once frozen it starts and reaps no child, so the ids read next stay theirs.
+        if signal == Signal::SIGSTOP {
+            process.signal(signal);
+        }
+        for child in children_of(process.pid()) {
+            let _ = kill(child, signal);
+        }
+        if signal != Signal::SIGSTOP {
+            process.signal(signal);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop(self.spec.on_drop, Duration::from_secs(3));
+    }
+}
+
+/// The direct children of a process, from `/proc`.
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| parent_of(*pid) == Some(parent.as_raw()))
+        .map(Pid::from_raw)
+        .collect()
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // `pid (name) state parent …`; the name may hold anything, a parenthesis too.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}

@@ -1,0 +1,201 @@
+//! An actor's one inbox: a channel whose capacity is required and bounded, and which counts the time that senders were
+//! blocked on it. Unbounded channels must not come in.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+/// The receiver is gone: the pipeline is ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the inbox of the next actor is closed")]
+pub struct Closed;
+
+/// What one edge between two actors has seen.
+#[derive(Debug)]
+pub struct EdgeStats {
+    name: &'static str,
+    capacity: usize,
+    sent: AtomicU64,
+    blocked_nanos: AtomicU64,
+}
+
+impl EdgeStats {
+    /// `<sender>-><receiver>`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Items that the inbox holds at most.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Items sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Time that senders have spent waiting for room, summed over senders.
+    pub fn blocked(&self) -> Duration {
+        Duration::from_nanos(self.blocked_nanos.load(Ordering::Relaxed))
+    }
+
+    fn note_blocked(&self, since: Instant) {
+        let nanos = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.blocked_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+/// Makes an inbox. `edge` names it in metrics.
+pub fn inbox<T>(edge: &'static str, capacity: NonZeroUsize) -> (Outbox<T>, Inbox<T>) {
+    let (sender, receiver) = mpsc::channel(capacity.get());
+    let stats = Arc::new(EdgeStats {
+        name: edge,
+        capacity: capacity.get(),
+        sent: AtomicU64::new(0),
+        blocked_nanos: AtomicU64::new(0),
+    });
+    (Outbox { sender, stats: Arc::clone(&stats) }, Inbox { receiver, stats })
+}
+
+/// The sending side; many actors may share one.
+#[derive(Debug)]
+pub struct Outbox<T> {
+    sender: mpsc::Sender<T>,
+    stats: Arc<EdgeStats>,
+}
+
+impl<T> Clone for Outbox<T> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), stats: Arc::clone(&self.stats) }
+    }
+}
+
+impl<T> Outbox<T> {
+    /// Sends, and waits for room if there is none.
+    pub async fn send(&self, item: T) -> Result<(), Closed> {
+        match self.sender.try_send(item) {
+            Ok(()) => {}
+            Err(TrySendError::Closed(_)) => return Err(Closed),
+            Err(TrySendError::Full(item)) => {
+                let since = Instant::now();
+                let sent = self.sender.send(item).await;
+                self.stats.note_blocked(since);
+                sent.map_err(|_| Closed)?;
+            }
+        }
+        self.stats.sent.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The same from a dedicated thread. Panics nowhere, but must not be called on the async runtime.
+    pub fn blocking_send(&self, item: T) -> Result<(), Closed> {
+        match self.sender.try_send(item) {
+            Ok(()) => {}
+            Err(TrySendError::Closed(_)) => return Err(Closed),
+            Err(TrySendError::Full(item)) => {
+                let since = Instant::now();
+                let sent = self.sender.blocking_send(item);
+                self.stats.note_blocked(since);
+                sent.map_err(|_| Closed)?;
+            }
+        }
+        self.stats.sent.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What this edge has seen.
+    pub fn stats(&self) -> &Arc<EdgeStats> {
+        &self.stats
+    }
+}
+
+/// The receiving side: one actor's, or a pool of equal threads' behind a lock of their own.
+#[derive(Debug)]
+pub struct Inbox<T> {
+    receiver: mpsc::Receiver<T>,
+    stats: Arc<EdgeStats>,
+}
+
+impl<T> Inbox<T> {
+    /// The next item; `None` once every outbox is gone and the inbox is empty.
+    pub async fn recv(&mut self) -> Option<T> {
+        self.receiver.recv().await
+    }
+
+    /// The same from a dedicated thread.
+    pub fn blocking_recv(&mut self) -> Option<T> {
+        self.receiver.blocking_recv()
+    }
+
+    /// Waits for one item, then takes what is there, up to `limit` in all. Empty means closed.
+    pub async fn recv_ready(&mut self, limit: usize) -> Vec<T> {
+        let mut items = Vec::new();
+        self.receiver.recv_many(&mut items, limit.max(1)).await;
+        items
+    }
+
+    /// Waits for one item, then gathers up to `limit` for at most `wait` after it. Empty means closed.
+    pub async fn recv_batch(&mut self, limit: usize, wait: Duration) -> Vec<T> {
+        let mut items = self.recv_ready(limit).await;
+        if items.is_empty() {
+            return items;
+        }
+        let deadline = tokio::time::Instant::now() + wait;
+        while items.len() < limit {
+            match tokio::time::timeout_at(deadline, self.receiver.recv()).await {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        items
+    }
+
+    /// What this edge has seen.
+    pub fn stats(&self) -> &Arc<EdgeStats> {
+        &self.stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two<T>() -> (Outbox<T>, Inbox<T>) {
+        inbox("a->b", NonZeroUsize::new(2).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_full_inbox_blocks_and_counts() {
+        let (out, mut inbox) = two();
+        out.send(1).await.unwrap();
+        out.send(2).await.unwrap();
+        assert_eq!(out.stats().blocked(), Duration::ZERO);
+        let third = tokio::spawn({
+            let out = out.clone();
+            async move { out.send(3).await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(out.stats().sent(), 2, "no room for the third yet");
+        assert_eq!(inbox.recv().await, Some(1));
+        third.await.unwrap().unwrap();
+        assert!(out.stats().blocked() > Duration::ZERO);
+        assert_eq!(inbox.recv_ready(9).await, vec![2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_closes_on_size_or_at_the_end() {
+        let (out, mut inbox) = two();
+        out.send(1).await.unwrap();
+        out.send(2).await.unwrap();
+        assert_eq!(inbox.recv_batch(2, Duration::from_secs(3600)).await, vec![1, 2]);
+        out.send(3).await.unwrap();
+        drop(out);
+        assert_eq!(inbox.recv_batch(2, Duration::from_secs(3600)).await, vec![3]);
+        assert!(inbox.recv_batch(2, Duration::ZERO).await.is_empty());
+    }
+}

@@ -1,0 +1,45 @@
+//! Shutdown in two steps: drain (stop taking work, finish what is in flight), then the end of the grace period. Signals
+//! are the binary's affair; here they are tokens.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Handed to every service: when to stop, and how long it may take.
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    drain: CancellationToken,
+    grace: Duration,
+}
+
+impl Shutdown {
+    /// `grace` is the time from drain to abort.
+    pub fn new(grace: Duration) -> Self {
+        Self { drain: CancellationToken::new(), grace }
+    }
+
+    /// Asks everybody to finish.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Whether the drain has begun.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Resolves when the drain begins.
+    pub async fn draining(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// The token itself, for actors.
+    pub fn token(&self) -> &CancellationToken {
+        &self.drain
+    }
+
+    /// Time from drain to abort.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+}

@@ -1,0 +1,154 @@
+//! Supervision: a pipeline that ended by an error is built anew after a pause; too many failures in a row end the service,
+//! and whoever runs the process (Kubernetes, systemd, `facewire up`) takes over.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::pipeline::{ActorError, Pipeline, PipelineError};
+use crate::retry::Backoff;
+use crate::shutdown::Shutdown;
+
+/// When to give up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RestartPolicy {
+    /// Pauses between restarts.
+    pub backoff: Backoff,
+    /// Failures in a row that end the service.
+    pub most: u32,
+    /// A pipeline that ran this long was healthy: the count begins anew.
+    pub healthy_after: Duration,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            backoff: Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) },
+            most: 8,
+            healthy_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a service ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// It could not be built or kept failing; the last error says why.
+    #[error("service {service} gave up after {failures} failures in a row: {last}")]
+    GaveUp {
+        /// Which.
+        service: &'static str,
+        /// How many.
+        failures: u32,
+        /// The last error's text.
+        last: String,
+    },
+    /// It did not finish its work in the grace period.
+    #[error("service {service}: {source}")]
+    Drain {
+        /// Which.
+        service: &'static str,
+        /// By how much.
+        source: PipelineError,
+    },
+}
+
+/// Runs a service until it is asked to stop. `build` makes its pipeline, each time anew; `on_failure` hears of every
+/// failure and the number in a row.
+pub async fn supervise<F>(
+    service: &'static str,
+    policy: RestartPolicy,
+    shutdown: &Shutdown,
+    on_failure: impl Fn(&str, u32),
+    mut build: impl FnMut() -> F,
+) -> Result<(), ServiceError>
+where
+    F: Future<Output = Result<Pipeline, ActorError>>,
+{
+    let mut failures = 0;
+    while !shutdown.is_draining() {
+        let started = Instant::now();
+        let last = match build().await {
+            Err(error) => error.to_string(),
+            Ok(pipeline) => match pipeline.run(shutdown).await {
+                Ok(()) if shutdown.is_draining() => return Ok(()),
+                Ok(()) => "every actor ended though nobody asked".to_owned(),
+                Err(source @ PipelineError::GraceExceeded(_)) => return Err(ServiceError::Drain { service, source }),
+                Err(error) => error.to_string(),
+            },
+        };
+        failures = if started.elapsed() >= policy.healthy_after { 1 } else { failures + 1 };
+        on_failure(&last, failures);
+        if failures >= policy.most {
+            return Err(ServiceError::GaveUp { service, failures, last });
+        }
+        tokio::select! {
+            () = shutdown.draining() => {}
+            () = tokio::time::sleep(policy.backoff.pause(failures - 1)) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_restarts_and_in_the_end_gives_up() {
+        let built = Cell::new(0);
+        let shutdown = Shutdown::new(Duration::from_secs(1));
+        let result = supervise(
+            "s",
+            RestartPolicy::default(),
+            &shutdown,
+            |_, _| {},
+            || {
+                built.set(built.get() + 1);
+                async {
+                    let mut pipeline = Pipeline::new();
+                    pipeline.spawn("a", async { Err("down".into()) });
+                    Ok(pipeline)
+                }
+            },
+        )
+        .await;
+        assert_eq!(built.get(), RestartPolicy::default().most);
+        assert_eq!(
+            result.unwrap_err().to_string(),
+            "service s gave up after 8 failures in a row: actor a failed: down"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_healthy_run_forgives() {
+        let shutdown = Shutdown::new(Duration::from_secs(1));
+        let (built, seen) = (Cell::new(0), Cell::new(0));
+        supervise(
+            "s",
+            RestartPolicy::default(),
+            &shutdown,
+            |_, row| seen.set(row.max(seen.get())),
+            || {
+                built.set(built.get() + 1);
+                let (shutdown, enough) = (shutdown.clone(), built.get() > 20);
+                async move {
+                    let mut pipeline = Pipeline::new();
+                    pipeline.spawn("a", async move {
+                        if enough {
+                            shutdown.drain();
+                            return Ok(());
+                        }
+                        tokio::time::sleep(Duration::from_secs(120)).await;
+                        Err("after two good minutes".into())
+                    });
+                    Ok(pipeline)
+                }
+            },
+        )
+        .await
+        .unwrap();
+        assert_eq!((built.get(), seen.get()), (21, 1));
+    }
+}

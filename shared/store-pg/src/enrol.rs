@@ -1,0 +1,281 @@
+//! Enrolment: Postgres first, with the face pending (DESIGN §3). Whoever writes persons or faces holds the collection's
+//! lock, so that two processes that enrol the same name or image cannot both win. Vectors are indexed elsewhere.
+
+use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId, ImageHash, Landmarks, PersonId, SubjectId};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::embedding;
+use crate::endings::FaceQuality;
+use crate::enrol_plan::{Known, KnownFace, KnownPerson, Plan, keys, plan};
+use crate::error::StoreError;
+use crate::faces::VectorState;
+use crate::persons::{lock_collections, name_key};
+use crate::store::{CHUNK, Store, insert_collections, text};
+
+/// A face to remember for a subject.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewFace {
+    /// The gallery.
+    pub collection: CollectionId,
+    /// The person's id in the caller's world; the person row is made where it is missing.
+    pub subject: SubjectId,
+    /// The person's name. A new person without one is called as their subject; a known one keeps theirs.
+    pub name: Option<String>,
+    /// Of the original bytes.
+    pub image_hash: ImageHash,
+    /// L2-normalised; finite numbers only.
+    pub embedding: Vec<f32>,
+    /// Pack and version that made the embedding. A known face of another model is enrolled anew.
+    pub model: String,
+    /// In pixels of the upright image; finite.
+    pub bounding_box: Option<BoundingBox>,
+    /// In pixels of the upright image; finite.
+    pub landmarks: Option<Landmarks>,
+    /// What the gate measured; finite.
+    pub quality: Option<FaceQuality>,
+    /// The crop that it came with.
+    pub crop: Option<CropId>,
+    /// When the picture was taken.
+    pub captured_at: OffsetDateTime,
+}
+
+/// Why a face may not be enrolled for a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConflictKind {
+    /// The name (ignoring case) belongs to another subject.
+    NameTaken,
+    /// The very same image is enrolled for another person.
+    ImageOfOther,
+}
+
+/// What became of a [`NewFace`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Enrolment {
+    /// The row is there and waits for the vector engine: upsert the point, then [`Store::mark_indexed`].
+    Pending {
+        /// Whose face; after a merge the person that took over.
+        person: PersonId,
+        /// The face.
+        face: FaceId,
+    },
+    /// That image was enrolled for that person before, and its vector is indexed.
+    AlreadyIndexed {
+        /// Whose face.
+        person: PersonId,
+        /// The face.
+        face: FaceId,
+    },
+    /// Nothing was written.
+    Conflict {
+        /// What is taken.
+        kind: ConflictKind,
+        /// By whom.
+        person: PersonId,
+    },
+}
+
+// UNION (not ALL) ends on a circle of merges.
+const KNOWN_PERSONS: &str = "
+WITH RECURSIVE found AS (
+    SELECT p.person_id, p.merged_into FROM persons p
+      JOIN UNNEST($1::text[], $2::text[]) AS i (collection, subject_id)
+        ON p.collection = i.collection AND p.subject_id = i.subject_id
+    UNION
+    SELECT p.person_id, p.merged_into FROM persons p
+      JOIN UNNEST($1::text[], $3::text[]) AS i (collection, name_key)
+        ON p.collection = i.collection AND p.name_key = i.name_key
+    UNION
+    SELECT p.person_id, p.merged_into FROM found JOIN persons p ON p.person_id = found.merged_into
+)
+SELECT p.person_id, p.collection, p.subject_id, p.name, p.name_key, p.merged_into
+FROM found JOIN persons p ON p.person_id = found.person_id";
+
+const KNOWN_FACES: &str = "
+SELECT face_id, collection, person_id, image_hash, model, vector_state FROM faces WHERE face_id = ANY($1::uuid[])
+UNION
+SELECT f.face_id, f.collection, f.person_id, f.image_hash, f.model, f.vector_state
+FROM faces f JOIN UNNEST($2::text[], $3::bytea[]) AS i (collection, image_hash)
+  ON f.collection = i.collection AND f.image_hash = i.image_hash
+WHERE f.vector_state <> 'tombstoned'";
+
+// The owner of a face whose image was merged over may be unknown by subject and name: look them up for their own merges.
+const OWNERS: &str = "
+WITH RECURSIVE found AS (
+    SELECT person_id, merged_into FROM persons WHERE person_id = ANY($1::uuid[])
+    UNION
+    SELECT p.person_id, p.merged_into FROM found JOIN persons p ON p.person_id = found.merged_into
+)
+SELECT p.person_id, p.collection, p.subject_id, p.name, p.name_key, p.merged_into
+FROM found JOIN persons p ON p.person_id = found.person_id";
+
+const NEW_PERSONS: &str = "
+INSERT INTO persons (person_id, collection, subject_id, name, name_key)
+SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])";
+
+const RENAMES: &str = "
+UPDATE persons p SET name = i.name, name_key = i.name_key, updated_at = now()
+FROM UNNEST($1::uuid[], $2::text[], $3::text[]) AS i (person_id, name, name_key) WHERE p.person_id = i.person_id";
+
+const NEW_FACES: &str = "
+INSERT INTO faces (face_id, person_id, collection, crop_id, image_hash, embedding, model, box, landmarks, quality,
+                   captured_at)
+SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[], $7::text[], $8::jsonb[],
+                     $9::jsonb[], $10::jsonb[], $11::timestamptz[])
+ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id, crop_id = EXCLUDED.crop_id,
+    embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box, landmarks = EXCLUDED.landmarks,
+    quality = EXCLUDED.quality, captured_at = EXCLUDED.captured_at, vector_state = 'pending', updated_at = now()";
+
+impl Store {
+    /// Writes persons and their faces, the faces pending; answers in the order of `faces`. Within a batch the first to ask
+    /// for a name or image has it.
+    pub async fn begin_enrolment(&self, faces: &[NewFace]) -> Result<Vec<Enrolment>, StoreError> {
+        let bytes = faces
+            .iter()
+            .enumerate()
+            .map(|(index, face)| check(face).map_err(|what| StoreError::Invalid { index, what }))
+            .collect::<Result<Vec<Vec<u8>>, StoreError>>()?;
+        let mut answers = Vec::with_capacity(faces.len());
+        for (chunk, bytes) in faces.chunks(CHUNK).zip(bytes.chunks(CHUNK)) {
+            let items: Vec<&NewFace> = chunk.iter().collect();
+            let part = self
+                .run("enrol", async |connection: &mut PgConnection| enrol(connection, &items, bytes).await)
+                .await?;
+            answers.extend(part);
+        }
+        Ok(answers)
+    }
+}
+
+/// The embedding's bytes, if everything about the face can be stored and read again.
+fn check(face: &NewFace) -> Result<Vec<u8>, &'static str> {
+    let in_box = face.bounding_box.iter().flat_map(|b| [b.x1, b.y1, b.x2, b.y2]);
+    let in_points = face.landmarks.iter().flatten().flat_map(|point| [point.x, point.y]);
+    let in_quality = face.quality.iter().flat_map(|quality| {
+        let q = &quality.signals;
+        let pose = [q.pose.yaw, q.pose.pitch, q.pose.roll];
+        let signals = [q.blur, q.brightness, q.face_ratio, q.face_size, q.landmarks_score, q.detection_score];
+        pose.into_iter().chain(signals).chain([quality.score])
+    });
+    if in_box.chain(in_points).chain(in_quality).any(|number| !number.is_finite()) {
+        return Err("its box, landmarks or quality hold what is not a number");
+    }
+    if face.model.contains('\0') || face.quality.as_ref().is_some_and(|quality| quality.status.contains('\0')) {
+        return Err("its model or quality status holds a NUL");
+    }
+    embedding::to_bytes(&face.embedding).ok_or("its embedding is empty or holds what is not a number")
+}
+
+async fn enrol(
+    connection: &mut PgConnection,
+    batch: &[&NewFace],
+    bytes: &[Vec<u8>],
+) -> Result<Vec<Enrolment>, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    let mut collections: Vec<&str> = batch.iter().map(|item| item.collection.as_str()).collect();
+    collections.sort_unstable();
+    collections.dedup();
+    insert_collections(&mut tx, &collections).await?;
+    lock_collections(&mut tx, &collections).await?;
+    let known = read(&mut tx, batch).await?;
+    let plan = plan(batch, known);
+    write_persons(&mut tx, &plan).await?;
+    write_faces(&mut tx, &plan, batch, bytes).await?;
+    tx.commit().await?;
+    Ok(plan.answers)
+}
+
+type PersonColumns = (Uuid, String, String, String, String, Option<Uuid>);
+type FaceColumns = (Uuid, String, Uuid, Vec<u8>, String, String);
+
+async fn read(connection: &mut PgConnection, batch: &[&NewFace]) -> Result<Known, sqlx::Error> {
+    let keys = keys(batch);
+    let mut known = Known::default();
+    let faces: Vec<FaceColumns> = sqlx::query_as(KNOWN_FACES)
+        .bind(&keys.faces)
+        .bind(&keys.collections)
+        .bind(&keys.images)
+        .fetch_all(&mut *connection)
+        .await?;
+    let owners: Vec<Uuid> = faces.iter().map(|face| face.2).collect();
+    let mut persons: Vec<PersonColumns> = sqlx::query_as(KNOWN_PERSONS)
+        .bind(&keys.collections)
+        .bind(&keys.subjects)
+        .bind(&keys.names)
+        .fetch_all(&mut *connection)
+        .await?;
+    if !owners.is_empty() {
+        persons.extend(sqlx::query_as::<_, PersonColumns>(OWNERS).bind(&owners).fetch_all(&mut *connection).await?);
+    }
+    for (id, collection, subject, name, key, merged_into) in persons {
+        known.subjects.insert((collection.clone(), subject), id);
+        known.names.insert((collection, key), id);
+        known.persons.insert(id, KnownPerson { name, merged_into });
+    }
+    for (id, collection, person, image, model, state) in faces {
+        // The table's CHECKs allow nothing else; what they let through anyway is treated as not indexed.
+        let state = VectorState::parse(&state).unwrap_or(VectorState::Pending);
+        if let (Ok(image), true) = (<[u8; 32]>::try_from(image), state != VectorState::Tombstoned) {
+            known.images.insert((collection, image), id);
+        }
+        known.faces.insert(id, KnownFace { person, model, state });
+    }
+    Ok(known)
+}
+
+async fn write_persons(connection: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+    if !plan.persons.is_empty() {
+        sqlx::query(NEW_PERSONS)
+            .bind(plan.persons.keys().copied().collect::<Vec<Uuid>>())
+            .bind(plan.persons.values().map(|person| person.collection.as_str()).collect::<Vec<_>>())
+            .bind(plan.persons.values().map(|person| person.subject.as_str()).collect::<Vec<_>>())
+            .bind(plan.persons.values().map(|person| person.name.as_str()).collect::<Vec<_>>())
+            .bind(plan.persons.values().map(|person| name_key(&person.name)).collect::<Vec<_>>())
+            .execute(&mut *connection)
+            .await?;
+    }
+    if !plan.renames.is_empty() {
+        sqlx::query(RENAMES)
+            .bind(plan.renames.keys().copied().collect::<Vec<Uuid>>())
+            .bind(plan.renames.values().map(String::as_str).collect::<Vec<_>>())
+            .bind(plan.renames.values().map(|name| name_key(name)).collect::<Vec<_>>())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn write_faces(
+    connection: &mut PgConnection,
+    plan: &Plan,
+    batch: &[&NewFace],
+    bytes: &[Vec<u8>],
+) -> Result<(), sqlx::Error> {
+    let rows: Vec<(Uuid, Uuid, &NewFace, &[u8])> = plan
+        .faces
+        .iter()
+        .filter_map(|(face, (index, person))| Some((*face, *person, *batch.get(*index)?, bytes.get(*index)?.as_slice())))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let items: Vec<&NewFace> = rows.iter().map(|row| row.2).collect();
+    sqlx::query(NEW_FACES)
+        .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.collection.as_str()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.crop.map(|crop| crop.as_uuid())).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.image_hash.as_bytes().as_slice()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.3).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| text(&item.model)).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.bounding_box.map(Json)).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.landmarks.map(Json)).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.quality.as_ref().map(Json)).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.captured_at).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map(|_| ())
+}

@@ -1,0 +1,156 @@
+//! What can go wrong with Postgres, sorted by what to do about it. Messages hold SQLSTATEs, operations and the names of
+//! constraints; never a value of a row, never the URL.
+
+use sqlx::error::DatabaseError;
+use sqlx::migrate::MigrateError;
+
+/// Why an operation of the store did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Postgres is away, restarting, overloaded or has chosen this transaction as a deadlock's victim. Try again later: it
+    /// is nobody's fault in the data, and burns no delivery attempt.
+    #[error("postgres is unavailable during {operation}: {cause}")]
+    Unavailable {
+        /// What was being done.
+        operation: &'static str,
+        /// An SQLSTATE, or the kind of the fault.
+        cause: String,
+    },
+    /// Another row holds what has to be unique, and kept holding it through the retries.
+    #[error("{operation} conflicts with another row on {constraint}")]
+    Conflict {
+        /// What was being done.
+        operation: &'static str,
+        /// The constraint or unique index.
+        constraint: String,
+    },
+    /// A row holds what this release cannot read. Look at the named column; it was written by hand or by a newer release.
+    #[error("postgres holds an unreadable {column}")]
+    Corrupt {
+        /// Table and column.
+        column: &'static str,
+    },
+    /// An item of the batch cannot be stored. Take it out and send the others again.
+    #[error("item {index} of the batch cannot be stored: {what}")]
+    Invalid {
+        /// Its position in the batch, from 0.
+        index: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The options, the credentials or the database's name are wrong.
+    #[error("postgres cannot be used: {what}")]
+    Config {
+        /// What to correct.
+        what: &'static str,
+    },
+    /// The schema is of another release, or a migration failed.
+    #[error("the schema could not be brought up to date: {what}")]
+    Schema {
+        /// The version or SQLSTATE.
+        what: String,
+    },
+    /// Postgres refused a statement: a defect of ours, or a schema that was not migrated.
+    #[error("postgres refused {operation} with {code}")]
+    Query {
+        /// What was being done.
+        operation: &'static str,
+        /// The SQLSTATE, and the constraint where one broke.
+        code: String,
+    },
+}
+
+impl StoreError {
+    /// The same call may succeed later without anything being changed.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, StoreError::Unavailable { .. })
+    }
+
+    pub(crate) fn from_sqlx(operation: &'static str, error: &sqlx::Error) -> Self {
+        let unavailable = |cause: &str| StoreError::Unavailable { operation, cause: cause.to_owned() };
+        match error {
+            sqlx::Error::Database(error) => Self::from_database(operation, error.as_ref()),
+            sqlx::Error::Io(error) => unavailable(&error.kind().to_string()),
+            sqlx::Error::PoolTimedOut => unavailable("no connection within the acquire timeout"),
+            sqlx::Error::PoolClosed => unavailable("the store was closed"),
+            sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => unavailable("the connection broke"),
+            // Half a message: the server died while it was answering.
+            sqlx::Error::Protocol(_) => unavailable("the connection broke in the middle of a message"),
+            sqlx::Error::Tls(_) => StoreError::Config { what: "TLS could not be agreed on; check sslmode and sslrootcert" },
+            sqlx::Error::Configuration(_) => StoreError::Config { what: "the connection options are not usable" },
+            sqlx::Error::Migrate(error) => Self::from_migration(error),
+            _ => StoreError::Query { operation, code: "an answer of another shape than expected".to_owned() },
+        }
+    }
+
+    fn from_database(operation: &'static str, error: &dyn DatabaseError) -> Self {
+        let code = error.code().unwrap_or_default();
+        if is_transient_code(&code) {
+            return StoreError::Unavailable { operation, cause: code.into_owned() };
+        }
+        match (code.as_ref(), error.constraint()) {
+            ("23505", constraint) => {
+                StoreError::Conflict { operation, constraint: constraint.unwrap_or("a unique index").to_owned() }
+            }
+            ("28P01" | "28000", _) => StoreError::Config { what: "the user or password is not accepted" },
+            ("3D000", _) => StoreError::Config { what: "the database does not exist" },
+            (code, Some(constraint)) => StoreError::Query { operation, code: format!("{code} ({constraint})") },
+            (code, None) => StoreError::Query { operation, code: code.to_owned() },
+        }
+    }
+
+    pub(crate) fn from_migration(error: &MigrateError) -> Self {
+        let what = match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                match Self::from_sqlx("migrate", error) {
+                    StoreError::Query { code, .. } => code,
+                    StoreError::Conflict { constraint, .. } => format!("a conflict on {constraint}"),
+                    other => return other,
+                }
+            }
+            // The other variants name versions only.
+            other => other.to_string(),
+        };
+        StoreError::Schema { what }
+    }
+
+    /// Postgres undid the transaction only because of others: the very next attempt may succeed.
+    pub(crate) fn is_rollback(error: &sqlx::Error) -> bool {
+        error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code.starts_with("40"))
+    }
+
+    /// A row with the same key appeared in between: look again, then decide again.
+    pub(crate) fn is_unique_violation(error: &sqlx::Error) -> bool {
+        error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == "23505")
+    }
+}
+
+/// By class (the first two characters), from the appendix "PostgreSQL Error Codes": 08 connection, 40 rollback (deadlock,
+/// serialization), 53 resources (too many connections, disk full), 57 operator (shutdown, starting up, cancelled by the
+/// statement timeout), 58 system. 25006: a standby that will not write, as during a failover. 55P03: a lock not got.
+fn is_transient_code(code: &str) -> bool {
+    matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58")) || matches!(code, "25006" | "55P03" | "25P03")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shutdown_crowding_and_deadlock_pass() {
+        for code in ["57P01", "57P03", "53300", "40001", "40P01", "08006", "57014", "25006"] {
+            assert!(is_transient_code(code), "{code}");
+        }
+        for code in ["23505", "42P01", "22P02", "28P01", "3D000", "", "XX000"] {
+            assert!(!is_transient_code(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_transient_and_a_wrong_type_is_not() {
+        let io = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert!(StoreError::from_sqlx("admit", &io).is_transient());
+        assert!(StoreError::from_sqlx("admit", &sqlx::Error::PoolTimedOut).is_transient());
+        assert!(!StoreError::from_sqlx("admit", &sqlx::Error::RowNotFound).is_transient());
+    }
+}

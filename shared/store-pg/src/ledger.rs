@@ -1,0 +1,185 @@
+//! The ledger: what was admitted against what ended and was published. It counts; it changes nothing.
+
+use std::collections::BTreeMap;
+
+use facewire_domain::{CameraId, CollectionId, CropId, Reason, Status};
+use serde::Serialize;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, FromRow};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::store::{Store, count};
+
+/// Which crops to count. What is not given does not narrow.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LedgerFilter {
+    /// Only this collection.
+    pub collection: Option<CollectionId>,
+    /// Only these cameras; empty: all.
+    pub cameras: Vec<CameraId>,
+    /// Only these crops; `None`: all.
+    pub crops: Option<Vec<CropId>>,
+    /// Only crops whose row was written at this time or later.
+    pub admitted_since: Option<OffsetDateTime>,
+}
+
+/// The counts of one camera.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CameraLedger {
+    /// The gallery.
+    pub collection: String,
+    /// The camera.
+    pub camera: String,
+    /// Crops.
+    pub admitted: u64,
+    /// Endings that these crops should have.
+    pub expected: u64,
+    /// Endings that they have.
+    pub rows: u64,
+    /// Endings whose results were published.
+    pub published: u64,
+    /// Crops with fewer endings than they should have.
+    pub unfinished: u64,
+}
+
+/// All counts, of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Ledger {
+    /// Crops.
+    pub admitted: u64,
+    /// Endings that these crops should have: one a face, at least one a crop.
+    pub expected: u64,
+    /// Endings that they have.
+    pub rows: u64,
+    /// Endings whose results were published.
+    pub published: u64,
+    /// Crops with fewer endings than they should have.
+    pub unfinished: u64,
+    /// Endings by status.
+    pub by_status: BTreeMap<Status, u64>,
+    /// Endings by reason, those that have one.
+    pub by_reason: BTreeMap<Reason, u64>,
+    /// By collection and camera, in that order.
+    pub by_camera: Vec<CameraLedger>,
+}
+
+impl Ledger {
+    /// Every face of every crop has exactly one ending, and its result is published.
+    pub fn is_settled(&self) -> bool {
+        self.unfinished == 0 && self.rows == self.expected && self.published == self.rows
+    }
+}
+
+/// The crops of a filter; `$1` to `$4` are bound by [`filtered`].
+macro_rules! of_crops {
+    ($before:literal, $join:literal, $after:literal) => {
+        concat!(
+            $before,
+            " FROM crops c ",
+            $join,
+            " JOIN recognitions r ON r.crop_id = c.crop_id",
+            " WHERE ($1::text IS NULL OR c.collection = $1)",
+            " AND (cardinality($2::text[]) = 0 OR c.camera = ANY($2))",
+            " AND ($3::uuid[] IS NULL OR c.crop_id = ANY($3))",
+            " AND ($4::timestamptz IS NULL OR c.admitted_at >= $4) ",
+            $after
+        )
+    };
+}
+
+const CAMERAS: &str = of_crops!(
+    "SELECT collection, camera, count(*) AS admitted, sum(expected)::bigint AS expected, sum(rows)::bigint AS rows,
+     sum(published)::bigint AS published, count(*) FILTER (WHERE rows < expected) AS unfinished FROM (
+     SELECT c.crop_id, c.collection, c.camera, greatest(1, c.face_count) AS expected, count(r.crop_id) AS rows,
+     count(r.published_at) AS published",
+    "LEFT",
+    "GROUP BY c.crop_id) crop GROUP BY collection, camera ORDER BY collection, camera"
+);
+
+const REASONS: &str = of_crops!("SELECT r.status, r.reason, count(*)", "", "GROUP BY r.status, r.reason");
+
+#[derive(FromRow)]
+struct Counts {
+    collection: String,
+    camera: String,
+    admitted: i64,
+    expected: i64,
+    rows: i64,
+    published: i64,
+    unfinished: i64,
+}
+
+type ReasonCounts = Vec<(String, Option<String>, i64)>;
+
+impl Store {
+    /// Counts, all numbers of one snapshot.
+    pub async fn ledger(&self, filter: &LedgerFilter) -> Result<Ledger, StoreError> {
+        let (cameras, reasons) = self
+            .run("ledger", async |connection: &mut PgConnection| read(connection, filter).await)
+            .await?;
+        let mut ledger = Ledger::default();
+        for row in cameras {
+            ledger.add(row);
+        }
+        for (status, reason, number) in reasons {
+            let status: Status =
+                status.parse().map_err(|_| StoreError::Corrupt { column: "recognitions.status" })?;
+            *ledger.by_status.entry(status).or_default() += count(number);
+            if let Some(reason) = reason {
+                let reason: Reason =
+                    reason.parse().map_err(|_| StoreError::Corrupt { column: "recognitions.reason" })?;
+                *ledger.by_reason.entry(reason).or_default() += count(number);
+            }
+        }
+        Ok(ledger)
+    }
+}
+
+impl Ledger {
+    fn add(&mut self, row: Counts) {
+        let camera = CameraLedger {
+            collection: row.collection,
+            camera: row.camera,
+            admitted: count(row.admitted),
+            expected: count(row.expected),
+            rows: count(row.rows),
+            published: count(row.published),
+            unfinished: count(row.unfinished),
+        };
+        self.admitted += camera.admitted;
+        self.expected += camera.expected;
+        self.rows += camera.rows;
+        self.published += camera.published;
+        self.unfinished += camera.unfinished;
+        self.by_camera.push(camera);
+    }
+}
+
+async fn read(
+    connection: &mut PgConnection,
+    filter: &LedgerFilter,
+) -> Result<(Vec<Counts>, ReasonCounts), sqlx::Error> {
+    let collection = filter.collection.as_ref().map(CollectionId::as_str);
+    let cameras: Vec<&str> = filter.cameras.iter().map(CameraId::as_str).collect();
+    let crops: Option<Vec<Uuid>> =
+        filter.crops.as_ref().map(|crops| crops.iter().map(CropId::as_uuid).collect());
+    let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let by_camera: Vec<Counts> = sqlx::query_as(CAMERAS)
+        .bind(collection)
+        .bind(&cameras)
+        .bind(crops.as_deref())
+        .bind(filter.admitted_since)
+        .fetch_all(&mut *tx)
+        .await?;
+    let by_reason: ReasonCounts = sqlx::query_as(REASONS)
+        .bind(collection)
+        .bind(&cameras)
+        .bind(crops.as_deref())
+        .bind(filter.admitted_since)
+        .fetch_all(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok((by_camera, by_reason))
+}

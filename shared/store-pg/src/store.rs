@@ -1,0 +1,184 @@
+//! The connection pool, and the one way by which every operation runs: with a deadline, and again where Postgres undid it
+//! only because of others. No table is named here.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use facewire_domain::CollectionId;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+
+use crate::error::StoreError;
+use crate::options::Options;
+
+/// Most rows of one statement: large enough that a round trip costs nothing a row, small enough that a statement stays
+/// far from its timeout.
+pub const CHUNK: usize = 1024;
+
+/// Attempts at a transaction that Postgres undoes for a deadlock or a race.
+const ATTEMPTS: u32 = 5;
+
+/// How much later than the server the client gives up, so that the server's own answer usually comes first.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// Longest wait for another service's migration and the run of our own.
+const MIGRATION_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Collections remembered as present; beyond it the memory starts anew.
+const KNOWN_COLLECTIONS: usize = 4096;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// A pool of connections to the truth. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+    connect: PgConnectSecret,
+    patience: Duration,
+    known: Arc<RwLock<HashSet<CollectionId>>>,
+}
+
+/// The connect options hold the password, and their `Debug` shows it.
+#[derive(Clone)]
+struct PgConnectSecret(PgConnectOptions);
+
+impl std::fmt::Debug for PgConnectSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PgConnectOptions")
+    }
+}
+
+impl Store {
+    /// Opens the pool and one connection, so that a wrong address or password shows at once.
+    pub async fn connect(options: &Options) -> Result<Store, StoreError> {
+        let connect = options.connect_options()?.disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(options.max_connections)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_with(connect.clone())
+            .await
+            .map_err(|error| StoreError::from_sqlx("connect", &error))?;
+        Ok(Store {
+            pool,
+            connect: PgConnectSecret(connect),
+            patience: options.statement_timeout + SLACK,
+            known: Arc::default(),
+        })
+    }
+
+    /// Brings the schema up to date. Several services may do this at once: an advisory lock lets one through at a time.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        // A connection of its own, closed afterwards: waiting for the lock must not run into the statement timeout, and
+        // the lock must not outlive a failure in a pooled session.
+        let options = self.connect.0.clone().options([("statement_timeout", "0")]);
+        let run = async {
+            let mut connection =
+                options.connect().await.map_err(|error| StoreError::from_sqlx("migrate", &error))?;
+            let result = MIGRATIONS.run_direct(None, &mut connection, false).await;
+            if connection.close().await.is_err() {
+                tracing::debug!("the migration's connection was gone before it was closed");
+            }
+            result.map_err(|error| StoreError::from_migration(&error))
+        };
+        tokio::time::timeout(MIGRATION_PATIENCE, run).await.unwrap_or_else(|_| Err(late("migrate")))
+    }
+
+    /// Postgres answers, and the schema is there.
+    pub async fn health(&self) -> Result<(), StoreError> {
+        self.run("health", async |connection: &mut PgConnection| {
+            sqlx::query("SELECT 1 FROM crops LIMIT 1").fetch_optional(connection).await.map(|_| ())
+        })
+        .await
+    }
+
+    /// Closes the pool; operations afterwards are unavailable.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Runs `operation` on a connection: within the deadline, and anew where Postgres undid it for a deadlock or a unique
+    /// key that appeared in between (everything run through here decides from the rows as they are then).
+    pub(crate) async fn run<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
+    where
+        F: AsyncFn(&mut PgConnection) -> Result<T, sqlx::Error>,
+    {
+        let mut attempt = 1;
+        loop {
+            let mut connection =
+                self.pool.acquire().await.map_err(|error| StoreError::from_sqlx(name, &error))?;
+            let error = match tokio::time::timeout(self.patience, operation(&mut connection)).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    // The server hangs or the network swallows packets. Closing the socket gives the place in the pool
+                    // back now; handing the connection back would wait for the same silent server.
+                    drop(connection.detach());
+                    return Err(late(name));
+                }
+            };
+            let again = StoreError::is_rollback(&error) || StoreError::is_unique_violation(&error);
+            if !again || attempt == ATTEMPTS {
+                return Err(StoreError::from_sqlx(name, &error));
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Makes sure that the collections have their rows; asks Postgres only about those not seen before.
+    pub(crate) async fn ensure_collections<'a>(
+        &self,
+        wanted: impl Iterator<Item = &'a CollectionId>,
+    ) -> Result<(), StoreError> {
+        let missing: Vec<CollectionId> = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            let mut missing: Vec<CollectionId> = wanted.filter(|id| !known.contains(*id)).cloned().collect();
+            missing.sort();
+            missing.dedup();
+            missing
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = missing.iter().map(CollectionId::as_str).collect();
+        self.run("ensure collections", async |connection: &mut PgConnection| {
+            insert_collections(connection, &names).await
+        })
+        .await?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() + missing.len() > KNOWN_COLLECTIONS {
+            known.clear();
+        }
+        known.extend(missing);
+        Ok(())
+    }
+}
+
+/// Inserts the collections that have no row yet.
+pub(crate) async fn insert_collections(connection: &mut PgConnection, names: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO collections (collection) SELECT UNNEST($1::text[]) ON CONFLICT DO NOTHING")
+        .bind(names)
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+fn late(operation: &'static str) -> StoreError {
+    StoreError::Unavailable { operation, cause: "no answer within the deadline".to_owned() }
+}
+
+/// A count or index as Postgres stores it; numbers beyond its range do not occur and stop at its end.
+pub(crate) fn int(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+/// A count or index as it was stored.
+pub(crate) fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+/// Text as Postgres accepts it: without NUL.
+pub(crate) fn text(value: &str) -> std::borrow::Cow<'_, str> {
+    if value.contains('\0') { value.replace('\0', "").into() } else { value.into() }
+}

@@ -1,0 +1,124 @@
+//! Resizing and cutting, with OpenCV's `INTER_LINEAR` conventions (half-pixel centres, 11-bit weights): detectors were
+//! trained on such pictures. Alignment has its own warp, in `align`.
+
+use facewire_domain::BoundingBox;
+
+use crate::pixels::RgbImage;
+
+/// Weights have 11 bits.
+const ONE: i32 = 2048;
+
+/// Where one target column or row reads: two sources and their weights.
+#[derive(Clone, Copy)]
+struct Tap {
+    low: usize,
+    high: usize,
+    low_weight: i32,
+    high_weight: i32,
+}
+
+fn taps(from: u32, to: u32) -> Vec<Tap> {
+    let scale = f64::from(from) / f64::from(to);
+    let last = from.saturating_sub(1) as usize;
+    (0..to)
+        .map(|i| {
+            let position = ((f64::from(i) + 0.5) * scale - 0.5) as f32;
+            let low = position.floor();
+            let fraction = if low < 0.0 || low as usize >= last { 0.0 } else { position - low };
+            let low = (low.max(0.0) as usize).min(last);
+            let high_weight = (fraction * ONE as f32).round_ties_even() as i32;
+            Tap { low, high: (low + 1).min(last), low_weight: ONE - high_weight, high_weight }
+        })
+        .collect()
+}
+
+/// One source row resized across: each value times 2048.
+fn across(row: &[u8], columns: &[Tap], out: &mut Vec<i32>) {
+    out.clear();
+    for tap in columns {
+        let low = row.get(tap.low * 3..).and_then(<[u8]>::first_chunk::<3>).copied().unwrap_or_default();
+        let high = row.get(tap.high * 3..).and_then(<[u8]>::first_chunk::<3>).copied().unwrap_or_default();
+        let mix = |l: u8, h: u8| i32::from(l) * tap.low_weight + i32::from(h) * tap.high_weight;
+        out.extend_from_slice(&[mix(low[0], high[0]), mix(low[1], high[1]), mix(low[2], high[2])]);
+    }
+}
+
+/// Bilinear, the aspect ratio as asked (stretching where it differs). Sides of 0 become 1.
+pub fn resize(image: &RgbImage, width: u32, height: u32) -> RgbImage {
+    let (width, height) = (width.max(1), height.max(1));
+    if (width, height) == (image.width(), image.height()) {
+        return image.clone();
+    }
+    let columns = taps(image.width(), width);
+    let mut data = Vec::with_capacity(width as usize * height as usize * 3);
+    let (mut upper, mut lower) = (Vec::new(), Vec::new());
+    let (mut upper_row, mut lower_row) = (usize::MAX, usize::MAX);
+    for tap in taps(image.height(), height) {
+        if upper_row != tap.low {
+            if lower_row == tap.low {
+                std::mem::swap(&mut upper, &mut lower);
+                std::mem::swap(&mut upper_row, &mut lower_row);
+            } else {
+                across(image.row(tap.low as u32), &columns, &mut upper);
+                upper_row = tap.low;
+            }
+        }
+        if lower_row != tap.high {
+            across(image.row(tap.high as u32), &columns, &mut lower);
+            lower_row = tap.high;
+        }
+        let mix = |(u, l): (&i32, &i32)| {
+            ((((tap.low_weight * (u >> 4)) >> 16) + ((tap.high_weight * (l >> 4)) >> 16) + 2) >> 2).clamp(0, 255) as u8
+        };
+        data.extend(upper.iter().zip(&lower).map(mix));
+    }
+    RgbImage::new(width, height, data).unwrap_or_else(|_| RgbImage::filled(width, height, [0; 3]))
+}
+
+/// The part of a picture under a box, corners rounded to pixels; what lies outside the picture is black. At least 1×1; a box
+/// is cut to at most three times the picture's sides, so that a wild one cannot ask for gigabytes.
+pub fn crop(image: &RgbImage, bbox: &BoundingBox) -> RgbImage {
+    let limit = |v: f32, side: u32| {
+        let side = side as f32;
+        if v.is_finite() { v.round().clamp(-side, 2.0 * side) as i64 } else { 0 }
+    };
+    let (x1, x2) = (limit(bbox.x1, image.width()), limit(bbox.x2, image.width()));
+    let (y1, y2) = (limit(bbox.y1, image.height()), limit(bbox.y2, image.height()));
+    let (width, height) = ((x2 - x1).max(1) as usize, (y2 - y1).max(1) as usize);
+    let left = (-x1).clamp(0, width as i64) as usize;
+    let from = x1.clamp(0, i64::from(image.width())) as usize;
+    let mut data = vec![0u8; width * height * 3];
+    for (y, out) in (y1..).zip(data.chunks_exact_mut(width * 3)) {
+        let Some(row) = u32::try_from(y).ok().map(|y| image.row(y)) else { continue };
+        let source = row.get(from * 3..).unwrap_or_default();
+        let target = out.get_mut(left * 3..).unwrap_or_default();
+        target.iter_mut().zip(source).for_each(|(t, s)| *t = *s);
+    }
+    RgbImage::new(width as u32, height as u32, data).unwrap_or_else(|_| RgbImage::filled(1, 1, [0; 3]))
+}
+
+/// A picture fitted into a frame without stretching.
+#[derive(Debug, Clone)]
+pub struct Letterbox {
+    /// The frame: the picture at the top left, black elsewhere.
+    pub image: RgbImage,
+    /// Frame pixels for one of the picture: divide by it to come back.
+    pub scale: f32,
+}
+
+/// Resizes keeping the aspect ratio and pastes top-left on black, as SCRFD's reference does.
+pub fn letterbox(image: &RgbImage, width: u32, height: u32) -> Letterbox {
+    let ratio = image.height() as f32 / image.width() as f32;
+    let (inner_width, inner_height) = if ratio > height as f32 / width as f32 {
+        (((height as f32 / ratio) as u32).clamp(1, width), height)
+    } else {
+        (width, ((width as f32 * ratio) as u32).clamp(1, height))
+    };
+    let scale = inner_height as f32 / image.height() as f32;
+    let inner = resize(image, inner_width, inner_height);
+    let mut data = vec![0u8; width as usize * height as usize * 3];
+    for (out, row) in data.chunks_exact_mut(width.max(1) as usize * 3).zip(inner.rows()) {
+        out.iter_mut().zip(row).for_each(|(t, s)| *t = *s);
+    }
+    Letterbox { image: RgbImage::new(width, height, data).unwrap_or(inner), scale }
+}
