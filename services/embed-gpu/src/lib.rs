@@ -1,1 +1,115 @@
-//! facewire-embed-gpu
+//! The embed stage: aligned faces to L2-normalised embeddings, in batches on dedicated threads. No store and no image
+//! codec may come in: it scales alone, on GPU nodes.
+
+mod work;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use facewire_bus::{Bus, Delivery, StageOptions};
+use facewire_domain::Stage;
+use facewire_inference::{FaceEmbedder, InferenceError};
+use facewire_runtime::{ActorError, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise};
+use facewire_telemetry::events;
+use serde::{Deserialize, Serialize};
+
+/// What an operator may set of the stage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// How it takes work.
+    pub stage: StageOptions,
+    /// Threads, each with a session of its own. One is right for a GPU; on a CPU, one a core.
+    pub threads: usize,
+    /// Faces in one run, at most. A pack whose batch is fixed takes its own.
+    pub batch: usize,
+    /// Longest wait for a batch to fill.
+    #[serde(with = "facewire_config::duration")]
+    pub batch_wait: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            stage: StageOptions { pull_batch: 64, inbox: 64, ..StageOptions::default() },
+            threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            batch: 32,
+            batch_wait: Duration::from_millis(5),
+        }
+    }
+}
+
+/// Makes an embedder; called once on each thread.
+pub type MakeEmbedder = Arc<dyn Fn() -> Result<Box<dyn FaceEmbedder>, InferenceError> + Send + Sync>;
+
+/// The service and what it needs.
+#[derive(Clone)]
+pub struct Embed {
+    /// NATS.
+    pub bus: Bus,
+    /// Where embedders come from.
+    pub embedder: MakeEmbedder,
+    /// What the embeddings are recorded under: pack, version and content.
+    pub model: String,
+    /// Faces that a run of this embedder takes at most; `None` where it does not care.
+    pub max_batch: Option<usize>,
+    /// Its options.
+    pub options: Options,
+}
+
+impl std::fmt::Debug for Embed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embed").field("model", &self.model).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+const SERVICE: &str = "embed-gpu";
+
+impl Embed {
+    /// Runs until the shutdown, restarting its pipeline when an actor fails.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
+        let failed = |error: &str, failures| events::ServiceFailed { service: SERVICE, failures, error }.emit();
+        supervise(SERVICE, RestartPolicy::default(), &shutdown, failed, || self.pipeline(&shutdown)).await
+    }
+
+    async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
+        self.bus.ensure_streams().await?;
+        let mut pipeline = Pipeline::new();
+        let (items, done) = self.bus.stage(&mut pipeline, Stage::Embed, &self.options.stage, shutdown);
+        // One batch waits while each thread works on another: more would only grow the latency.
+        let (batches, ready) = inbox("batcher->embed", NonZeroUsize::MIN);
+        let size = self.max_batch.unwrap_or(usize::MAX).min(self.options.batch).max(1);
+        pipeline.spawn("batcher", batcher(items, batches, size, self.options.batch_wait));
+        let (make, model) = (Arc::clone(&self.embedder), Arc::<str>::from(self.model.as_str()));
+        pipeline.spawn_pool(
+            "embed",
+            self.options.threads,
+            ready,
+            move || make().map_err(Into::into),
+            move |embedder, batch| {
+                for finished in work::embed(embedder.as_mut(), &model, batch) {
+                    done.blocking_send(finished)?;
+                }
+                Ok(())
+            },
+        )?;
+        events::ServiceStarted { service: SERVICE }.emit();
+        Ok(pipeline)
+    }
+}
+
+async fn batcher(
+    mut items: Inbox<Delivery>,
+    batches: Outbox<Vec<Delivery>>,
+    size: usize,
+    wait: Duration,
+) -> Result<(), ActorError> {
+    loop {
+        let batch = items.recv_batch(size, wait).await;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        batches.send(batch).await?;
+    }
+}

@@ -1,1 +1,151 @@
-//! facewire-ingest
+//! The ingest stage: takes encoded crops from producers, judges signature, size and headers, gives each its id and its row,
+//! and hands it on. Pixels are not decoded here.
+
+mod examine;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use examine::{Examined, examine};
+use facewire_bus::{Bus, Done, Outgoing, StageOptions};
+use facewire_domain::{Reason, Stage};
+use facewire_runtime::{
+    ActorError, Backoff, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, retry, supervise,
+};
+use facewire_store_pg::{Admission, Store, StoreError};
+use facewire_telemetry::events;
+use facewire_vision::DecodeLimits;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use examine::Limits;
+
+/// What an operator may set of the stage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// How it takes work.
+    pub stage: StageOptions,
+    /// Threads that hash and read headers.
+    pub threads: usize,
+    /// Rows written at a time.
+    pub batch: usize,
+    /// Longest wait for a batch to fill.
+    #[serde(with = "facewire_config::duration")]
+    pub batch_wait: Duration,
+    /// `image_too_large` above this many bytes.
+    pub max_bytes: u64,
+    /// `image_too_large` above this many pixels.
+    pub max_pixels: u64,
+    /// `image_too_small` where the shorter side has fewer pixels.
+    pub min_side: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let limits = DecodeLimits::default();
+        Self {
+            stage: StageOptions::images(),
+            threads: 1,
+            batch: 128,
+            batch_wait: Duration::from_millis(2),
+            max_bytes: 10 << 20,
+            max_pixels: limits.max_pixels,
+            min_side: limits.min_side,
+        }
+    }
+}
+
+/// The service and what it needs.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    /// NATS.
+    pub bus: Bus,
+    /// Postgres.
+    pub store: Store,
+    /// Its options.
+    pub options: Options,
+}
+
+const SERVICE: &str = "ingest";
+
+impl Ingest {
+    /// Runs until the shutdown, restarting its pipeline when an actor fails.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
+        let failed = |error: &str, failures| events::ServiceFailed { service: SERVICE, failures, error }.emit();
+        supervise(SERVICE, RestartPolicy::default(), &shutdown, failed, || self.pipeline(&shutdown)).await
+    }
+
+    async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
+        self.bus.ensure_streams().await?;
+        let mut pipeline = Pipeline::new();
+        let options = &self.options;
+        let (work, done) = self.bus.stage(&mut pipeline, Stage::Ingest, &options.stage, shutdown);
+        let capacity = NonZeroUsize::new(options.stage.inbox).unwrap_or(NonZeroUsize::MIN);
+        let (examined, registering) = inbox("examine->register", capacity);
+        let limits = Limits {
+            max_bytes: options.max_bytes,
+            decode: DecodeLimits {
+                max_pixels: options.max_pixels,
+                min_side: options.min_side,
+                ..DecodeLimits::default()
+            },
+        };
+        let refused = done.clone();
+        pipeline.spawn_pool(
+            "examine",
+            options.threads,
+            work,
+            || Ok(()),
+            move |(), delivery| {
+                match examine(delivery, &limits) {
+                    Ok(crop) => examined.blocking_send(crop)?,
+                    Err(dead) => refused.blocking_send(dead)?,
+                }
+                Ok(())
+            },
+        )?;
+        let (store, options, drain) = (self.store.clone(), options.clone(), shutdown.token().clone());
+        pipeline.spawn("register", register(store, options, registering, done, drain));
+        events::ServiceStarted { service: SERVICE }.emit();
+        Ok(pipeline)
+    }
+}
+
+/// Writes the rows of a batch, then hands each crop on.
+async fn register(
+    store: Store,
+    options: Options,
+    mut inbox: Inbox<Box<Examined>>,
+    done: Outbox<Done>,
+    drain: CancellationToken,
+) -> Result<(), ActorError> {
+    loop {
+        let batch = inbox.recv_batch(options.batch, options.batch_wait).await;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<_> = batch.iter().map(|examined| examined.row.clone()).collect();
+        let waiting = |error: &StoreError, failures| {
+            events::StoreWaited { service: SERVICE, store: "postgres", failures, error }.emit();
+        };
+        let admitted = || store.admit(&rows);
+        let admissions = retry(Backoff::default(), &drain, StoreError::is_transient, waiting, admitted).await?;
+        for (examined, admission) in batch.into_iter().zip(admissions) {
+            done.send(hand_on(*examined, admission)).await?;
+        }
+    }
+}
+
+fn hand_on(examined: Examined, admission: Admission) -> Done {
+    let Examined { delivery, task, refusal, traceparent, .. } = examined;
+    let outgoing = match (admission, refusal, task.crop.clone()) {
+        // Published once more by its producer, long after it ended: there is nothing left to do.
+        (Admission::Ended, ..) => Vec::new(),
+        (_, Some(outcome), Some(crop)) => vec![Outgoing::ending(crop, None, outcome.into(), traceparent)],
+        (_, None, Some(crop)) => vec![Outgoing::work(Stage::Quality, &crop, &task, traceparent)],
+        // `examine` always sets the crop; a message without one could go nowhere.
+        (_, _, None) => return delivery.dead(Stage::Ingest, Reason::Internal, "the crop was not filled in"),
+    };
+    delivery.done(outgoing)
+}

@@ -3,10 +3,12 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::inbox::Inbox;
 use crate::shutdown::Shutdown;
 
 /// Whatever ended an actor; only its text matters here.
@@ -77,6 +79,34 @@ impl Pipeline {
             let result = ended.await.unwrap_or_else(|_| Err("the thread vanished".to_owned()));
             (actor, result)
         });
+        Ok(())
+    }
+
+    /// Runs a pool of equal threads on one inbox. `make` makes each thread's state (a session, say) on that thread.
+    pub fn spawn_pool<T, S>(
+        &mut self,
+        actor: &'static str,
+        threads: usize,
+        inbox: Inbox<T>,
+        make: impl Fn() -> Result<S, ActorError> + Clone + Send + 'static,
+        work: impl Fn(&mut S, T) -> Result<(), ActorError> + Clone + Send + 'static,
+    ) -> Result<(), ActorError>
+    where
+        T: Send + 'static,
+    {
+        let inbox = Arc::new(Mutex::new(inbox));
+        for _ in 0..threads.max(1) {
+            let (inbox, make, work) = (Arc::clone(&inbox), make.clone(), work.clone());
+            self.spawn_thread(actor, move || {
+                let mut state = make()?;
+                // Whoever waits holds the lock: the others would only wait behind it for the next item anyway.
+                let next = || inbox.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+                while let Some(item) = next() {
+                    work(&mut state, item)?;
+                }
+                Ok(())
+            })?;
+        }
         Ok(())
     }
 
@@ -169,6 +199,28 @@ mod tests {
         let error = pipeline.run(&shutdown()).await.unwrap_err();
         assert_eq!(error.to_string(), "actor panics panicked: no such luck");
         assert!(ended.await.is_err(), "the other actor was dropped");
+    }
+
+    #[tokio::test]
+    async fn a_pool_shares_one_inbox() {
+        let (out, inbox) = inbox("a->pool", NonZeroUsize::MIN);
+        let (seen, heard) = mpsc::channel();
+        let mut pipeline = Pipeline::new();
+        let work = move |sum: &mut i32, item: i32| {
+            *sum += item;
+            Ok(seen.send(item)?)
+        };
+        pipeline.spawn_pool("pool", 3, inbox, || Ok(0), work).unwrap();
+        pipeline.spawn("a", async move {
+            for item in 0..100 {
+                out.send(item).await?;
+            }
+            Ok(())
+        });
+        pipeline.run(&shutdown()).await.unwrap();
+        let mut all: Vec<i32> = heard.iter().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..100).collect::<Vec<_>>());
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::store::{CHUNK, Store, int, text};
+use crate::store::{CHUNK, Store, int, run, text};
 
 /// What every stage knows of a crop.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,16 +84,13 @@ impl Store {
         unique.sort_unstable_by_key(|crop| crop.head.crop);
         let (mut new, mut ended) = (HashSet::new(), HashSet::new());
         for chunk in unique.chunks(CHUNK) {
-            let written = self.run("admit", async |connection: &mut PgConnection| insert(connection, chunk).await).await?;
+            let written = run!(self, "admit", connection => insert(connection, chunk).await)?;
             new.extend(written);
             let seen: Vec<Uuid> = ids(chunk).filter(|id| !new.contains(id)).collect();
             if !seen.is_empty() {
-                ended.extend(
-                    self.run("admit", async |connection: &mut PgConnection| {
-                        sqlx::query_scalar::<_, Uuid>(ENDED).bind(&seen).fetch_all(connection).await
-                    })
-                    .await?,
-                );
+                ended.extend(run!(self, "admit", connection => {
+                    sqlx::query_scalar::<_, Uuid>(ENDED).bind(&seen).fetch_all(connection).await
+                })?);
             }
         }
         // Taking the id out leaves duplicates of a new crop as seen.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::crops::CropHead;
 use crate::error::StoreError;
-use crate::store::{CHUNK, Store, int, text};
+use crate::store::{CHUNK, Store, int, run, text};
 use facewire_domain::CropId;
 
 /// When a stage worked on a crop.
@@ -169,26 +169,28 @@ impl Store {
         let mut wrote: HashMap<(Uuid, i32), bool> = HashMap::with_capacity(unique.len());
         let mut standing: HashMap<(Uuid, i32), bool> = HashMap::new();
         for chunk in unique.chunks(CHUNK) {
-            let rows = self.run("finish", async |connection: &mut PgConnection| write(connection, chunk).await).await?;
+            let rows = run!(self, "finish", connection => write(connection, chunk).await)?;
             wrote.extend(rows.into_iter().map(|(crop, face, replaced)| ((crop, face), replaced)));
             let others: (Vec<Uuid>, Vec<i32>) =
                 chunk.iter().map(|ending| ending.key()).filter(|key| !wrote.contains_key(key)).unzip();
             if !others.0.is_empty() {
-                let rows = self
-                    .run("finish", async |connection: &mut PgConnection| look_up(connection, &others).await)
-                    .await?;
+                let rows = run!(self, "finish", connection => look_up(connection, &others).await)?;
                 standing.extend(rows.into_iter().map(|(crop, face, published)| ((crop, face), published)));
             }
         }
-        Ok(endings.iter().enumerate().map(|(index, ending)| {
-            let key = ending.key();
-            let first = wrote.contains_key(&key) && kept.get(&key) == Some(&index);
-            Finished {
-                published: standing.get(&key).copied().unwrap_or(false),
-                first,
-                replaced: first && wrote.get(&key).copied().unwrap_or(false),
-            }
-        }).collect())
+        Ok(endings
+            .iter()
+            .enumerate()
+            .map(|(index, ending)| {
+                let key = ending.key();
+                let first = wrote.contains_key(&key) && kept.get(&key) == Some(&index);
+                Finished {
+                    published: standing.get(&key).copied().unwrap_or(false),
+                    first,
+                    replaced: first && wrote.get(&key).copied().unwrap_or(false),
+                }
+            })
+            .collect())
     }
 
     /// Remembers that the results of these endings were published. Returns how many were not remembered before.
@@ -199,12 +201,10 @@ impl Store {
         let mut marked = 0;
         for chunk in keys.chunks(CHUNK) {
             let (crops, faces): (Vec<Uuid>, Vec<i32>) = chunk.iter().copied().unzip();
-            marked += self
-                .run("mark published", async |connection: &mut PgConnection| {
-                    sqlx::query(PUBLISHED).bind(&crops).bind(&faces).execute(connection).await
-                })
-                .await?
-                .rows_affected();
+            marked += run!(self, "mark published", connection => {
+                sqlx::query(PUBLISHED).bind(&crops).bind(&faces).execute(connection).await
+            })?
+            .rows_affected();
         }
         Ok(marked)
     }

@@ -14,7 +14,7 @@ use crate::enrol_plan::{Known, KnownFace, KnownPerson, Plan, keys, plan};
 use crate::error::StoreError;
 use crate::faces::VectorState;
 use crate::persons::{lock_collections, name_key};
-use crate::store::{CHUNK, Store, insert_collections, text};
+use crate::store::{CHUNK, Store, insert_collections, run, text};
 
 /// A face to remember for a subject.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,9 +141,7 @@ impl Store {
         let mut answers = Vec::with_capacity(faces.len());
         for (chunk, bytes) in faces.chunks(CHUNK).zip(bytes.chunks(CHUNK)) {
             let items: Vec<&NewFace> = chunk.iter().collect();
-            let part = self
-                .run("enrol", async |connection: &mut PgConnection| enrol(connection, &items, bytes).await)
-                .await?;
+            let part = run!(self, "enrol", connection => enrol(connection, &items, bytes).await)?;
             answers.extend(part);
         }
         Ok(answers)
@@ -257,7 +255,9 @@ async fn write_faces(
     let rows: Vec<(Uuid, Uuid, &NewFace, &[u8])> = plan
         .faces
         .iter()
-        .filter_map(|(face, (index, person))| Some((*face, *person, *batch.get(*index)?, bytes.get(*index)?.as_slice())))
+        .filter_map(|(face, (index, person))| {
+            Some((*face, *person, *batch.get(*index)?, bytes.get(*index)?.as_slice()))
+        })
         .collect();
     if rows.is_empty() {
         return Ok(());

@@ -76,7 +76,9 @@ impl StoreError {
             sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => unavailable("the connection broke"),
             // Half a message: the server died while it was answering.
             sqlx::Error::Protocol(_) => unavailable("the connection broke in the middle of a message"),
-            sqlx::Error::Tls(_) => StoreError::Config { what: "TLS could not be agreed on; check sslmode and sslrootcert" },
+            sqlx::Error::Tls(_) => {
+                StoreError::Config { what: "TLS could not be agreed on; check sslmode and sslrootcert" }
+            }
             sqlx::Error::Configuration(_) => StoreError::Config { what: "the connection options are not usable" },
             sqlx::Error::Migrate(error) => Self::from_migration(error),
             _ => StoreError::Query { operation, code: "an answer of another shape than expected".to_owned() },

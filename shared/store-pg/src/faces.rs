@@ -6,7 +6,6 @@ use std::time::Duration;
 use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId, ImageHash, Landmarks, PersonId};
 use serde::Serialize;
 use sqlx::FromRow;
-use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use crate::embedding;
 use crate::endings::FaceQuality;
 use crate::error::StoreError;
-use crate::store::{CHUNK, Store};
+use crate::store::{CHUNK, Store, run};
 
 /// How far a face is on its way into the vector engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -173,10 +172,8 @@ impl Store {
         ids.dedup();
         let mut changed = 0;
         for chunk in ids.chunks(CHUNK) {
-            changed += self
-                .run(name, async |connection: &mut PgConnection| sqlx::query(sql).bind(chunk).execute(connection).await)
-                .await?
-                .rows_affected();
+            changed +=
+                run!(self, name, connection => sqlx::query(sql).bind(chunk).execute(connection).await)?.rows_affected();
         }
         Ok(changed)
     }
@@ -188,30 +185,25 @@ impl Store {
         after: Option<FaceId>,
         limit: u32,
     ) -> Result<Vec<StoredFace>, StoreError> {
-        const SQL: &str = select_faces!(
-            "AND f.vector_state = 'pending' AND f.updated_at < now() - make_interval(secs => $3)"
-        );
-        let rows: Vec<Columns> = self
-            .run("pending faces", async |connection: &mut PgConnection| {
-                sqlx::query_as(SQL)
-                    .bind(start(after))
-                    .bind(i64::from(limit))
-                    .bind(older_than.as_secs_f64())
-                    .fetch_all(connection)
-                    .await
-            })
-            .await?;
+        const SQL: &str =
+            select_faces!("AND f.vector_state = 'pending' AND f.updated_at < now() - make_interval(secs => $3)");
+        let rows: Vec<Columns> = run!(self, "pending faces", connection => {
+            sqlx::query_as(SQL)
+                .bind(start(after))
+                .bind(i64::from(limit))
+                .bind(older_than.as_secs_f64())
+                .fetch_all(connection)
+                .await
+        })?;
         rows.into_iter().map(StoredFace::try_from).collect()
     }
 
     /// A page of all faces by id, in every state, for a merge join with the vector engine (ids order as their bytes do).
     pub async fn faces_after(&self, after: Option<FaceId>, limit: u32) -> Result<Vec<StoredFace>, StoreError> {
         const SQL: &str = select_faces!("");
-        let rows: Vec<Columns> = self
-            .run("faces", async |connection: &mut PgConnection| {
-                sqlx::query_as(SQL).bind(start(after)).bind(i64::from(limit)).fetch_all(connection).await
-            })
-            .await?;
+        let rows: Vec<Columns> = run!(self, "faces", connection => {
+            sqlx::query_as(SQL).bind(start(after)).bind(i64::from(limit)).fetch_all(connection).await
+        })?;
         rows.into_iter().map(StoredFace::try_from).collect()
     }
 }

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::store::{Store, count};
+use crate::store::{Store, count, run};
 
 /// Which crops to count. What is not given does not narrow.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -116,16 +116,13 @@ type ReasonCounts = Vec<(String, Option<String>, i64)>;
 impl Store {
     /// Counts, all numbers of one snapshot.
     pub async fn ledger(&self, filter: &LedgerFilter) -> Result<Ledger, StoreError> {
-        let (cameras, reasons) = self
-            .run("ledger", async |connection: &mut PgConnection| read(connection, filter).await)
-            .await?;
+        let (cameras, reasons) = run!(self, "ledger", connection => read(connection, filter).await)?;
         let mut ledger = Ledger::default();
         for row in cameras {
             ledger.add(row);
         }
         for (status, reason, number) in reasons {
-            let status: Status =
-                status.parse().map_err(|_| StoreError::Corrupt { column: "recognitions.status" })?;
+            let status: Status = status.parse().map_err(|_| StoreError::Corrupt { column: "recognitions.status" })?;
             *ledger.by_status.entry(status).or_default() += count(number);
             if let Some(reason) = reason {
                 let reason: Reason =
@@ -163,8 +160,7 @@ async fn read(
 ) -> Result<(Vec<Counts>, ReasonCounts), sqlx::Error> {
     let collection = filter.collection.as_ref().map(CollectionId::as_str);
     let cameras: Vec<&str> = filter.cameras.iter().map(CameraId::as_str).collect();
-    let crops: Option<Vec<Uuid>> =
-        filter.crops.as_ref().map(|crops| crops.iter().map(CropId::as_uuid).collect());
+    let crops: Option<Vec<Uuid>> = filter.crops.as_ref().map(|crops| crops.iter().map(CropId::as_uuid).collect());
     let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let by_camera: Vec<Counts> = sqlx::query_as(CAMERAS)
         .bind(collection)

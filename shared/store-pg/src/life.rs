@@ -2,14 +2,13 @@
 
 use facewire_domain::CropId;
 use serde::Serialize;
-use sqlx::postgres::PgConnection;
 use sqlx::types::JsonValue;
 use sqlx::{Connection, FromRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::store::Store;
+use crate::store::{Store, run};
 
 /// A crop and all that became of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -143,7 +142,7 @@ impl Store {
     /// Everything about a crop; `None` where it was never admitted.
     pub async fn why(&self, crop: CropId) -> Result<Option<CropLife>, StoreError> {
         let id = crop.as_uuid();
-        self.run("why", async |connection: &mut PgConnection| {
+        run!(self, "why", connection => {
             let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
             let crop: Option<CropRecord> = sqlx::query_as(CROP).bind(id).fetch_optional(&mut *tx).await?;
             let Some(crop) = crop else { return Ok(None) };
@@ -152,6 +151,5 @@ impl Store {
             tx.commit().await?;
             Ok(Some(CropLife { crop, endings, failures }))
         })
-        .await
     }
 }

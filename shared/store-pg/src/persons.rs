@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::store::{CHUNK, Store, count};
+use crate::store::{CHUNK, Store, count, run};
 
 /// Longest chain of merges that is followed; a longer one is somebody's mistake, and its last seen person is taken.
 pub(crate) const MERGES: u32 = 16;
@@ -112,11 +112,9 @@ impl Store {
         wanted.dedup();
         let mut found = HashMap::with_capacity(wanted.len());
         for chunk in wanted.chunks(CHUNK) {
-            let rows = self
-                .run("persons", async |connection: &mut PgConnection| {
-                    sqlx::query(PERSONS).bind(chunk).bind(i64::from(MERGES)).fetch_all(connection).await
-                })
-                .await?;
+            let rows = run!(self, "persons", connection => {
+                sqlx::query(PERSONS).bind(chunk).bind(i64::from(MERGES)).fetch_all(connection).await
+            })?;
             for row in rows {
                 let asked: Uuid = row.try_get("asked").map_err(|_| CORRUPT)?;
                 found.insert(asked.into(), person(&row)?);
@@ -133,26 +131,22 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<PersonSummary>, StoreError> {
         let after = after_name.map(name_key);
-        let rows = self
-            .run("list persons", async |connection: &mut PgConnection| {
-                sqlx::query(LIST)
-                    .bind(collection.as_str())
-                    .bind(after.as_deref())
-                    .bind(i64::from(limit))
-                    .fetch_all(connection)
-                    .await
-            })
-            .await?;
+        let rows = run!(self, "list persons", connection => {
+            sqlx::query(LIST)
+                .bind(collection.as_str())
+                .bind(after.as_deref())
+                .bind(i64::from(limit))
+                .fetch_all(connection)
+                .await
+        })?;
         rows.iter().map(summary).collect()
     }
 
     /// Counts persons and faces, of one collection or of all.
     pub async fn gallery(&self, collection: Option<&CollectionId>) -> Result<Gallery, StoreError> {
-        let (persons, faces, pending, tombstoned): (i64, i64, i64, i64) = self
-            .run("gallery", async |connection: &mut PgConnection| {
-                sqlx::query_as(GALLERY).bind(collection.map(CollectionId::as_str)).fetch_one(connection).await
-            })
-            .await?;
+        let (persons, faces, pending, tombstoned): (i64, i64, i64, i64) = run!(self, "gallery", connection => {
+            sqlx::query_as(GALLERY).bind(collection.map(CollectionId::as_str)).fetch_one(connection).await
+        })?;
         let (pending, tombstoned) = (count(pending), count(tombstoned));
         Ok(Gallery { persons: count(persons), faces: count(faces), pending, tombstoned })
     }
@@ -161,7 +155,7 @@ impl Store {
     /// the vector engine learns of their owner. Returns false, and changes nothing, unless both are persons of one
     /// collection, differ, and are not merged themselves.
     pub async fn merge_persons(&self, from: PersonId, into: PersonId) -> Result<bool, StoreError> {
-        self.run("merge persons", async |connection: &mut PgConnection| {
+        run!(self, "merge persons", connection => {
             let mut tx = connection.begin().await?;
             let collection: Option<String> = sqlx::query_scalar(
                 "SELECT a.collection FROM persons a JOIN persons b ON b.collection = a.collection
@@ -197,17 +191,18 @@ impl Store {
             tx.commit().await?;
             Ok(merged)
         })
-        .await
     }
 }
 
 /// One writer of persons and faces at a time and collection, until the transaction ends: what it reads stays true.
 pub(crate) async fn lock_collections(connection: &mut PgConnection, sorted: &[&str]) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('facewire persons of ' || c, 0)) FROM UNNEST($1::text[]) c")
-        .bind(sorted)
-        .execute(connection)
-        .await
-        .map(|_| ())
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock(hashtextextended('facewire persons of ' || c, 0)) FROM UNNEST($1::text[]) c",
+    )
+    .bind(sorted)
+    .execute(connection)
+    .await
+    .map(|_| ())
 }
 
 /// The name as names are compared: lower case by Unicode, whatever the database's locale.

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use facewire_domain::CollectionId;
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Postgres};
+use tokio::time::error::Elapsed;
 
 use crate::error::StoreError;
 use crate::options::Options;
@@ -30,6 +32,28 @@ const MIGRATION_PATIENCE: Duration = Duration::from_secs(300);
 const KNOWN_COLLECTIONS: usize = 4096;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Runs an operation, `connection => future's body`, to a `Result<_, StoreError>`: within the deadline, and anew where
+/// Postgres undid it for a deadlock or for a unique key that appeared in between (every operation decides from the rows
+/// as they are then). A macro and not a function with a closure: futures of closures over a borrowed connection cannot be
+/// shown to be `Send`.
+macro_rules! run {
+    ($store:expr, $name:expr, $connection:ident => $body:expr) => {{
+        let mut attempt = 1;
+        loop {
+            let mut session = $store.session($name).await?;
+            let result = {
+                let $connection: &mut sqlx::PgConnection = &mut session;
+                tokio::time::timeout($store.patience(), async { $body }).await
+            };
+            if let Some(result) = $crate::store::Store::judge($name, attempt, session, result) {
+                break result;
+            }
+            attempt += 1;
+        }
+    }};
+}
+pub(crate) use run;
 
 /// A pool of connections to the truth. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -74,8 +98,7 @@ impl Store {
         // the lock must not outlive a failure in a pooled session.
         let options = self.connect.0.clone().options([("statement_timeout", "0")]);
         let run = async {
-            let mut connection =
-                options.connect().await.map_err(|error| StoreError::from_sqlx("migrate", &error))?;
+            let mut connection = options.connect().await.map_err(|error| StoreError::from_sqlx("migrate", &error))?;
             let result = MIGRATIONS.run_direct(None, &mut connection, false).await;
             if connection.close().await.is_err() {
                 tracing::debug!("the migration's connection was gone before it was closed");
@@ -87,10 +110,9 @@ impl Store {
 
     /// Postgres answers, and the schema is there.
     pub async fn health(&self) -> Result<(), StoreError> {
-        self.run("health", async |connection: &mut PgConnection| {
+        run!(self, "health", connection => {
             sqlx::query("SELECT 1 FROM crops LIMIT 1").fetch_optional(connection).await.map(|_| ())
         })
-        .await
     }
 
     /// Closes the pool; operations afterwards are unavailable.
@@ -98,31 +120,35 @@ impl Store {
         self.pool.close().await;
     }
 
-    /// Runs `operation` on a connection: within the deadline, and anew where Postgres undid it for a deadlock or a unique
-    /// key that appeared in between (everything run through here decides from the rows as they are then).
-    pub(crate) async fn run<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
-    where
-        F: AsyncFn(&mut PgConnection) -> Result<T, sqlx::Error>,
-    {
-        let mut attempt = 1;
-        loop {
-            let mut connection =
-                self.pool.acquire().await.map_err(|error| StoreError::from_sqlx(name, &error))?;
-            let error = match tokio::time::timeout(self.patience, operation(&mut connection)).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    // The server hangs or the network swallows packets. Closing the socket gives the place in the pool
-                    // back now; handing the connection back would wait for the same silent server.
-                    drop(connection.detach());
-                    return Err(late(name));
-                }
-            };
-            let again = StoreError::is_rollback(&error) || StoreError::is_unique_violation(&error);
-            if !again || attempt == ATTEMPTS {
-                return Err(StoreError::from_sqlx(name, &error));
+    /// A connection for one attempt.
+    pub(crate) async fn session(&self, operation: &'static str) -> Result<PoolConnection<Postgres>, StoreError> {
+        self.pool.acquire().await.map_err(|error| StoreError::from_sqlx(operation, &error))
+    }
+
+    /// Longest wait for the server's answer to one operation.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// What an attempt came to; `None`: it is worth another.
+    pub(crate) fn judge<T>(
+        operation: &'static str,
+        attempt: u32,
+        session: PoolConnection<Postgres>,
+        result: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Option<Result<T, StoreError>> {
+        match result {
+            Ok(Ok(value)) => Some(Ok(value)),
+            Ok(Err(error)) => {
+                let again = StoreError::is_rollback(&error) || StoreError::is_unique_violation(&error);
+                (!again || attempt >= ATTEMPTS).then(|| Err(StoreError::from_sqlx(operation, &error)))
             }
-            attempt += 1;
+            Err(Elapsed { .. }) => {
+                // The server hangs or the network swallows packets. Closing the socket gives the place in the pool back
+                // now; handing the connection back would wait for the same silent server.
+                drop(session.detach());
+                Some(Err(late(operation)))
+            }
         }
     }
 
@@ -142,10 +168,9 @@ impl Store {
             return Ok(());
         }
         let names: Vec<&str> = missing.iter().map(CollectionId::as_str).collect();
-        self.run("ensure collections", async |connection: &mut PgConnection| {
+        run!(self, "ensure collections", connection => {
             insert_collections(connection, &names).await
-        })
-        .await?;
+        })?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() + missing.len() > KNOWN_COLLECTIONS {
             known.clear();

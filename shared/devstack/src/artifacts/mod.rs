@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 pub use cache::default_cache_dir;
 pub use samples::{Person, Samples};
 
-pub(crate) use cache::{State, state_of};
-pub(crate) use pins::{Pin, Platform, pin};
+pub(crate) use cache::{State, state_of, verify};
+pub(crate) use pins::{Pin, Platform, Source, pin};
 
 use crate::error::{FetchError, StackError};
 use crate::offload::{Cancel, offload};

@@ -26,6 +26,7 @@ fn selector(operation: &mut Operation) -> Option<&mut Option<grpc::PointsSelecto
 }
 
 /// Rewrites the older spellings and replaces a filter by the ids that `matching` finds for it.
+#[expect(deprecated, reason = "the older spellings are still on the wire of older clients")]
 pub(super) fn pin(
     operation: PointsUpdateOperation,
     matching: impl FnOnce(grpc::Filter) -> Result<Vec<PointId>, Status>,
@@ -76,6 +77,7 @@ fn selected(selector: Option<grpc::PointsSelector>) -> Result<Vec<PointId>, Stat
 }
 
 /// The engine's operation for a pinned one, or `None` where there is nothing to do.
+#[expect(deprecated, reason = "the older spellings are still on the wire of older clients")]
 pub(super) fn compile(operation: PointsUpdateOperation, dim: usize) -> Result<Option<UpdateOperation>, Status> {
     match operation.operation.ok_or_else(|| wrong_input("an update operation is empty"))? {
         Operation::Upsert(list) => upsert(list, dim),

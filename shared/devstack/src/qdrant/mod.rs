@@ -1,0 +1,172 @@
+//! Qdrant for one machine: its gRPC services on loopback over `qdrant-edge`, so that every service talks
+//! `qdrant-client` here as in production. One dense, unnamed vector a point; what a face gallery needs is served as the
+//! real server does it, everything else is refused by name. The only place that names `qdrant-edge`.
+//!
+//! An acknowledged write survives the death of the process (see `journal`); a power cut may cost the last second.
+
+mod collection;
+mod collections;
+mod convert;
+mod filter;
+mod index;
+mod journal;
+mod points;
+mod pool;
+mod read;
+mod store;
+mod update;
+mod upkeep;
+mod wal;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use qdrant_client::qdrant::collections_server::CollectionsServer;
+use qdrant_client::qdrant::points_server::PointsServer;
+use qdrant_client::qdrant::qdrant_server::QdrantServer;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use collections::{CollectionsService, HealthService};
+use points::PointsService;
+use store::Store;
+use upkeep::Upkeep;
+
+/// The longest request. A face's point takes about 2.5 KB.
+const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
+/// How long a stop waits for calls in flight.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why the local Qdrant does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum QdrantError {
+    /// The address is taken or not ours: name another port, or 0 for a free one.
+    #[error("the local Qdrant cannot listen on {address}: {source}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another server works in the data directory: stop it, or choose another directory.
+    #[error("another local Qdrant uses the data directory {}", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The data directory cannot be read or written: mind its rights and the disk's space.
+    #[error("the local Qdrant's data at {}: {source}", path.display())]
+    Storage {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file in the data directory is damaged. Qdrant is an index: remove the directory and rebuild it from Postgres.
+    #[error("the local Qdrant cannot read {} (remove the data directory and rebuild the index): {source}", path.display())]
+    Collection {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server ended by itself.
+    #[error("the local Qdrant's server: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// A thread could not be started, or ended in a panic.
+    #[error("the local Qdrant's threads: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A local Qdrant that runs in this process. Dropping it stops the server soon after, without waiting; `shutdown` waits.
+pub struct LocalQdrant {
+    address: SocketAddr,
+    stop: CancellationToken,
+    server: JoinHandle<Result<(), QdrantError>>,
+    _guard: DropGuard,
+}
+
+impl LocalQdrant {
+    /// Opens (or makes) the data directory and serves it. Port 0 takes a free one. Returns once it answers.
+    ///
+    /// # Errors
+    /// The address is taken, the directory is in use, unusable or damaged.
+    pub async fn start(data_dir: &Path, listen: SocketAddr) -> Result<Self, QdrantError> {
+        let bound = TcpListener::bind(listen).await;
+        let listener = bound.map_err(|source| QdrantError::Listen { address: listen, source })?;
+        let address = listener.local_addr().map_err(|source| QdrantError::Listen { address: listen, source })?;
+        let opened = open(data_dir).await?;
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(run(opened, listener, stop.clone()));
+        let guard = stop.clone().drop_guard();
+        Ok(Self { address, stop, server, _guard: guard })
+    }
+
+    /// Where it listens, for `qdrant-client`: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more calls, finishes those in flight (at most five seconds), flushes, and frees port and directory. What
+    /// goes wrong on the way is logged: the journal keeps what could not be flushed.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        match self.server.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the local Qdrant had ended by itself"),
+            Err(error) => tracing::warn!(%error, "the local Qdrant's server panicked"),
+        }
+    }
+}
+
+/// Serves a data directory until the token is cancelled, then as `LocalQdrant::shutdown`: for a process of its own.
+///
+/// # Errors
+/// As `LocalQdrant::start`, and when the server ends by itself.
+pub async fn serve(data_dir: &Path, listener: TcpListener, shutdown: CancellationToken) -> Result<(), QdrantError> {
+    run(open(data_dir).await?, listener, shutdown).await
+}
+
+async fn open(data_dir: &Path) -> Result<Arc<Store>, QdrantError> {
+    let dir = data_dir.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await;
+    let store = opened.map_err(|error| QdrantError::Thread(std::io::Error::other(error)))??;
+    Ok(Arc::new(store))
+}
+
+async fn run(store: Arc<Store>, listener: TcpListener, shutdown: CancellationToken) -> Result<(), QdrantError> {
+    let upkeep = Upkeep::start(Arc::clone(&store)).map_err(QdrantError::Thread)?;
+    let points = PointsServer::new(PointsService(Arc::clone(&store))).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .add_service(points.max_encoding_message_size(usize::MAX))
+        .add_service(CollectionsServer::new(CollectionsService(Arc::clone(&store))))
+        .add_service(QdrantServer::new(HealthService))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.clone().cancelled_owned());
+    let overtime = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    let served = tokio::select! {
+        served = server => served.map_err(QdrantError::from),
+        () = overtime => Ok(()),
+    };
+    if upkeep.stop().await {
+        store.flush().await;
+    } else {
+        tracing::warn!("an optimization goes on; the journals keep what is not flushed");
+    }
+    // The last owner closes the engine, which blocks.
+    let closed = tokio::task::spawn_blocking(move || drop(store)).await;
+    closed.map_err(|error| QdrantError::Thread(std::io::Error::other(error)))?;
+    served
+}

@@ -1,0 +1,263 @@
+//! The three servers of a local stack as one thing: started together, watched, stopped together. Services must not come
+//! in: they get URLs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use tokio::sync::watch;
+
+use crate::artifacts::{self, FetchOptions, Kind};
+use crate::dirs::make_dir;
+use crate::error::StackError;
+use crate::lock::DirLock;
+use crate::nats::{NatsOptions, NatsServer};
+use crate::ports;
+use crate::postgres::{PostgresOptions, PostgresServer};
+use crate::process::{Ended, Managed, log_tail};
+use crate::progress::{Event, Reporter};
+use crate::qdrant::LocalQdrant;
+
+/// What to start and where.
+#[derive(Debug, Clone)]
+pub struct StackOptions {
+    /// Where the servers keep their data, logs and passwords; created where missing, kept from start to start.
+    pub data_dir: PathBuf,
+    /// How missing artefacts are fetched.
+    pub fetch: FetchOptions,
+    /// A NATS of your own: none is started.
+    pub nats: Option<String>,
+    /// A PostgreSQL of your own: none is started.
+    pub postgres: Option<String>,
+    /// A Qdrant of your own: none is started.
+    pub qdrant: Option<String>,
+    /// The port of the nats-server; `None` takes a free one.
+    pub nats_port: Option<u16>,
+    /// The port of the PostgreSQL; `None` takes a free one.
+    pub postgres_port: Option<u16>,
+    /// The port of the Qdrant; `None` takes a free one.
+    pub qdrant_port: Option<u16>,
+    /// Whether commits survive a crash of the machine (`fsync`). Off only for data that is thrown away.
+    pub durable: bool,
+}
+
+impl StackOptions {
+    /// Everything local, on free ports, durable.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            fetch: FetchOptions::default(),
+            nats: None,
+            postgres: None,
+            qdrant: None,
+            nats_port: None,
+            postgres_port: None,
+            qdrant_port: None,
+            durable: true,
+        }
+    }
+}
+
+/// A running stack. [`Stack::shutdown`] stops it in order; dropping it stops it at once; nothing outlives this process.
+pub struct Stack {
+    /// `nats://…`.
+    pub nats_url: String,
+    /// `postgres://…`; for a local server it holds the password, so it must not be logged.
+    pub postgres_url: String,
+    /// `http://…`, Qdrant's gRPC.
+    pub qdrant_url: String,
+    nats: Option<NatsServer>,
+    postgres: Option<PostgresServer>,
+    qdrant: Option<LocalQdrant>,
+    _lock: Option<DirLock>,
+}
+
+/// A server of the stack that ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{server} ended by itself ({status}). The end of its log {log}:\n{tail}")]
+pub struct Died {
+    /// `nats-server` or `postgres`.
+    pub server: &'static str,
+    /// Its status in words.
+    pub status: String,
+    /// Its log file.
+    pub log: PathBuf,
+    /// The log's last lines.
+    pub tail: String,
+}
+
+impl Stack {
+    /// Fetches what is missing and starts what is not named, all at the same time.
+    ///
+    /// # Errors
+    /// The first that fails; what did start is stopped again.
+    pub async fn start(options: StackOptions, report: Reporter) -> Result<Self, StackError> {
+        let StackOptions { nats, postgres, qdrant, .. } = &options;
+        let lock = if nats.is_some() && postgres.is_some() && qdrant.is_some() {
+            None
+        } else {
+            make_dir(&options.data_dir, 0o711)?;
+            Some(DirLock::take(&options.data_dir)?)
+        };
+        let kinds: Vec<Kind> = [(Kind::NatsServer, nats), (Kind::Postgres, postgres)]
+            .into_iter()
+            .filter_map(|(kind, url)| url.is_none().then_some(kind))
+            .collect();
+        let found = artifacts::ensure(&kinds, &options.fetch, report.clone()).await;
+        // Off the pinned platforms a stack of external servers needs no artefact at all.
+        let found = if kinds.is_empty() { found.ok() } else { Some(found?) };
+        let program = found.as_ref().map(|found| found.nats_server.clone()).unwrap_or_default();
+        let bin = found.map(|found| found.postgres_bin).unwrap_or_default();
+        let (nats, postgres, qdrant) = tokio::join!(
+            start_nats(&options, program, &report),
+            start_postgres(&options, bin, &report),
+            start_qdrant(&options, &report),
+        );
+        Self::assemble(options, lock, nats, postgres, qdrant).await
+    }
+
+    /// All or nothing.
+    async fn assemble(
+        options: StackOptions,
+        lock: Option<DirLock>,
+        nats: Result<Option<NatsServer>, StackError>,
+        postgres: Result<Option<PostgresServer>, StackError>,
+        qdrant: Result<Option<LocalQdrant>, StackError>,
+    ) -> Result<Self, StackError> {
+        let url = |named: Option<String>, local: Option<String>| named.or(local).unwrap_or_default();
+        let (mut errors, mut keep) = (Vec::new(), Kept::default());
+        nats.map_or_else(|error| errors.push(error), |server| keep.nats = server);
+        postgres.map_or_else(|error| errors.push(error), |server| keep.postgres = server);
+        qdrant.map_or_else(|error| errors.push(error), |server| keep.qdrant = server);
+        let stack = Self {
+            nats_url: url(options.nats, keep.nats.as_ref().map(NatsServer::url)),
+            postgres_url: url(options.postgres, keep.postgres.as_ref().map(PostgresServer::url)),
+            qdrant_url: url(options.qdrant, keep.qdrant.as_ref().map(LocalQdrant::url)),
+            nats: keep.nats,
+            postgres: keep.postgres,
+            qdrant: keep.qdrant,
+            _lock: lock,
+        };
+        match errors.into_iter().next() {
+            None => Ok(stack),
+            Some(error) => {
+                stack.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops what was started, in order and at the same time; each is killed after its grace period.
+    pub async fn shutdown(mut self) {
+        let qdrant = self.qdrant.take();
+        let (nats, postgres) = (self.nats.as_ref(), self.postgres.as_ref());
+        let stop_nats = async { if let Some(server) = nats { server.stop().await } else { Ok(()) } };
+        let stop_postgres = async { if let Some(server) = postgres { server.stop().await } else { Ok(()) } };
+        let stop_qdrant = async {
+            if let Some(qdrant) = qdrant {
+                qdrant.shutdown().await;
+            }
+        };
+        let (nats, postgres, ()) = tokio::join!(stop_nats, stop_postgres, stop_qdrant);
+        if let Err(error) = nats.and(postgres) {
+            tracing::warn!(%error, "a server of the local stack was not stopped in order");
+        }
+    }
+
+    /// Resolves when a child ends by itself; never, where none was started.
+    pub async fn died(&self) -> Died {
+        let watched = [self.nats.as_ref().map(NatsServer::managed), self.postgres.as_ref().map(PostgresServer::managed)];
+        let [nats, postgres] = watched.map(end_of);
+        tokio::select! {
+            died = nats => died,
+            died = postgres => died,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    nats: Option<NatsServer>,
+    postgres: Option<PostgresServer>,
+    qdrant: Option<LocalQdrant>,
+}
+
+fn end_of(server: Option<&Managed>) -> Pin<Box<dyn Future<Output = Died> + Send + '_>> {
+    let watched = server.and_then(|server| Some((server.spec(), server.ended()?)));
+    Box::pin(async move {
+        let Some((spec, mut ended)) = watched else { return std::future::pending().await };
+        let status = wait_for_end(&mut ended).await;
+        Died { server: spec.name, status, log: spec.log.clone(), tail: log_tail(&spec.log) }
+    })
+}
+
+async fn wait_for_end(ended: &mut watch::Receiver<Option<Ended>>) -> String {
+    match ended.wait_for(Option::is_some).await {
+        Ok(ended) => ended.as_ref().map(|ended| ended.status.clone()).unwrap_or_default(),
+        Err(_) => "status unknown".to_owned(),
+    }
+}
+
+async fn start_nats(
+    options: &StackOptions,
+    program: PathBuf,
+    report: &Reporter,
+) -> Result<Option<NatsServer>, StackError> {
+    if options.nats.is_some() {
+        return Ok(None);
+    }
+    report(Event::Starting { server: "nats-server" });
+    let server = NatsServer::start(NatsOptions {
+        program,
+        dir: options.data_dir.join("nats"),
+        port: options.nats_port,
+        monitor_port: None,
+        throwaway: false,
+    })
+    .await?;
+    report(Event::Listening { server: "nats-server", port: server.port() });
+    Ok(Some(server))
+}
+
+async fn start_postgres(
+    options: &StackOptions,
+    bin: PathBuf,
+    report: &Reporter,
+) -> Result<Option<PostgresServer>, StackError> {
+    if options.postgres.is_some() {
+        return Ok(None);
+    }
+    report(Event::Starting { server: "postgres" });
+    let server = PostgresServer::start(PostgresOptions {
+        bin,
+        dir: options.data_dir.join("postgres"),
+        port: options.postgres_port,
+        fsync: options.durable,
+        template: None,
+    })
+    .await?;
+    report(Event::Listening { server: "postgres", port: server.port() });
+    Ok(Some(server))
+}
+
+async fn start_qdrant(options: &StackOptions, report: &Reporter) -> Result<Option<LocalQdrant>, StackError> {
+    if options.qdrant.is_some() {
+        return Ok(None);
+    }
+    report(Event::Starting { server: "qdrant" });
+    let (server, port) = serve_qdrant(options.data_dir.join("qdrant"), options.qdrant_port).await?;
+    report(Event::Listening { server: "qdrant", port });
+    Ok(Some(server))
+}
+
+/// Serves Qdrant's protocol from `dir` on the named port of 127.0.0.1 or a free one.
+pub(crate) async fn serve_qdrant(dir: PathBuf, named: Option<u16>) -> Result<(LocalQdrant, u16), StackError> {
+    make_dir(&dir, 0o700)?;
+    let port = match named {
+        Some(port) if !ports::is_free(port) => return Err(StackError::PortTaken { server: "qdrant", port }),
+        Some(port) => port,
+        None => ports::candidate().ok_or(StackError::NoPort { server: "qdrant", tries: 1 })?,
+    };
+    let server = LocalQdrant::start(&dir, SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+    Ok((server, port))
+}

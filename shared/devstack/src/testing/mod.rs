@@ -1,0 +1,162 @@
+//! Real servers for test suites: each test has its own nats-server, its own empty database and its own local Qdrant, under
+//! `cargo test` (many tests in a process) and nextest (a process each) alike. Nothing here belongs to a test's runtime,
+//! which ends with the test. Streams, tables and collections must not come in.
+
+mod area;
+mod postgres;
+mod qdrant;
+
+use std::path::{Path, PathBuf};
+
+pub use postgres::TestDatabase;
+pub use qdrant::TestQdrant;
+
+use crate::artifacts::{self, Artifacts, FetchOptions, Kind, Samples};
+use crate::error::StackError;
+use crate::nats::{NatsOptions, NatsServer};
+use crate::progress::silent;
+use area::Area;
+
+/// The three servers for one test. All of it is gone when dropped.
+pub struct TestStack {
+    /// `nats://…`, with JetStream.
+    pub nats_url: String,
+    /// `postgres://…`: an empty database.
+    pub postgres_url: String,
+    /// `http://…`: Qdrant's gRPC.
+    pub qdrant_url: String,
+    /// ONNX Runtime's library.
+    pub ort_lib: PathBuf,
+    /// The directory of the default models (`fr_*.onnx`).
+    pub default_models: PathBuf,
+    /// To make NATS fail.
+    pub nats: TestNats,
+    /// To make PostgreSQL fail, if the stack is isolated.
+    pub postgres: TestDatabase,
+    /// To make Qdrant fail.
+    pub qdrant: TestQdrant,
+}
+
+impl TestStack {
+    /// Starts the set; the PostgreSQL server is shared by the tests of this process.
+    ///
+    /// # Errors
+    /// What [`artifacts::ensure`] and the starts say.
+    pub async fn start() -> Result<Self, StackError> {
+        Self::with(false).await
+    }
+
+    /// The same with a PostgreSQL server of its own, which the test may stop, kill and pause.
+    ///
+    /// # Errors
+    /// As [`TestStack::start`].
+    pub async fn isolated() -> Result<Self, StackError> {
+        Self::with(true).await
+    }
+
+    async fn with(isolated: bool) -> Result<Self, StackError> {
+        let found = fetched(&[Kind::NatsServer, Kind::Postgres, Kind::OnnxRuntime, Kind::DefaultModels]).await?;
+        let database = async {
+            match isolated {
+                true => TestDatabase::isolated(found.clone()).await,
+                false => TestDatabase::shared(found.clone()).await,
+            }
+        };
+        let (nats, postgres, qdrant) = tokio::try_join!(nats(), database, qdrant())?;
+        Ok(Self {
+            nats_url: nats.url(),
+            postgres_url: postgres.url(),
+            qdrant_url: qdrant.url(),
+            ort_lib: found.ort_lib,
+            default_models: found.default_models,
+            nats,
+            postgres,
+            qdrant,
+        })
+    }
+}
+
+/// Artefacts for tests, fetched where missing.
+async fn fetched(kinds: &[Kind]) -> Result<Artifacts, StackError> {
+    artifacts::ensure(kinds, &FetchOptions::default(), silent()).await
+}
+
+/// The library of ONNX Runtime and the directory of the default models, for suites that need no server.
+///
+/// # Errors
+/// What [`artifacts::ensure`] says.
+pub async fn models() -> Result<(PathBuf, PathBuf), StackError> {
+    fetched(&[Kind::OnnxRuntime, Kind::DefaultModels]).await.map(|found| (found.ort_lib, found.default_models))
+}
+
+/// The sample faces.
+///
+/// # Errors
+/// What [`artifacts::ensure`] says.
+pub async fn samples() -> Result<Samples, StackError> {
+    fetched(&[Kind::SamplePhotos, Kind::SampleGroup]).await.map(|found| found.samples)
+}
+
+/// An empty database alone, on the server that the tests of this process share.
+///
+/// # Errors
+/// What [`artifacts::ensure`] and the start say.
+pub async fn database() -> Result<TestDatabase, StackError> {
+    TestDatabase::shared(fetched(&[Kind::Postgres]).await?).await
+}
+
+/// An empty database alone, on a server of its own that may be stopped, killed and paused.
+///
+/// # Errors
+/// As [`database`].
+pub async fn isolated_database() -> Result<TestDatabase, StackError> {
+    TestDatabase::isolated(fetched(&[Kind::Postgres]).await?).await
+}
+
+/// A nats-server alone.
+///
+/// # Errors
+/// What [`artifacts::ensure`] and the start say.
+pub async fn nats() -> Result<TestNats, StackError> {
+    let found = fetched(&[Kind::NatsServer]).await?;
+    let area = Area::new()?;
+    let options = NatsOptions {
+        program: found.nats_server,
+        dir: area.path().join("nats"),
+        port: None,
+        monitor_port: None,
+        throwaway: true,
+    };
+    Ok(TestNats { server: NatsServer::start(options).await?, _area: area })
+}
+
+/// A nats-server of one test.
+pub struct TestNats {
+    server: NatsServer,
+    _area: Area,
+}
+
+/// [`NatsServer`] has what a test needs: `stop`, `restart`, `kill9`, `pause`, `resume`, `url`.
+impl std::ops::Deref for TestNats {
+    type Target = NatsServer;
+
+    fn deref(&self) -> &NatsServer {
+        &self.server
+    }
+}
+
+/// A local Qdrant alone.
+///
+/// # Errors
+/// What the start says.
+pub async fn qdrant() -> Result<TestQdrant, StackError> {
+    TestQdrant::start().await
+}
+
+/// The project's golden data, which is never committed: `shared/data` beside the workspace root. `None` where it is not
+/// there; a test then says so on stderr and runs its generated cases alone.
+pub fn shared_data() -> Option<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
+    let data = workspace.parent()?.join("shared/data");
+    data.is_dir().then_some(data)
+}

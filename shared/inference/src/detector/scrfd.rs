@@ -1,0 +1,100 @@
+//! InsightFace's SCRFD with key points: boxes and five points from one model, three strides, two anchors a cell.
+
+use facewire_domain::{BoundingBox, Point};
+use facewire_vision::{RgbImage, letterbox};
+
+use super::{Detection, FaceDetector, non_maximum_suppression, planes};
+use crate::error::InferenceError;
+use crate::manifest::DetectorSpec;
+use crate::runtime::{Model, Tensor};
+
+/// Input is `(x − 127.5) / 128` (REFERENCE).
+const MEAN: f32 = 127.5;
+const SCALE: f32 = 128.0;
+const STRIDES: [u32; 3] = [8, 16, 32];
+const ANCHORS: u32 = 2;
+/// The reference's IoU counts widths + 1.
+const EXTRA: f32 = 1.0;
+
+/// A SCRFD with its session.
+#[derive(Debug)]
+pub struct Scrfd {
+    model: Model,
+    input: [u32; 2],
+    score_threshold: f32,
+    nms_iou: f32,
+    buffer: Vec<f32>,
+}
+
+impl Scrfd {
+    /// The detector of an open model.
+    pub fn new(model: Model, spec: &DetectorSpec) -> Self {
+        let DetectorSpec { input, score_threshold, nms_iou, .. } = *spec;
+        Self { model, input, score_threshold, nms_iou, buffer: Vec::new() }
+    }
+}
+
+impl FaceDetector for Scrfd {
+    fn detect(&mut self, image: &RgbImage) -> Result<Vec<Detection>, InferenceError> {
+        let [width, height] = self.input;
+        let framed = letterbox(image, width, height);
+        self.buffer.clear();
+        planes(&framed.image, MEAN, SCALE, &mut self.buffer);
+        let outputs = self.model.run([1, 3, height as usize, width as usize], &self.buffer)?;
+        let tensors: Vec<Tensor> = outputs.into_iter().map(|(_, tensor)| tensor).collect();
+        decode_scrfd(&tensors, self.input, framed.scale, self.score_threshold, self.nms_iou)
+            .map_err(|message| self.model.misshapen(message))
+    }
+}
+
+/// Raw numbers to faces. The nine outputs come in any order and are told apart by their last dimension (1 score, 4 edge
+/// distances, 10 point offsets) and length. `scale` is input pixels for one of the picture. The message says which output
+/// is missing.
+pub fn decode_scrfd(
+    outputs: &[Tensor],
+    [width, height]: [u32; 2],
+    scale: f32,
+    score_threshold: f32,
+    nms_iou: f32,
+) -> Result<Vec<Detection>, String> {
+    let mut found = Vec::new();
+    for stride in STRIDES {
+        let (columns, rows) = (width / stride, height / stride);
+        let count = (columns * rows * ANCHORS) as usize;
+        let output = |last: usize| {
+            let fits = |t: &&Tensor| t.shape.last() == Some(&(last as i64)) && t.data.len() == count * last;
+            outputs.iter().find(fits).ok_or_else(|| format!("stride {stride} has no output of {count}x{last} values"))
+        };
+        let (scores, distances, points) = (output(1)?, output(4)?, output(10)?);
+        let cells = (0..).map(|i: u32| (i / ANCHORS % columns.max(1), i / ANCHORS / columns.max(1)));
+        let anchors = scores.data.iter().zip(distances.data.chunks_exact(4)).zip(points.data.chunks_exact(10)).zip(cells);
+        for (((score, distance), offsets), (column, row)) in anchors {
+            if *score >= score_threshold {
+                let centre = Point::new((column * stride) as f32, (row * stride) as f32);
+                found.extend(face(*score, distance, offsets, centre, stride as f32, scale));
+            }
+        }
+    }
+    Ok(non_maximum_suppression(found, nms_iou, EXTRA))
+}
+
+/// One anchor's face; `None` where a number is not finite or the box is empty.
+fn face(score: f32, distance: &[f32], offsets: &[f32], centre: Point, stride: f32, scale: f32) -> Option<Detection> {
+    let &[left, up, right, down] = distance else { return None };
+    let bbox = BoundingBox {
+        x1: (centre.x - left * stride) / scale,
+        y1: (centre.y - up * stride) / scale,
+        x2: (centre.x + right * stride) / scale,
+        y2: (centre.y + down * stride) / scale,
+    };
+    let mut landmarks = [Point::default(); 5];
+    for (point, offset) in landmarks.iter_mut().zip(offsets.chunks_exact(2)) {
+        let &[x, y] = offset else { return None };
+        *point = Point::new((centre.x + x * stride) / scale, (centre.y + y * stride) / scale);
+    }
+    let sound = bbox.area().is_normal()
+        && bbox.x1.is_finite()
+        && bbox.y1.is_finite()
+        && landmarks.iter().all(|p| p.x.is_finite() && p.y.is_finite());
+    sound.then_some(Detection { bbox, score: score.min(1.0), landmarks: Some(landmarks) })
+}

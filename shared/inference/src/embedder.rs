@@ -1,0 +1,147 @@
+//! Aligned faces to embeddings: normalised input, mirror averaging, and a vector of length one that is checked before it
+//! leaves. Comparing embeddings is the vector engine's work.
+
+use facewire_vision::AlignedFace;
+
+use crate::detector::planes;
+use crate::error::InferenceError;
+use crate::manifest::{ColourOrder, EmbedderSpec};
+use crate::runtime::Model;
+
+/// One model at a time, behind one trait. One thread at a time.
+pub trait FaceEmbedder: Send {
+    /// The pack's fingerprint: the `model` of records.
+    fn name(&self) -> &str;
+
+    /// Numbers of an embedding.
+    fn dim(&self) -> usize;
+
+    /// Faces that one run can take at most; 1 where batching brings nothing. `None` means no bound.
+    fn max_batch(&self) -> Option<usize>;
+
+    /// Appends one face as the model wants it.
+    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>);
+
+    /// One embedding a face, in order, L2-normalised. Any number of faces: they are run in pieces of `max_batch`.
+    fn embed(&mut self, faces: &[AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError>;
+}
+
+/// An ArcFace-style model.
+#[derive(Debug)]
+pub struct OnnxEmbedder {
+    model: Model,
+    spec: EmbedderSpec,
+    fingerprint: String,
+    buffer: Vec<f32>,
+}
+
+impl OnnxEmbedder {
+    /// The embedder of an open model; fails where the manifest allows batches that the model's input does not.
+    pub fn new(model: Model, spec: &EmbedderSpec, fingerprint: String) -> Result<Self, InferenceError> {
+        let shape = model.input_shape();
+        if shape.len() != 4 {
+            return Err(model.misshapen(format!("its input has the shape {shape:?}, not [n, 3, 112, 112]")));
+        }
+        if let Some(rows) = shape.first().filter(|rows| **rows > 0) && spec.max_rows as i64 != *rows {
+            return Err(model.misshapen(format!("its batch is fixed at {rows}: set embedder.max_rows to that")));
+        }
+        Ok(Self { model, spec: spec.clone(), fingerprint, buffer: Vec::new() })
+    }
+
+    fn faces_per_run(&self) -> usize {
+        if self.spec.flip { (self.spec.max_rows / 2).max(1) } else { self.spec.max_rows }
+    }
+
+    /// Raw outputs of the faces given, in order.
+    fn rows<'a>(
+        &mut self,
+        faces: impl ExactSizeIterator<Item = &'a AlignedFace>,
+    ) -> Result<Vec<Vec<f32>>, InferenceError> {
+        let count = faces.len();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        faces.for_each(|face| self.preprocess(face, &mut buffer));
+        let side = AlignedFace::SIDE as usize;
+        let outputs = self.model.run([count, 3, side, side], &buffer);
+        self.buffer = buffer;
+        let expected = count * self.spec.dim;
+        match outputs?.into_iter().next() {
+            Some((_, tensor)) if tensor.data.len() == expected => {
+                Ok(tensor.data.chunks_exact(self.spec.dim).map(<[f32]>::to_vec).collect())
+            }
+            other => {
+                let shape = other.map(|(_, tensor)| tensor.shape).unwrap_or_default();
+                Err(self.model.misshapen(format!("{count} faces gave {shape:?}, not [{count}, {}]", self.spec.dim)))
+            }
+        }
+    }
+
+    /// Raw outputs of all images, in as few runs as the model's batch allows.
+    fn all_rows(&mut self, images: &[&AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError> {
+        let mut rows = Vec::with_capacity(images.len());
+        for piece in images.chunks(self.spec.max_rows.max(1)) {
+            rows.extend(self.rows(piece.iter().copied())?);
+        }
+        Ok(rows)
+    }
+}
+
+impl FaceEmbedder for OnnxEmbedder {
+    fn name(&self) -> &str {
+        &self.fingerprint
+    }
+
+    fn dim(&self) -> usize {
+        self.spec.dim
+    }
+
+    fn max_batch(&self) -> Option<usize> {
+        Some(self.faces_per_run())
+    }
+
+    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
+        let start = out.len();
+        planes(face.image(), self.spec.mean, self.spec.scale, out);
+        if self.spec.colour == ColourOrder::Bgr {
+            let plane = (AlignedFace::SIDE * AlignedFace::SIDE) as usize;
+            let planes = out.get_mut(start..).unwrap_or_default();
+            if let Some((red, rest)) = planes.split_at_mut_checked(plane) {
+                red.iter_mut().zip(rest.iter_mut().skip(plane)).for_each(|(r, b)| std::mem::swap(r, b));
+            }
+        }
+    }
+
+    fn embed(&mut self, faces: &[AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError> {
+        let mut embeddings = Vec::with_capacity(faces.len());
+        for piece in faces.chunks(self.faces_per_run()) {
+            let mirrors: Vec<AlignedFace> =
+                if self.spec.flip { piece.iter().map(AlignedFace::mirrored).collect() } else { Vec::new() };
+            let images: Vec<&AlignedFace> = piece.iter().chain(&mirrors).collect();
+            let rows = self.all_rows(&images)?;
+            let (plain, mirrored) = rows.split_at_checked(piece.len()).unwrap_or((&rows, &[]));
+            let mut mirrored = mirrored.iter();
+            for row in plain {
+                let index = embeddings.len();
+                let joined = combine(row, mirrored.next().map(Vec::as_slice));
+                let bad = || InferenceError::NotFinite { model: self.model.name().to_owned(), index };
+                embeddings.push(joined.ok_or_else(bad)?);
+            }
+        }
+        Ok(embeddings)
+    }
+}
+
+/// The face's vector and its mirror image's, each normalised, added, normalised. `None` where a length is 0 or not finite.
+pub fn combine(face: &[f32], mirror: Option<&[f32]>) -> Option<Vec<f32>> {
+    let mut sum = normalised(face)?;
+    if let Some(mirror) = mirror {
+        sum.iter_mut().zip(normalised(mirror)?).for_each(|(s, m)| *s += m);
+        sum = normalised(&sum)?;
+    }
+    Some(sum)
+}
+
+fn normalised(values: &[f32]) -> Option<Vec<f32>> {
+    let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    (norm.is_finite() && norm > 1e-6).then(|| values.iter().map(|v| (f64::from(*v) / norm) as f32).collect())
+}

@@ -1,0 +1,114 @@
+//! What can go wrong with models, each with what to do about it. Messages name files and shapes, never a face.
+
+use std::path::PathBuf;
+
+/// A model could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum InferenceError {
+    /// The shared library did not load.
+    #[error("ONNX Runtime could not be loaded from {path}: {message}. Name a libonnxruntime.so of version 1.31 or newer")]
+    Library {
+        /// The path that was tried.
+        path: PathBuf,
+        /// What the loader said.
+        message: String,
+    },
+    /// A process holds one ONNX Runtime for its whole life.
+    #[error("ONNX Runtime is already loaded from {loaded}; it cannot be loaded again from {wanted} in the same process")]
+    AnotherLibrary {
+        /// The first one.
+        loaded: PathBuf,
+        /// The one that was asked for now.
+        wanted: PathBuf,
+    },
+    /// The hardware that was asked for is not there. There is no silent fallback to the CPU.
+    #[error(
+        "the execution provider {provider} is not available: {message}. Use an ONNX Runtime built for it (for CUDA: the \
+         library of the onnxruntime-gpu package, with CUDA and cuDNN beside it), or ask for the provider `cpu`"
+    )]
+    Provider {
+        /// `cuda:0` and the like.
+        provider: String,
+        /// What was found.
+        message: String,
+    },
+    /// The model file is not what ONNX Runtime can load.
+    #[error("the model {file} could not be loaded: {message}")]
+    Load {
+        /// Its path.
+        file: PathBuf,
+        /// What ONNX Runtime said.
+        message: String,
+    },
+    /// A run failed.
+    #[error("the model {model} failed: {message}")]
+    Run {
+        /// Its file name.
+        model: String,
+        /// What ONNX Runtime said.
+        message: String,
+    },
+    /// Outputs are not of the shape that the manifest's kind has: the wrong file, or the wrong kind.
+    #[error("the model {model} does not answer as its kind in the manifest should: {message}")]
+    Shape {
+        /// Its file name.
+        model: String,
+        /// What was expected and what came.
+        message: String,
+    },
+    /// NaN, infinity, or a vector of length zero: it must never reach an index.
+    #[error("the model {model} made an embedding of face {index} of the batch that is not finite or has no length")]
+    NotFinite {
+        /// Its file name.
+        model: String,
+        /// Which face of the batch, from 0: embed the others without it.
+        index: usize,
+    },
+}
+
+/// A model pack could not be read or installed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `pack.toml` is not a manifest.
+    #[error("{path} is not a pack manifest: {message}")]
+    Manifest {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        message: String,
+    },
+    /// A file is not the one that the manifest names. It was damaged, or replaced.
+    #[error("{file} has the sha256 {actual}, but the pack's manifest says {expected}: install the pack again")]
+    Checksum {
+        /// Which.
+        file: PathBuf,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        actual: String,
+    },
+    /// No built-in pack has that name.
+    #[error("there is no pack {name}; the known ones are {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The archive is not the pack's.
+    #[error("{archive}: {message}")]
+    Archive {
+        /// Which.
+        archive: PathBuf,
+        /// What is missing or too large.
+        message: String,
+    },
+}

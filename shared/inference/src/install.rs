@@ -1,0 +1,132 @@
+//! Installing packs: the built-in manifests, copying the default models, unpacking InsightFace's archives. Nothing is
+//! fetched here, and no licence is accepted: both are the caller's.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::PackError;
+use crate::manifest::{ModelFile, PackManifest, Trust};
+use crate::pack::{MANIFEST, Pack, hex, verify};
+
+/// Names of the packs whose manifests are built in.
+pub const BUILTIN_PACKS: [&str; 6] =
+    ["default", "buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2"];
+
+/// No model of the known packs is larger (`glintr100` has 249 MiB); an archive that claims more is not one of them.
+const MAX_MODEL_BYTES: u64 = 600 << 20;
+
+/// The manifest of a built-in pack. Packs that are not pinned have empty checksums until they are installed.
+pub fn builtin_manifest(name: &str) -> Result<PackManifest, PackError> {
+    let text = match name {
+        "default" => include_str!("packs/default.toml"),
+        "buffalo_l" => include_str!("packs/buffalo_l.toml"),
+        "buffalo_m" => include_str!("packs/buffalo_m.toml"),
+        "buffalo_s" => include_str!("packs/buffalo_s.toml"),
+        "buffalo_sc" => include_str!("packs/buffalo_sc.toml"),
+        "antelopev2" => include_str!("packs/antelopev2.toml"),
+        _ => return Err(PackError::Unknown { name: name.to_owned(), known: BUILTIN_PACKS.join(", ") }),
+    };
+    PackManifest::parse(text).map_err(|message| PackError::Manifest { path: format!("{name}.toml").into(), message })
+}
+
+/// Copies a pinned pack's files from a directory and writes its manifest beside them. The copy is checked before it
+/// appears under its name. `source` and `destination` may be the same directory.
+pub fn install_builtin(name: &str, source: &Path, destination: &Path) -> Result<Pack, PackError> {
+    let manifest = builtin_manifest(name)?;
+    create(destination)?;
+    for file in manifest.files() {
+        let (from, to) = (source.join(&file.name), destination.join(&file.name));
+        verify(&from, &file.sha256)?;
+        if from != to {
+            let mut input = File::open(&from).map_err(|source| PackError::Io { path: from.clone(), source })?;
+            store(&mut input, &to, MAX_MODEL_BYTES)?;
+        }
+    }
+    write_manifest(&manifest, destination)?;
+    Pack::open(destination)
+}
+
+/// Takes the files that a pack needs out of an InsightFace archive, whatever folder they lie in there, and records their
+/// checksums (trust on first use). Only bare file names are written, each of a bounded size.
+pub fn install_zip(name: &str, archive: &Path, destination: &Path) -> Result<Pack, PackError> {
+    let mut manifest = builtin_manifest(name)?;
+    let wrong = |message: String| PackError::Archive { archive: archive.to_owned(), message };
+    let file = File::open(archive).map_err(|source| PackError::Io { path: archive.to_owned(), source })?;
+    let mut zip = zip::ZipArchive::new(file).map_err(|e| wrong(e.to_string()))?;
+    create(destination)?;
+    for model in manifest.files_mut() {
+        let entry = zip
+            .file_names()
+            .find(|entry| entry.rsplit(['/', '\\']).next() == Some(model.name.as_str()))
+            .map(str::to_owned)
+            .ok_or_else(|| wrong(format!("has no {}, which the pack {name} needs", model.name)))?;
+        let mut input = zip.by_name(&entry).map_err(|e| wrong(e.to_string()))?;
+        let taken = store(&mut input, &destination.join(&model.name), MAX_MODEL_BYTES)?;
+        let known = std::mem::replace(&mut model.sha256, taken.clone());
+        if !known.is_empty() && known != taken {
+            return Err(PackError::Checksum { file: destination.join(&model.name), expected: known, actual: taken });
+        }
+    }
+    write_manifest(&manifest, destination)?;
+    Pack::open(destination)
+}
+
+fn create(directory: &Path) -> Result<(), PackError> {
+    std::fs::create_dir_all(directory).map_err(|source| PackError::Io { path: directory.to_owned(), source })
+}
+
+/// Streams into a temporary file beside the target, then renames it: whoever looks sees a whole file or none. Returns the
+/// checksum.
+fn store(input: &mut dyn Read, target: &Path, limit: u64) -> Result<String, PackError> {
+    let partial = target.with_extension("partial");
+    let result = copy_hashed(input, &partial, limit).and_then(|digest| {
+        std::fs::rename(&partial, target).map(|()| digest)
+    });
+    result.map_err(|source| {
+        let _ = std::fs::remove_file(&partial);
+        PackError::Io { path: target.to_owned(), source }
+    })
+}
+
+fn copy_hashed(input: &mut dyn Read, path: &Path, limit: u64) -> std::io::Result<String> {
+    let mut output = File::create(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0u8; 1 << 18];
+    let mut total = 0u64;
+    loop {
+        let count = input.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        total += count as u64;
+        if total > limit {
+            let message = format!("larger than the {limit} bytes that a model may have");
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
+        }
+        let piece = buffer.get(..count).unwrap_or_default();
+        hasher.update(piece);
+        output.write_all(piece)?;
+    }
+    output.sync_all()?;
+    Ok(hex(&hasher.finalize()))
+}
+
+fn write_manifest(manifest: &PackManifest, directory: &Path) -> Result<(), PackError> {
+    let path = directory.join(MANIFEST);
+    let body = manifest.to_toml().map_err(|message| PackError::Manifest { path: path.clone(), message })?;
+    let note = match manifest.trust {
+        Trust::Pinned => "# Checksums were known before the files were fetched.\n",
+        Trust::FirstUse => "# Checksums were taken when the pack was installed (trust on first use).\n",
+    };
+    let io = |source| PackError::Io { path: path.clone(), source };
+    std::fs::write(path.with_extension("partial"), format!("{note}{body}")).map_err(io)?;
+    std::fs::rename(path.with_extension("partial"), &path).map_err(io)
+}
+
+/// Whether a manifest is complete: every file has a checksum.
+pub fn is_installed(manifest: &PackManifest) -> bool {
+    manifest.files().all(|file: &ModelFile| file.sha256.len() == 64)
+}

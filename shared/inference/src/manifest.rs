@@ -1,0 +1,185 @@
+//! `pack.toml`: what a model pack is made of and how its models want their input. No file is read here but through text.
+
+use serde::{Deserialize, Serialize};
+
+/// A pack of models that belong together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackManifest {
+    /// `[a-z0-9_]`, e.g. `buffalo_l`.
+    pub name: String,
+    /// The publisher's version.
+    pub version: String,
+    /// The weights' licence, as a person should read it.
+    pub licence: String,
+    /// Where the weights come from.
+    pub source: String,
+    /// How far the checksums can be trusted.
+    pub trust: Trust,
+    /// Finds faces.
+    pub detector: DetectorSpec,
+    /// Finds eyes, nose and mouth.
+    pub landmarks: LandmarkSpec,
+    /// Makes embeddings.
+    pub embedder: EmbedderSpec,
+}
+
+/// Where the checksums come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// They were known before the files were fetched.
+    Pinned,
+    /// They were taken from the files when the pack was installed: later changes are noticed, an early one is not.
+    FirstUse,
+}
+
+/// A model file and its checksum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// A bare file name beside `pack.toml`.
+    pub name: String,
+    /// 64 hexadecimal digits; empty only in the template of a pack that is not installed yet.
+    #[serde(default)]
+    pub sha256: String,
+}
+
+/// What a detector is like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorSpec {
+    /// Which decoding its outputs need.
+    pub kind: DetectorKind,
+    /// Its model.
+    pub file: ModelFile,
+    /// Width and height of the input in pixels; for SCRFD multiples of 32.
+    pub input: [u32; 2],
+    /// Faces below are dropped, 0 to 1.
+    pub score_threshold: f32,
+    /// Of two boxes that overlap more than this (intersection over union), the weaker is dropped.
+    pub nms_iou: f32,
+}
+
+/// Which decoding a detector's outputs need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DetectorKind {
+    /// The default pack's `fr_detect`: the image stretched, decoded boxes, no landmarks.
+    FacepluginRfb,
+    /// InsightFace's SCRFD with key points.
+    Scrfd,
+}
+
+/// Where the five points come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum LandmarkSpec {
+    /// From the detector itself.
+    Detector,
+    /// From a model of 68 points on a grey 64×64 cut.
+    Points68 {
+        /// Its model.
+        file: ModelFile,
+    },
+}
+
+/// How the embedder wants its faces.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbedderSpec {
+    /// Its model: input `[n, 3, 112, 112]`.
+    pub file: ModelFile,
+    /// Numbers of an embedding.
+    pub dim: usize,
+    /// Subtracted from each channel value, which is 0 to 255.
+    pub mean: f32,
+    /// Divides what is left.
+    pub scale: f32,
+    /// Order of the channels.
+    pub colour: ColourOrder,
+    /// Faces and mirror images that one run may take; 1 where the model's batch is fixed.
+    pub max_rows: usize,
+    /// Embed the mirror image too, and average: about one percent fewer errors for twice the work.
+    pub flip: bool,
+}
+
+/// Order of the channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColourOrder {
+    /// Red first.
+    Rgb,
+    /// Blue first.
+    Bgr,
+}
+
+impl PackManifest {
+    /// Reads and checks a manifest; the message says what is wrong and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let manifest: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// The manifest as `pack.toml` holds it.
+    pub fn to_toml(&self) -> Result<String, String> {
+        toml::to_string_pretty(self).map_err(|e| e.to_string())
+    }
+
+    /// The models that the pack needs.
+    pub fn files(&self) -> impl Iterator<Item = &ModelFile> {
+        let landmarks = match &self.landmarks {
+            LandmarkSpec::Detector => None,
+            LandmarkSpec::Points68 { file } => Some(file),
+        };
+        [Some(&self.detector.file), landmarks, Some(&self.embedder.file)].into_iter().flatten()
+    }
+
+    /// The same, to fill in checksums.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut ModelFile> {
+        let landmarks = match &mut self.landmarks {
+            LandmarkSpec::Detector => None,
+            LandmarkSpec::Points68 { file } => Some(file),
+        };
+        [Some(&mut self.detector.file), landmarks, Some(&mut self.embedder.file)].into_iter().flatten()
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let bare = |name: &str| {
+            !name.is_empty()
+                && !name.starts_with('.')
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        };
+        if self.name.is_empty() || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+            return Err(format!("name: {:?} may hold only letters, digits, _ and -", self.name));
+        }
+        if let Some(file) = self.files().find(|f| !bare(&f.name)) {
+            return Err(format!("file: {:?} must be a bare file name beside pack.toml", file.name));
+        }
+        let [width, height] = self.detector.input;
+        if !(32..=4096).contains(&width) || !(32..=4096).contains(&height) {
+            return Err(format!("detector.input: {width}x{height} is outside 32 to 4096"));
+        }
+        if self.detector.kind == DetectorKind::Scrfd && (width % 32 != 0 || height % 32 != 0) {
+            return Err(format!("detector.input: {width}x{height} must be multiples of 32 for scrfd"));
+        }
+        if self.detector.kind == DetectorKind::FacepluginRfb && self.landmarks == LandmarkSpec::Detector {
+            return Err("landmarks: the faceplugin_rfb detector finds none, a model of its own is needed".to_owned());
+        }
+        for (key, value) in
+            [("score_threshold", self.detector.score_threshold), ("nms_iou", self.detector.nms_iou)]
+        {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(format!("detector.{key}: {value} is outside 0 to 1"));
+            }
+        }
+        if !(1..=4096).contains(&self.embedder.dim) || !(1..=1024).contains(&self.embedder.max_rows) {
+            return Err("embedder: dim must be 1 to 4096 and max_rows 1 to 1024".to_owned());
+        }
+        if !self.embedder.scale.is_normal() || !self.embedder.mean.is_finite() {
+            return Err("embedder: scale must not be 0, mean and scale must be numbers".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! Who asks first for a name or an image has it, whoever else asks at the same time.
+
+use std::collections::HashSet;
+
+use facewire_domain::PersonId;
+use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
+use sqlx::{Connection, Executor};
+
+use crate::support::{TestDatabase, face, test_database};
+
+fn person(subject: &str) -> PersonId {
+    PersonId::derive(&"office".parse().unwrap(), &subject.parse().unwrap())
+}
+
+fn taken(kind: ConflictKind, subject: &str) -> Enrolment {
+    Enrolment::Conflict { kind, person: person(subject) }
+}
+
+fn pending(enrolment: Enrolment) -> facewire_domain::FaceId {
+    match enrolment {
+        Enrolment::Pending { face, .. } => face,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_face_is_pending_until_it_is_indexed() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let answers = store.begin_enrolment(&[face("17", Some("Anna"), 1), face("17", None, 1)]).await.unwrap();
+    let id = pending(answers[0]);
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(store.begin_enrolment(&[face("17", None, 1)]).await.unwrap(), answers[..1]);
+    assert_eq!(store.mark_indexed(&[id, id]).await.unwrap(), 1);
+    let again = store.begin_enrolment(&[face("17", None, 1)]).await.unwrap();
+    assert_eq!(again, [Enrolment::AlreadyIndexed { person: person("17"), face: id }]);
+    // Another model means another embedding, which has to be indexed.
+    let newer = NewFace { model: "pack-2".to_owned(), embedding: vec![0.5; 4], ..face("17", None, 1) };
+    assert_eq!(store.begin_enrolment(&[newer]).await.unwrap(), answers[..1]);
+    let stored = store.faces_after(None, 10).await.unwrap();
+    assert_eq!((stored.len(), stored[0].model.as_str(), stored[0].embedding.len()), (1, "pack-2", 4));
+    // A face that was taken away can come back.
+    store.tombstone(&[id]).await.unwrap();
+    assert_eq!(store.begin_enrolment(&[face("17", None, 1)]).await.unwrap(), answers[..1]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn names_and_images_belong_to_one_person() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let batch = [
+        face("17", Some("Ängela"), 1),
+        face("18", Some(" ÄNGELA "), 2),
+        face("18", None, 1),
+        face("18", Some("Bert"), 2),
+        face("17", Some("Angela"), 3),
+        face("bert", None, 4),
+    ];
+    let answers = store.begin_enrolment(&batch).await.unwrap();
+    assert_eq!(answers[1], taken(ConflictKind::NameTaken, "17"));
+    assert_eq!(answers[2], taken(ConflictKind::ImageOfOther, "17"));
+    pending(answers[3]);
+    pending(answers[4]);
+    assert_eq!(answers[5], taken(ConflictKind::NameTaken, "18"), "a subject's id is their name where none is given");
+    assert_eq!(store.begin_enrolment(&batch).await.unwrap()[2..], answers[2..], "a second delivery is told the same");
+
+    let names = |list: Vec<facewire_store_pg::PersonSummary>| {
+        list.into_iter().map(|summary| (summary.person.name, summary.faces)).collect::<Vec<_>>()
+    };
+    let office = "office".parse().unwrap();
+    let all = names(store.persons_list(&office, None, 10).await.unwrap());
+    assert_eq!(all, [("Angela".to_owned(), 2), ("Bert".to_owned(), 1)]);
+    let rest = names(store.persons_list(&office, Some("ANGELA"), 10).await.unwrap());
+    assert_eq!(rest, [("Bert".to_owned(), 1)]);
+    // Another collection has its own names and images.
+    let elsewhere = NewFace { collection: "lab".parse().unwrap(), ..face("99", Some("angela"), 1) };
+    pending(store.begin_enrolment(&[elsewhere]).await.unwrap()[0]);
+    let (here, all) = (store.gallery(Some(&office)).await.unwrap(), store.gallery(None).await.unwrap());
+    assert_eq!((here.persons, here.faces, all.persons, all.faces, all.pending), (2, 3, 3, 4, 4));
+    db.drop().await;
+}
+
+async fn race(db: &TestDatabase, faces: Vec<NewFace>) -> Vec<Enrolment> {
+    let mut tasks = Vec::new();
+    for face in faces {
+        let store = db.store().await;
+        tasks.push(tokio::spawn(async move { store.begin_enrolment(&[face]).await.unwrap()[0] }));
+    }
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    answers
+}
+
+#[tokio::test]
+async fn of_many_at_once_exactly_one_gets_a_name() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let answers = race(&db, (0..12).map(|i| face(&format!("s{i}"), Some("Anna"), i)).collect()).await;
+    let winners: Vec<_> = answers.iter().filter(|answer| matches!(answer, Enrolment::Pending { .. })).collect();
+    assert_eq!(winners.len(), 1);
+    let Enrolment::Pending { person, .. } = *winners[0] else { unreachable!() };
+    let lost = Enrolment::Conflict { kind: ConflictKind::NameTaken, person };
+    assert_eq!(answers.iter().filter(|answer| **answer == lost).count(), 11);
+    assert_eq!(store.gallery(None).await.unwrap().persons, 1);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn of_many_at_once_exactly_one_gets_an_image() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let answers = race(&db, (0..12).map(|i| face(&format!("s{i}"), None, 5)).collect()).await;
+    let kinds: HashSet<Option<ConflictKind>> = answers
+        .iter()
+        .map(|answer| match answer {
+            Enrolment::Conflict { kind, .. } => Some(*kind),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(kinds, HashSet::from([None, Some(ConflictKind::ImageOfOther)]));
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, Enrolment::Pending { .. })).count(), 1);
+    // The same subject with the same image is no race at all: everybody is told the same.
+    let same = race(&db, vec![face("t", None, 6); 6]).await;
+    assert!(same.iter().all(|answer| *answer == same[0]), "{same:?}");
+    pending(same[0]);
+    let gallery = store.gallery(None).await.unwrap();
+    assert_eq!((gallery.persons, gallery.faces), (2, 2));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_name_taken_by_hand_in_the_middle_is_a_conflict_not_an_error() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let mut operator = db.operator().await;
+    let mut by_hand = db.operator().await;
+    by_hand.execute("INSERT INTO collections VALUES ('office')").await.unwrap();
+    let mut tx = by_hand.begin().await.unwrap();
+    sqlx::query("INSERT INTO persons (person_id, collection, subject_id, name, name_key) VALUES ($1, 'office', '1', 'Anna', 'anna')")
+        .bind(person("1").as_uuid())
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    let racing = store.clone();
+    let task = tokio::spawn(async move { racing.begin_enrolment(&[face("2", Some("Anna"), 1)]).await });
+    db.blocked_session(&mut operator).await;
+    tx.commit().await.unwrap();
+    assert_eq!(task.await.unwrap().unwrap(), [taken(ConflictKind::NameTaken, "1")]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn merged_persons_lead_to_the_one_who_took_over() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let batch = [face("1", Some("Anna"), 1), face("2", Some("Anna K."), 2), face("3", Some("A. K."), 3)];
+    let faces: Vec<_> = store.begin_enrolment(&batch).await.unwrap().into_iter().map(pending).collect();
+    store.mark_indexed(&faces).await.unwrap();
+    assert!(store.merge_persons(person("1"), person("2")).await.unwrap());
+    assert!(store.merge_persons(person("2"), person("3")).await.unwrap());
+    assert!(!store.merge_persons(person("1"), person("3")).await.unwrap(), "is merged already");
+    assert!(!store.merge_persons(person("3"), person("3")).await.unwrap());
+    assert!(!store.merge_persons(person("3"), person("1")).await.unwrap(), "would make a circle");
+
+    let found = store.persons(&[person("1"), person("3"), person("4")]).await.unwrap();
+    assert_eq!(found.len(), 2);
+    assert_eq!((found[&person("1")].person_id, found[&person("1")].name.as_str()), (person("3"), "A. K."));
+    let stored = store.faces_after(None, 10).await.unwrap();
+    assert!(stored.iter().all(|face| face.person == person("3")), "{stored:?}");
+    assert_eq!(store.gallery(None).await.unwrap().pending, 2, "the vector engine has to learn the new owner");
+    store.mark_indexed(&faces).await.unwrap();
+
+    // The subject of old goes on under the new person: a known image, and a new one.
+    let answers = store.begin_enrolment(&[face("1", Some("Anna"), 1), face("1", None, 9)]).await.unwrap();
+    assert_eq!(answers[0], Enrolment::AlreadyIndexed { person: person("3"), face: faces[0] });
+    assert!(matches!(answers[1], Enrolment::Pending { person: owner, .. } if owner == person("3")));
+    // An image of the merged person, now under the name of the one who took over, is theirs as well.
+    let answers = store.begin_enrolment(&[face("3", None, 1)]).await.unwrap();
+    assert_eq!(answers, [Enrolment::AlreadyIndexed { person: person("3"), face: faces[0] }]);
+    let answers = store.begin_enrolment(&[face("5", None, 1), face("6", Some("anna"), 7)]).await.unwrap();
+    assert_eq!(answers, [taken(ConflictKind::ImageOfOther, "3"), taken(ConflictKind::NameTaken, "3")]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_again_is_not_enrolled() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let mut nan = face("2", None, 2);
+    nan.embedding[17] = f32::NAN;
+    let error = store.begin_enrolment(&[face("1", None, 1), nan]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Invalid { index: 1, .. }), "{error:?}");
+    assert_eq!(store.gallery(None).await.unwrap().faces, 0);
+    db.drop().await;
+}

@@ -1,0 +1,76 @@
+//! An absent Postgres is told from a wrong request, and comes back without anybody's help.
+
+use std::time::Duration;
+
+use facewire_store_pg::{Options, Store, StoreError};
+use sqlx::{Connection, Executor};
+
+use crate::support::{crop, test_database};
+
+#[tokio::test]
+async fn a_killed_session_is_transient_and_the_pool_heals() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    store.admit(&[crop(1)]).await.unwrap();
+    let (mut operator, mut holder) = (db.operator().await, db.operator().await);
+    let mut lock = holder.begin().await.unwrap();
+    lock.execute("LOCK TABLE crops").await.unwrap();
+    let waiting = store.clone();
+    let task = tokio::spawn(async move { waiting.admit(&[crop(2)]).await });
+    let session = db.blocked_session(&mut operator).await;
+    sqlx::query("SELECT pg_terminate_backend($1)").bind(session).execute(&mut operator).await.unwrap();
+    let error = task.await.unwrap().unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    lock.rollback().await.unwrap();
+
+    // All idle sessions die, as in a restart: the next call opens a new one.
+    sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        .execute(&mut operator)
+        .await
+        .unwrap();
+    store.admit(&[crop(2)]).await.unwrap();
+    store.health().await.unwrap();
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_transient() {
+    let db = test_database().await;
+    db.migrated().await;
+    let store = Store::connect(&Options { statement_timeout: Duration::from_millis(100), ..db.options.clone() }).await;
+    let store = store.unwrap();
+    let mut holder = db.operator().await;
+    let mut lock = holder.begin().await.unwrap();
+    lock.execute("LOCK TABLE crops").await.unwrap();
+    let error = store.admit(&[crop(1)]).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unavailable { cause, .. } if cause == "57014"), "{error:?}");
+    lock.rollback().await.unwrap();
+    store.admit(&[crop(1)]).await.unwrap();
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn nobody_listening_is_transient_and_a_wrong_name_is_not() {
+    let db = test_database().await;
+    // A port that was free a moment ago and that nobody listens on.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = Options {
+        url: format!("postgres://someone:hunter2@127.0.0.1:{port}/x"),
+        acquire_timeout: Duration::from_millis(200),
+        ..db.options.clone()
+    };
+    let error = Store::connect(&nobody).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+
+    let url = db.options.url.replace("facewire_test_", "no_such_");
+    let error = Store::connect(&Options { url, ..db.options.clone() }).await.unwrap_err();
+    assert!(matches!(error, StoreError::Config { .. }), "{error:?}");
+
+    let store = db.store().await;
+    let error = store.ledger(&Default::default()).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Query { code, .. } if code == "42P01"), "no schema: {error:?}");
+    store.close().await;
+    assert!(store.health().await.unwrap_err().is_transient());
+    db.drop().await;
+}

@@ -1,0 +1,158 @@
+//! A fresh database for each test, and the crops, endings and faces that tests are about. No assertion lives here.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use facewire_domain::{
+    BoundingBox, Candidate, CropId, Decision, Detail, ImageHash, Intent, Outcome, Point, Quality, Reason, Stage, Status,
+};
+use facewire_store_pg::{CropHead, Ending, FaceQuality, NewCrop, NewFace, Options, StageTime, Store};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Longest wait for a condition that must come true.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A database of one test.
+pub(crate) struct TestDatabase {
+    server: PgConnectOptions,
+    name: String,
+    /// How stores reach it.
+    pub(crate) options: Options,
+}
+
+/// A new, empty database on the test server.
+pub(crate) async fn test_database() -> TestDatabase {
+    let url = server_url().await;
+    let server = PgConnectOptions::from_str(&url).unwrap();
+    let name = format!("facewire_test_{}", Uuid::new_v4().simple());
+    let mut admin = server.connect().await.unwrap();
+    admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0"))).await.unwrap();
+    admin.close().await.unwrap();
+    let url = server.clone().database(&name).to_url_lossy().to_string();
+    let options = Options { url, max_connections: 4, ..Options::default() };
+    TestDatabase { server, name, options }
+}
+
+async fn server_url() -> String {
+    std::env::var("FACEWIRE_TEST_POSTGRES_URL").expect("FACEWIRE_TEST_POSTGRES_URL")
+}
+
+impl TestDatabase {
+    /// A store of its own pool, as another process would have.
+    pub(crate) async fn store(&self) -> Store {
+        Store::connect(&self.options).await.unwrap()
+    }
+
+    /// A store with the schema in place.
+    pub(crate) async fn migrated(&self) -> Store {
+        let store = self.store().await;
+        store.migrate().await.unwrap();
+        store
+    }
+
+    /// A connection beside the store's, as an operator with psql has.
+    pub(crate) async fn operator(&self) -> PgConnection {
+        self.server.clone().database(&self.name).connect().await.unwrap()
+    }
+
+    /// Waits until a session of this database waits for a lock, and returns its process id.
+    pub(crate) async fn blocked_session(&self, operator: &mut PgConnection) -> i32 {
+        let wait = async {
+            loop {
+                let blocked: Option<i32> = sqlx::query_scalar(
+                    "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND cardinality(pg_blocking_pids(pid)) > 0",
+                )
+                .bind(&self.name)
+                .fetch_optional(&mut *operator)
+                .await
+                .unwrap();
+                match blocked {
+                    Some(pid) => break pid,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.expect("nobody waits for a lock")
+    }
+
+    /// Takes the database away again. A test that fails leaves it for inspection.
+    pub(crate) async fn drop(self) {
+        let mut admin = self.server.connect().await.unwrap();
+        admin.execute(AssertSqlSafe(format!("DROP DATABASE {} WITH (FORCE)", self.name))).await.unwrap();
+        admin.close().await.unwrap();
+    }
+}
+
+pub(crate) fn at(second: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(1_700_000_000 + second).unwrap()
+}
+
+pub(crate) fn head(number: u64) -> CropHead {
+    let (collection, camera) = ("office".parse().unwrap(), format!("door-{}", number % 3).parse().unwrap());
+    let image_hash = ImageHash::of(&number.to_be_bytes());
+    let captured_at = at(i64::try_from(number).unwrap());
+    let crop = CropId::derive(&collection, &camera, captured_at, &image_hash);
+    let received_at = captured_at + Duration::from_millis(40);
+    let intent = Intent::Recognize;
+    CropHead { crop, collection, camera, captured_at, received_at, image_hash, intent, subject: None }
+}
+
+pub(crate) fn crop(number: u64) -> NewCrop {
+    NewCrop { head: head(number), bytes: 20_000, format: Some("jpeg".to_owned()), size: Some((320, 240)) }
+}
+
+pub(crate) fn quality() -> FaceQuality {
+    let signals = Quality { blur: 112.5, brightness: 0.5, landmarks_score: 0.875, ..Quality::default() };
+    FaceQuality { signals, score: 0.75, status: "ok".to_owned() }
+}
+
+pub(crate) fn matched(number: u64) -> Ending {
+    let best = Candidate { person: Uuid::from_u128(7).into(), face: Uuid::from_u128(8).into(), similarity: 0.5 };
+    let decision = Decision { matched: true, threshold: 0.375, best: Some(best), runner_up: None };
+    let crop = head(number);
+    let finished_at = crop.received_at + Duration::from_millis(200);
+    let time = StageTime { stage: Stage::Ingest, started_at: crop.received_at, finished_at };
+    Ending {
+        crop,
+        face_index: 0,
+        face_count: 1,
+        outcome: Outcome::success(Status::Matched, Stage::Match),
+        quality: Some(quality()),
+        bounding_box: Some(BoundingBox { x1: 1.0, y1: 2.0, x2: 30.5, y2: 40.0 }),
+        decision: Some(decision),
+        person: None,
+        face: None,
+        model: Some("pack-1".to_owned()),
+        times: vec![time],
+        finished_at,
+    }
+}
+
+pub(crate) fn rejected(number: u64) -> Ending {
+    let outcome = Outcome::rejected(Stage::Quality, Reason::LowQuality, Detail::limit("blur", 38.25, 60.0));
+    Ending { outcome, decision: None, model: None, ..matched(number) }
+}
+
+pub(crate) fn failed(number: u64) -> Ending {
+    let outcome = Outcome::failed(Stage::Match, Reason::StoreUnavailable, Detail::message("the index stayed down"));
+    Ending { outcome, decision: None, model: None, ..matched(number) }
+}
+
+pub(crate) fn face(subject: &str, name: Option<&str>, image: u64) -> NewFace {
+    NewFace {
+        collection: "office".parse().unwrap(),
+        subject: subject.parse().unwrap(),
+        name: name.map(str::to_owned),
+        image_hash: ImageHash::of(&image.to_be_bytes()),
+        embedding: (0..512u16).map(|i| f32::from(i) / 512.0 - 0.5).collect(),
+        model: "pack-1".to_owned(),
+        bounding_box: Some(BoundingBox { x1: 1.0, y1: 2.0, x2: 30.5, y2: 40.0 }),
+        landmarks: Some([Point::new(0.5, 1.5); 5]),
+        quality: Some(quality()),
+        crop: Some(head(image).crop),
+        captured_at: at(0),
+    }
+}
