@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 use facewire_bus::{Delivery, Done, Outgoing};
 use facewire_contracts::{convert, headers, v1};
 use facewire_domain::{Detail, GateLimits, Intent, Outcome, Quality, Reason, Refusal, Stage, Status};
-use facewire_inference::{FaceFind, FoundFace, InferenceError};
-use facewire_vision::{AlignedFace, DecodeError, DecodeLimits, RgbImage, align, decode, signals};
+use facewire_inference::{FaceFind, FoundFace, InferenceError, Measured, measure};
+use facewire_vision::{AlignedFace, DecodeError, DecodeLimits, RgbImage, decode};
 use time::OffsetDateTime;
 
 use crate::gate::Gate;
@@ -83,17 +83,12 @@ pub fn judge(
 }
 
 fn judge_face(image: &RgbImage, found: FoundFace, limits: &GateLimits) -> Result<Judged, Unjudged> {
-    let alignment = align(image, &found.landmarks).map_err(|error| {
-        refuse(
-            Reason::LowLandmarkScore,
-            Detail::limit("landmarks_score", 0.0, f64::from(limits.min_landmarks_score))
-                .with_message(error.to_string()),
-        )
+    let Measured { face: aligned, quality } = measure(image, &found).map_err(|error| {
+        let detail = Detail::limit("landmarks_score", 0.0, f64::from(limits.min_landmarks_score));
+        refuse(Reason::LowLandmarkScore, detail.with_message(error.to_string()))
     })?;
-    let size = (image.width(), image.height());
-    let quality = signals::quality(&alignment, &found.landmarks, &found.bbox, found.detection_score, size);
     let (score, refusal) = (limits.score(&quality), limits.judge(&quality).err());
-    Ok(Judged { found, aligned: alignment.face, quality, score, refusal })
+    Ok(Judged { found, aligned, quality, score, refusal })
 }
 
 fn area(face: &FoundFace) -> f32 {

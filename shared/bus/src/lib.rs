@@ -4,6 +4,7 @@
 mod client;
 mod delivery;
 mod error;
+mod hop;
 mod inflight;
 mod options;
 mod results;

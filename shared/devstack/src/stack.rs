@@ -154,12 +154,12 @@ impl Stack {
         let stop_nats = async { if let Some(server) = nats { server.stop().await } else { Ok(()) } };
         let stop_postgres = async { if let Some(server) = postgres { server.stop().await } else { Ok(()) } };
         let stop_qdrant = async {
-            if let Some(qdrant) = qdrant {
-                qdrant.shutdown().await;
+            if let Some(server) = qdrant {
+                server.shutdown().await;
             }
         };
         let (nats, postgres, ()) = tokio::join!(stop_nats, stop_postgres, stop_qdrant);
-        if let Err(error) = nats.and(postgres) {
+        for error in [nats, postgres].into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "a server of the local stack was not stopped in order");
         }
     }

@@ -62,12 +62,12 @@ pub struct GateLimits {
 impl Default for GateLimits {
     fn default() -> Self {
         Self {
-            min_face_size: 32.0,
+            min_face_size: 40.0,
             min_landmarks_score: 0.5,
-            min_blur: 60.0,
-            min_brightness: 0.15,
-            max_brightness: 0.9,
-            min_face_ratio: 0.005,
+            min_blur: 40.0,
+            min_brightness: 0.12,
+            max_brightness: 0.8,
+            min_face_ratio: 0.0005,
             max_yaw: 55.0,
             max_pitch: 45.0,
             max_roll: 60.0,

@@ -19,6 +19,7 @@ pub struct Measured {
 pub fn measure(image: &RgbImage, found: &FoundFace) -> Result<Measured, AlignError> {
     let alignment = align(image, &found.landmarks)?;
     let size = (image.width(), image.height());
-    let quality = signals::quality(&alignment, &found.landmarks, &found.bbox, found.detection_score, size);
+    let mut quality = signals::quality(&alignment, &found.landmarks, &found.bbox, found.detection_score, size);
+    quality.landmarks_score = signals::landmarks_score(alignment.residual, found.drift);
     Ok(Measured { face: alignment.face, quality })
 }

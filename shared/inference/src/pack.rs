@@ -12,7 +12,7 @@ use crate::error::{InferenceError, PackError};
 use crate::finder::FaceFinder;
 use crate::landmarks::LandmarkModel;
 use crate::manifest::{DetectorKind, LandmarkSpec, ModelFile, PackManifest};
-use crate::runtime::{OnnxRuntime, SessionOptions};
+use crate::runtime::{Model, OnnxRuntime, SessionOptions};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "pack.toml";
@@ -78,6 +78,11 @@ impl Pack {
     ) -> Result<Box<dyn FaceEmbedder>, InferenceError> {
         let model = runtime.open(&self.path(&self.manifest.embedder.file), options)?;
         Ok(Box::new(OnnxEmbedder::new(model, &self.manifest.embedder, self.fingerprint())?))
+    }
+
+    /// The embedder's bare session, for measuring what everything around it costs.
+    pub fn recognition_model(&self, runtime: &OnnxRuntime, options: &SessionOptions) -> Result<Model, InferenceError> {
+        runtime.open(&self.path(&self.manifest.embedder.file), options)
     }
 
     fn path(&self, file: &ModelFile) -> PathBuf {

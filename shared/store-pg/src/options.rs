@@ -4,32 +4,33 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use facewire_config::Secret;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::error::StoreError;
 
 /// How to reach Postgres. `Debug` shows host, port, user and database; the rest of the URL may hold a secret.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// `postgres://user:password@host:port/database?sslmode=verify-full`. Session settings travel as start-up options: a
     /// PgBouncer between needs `ignore_startup_parameters = options` and session pooling.
-    pub url: String,
+    pub url: Secret,
     /// Connections of this process, 1 and up. A pipeline needs one for each batch in flight and one for health.
     pub max_connections: u32,
     /// Longest wait for a connection.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "facewire_config::duration")]
     pub acquire_timeout: Duration,
     /// Longest run of one statement on the server; the client gives up a little later than the server.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "facewire_config::duration")]
     pub statement_timeout: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            url: "postgres://postgres@127.0.0.1:5432/facewire".to_owned(),
+            url: Secret::new("postgres://postgres@127.0.0.1:5432/facewire"),
             max_connections: 8,
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(15),
@@ -39,7 +40,7 @@ impl Default for Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = PgConnectOptions::from_str(&self.url).map_or_else(
+        let place = PgConnectOptions::from_str(self.url.expose()).map_or_else(
             |_| "<unreadable>".to_owned(),
             |url| {
                 let database = url.get_database().unwrap_or_default();
@@ -62,7 +63,7 @@ impl Options {
             return Err(StoreError::Config { what: "max_connections and both timeouts must be above zero" });
         }
         // The parser's own message may quote the URL, so it is dropped.
-        let options = PgConnectOptions::from_str(&self.url).map_err(|_| StoreError::Config {
+        let options = PgConnectOptions::from_str(self.url.expose()).map_err(|_| StoreError::Config {
             what: "the url does not have the form postgres://user:password@host:port/database",
         })?;
         Ok(options.application_name("facewire").options([
@@ -83,11 +84,11 @@ mod tests {
 
     #[test]
     fn the_password_never_shows() {
-        let options = Options { url: "postgres://anna:hunter2@db.example:5433/faces".to_owned(), ..Options::default() };
+        let options = Options { url: Secret::new("postgres://anna:hunter2@db.example:5433/faces"), ..Options::default() };
         let shown = format!("{options:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("anna@db.example:5433/faces"), "{shown}");
-        let broken = Options { url: "postgres://anna:hunter2@db:x/".to_owned(), ..Options::default() };
+        let broken = Options { url: Secret::new("postgres://anna:hunter2@db:x/"), ..Options::default() };
         assert!(!format!("{broken:?}").contains("hunter2"));
         let error = broken.connect_options().unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));

@@ -141,10 +141,10 @@ impl Camera {
         let side = if face_side.is_finite() { face_side.clamp(1.0, 10_000.0) } else { 100.0 };
         match self {
             Camera::Clean => image.clone(),
-            Camera::Blurred => motion(&gaussian(image, side * 0.03), (side * 0.04) as u32),
-            Camera::Dark => recompress(&darken(image, 0.35, 1.3), 85),
+            Camera::Blurred => motion(&gaussian(image, side * 0.016), (side * 0.05) as u32),
+            Camera::Dark => recompress(&darken(image, 0.32, 1.3), 85),
             Camera::SmallTilted => {
-                let scale = (44.0 / side).min(1.0);
+                let scale = (36.0 / side).min(1.0);
                 let size = |v: u32| ((v as f32 * scale).round() as u32).max(1);
                 let small = shrink(image, size(image.width()), size(image.height()));
                 recompress(&rotate(&small, 18.0, 1.0), 60)

@@ -52,44 +52,96 @@ impl GreyImage {
         (sum as f64 / self.data.len().max(1) as f64) as f32
     }
 
+    /// Mean level of the pixels that `inside` (one for each pixel) marks; 0 where it marks none.
+    pub fn mean_inside(&self, inside: &[bool]) -> f32 {
+        let marked = self.data.iter().zip(inside).filter(|(_, inside)| **inside).map(|(v, _)| u64::from(*v));
+        let (sum, count) = marked.fold((0u64, 0u64), |(sum, count), v| (sum + v, count + 1));
+        (sum as f64 / count.max(1) as f64) as f32
+    }
+
     /// Variance of the Laplacian (kernel 0 1 0 / 1 −4 1 / 0 1 0), the border mirrored without repeating its pixel, as
     /// OpenCV's default. 0 and up.
     pub fn laplacian_variance(&self) -> f32 {
-        let rows: Vec<&[u8]> = self.data.chunks_exact(self.width.max(1) as usize).collect();
-        let last = rows.len().saturating_sub(1);
-        let row = |y: usize| rows.get(y).copied().unwrap_or_default();
-        let (mut sum, mut squares) = (0i64, 0i64);
-        for y in 0..rows.len() {
-            let above = row(if y == 0 { 1.min(last) } else { y - 1 });
-            let below = row(if y == last { last.saturating_sub(1) } else { y + 1 });
-            let here = row(y);
-            let mut edge = |left: u8, centre: u8, right: u8, up: u8, down: u8| {
-                let value = i64::from(left) + i64::from(right) + i64::from(up) + i64::from(down) - 4 * i64::from(centre);
-                sum += value;
-                squares += value * value;
-            };
-            for ((w, up), down) in here.windows(3).zip(above.iter().skip(1)).zip(below.iter().skip(1)) {
-                if let [left, centre, right] = *w {
-                    edge(left, centre, right, *up, *down);
-                }
-            }
-            if let ([first, second, ..], [.., before, end]) = (here, here) {
-                edge(*second, *first, *second, first_of(above), first_of(below));
-                edge(*before, *end, *before, last_of(above), last_of(below));
-            }
+        let mut all = Variance::default();
+        for (here, above, below) in self.neighbours(&self.data) {
+            edges(here, above, below, |value, _| all.add(value));
         }
-        let count = self.data.len().max(1) as f64;
-        let mean = sum as f64 / count;
-        (squares as f64 / count - mean * mean).max(0.0) as f32
+        all.value()
+    }
+
+    /// The same over the pixels whose whole neighbourhood `inside` marks: an edge between a picture and the black around it
+    /// is not sharpness. 0 where there is no such pixel.
+    pub fn laplacian_variance_inside(&self, inside: &[bool]) -> f32 {
+        let mut some = Variance::default();
+        for ((here, above, below), (marks, upper, lower)) in self.neighbours(&self.data).zip(self.neighbours(inside)) {
+            let clear: Vec<bool> = (0..marks.len())
+                .map(|x| {
+                    let marked = |row: &[bool], x: usize| row.get(x).copied().unwrap_or(true);
+                    let sides = marked(marks, x.wrapping_sub(1)) && marked(marks, x) && marked(marks, x + 1);
+                    sides && marked(upper, x) && marked(lower, x)
+                })
+                .collect();
+            edges(here, above, below, |value, x| {
+                if clear.get(x).copied().unwrap_or_default() {
+                    some.add(value);
+                }
+            });
+        }
+        some.value()
+    }
+
+    /// Each row with the ones above and below it, mirrored at the border.
+    fn neighbours<'a, T>(&self, values: &'a [T]) -> impl Iterator<Item = (&'a [T], &'a [T], &'a [T])> {
+        let rows: Vec<&[T]> = values.chunks_exact(self.width.max(1) as usize).collect();
+        let last = rows.len().saturating_sub(1);
+        (0..rows.len()).filter_map(move |y| {
+            let above = if y == 0 { 1.min(last) } else { y - 1 };
+            let below = if y == last { last.saturating_sub(1) } else { y + 1 };
+            Some((*rows.get(y)?, *rows.get(above)?, *rows.get(below)?))
+        })
     }
 }
 
-fn first_of(row: &[u8]) -> u8 {
-    row.first().copied().unwrap_or_default()
+/// Sums for a variance of whole numbers.
+#[derive(Default)]
+struct Variance {
+    sum: i64,
+    squares: i64,
+    count: i64,
 }
 
-fn last_of(row: &[u8]) -> u8 {
-    row.last().copied().unwrap_or_default()
+impl Variance {
+    fn add(&mut self, value: i64) {
+        self.sum += value;
+        self.squares += value * value;
+        self.count += 1;
+    }
+
+    fn value(&self) -> f32 {
+        let count = self.count.max(1) as f64;
+        let mean = self.sum as f64 / count;
+        (self.squares as f64 / count - mean * mean).max(0.0) as f32
+    }
+}
+
+/// The Laplacian of one row, left to right, with the column.
+fn edges(here: &[u8], above: &[u8], below: &[u8], mut found: impl FnMut(i64, usize)) {
+    let mut edge = |x: usize, left: u8, centre: u8, right: u8, (up, down): (u8, u8)| {
+        let around = i64::from(left) + i64::from(right) + i64::from(up) + i64::from(down);
+        found(around - 4 * i64::from(centre), x);
+    };
+    let mut vertical = above.iter().copied().zip(below.iter().copied());
+    if let ([first, second, ..], Some(ends)) = (here, vertical.next()) {
+        edge(0, *second, *first, *second, ends);
+    }
+    for ((w, ends), x) in here.windows(3).zip(vertical.by_ref()).zip(1..) {
+        if let [left, centre, right] = *w {
+            edge(x, left, centre, right, ends);
+        }
+    }
+    if let ([.., before, end], Some(ends)) = (here, vertical.next()) {
+        edge(here.len() - 1, *before, *end, *before, ends);
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +153,18 @@ mod tests {
         let grey = GreyImage::of(&RgbImage::filled(9, 7, [50, 100, 200]));
         assert_eq!(grey.mean(), 96.0);
         assert_eq!(grey.laplacian_variance(), 0.0);
+    }
+
+    #[test]
+    fn black_around_a_picture_is_not_sharpness() {
+        let grey = GreyImage::of(&RgbImage::from_fn(20, 20, |x, _| if x < 10 { [0; 3] } else { [200; 3] }));
+        let inside: Vec<bool> = (0..400).map(|i| i % 20 >= 10).collect();
+        assert!(grey.laplacian_variance() > 1000.0);
+        assert_eq!(grey.laplacian_variance_inside(&inside), 0.0);
+        assert_eq!(grey.mean_inside(&inside), 200.0);
+        assert_eq!(grey.laplacian_variance_inside(&[true; 400]), grey.laplacian_variance());
+        assert_eq!(grey.laplacian_variance_inside(&[false; 400]), 0.0);
+        assert_eq!(grey.mean_inside(&[false; 400]), 0.0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is measured on a face before it is trusted (REFERENCE, quality signals). Judging the numbers against limits is
 //! `domain`'s work.
 
-use facewire_domain::{BoundingBox, Landmarks, Pose, Quality};
+use facewire_domain::{BoundingBox, Landmarks, Point, Pose, Quality};
 
 use crate::align::Alignment;
 use crate::face::AlignedFace;
@@ -9,6 +9,9 @@ use crate::grey::GreyImage;
 
 /// Residual at which [`landmarks_score`] is one half, in pixels of the 112-pixel template.
 pub const HALF_SCORE_RESIDUAL: f32 = 8.0;
+
+/// Drift at which [`landmarks_score`] is one half, in eye distances.
+pub const HALF_SCORE_DRIFT: f32 = 0.2;
 
 /// Variance of the Laplacian of the grey face, 0 and up; higher is sharper.
 pub fn blur(face: &AlignedFace) -> f32 {
@@ -39,14 +42,20 @@ pub fn pose(landmarks: &Landmarks) -> Pose {
     }
 }
 
-/// How well five points lie as a face's do: `1 / (1 + (residual / 8)²)`, where the residual is the root mean square
-/// distance, in pixels of the 112-pixel template, that the best similarity transform leaves. 0 to 1.
-pub fn landmarks_score(residual: f32) -> f32 {
-    let ratio = residual / HALF_SCORE_RESIDUAL;
-    1.0 / (1.0 + ratio * ratio)
+/// How far five points can be trusted, 0 to 1: `1 / (1 + (residual / 8)² + (drift / 0.2)²)`.
+///
+/// `residual` is the root mean square distance, in pixels of the 112-pixel template, that the best similarity transform
+/// leaves: the shape. `drift` is how far the points wander when a model looks for them again, in eye distances (0 where
+/// that was not tried): a model that was shown a poor box answers with a well-shaped face in the wrong place, and only
+/// looking again tells.
+pub fn landmarks_score(residual: f32, drift: f32) -> f32 {
+    let (shape, place) = (residual / HALF_SCORE_RESIDUAL, drift / HALF_SCORE_DRIFT);
+    1.0 / (1.0 + shape * shape + place * place)
 }
 
-/// All of the above for one face of a picture of `width` × `height` pixels.
+/// All of the above for one face of a picture of `width` × `height` pixels; `landmarks_score` by shape alone. Blur and
+/// brightness are of the part of the face that the picture shows: the black that alignment puts outside it is neither
+/// dark skin nor a sharp edge.
 pub fn quality(
     alignment: &Alignment,
     landmarks: &Landmarks,
@@ -55,13 +64,32 @@ pub fn quality(
     (width, height): (u32, u32),
 ) -> Quality {
     let grey = GreyImage::of(alignment.face.image());
+    let (blur, mean) = match shown_part(alignment, width, height) {
+        None => (grey.laplacian_variance(), grey.mean()),
+        Some(inside) => (grey.laplacian_variance_inside(&inside), grey.mean_inside(&inside)),
+    };
     Quality {
-        blur: grey.laplacian_variance(),
-        brightness: grey.mean() / 255.0,
+        blur,
+        brightness: mean / 255.0,
         face_ratio: face_ratio(bbox, width, height),
         face_size: bbox.width().min(bbox.height()),
-        landmarks_score: landmarks_score(alignment.residual),
+        landmarks_score: landmarks_score(alignment.residual, 0.0),
         detection_score,
         pose: pose(landmarks),
     }
+}
+
+/// Which pixels of the aligned face come from inside the picture; `None` where all do.
+fn shown_part(alignment: &Alignment, width: u32, height: u32) -> Option<Vec<bool>> {
+    let back = alignment.transform.inverse();
+    let (right, bottom) = (width as f32 - 1.0, height as f32 - 1.0);
+    let shown = |x: u32, y: u32| {
+        let p = back.apply(Point::new(x as f32, y as f32));
+        p.x >= 0.0 && p.y >= 0.0 && p.x <= right && p.y <= bottom
+    };
+    let (side, last) = (AlignedFace::SIDE, AlignedFace::SIDE - 1);
+    if shown(0, 0) && shown(last, 0) && shown(0, last) && shown(last, last) {
+        return None;
+    }
+    Some((0..side).flat_map(|y| (0..side).map(move |x| (x, y))).map(|(x, y)| shown(x, y)).collect())
 }

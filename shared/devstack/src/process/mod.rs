@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 pub(crate) use account::{Account, check_reach, give_to};
 pub(crate) use managed::{Managed, Spec};
-pub(crate) use tool::{ToolRun, run_tool};
+pub(crate) use tool::run_tool;
 
 /// How a child ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -170,3 +170,6 @@ async fn run(store: Arc<Store>, listener: TcpListener, shutdown: CancellationTok
     closed.map_err(|error| QdrantError::Thread(std::io::Error::other(error)))?;
     served
 }
+
+#[cfg(test)]
+mod tests;

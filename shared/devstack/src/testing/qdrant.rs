@@ -1,16 +1,19 @@
 //! A local Qdrant for one test, which can be stopped and started on the same data. It runs in this process, so it cannot
 //! be killed or frozen like a child; what is in it must not come in.
 
-use tokio::sync::Mutex;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use tokio::sync::{Mutex, oneshot};
 
 use super::area::Area;
 use crate::error::StackError;
-use crate::qdrant::LocalQdrant;
+use crate::offload::offload;
 use crate::stack::serve_qdrant;
 
 /// A local Qdrant of one test; gone when dropped.
 pub struct TestQdrant {
-    running: Mutex<Option<LocalQdrant>>,
+    running: Mutex<Option<Serving>>,
     port: u16,
     area: Area,
 }
@@ -18,8 +21,8 @@ pub struct TestQdrant {
 impl TestQdrant {
     pub(super) async fn start() -> Result<Self, StackError> {
         let area = Area::new()?;
-        let (server, port) = serve_qdrant(area.path().join("qdrant"), None).await?;
-        Ok(Self { running: Mutex::new(Some(server)), port, area })
+        let (serving, port) = Serving::start(area.path().join("qdrant"), None).await?;
+        Ok(Self { running: Mutex::new(Some(serving)), port, area })
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -28,10 +31,11 @@ impl TestQdrant {
     }
 
     /// Stops serving: connections are refused until a restart.
-    pub async fn stop(&self) {
-        if let Some(server) = self.running.lock().await.take() {
-            server.shutdown().await;
-        }
+    ///
+    /// # Errors
+    /// Only where the caller's runtime goes away meanwhile.
+    pub async fn stop(&self) -> Result<(), StackError> {
+        stop(self.running.lock().await.take()).await
     }
 
     /// Serves the same data on the same port again, stopping first where it runs.
@@ -40,11 +44,67 @@ impl TestQdrant {
     /// As the first start; a port that a stranger took meanwhile is [`StackError::PortTaken`].
     pub async fn restart(&self) -> Result<(), StackError> {
         let mut running = self.running.lock().await;
-        if let Some(server) = running.take() {
-            server.shutdown().await;
-        }
-        let (server, _) = serve_qdrant(self.area.path().join("qdrant"), Some(self.port)).await?;
-        *running = Some(server);
+        stop(running.take()).await?;
+        let (serving, _) = Serving::start(self.area.path().join("qdrant"), Some(self.port)).await?;
+        *running = Some(serving);
         Ok(())
+    }
+}
+
+async fn stop(serving: Option<Serving>) -> Result<(), StackError> {
+    offload(move |_| {
+        drop(serving);
+        Ok(())
+    })
+    .await
+}
+
+/// The server on a thread and runtime of its own: a test that blocks its runtime does not block the server, and a drop
+/// can wait until the server has let go of its files.
+struct Serving {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    async fn start(dir: PathBuf, port: Option<u16>) -> Result<(Self, u16), StackError> {
+        let (stop, stopped) = oneshot::channel();
+        let (ready, answer) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("test-qdrant".to_owned())
+            .spawn(move || serve(dir, port, ready, stopped))
+            .map_err(|_| StackError::Interrupted)?;
+        let serving = Self { stop: Some(stop), thread: Some(thread) };
+        let port = answer.await.map_err(|_| StackError::Interrupted)??;
+        Ok((serving, port))
+    }
+}
+
+fn serve(
+    dir: PathBuf,
+    port: Option<u16>,
+    ready: oneshot::Sender<Result<u16, StackError>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else { return };
+    runtime.block_on(async {
+        match serve_qdrant(dir, port).await {
+            Err(error) => drop(ready.send(Err(error))),
+            Ok((server, port)) => {
+                let _ = ready.send(Ok(port));
+                // An error is the sender's drop: it means the same.
+                let _ = stopped.await;
+                server.shutdown().await;
+            }
+        }
+    });
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

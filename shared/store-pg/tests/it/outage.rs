@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use facewire_store_pg::{Options, Store, StoreError};
+use facewire_store_pg::{Admission, Options, Store, StoreError};
 use sqlx::{Connection, Executor};
 
-use crate::support::{crop, test_database};
+use crate::support::{crop, matched, options, test_database};
 
 #[tokio::test]
 async fn a_killed_session_is_transient_and_the_pool_heals() {
@@ -55,7 +55,7 @@ async fn nobody_listening_is_transient_and_a_wrong_name_is_not() {
     // A port that was free a moment ago and that nobody listens on.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let nobody = Options {
-        url: format!("postgres://someone:hunter2@127.0.0.1:{port}/x"),
+        url: format!("postgres://someone:hunter2@127.0.0.1:{port}/x").into(),
         acquire_timeout: Duration::from_millis(200),
         ..db.options.clone()
     };
@@ -64,7 +64,7 @@ async fn nobody_listening_is_transient_and_a_wrong_name_is_not() {
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 
     let url = db.options.url.replace("facewire_test_", "no_such_");
-    let error = Store::connect(&Options { url, ..db.options.clone() }).await.unwrap_err();
+    let error = Store::connect(&Options { url: url.into(), ..db.options.clone() }).await.unwrap_err();
     assert!(matches!(error, StoreError::Config { .. }), "{error:?}");
 
     let store = db.store().await;
@@ -73,4 +73,38 @@ async fn nobody_listening_is_transient_and_a_wrong_name_is_not() {
     store.close().await;
     assert!(store.health().await.unwrap_err().is_transient());
     db.drop().await;
+}
+
+/// A server of its own, since it is killed and frozen; hence devstack's, whatever the variable names.
+#[tokio::test]
+async fn a_crash_loses_nothing_that_was_answered() {
+    let server = facewire_devstack::testing::isolated_database().await.unwrap();
+    let store = Store::connect(&options(server.url())).await.unwrap();
+    store.migrate().await.unwrap();
+    store.admit(&[crop(1), crop(2)]).await.unwrap();
+    store.finish(&[matched(1)]).await.unwrap();
+    server.kill9().await.unwrap();
+    let impatient = Options { acquire_timeout: Duration::from_millis(300), ..options(server.url()) };
+    assert!(Store::connect(&impatient).await.unwrap_err().is_transient());
+    server.restart().await.unwrap();
+    // The same pool, with nothing but dead connections in it.
+    let ledger = store.ledger(&Default::default()).await.unwrap();
+    assert_eq!((ledger.admitted, ledger.rows, ledger.unfinished), (2, 1, 1));
+    assert_eq!(store.admit(&[crop(1), crop(3)]).await.unwrap(), [Admission::Seen, Admission::New]);
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_given_up_and_taken_up_again() {
+    let server = facewire_devstack::testing::isolated_database().await.unwrap();
+    let timeout = Duration::from_millis(300);
+    let short =
+        Options { statement_timeout: timeout, acquire_timeout: timeout, max_connections: 1, ..options(server.url()) };
+    let store = Store::connect(&short).await.unwrap();
+    store.migrate().await.unwrap();
+    server.pause().unwrap();
+    let error = store.admit(&[crop(1)]).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    server.resume().unwrap();
+    store.admit(&[crop(1)]).await.unwrap();
+    store.health().await.unwrap();
 }

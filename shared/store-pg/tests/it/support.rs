@@ -15,29 +15,48 @@ use uuid::Uuid;
 /// Longest wait for a condition that must come true.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The variable that names a server for the tests; without it, devstack's is used.
+const SERVER: &str = "FACEWIRE_TEST_POSTGRES_URL";
+
 /// A database of one test.
 pub(crate) struct TestDatabase {
-    server: PgConnectOptions,
-    name: String,
+    url: PgConnectOptions,
+    kept_by: Keeper,
     /// How stores reach it.
     pub(crate) options: Options,
 }
 
-/// A new, empty database on the test server.
-pub(crate) async fn test_database() -> TestDatabase {
-    let url = server_url().await;
-    let server = PgConnectOptions::from_str(&url).unwrap();
-    let name = format!("facewire_test_{}", Uuid::new_v4().simple());
-    let mut admin = server.connect().await.unwrap();
-    admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0"))).await.unwrap();
-    admin.close().await.unwrap();
-    let url = server.clone().database(&name).to_url_lossy().to_string();
-    let options = Options { url, max_connections: 4, ..Options::default() };
-    TestDatabase { server, name, options }
+/// Who takes the database away again.
+enum Keeper {
+    /// Devstack, when this is dropped.
+    Devstack { _database: facewire_devstack::testing::TestDatabase },
+    /// We: on the server that the variable names.
+    Server(PgConnectOptions),
 }
 
-async fn server_url() -> String {
-    std::env::var("FACEWIRE_TEST_POSTGRES_URL").expect("FACEWIRE_TEST_POSTGRES_URL")
+/// A new, empty database: on the server of `FACEWIRE_TEST_POSTGRES_URL` where that is set, else on devstack's.
+pub(crate) async fn test_database() -> TestDatabase {
+    let (url, kept_by) = match std::env::var(SERVER) {
+        Ok(server) => {
+            let server = PgConnectOptions::from_str(&server).unwrap();
+            let name = format!("facewire_test_{}", Uuid::new_v4().simple());
+            let mut admin = server.connect().await.unwrap();
+            admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0"))).await.unwrap();
+            admin.close().await.unwrap();
+            (server.clone().database(&name), Keeper::Server(server))
+        }
+        Err(_) => {
+            let database = facewire_devstack::testing::database().await.unwrap();
+            (PgConnectOptions::from_str(&database.url()).unwrap(), Keeper::Devstack { _database: database })
+        }
+    };
+    let options = options(url.to_url_lossy().to_string());
+    TestDatabase { url, kept_by, options }
+}
+
+/// Options of a store of four connections.
+pub(crate) fn options(url: String) -> Options {
+    Options { url: url.into(), max_connections: 4, ..Options::default() }
 }
 
 impl TestDatabase {
@@ -55,7 +74,7 @@ impl TestDatabase {
 
     /// A connection beside the store's, as an operator with psql has.
     pub(crate) async fn operator(&self) -> PgConnection {
-        self.server.clone().database(&self.name).connect().await.unwrap()
+        self.url.connect().await.unwrap()
     }
 
     /// Waits until a session of this database waits for a lock, and returns its process id.
@@ -63,9 +82,8 @@ impl TestDatabase {
         let wait = async {
             loop {
                 let blocked: Option<i32> = sqlx::query_scalar(
-                    "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND cardinality(pg_blocking_pids(pid)) > 0",
+                    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
                 )
-                .bind(&self.name)
                 .fetch_optional(&mut *operator)
                 .await
                 .unwrap();
@@ -78,11 +96,14 @@ impl TestDatabase {
         tokio::time::timeout(DEADLINE, wait).await.expect("nobody waits for a lock")
     }
 
-    /// Takes the database away again. A test that fails leaves it for inspection.
+    /// Takes the database away again. A test that fails on a server of the variable leaves it for inspection.
     pub(crate) async fn drop(self) {
-        let mut admin = self.server.connect().await.unwrap();
-        admin.execute(AssertSqlSafe(format!("DROP DATABASE {} WITH (FORCE)", self.name))).await.unwrap();
-        admin.close().await.unwrap();
+        if let Keeper::Server(server) = &self.kept_by {
+            let name = self.url.get_database().unwrap();
+            let mut admin = server.connect().await.unwrap();
+            admin.execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
+            admin.close().await.unwrap();
+        }
     }
 }
 

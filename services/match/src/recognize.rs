@@ -1,0 +1,34 @@
+//! Probes: one search for the batch, then the domain's decision for each.
+
+use facewire_contracts::v1;
+use facewire_domain::decide;
+use facewire_runtime::ActorError;
+use facewire_store_vec::Probe;
+
+use crate::Worker;
+use crate::task::Task;
+
+/// The ending of each probe, in order.
+pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::Ending>, ActorError> {
+    let hits = search(worker, tasks).await?;
+    let options = &worker.service.options;
+    let judged = tasks.iter().zip(hits).map(|(task, hits)| {
+        let (decision, outcome) = decide(&hits, options.threshold(&task.crop, &task.identity.collection));
+        v1::Ending { verdict: Some((&decision).into()), ..outcome.into() }
+    });
+    Ok(judged.collect())
+}
+
+/// What the gallery holds near each face, in order.
+pub(crate) async fn search(worker: &Worker, tasks: &[Task]) -> Result<Vec<Vec<facewire_domain::Hit>>, ActorError> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let probes: Vec<Probe> =
+        tasks.iter().map(probe).collect();
+    Ok(worker.vectors(|| worker.service.vectors.search(&probes)).await?)
+}
+
+fn probe(task: &Task) -> Probe {
+    Probe { collection: task.identity.collection.clone(), embedding: task.embedding.clone(), limit: None }
+}

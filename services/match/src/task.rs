@@ -1,0 +1,48 @@
+//! A task off the wire, checked once.
+
+use facewire_bus::{Delivery, Done};
+use facewire_contracts::convert::{self, CropIdentity};
+use facewire_contracts::{headers, v1};
+
+use crate::dead;
+
+/// A face with its embedding.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) delivery: Delivery,
+    pub(crate) crop: v1::Crop,
+    pub(crate) identity: CropIdentity,
+    pub(crate) face: Option<v1::Face>,
+    pub(crate) embedding: Vec<f32>,
+    pub(crate) model: String,
+    pub(crate) traceparent: Option<String>,
+}
+
+impl Task {
+    pub(crate) fn read(delivery: Delivery) -> Result<Self, Box<Done>> {
+        let task: v1::MatchTask = match convert::decode(delivery.payload.clone(), "MatchTask") {
+            Ok(task) => task,
+            Err(error) => return Err(dead(delivery, &error.to_string())),
+        };
+        let Some(crop) = task.crop else {
+            return Err(dead(delivery, "field crop is missing"));
+        };
+        let identity = match CropIdentity::try_from(&crop) {
+            Ok(identity) => identity,
+            Err(error) => return Err(dead(delivery, &error.to_string())),
+        };
+        if task.embedding.is_empty() || !task.embedding.iter().all(|x| x.is_finite()) {
+            return Err(dead(delivery, "field embedding is missing or not valid"));
+        }
+        let traceparent = delivery.header(headers::TRACEPARENT).map(str::to_owned);
+        Ok(Self {
+            delivery,
+            crop,
+            identity,
+            face: task.face,
+            embedding: task.embedding,
+            model: task.model,
+            traceparent,
+        })
+    }
+}

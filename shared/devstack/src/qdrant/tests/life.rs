@@ -1,0 +1,135 @@
+//! Collections and aliases, restarts, the optimizer, a second server.
+
+use std::time::{Duration, Instant};
+
+use qdrant_client::qdrant::{
+    CollectionInfo, CreateAliasBuilder, CreateFieldIndexCollectionBuilder, FieldType, OptimizersConfigDiffBuilder,
+    QueryPointsBuilder, RenameAliasBuilder, SearchParamsBuilder, UpdateCollectionBuilder,
+};
+
+use super::*;
+use crate::qdrant::QdrantError;
+
+async fn info(client: &Qdrant, name: &str) -> CollectionInfo {
+    client.collection_info(name).await.unwrap().result.unwrap()
+}
+
+#[tokio::test]
+async fn collections_come_and_go_and_are_remembered() {
+    let (dir, server, client) = fresh().await;
+    let again = client
+        .create_collection(CreateCollectionBuilder::new(NAME).vectors_config(VectorParamsBuilder::new(3, Distance::Dot)))
+        .await;
+    assert_eq!(code(again).0, Code::AlreadyExists);
+    create(&client, "kurz/lang".replace('/', "-").as_str()).await;
+    create(&client, "gone").await;
+    assert!(client.delete_collection("gone").await.unwrap().result);
+    assert!(!client.delete_collection("gone").await.unwrap().result);
+    let missing = code(client.collection_info("gone").await);
+    assert_eq!(missing, (Code::NotFound, "Not found: Collection `gone` doesn't exist!".to_owned()));
+    upsert(&client, vec![point(1, vec![]), point(2, vec![])]).await;
+    server.shutdown().await;
+    assert_eq!(std::fs::read_dir(dir.path().join("collections")).unwrap().count(), 2, "the deleted one left no files");
+
+    let (server, client) = serve(dir.path()).await;
+    let names = client.list_collections().await.unwrap().collections.into_iter().map(|c| c.name);
+    assert_eq!(names.collect::<Vec<_>>(), [NAME, "kurz-lang"]);
+    assert!(client.collection_exists(NAME).await.unwrap() && !client.collection_exists("gone").await.unwrap());
+    let info = info(&client, NAME).await;
+    assert_eq!(info.points_count, Some(2));
+    let vectors = info.config.unwrap().params.unwrap().vectors_config.unwrap().config.unwrap();
+    let qdrant_client::qdrant::vectors_config::Config::Params(params) = vectors else { panic!("named vectors") };
+    assert_eq!((params.size, params.distance), (DIM, Distance::Cosine as i32));
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn aliases_lead_to_collections_and_switch_at_once() {
+    let (dir, server, client) = fresh().await;
+    create(&client, "next").await;
+    upsert(&client, vec![point(1, vec![])]).await;
+    client.create_alias(CreateAliasBuilder::new(NAME, "live")).await.unwrap();
+    assert_eq!(info(&client, "live").await.points_count, Some(1));
+    let error = code(client.create_alias(CreateAliasBuilder::new("nowhere", "x")).await);
+    assert_eq!(error.0, Code::NotFound);
+    assert_eq!(code(client.create_alias(CreateAliasBuilder::new(NAME, "next")).await).0, Code::InvalidArgument);
+    client.create_alias(CreateAliasBuilder::new("next", "live")).await.unwrap();
+    client.rename_alias(RenameAliasBuilder::new("live", "alive")).await.unwrap();
+    server.shutdown().await;
+
+    let (server, client) = serve(dir.path()).await;
+    assert_eq!(info(&client, "alive").await.points_count, Some(0));
+    assert_eq!(client.list_collection_aliases("next").await.unwrap().aliases.len(), 1);
+    client.delete_collection("next").await.unwrap();
+    assert!(client.list_aliases().await.unwrap().aliases.is_empty());
+    assert_eq!(code(client.collection_info("alive").await).0, Code::NotFound);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn two_servers_do_not_share_a_directory_nor_a_port() {
+    let (dir, server, _client) = fresh().await;
+    let second = LocalQdrant::start(dir.path(), loopback()).await.err().unwrap();
+    assert!(matches!(second, QdrantError::InUse { .. }), "{second}");
+    let other = tempfile::tempdir().unwrap();
+    let taken = LocalQdrant::start(other.path(), server.address()).await.err().unwrap();
+    assert!(matches!(taken, QdrantError::Listen { .. }), "{taken}");
+    server.shutdown().await;
+    let (server, client) = serve(dir.path()).await;
+    assert_eq!(count(&client).await, 0);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_not_served_says_so() {
+    let (_dir, server, client) = fresh().await;
+    let (code, text) = code(client.update_collection(UpdateCollectionBuilder::new(NAME)).await);
+    assert_eq!(code, Code::Unimplemented);
+    assert!(text.contains("local Qdrant"), "{text}");
+    server.shutdown().await;
+}
+
+/// Enough vectors that the optimizer indexes them, with writes all the while: nothing is lost or doubled, the payload
+/// index stays, answers stay those of a full scan.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_optimizer_indexes_and_loses_nothing() {
+    const POINTS: u64 = 600;
+    let dir = tempfile::tempdir().unwrap();
+    let (server, client) = serve(dir.path()).await;
+    // In KB; 600 vectors of 64 numbers take 150.
+    let optimizers = OptimizersConfigDiffBuilder::default().indexing_threshold(64);
+    let vectors = VectorParamsBuilder::new(64, Distance::Cosine);
+    let request = CreateCollectionBuilder::new(NAME).vectors_config(vectors).optimizers_config(optimizers);
+    client.create_collection(request).await.unwrap();
+    let index = CreateFieldIndexCollectionBuilder::new(NAME, "kind", FieldType::Integer).wait(true);
+    client.create_field_index(index).await.unwrap();
+    let vector = |id: u64| (0..64).map(|i| ((id * 31 + i * 17) % 101) as f32 - 50.0).collect::<Vec<_>>();
+    let face = |id: u64| {
+        let payload: Payload = std::collections::HashMap::from([("kind", qdrant_client::qdrant::Value::from((id % 3) as i64))]).into();
+        PointStruct::new(id, vector(id), payload)
+    };
+    upsert(&client, (0..POINTS).map(face).collect()).await;
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let mut written = POINTS;
+    while info(&client, NAME).await.indexed_vectors_count.unwrap() < 300 {
+        assert!(Instant::now() < deadline, "the optimizer did not index");
+        upsert(&client, vec![face(written), face(written % 50)]).await;
+        written += 1;
+        // Slowly: the optimizer waits for a quiet moment.
+        tokio::time::timeout(Duration::from_millis(1200), std::future::pending::<()>()).await.unwrap_err();
+    }
+    server.shutdown().await;
+    let (server, client) = serve(dir.path()).await;
+    assert_eq!(count(&client).await, written);
+    assert_eq!(matching(&client, Filter::default()).await.unwrap().len() as u64, written.min(1000));
+    assert_eq!(with(&client, Condition::matches("kind", 1)).await.len() as u64, (written + 1) / 3);
+    assert_eq!(info(&client, NAME).await.payload_schema["kind"].points, Some(written));
+    for exact in [true, false] {
+        let params = SearchParamsBuilder::default().exact(exact);
+        let answer = client.query(QueryPointsBuilder::new(NAME).query(vector(77)).limit(1).params(params)).await.unwrap();
+        let best = answer.result.into_iter().next().unwrap();
+        // 31·101 apart is the same vector again.
+        assert_eq!((number(best.id) % 101, (best.score * 1000.0).round()), (77, 1000.0));
+    }
+    server.shutdown().await;
+}

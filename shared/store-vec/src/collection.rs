@@ -1,0 +1,76 @@
+//! The Qdrant collection itself: made when missing, checked when there.
+
+use qdrant_client::qdrant::vectors_config::Config;
+use qdrant_client::qdrant::{
+    CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance, KeywordIndexParamsBuilder, VectorParams,
+    VectorParamsBuilder,
+};
+
+use crate::error::exists_already;
+use crate::point::{INDEXES, field};
+use crate::{VecError, VecStore};
+
+impl VecStore {
+    /// Makes the collection (cosine, with an index for every payload field that is filtered on) unless it is there, and
+    /// completes its indexes. Several services may call it at the same time.
+    ///
+    /// # Errors
+    /// [`VecError::WrongDimension`] and [`VecError::Foreign`] for a collection that is there and does not fit; transient
+    /// ones.
+    pub async fn ensure(&self, dim: u32) -> Result<(), VecError> {
+        let expected = u64::from(dim);
+        let info = match self.info().await {
+            Err(VecError::NoCollection { .. }) => {
+                self.create(expected).await?;
+                self.info().await?
+            }
+            other => other?,
+        };
+        self.fits(&info, expected)?;
+        for (name, kind) in INDEXES {
+            if !info.payload_schema.contains_key(name) {
+                let mut index = CreateFieldIndexCollectionBuilder::new(&*self.collection, name, kind).wait(true);
+                if name == field::COLLECTION {
+                    // Nearly every search asks for one collection: Qdrant then keeps its points together.
+                    index = index.field_index_params(KeywordIndexParamsBuilder::default().is_tenant(true));
+                }
+                self.client.create_field_index(index).await.map_err(|error| self.error(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(&self, dim: u64) -> Result<(), VecError> {
+        let vectors = VectorParamsBuilder::new(dim, Distance::Cosine);
+        let request = CreateCollectionBuilder::new(&*self.collection).vectors_config(vectors);
+        match self.client.create_collection(request).await {
+            Ok(_) => {
+                tracing::info!(collection = &*self.collection, dim, "the Qdrant collection was made");
+                Ok(())
+            }
+            Err(error) if exists_already(&error) => Ok(()),
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    async fn info(&self) -> Result<qdrant_client::qdrant::CollectionInfo, VecError> {
+        let answer = self.client.collection_info(&*self.collection).await.map_err(|error| self.error(error))?;
+        answer.result.ok_or(VecError::Answer("the collection's description is empty"))
+    }
+
+    fn fits(&self, info: &qdrant_client::qdrant::CollectionInfo, expected: u64) -> Result<(), VecError> {
+        let collection = || self.collection.to_string();
+        let config = info.config.as_ref().and_then(|config| config.params.as_ref());
+        let vectors = config.and_then(|params| params.vectors_config.as_ref()).and_then(|v| v.config.as_ref());
+        let Some(Config::Params(VectorParams { size, distance, .. })) = vectors else {
+            return Err(VecError::Foreign { collection: collection(), what: "it has named vectors or none" });
+        };
+        if *size != expected {
+            return Err(VecError::WrongDimension { collection: collection(), expected, found: *size });
+        }
+        if *distance != Distance::Cosine as i32 {
+            return Err(VecError::Foreign { collection: collection(), what: "its distance is not cosine" });
+        }
+        Ok(())
+    }
+}

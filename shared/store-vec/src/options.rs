@@ -1,0 +1,100 @@
+//! How to reach Qdrant.
+
+use std::time::Duration;
+
+use facewire_config::Secret;
+use qdrant_client::Qdrant;
+use serde::{Deserialize, Serialize};
+
+use crate::VecError;
+
+/// How to reach Qdrant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The gRPC endpoint: `http://host:6334`, or `https://` with the system's roots.
+    pub url: String,
+    /// The server's API key.
+    pub api_key: Option<Secret>,
+    /// The Qdrant collection, or an alias of one. All of Facewire's collections share it, told apart by payload.
+    pub collection: String,
+    /// Longest wait for one answer. A call whose connection broke is tried once more, so it can take twice as long.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Connections to the server, 1 and up. One carries many calls at once; more help beyond a gigabit.
+    pub connections: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:6334".to_owned(),
+            api_key: None,
+            collection: "facewire_faces".to_owned(),
+            timeout: Duration::from_secs(10),
+            connections: 2,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn client(&self) -> Result<Qdrant, VecError> {
+        let refuse = |what: &str| VecError::Options(what.to_owned());
+        if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
+            return Err(refuse("the URL starts with http:// or https://"));
+        }
+        if self.collection.is_empty() {
+            return Err(refuse("the collection needs a name"));
+        }
+        // The client checks at each call that the server's version is near its own, with a thread and prints to stdout;
+        // messages that a server does not know are refused by it anyway.
+        let mut config = Qdrant::from_url(&self.url)
+            .timeout(self.timeout)
+            .connect_timeout(self.timeout)
+            .keep_alive_while_idle()
+            .skip_compatibility_check();
+        config.set_pool_size(self.connections.max(1));
+        if let Some(key) = &self.api_key {
+            // Refused here, since the client would put the whole key into its error.
+            if key.expose().is_empty() || !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(refuse("the API key is printable ASCII without spaces"));
+            }
+            config.set_api_key(key.expose());
+        }
+        config.build().map_err(|_| refuse("the URL cannot be read"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(options: Options) -> String {
+        crate::VecStore::connect(&options).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_key_never_shows() {
+        let options = Options { api_key: Some(Secret::new("hidden\nkey")), ..Options::default() };
+        assert!(!format!("{options:?}").contains("hidden"));
+        assert!(!serde_json::to_string(&options).unwrap().contains("hidden"));
+        assert!(!refused(options).contains("hidden"));
+        let fine = Options { api_key: Some(Secret::new("hidden-key")), ..Options::default() };
+        assert!(!format!("{:?}", crate::VecStore::connect(&fine).unwrap()).contains("hidden"));
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_at_once() {
+        for url in ["", "127.0.0.1:6334", "ftp://x", "http://", "http://a b"] {
+            assert!(refused(Options { url: url.to_owned(), ..Options::default() }).contains("URL"), "{url}");
+        }
+    }
+
+    #[test]
+    fn options_are_read_strictly() {
+        let options: Options = serde_json::from_str(r#"{"timeout": "250ms", "api_key": "k"}"#).unwrap();
+        assert_eq!(options.timeout, Duration::from_millis(250));
+        assert_eq!(options.collection, "facewire_faces");
+        assert!(serde_json::from_str::<Options>(r#"{"timout": "1s"}"#).is_err());
+    }
+}
