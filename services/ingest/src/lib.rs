@@ -6,6 +6,7 @@ mod examine;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use examine::{Examined, examine};
 use facewire_bus::{Bus, Done, Outgoing, StageOptions};
 use facewire_domain::{Reason, Stage};
@@ -34,7 +35,7 @@ pub struct Options {
     #[serde(with = "facewire_config::duration")]
     pub batch_wait: Duration,
     /// `image_too_large` above this many bytes.
-    pub max_bytes: u64,
+    pub max_bytes: ByteSize,
     /// `image_too_large` above this many pixels.
     pub max_pixels: u64,
     /// `image_too_small` where the shorter side has fewer pixels.
@@ -49,7 +50,7 @@ impl Default for Options {
             threads: 1,
             batch: 128,
             batch_wait: Duration::from_millis(2),
-            max_bytes: 10 << 20,
+            max_bytes: ByteSize::mib(10),
             max_pixels: limits.max_pixels,
             min_side: limits.min_side,
         }
@@ -84,7 +85,7 @@ impl Ingest {
         let capacity = NonZeroUsize::new(options.stage.inbox).unwrap_or(NonZeroUsize::MIN);
         let (examined, registering) = inbox("examine->register", capacity);
         let limits = Limits {
-            max_bytes: options.max_bytes,
+            max_bytes: options.max_bytes.as_u64(),
             decode: DecodeLimits {
                 max_pixels: options.max_pixels,
                 min_side: options.min_side,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use facewire_config::Secret;
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +23,10 @@ pub struct Options {
     pub request_timeout: Duration,
     /// Copies of each stream in a cluster, 1 to 5.
     pub replicas: usize,
-    /// Bytes that CROPS may hold; past it, producers are told that the stream is full.
-    pub crops_max_bytes: i64,
+    /// Bytes that CROPS may hold (the server sets them aside); past it, producers are told that the stream is full.
+    pub crops_max_bytes: ByteSize,
     /// Bytes that each stage's stream may hold; past it, the stage before it waits.
-    pub stage_max_bytes: i64,
+    pub stage_max_bytes: ByteSize,
     /// How long results stay readable.
     #[serde(with = "facewire_config::duration")]
     pub results_max_age: Duration,
@@ -45,8 +46,8 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
             replicas: 1,
-            crops_max_bytes: 16 << 30,
-            stage_max_bytes: 16 << 30,
+            crops_max_bytes: ByteSize::gib(2),
+            stage_max_bytes: ByteSize::gib(1),
             results_max_age: Duration::from_secs(24 * 3600),
             dead_max_age: Duration::from_secs(14 * 24 * 3600),
             duplicate_window: Duration::from_secs(120),

@@ -30,13 +30,14 @@ fn refused(what: impl Into<String>, error: impl std::fmt::Display) -> BusError {
 }
 
 fn work_queue(stage: Stage, options: &Options) -> Config {
+    let max_bytes = if stage == Stage::Ingest { options.crops_max_bytes } else { options.stage_max_bytes };
     Config {
         name: stage.stream().to_owned(),
         subjects: vec![subjects::filter(stage)],
         retention: RetentionPolicy::WorkQueue,
         storage: StorageType::File,
         discard: DiscardPolicy::New,
-        max_bytes: if stage == Stage::Ingest { options.crops_max_bytes } else { options.stage_max_bytes },
+        max_bytes: i64::try_from(max_bytes.as_u64()).unwrap_or(i64::MAX),
         duplicate_window: options.duplicate_window,
         num_replicas: options.replicas,
         ..Config::default()

@@ -152,9 +152,12 @@ fn artifact(kind: Kind, state: Result<State, String>) -> Check {
     let version = kind.version();
     match state {
         Ok(State::Present) => check(name, CheckState::Present, format!("{version}, every checksum holds"), ""),
-        Ok(State::Missing) => {
-            check(name, CheckState::Missing, format!("{version} is not fetched yet"), "nothing: it is fetched when needed")
-        }
+        Ok(State::Missing) => check(
+            name,
+            CheckState::Missing,
+            format!("{version} is not fetched yet"),
+            "nothing: it is fetched when needed",
+        ),
         Ok(State::Damaged(why)) => {
             check(name, CheckState::Wrong, why, "remove its directory from the cache: it is fetched again")
         }
@@ -192,10 +195,13 @@ fn postgres_user(options: &DoctorOptions) -> Check {
     };
     let dirs = [options.fetch.cache_dir().ok(), options.data_dir.clone()];
     let existing = |dir: PathBuf| dir.ancestors().find(|path| path.is_dir()).map(Path::to_owned);
-    let stopped = dirs.into_iter().flatten().filter_map(existing).find_map(|dir| check_reach(Some(&account), &dir).err());
+    let stopped =
+        dirs.into_iter().flatten().filter_map(existing).find_map(|dir| check_reach(Some(&account), &dir).err());
     match stopped {
         None => check(name, CheckState::Present, account.name, ""),
-        Some(error) => check(name, CheckState::Wrong, error.to_string(), "choose directories that every user may enter"),
+        Some(error) => {
+            check(name, CheckState::Wrong, error.to_string(), "choose directories that every user may enter")
+        }
     }
 }
 

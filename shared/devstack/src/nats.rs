@@ -105,8 +105,7 @@ fn launch(options: &NatsOptions, port: u16, cancel: &Cancel) -> Result<Process, 
         .stdin(Stdio::null())
         .stdout(out.try_clone().at("cannot open the log", &log)?)
         .stderr(out);
-    let process =
-        Process::start(command, Signal::SIGKILL).at("cannot start nats-server", &options.program)?;
+    let process = Process::start(command, Signal::SIGKILL).at("cannot start nats-server", &options.program)?;
     let outcome = wait_ready(&process, port, &server_name, &log, cancel);
     if outcome.is_err() {
         process.stop(Signal::SIGKILL, Duration::from_secs(5));

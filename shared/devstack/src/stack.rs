@@ -166,7 +166,8 @@ impl Stack {
 
     /// Resolves when a child ends by itself; never, where none was started.
     pub async fn died(&self) -> Died {
-        let watched = [self.nats.as_ref().map(NatsServer::managed), self.postgres.as_ref().map(PostgresServer::managed)];
+        let watched =
+            [self.nats.as_ref().map(NatsServer::managed), self.postgres.as_ref().map(PostgresServer::managed)];
         let [nats, postgres] = watched.map(end_of);
         tokio::select! {
             died = nats => died,

@@ -42,14 +42,12 @@ impl OnnxEmbedder {
         if shape.len() != 4 {
             return Err(model.misshapen(format!("its input has the shape {shape:?}, not [n, 3, 112, 112]")));
         }
-        if let Some(rows) = shape.first().filter(|rows| **rows > 0) && spec.max_rows as i64 != *rows {
+        if let Some(rows) = shape.first().filter(|rows| **rows > 0)
+            && spec.max_rows as i64 != *rows
+        {
             return Err(model.misshapen(format!("its batch is fixed at {rows}: set embedder.max_rows to that")));
         }
         Ok(Self { model, spec: spec.clone(), fingerprint, buffer: Vec::new() })
-    }
-
-    fn faces_per_run(&self) -> usize {
-        if self.spec.flip { (self.spec.max_rows / 2).max(1) } else { self.spec.max_rows }
     }
 
     /// Raw outputs of the faces given, in order.
@@ -96,7 +94,7 @@ impl FaceEmbedder for OnnxEmbedder {
     }
 
     fn max_batch(&self) -> Option<usize> {
-        Some(self.faces_per_run())
+        Some(self.spec.faces_per_run())
     }
 
     fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
@@ -113,7 +111,7 @@ impl FaceEmbedder for OnnxEmbedder {
 
     fn embed(&mut self, faces: &[AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError> {
         let mut embeddings = Vec::with_capacity(faces.len());
-        for piece in faces.chunks(self.faces_per_run()) {
+        for piece in faces.chunks(self.spec.faces_per_run()) {
             let mirrors: Vec<AlignedFace> =
                 if self.spec.flip { piece.iter().map(AlignedFace::mirrored).collect() } else { Vec::new() };
             let images: Vec<&AlignedFace> = piece.iter().chain(&mirrors).collect();
@@ -144,4 +142,24 @@ pub fn combine(face: &[f32], mirror: Option<&[f32]>) -> Option<Vec<f32>> {
 fn normalised(values: &[f32]) -> Option<Vec<f32>> {
     let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     (norm.is_finite() && norm > 1e-6).then(|| values.iter().map(|v| (f64::from(*v) / norm) as f32).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_directions_weigh_the_same() {
+        let joined = combine(&[3.0, 0.0], Some(&[0.0, 0.5])).unwrap();
+        assert!((joined[0] - joined[1]).abs() < 1e-6 && (joined[0] - 0.5f32.sqrt()).abs() < 1e-6);
+        assert_eq!(combine(&[0.0, -2.0], None), Some(vec![0.0, -1.0]));
+    }
+
+    #[test]
+    fn a_vector_without_a_direction_is_none() {
+        assert_eq!(combine(&[0.0, 0.0], None), None);
+        assert_eq!(combine(&[f32::NAN, 1.0], None), None);
+        assert_eq!(combine(&[f32::INFINITY, 1.0], None), None);
+        assert_eq!(combine(&[1.0, 0.0], Some(&[-1.0, 0.0])), None);
+    }
 }

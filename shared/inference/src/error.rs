@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum InferenceError {
     /// The shared library did not load.
-    #[error("ONNX Runtime could not be loaded from {path}: {message}. Name a libonnxruntime.so of version 1.31 or newer")]
+    #[error(
+        "ONNX Runtime could not be loaded from {path}: {message}. Name a libonnxruntime.so of version 1.31 or newer"
+    )]
     Library {
         /// The path that was tried.
         path: PathBuf,
@@ -14,7 +16,9 @@ pub enum InferenceError {
         message: String,
     },
     /// A process holds one ONNX Runtime for its whole life.
-    #[error("ONNX Runtime is already loaded from {loaded}; it cannot be loaded again from {wanted} in the same process")]
+    #[error(
+        "ONNX Runtime is already loaded from {loaded}; it cannot be loaded again from {wanted} in the same process"
+    )]
     AnotherLibrary {
         /// The first one.
         loaded: PathBuf,

@@ -146,3 +146,41 @@ fn steadiest(plain: Vec<FoundFace>, bordered: Vec<FoundFace>) -> Vec<FoundFace> 
     kept.sort_by(|a, b| b.detection_score.total_cmp(&a.detection_score));
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn face(x: f32, score: f32, drift: f32) -> FoundFace {
+        let bbox = BoundingBox { x1: x, y1: 0.0, x2: x + 100.0, y2: 120.0 };
+        FoundFace { bbox, detection_score: score, landmarks: TEMPLATE, drift }
+    }
+
+    #[test]
+    fn of_one_face_the_steadier_finding_stays() {
+        let joined = steadiest(vec![face(0.0, 1.0, 0.4), face(500.0, 0.7, 0.05)], vec![face(20.0, 0.8, 0.02)]);
+        let drifts: Vec<f32> = joined.iter().map(|f| f.drift).collect();
+        assert_eq!(drifts, [0.02, 0.05]);
+    }
+
+    #[test]
+    fn a_ghost_goes_only_where_there_is_a_face() {
+        assert_eq!(without_ghosts(vec![face(0.0, 1.0, 0.05), face(300.0, 0.9, 0.5)]).len(), 1);
+        assert_eq!(without_ghosts(vec![face(300.0, 0.9, 0.5)]).len(), 1);
+    }
+
+    #[test]
+    fn the_score_falls_with_shape_and_with_drift() {
+        assert!(face(0.0, 1.0, 0.0).landmarks_score() > 0.999);
+        assert!(face(0.0, 1.0, 0.25).landmarks_score() < 0.5);
+        let flat = FoundFace { landmarks: [Point::default(); 5], ..face(0.0, 1.0, 0.0) };
+        assert_eq!(flat.landmarks_score(), 0.0);
+    }
+
+    #[test]
+    fn the_edge_is_relative_to_the_box() {
+        let bbox = BoundingBox { x1: 10.0, y1: 10.0, x2: 110.0, y2: 110.0 };
+        assert!(!at_edge(&bbox, 120.0, 120.0));
+        assert!(at_edge(&bbox, 117.0, 120.0));
+    }
+}

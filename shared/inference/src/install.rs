@@ -12,8 +12,7 @@ use crate::manifest::{ModelFile, PackManifest, Trust};
 use crate::pack::{MANIFEST, Pack, hex, verify};
 
 /// Names of the packs whose manifests are built in.
-pub const BUILTIN_PACKS: [&str; 6] =
-    ["default", "buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2"];
+pub const BUILTIN_PACKS: [&str; 6] = ["default", "buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2"];
 
 /// No model of the known packs is larger (`glintr100` has 249 MiB); an archive that claims more is not one of them.
 const MAX_MODEL_BYTES: u64 = 600 << 20;
@@ -82,9 +81,8 @@ fn create(directory: &Path) -> Result<(), PackError> {
 /// checksum.
 fn store(input: &mut dyn Read, target: &Path, limit: u64) -> Result<String, PackError> {
     let partial = target.with_extension("partial");
-    let result = copy_hashed(input, &partial, limit).and_then(|digest| {
-        std::fs::rename(&partial, target).map(|()| digest)
-    });
+    let result =
+        copy_hashed(input, &partial, limit).and_then(|digest| std::fs::rename(&partial, target).map(|()| digest));
     result.map_err(|source| {
         let _ = std::fs::remove_file(&partial);
         PackError::Io { path: target.to_owned(), source }

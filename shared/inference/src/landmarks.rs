@@ -35,7 +35,8 @@ impl LandmarkModel {
     /// at, as the model was trained; `None` where that part is empty or the model's answer is not finite.
     pub fn find(&mut self, image: &RgbImage, bbox: &BoundingBox) -> Result<Option<Landmarks>, InferenceError> {
         let inside = bbox.clip(image.width() as f32, image.height() as f32);
-        let cut = BoundingBox { x1: inside.x1.trunc(), y1: inside.y1.trunc(), x2: inside.x2.trunc(), y2: inside.y2.trunc() };
+        let cut =
+            BoundingBox { x1: inside.x1.trunc(), y1: inside.y1.trunc(), x2: inside.x2.trunc(), y2: inside.y2.trunc() };
         if !(cut.width() >= 1.0 && cut.height() >= 1.0) {
             return Ok(None);
         }
@@ -52,12 +53,8 @@ impl LandmarkModel {
         let back = fit.inverse();
         let centre = back.apply(USUAL_CENTRE);
         let half = Point::new(USUAL_WIDTH * back.scale() as f32 / 2.0, USUAL_HEIGHT * back.scale() as f32 / 2.0);
-        let usual = BoundingBox {
-            x1: centre.x - half.x,
-            y1: centre.y - half.y,
-            x2: centre.x + half.x,
-            y2: centre.y + half.y,
-        };
+        let usual =
+            BoundingBox { x1: centre.x - half.x, y1: centre.y - half.y, x2: centre.x + half.x, y2: centre.y + half.y };
         let level = self.find(image, &usual)?;
         let upright = self.find_upright(image, &fit)?;
         let step = |again: Option<Landmarks>| again.map_or(1.0, |again| largest_step(points, &again).min(1.0));
@@ -69,12 +66,8 @@ impl LandmarkModel {
         let side = f64::from(USUAL_WIDTH + USUAL_HEIGHT) / 2.0;
         let zoom = f64::from(SIDE) / side;
         let (left, top) = (f64::from(USUAL_CENTRE.x) - side / 2.0, f64::from(USUAL_CENTRE.y) - side / 2.0);
-        let cut = Similarity {
-            a: fit.a * zoom,
-            b: fit.b * zoom,
-            tx: (fit.tx - left) * zoom,
-            ty: (fit.ty - top) * zoom,
-        };
+        let cut =
+            Similarity { a: fit.a * zoom, b: fit.b * zoom, tx: (fit.tx - left) * zoom, ty: (fit.ty - top) * zoom };
         let points = self.fractions(&warp(image, &cut, SIDE, SIDE))?;
         let (back, side) = (cut.inverse(), SIDE as f32);
         Ok(points.map(|points| points.map(|p| back.apply(Point::new(p.x * side - 0.5, p.y * side - 0.5)))))
@@ -112,11 +105,30 @@ pub fn five_of_68(values: &[f32]) -> Option<Landmarks> {
         let count = indices.len() as f32;
         (sum.x.is_finite() && sum.y.is_finite()).then_some(Point::new(sum.x / count, sum.y / count))
     };
-    Some([
-        mean(&[37, 38, 40, 41])?,
-        mean(&[43, 44, 46, 47])?,
-        mean(&[30])?,
-        mean(&[48, 60])?,
-        mean(&[54, 64])?,
-    ])
+    Some([mean(&[37, 38, 40, 41])?, mean(&[43, 44, 46, 47])?, mean(&[30])?, mean(&[48, 60])?, mean(&[54, 64])?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_are_taken_of_68() {
+        let values: Vec<f32> = (0..136).map(|i| i as f32).collect();
+        let five = five_of_68(&values).unwrap();
+        let expected = [(78.0, 79.0), (90.0, 91.0), (60.0, 61.0), (108.0, 109.0), (118.0, 119.0)];
+        assert_eq!(five.map(|p| (p.x, p.y)), expected);
+        assert_eq!(five_of_68(&values[..100]), None);
+        let mut broken = values;
+        broken[60] = f32::NAN;
+        assert_eq!(five_of_68(&broken), None);
+    }
+
+    #[test]
+    fn steps_are_measured_in_eye_distances() {
+        let mut moved = TEMPLATE;
+        moved[4].x += 17.62;
+        assert!((largest_step(&TEMPLATE, &moved) - 0.5).abs() < 0.01);
+        assert_eq!(largest_step(&TEMPLATE, &TEMPLATE), 0.0);
+    }
 }

@@ -104,6 +104,13 @@ pub struct EmbedderSpec {
     pub flip: bool,
 }
 
+impl EmbedderSpec {
+    /// Faces that one run takes: with mirror averaging, each takes two rows.
+    pub fn faces_per_run(&self) -> usize {
+        if self.flip { (self.max_rows / 2).max(1) } else { self.max_rows.max(1) }
+    }
+}
+
 /// Order of the channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -167,9 +174,7 @@ impl PackManifest {
         if self.detector.kind == DetectorKind::FacepluginRfb && self.landmarks == LandmarkSpec::Detector {
             return Err("landmarks: the faceplugin_rfb detector finds none, a model of its own is needed".to_owned());
         }
-        for (key, value) in
-            [("score_threshold", self.detector.score_threshold), ("nms_iou", self.detector.nms_iou)]
-        {
+        for (key, value) in [("score_threshold", self.detector.score_threshold), ("nms_iou", self.detector.nms_iou)] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(format!("detector.{key}: {value} is outside 0 to 1"));
             }
@@ -181,5 +186,43 @@ impl PackManifest {
             return Err("embedder: scale must not be 0, mean and scale must be numbers".to_owned());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(from: &str, to: &str) -> Result<PackManifest, String> {
+        let text = include_str!("packs/default.toml");
+        assert!(text.contains(from), "{from}");
+        PackManifest::parse(&text.replace(from, to))
+    }
+
+    #[test]
+    fn a_manifest_survives_its_own_text() {
+        let manifest = PackManifest::parse(include_str!("packs/antelopev2.toml")).unwrap();
+        assert_eq!(PackManifest::parse(&manifest.to_toml().unwrap()).unwrap(), manifest);
+        assert_eq!(manifest.files().count(), 2);
+        let default = PackManifest::parse(include_str!("packs/default.toml")).unwrap();
+        assert_eq!(PackManifest::parse(&default.to_toml().unwrap()).unwrap().files().count(), 3);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (from, to, said) in [
+            ("flip = true", "flop = true", "flop"),
+            ("name = \"fr_feature.onnx\"", "name = \"../fr_feature.onnx\"", "bare file name"),
+            ("name = \"default\"", "name = \"a/b\"", "only letters"),
+            ("scale = 128.0", "scale = 0.0", "scale must not be 0"),
+            ("max_rows = 1", "max_rows = 0", "max_rows"),
+            ("nms_iou = 0.4", "nms_iou = 4.0", "nms_iou"),
+            ("input = [320, 240]", "input = [320, 9]", "320x9"),
+            ("faceplugin_rfb", "scrfd", "multiples of 32"),
+            ("faceplugin_rfb", "yolo", "yolo"),
+        ] {
+            let message = changed(from, to).unwrap_err();
+            assert!(message.contains(said), "{from} -> {to}: {message}");
+        }
     }
 }

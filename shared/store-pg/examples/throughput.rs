@@ -76,7 +76,7 @@ async fn main() -> Result<(), AnyError> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("give the URL of a database")?;
     let total: u64 = arguments.next().map_or(Ok(20_000), |number| number.parse())?;
-    let store = Store::connect(&Options { url, ..Options::default() }).await?;
+    let store = Store::connect(&Options { url: url.into(), ..Options::default() }).await?;
     store.migrate().await?;
     for batch in [64, 256] {
         let (run, start) = (OffsetDateTime::now_utc(), Instant::now());

@@ -16,8 +16,8 @@ use crate::faces::VectorState;
 use crate::persons::{lock_collections, name_key};
 use crate::store::{CHUNK, Store, insert_collections, run, text};
 
-/// A face to remember for a subject.
-#[derive(Debug, Clone, PartialEq)]
+/// A face to remember for a subject. Its `Debug` shows nothing biometric.
+#[derive(Clone, PartialEq)]
 pub struct NewFace {
     /// The gallery.
     pub collection: CollectionId,
@@ -41,6 +41,16 @@ pub struct NewFace {
     pub crop: Option<CropId>,
     /// When the picture was taken.
     pub captured_at: OffsetDateTime,
+}
+
+impl std::fmt::Debug for NewFace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewFace")
+            .field("collection", &self.collection)
+            .field("crop", &self.crop)
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a face may not be enrolled for a subject.

@@ -1,6 +1,8 @@
 //! What can go wrong with Postgres, sorted by what to do about it. Messages hold SQLSTATEs, operations and the names of
 //! constraints; never a value of a row, never the URL.
 
+use std::borrow::Cow;
+
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 
@@ -27,8 +29,8 @@ pub enum StoreError {
     /// A row holds what this release cannot read. Look at the named column; it was written by hand or by a newer release.
     #[error("postgres holds an unreadable {column}")]
     Corrupt {
-        /// Table and column.
-        column: &'static str,
+        /// Table and column, or the column alone.
+        column: Cow<'static, str>,
     },
     /// An item of the batch cannot be stored. Take it out and send the others again.
     #[error("item {index} of the batch cannot be stored: {what}")]
@@ -66,6 +68,11 @@ impl StoreError {
         matches!(self, StoreError::Unavailable { .. })
     }
 
+    /// A row holds in `column` what cannot be read.
+    pub(crate) const fn corrupt(column: &'static str) -> Self {
+        StoreError::Corrupt { column: Cow::Borrowed(column) }
+    }
+
     pub(crate) fn from_sqlx(operation: &'static str, error: &sqlx::Error) -> Self {
         let unavailable = |cause: &str| StoreError::Unavailable { operation, cause: cause.to_owned() };
         match error {
@@ -81,6 +88,8 @@ impl StoreError {
             }
             sqlx::Error::Configuration(_) => StoreError::Config { what: "the connection options are not usable" },
             sqlx::Error::Migrate(error) => Self::from_migration(error),
+            // The index is the column's name; the source may quote the value.
+            sqlx::Error::ColumnDecode { index, .. } => StoreError::Corrupt { column: index.clone().into() },
             _ => StoreError::Query { operation, code: "an answer of another shape than expected".to_owned() },
         }
     }

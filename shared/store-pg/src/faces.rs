@@ -109,7 +109,7 @@ impl TryFrom<Columns> for StoredFace {
     type Error = StoreError;
 
     fn try_from(row: Columns) -> Result<Self, StoreError> {
-        let corrupt = |column| StoreError::Corrupt { column };
+        let corrupt = StoreError::corrupt;
         let hash = <[u8; 32]>::try_from(row.image_hash).map_err(|_| corrupt("faces.image_hash"))?;
         Ok(StoredFace {
             face: row.face_id.into(),

@@ -122,11 +122,10 @@ impl Store {
             ledger.add(row);
         }
         for (status, reason, number) in reasons {
-            let status: Status = status.parse().map_err(|_| StoreError::Corrupt { column: "recognitions.status" })?;
+            let status: Status = status.parse().map_err(|_| StoreError::corrupt("recognitions.status"))?;
             *ledger.by_status.entry(status).or_default() += count(number);
             if let Some(reason) = reason {
-                let reason: Reason =
-                    reason.parse().map_err(|_| StoreError::Corrupt { column: "recognitions.reason" })?;
+                let reason: Reason = reason.parse().map_err(|_| StoreError::corrupt("recognitions.reason"))?;
                 *ledger.by_reason.entry(reason).or_default() += count(number);
             }
         }

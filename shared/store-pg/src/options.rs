@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn the_password_never_shows() {
-        let options = Options { url: Secret::new("postgres://anna:hunter2@db.example:5433/faces"), ..Options::default() };
+        let options =
+            Options { url: Secret::new("postgres://anna:hunter2@db.example:5433/faces"), ..Options::default() };
         let shown = format!("{options:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("anna@db.example:5433/faces"), "{shown}");

@@ -210,7 +210,7 @@ pub(crate) fn name_key(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-const CORRUPT: StoreError = StoreError::Corrupt { column: "persons row" };
+const CORRUPT: StoreError = StoreError::corrupt("persons row");
 
 fn person(row: &PgRow) -> Result<Person, StoreError> {
     #[derive(FromRow)]
@@ -224,9 +224,9 @@ fn person(row: &PgRow) -> Result<Person, StoreError> {
     let columns = Columns::from_row(row).map_err(|_| CORRUPT)?;
     Ok(Person {
         person_id: columns.person_id.into(),
-        subject_id: columns.subject_id.parse().map_err(|_| StoreError::Corrupt { column: "persons.subject_id" })?,
+        subject_id: columns.subject_id.parse().map_err(|_| StoreError::corrupt("persons.subject_id"))?,
         name: columns.name,
-        status: PersonStatus::parse(&columns.status).ok_or(StoreError::Corrupt { column: "persons.status" })?,
+        status: PersonStatus::parse(&columns.status).ok_or(const { StoreError::corrupt("persons.status") })?,
         metadata: columns.metadata,
     })
 }

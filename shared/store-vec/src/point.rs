@@ -112,9 +112,11 @@ impl FacePayload {
     /// The payload on the wire. Absent values are absent fields.
     pub(crate) fn to_wire(&self) -> Result<HashMap<String, Value>, VecError> {
         let taken_at = microseconds(self.taken_at).format(&Rfc3339);
-        let taken_at = taken_at.map_err(|_| VecError::Rejected("taken_at lies outside the years 0 to 9999".to_owned()))?;
+        let taken_at =
+            taken_at.map_err(|_| VecError::Rejected("taken_at lies outside the years 0 to 9999".to_owned()))?;
         let text = |id: &dyn std::fmt::Display| Value::from(id.to_string());
-        let edges = |b: BoundingBox| Value::from([b.x1, b.y1, b.x2, b.y2].map(|edge| Value::from(f64::from(edge))).to_vec());
+        let edges =
+            |b: BoundingBox| Value::from([b.x1, b.y1, b.x2, b.y2].map(|edge| Value::from(f64::from(edge))).to_vec());
         let fields = [
             (field::COLLECTION, Some(Value::from(self.collection.as_str()))),
             (field::PERSON, Some(text(&self.person))),

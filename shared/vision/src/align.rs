@@ -184,3 +184,80 @@ fn sample(image: &RgbImage, x: i64, y: i64) -> [u8; 3] {
     let mix = |p: u32, q: u32, r: u32, s: u32| ((p * w0 + q * w1 + r * w2 + s * w3 + (1 << 9)) >> 10) as u8;
     [mix(p[0], q[0], r[0], s[0]), mix(p[1], q[1], r[1], s[1]), mix(p[2], q[2], r[2], s[2])]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn transform(degrees: f64, scale: f64, tx: f64, ty: f64) -> Similarity {
+        let radians = degrees.to_radians();
+        Similarity { a: scale * radians.cos(), b: scale * radians.sin(), tx, ty }
+    }
+
+    #[test]
+    fn points_that_are_no_face_are_refused() {
+        assert_eq!(Similarity::fit(&[Point::new(5.0, 5.0); 5], &TEMPLATE), Err(AlignError));
+        let mut broken = TEMPLATE;
+        broken[2].x = f32::NAN;
+        assert_eq!(Similarity::fit(&broken, &TEMPLATE), Err(AlignError));
+        assert!(align(&RgbImage::filled(20, 20, [9; 3]), &broken).is_err());
+    }
+
+    #[test]
+    fn a_face_in_place_stays_in_place() {
+        let image = RgbImage::from_fn(112, 112, |x, y| [(x * 2) as u8, (y * 2) as u8, (x + y) as u8]);
+        let alignment = align(&image, &TEMPLATE).unwrap();
+        assert_eq!(alignment.face.image(), &image);
+        assert!(alignment.residual < 1e-3);
+        assert!((alignment.transform.scale() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn other_sizes_follow_insightface() {
+        let image = RgbImage::from_fn(300, 300, |x, y| [x as u8, y as u8, 0]);
+        let landmarks = TEMPLATE.map(|p| Point::new(p.x + 50.0, p.y + 60.0));
+        let double = align_to(&image, &landmarks, 224).unwrap();
+        assert_eq!(double.pixel(100, 100), Some([100, 110, 0]));
+        let wide = align_to(&image, &landmarks, 128).unwrap();
+        assert_eq!(wide.pixel(58, 50), Some([100, 110, 0]));
+    }
+
+    #[test]
+    fn outside_the_picture_is_black() {
+        let image = RgbImage::filled(40, 40, [255; 3]);
+        let shifted = warp(&image, &transform(0.0, 1.0, 10.5, -100.0), 60, 10);
+        assert!(shifted.data().iter().all(|v| *v == 0));
+        let half = warp(&image, &transform(0.0, 1.0, 0.5, 0.0), 41, 1);
+        assert_eq!((half.pixel(0, 0), half.pixel(1, 0), half.pixel(40, 0)), (Some([128; 3]), Some([255; 3]), Some([128; 3])));
+        let wild = warp(&image, &transform(0.0, 1e-12, 1e30, 1e30), 4, 4);
+        assert_eq!((wild.width(), wild.height()), (4, 4));
+    }
+
+    proptest! {
+        #[test]
+        fn any_similarity_is_recovered(
+            degrees in -180f64..180.0, scale in 0.05f64..20.0, tx in -2000f64..2000.0, ty in -2000f64..2000.0,
+        ) {
+            let made = transform(degrees, scale, tx, ty);
+            let found = Similarity::fit(&TEMPLATE, &TEMPLATE.map(|p| made.apply(p))).unwrap();
+            prop_assert!((found.scale() - scale).abs() < 1e-3 * scale.max(1.0));
+            let turn = (found.rotation() - degrees).rem_euclid(360.0);
+            prop_assert!(!(0.2..=359.8).contains(&turn), "{turn}");
+            let back = made.inverse();
+            for p in TEMPLATE {
+                prop_assert!(found.apply(p).distance(made.apply(p)) < 0.02);
+                prop_assert!(back.apply(made.apply(p)).distance(p) < 0.02);
+            }
+        }
+
+        #[test]
+        fn no_landmarks_break_the_warp(values in prop::collection::vec(any::<f32>(), 10)) {
+            let mut landmarks = TEMPLATE;
+            for (point, pair) in landmarks.iter_mut().zip(values.chunks_exact(2)) {
+                *point = Point::new(pair[0], pair[1]);
+            }
+            let _ = align(&RgbImage::filled(30, 20, [7; 3]), &landmarks);
+        }
+    }
+}

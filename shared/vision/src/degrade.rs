@@ -39,10 +39,10 @@ impl Camera {
 
 /// Standard deviation `sigma` pixels, in both directions; the border pixel repeats. Below 0.1 nothing changes.
 pub fn gaussian(image: &RgbImage, sigma: f32) -> RgbImage {
-    let sigma = sigma.min(100.0);
-    if !(sigma >= 0.1) {
+    if sigma.is_nan() || sigma < 0.1 {
         return image.clone();
     }
+    let sigma = sigma.min(100.0);
     let radius = (sigma * 3.0).ceil() as i32;
     let kernel: Vec<f32> = (-radius..=radius).map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp()).collect();
     transpose(&along_rows(&transpose(&along_rows(image, &kernel)), &kernel))
@@ -150,5 +150,48 @@ impl Camera {
                 recompress(&rotate(&small, 18.0, 1.0), 60)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grey::GreyImage;
+
+    fn checkers() -> RgbImage {
+        RgbImage::from_fn(96, 80, |x, y| if (x / 4 + y / 4) % 2 == 0 { [220; 3] } else { [60; 3] })
+    }
+
+    #[test]
+    fn each_camera_spoils_its_own_signal() {
+        let image = checkers();
+        let (sharp, light) = (GreyImage::of(&image).laplacian_variance(), GreyImage::of(&image).mean());
+        let seen = |camera: Camera| camera.degrade(&image, 72.0);
+        assert_eq!(seen(Camera::Clean), image);
+        assert!(GreyImage::of(&seen(Camera::Blurred)).laplacian_variance() < sharp / 4.0);
+        assert!(GreyImage::of(&seen(Camera::Dark)).mean() < light / 3.0);
+        assert!(seen(Camera::SmallTilted).width() < 70);
+        for camera in Camera::ALL {
+            assert_eq!(seen(camera), seen(camera), "{} is not deterministic", camera.name());
+        }
+    }
+
+    #[test]
+    fn rotating_a_quarter_turn_exchanges_the_sides() {
+        let image = RgbImage::from_fn(6, 4, |x, y| [x as u8 * 20, y as u8 * 20, 3]);
+        let turned = rotate(&image, 90.0, 1.0);
+        assert!((4..=5).contains(&turned.width()) && (6..=7).contains(&turned.height()));
+        let centre = turned.pixel(turned.width() / 2, turned.height() / 2).unwrap();
+        assert_eq!(centre[2], 3);
+    }
+
+    #[test]
+    fn odd_arguments_change_nothing_or_little() {
+        let image = checkers();
+        assert_eq!(gaussian(&image, f32::NAN), image);
+        assert_eq!(motion(&image, 1), image);
+        assert_eq!(Camera::Blurred.degrade(&image, f32::NAN).width(), 96);
+        let cut = cut_out(&image, &BoundingBox { x1: 40.0, y1: 40.0, x2: 60.0, y2: 70.0 }, 0.5);
+        assert_eq!((cut.width(), cut.height()), (50, 55));
     }
 }

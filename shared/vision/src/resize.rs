@@ -122,3 +122,49 @@ pub fn letterbox(image: &RgbImage, width: u32, height: u32) -> Letterbox {
     }
     Letterbox { image: RgbImage::new(width, height, data).unwrap_or(inner), scale }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn halving_averages_and_doubling_keeps_the_ends() {
+        let image = RgbImage::new(4, 2, (0..24).map(|v| v * 10).collect()).unwrap();
+        assert_eq!(resize(&image, 2, 1).data(), &[75, 85, 95, 135, 145, 155]);
+        let wide = resize(&image, 8, 2);
+        assert_eq!((wide.pixel(0, 0), wide.pixel(7, 1)), (Some([0, 10, 20]), Some([210, 220, 230])));
+    }
+
+    #[test]
+    fn a_letterbox_keeps_the_aspect_ratio() {
+        let tall = letterbox(&RgbImage::filled(50, 100, [9; 3]), 640, 640);
+        assert_eq!((tall.image.width(), tall.image.height(), tall.scale), (640, 640, 6.4));
+        assert_eq!((tall.image.pixel(319, 639), tall.image.pixel(320, 0)), (Some([9; 3]), Some([0; 3])));
+        let wide = letterbox(&RgbImage::filled(1280, 320, [9; 3]), 640, 640);
+        assert_eq!((wide.image.pixel(639, 159), wide.image.pixel(0, 160)), (Some([9; 3]), Some([0; 3])));
+    }
+
+    #[test]
+    fn a_crop_is_black_outside() {
+        let image = RgbImage::from_fn(10, 10, |x, y| [x as u8 + 1, y as u8 + 1, 1]);
+        let cut = crop(&image, &BoundingBox { x1: -2.0, y1: 7.0, x2: 4.0, y2: 12.0 });
+        assert_eq!((cut.width(), cut.height()), (6, 5));
+        assert_eq!((cut.pixel(1, 0), cut.pixel(2, 0), cut.pixel(5, 3)), (Some([0; 3]), Some([1, 8, 1]), Some([0; 3])));
+    }
+
+    proptest! {
+        #[test]
+        fn no_box_breaks_a_crop(x1 in any::<f32>(), y1 in any::<f32>(), x2 in any::<f32>(), y2 in any::<f32>()) {
+            let cut = crop(&RgbImage::filled(20, 30, [5; 3]), &BoundingBox { x1, y1, x2, y2 });
+            prop_assert!(cut.width() <= 60 && cut.height() <= 90);
+        }
+
+        #[test]
+        fn a_flat_picture_stays_flat(w in 1u32..40, h in 1u32..40, to_w in 1u32..90, to_h in 1u32..90, v in any::<u8>()) {
+            let resized = resize(&RgbImage::filled(w, h, [v; 3]), to_w, to_h);
+            prop_assert_eq!((resized.width(), resized.height()), (to_w, to_h));
+            prop_assert!(resized.data().iter().all(|out| *out == v));
+        }
+    }
+}

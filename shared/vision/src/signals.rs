@@ -93,3 +93,46 @@ fn shown_part(alignment: &Alignment, width: u32, height: u32) -> Option<Vec<bool
     }
     Some((0..side).flat_map(|y| (0..side).map(move |x| (x, y))).map(|(x, y)| shown(x, y)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::align::{TEMPLATE, align};
+    use crate::pixels::RgbImage;
+
+    #[test]
+    fn a_level_face_has_no_roll_and_a_turned_one_does() {
+        let level = pose(&TEMPLATE);
+        assert!(level.roll.abs() < 1.0 && level.yaw.abs() < 2.0 && level.pitch.abs() < 5.0, "{level:?}");
+        let turned = pose(&TEMPLATE.map(|p| Point::new(-p.y, p.x)));
+        assert!((turned.roll - 90.0).abs() < 1.0);
+        let mut right = TEMPLATE;
+        right[2].x += 35.237 / 2.0;
+        assert!((pose(&right).yaw - level.yaw - 45.0).abs() < 0.5);
+    }
+
+    #[test]
+    fn the_landmarks_score_halves_at_its_constants() {
+        assert_eq!(landmarks_score(0.0, 0.0), 1.0);
+        assert_eq!(landmarks_score(HALF_SCORE_RESIDUAL, 0.0), 0.5);
+        assert_eq!(landmarks_score(0.0, HALF_SCORE_DRIFT), 0.5);
+        assert!(landmarks_score(f32::INFINITY, 0.0) == 0.0);
+    }
+
+    #[test]
+    fn the_ratio_counts_only_what_is_inside() {
+        let bbox = BoundingBox { x1: -50.0, y1: 0.0, x2: 50.0, y2: 100.0 };
+        assert_eq!(face_ratio(&bbox, 100, 100), 0.5);
+    }
+
+    #[test]
+    fn black_beyond_the_picture_is_neither_dark_nor_sharp() {
+        let image = RgbImage::filled(60, 112, [120; 3]);
+        let alignment = align(&image, &TEMPLATE).unwrap();
+        let bbox = BoundingBox { x1: 0.0, y1: 0.0, x2: 60.0, y2: 112.0 };
+        let quality = quality(&alignment, &TEMPLATE, &bbox, 1.0, (60, 112));
+        assert_eq!((quality.blur, quality.face_size), (0.0, 60.0));
+        assert!((quality.brightness - 120.0 / 255.0).abs() < 1e-6);
+        assert!(blur(&alignment.face) > 50.0 && brightness(&alignment.face) < 0.3);
+    }
+}

@@ -161,12 +161,7 @@ fn stage(
     let unpacked = staging.join("unpacked");
     make_cache_dir(&unpacked)?;
     let files = unpack::unpack(&archive, &unpacked, pin)?;
-    let marker = Marker {
-        name: pin.kind.name().to_owned(),
-        version: pin.version.to_owned(),
-        sha256: actual,
-        files,
-    };
+    let marker = Marker { name: pin.kind.name().to_owned(), version: pin.version.to_owned(), sha256: actual, files };
     let text = serde_json::to_vec_pretty(&marker)
         .map_err(|error| FetchError::Unpack { artifact: pin.kind.name(), why: error.to_string() })?;
     let path = unpacked.join(MARKER);

@@ -116,7 +116,8 @@ fn source_call(
 }
 
 fn npm_call(options: &FetchOptions, package: &str, version: &str, archives: &Path) -> Call {
-    let words = ["pack", &format!("{package}@{version}"), "--ignore-scripts", "--no-update-notifier"].map(OsString::from);
+    let words =
+        ["pack", &format!("{package}@{version}"), "--ignore-scripts", "--no-update-notifier"].map(OsString::from);
     let destination = [OsString::from("--pack-destination"), archives.into()];
     Call {
         program: options.npm.clone(),

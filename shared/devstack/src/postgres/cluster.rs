@@ -43,13 +43,7 @@ fn password_path(dir: &Path) -> PathBuf {
 }
 
 /// Runs initdb beside the place and moves the result there: a killed start leaves no half cluster.
-fn init(
-    bin: &Path,
-    dir: &Path,
-    flags: &[&str],
-    account: Option<&Account>,
-    cancel: &Cancel,
-) -> Result<(), StackError> {
+fn init(bin: &Path, dir: &Path, flags: &[&str], account: Option<&Account>, cancel: &Cancel) -> Result<(), StackError> {
     let fresh = fresh_dir(&dir.join("data.new"), account)?;
     let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
     let password = password_path(dir);

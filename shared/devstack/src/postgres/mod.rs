@@ -149,7 +149,8 @@ crate::controls::controls!(PostgresServer);
 fn run_client(command: Command, harmless: &str, cancel: &Cancel) -> Result<(), StackError> {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let talk = tempfile::NamedTempFile::new().at("cannot create a file in", &std::env::temp_dir())?;
-    let run = run_tool(command, talk.path(), cancel, || {}).at("cannot run a program of PostgreSQL for", talk.path())?;
+    let run =
+        run_tool(command, talk.path(), cancel, || {}).at("cannot run a program of PostgreSQL for", talk.path())?;
     if run.ended.success || (!harmless.is_empty() && run.tail.contains(harmless)) {
         return Ok(());
     }

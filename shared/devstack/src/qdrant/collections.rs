@@ -30,7 +30,8 @@ fn done(result: bool, since: Instant) -> Answer<grpc::CollectionOperationRespons
 
 fn info(collection: &Collection) -> grpc::CollectionInfo {
     let info = collection.shard().info();
-    let status = if collection.is_optimizing() { grpc::CollectionStatus::Yellow } else { grpc::CollectionStatus::Green };
+    let status =
+        if collection.is_optimizing() { grpc::CollectionStatus::Yellow } else { grpc::CollectionStatus::Green };
     let schema = info.payload_schema.into_iter().map(|(field, index)| (field.to_string(), index_out(index)));
     grpc::CollectionInfo {
         status: status as i32,
@@ -134,17 +135,11 @@ impl Collections for CollectionsService {
         unserved("clusters")
     }
 
-    async fn create_shard_key(
-        &self,
-        _: Request<grpc::CreateShardKeyRequest>,
-    ) -> Answer<grpc::CreateShardKeyResponse> {
+    async fn create_shard_key(&self, _: Request<grpc::CreateShardKeyRequest>) -> Answer<grpc::CreateShardKeyResponse> {
         unserved("shard keys")
     }
 
-    async fn delete_shard_key(
-        &self,
-        _: Request<grpc::DeleteShardKeyRequest>,
-    ) -> Answer<grpc::DeleteShardKeyResponse> {
+    async fn delete_shard_key(&self, _: Request<grpc::DeleteShardKeyRequest>) -> Answer<grpc::DeleteShardKeyResponse> {
         unserved("shard keys")
     }
 

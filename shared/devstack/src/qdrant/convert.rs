@@ -99,9 +99,7 @@ fn json_out(value: Json) -> grpc::Value {
             .map(Kind::IntegerValue)
             .unwrap_or_else(|| Kind::DoubleValue(number.as_f64().unwrap_or(f64::NAN))),
         Json::String(text) => Kind::StringValue(text),
-        Json::Array(values) => {
-            Kind::ListValue(grpc::ListValue { values: values.into_iter().map(json_out).collect() })
-        }
+        Json::Array(values) => Kind::ListValue(grpc::ListValue { values: values.into_iter().map(json_out).collect() }),
         Json::Object(fields) => Kind::StructValue(grpc::Struct { fields: fields_out(fields) }),
     };
     grpc::Value { kind: Some(kind) }
@@ -123,7 +121,8 @@ pub(super) fn vector(vectors: Option<grpc::Vectors>, dim: usize) -> Result<Vec<f
         return Err(unserved());
     };
     #[expect(deprecated, reason = "older clients send the flat fields, and they are still the wire's")]
-    let (dense, flat, special) = (vector.vector, vector.data, vector.indices.is_some() || vector.vectors_count.is_some());
+    let (dense, flat, special) =
+        (vector.vector, vector.data, vector.indices.is_some() || vector.vectors_count.is_some());
     match dense {
         Some(grpc::vector::Vector::Dense(dense)) => dimension(dense.data, dim),
         None if !special => dimension(flat, dim),

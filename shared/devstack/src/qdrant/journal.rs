@@ -109,7 +109,9 @@ mod tests {
 
     fn delete(id: u64) -> PointsUpdateOperation {
         let points = Some(vec![qdrant_client::qdrant::PointId::from(id)].into());
-        PointsUpdateOperation { operation: Some(Operation::DeletePoints(DeletePoints { points, shard_key_selector: None })) }
+        PointsUpdateOperation {
+            operation: Some(Operation::DeletePoints(DeletePoints { points, shard_key_selector: None })),
+        }
     }
 
     fn open(path: &Path) -> (Journal, Vec<PointsUpdateOperation>) {

@@ -96,12 +96,16 @@ impl LocalQdrant {
     /// # Errors
     /// The address is taken, the directory is in use, unusable or damaged.
     pub async fn start(data_dir: &Path, listen: SocketAddr) -> Result<Self, QdrantError> {
+        Self::start_tended(data_dir, listen, upkeep::INTERVAL).await
+    }
+
+    async fn start_tended(data_dir: &Path, listen: SocketAddr, interval: Duration) -> Result<Self, QdrantError> {
         let bound = TcpListener::bind(listen).await;
         let listener = bound.map_err(|source| QdrantError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| QdrantError::Listen { address: listen, source })?;
         let opened = open(data_dir).await?;
         let stop = CancellationToken::new();
-        let server = tokio::spawn(run(opened, listener, stop.clone()));
+        let server = tokio::spawn(run(opened, listener, stop.clone(), interval));
         let guard = stop.clone().drop_guard();
         Ok(Self { address, stop, server, _guard: guard })
     }
@@ -133,7 +137,7 @@ impl LocalQdrant {
 /// # Errors
 /// As `LocalQdrant::start`, and when the server ends by itself.
 pub async fn serve(data_dir: &Path, listener: TcpListener, shutdown: CancellationToken) -> Result<(), QdrantError> {
-    run(open(data_dir).await?, listener, shutdown).await
+    run(open(data_dir).await?, listener, shutdown, upkeep::INTERVAL).await
 }
 
 async fn open(data_dir: &Path) -> Result<Arc<Store>, QdrantError> {
@@ -143,8 +147,13 @@ async fn open(data_dir: &Path) -> Result<Arc<Store>, QdrantError> {
     Ok(Arc::new(store))
 }
 
-async fn run(store: Arc<Store>, listener: TcpListener, shutdown: CancellationToken) -> Result<(), QdrantError> {
-    let upkeep = Upkeep::start(Arc::clone(&store)).map_err(QdrantError::Thread)?;
+async fn run(
+    store: Arc<Store>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    interval: Duration,
+) -> Result<(), QdrantError> {
+    let upkeep = Upkeep::start(Arc::clone(&store), interval).map_err(QdrantError::Thread)?;
     let points = PointsServer::new(PointsService(Arc::clone(&store))).max_decoding_message_size(MAX_REQUEST_BYTES);
     let server = tonic::transport::Server::builder()
         .tcp_nodelay(true)

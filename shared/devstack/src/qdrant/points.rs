@@ -24,7 +24,8 @@ pub(super) fn unserved<T>(what: &str) -> Answer<T> {
 
 fn updated(operation_id: u64, wait: Option<bool>) -> grpc::UpdateResult {
     // The write is done either way; without `wait` the real server would not say so yet.
-    let status = if wait.unwrap_or_default() { grpc::UpdateStatus::Completed } else { grpc::UpdateStatus::Acknowledged };
+    let status =
+        if wait.unwrap_or_default() { grpc::UpdateStatus::Completed } else { grpc::UpdateStatus::Acknowledged };
     grpc::UpdateResult { operation_id: Some(operation_id), status: status as i32 }
 }
 

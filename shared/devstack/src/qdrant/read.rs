@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use qdrant_client::qdrant::{self as grpc, query, vector_input};
 use qdrant_edge::external::ordered_float::OrderedFloat;
-use qdrant_edge::{
-    CountRequest, NamedQuery, QueryEnum, QueryRequest, ScoringQuery, ScrollRequest,  SearchParams,
-};
+use qdrant_edge::{CountRequest, NamedQuery, QueryEnum, QueryRequest, ScoringQuery, ScrollRequest, SearchParams};
 use tonic::Status;
 
 use super::collection::Collection;
@@ -24,7 +22,9 @@ const DEFAULT_LIMIT: u64 = 10;
 fn limit(limit: Option<u64>) -> Result<usize, Status> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if limit == 0 {
-        return Err(Status::invalid_argument("Validation error in body: [limit: value 0 invalid, must be 1 or larger]"));
+        return Err(Status::invalid_argument(
+            "Validation error in body: [limit: value 0 invalid, must be 1 or larger]",
+        ));
     }
     usize::try_from(limit).map_err(wrong_input)
 }

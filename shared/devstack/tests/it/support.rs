@@ -78,7 +78,8 @@ pub(crate) fn nats_request(url: &str, subject: &str, payload: &str) -> String {
     let mut stream = TcpStream::connect(url.strip_prefix("nats://").unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let length = payload.len();
-    let words = format!("CONNECT {{\"verbose\":false}}\r\nSUB reply 1\r\nPUB {subject} reply {length}\r\n{payload}\r\n");
+    let words =
+        format!("CONNECT {{\"verbose\":false}}\r\nSUB reply 1\r\nPUB {subject} reply {length}\r\n{payload}\r\n");
     stream.write_all(words.as_bytes()).unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
     lines.find(|line| line.starts_with("MSG reply")).expect("an answer");

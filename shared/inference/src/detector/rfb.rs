@@ -66,3 +66,29 @@ pub fn decode_rfb(
     });
     non_maximum_suppression(candidates.collect(), nms_iou, 0.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn fractions_become_pixels() {
+        let scores = [0.1, 0.9, 0.5, 0.5, 0.0, f32::NAN, 0.0, 1.0];
+        let boxes = [0.125, 0.25, 0.5, 0.75, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.5, 0.5, 0.4, 0.9];
+        let found = decode_rfb(&scores, &boxes, (200.0, 100.0), 0.65, 0.4);
+        assert_eq!(found.len(), 1, "low, not a number and inside out are dropped");
+        assert_eq!(found[0].bbox, BoundingBox { x1: 25.0, y1: 25.0, x2: 100.0, y2: 75.0 });
+    }
+
+    proptest! {
+        #[test]
+        fn any_numbers_decode(
+            scores in prop::collection::vec(any::<f32>(), 0..200), boxes in prop::collection::vec(any::<f32>(), 0..400),
+        ) {
+            for found in decode_rfb(&scores, &boxes, (640.0, 480.0), 0.0, 0.4) {
+                prop_assert!(found.score.is_finite() && found.bbox.area().is_finite() && found.bbox.area() > 0.0);
+            }
+        }
+    }
+}

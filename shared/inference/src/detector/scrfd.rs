@@ -67,7 +67,8 @@ pub fn decode_scrfd(
         };
         let (scores, distances, points) = (output(1)?, output(4)?, output(10)?);
         let cells = (0..).map(|i: u32| (i / ANCHORS % columns.max(1), i / ANCHORS / columns.max(1)));
-        let anchors = scores.data.iter().zip(distances.data.chunks_exact(4)).zip(points.data.chunks_exact(10)).zip(cells);
+        let anchors =
+            scores.data.iter().zip(distances.data.chunks_exact(4)).zip(points.data.chunks_exact(10)).zip(cells);
         for (((score, distance), offsets), (column, row)) in anchors {
             if *score >= score_threshold {
                 let centre = Point::new((column * stride) as f32, (row * stride) as f32);
@@ -97,4 +98,54 @@ fn face(score: f32, distance: &[f32], offsets: &[f32], centre: Point, stride: f3
         && bbox.y1.is_finite()
         && landmarks.iter().all(|p| p.x.is_finite() && p.y.is_finite());
     sound.then_some(Detection { bbox, score: score.min(1.0), landmarks: Some(landmarks) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The nine outputs of a 64×32 input, all zero, in the order that the models have.
+    fn outputs() -> Vec<Tensor> {
+        let count = |stride: u32| (64 / stride * (32 / stride) * ANCHORS) as usize;
+        let make = |last: usize| {
+            STRIDES.map(|s| Tensor { shape: vec![count(s) as i64, last as i64], data: vec![0.0; count(s) * last] })
+        };
+        [make(1), make(4), make(10)].concat()
+    }
+
+    #[test]
+    fn an_anchor_becomes_a_face() {
+        let mut raw = outputs();
+        let anchor = (2 * 8 + 3) * 2 + 1;
+        raw[0].data[anchor] = 0.8;
+        raw[3].data[anchor * 4..][..4].copy_from_slice(&[1.0, 0.5, 2.0, 1.5]);
+        raw[6].data[anchor * 10..][..4].copy_from_slice(&[-0.5, 0.25, 0.5, 0.25]);
+        raw.reverse();
+        let found = decode_scrfd(&raw, [64, 32], 0.5, 0.5, 0.4).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].bbox, BoundingBox { x1: 32.0, y1: 24.0, x2: 80.0, y2: 56.0 });
+        let landmarks = found[0].landmarks.unwrap();
+        assert_eq!((landmarks[0], landmarks[2]), (Point::new(40.0, 36.0), Point::new(48.0, 32.0)));
+    }
+
+    #[test]
+    fn a_missing_output_is_named() {
+        let mut raw = outputs();
+        raw.remove(4);
+        assert!(decode_scrfd(&raw, [64, 32], 1.0, 0.5, 0.4).unwrap_err().contains("stride 16"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_numbers_decode(values in prop::collection::vec(any::<f32>(), 1..50), scale in any::<f32>()) {
+            let mut raw = outputs();
+            let mut values = values.into_iter().cycle();
+            raw.iter_mut().flat_map(|t| &mut t.data).for_each(|v| *v = values.next().unwrap());
+            for found in decode_scrfd(&raw, [64, 32], scale, 0.0, 0.4).unwrap() {
+                prop_assert!(found.score.is_finite() && found.bbox.area().is_finite());
+                prop_assert!(found.landmarks.unwrap().iter().all(|p| p.x.is_finite() && p.y.is_finite()));
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@ use facewire_domain::PersonId;
 use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
 use sqlx::{Connection, Executor};
 
-use crate::support::{TestDatabase, face, test_database};
+use crate::support::{TestDatabase, blocked_session, face, test_database};
 
 fn person(subject: &str) -> PersonId {
     PersonId::derive(&"office".parse().unwrap(), &subject.parse().unwrap())
@@ -146,7 +146,7 @@ async fn a_name_taken_by_hand_in_the_middle_is_a_conflict_not_an_error() {
         .unwrap();
     let racing = store.clone();
     let task = tokio::spawn(async move { racing.begin_enrolment(&[face("2", Some("Anna"), 1)]).await });
-    db.blocked_session(&mut operator).await;
+    blocked_session(&mut operator).await;
     tx.commit().await.unwrap();
     assert_eq!(task.await.unwrap().unwrap(), [taken(ConflictKind::NameTaken, "1")]);
     db.drop().await;

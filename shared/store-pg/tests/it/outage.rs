@@ -1,11 +1,13 @@
 //! An absent Postgres is told from a wrong request, and comes back without anybody's help.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use facewire_store_pg::{Admission, Options, Store, StoreError};
-use sqlx::{Connection, Executor};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor};
 
-use crate::support::{crop, matched, options, test_database};
+use crate::support::{blocked_session, crop, matched, options, test_database};
 
 #[tokio::test]
 async fn a_killed_session_is_transient_and_the_pool_heals() {
@@ -17,7 +19,7 @@ async fn a_killed_session_is_transient_and_the_pool_heals() {
     lock.execute("LOCK TABLE crops").await.unwrap();
     let waiting = store.clone();
     let task = tokio::spawn(async move { waiting.admit(&[crop(2)]).await });
-    let session = db.blocked_session(&mut operator).await;
+    let session = blocked_session(&mut operator).await;
     sqlx::query("SELECT pg_terminate_backend($1)").bind(session).execute(&mut operator).await.unwrap();
     let error = task.await.unwrap().unwrap_err();
     assert!(error.is_transient(), "{error:?}");
@@ -63,7 +65,8 @@ async fn nobody_listening_is_transient_and_a_wrong_name_is_not() {
     assert!(error.is_transient(), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 
-    let url = db.options.url.replace("facewire_test_", "no_such_");
+    let server = PgConnectOptions::from_str(db.options.url.expose()).unwrap();
+    let url = server.database("no_such_database").to_url_lossy().to_string();
     let error = Store::connect(&Options { url: url.into(), ..db.options.clone() }).await.unwrap_err();
     assert!(matches!(error, StoreError::Config { .. }), "{error:?}");
 
@@ -96,15 +99,28 @@ async fn a_crash_loses_nothing_that_was_answered() {
 #[tokio::test]
 async fn a_frozen_server_is_given_up_and_taken_up_again() {
     let server = facewire_devstack::testing::isolated_database().await.unwrap();
-    let timeout = Duration::from_millis(300);
-    let short =
-        Options { statement_timeout: timeout, acquire_timeout: timeout, max_connections: 1, ..options(server.url()) };
+    let (statement_timeout, acquire_timeout) = (Duration::from_secs(1), Duration::from_millis(300));
+    let short = Options { statement_timeout, acquire_timeout, max_connections: 1, ..options(server.url()) };
     let store = Store::connect(&short).await.unwrap();
     store.migrate().await.unwrap();
+
+    // In the middle of a statement: not even the server's own timeout answers.
+    let url = PgConnectOptions::from_str(&server.url()).unwrap();
+    let (mut operator, mut holder) = (url.connect().await.unwrap(), url.connect().await.unwrap());
+    let mut lock = holder.begin().await.unwrap();
+    lock.execute("LOCK TABLE crops").await.unwrap();
+    let waiting = store.clone();
+    let task = tokio::spawn(async move { waiting.admit(&[crop(1)]).await });
+    blocked_session(&mut operator).await;
     server.pause().unwrap();
+    let error = task.await.unwrap().unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    // Before a statement: there is no connection to be had.
     let error = store.admit(&[crop(1)]).await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
+
     server.resume().unwrap();
+    lock.rollback().await.unwrap();
     store.admit(&[crop(1)]).await.unwrap();
     store.health().await.unwrap();
 }

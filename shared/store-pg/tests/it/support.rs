@@ -77,25 +77,6 @@ impl TestDatabase {
         self.url.connect().await.unwrap()
     }
 
-    /// Waits until a session of this database waits for a lock, and returns its process id.
-    pub(crate) async fn blocked_session(&self, operator: &mut PgConnection) -> i32 {
-        let wait = async {
-            loop {
-                let blocked: Option<i32> = sqlx::query_scalar(
-                    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
-                )
-                .fetch_optional(&mut *operator)
-                .await
-                .unwrap();
-                match blocked {
-                    Some(pid) => break pid,
-                    None => tokio::task::yield_now().await,
-                }
-            }
-        };
-        tokio::time::timeout(DEADLINE, wait).await.expect("nobody waits for a lock")
-    }
-
     /// Takes the database away again. A test that fails on a server of the variable leaves it for inspection.
     pub(crate) async fn drop(self) {
         if let Keeper::Server(server) = &self.kept_by {
@@ -105,6 +86,26 @@ impl TestDatabase {
             admin.close().await.unwrap();
         }
     }
+}
+
+/// Waits until a session of the operator's database waits for a lock, and returns its process id.
+pub(crate) async fn blocked_session(operator: &mut PgConnection) -> i32 {
+    let wait = async {
+        loop {
+            let blocked: Option<i32> = sqlx::query_scalar(
+                "SELECT pid FROM pg_stat_activity
+                 WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
+            )
+            .fetch_optional(&mut *operator)
+            .await
+            .unwrap();
+            match blocked {
+                Some(pid) => break pid,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.expect("nobody waits for a lock")
 }
 
 pub(crate) fn at(second: i64) -> OffsetDateTime {

@@ -6,6 +6,7 @@ mod writing;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use qdrant_client::qdrant::{
     Condition, CountPointsBuilder, CreateCollectionBuilder, Distance, Filter, PointStruct, ScrollPointsBuilder,
@@ -24,7 +25,11 @@ fn loopback() -> SocketAddr {
 }
 
 async fn serve(dir: &Path) -> (LocalQdrant, Qdrant) {
-    let server = LocalQdrant::start(dir, loopback()).await.unwrap();
+    serve_tended(dir, super::upkeep::INTERVAL).await
+}
+
+async fn serve_tended(dir: &Path, interval: Duration) -> (LocalQdrant, Qdrant) {
+    let server = LocalQdrant::start_tended(dir, loopback(), interval).await.unwrap();
     let client = Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
     (server, client)
 }

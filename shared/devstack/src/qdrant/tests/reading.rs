@@ -1,9 +1,9 @@
 //! Filters, queries, pages.
 
 use qdrant_client::qdrant::{
-    DatetimeRange, GetPointsBuilder, IsEmptyCondition, MinShould, NestedCondition, PrefetchQueryBuilder, QueryPointsBuilder,
-    Range, SearchPointsBuilder, ValuesCount,
-    r#match::MatchValue,
+    DatetimeRange, GetPointsBuilder, IsEmptyCondition, MinShould, NestedCondition, PayloadIncludeSelector,
+    PrefetchQueryBuilder, QueryPointsBuilder, Range, SearchPointsBuilder, Struct, Value, ValuesCount,
+    r#match::MatchValue, value::Kind, with_payload_selector::SelectorOptions,
 };
 use uuid::Uuid;
 
@@ -11,18 +11,21 @@ use super::*;
 
 async fn gallery() -> (tempfile::TempDir, LocalQdrant, Qdrant) {
     let (dir, server, client) = fresh().await;
-    let tags = |tags: &[&str]| qdrant_client::qdrant::Value::from(tags.iter().map(|t| (*t).into()).collect::<Vec<_>>());
+    let tags = |tags: &[&str]| Value::from(tags.iter().map(|tag| Value::from(*tag)).collect::<Vec<Value>>());
     let part = |name: &str, size: i64| {
-        let fields = std::collections::HashMap::from([("name".to_owned(), name.into()), ("size".to_owned(), size.into())]);
-        let fields = qdrant_client::qdrant::Struct { fields };
-        qdrant_client::qdrant::Value { kind: Some(qdrant_client::qdrant::value::Kind::StructValue(fields)) }
+        let fields =
+            std::collections::HashMap::from([("name".to_owned(), name.into()), ("size".to_owned(), size.into())]);
+        Value { kind: Some(Kind::StructValue(Struct { fields })) }
     };
-    let null = qdrant_client::qdrant::Value { kind: Some(qdrant_client::qdrant::value::Kind::NullValue(0)) };
+    let null = Value { kind: Some(Kind::NullValue(0)) };
     upsert(
         &client,
         vec![
             point(1, vec![("who", "ann".into()), ("age", 30.into()), ("ok", true.into()), ("score", 0.5.into())]),
-            point(2, vec![("who", "bob".into()), ("age", 40.into()), ("ok", false.into()), ("tags", tags(&["x", "y"]))]),
+            point(
+                2,
+                vec![("who", "bob".into()), ("age", 40.into()), ("ok", false.into()), ("tags", tags(&["x", "y"]))],
+            ),
             point(3, vec![("who", "ann".into()), ("at", "2026-01-02T03:04:05Z".into()), ("tags", tags(&["y"]))]),
             point(4, vec![("who", null), ("parts", vec![part("a", 1), part("b", 2)].into())]),
             point(5, vec![("parts", vec![part("a", 2)].into())]),
@@ -43,17 +46,20 @@ async fn every_served_condition_selects_what_it_says() {
     assert_eq!(with(c, Condition::matches("age", vec![30, 50])).await, [1]);
     assert_eq!(with(c, Condition::matches("who", !MatchValue::from(vec!["ann".to_owned()]))).await, [2]);
     assert_eq!(with(c, Condition::range("age", Range { gt: Some(30.0), ..Range::default() })).await, [2]);
-    assert_eq!(with(c, Condition::range("score", Range { gte: Some(0.5), lte: Some(0.5), ..Range::default() })).await, [1]);
-    let day = |day: u32| DatetimeRange {
-        gte: Some(prost_timestamp(day)),
-        ..DatetimeRange::default()
-    };
+    assert_eq!(
+        with(c, Condition::range("score", Range { gte: Some(0.5), lte: Some(0.5), ..Range::default() })).await,
+        [1]
+    );
+    let day = |day: u32| DatetimeRange { gte: Some(prost_timestamp(day)), ..DatetimeRange::default() };
     assert_eq!(with(c, Condition::datetime_range("at", day(2))).await, [3]);
     assert_eq!(with(c, Condition::datetime_range("at", day(3))).await, [0_u64; 0]);
     assert_eq!(with(c, Condition::has_id([2, 5, 9])).await, [2, 5]);
     assert_eq!(with(c, IsEmptyCondition { key: "who".to_owned() }).await, [4, 5]);
     assert_eq!(with(c, Condition::is_null("who")).await, [4]);
-    assert_eq!(with(c, Condition::values_count("tags", ValuesCount { gte: Some(2), ..ValuesCount::default() })).await, [2]);
+    assert_eq!(
+        with(c, Condition::values_count("tags", ValuesCount { gte: Some(2), ..ValuesCount::default() })).await,
+        [2]
+    );
     let nested = Filter::must([Condition::matches("name", "a".to_owned()), Condition::matches("size", 2)]);
     assert_eq!(with(c, NestedCondition { key: "parts".to_owned(), filter: Some(nested) }).await, [5]);
     let ann = || Condition::matches("who", "ann".to_owned());
@@ -93,11 +99,12 @@ async fn queries_honour_limit_offset_threshold_and_selectors() {
     let ids = |answer: qdrant_client::qdrant::QueryResponse| -> Vec<u64> {
         answer.result.into_iter().map(|point| number(point.id)).collect()
     };
-    assert_eq!(ids(client.query(query()).await.unwrap()), [3, 4, 2, 5, 1]);
-    assert_eq!(ids(client.query(query().limit(2).offset(1)).await.unwrap()), [4, 2]);
+    assert_eq!(ids(client.query(query()).await.unwrap()), [3, 4, 5, 2, 1]);
+    assert_eq!(ids(client.query(query().limit(2).offset(1)).await.unwrap()), [4, 5]);
     let filter = Filter::must([Condition::has_id([1, 2])]);
     assert_eq!(ids(client.query(query().filter(filter)).await.unwrap()), [2, 1]);
-    let near = client.query(query().score_threshold(0.9999).with_vectors(true).with_payload(vec!["who"])).await.unwrap();
+    let who = SelectorOptions::Include(PayloadIncludeSelector { fields: vec!["who".to_owned()] });
+    let near = client.query(query().score_threshold(0.9999).with_vectors(true).with_payload(who)).await.unwrap();
     let [point] = near.result.try_into().unwrap();
     assert_eq!(number(point.id), 3);
     assert_eq!(point.payload.keys().collect::<Vec<_>>(), ["who"]);

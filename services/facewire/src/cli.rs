@@ -1,0 +1,292 @@
+//! The command line. Help texts are for people; what a command does stands in `commands`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Face recognition for many cameras over NATS JetStream.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Configuration file (TOML); FACEWIRE__SECTION__KEY variables lie over it.
+    #[arg(long, short, global = true, env = "FACEWIRE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the servers are.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Servers")]
+pub(crate) struct Place {
+    /// Where the local stack keeps its data, and where commands find a running one.
+    #[arg(long, global = true, env = "FACEWIRE_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A NATS server of your own.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) nats: Option<String>,
+    /// A PostgreSQL of your own.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
+    /// A Qdrant of your own (gRPC).
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) qdrant: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the local stack and every service in one process.
+    Up(Up),
+    /// Run one service or several against servers that are there.
+    Run(Run),
+    /// The whole chain on real faces: start, enrol, play cameras, sum up.
+    Demo(Demo),
+    /// Enrol a person from image files.
+    Enroll(Enroll),
+    /// Publish crops as a camera would: an outside producer.
+    Publish(Publish),
+    /// Show results as they come.
+    Watch(Watch),
+    /// The whole life of one crop: stages, times, signals, reason.
+    Why(Why),
+    /// Counts, lags and the gallery.
+    Stats(Stats),
+    /// What is present, missing or wrong on this machine, and the mend.
+    Doctor(Doctor),
+    /// Model packs.
+    Models(Models),
+    /// Measure this machine; every number has a limit taken in the same run.
+    Bench(Bench),
+    /// Print the resolved configuration, secrets hidden.
+    Config,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Port of the local nats-server (a free one unless named).
+    #[arg(long, value_name = "PORT")]
+    pub(crate) nats_port: Option<u16>,
+    /// Port of the local PostgreSQL.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) postgres_port: Option<u16>,
+    /// Port of the local Qdrant.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) qdrant_port: Option<u16>,
+    /// Start the servers only; run the services yourself.
+    #[arg(long)]
+    pub(crate) no_services: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// ingest, quality, embed-gpu, match, enrich, reconciler; or qdrant: the local vector engine as a process of its own.
+    #[arg(required = true, value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
+    /// For `qdrant`: where to listen.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6334")]
+    pub(crate) listen: std::net::SocketAddr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Degrade {
+    /// Each probe as it is.
+    None,
+    /// Each probe by four cameras: clean, blurred, dark, small and tilted.
+    Cameras,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// People of your own: DIR/<person>/*; the sample faces otherwise.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) faces: Option<PathBuf>,
+    /// Of each person, enrol this many files; the rest are probes.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub(crate) enroll: usize,
+    /// Probes of nobody enrolled.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) strangers: Option<PathBuf>,
+    /// What the cameras do to the probes.
+    #[arg(long, value_enum, default_value_t = Degrade::Cameras)]
+    pub(crate) degrade: Degrade,
+    /// One JSON object instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Enroll {
+    /// The person's name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) person: String,
+    /// The person's id in your world; made from the name unless given.
+    #[arg(long, value_name = "ID")]
+    pub(crate) subject: Option<String>,
+    /// The gallery.
+    #[arg(long, default_value = "default")]
+    pub(crate) collection: String,
+    /// Image files, one face each.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Longest wait for the results.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// One JSON object a file.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The camera's name.
+    #[arg(long, value_name = "CAM")]
+    pub(crate) camera: String,
+    /// The gallery to match against.
+    #[arg(long, default_value = "default")]
+    pub(crate) collection: String,
+    /// Files, or directories of JPEG, PNG and WebP.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// recognize, enroll or observe.
+    #[arg(long, default_value = "recognize")]
+    pub(crate) intent: String,
+    /// For enroll: the person's id.
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// Whole frames: every face becomes its own result.
+    #[arg(long)]
+    pub(crate) frame: bool,
+    /// Similarity that a match needs, 0 to 1.
+    #[arg(long)]
+    pub(crate) threshold: Option<f64>,
+    /// Publish everything this many times, each as a crop of its own (implies --now).
+    #[arg(long, default_value_t = 1)]
+    pub(crate) repeat: u32,
+    /// Captured now. Without it a file counts as captured when it was last changed, so that the same file published twice
+    /// by the same camera is the same crop, and has one result.
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Crops a second at most.
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<f64>,
+    /// Notes what is published, so that an interrupted run goes on where it was.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume: Option<PathBuf>,
+    /// One JSON object at the end.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Only this collection.
+    #[arg(long)]
+    pub(crate) collection: Option<String>,
+    /// Only this camera.
+    #[arg(long)]
+    pub(crate) camera: Option<String>,
+    /// Begin with what the stream still holds.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// End after this many results.
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Results as they are, a line each.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// The crop's id, as in its result.
+    #[arg(value_name = "CROP_ID")]
+    pub(crate) crop: String,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// Only this collection.
+    #[arg(long)]
+    pub(crate) collection: Option<String>,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// The packs that Facewire knows, and which are installed.
+    List {
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Install a pack. InsightFace's weights are for non-commercial research only.
+    Install {
+        /// default, buffalo_l, buffalo_m, buffalo_s, buffalo_sc or antelopev2.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// You have read the pack's licence and it allows what you do.
+        #[arg(long)]
+        accept_license: bool,
+        /// The archive, if you have it already.
+        #[arg(long, value_name = "FILE.zip")]
+        from: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+    /// One JSON object.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Crops a second end to end, against the same work in a bare loop on all cores.
+    Pipeline {
+        /// Crops to send.
+        #[arg(long, default_value_t = 600)]
+        crops: usize,
+    },
+    /// The chain with a model that costs nothing, against one JetStream hop with the same payload.
+    Bus {
+        /// Crops to send.
+        #[arg(long, default_value_t = 20_000)]
+        crops: usize,
+    },
+    /// Faces a second, against bare ONNX Runtime at its best batch and threads.
+    Embed {
+        /// Faces to embed.
+        #[arg(long, default_value_t = 600)]
+        faces: usize,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}

@@ -1,0 +1,46 @@
+//! `bench bus`: the whole chain with models that cost nothing, against one bare JetStream hop with the same payload.
+
+use bytes::Bytes;
+use facewire_bus::Bus;
+use facewire_runtime::Shutdown;
+use facewire_vision::{decode, encode_jpeg, resize};
+
+use super::{Measurement, per_second, pipeline, stack, zero};
+use crate::commands::{demo, progress};
+use crate::compose::Service;
+use crate::config::Config;
+use crate::models;
+
+/// A small crop, as a camera on a wall cuts them.
+const SIDE: u32 = 112;
+/// Its JPEG quality.
+const QUALITY: u8 = 85;
+/// Publishes in flight for the bare hop: more brings nothing on loopback.
+const IN_FLIGHT: usize = 256;
+
+pub(super) async fn run(mut config: Config, crops: usize, shutdown: Shutdown) -> anyhow::Result<Measurement> {
+    let report = progress::fetching(false);
+    let models = models::load(&config.models, report.clone()).await?;
+    let picture = crop(&demo::sample_pictures(&models, report.clone()).await?)?;
+    let dim = models.pack.manifest().embedder.dim;
+    drop(models);
+    let (mut local, _directory) = stack(&mut config, &shutdown).await?;
+    let bus = Bus::connect(&config.nats, "facewire-bench hop").await?;
+    let hop = local.beside(async { Ok(bus.measure_hop(picture.clone(), crops, IN_FLIGHT).await?) }).await?;
+    local.start_services(&config, Service::all(), Some(zero::chain(dim)), report);
+    let bytes = picture.len();
+    let measured = local.beside(pipeline::through_the_chain(&config.nats, &[picture], crops)).await;
+    let stopped = local.stop().await;
+    let (elapsed, memory) = measured?;
+    stopped?;
+    let limit_is = format!("one JetStream hop: publish, PubAck, fetch, ack of the same {bytes} bytes");
+    let (value, limit) = (per_second(crops, elapsed), per_second(crops, hop));
+    let measurement = Measurement::new("bus", "crops/s", crops, value, limit, limit_is);
+    Ok(Measurement { memory: Some(memory), ..measurement })
+}
+
+fn crop(pictures: &[Bytes]) -> anyhow::Result<Bytes> {
+    let first = pictures.first().map(AsRef::as_ref).unwrap_or_default();
+    let image = decode(first, &facewire_vision::DecodeLimits::default())?;
+    Ok(encode_jpeg(&resize(&image, SIDE, SIDE), QUALITY)?.into())
+}

@@ -1,0 +1,92 @@
+//! `facewire bench`: numbers that mean something anywhere, since each comes with a limit taken in the same run on the same
+//! machine, and the ratio to it.
+
+mod bus;
+mod embed;
+mod memory;
+mod pipeline;
+mod zero;
+
+use std::io::IsTerminal;
+use std::os::unix::fs::PermissionsExt;
+
+use facewire_devstack::StackOptions;
+use facewire_runtime::Shutdown;
+use serde::Serialize;
+
+use super::progress;
+use crate::cli::{Bench, BenchCommand};
+use crate::config::Config;
+use crate::local::Local;
+use crate::output::{self, Exit};
+use crate::signals;
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+pub(super) struct Measurement {
+    bench: &'static str,
+    unit: &'static str,
+    /// What Facewire did.
+    value: f64,
+    /// What the machine can do, in the same unit.
+    limit: f64,
+    /// How the limit was taken.
+    limit_is: String,
+    ratio: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<memory::Memory>,
+    items: usize,
+}
+
+impl Measurement {
+    fn new(bench: &'static str, unit: &'static str, items: usize, value: f64, limit: f64, limit_is: String) -> Self {
+        Self { bench, unit, value, limit, limit_is, ratio: value / limit, memory: None, items }
+    }
+}
+
+pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
+    let shutdown = Shutdown::new(config.shutdown.grace);
+    signals::listen(shutdown.clone())?;
+    let measurement = match args.command {
+        BenchCommand::Pipeline { crops } => pipeline::run(config, crops.max(1), shutdown).await?,
+        BenchCommand::Bus { crops } => bus::run(config, crops.max(1), shutdown).await?,
+        BenchCommand::Embed { faces } => embed::run(config, faces.max(1), shutdown).await?,
+    };
+    if args.json {
+        output::json(&measurement)?
+    } else {
+        show(&measurement)
+    }
+    Ok(Exit::Well)
+}
+
+fn show(m: &Measurement) {
+    output::line(format_args!("{} over {} items", m.bench, m.items));
+    output::line(format_args!("  facewire  {:10.1} {}", m.value, m.unit));
+    output::line(format_args!("  limit     {:10.1} {}  ({})", m.limit, m.unit, m.limit_is));
+    output::line(format_args!("  ratio     {:10.3}", m.ratio));
+    if let Some(memory) = &m.memory {
+        output::line(format_args!(
+            "  memory    {:10.0} MiB peak; {:.0} MiB after a quarter, {:.0} MiB at the end",
+            memory.peak_mib, memory.quarter_mib, memory.end_mib
+        ));
+    }
+}
+
+/// A stack of its own that is thrown away; its directory lives as long as the second part.
+async fn stack(config: &mut Config, shutdown: &Shutdown) -> anyhow::Result<(Local, tempfile::TempDir)> {
+    let passable = std::fs::Permissions::from_mode(0o711);
+    let directory = tempfile::Builder::new().prefix("facewire-bench-").permissions(passable).tempdir()?;
+    let options = StackOptions { durable: false, ..StackOptions::new(directory.path().join("stack")) };
+    let report = progress::fetching(std::io::stderr().is_terminal());
+    let local = Local::start(config, options, report, shutdown.clone()).await?;
+    Ok((local, directory))
+}
+
+fn per_second(items: usize, elapsed: std::time::Duration) -> f64 {
+    items as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}

@@ -1,0 +1,109 @@
+//! `facewire demo`: the main job on real faces. A fresh stack, people enrolled, cameras played by outside producers, and a
+//! sum that says whether every crop ended exactly once and whether the answers were right.
+
+mod plan;
+mod play;
+mod report;
+mod tally;
+
+use std::io::IsTerminal;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::Context;
+use facewire_bus::Bus;
+use facewire_devstack::StackOptions;
+use facewire_devstack::progress::Reporter;
+use facewire_runtime::Shutdown;
+use facewire_store_pg::{LedgerFilter, Store};
+
+use super::progress;
+use crate::cli::{Degrade, Demo};
+use crate::compose::{Chain, Service};
+use crate::config::Config;
+use crate::local::Local;
+use crate::models;
+use crate::output::{self, Exit};
+use crate::signals;
+
+use plan::Plan;
+use report::Report;
+use tally::Tally;
+
+/// The gallery of the demo.
+const COLLECTION: &str = "demo";
+
+pub(crate) async fn run(mut config: Config, args: &Demo) -> anyhow::Result<Exit> {
+    let shutdown = Shutdown::new(config.shutdown.grace);
+    signals::listen(shutdown.clone())?;
+    let report = progress::fetching(std::io::stderr().is_terminal());
+    let models = models::load(&config.models, report.clone()).await?;
+    let plan = plan::prepare(args, &models, report.clone()).await?;
+    let directory = fresh_directory()?;
+    // Thrown away at the end, so nothing needs to survive a power cut.
+    let options = StackOptions { durable: false, ..StackOptions::new(directory.path().join("stack")) };
+    let mut local = Local::start(&mut config, options, report.clone(), shutdown.clone()).await?;
+    let done = act(&mut local, &config, Chain::from(&models), report, &plan, &shutdown).await;
+    let stopped = local.stop().await;
+    let sum = done?;
+    stopped?;
+    if args.json {
+        output::json(&sum)?
+    } else {
+        report::show(&sum)
+    }
+    Ok(if sum.holds() { Exit::Well } else { Exit::Unwell })
+}
+
+/// What the default demo's cameras publish, for measurements on the same faces.
+pub(crate) async fn sample_pictures(models: &models::Loaded, report: Reporter) -> anyhow::Result<Vec<bytes::Bytes>> {
+    let args = Demo { faces: None, enroll: 1, strangers: None, degrade: Degrade::Cameras, json: true };
+    let plan = plan::prepare(&args, models, report).await?;
+    Ok(plan.plays.into_iter().map(|play| play.image).collect())
+}
+
+/// A directory that another user's Postgres may pass through (the stack protects what is inside).
+fn fresh_directory() -> anyhow::Result<tempfile::TempDir> {
+    let passable = std::fs::Permissions::from_mode(0o711);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("facewire-demo-").permissions(passable).tempdir().context("no temporary directory can be made")
+}
+
+async fn act(
+    local: &mut Local,
+    config: &Config,
+    chain: Chain,
+    report: Reporter,
+    plan: &Plan,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Report> {
+    let bus = Bus::connect(&config.nats, "facewire-demo").await?;
+    bus.ensure_streams().await?;
+    local.start_services(config, Service::all(), Some(chain), report);
+    let playing = async {
+        tokio::select! {
+            tally = play(config, &bus, plan) => tally,
+            () = shutdown.draining() => anyhow::bail!("stopped before the end"),
+        }
+    };
+    let tally = local.beside(playing).await?;
+    // Only after every service has finished can a second result for a crop no longer come.
+    local.drain().await?;
+    let store = Store::connect(&config.postgres).await?;
+    let ledger = store.ledger(&LedgerFilter::default()).await?;
+    let results = bus.stream_messages(facewire_contracts::subjects::RESULTS).await?;
+    Ok(tally.report(plan, &ledger, results))
+}
+
+async fn play(config: &Config, bus: &Bus, plan: &Plan) -> anyhow::Result<Tally> {
+    let mut results = bus.results("results.>", true).await?;
+    let mut tally = Tally::default();
+    let enrolments = play::enrolments(bus, plan).await?;
+    tally.expect(enrolments);
+    tally.collect(&mut results, &progress::bar(tally.open(), "enrol")).await?;
+    let bar = progress::bar(plan.plays.len() as u64, "recognize");
+    tally.start();
+    let published = play::cameras(&config.nats, plan).await?;
+    tally.expect(published);
+    tally.collect(&mut results, &bar).await?;
+    Ok(tally)
+}

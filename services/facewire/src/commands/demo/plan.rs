@@ -1,0 +1,178 @@
+//! Who is enrolled and what the cameras see: files read, faces found, pictures spoiled, all before the clock starts.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use facewire_devstack::artifacts::{self, FetchOptions, Kind};
+use facewire_devstack::progress::Reporter;
+use facewire_domain::{BoundingBox, CameraId, SubjectId};
+use facewire_inference::FaceFind;
+use facewire_vision::degrade::cut_out;
+use facewire_vision::{Camera, DecodeLimits, RgbImage, decode, encode_jpeg};
+
+use crate::cli::{Degrade, Demo};
+use crate::commands::progress;
+use crate::models::Loaded;
+
+/// Of spoiled and cut pictures, so that the encoder adds little of its own.
+const JPEG_QUALITY: u8 = 92;
+/// Around a face that is cut out of a group, as a part of its longer side: what camera-side detectors commonly leave.
+const MARGIN: f32 = 0.4;
+
+/// A person to enrol.
+#[derive(Debug, Clone)]
+pub(super) struct Enrolment {
+    pub(super) subject: SubjectId,
+    pub(super) name: String,
+    pub(super) image: Bytes,
+}
+
+/// One crop of one camera, and who is on it: `None` is a stranger.
+#[derive(Debug, Clone)]
+pub(super) struct Play {
+    pub(super) camera: CameraId,
+    pub(super) truth: Option<SubjectId>,
+    pub(super) image: Bytes,
+}
+
+/// Everything that will be published.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) enrolments: Vec<Enrolment>,
+    pub(super) plays: Vec<Play>,
+}
+
+/// A picture to play: a file, and if it shows several people, each of them is cut out.
+struct Probe {
+    truth: Option<SubjectId>,
+    file: PathBuf,
+    group: bool,
+}
+
+/// Reads, finds and spoils. Blocks for some 100 ms a picture, so it runs on a thread of its own.
+pub(super) async fn prepare(args: &Demo, models: &Loaded, report: Reporter) -> anyhow::Result<Plan> {
+    let (people, probes) = match &args.faces {
+        Some(directory) => of_directory(directory, args.enroll)?,
+        None => of_samples(report).await?,
+    };
+    let strangers = match &args.strangers {
+        Some(directory) => pictures(directory)?,
+        None => Vec::new(),
+    };
+    let strangers = strangers.into_iter().map(|file| Probe { truth: None, file, group: false });
+    let probes: Vec<Probe> = probes.into_iter().chain(strangers).collect();
+    let cameras: &[Camera] = match args.degrade {
+        Degrade::None => &[Camera::Clean],
+        Degrade::Cameras => &Camera::ALL,
+    };
+    let cameras = cameras.to_vec();
+    let mut finder = models.pack.finder(&models.runtime, &models.session)?;
+    let bar = progress::bar(probes.len() as u64, "prepare");
+    let plays = tokio::task::spawn_blocking(move || {
+        let mut plays = Vec::new();
+        for probe in &probes {
+            plays.extend(play(&mut finder, probe, &cameras)?);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        anyhow::Ok(plays)
+    })
+    .await??;
+    if people.is_empty() || plays.is_empty() {
+        bail!("there is nobody to enrol or nothing to probe: give DIR/<person>/* with more than --enroll files each");
+    }
+    Ok(Plan { enrolments: people, plays })
+}
+
+type People = (Vec<Enrolment>, Vec<Probe>);
+
+async fn of_samples(report: Reporter) -> anyhow::Result<People> {
+    let kinds = [Kind::SamplePhotos, Kind::SampleGroup];
+    let samples = artifacts::ensure(&kinds, &FetchOptions::default(), report).await?.samples;
+    let (mut people, mut probes) = (Vec::new(), Vec::new());
+    for person in samples.people() {
+        let subject: SubjectId = person.subject.parse()?;
+        people.push(Enrolment { subject: subject.clone(), name: person.name.to_owned(), image: read(&person.enroll)? });
+        let own = person.probes.into_iter().map(|file| Probe { truth: Some(subject.clone()), file, group: false });
+        probes.extend(own);
+    }
+    let strangers = samples.strangers().into_iter();
+    probes.extend(strangers.map(|file| Probe { truth: None, file, group: false }));
+    probes.push(Probe { truth: None, file: samples.group_photo(), group: true });
+    Ok((people, probes))
+}
+
+/// `DIR/<person>/*`: the first `enroll` files by name are enrolled, the rest are probes.
+fn of_directory(directory: &Path, enroll: usize) -> anyhow::Result<People> {
+    let (mut people, mut probes) = (Vec::new(), Vec::new());
+    for person in entries(directory)?.into_iter().filter(|path| path.is_dir()) {
+        let name = person.file_name().and_then(|n| n.to_str()).context("a person's directory has no readable name")?;
+        let subject: SubjectId = name.parse().with_context(|| format!("the directory {}", person.display()))?;
+        for (index, file) in pictures(&person)?.into_iter().enumerate() {
+            if index < enroll {
+                people.push(Enrolment { subject: subject.clone(), name: name.replace('_', " "), image: read(&file)? });
+            } else {
+                probes.push(Probe { truth: Some(subject.clone()), file, group: false });
+            }
+        }
+    }
+    Ok((people, probes))
+}
+
+fn entries(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let context = || format!("cannot read the directory {}", directory.display());
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory).with_context(context)? {
+        paths.push(entry.with_context(context)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn pictures(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let known = |path: &PathBuf| {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        ["jpg", "jpeg", "png", "webp"].contains(&extension.as_str())
+    };
+    Ok(entries(directory)?.into_iter().filter(|path| path.is_file() && known(path)).collect())
+}
+
+fn read(file: &Path) -> anyhow::Result<Bytes> {
+    Ok(std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.into())
+}
+
+fn play(finder: &mut dyn FaceFind, probe: &Probe, cameras: &[Camera]) -> anyhow::Result<Vec<Play>> {
+    let bytes = read(&probe.file)?;
+    let Ok(image) = decode(&bytes, &DecodeLimits::default()) else {
+        // Not ours to judge: every camera publishes it as it is, and the chain says what is wrong with it.
+        return cameras.iter().map(|camera| one(*camera, probe, bytes.clone())).collect();
+    };
+    let mut boxes: Vec<BoundingBox> = finder.find(&image)?.into_iter().map(|face| face.bbox).collect();
+    boxes.sort_by(|a, b| b.area().total_cmp(&a.area()));
+    let scenes: Vec<(RgbImage, f32, Option<Bytes>)> = if probe.group {
+        boxes.iter().map(|face| (cut_out(&image, face, MARGIN), side(face), None)).collect()
+    } else {
+        let size = boxes.first().map_or(image.width().min(image.height()) as f32 / 2.0, side);
+        vec![(image, size, Some(bytes))]
+    };
+    let mut plays = Vec::new();
+    for (scene, face_side, original) in &scenes {
+        for camera in cameras {
+            let image = match (camera, original) {
+                (Camera::Clean, Some(original)) => original.clone(),
+                _ => encode_jpeg(&camera.degrade(scene, *face_side), JPEG_QUALITY)?.into(),
+            };
+            plays.push(one(*camera, probe, image)?);
+        }
+    }
+    Ok(plays)
+}
+
+fn one(camera: Camera, probe: &Probe, image: Bytes) -> anyhow::Result<Play> {
+    Ok(Play { camera: camera.name().parse()?, truth: probe.truth.clone(), image })
+}
+
+fn side(face: &BoundingBox) -> f32 {
+    face.width().min(face.height())
+}

@@ -1,0 +1,143 @@
+//! The sum of a demo, for people and for machines.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::output;
+
+/// Everything that the demo found. `admitted`, `rows` and `results` count enrolments too.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) published: u64,
+    pub(super) admitted: u64,
+    pub(super) rows: u64,
+    pub(super) results: u64,
+    pub(super) lost: u64,
+    pub(super) duplicated: u64,
+    pub(super) by_status: BTreeMap<String, u64>,
+    pub(super) by_reason: BTreeMap<String, u64>,
+    pub(super) persons: u64,
+    pub(super) enrolled: u64,
+    pub(super) accuracy: Accuracy,
+    pub(super) cameras: Vec<CameraReport>,
+    pub(super) latency_ms: Latency,
+    pub(super) crops_per_s: f64,
+}
+
+/// Of probes: who was right.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Accuracy {
+    /// Probes of enrolled people.
+    pub(super) genuine: u64,
+    /// Of those: the right person.
+    pub(super) correct: u64,
+    /// Of those: another person.
+    pub(super) wrong_person: u64,
+    /// Of those: nobody, though the gate let it pass.
+    pub(super) missed: u64,
+    /// Of those: refused by the gate, or failed.
+    pub(super) rejected: u64,
+    /// Probes of nobody enrolled.
+    pub(super) strangers: u64,
+    /// Of those: taken for somebody.
+    pub(super) false_accepts: u64,
+}
+
+/// One camera.
+#[derive(Debug, Serialize)]
+pub(super) struct CameraReport {
+    pub(super) camera: String,
+    pub(super) admitted: u64,
+    pub(super) matched: u64,
+    pub(super) no_match: u64,
+    pub(super) rejected: u64,
+    pub(super) failed: u64,
+    pub(super) by_reason: BTreeMap<String, u64>,
+    pub(super) latency_ms: Latency,
+}
+
+/// From the stream's time to the terminal row, in milliseconds.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Latency {
+    pub(super) p50: f64,
+    pub(super) p95: f64,
+    pub(super) p99: f64,
+}
+
+impl Latency {
+    /// Nearest-rank percentiles; zeros where there is nothing.
+    pub(super) fn of(samples: impl Iterator<Item = Duration>) -> Self {
+        let mut millis: Vec<f64> = samples.map(|d| d.as_secs_f64() * 1e3).collect();
+        millis.sort_by(f64::total_cmp);
+        let at = |percent: usize| {
+            let rank = (millis.len() * percent).div_ceil(100).max(1);
+            millis.get(rank - 1).copied().unwrap_or_default()
+        };
+        Self { p50: at(50), p95: at(95), p99: at(99) }
+    }
+}
+
+impl Report {
+    /// DESIGN §1: messages admitted = terminal rows = results, none lost, none twice.
+    pub(super) fn holds(&self) -> bool {
+        let equal = self.published == self.admitted && self.admitted == self.rows && self.rows == self.results;
+        equal && self.lost == 0 && self.duplicated == 0
+    }
+}
+
+/// Tables for people.
+pub(super) fn show(report: &Report) {
+    let mut table =
+        output::table(&["camera", "admitted", "matched", "no match", "rejected", "why", "p50 / p95 / p99 ms"]);
+    for camera in &report.cameras {
+        let l = &camera.latency_ms;
+        table.add_row([
+            camera.camera.clone(),
+            camera.admitted.to_string(),
+            camera.matched.to_string(),
+            camera.no_match.to_string(),
+            (camera.rejected + camera.failed).to_string(),
+            reasons(&camera.by_reason),
+            format!("{:.0} / {:.0} / {:.0}", l.p50, l.p95, l.p99),
+        ]);
+    }
+    output::line(table);
+    let a = &report.accuracy;
+    output::line(format_args!("enrolled   {} faces of {} people", report.enrolled, report.persons));
+    output::line(format_args!(
+        "known      {} probes: {} right, {} wrong person, {} missed, {} rejected",
+        a.genuine, a.correct, a.wrong_person, a.missed, a.rejected
+    ));
+    output::line(format_args!("strangers  {} probes: {} taken for somebody", a.strangers, a.false_accepts));
+    output::line(format_args!("speed      {:.1} crops/s, p50 {:.0} ms", report.crops_per_s, report.latency_ms.p50));
+    output::line(format_args!(
+        "invariant  {}: published {} = admitted {} = rows {} = results {}, lost {}, duplicated {}",
+        if report.holds() { "holds" } else { "BROKEN" },
+        report.published,
+        report.admitted,
+        report.rows,
+        report.results,
+        report.lost,
+        report.duplicated
+    ));
+}
+
+fn reasons(by_reason: &BTreeMap<String, u64>) -> String {
+    by_reason.iter().map(|(reason, n)| format!("{reason} {n}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_rank() {
+        let l = Latency::of((1..=100).map(Duration::from_millis));
+        assert_eq!((l.p50, l.p95, l.p99), (50.0, 95.0, 99.0));
+        let one = Latency::of([Duration::from_millis(7)].into_iter());
+        assert_eq!((one.p50, one.p99), (7.0, 7.0));
+        assert_eq!(Latency::of(std::iter::empty()).p50, 0.0);
+    }
+}

@@ -1,0 +1,168 @@
+//! What was sent against what came back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use facewire_bus::{BusError, ResultEvent, Results};
+use facewire_contracts::{convert, v1};
+use facewire_domain::{CameraId, CropId, Status, SubjectId};
+use facewire_store_pg::Ledger;
+use indicatif::ProgressBar;
+
+use super::plan::Plan;
+use super::play::{Kind, Sent};
+use super::report::{Accuracy, CameraReport, Latency, Report};
+
+/// Without a result for this long, what is missing counts as lost.
+const STALLED: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Clone)]
+struct Ended {
+    status: String,
+    reason: Option<String>,
+    subject: Option<String>,
+    latency: Duration,
+}
+
+/// The demo's own ledger.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    sent: HashMap<CropId, Sent>,
+    ended: HashMap<CropId, Ended>,
+    clock: Option<Instant>,
+    elapsed: Duration,
+}
+
+impl Tally {
+    /// These were taken by the stream.
+    pub(super) fn expect(&mut self, sent: Vec<Sent>) {
+        self.sent.extend(sent.into_iter().map(|sent| (sent.crop, sent)));
+    }
+
+    /// Crops without a result.
+    pub(super) fn open(&self) -> u64 {
+        self.sent.keys().filter(|crop| !self.ended.contains_key(crop)).count() as u64
+    }
+
+    /// The cameras begin.
+    pub(super) fn start(&mut self) {
+        self.clock = Some(Instant::now());
+    }
+
+    /// Reads results until every crop has one, or nothing came for a while.
+    pub(super) async fn collect(&mut self, results: &mut Results, bar: &ProgressBar) -> Result<(), BusError> {
+        while self.open() > 0 {
+            let Ok(event) = tokio::time::timeout(STALLED, results.next()).await else { break };
+            self.note(&event?);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        self.elapsed = self.clock.map(|clock| clock.elapsed()).unwrap_or_default();
+        Ok(())
+    }
+
+    fn note(&mut self, event: &ResultEvent) {
+        let Some(result) = &event.result else { return };
+        if let Ok(crop) = result.crop_id.parse() {
+            self.ended.insert(crop, ended(result));
+        }
+    }
+
+    /// The sum. `ledger` is what Postgres holds, `results` how many messages RESULTS holds.
+    pub(super) fn report(&self, plan: &Plan, ledger: &Ledger, results: u64) -> Report {
+        let ended = self.ended.len() as u64;
+        let probes: Vec<(&Sent, &Ended)> = self
+            .sent
+            .values()
+            .filter(|sent| sent.kind != Kind::Enrolment)
+            .filter_map(|sent| Some((sent, self.ended.get(&sent.crop)?)))
+            .collect();
+        let seconds = self.elapsed.as_secs_f64();
+        let persons: std::collections::BTreeSet<_> = plan.enrolments.iter().map(|e| &e.subject).collect();
+        Report {
+            published: self.sent.len() as u64,
+            admitted: ledger.admitted,
+            rows: ledger.rows,
+            results,
+            lost: self.open(),
+            duplicated: results.saturating_sub(ended),
+            by_status: count(self.ended.values().map(|e| e.status.clone())),
+            by_reason: count(self.ended.values().filter_map(|e| e.reason.clone())),
+            persons: persons.len() as u64,
+            enrolled: self.ended.values().filter(|e| e.status == Status::Enrolled.as_str()).count() as u64,
+            accuracy: accuracy(&probes),
+            cameras: cameras(&probes),
+            latency_ms: Latency::of(probes.iter().map(|(_, e)| e.latency)),
+            crops_per_s: if seconds > 0.0 { probes.len() as f64 / seconds } else { 0.0 },
+        }
+    }
+}
+
+fn ended(result: &v1::Result) -> Ended {
+    let person = result.decision.as_ref().and_then(|d| d.person.as_ref());
+    let received = convert::time(result.received_at.as_ref(), "received_at");
+    let finished = convert::time(result.finished_at.as_ref(), "finished_at");
+    let latency = received.and_then(|r| finished.map(|f| f - r)).unwrap_or_default();
+    Ended {
+        status: result.status.clone(),
+        reason: result.failure_reason.clone(),
+        subject: person.map(|person| person.subject_id.clone()),
+        latency: latency.try_into().unwrap_or_default(),
+    }
+}
+
+fn count(names: impl Iterator<Item = String>) -> BTreeMap<String, u64> {
+    names.fold(BTreeMap::new(), |mut counts, name| {
+        *counts.entry(name).or_default() += 1;
+        counts
+    })
+}
+
+fn accuracy(probes: &[(&Sent, &Ended)]) -> Accuracy {
+    let mut accuracy = Accuracy::default();
+    for (sent, ended) in probes {
+        let Kind::Probe(truth) = &sent.kind else { continue };
+        let found = ended.subject.as_deref();
+        match truth {
+            Some(truth) => {
+                accuracy.genuine += 1;
+                judge_genuine(&mut accuracy, truth, found, &ended.status);
+            }
+            None => {
+                accuracy.strangers += 1;
+                accuracy.false_accepts += u64::from(found.is_some());
+            }
+        }
+    }
+    accuracy
+}
+
+fn judge_genuine(accuracy: &mut Accuracy, truth: &SubjectId, found: Option<&str>, status: &str) {
+    match found {
+        Some(found) if found == truth.as_str() => accuracy.correct += 1,
+        Some(_) => accuracy.wrong_person += 1,
+        None if status == Status::NoMatch.as_str() => accuracy.missed += 1,
+        None => accuracy.rejected += 1,
+    }
+}
+
+fn cameras(probes: &[(&Sent, &Ended)]) -> Vec<CameraReport> {
+    let mut by_camera: BTreeMap<&CameraId, Vec<&Ended>> = BTreeMap::new();
+    for (sent, ended) in probes {
+        by_camera.entry(&sent.camera).or_default().push(ended);
+    }
+    let one = |(camera, ended): (&CameraId, Vec<&Ended>)| {
+        let with = |status: Status| ended.iter().filter(|e| e.status == status.as_str()).count() as u64;
+        CameraReport {
+            camera: camera.to_string(),
+            admitted: ended.len() as u64,
+            matched: with(Status::Matched),
+            no_match: with(Status::NoMatch),
+            rejected: with(Status::Rejected),
+            failed: with(Status::Failed),
+            by_reason: count(ended.iter().filter_map(|e| e.reason.clone())),
+            latency_ms: Latency::of(ended.iter().map(|e| e.latency)),
+        }
+    };
+    by_camera.into_iter().map(one).collect()
+}

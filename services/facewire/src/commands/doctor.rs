@@ -1,0 +1,216 @@
+//! `facewire doctor`: what this machine has of what Facewire needs, and what mends it. It mends nothing itself.
+
+use std::path::PathBuf;
+
+use comfy_table::{Cell, Color};
+use facewire_bus::Bus;
+use facewire_devstack::artifacts::{Artifacts, FetchOptions};
+use facewire_devstack::doctor::{Check, CheckState, DoctorOptions, doctor};
+use facewire_inference::{OnnxRuntime, Pack};
+use facewire_store_pg::Store;
+use facewire_store_vec::VecStore;
+use serde_json::json;
+
+use super::{client, data_dir};
+use crate::cli::{Doctor, Place};
+use crate::config::Config;
+use crate::endpoints::Endpoints;
+use crate::models::{self, DEFAULT_PACK};
+use crate::output::{self, Exit};
+
+/// What a `mend` begins with where nothing needs to be done, as `devstack` words it too.
+const NOTHING: &str = "nothing";
+
+pub(crate) async fn run(config: &Config, place: &Place, args: &Doctor) -> anyhow::Result<Exit> {
+    let options = DoctorOptions { data_dir: data_dir(place).ok(), ..DoctorOptions::default() };
+    let mut checks = doctor(options).await?;
+    let models = config.models.clone();
+    checks.extend(tokio::task::spawn_blocking(move || [runtime(&models), pack(&models)]).await?);
+    checks.extend(stack(config, place).await);
+    let well = checks.iter().all(is_well);
+    if args.json {
+        let found: Vec<_> = checks.iter().map(as_json).collect();
+        output::json(&json!({ "well": well, "checks": found }))?;
+    } else {
+        show(&checks, well);
+    }
+    Ok(if well { Exit::Well } else { Exit::Unwell })
+}
+
+/// What is missing and will be fetched or made by itself is well.
+fn is_well(check: &Check) -> bool {
+    match check.state {
+        CheckState::Present => true,
+        CheckState::Missing => check.mend.starts_with(NOTHING),
+        CheckState::Wrong => false,
+    }
+}
+
+fn word(check: &Check) -> &'static str {
+    match check.state {
+        CheckState::Present => "ok",
+        CheckState::Missing if is_well(check) => "not yet",
+        CheckState::Missing => "missing",
+        CheckState::Wrong => "wrong",
+    }
+}
+
+fn as_json(check: &Check) -> serde_json::Value {
+    json!({ "name": check.name, "state": word(check), "detail": check.detail, "mend": check.mend })
+}
+
+fn show(checks: &[Check], well: bool) {
+    let mut table = output::table(&["what", "state", "found", "to do"]);
+    for check in checks {
+        let colour = match check.state {
+            CheckState::Present => Color::Green,
+            CheckState::Missing if is_well(check) => Color::Yellow,
+            _ => Color::Red,
+        };
+        table.add_row([
+            Cell::new(&check.name),
+            Cell::new(word(check)).fg(colour),
+            Cell::new(&check.detail),
+            Cell::new(&check.mend),
+        ]);
+    }
+    output::line(table);
+    output::line(match well {
+        true => "all is well: `facewire demo` shows the whole chain, `facewire up` starts it",
+        false => "something is wrong or missing: the last column says what to do",
+    });
+}
+
+fn present(name: &str, detail: impl Into<String>) -> Check {
+    Check { name: name.to_owned(), state: CheckState::Present, detail: detail.into(), mend: String::new() }
+}
+
+fn missing(name: &str, detail: impl Into<String>, mend: impl Into<String>) -> Check {
+    Check { name: name.to_owned(), state: CheckState::Missing, detail: detail.into(), mend: mend.into() }
+}
+
+fn wrong(name: &str, detail: impl ToString, mend: impl Into<String>) -> Check {
+    Check { name: name.to_owned(), state: CheckState::Wrong, detail: detail.to_string(), mend: mend.into() }
+}
+
+/// Whether ONNX Runtime loads here, and has what the configuration asks for. Blocking.
+fn runtime(models: &crate::config::Models) -> Check {
+    const NAME: &str = "ONNX Runtime loads";
+    let library: Option<PathBuf> = match &models.onnxruntime {
+        Some(path) => Some(path.clone()),
+        None => Artifacts::locate(&FetchOptions::default()).ok().map(|found| found.ort_lib),
+    };
+    let Some(library) = library else {
+        return wrong(NAME, "none for this platform is known", "name a library in models.onnxruntime");
+    };
+    if !library.exists() {
+        return match models.onnxruntime {
+            Some(_) => wrong(NAME, format!("{} does not exist", library.display()), "correct models.onnxruntime"),
+            None => missing(NAME, "it is not fetched yet", "nothing: it is fetched when needed"),
+        };
+    }
+    let provider = match models.provider.parse() {
+        Ok(provider) => provider,
+        Err(error) => return wrong(NAME, error, "correct models.provider"),
+    };
+    match OnnxRuntime::load(&library).and_then(|runtime| runtime.check(provider)) {
+        Ok(()) => present(NAME, format!("{}, on {provider}", library.display())),
+        Err(error) => wrong(NAME, error, "correct models.onnxruntime or models.provider"),
+    }
+}
+
+/// Whether the configured pack is whole. Blocking: it hashes every file.
+fn pack(models: &crate::config::Models) -> Check {
+    let name = &models.pack;
+    let title = format!("model pack {name}");
+    let directory = match models::directory(models) {
+        Ok(directory) => directory.join(name),
+        Err(error) => return wrong(&title, error, "name one in models.directory"),
+    };
+    if !directory.join("pack.toml").is_file() {
+        return match name.as_str() {
+            DEFAULT_PACK => missing(&title, "it is not installed yet", "nothing: it is installed when needed"),
+            _ => missing(
+                &title,
+                format!("{} has no such pack", directory.display()),
+                format!("facewire models install {name} --accept-license"),
+            ),
+        };
+    }
+    match Pack::open(&directory) {
+        Ok(pack) => {
+            let (licence, dim) = (&pack.manifest().licence, pack.manifest().embedder.dim);
+            present(&title, format!("{}, {dim} numbers a face, {licence}", pack.fingerprint()))
+        }
+        Err(error) => wrong(&title, error, format!("facewire models install {name}")),
+    }
+}
+
+/// The servers, where some are noted by a running `up` or named by the operator.
+async fn stack(config: &Config, place: &Place) -> Vec<Check> {
+    let noted = data_dir(place).ok().filter(|dir| Endpoints::read(dir).is_some());
+    let named = place.nats.is_some() || place.postgres.is_some() || place.qdrant.is_some();
+    let own = Config::default();
+    let configured = config.nats.url.expose() != own.nats.url.expose()
+        || config.postgres.url.expose() != own.postgres.url.expose()
+        || config.qdrant.url != own.qdrant.url;
+    if noted.is_none() && !named && !configured {
+        return vec![missing("running Facewire", "none in this data directory", "nothing: `facewire up` starts it")];
+    }
+    let config = match client(config.clone(), place) {
+        Ok(config) => config,
+        Err(error) => return vec![wrong("running Facewire", error, "correct the configuration")],
+    };
+    let mend = match &noted {
+        Some(dir) => format!(
+            "`facewire up` noted it in {} and may have been killed: start it again, or remove endpoints.json there",
+            dir.display()
+        ),
+        None => "start the server, or correct its URL".to_owned(),
+    };
+    let (nats, postgres, qdrant) = tokio::join!(nats(&config), postgres(&config), qdrant(&config));
+    let found = [("NATS answers", nats), ("Postgres answers", postgres), ("Qdrant answers", qdrant)];
+    let check = |(name, found): (&str, anyhow::Result<String>)| match found {
+        Ok(detail) => present(name, detail),
+        Err(error) => wrong(name, format!("{error:#}"), mend.as_str()),
+    };
+    found.into_iter().map(check).collect()
+}
+
+async fn nats(config: &Config) -> anyhow::Result<String> {
+    let bus = Bus::connect(&config.nats, "facewire doctor").await?;
+    let waiting: u64 = bus.lags().await?.iter().map(|lag| lag.pending + lag.ack_pending).sum();
+    Ok(format!("{waiting} messages on their way"))
+}
+
+async fn postgres(config: &Config) -> anyhow::Result<String> {
+    let store = Store::connect(&config.postgres).await?;
+    store.health().await?;
+    let gallery = store.gallery(None).await?;
+    Ok(format!("{} persons with {} faces", gallery.persons, gallery.faces))
+}
+
+async fn qdrant(config: &Config) -> anyhow::Result<String> {
+    let vectors = VecStore::connect(&config.qdrant)?;
+    let version = vectors.health().await?;
+    Ok(format!("version {version}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_by_itself_is_no_fault() {
+        assert!(is_well(&missing("artefact postgres", "18 is not fetched yet", "nothing: it is fetched when needed")));
+        assert!(!is_well(&missing("npm", "not found", "install nodejs and npm")));
+        assert!(!is_well(&wrong("port 4222", "taken", "nothing else may listen there")));
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_named() {
+        let models = crate::config::Models { onnxruntime: Some("/no/such/lib.so".into()), ..Default::default() };
+        let check = runtime(&models);
+        assert_eq!((check.state, check.detail.contains("/no/such/lib.so")), (CheckState::Wrong, true));
+    }
+}

@@ -1,0 +1,90 @@
+//! The commands, a file each, and what they share: the configuration with the named or running servers in it.
+
+mod bench;
+mod connect;
+mod demo;
+mod doctor;
+mod enroll;
+mod models;
+mod producer;
+mod progress;
+mod publish;
+mod resume;
+mod run;
+mod stats;
+mod up;
+mod watch;
+mod why;
+mod words;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use facewire_config::Secret;
+use facewire_devstack::default_data_dir;
+
+use crate::cli::{Cli, Command, Place};
+use crate::config::Config;
+use crate::endpoints::Endpoints;
+use crate::output::{self, Exit};
+
+/// Runs what the command line asks for.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let config = Config::load(cli.config.as_deref())?;
+    facewire_telemetry::init(&quiet_unless_serving(&config, &cli.command), std::io::stderr().is_terminal())?;
+    let place = cli.place;
+    match cli.command {
+        Command::Up(args) => up::run(config, &place, &args).await,
+        Command::Run(args) => run::run(config, &place, &args).await,
+        Command::Demo(args) => demo::run(config, &args).await,
+        Command::Enroll(args) => enroll::run(client(config, &place)?, &args).await,
+        Command::Publish(args) => publish::run(client(config, &place)?, &args).await,
+        Command::Watch(args) => watch::run(client(config, &place)?, &args).await,
+        Command::Why(args) => why::run(client(config, &place)?, &args).await,
+        Command::Stats(args) => stats::run(client(config, &place)?, &args).await,
+        Command::Doctor(args) => doctor::run(&config, &place, &args).await,
+        Command::Models(args) => models::run(&config, &args.command).await,
+        Command::Bench(args) => bench::run(config, &args).await,
+        Command::Config => {
+            let place = client(config, &place)?;
+            output::line(toml::to_string_pretty(&place)?);
+            Ok(Exit::Well)
+        }
+    }
+}
+
+/// Services log their life; the commands that people type speak for themselves, and log only trouble.
+fn quiet_unless_serving(config: &Config, command: &Command) -> facewire_telemetry::Options {
+    let mut options = config.telemetry.clone();
+    let untouched = options.filter == facewire_telemetry::Options::default().filter;
+    if untouched && !matches!(command, Command::Up(_) | Command::Run(_)) {
+        options.filter = "warn,ort=error,async_nats=error,qdrant_edge=error".to_owned();
+    }
+    options
+}
+
+/// The data directory of the local stack.
+pub(crate) fn data_dir(place: &Place) -> anyhow::Result<PathBuf> {
+    place.data.clone().or_else(default_data_dir).context("no data directory can be found: name one with --data DIR")
+}
+
+/// For commands that talk to a running Facewire: URLs of the command line, else those that a running `up` noted, else
+/// those of the configuration.
+fn client(mut config: Config, place: &Place) -> anyhow::Result<Config> {
+    let noted = data_dir(place).ok().and_then(|dir| Endpoints::read(&dir));
+    let (nats, postgres, qdrant) = match noted {
+        Some(noted) => (Some(noted.nats), Some(noted.postgres), Some(noted.qdrant)),
+        None => (None, None, None),
+    };
+    if let Some(url) = place.nats.clone().or(nats) {
+        config.nats.url = Secret::new(url);
+    }
+    if let Some(url) = place.postgres.clone().or(postgres) {
+        config.postgres.url = Secret::new(url);
+    }
+    if let Some(url) = place.qdrant.clone().or(qdrant) {
+        config.qdrant.url = url;
+    }
+    Ok(config)
+}

@@ -1,0 +1,215 @@
+//! `facewire models`: which packs there are, and putting one in place. Weights are fetched only from where their makers
+//! publish them, and only when their licence was accepted.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use facewire_devstack::artifacts::{self, FetchOptions, Kind};
+use facewire_inference::{BUILTIN_PACKS, Pack, PackManifest, builtin_manifest, install_builtin, install_zip};
+use serde::Serialize;
+use tokio::process::Command;
+
+use super::progress;
+use crate::cli::ModelsCommand;
+use crate::config::Config;
+use crate::models::{self, DEFAULT_PACK};
+use crate::output::{self, Exit};
+
+/// Where InsightFace publishes its packs.
+const RELEASE: &str = "https://github.com/deepinsight/insightface/releases/download/v0.7";
+
+pub(crate) async fn run(config: &Config, command: &ModelsCommand) -> anyhow::Result<Exit> {
+    match command {
+        ModelsCommand::List { json } => list(config, *json).await,
+        ModelsCommand::Install { name, accept_license, from } => {
+            install(config, name, *accept_license, from.clone()).await
+        }
+    }
+}
+
+/// A pack in the list.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    version: String,
+    installed: bool,
+    configured: bool,
+    licence: String,
+    /// Numbers of an embedding.
+    dim: usize,
+    source: String,
+}
+
+async fn list(config: &Config, json: bool) -> anyhow::Result<Exit> {
+    let directory = models::directory(&config.models)?;
+    let configured = config.models.pack.clone();
+    let place = directory.clone();
+    let rows = tokio::task::spawn_blocking(move || rows(&place, &configured)).await??;
+    if json {
+        output::json(&serde_json::json!({ "directory": directory, "packs": rows }))?;
+        return Ok(Exit::Well);
+    }
+    let mut table = output::table(&["pack", "version", "installed", "numbers a face", "licence"]);
+    for row in &rows {
+        let installed = match (row.installed, row.configured) {
+            (true, true) => "yes, in use",
+            (true, false) => "yes",
+            (false, true) if row.name == DEFAULT_PACK => "when first used",
+            (false, true) => "no, but configured",
+            (false, false) => "no",
+        };
+        let dim = row.dim.to_string();
+        table.add_row([row.name.as_str(), &row.version, installed, &dim, &row.licence]);
+    }
+    output::line(table);
+    output::line(format_args!("installed in {}", directory.display()));
+    output::line("`models.pack` in the configuration, or FACEWIRE__MODELS__PACK, names the one in use");
+    Ok(Exit::Well)
+}
+
+/// The built-in packs, then whatever else is installed. Blocking.
+fn rows(directory: &Path, configured: &str) -> anyhow::Result<Vec<Row>> {
+    let installed: BTreeSet<String> = std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| directory.join(name).join("pack.toml").is_file())
+        .collect();
+    let builtin = BUILTIN_PACKS.iter().map(|name| (*name).to_owned());
+    let others = installed.iter().filter(|name| !BUILTIN_PACKS.contains(&name.as_str())).cloned();
+    let row = |name: String| {
+        let there = installed.contains(&name);
+        let manifest = if there { read_manifest(directory, &name)? } else { builtin_manifest(&name)? };
+        Ok(Row {
+            installed: there,
+            configured: name == configured,
+            name,
+            version: manifest.version,
+            licence: manifest.licence,
+            dim: manifest.embedder.dim,
+            source: manifest.source,
+        })
+    };
+    builtin.chain(others).map(row).collect()
+}
+
+fn read_manifest(directory: &Path, name: &str) -> anyhow::Result<PackManifest> {
+    let path = directory.join(name).join("pack.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    PackManifest::parse(&text).map_err(|error| {
+        anyhow!("{} is no manifest: {error}. `facewire models install {name}` writes it anew", path.display())
+    })
+}
+
+async fn install(config: &Config, name: &str, accepted: bool, from: Option<PathBuf>) -> anyhow::Result<Exit> {
+    let manifest = builtin_manifest(name)?;
+    let directory = models::directory(&config.models)?.join(name);
+    let pack = if name == DEFAULT_PACK {
+        if from.is_some() {
+            bail!("the pack {DEFAULT_PACK} is fetched by itself from {}: leave --from out", manifest.source);
+        }
+        install_default(directory.clone()).await?
+    } else {
+        licensed(&manifest, accepted)?;
+        install_archive(name, directory.clone(), from).await?
+    };
+    output::line(format_args!("{} is installed in {}", pack.fingerprint(), directory.display()));
+    if config.models.pack != name {
+        output::line(format_args!("to use it, set models.pack = \"{name}\" or FACEWIRE__MODELS__PACK={name}"));
+        output::line("embeddings of different packs do not compare: enrol everybody again after the change");
+    }
+    Ok(Exit::Well)
+}
+
+/// InsightFace's weights come with a condition that somebody has to accept.
+fn licensed(manifest: &PackManifest, accepted: bool) -> anyhow::Result<()> {
+    if accepted {
+        return Ok(());
+    }
+    bail!(
+        "the weights of {0} are InsightFace's and for non-commercial research only (licence: {1}). If that allows what \
+         you do, say so: `facewire models install {0} --accept-license`. The pack `{DEFAULT_PACK}` has no such condition",
+        manifest.name,
+        manifest.licence,
+    )
+}
+
+async fn install_default(directory: PathBuf) -> anyhow::Result<Pack> {
+    let report = progress::fetching(std::io::stderr().is_terminal());
+    let found = artifacts::ensure(&[Kind::DefaultModels], &FetchOptions::default(), report).await?;
+    let copy = move || install_builtin(DEFAULT_PACK, &found.default_models, &directory);
+    Ok(tokio::task::spawn_blocking(copy).await??)
+}
+
+async fn install_archive(name: &str, directory: PathBuf, from: Option<PathBuf>) -> anyhow::Result<Pack> {
+    // Held until the end: dropping it removes the download.
+    let (archive, _download) = match from {
+        Some(archive) => (archive, None),
+        None => {
+            let packs = directory.parent().map(Path::to_owned).unwrap_or_default();
+            let file = tokio::task::spawn_blocking(move || temporary(&packs)).await??;
+            download(name, file.path()).await?;
+            (file.path().to_owned(), Some(file))
+        }
+    };
+    let name = name.to_owned();
+    Ok(tokio::task::spawn_blocking(move || install_zip(&name, &archive, &directory)).await??)
+}
+
+/// Beside the packs: a temporary directory may be too small for some hundred megabytes.
+fn temporary(packs: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
+    let made = std::fs::create_dir_all(packs).and_then(|()| tempfile::NamedTempFile::new_in(packs));
+    made.with_context(|| format!("cannot write to {}; name another in models.directory", packs.display()))
+}
+
+async fn download(name: &str, to: &Path) -> anyhow::Result<()> {
+    let url = format!("{RELEASE}/{name}.zip");
+    let otherwise = format!(
+        "Fetch {url} on any machine, and install it with `facewire models install {name} --accept-license --from {name}.zip`"
+    );
+    output::say(format_args!("fetching {url}"));
+    let mut curl = Command::new("curl");
+    // A bar only for eyes that can see it.
+    curl.arg(if std::io::stderr().is_terminal() { "--progress-bar" } else { "--silent" });
+    curl.args(["--show-error", "--fail", "--location", "--proto", "=https", "--connect-timeout", "20", "--retry", "3"]);
+    curl.args(["--speed-limit", "1", "--speed-time", "60"]);
+    curl.arg("--output").arg(to).arg(&url).kill_on_drop(true);
+    match curl.status().await {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("curl could not fetch the pack ({status}). {otherwise}"),
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("the program curl is not installed. {otherwise}"),
+        Err(error) => bail!("curl could not be started: {error}. {otherwise}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_licence_is_accepted_by_a_person() {
+        let manifest = builtin_manifest("buffalo_l").unwrap();
+        let refused = licensed(&manifest, false).unwrap_err().to_string();
+        assert!(refused.contains("non-commercial") && refused.contains("--accept-license"), "{refused}");
+        assert!(licensed(&manifest, true).is_ok());
+    }
+
+    #[test]
+    fn every_pack_is_listed_installed_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        std::fs::create_dir_all(&own).unwrap();
+        let mut manifest = builtin_manifest("buffalo_s").unwrap();
+        manifest.name = "own".to_owned();
+        std::fs::write(own.join("pack.toml"), manifest.to_toml().unwrap()).unwrap();
+        let rows = rows(dir.path(), "own").unwrap();
+        assert_eq!(rows.len(), BUILTIN_PACKS.len() + 1);
+        let installed: Vec<_> =
+            rows.iter().filter(|row| row.installed).map(|row| (&*row.name, row.configured)).collect();
+        assert_eq!(installed, [("own", true)]);
+        // Nothing at all is installed where there is no directory.
+        assert!(super::rows(&dir.path().join("none"), "default").unwrap().iter().all(|row| !row.installed));
+    }
+}

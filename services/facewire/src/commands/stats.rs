@@ -1,0 +1,167 @@
+//! `facewire stats`: what was admitted against what ended, how far each stage is behind, who is enrolled. It counts only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, anyhow};
+use comfy_table::{CellAlignment, Table};
+use facewire_bus::StageLag;
+use facewire_contracts::subjects;
+use facewire_domain::CollectionId;
+use facewire_store_pg::{Gallery, Ledger, LedgerFilter};
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use super::{connect, words};
+use crate::cli::Stats;
+use crate::config::Config;
+use crate::output::{self, Exit};
+
+#[derive(Debug, Serialize)]
+struct Counts {
+    ledger: Ledger,
+    /// By collection.
+    gallery: BTreeMap<String, Gallery>,
+}
+
+#[derive(Debug, Serialize)]
+struct Queues {
+    stages: Vec<StageLag>,
+    dead_letters: u64,
+}
+
+/// What could be asked. A server that is away leaves its half empty, and is an error beside it.
+#[derive(Debug, Serialize)]
+struct All {
+    #[serde(flatten)]
+    counts: Option<Counts>,
+    #[serde(flatten)]
+    queues: Option<Queues>,
+    errors: Vec<String>,
+}
+
+pub(crate) async fn run(config: Config, args: &Stats) -> anyhow::Result<Exit> {
+    let collection: Option<CollectionId> =
+        args.collection.as_deref().map(str::parse).transpose().context("--collection")?;
+    let (counts, queues) = tokio::join!(counts(&config, collection), queues(&config));
+    let mut errors = Vec::new();
+    let mut heard = |error: anyhow::Error| errors.push(format!("{error:#}"));
+    let counts = counts.map_err(&mut heard).ok();
+    let queues = queues.map_err(&mut heard).ok();
+    let all = All { counts, queues, errors };
+    if all.counts.is_none() && all.queues.is_none() {
+        return Err(anyhow!(all.errors.join("; and ")));
+    }
+    if args.json {
+        output::json(&all)?;
+    } else {
+        show(&all);
+    }
+    Ok(if all.errors.is_empty() { Exit::Well } else { Exit::Unwell })
+}
+
+async fn counts(config: &Config, collection: Option<CollectionId>) -> anyhow::Result<Counts> {
+    let store = connect::postgres(config).await?;
+    let filter = LedgerFilter { collection: collection.clone(), ..LedgerFilter::default() };
+    let ledger = store.ledger(&filter).await?;
+    // Whoever is enrolled came by a camera, so the cameras' collections are all that there are.
+    let names = ledger.by_camera.iter().map(|camera| camera.collection.clone());
+    let names: BTreeSet<String> = names.chain(collection.map(String::from)).collect();
+    let mut gallery = BTreeMap::new();
+    for name in names {
+        let collection = name.parse().with_context(|| format!("the collection {name:?} in Postgres"))?;
+        gallery.insert(name, store.gallery(Some(&collection)).await?);
+    }
+    Ok(Counts { ledger, gallery })
+}
+
+async fn queues(config: &Config) -> anyhow::Result<Queues> {
+    let bus = connect::nats(config, "stats").await?;
+    let stages = bus.lags().await.context("the streams are made when Facewire's services first run")?;
+    let dead_letters = bus.stream_messages(subjects::DEAD).await?;
+    Ok(Queues { stages, dead_letters })
+}
+
+fn show(all: &All) {
+    if let Some(counts) = &all.counts {
+        show_counts(&counts.ledger);
+    }
+    if let Some(queues) = &all.queues {
+        show_queues(queues);
+    }
+    if let Some(counts) = &all.counts {
+        show_gallery(&counts.gallery);
+    }
+    for error in &all.errors {
+        output::say(format_args!("error: {error}"));
+    }
+}
+
+fn number(count: u64) -> String {
+    HumanCount(count).to_string()
+}
+
+/// Every column but the first `names` holds numbers.
+fn numbers_right(table: &mut Table, names: usize) {
+    for column in table.column_iter_mut().skip(names) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn show_counts(ledger: &Ledger) {
+    if ledger.admitted == 0 {
+        output::line("no crop was admitted yet");
+        return;
+    }
+    let mut cameras = output::table(&["camera", "crops", "faces expected", "ended", "published", "unfinished"]);
+    let row = |name: String, numbers: [u64; 5]| std::iter::once(name).chain(numbers.map(number));
+    for camera in &ledger.by_camera {
+        let name = format!("{}/{}", camera.collection, camera.camera);
+        let numbers = [camera.admitted, camera.expected, camera.rows, camera.published, camera.unfinished];
+        cameras.add_row(row(name, numbers));
+    }
+    if ledger.by_camera.len() > 1 {
+        let numbers = [ledger.admitted, ledger.expected, ledger.rows, ledger.published, ledger.unfinished];
+        cameras.add_row(row("all".to_owned(), numbers));
+    }
+    numbers_right(&mut cameras, 1);
+    output::line(cameras);
+
+    let mut endings = output::table(&["ending", "faces", "what it means"]);
+    for (status, count) in &ledger.by_status {
+        endings.add_row([status.as_str().to_owned(), number(*count), String::new()]);
+    }
+    for (reason, count) in &ledger.by_reason {
+        endings.add_row([format!("  {reason}"), number(*count), words::meaning(*reason).to_owned()]);
+    }
+    if let Some(column) = endings.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    output::line(endings);
+}
+
+fn show_queues(queues: &Queues) {
+    let mut stages = output::table(&["stage", "waiting", "in hand", "delivered again", "bytes"]);
+    for lag in &queues.stages {
+        let numbers = [lag.pending, lag.ack_pending, lag.redelivered].map(number);
+        let bytes = words::bytes(lag.bytes);
+        stages.add_row(std::iter::once(lag.stage.to_string()).chain(numbers).chain([bytes]));
+    }
+    numbers_right(&mut stages, 1);
+    output::line(stages);
+    if queues.dead_letters > 0 {
+        output::line(format_args!("{} messages were given up (stream DEAD)", number(queues.dead_letters)));
+    }
+}
+
+fn show_gallery(gallery: &BTreeMap<String, Gallery>) {
+    if gallery.is_empty() {
+        return;
+    }
+    let mut rows = output::table(&["gallery", "persons", "faces", "being indexed", "being removed"]);
+    for (name, held) in gallery {
+        let numbers = [held.persons, held.faces, held.pending, held.tombstoned].map(number);
+        rows.add_row(std::iter::once(name.clone()).chain(numbers));
+    }
+    numbers_right(&mut rows, 1);
+    output::line(rows);
+}

@@ -1,0 +1,61 @@
+//! `facewire up`: the local stack and every service in one process.
+
+use std::io::IsTerminal;
+
+use facewire_devstack::StackOptions;
+use facewire_runtime::Shutdown;
+
+use super::{data_dir, progress};
+use crate::cli::{Place, Up};
+use crate::compose::Service;
+use crate::config::Config;
+use crate::local::Local;
+use crate::output::{self, Exit};
+use crate::signals;
+
+pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow::Result<Exit> {
+    let shutdown = Shutdown::new(config.shutdown.grace);
+    signals::listen(shutdown.clone())?;
+    let options = StackOptions {
+        nats: place.nats.clone(),
+        postgres: place.postgres.clone(),
+        qdrant: place.qdrant.clone(),
+        nats_port: args.nats_port,
+        postgres_port: args.postgres_port,
+        qdrant_port: args.qdrant_port,
+        ..StackOptions::new(data_dir(place)?)
+    };
+    let report = progress::fetching(std::io::stderr().is_terminal());
+    let starting = Local::start(&mut config, options, report.clone(), shutdown.clone());
+    let mut local = tokio::select! {
+        local = starting => local?,
+        () = shutdown.draining() => return Ok(Exit::Well),
+    };
+    let services = if args.no_services { Vec::new() } else { Service::all() };
+    if !services.is_empty() {
+        local.start_services(&config, services.clone(), None, report);
+    }
+    say_where(&local, place, &services);
+    let asked = async {
+        shutdown.draining().await;
+        Ok(())
+    };
+    let ended = local.beside(asked).await;
+    let stopped = local.stop().await;
+    ended.and(stopped)?;
+    Ok(Exit::Well)
+}
+
+fn say_where(local: &Local, place: &Place, services: &[Service]) {
+    let stack = local.stack();
+    output::say(format_args!("NATS      {}", stack.nats_url));
+    if place.postgres.is_none() {
+        // The local one's URL holds a password; `endpoints.json` in the data directory has it for its owner.
+        let host = stack.postgres_url.rsplit('@').next().unwrap_or_default();
+        output::say(format_args!("Postgres  {host}"));
+    }
+    output::say(format_args!("Qdrant    {}", stack.qdrant_url));
+    let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
+    output::say(format_args!("services  {}", if names.is_empty() { "none".to_owned() } else { names.join(" ") }));
+    output::say("try `facewire publish --camera door-1 FILE…` and `facewire watch`; Ctrl-C stops everything");
+}

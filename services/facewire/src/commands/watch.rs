@@ -1,0 +1,221 @@
+//! `facewire watch`: results as they come, a line each. It reads only; the stream does not notice.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use anyhow::Context;
+use facewire_bus::{Bus, ResultEvent, Results};
+use facewire_contracts::{convert, v1};
+use facewire_domain::{CameraId, CollectionId, Detail};
+use facewire_runtime::Backoff;
+use time::OffsetDateTime;
+
+use super::{connect, words};
+use crate::cli::Watch;
+use crate::config::Config;
+use crate::output::{self, Exit};
+
+/// Between two tries at reading on.
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
+
+pub(crate) async fn run(config: Config, args: &Watch) -> anyhow::Result<Exit> {
+    let filter = filter(args)?;
+    let bus = connect::nats(&config, "watch").await?;
+    let results = bus.results(&filter, args.all).await.context(
+        "results cannot be read: the stream is made when Facewire's services first run against this NATS server",
+    )?;
+    if std::io::stderr().is_terminal() && !args.all {
+        output::say(format_args!("waiting for results on {filter}; Ctrl-C ends"));
+    }
+    let reader = Reader { bus, filter, results, last: None };
+    tokio::select! {
+        () = reader.show(args) => {}
+        asked = tokio::signal::ctrl_c() => asked?,
+    }
+    Ok(Exit::Well)
+}
+
+fn filter(args: &Watch) -> anyhow::Result<String> {
+    let collection = args.collection.as_deref().map(str::parse::<CollectionId>).transpose().context("--collection")?;
+    let camera = args.camera.as_deref().map(str::parse::<CameraId>).transpose().context("--camera")?;
+    let any = || "*".to_owned();
+    let collection = collection.map_or_else(any, |id| id.to_string());
+    Ok(format!("results.{collection}.{}", camera.map_or_else(any, |id| id.to_string())))
+}
+
+struct Reader {
+    bus: Bus,
+    filter: String,
+    results: Results,
+    /// The number of the last result that was shown.
+    last: Option<u64>,
+}
+
+impl Reader {
+    /// Until `--count` is reached or nobody reads any more.
+    async fn show(mut self, args: &Watch) {
+        let mut left = args.count;
+        while left != Some(0) {
+            let event = self.next().await;
+            let read = if args.json {
+                output::line_read(String::from_utf8_lossy(&event.json))
+            } else {
+                output::line_read(line(&event))
+            };
+            if !read {
+                return;
+            }
+            left = left.map(|left| left - 1);
+        }
+    }
+
+    /// The next result that was not shown yet, however often the connection breaks.
+    async fn next(&mut self) -> ResultEvent {
+        loop {
+            match self.results.next().await {
+                // After an interruption the stream is read from its start.
+                Ok(event) if self.last.is_some_and(|last| event.sequence <= last) => {}
+                Ok(event) => {
+                    self.last = Some(event.sequence);
+                    return event;
+                }
+                Err(error) => {
+                    output::say(format_args!("interrupted: {error}; trying again"));
+                    self.reopen().await;
+                }
+            }
+        }
+    }
+
+    async fn reopen(&mut self) {
+        let mut failures = 0;
+        loop {
+            tokio::time::sleep(PAUSES.pause(failures)).await;
+            failures += 1;
+            let held = self.bus.stream_messages(facewire_contracts::subjects::RESULTS).await;
+            match self.bus.results(&self.filter, self.last.is_some()).await {
+                Ok(results) => {
+                    self.results = results;
+                    // An empty stream is a new one: it counts from 1 again.
+                    self.last = self.last.filter(|_| !matches!(held, Ok(0)));
+                    return;
+                }
+                Err(error) if failures % 10 == 0 => output::say(format_args!("still interrupted: {error}")),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// `12:00:00.250  default/door-1  matched  84.2 ms  <crop id>  Anna 0.612 (0.360 is needed)`.
+fn line(event: &ResultEvent) -> String {
+    let Some(result) = &event.result else {
+        return format!("{}: a result that cannot be read; --json shows it as it is", event.subject);
+    };
+    let time = |at: Option<_>| convert::time(at, "").ok();
+    let (finished, received) = (time(result.finished_at.as_ref()), time(result.received_at.as_ref()));
+    let took = finished.zip(received).map(|(finished, received)| words::span(finished - received));
+    let place = format!("{}/{}", result.collection, result.camera);
+    let face = if result.face_count > 1 {
+        format!("face {} of {}  ", result.face_index + 1, result.face_count)
+    } else {
+        String::new()
+    };
+    format!(
+        "{}  {place:<20}  {:<16}  {:>9}  {}  {face}{}",
+        words::clock(finished.unwrap_or(OffsetDateTime::UNIX_EPOCH)),
+        result.status,
+        took.unwrap_or_default(),
+        result.crop_id,
+        said(result),
+    )
+}
+
+/// Who it is, or why nobody.
+fn said(result: &v1::Result) -> String {
+    let detail = result.detail.clone().map(Detail::from);
+    if let Some(code) = &result.failure_reason {
+        return words::reason(code, detail.as_ref());
+    }
+    let decided = result.decision.as_ref().filter(|decision| decision.matched);
+    if let Some((decision, person)) = decided.and_then(|d| Some((d, d.person.as_ref()?))) {
+        let second = decision.runner_up.as_ref().and_then(|second| Some((name(second), second.similarity?)));
+        let second = second.map(|(name, similarity)| format!("; then {name} {similarity:.3}")).unwrap_or_default();
+        let similarity = decision.similarity.unwrap_or_default();
+        return format!("{} {similarity:.3} ({:.3} is needed{second})", name(person), decision.threshold);
+    }
+    result.person.as_ref().map(|person| name(person).to_owned()).unwrap_or_default()
+}
+
+fn name(person: &v1::Person) -> &str {
+    [&person.name, &person.subject_id, &person.person_id].into_iter().find(|s| !s.is_empty()).map_or("", String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(result: v1::Result) -> String {
+        line(&ResultEvent {
+            subject: "results.default.door-1".to_owned(),
+            sequence: 1,
+            result: Some(result),
+            json: bytes::Bytes::new(),
+        })
+    }
+
+    #[test]
+    fn a_match_shows_who_and_how_sure() {
+        let at = |nanos| convert::timestamp(OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap());
+        let person = |name: &str, similarity| v1::Person {
+            name: name.to_owned(),
+            similarity: Some(similarity),
+            ..v1::Person::default()
+        };
+        let text = shown(v1::Result {
+            crop_id: "c".to_owned(),
+            collection: "default".to_owned(),
+            camera: "door-1".to_owned(),
+            status: "matched".to_owned(),
+            received_at: Some(at(1_700_000_000_000_000_000)),
+            finished_at: Some(at(1_700_000_000_084_200_000)),
+            decision: Some(v1::Decision {
+                matched: true,
+                threshold: 0.36,
+                similarity: Some(0.612),
+                person: Some(person("Anna", 0.612)),
+                runner_up: Some(person("Bob", 0.1)),
+            }),
+            ..v1::Result::default()
+        });
+        assert!(text.starts_with("22:13:20.084  default/door-1"), "{text}");
+        assert!(text.contains("84.2 ms") && text.ends_with("Anna 0.612 (0.360 is needed; then Bob 0.100)"), "{text}");
+    }
+
+    #[test]
+    fn a_face_of_a_frame_says_which() {
+        let text = shown(v1::Result {
+            status: "rejected".to_owned(),
+            failure_reason: Some("low_quality".to_owned()),
+            detail: Some(Detail::limit("blur", 3.0, 60.0).into()),
+            face_index: 1,
+            face_count: 6,
+            ..v1::Result::default()
+        });
+        assert!(text.ends_with("face 2 of 6  low_quality: blur 3, at least 60 is needed"), "{text}");
+    }
+
+    #[test]
+    fn filters_are_names_and_no_wildcards() {
+        let args = |camera: Option<&str>| Watch {
+            collection: Some("office".to_owned()),
+            camera: camera.map(str::to_owned),
+            all: false,
+            count: None,
+            json: false,
+        };
+        assert_eq!(filter(&args(Some("door-1"))).unwrap(), "results.office.door-1");
+        assert_eq!(filter(&args(None)).unwrap(), "results.office.*");
+        assert!(filter(&args(Some(">"))).is_err());
+    }
+}

@@ -1,0 +1,65 @@
+//! Where tests find models, the runtime and the design's photographs.
+
+use std::path::{Path, PathBuf};
+
+use facewire_inference::{FaceEmbedder, FaceFinder, OnnxRuntime, Pack, SessionOptions, install_builtin};
+use facewire_vision::{DecodeLimits, RgbImage, decode};
+
+/// Paths of ONNX Runtime's library and of the directory with the default models.
+fn test_assets() -> (PathBuf, PathBuf) {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let (library, models) = (named("FACEWIRE_ORT_LIB"), named("FACEWIRE_DEFAULT_MODELS"));
+    match (library, models) {
+        (Some(library), Some(models)) => (library, models),
+        _ => panic!("FACEWIRE_ORT_LIB and FACEWIRE_DEFAULT_MODELS must name the runtime's library and the models"),
+    }
+}
+
+/// The process's runtime.
+pub(crate) fn runtime() -> OnnxRuntime {
+    OnnxRuntime::load(&test_assets().0).unwrap()
+}
+
+/// The default pack in a directory of its own, which goes when this goes.
+pub(crate) struct Default {
+    pub(crate) runtime: OnnxRuntime,
+    pub(crate) pack: Pack,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Default {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let pack = install_builtin("default", &test_assets().1, directory.path()).unwrap();
+        Self { runtime: runtime(), pack, directory }
+    }
+
+    pub(crate) fn finder(&self) -> FaceFinder {
+        self.pack.finder(&self.runtime, &SessionOptions::default()).unwrap()
+    }
+
+    pub(crate) fn embedder(&self) -> Box<dyn FaceEmbedder> {
+        self.pack.embedder(&self.runtime, &SessionOptions::default()).unwrap()
+    }
+}
+
+/// The design's data beside the workspace; says so loudly where it is not.
+pub(crate) fn data() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    if path.is_dir() {
+        return Some(path);
+    }
+    eprintln!("NOT CHECKED: the design's data is not at ../shared/data, so nothing was compared with it");
+    None
+}
+
+/// A decoded picture of the data.
+pub(crate) fn picture(path: &Path) -> RgbImage {
+    decode(&std::fs::read(path).unwrap(), &DecodeLimits::default()).unwrap()
+}
+
+/// Cosine of two vectors of length one.
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}

@@ -1,0 +1,148 @@
+//! Dynamic batches, on a model that is written here: the mean of each colour plane as an embedding of three numbers.
+
+use facewire_inference::manifest::{ColourOrder, EmbedderSpec, ModelFile};
+use facewire_inference::{FaceEmbedder, InferenceError, OnnxEmbedder, Provider, SessionOptions};
+use facewire_vision::{AlignedFace, RgbImage};
+
+use crate::assets::{cosine, runtime};
+
+/// A length-delimited protobuf field.
+fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
+    assert!(content.len() < 1 << 14);
+    let mut out = vec![field << 3 | 2, content.len() as u8 & 0x7F | 0x80, (content.len() >> 7) as u8];
+    out.extend(content);
+    out
+}
+
+fn number(field: u8, value: u8) -> Vec<u8> {
+    vec![field << 3, value]
+}
+
+fn value_info(name: &str, dimensions: &[&[u8]]) -> Vec<u8> {
+    let shape: Vec<u8> = dimensions.iter().flat_map(|dimension| bytes(1, dimension)).collect();
+    let tensor = [number(1, 1), bytes(2, &shape)].concat();
+    [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
+}
+
+fn node(operator: &str, input: &str, output: &str) -> Vec<u8> {
+    [bytes(1, input.as_bytes()), bytes(2, output.as_bytes()), bytes(4, operator.as_bytes())].concat()
+}
+
+/// `[n, 3, 112, 112]` → GlobalAveragePool → Flatten → `[n, 3]`; `batch` is a name (free) or a number.
+fn mean_colour_model(batch: &[u8]) -> Vec<u8> {
+    let free = |name: &str| bytes(2, name.as_bytes());
+    let (three, side) = (number(1, 3), number(1, 112));
+    let graph = [
+        bytes(1, &node("GlobalAveragePool", "input", "pooled")),
+        bytes(1, &node("Flatten", "pooled", "output")),
+        bytes(2, b"means"),
+        bytes(11, &value_info("input", &[batch, &three, &side, &side])),
+        bytes(12, &value_info("output", &[&free("m"), &three])),
+    ]
+    .concat();
+    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
+}
+
+fn spec(max_rows: usize, flip: bool, colour: ColourOrder) -> EmbedderSpec {
+    let file = ModelFile { name: "means.onnx".to_owned(), sha256: String::new() };
+    EmbedderSpec { file, dim: 3, mean: 127.5, scale: 127.5, colour, max_rows, flip }
+}
+
+fn open(batch: &[u8], spec: &EmbedderSpec) -> Result<OnnxEmbedder, InferenceError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("means.onnx");
+    std::fs::write(&path, mean_colour_model(batch)).unwrap();
+    let model = runtime().open(&path, &SessionOptions::default())?;
+    OnnxEmbedder::new(model, spec, "means@1:0".to_owned())
+}
+
+fn free() -> Vec<u8> {
+    bytes(2, b"n")
+}
+
+fn face(colour: [u8; 3]) -> AlignedFace {
+    AlignedFace::from_image(RgbImage::filled(112, 112, colour)).unwrap()
+}
+
+#[test]
+fn a_batch_gives_what_single_faces_give() {
+    let faces: Vec<AlignedFace> = (0..11).map(|i| face([200, i * 20, 255 - i * 20])).collect();
+    for (max_rows, flip) in [(64, true), (64, false), (7, true), (1, true), (3, false)] {
+        let mut embedder = open(&free(), &spec(max_rows, flip, ColourOrder::Rgb)).unwrap();
+        let batch = embedder.embed(&faces).unwrap();
+        assert_eq!(batch.len(), faces.len());
+        for (one, together) in faces.iter().zip(&batch) {
+            let alone = embedder.embed(std::slice::from_ref(one)).unwrap().remove(0);
+            assert!((cosine(&alone, together) - 1.0).abs() < 1e-5);
+            assert!((cosine(together, together) - 1.0).abs() < 1e-5);
+        }
+    }
+    let embedder = open(&free(), &spec(64, true, ColourOrder::Rgb)).unwrap();
+    assert_eq!((embedder.max_batch(), embedder.dim(), embedder.name()), (Some(32), 3, "means@1:0"));
+}
+
+#[test]
+fn input_is_normalised_and_in_the_manifests_order() {
+    for (colour, expected) in [(ColourOrder::Rgb, [1.0, 0.0, -1.0]), (ColourOrder::Bgr, [-1.0, 0.0, 1.0])] {
+        let mut embedder = open(&free(), &spec(4, true, colour)).unwrap();
+        let embedding = embedder.embed(&[face([255, 128, 0])]).unwrap().remove(0);
+        let length = 2f32.sqrt();
+        assert!(embedding.iter().zip(expected).all(|(e, x)| (e - x / length).abs() < 0.01), "{embedding:?}");
+        let mut input = Vec::new();
+        embedder.preprocess(&face([255, 128, 0]), &mut input);
+        assert_eq!(input.len(), 3 * 112 * 112);
+        assert!((input[0] - expected[0]).abs() < 0.01);
+    }
+}
+
+#[test]
+fn a_vector_without_length_names_its_face() {
+    let mut spec = spec(8, true, ColourOrder::Rgb);
+    spec.mean = 100.0;
+    let mut embedder = open(&free(), &spec).unwrap();
+    let error = embedder.embed(&[face([9; 3]), face([100; 3])]).unwrap_err();
+    assert!(matches!(error, InferenceError::NotFinite { index: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_fixed_batch_must_be_in_the_manifest() {
+    let error = open(&number(1, 1), &spec(8, true, ColourOrder::Rgb)).unwrap_err();
+    assert!(error.to_string().contains("max_rows"), "{error}");
+    let mut embedder = open(&number(1, 1), &spec(1, true, ColourOrder::Rgb)).unwrap();
+    assert_eq!(embedder.max_batch(), Some(1));
+    assert_eq!(embedder.embed(&[face([1, 2, 3]), face([9, 8, 7])]).unwrap().len(), 2);
+    let wrong = EmbedderSpec { dim: 4, ..spec(1, false, ColourOrder::Rgb) };
+    let error = open(&number(1, 1), &wrong).unwrap().embed(&[face([1, 2, 3])]).unwrap_err();
+    assert!(matches!(error, InferenceError::Shape { .. }), "{error}");
+}
+
+#[test]
+fn a_missing_gpu_is_an_error_that_says_what_to_do() {
+    let options = SessionOptions { provider: Provider::Cuda { device: 0 }, ..SessionOptions::default() };
+    let runtime = runtime();
+    if runtime.check(options.provider).is_ok() {
+        eprintln!("NOT CHECKED: this ONNX Runtime has CUDA, so its absence could not be tried");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("means.onnx");
+    std::fs::write(&path, mean_colour_model(&free())).unwrap();
+    let error = runtime.open(&path, &options).unwrap_err();
+    assert!(
+        matches!(error, InferenceError::Provider { .. }) && error.to_string().contains("onnxruntime-gpu"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_damaged_model_and_another_library_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("broken.onnx");
+    std::fs::write(&path, b"this is no model").unwrap();
+    let runtime = runtime();
+    assert!(matches!(runtime.open(&path, &SessionOptions::default()), Err(InferenceError::Load { .. })));
+    let again = facewire_inference::OnnxRuntime::load(&path).unwrap_err();
+    assert!(matches!(again, InferenceError::AnotherLibrary { .. }), "{again}");
+    let missing = facewire_inference::OnnxRuntime::load(&directory.path().join("none.so")).unwrap_err();
+    assert!(matches!(missing, InferenceError::Library { .. }), "{missing}");
+}

@@ -1,0 +1,89 @@
+//! Installing and opening packs.
+
+use std::io::Write;
+use std::path::Path;
+
+use facewire_inference::{BUILTIN_PACKS, Pack, PackError, Trust, builtin_manifest, install_builtin, install_zip};
+
+use crate::assets::Default;
+
+#[test]
+fn the_default_pack_is_pinned_and_noticed_when_changed() {
+    let models = Default::new();
+    assert_eq!(models.pack.manifest().trust, Trust::Pinned);
+    let name = models.pack.fingerprint();
+    assert!(name.starts_with("default@0.0.1:") && name.len() == "default@0.0.1:".len() + 8, "{name}");
+    assert_eq!(Pack::open(models.directory.path()).unwrap().fingerprint(), name);
+    install_builtin("default", models.directory.path(), models.directory.path()).unwrap();
+
+    let file = models.directory.path().join("fr_landmark.onnx");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let error = Pack::open(models.directory.path()).unwrap_err();
+    assert!(matches!(&error, PackError::Checksum { file: named, .. } if *named == file), "{error}");
+    let other = tempfile::tempdir().unwrap();
+    assert!(install_builtin("default", models.directory.path(), other.path()).is_err());
+    std::fs::remove_file(&file).unwrap();
+    assert!(matches!(Pack::open(models.directory.path()), Err(PackError::Io { path, .. }) if path == file));
+}
+
+fn archive(path: &Path, entries: &[(&str, &[u8])]) {
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    for (name, content) in entries {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(content).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+#[test]
+fn an_archive_gives_only_what_the_pack_needs() {
+    let directory = tempfile::tempdir().unwrap();
+    let (zip, target) = (directory.path().join("pack.zip"), directory.path().join("installed"));
+    let entries: [(&str, &[u8]); 4] = [
+        ("buffalo_s/det_500m.onnx", b"detector"),
+        ("buffalo_s/w600k_mbf.onnx", b"embedder"),
+        ("buffalo_s/genderage.onnx", b"not wanted"),
+        ("../../escaped.onnx", b"evil"),
+    ];
+    archive(&zip, &entries);
+    let pack = install_zip("buffalo_s", &zip, &target).unwrap();
+    assert_eq!(pack.manifest().trust, Trust::FirstUse);
+    let mut names: Vec<String> =
+        std::fs::read_dir(&target).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["det_500m.onnx", "pack.toml", "w600k_mbf.onnx"]);
+    assert!(std::fs::read_to_string(target.join("pack.toml")).unwrap().contains("trust on first use"));
+
+    std::fs::write(target.join("w600k_mbf.onnx"), b"replaced").unwrap();
+    assert!(matches!(Pack::open(&target), Err(PackError::Checksum { .. })));
+
+    archive(&zip, &entries[..1]);
+    let error = install_zip("buffalo_s", &zip, &target).unwrap_err();
+    assert!(error.to_string().contains("w600k_mbf.onnx"), "{error}");
+    std::fs::write(&zip, b"no archive").unwrap();
+    assert!(matches!(install_zip("buffalo_s", &zip, &target), Err(PackError::Archive { .. })));
+}
+
+#[test]
+fn a_path_in_the_archive_never_leads_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let (zip, target) = (directory.path().join("pack.zip"), directory.path().join("a/b"));
+    archive(&zip, &[("../../det_500m.onnx", b"detector"), ("/etc/w600k_mbf.onnx", b"embedder")]);
+    install_zip("buffalo_sc", &zip, &target).unwrap();
+    assert!(target.join("det_500m.onnx").is_file() && !directory.path().join("det_500m.onnx").exists());
+}
+
+#[test]
+fn unknown_packs_and_broken_manifests_say_what_is_wrong() {
+    for name in BUILTIN_PACKS {
+        let manifest = builtin_manifest(name).unwrap();
+        assert_eq!(manifest.name, name);
+        assert_eq!(manifest.files().all(|f| f.sha256.len() == 64), name == "default");
+    }
+    assert!(builtin_manifest("buffalo_xl").unwrap_err().to_string().contains("antelopev2"));
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("pack.toml"), "name = 7").unwrap();
+    assert!(matches!(Pack::open(directory.path()), Err(PackError::Manifest { .. })));
+}

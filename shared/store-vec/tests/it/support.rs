@@ -1,0 +1,138 @@
+//! Servers, stores and faces for the tests.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use facewire_devstack::qdrant::LocalQdrant;
+use facewire_domain::{BoundingBox, CollectionId, FaceId, PersonId};
+use facewire_store_vec::{FacePayload, FacePoint, Options, StoredPoint, VecStore};
+use qdrant_client::Qdrant;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub(crate) const DIM: usize = 8;
+
+pub(crate) fn options(url: &str, collection: &str) -> Options {
+    Options {
+        url: url.to_owned(),
+        collection: collection.to_owned(),
+        timeout: Duration::from_secs(20),
+        ..Options::default()
+    }
+}
+
+/// Runs the test against the local Qdrant, and against the real one where it is named. The store is ensured.
+pub(crate) async fn each_server<F: Future<Output = ()>>(test: impl Fn(VecStore) -> F) {
+    each_server_with_client(|store, _| test(store)).await;
+}
+
+fn client(url: &str) -> Qdrant {
+    Qdrant::from_url(url).skip_compatibility_check().build().unwrap()
+}
+
+/// The same with a bare client, for what the store does not offer.
+pub(crate) async fn each_server_with_client<F: Future<Output = ()>>(test: impl Fn(VecStore, Qdrant) -> F) {
+    let dir = tempfile::tempdir().unwrap();
+    let local = LocalQdrant::start(dir.path(), ([127, 0, 0, 1], 0).into()).await.unwrap();
+    let store = VecStore::connect(&options(&local.url(), "facewire_faces")).unwrap();
+    store.ensure(DIM as u32).await.unwrap();
+    test(store, client(&local.url())).await;
+    local.shutdown().await;
+
+    let Ok(url) = std::env::var("FACEWIRE_TEST_QDRANT_URL") else { return };
+    let collection = format!("facewire_test_{}", Uuid::new_v4().simple());
+    let store = VecStore::connect(&options(&url, &collection)).unwrap();
+    store.ensure(DIM as u32).await.unwrap();
+    test(store, client(&url)).await;
+    client(&url).delete_collection(collection).await.unwrap();
+}
+
+/// Waits until it is true, at most a minute.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut ready: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !ready().await {
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) fn gallery(name: &str) -> CollectionId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn face_id(n: u128) -> FaceId {
+    Uuid::from_u128(n).into()
+}
+
+pub(crate) fn person_id(n: u128) -> PersonId {
+    Uuid::from_u128(n).into()
+}
+
+/// A repeatable vector of length 1.
+pub(crate) fn vector(seed: u128) -> Vec<f32> {
+    let mut state = seed as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    let mut next = || {
+        // xorshift
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..4).for_each(|_| drop(next()));
+    normalised((0..DIM).map(|_| next()).collect())
+}
+
+pub(crate) fn normalised(mut vector: Vec<f32>) -> Vec<f32> {
+    let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    vector.iter_mut().for_each(|x| *x /= norm);
+    vector
+}
+
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+pub(crate) fn face(n: u128, person: u128, collection: &str) -> FacePoint {
+    FacePoint {
+        face: face_id(n),
+        embedding: vector(n),
+        payload: FacePayload {
+            collection: gallery(collection),
+            person: person_id(person),
+            cluster: n.is_multiple_of(2).then(|| Uuid::from_u128(person + 1000)),
+            is_prototype: n.is_multiple_of(3),
+            asset: None,
+            instance: Some(Uuid::from_u128(n + 5).into()),
+            quality_score: Some(0.25),
+            detection_confidence: Some(1.0),
+            bbox: Some(BoundingBox { x1: -1.0, y1: 2.5, x2: 64.0, y2: 80.0 }),
+            taken_at: OffsetDateTime::from_unix_timestamp(1_700_000_000 + n as i64).unwrap(),
+        },
+    }
+}
+
+/// Everything that is stored, page by page.
+pub(crate) async fn all(store: &VecStore, page: u32) -> Vec<StoredPoint> {
+    let (mut points, mut from) = (Vec::new(), None);
+    loop {
+        let got = store.scroll(from, page, true).await.unwrap();
+        assert!(got.points.len() <= page as usize);
+        points.extend(got.points);
+        from = got.next;
+        if from.is_none() {
+            return points;
+        }
+    }
+}
+
+/// Whether exactly these faces are stored.
+pub(crate) async fn assert_stored(store: &VecStore, faces: &[FacePoint]) {
+    let mut expected = faces.to_vec();
+    expected.sort_by_key(|point| point.face);
+    let stored = all(store, 7).await;
+    assert_eq!(stored.len(), expected.len());
+    for (stored, expected) in stored.iter().zip(&expected) {
+        assert_eq!((stored.face, stored.payload.as_ref()), (expected.face, Some(&expected.payload)));
+        assert!(dot(stored.embedding.as_ref().unwrap(), &expected.embedding) > 0.9999);
+    }
+}

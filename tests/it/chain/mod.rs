@@ -1,0 +1,40 @@
+//! The chain from end to end: every service in this process, on servers of the test's own and with the default models.
+//! A crop goes in as a producer would publish it, and the test reads what a consumer would read. No mock may come in.
+
+mod bad_input;
+mod delivery;
+mod enrolment;
+mod pictures;
+mod recognition;
+mod restart;
+mod shot;
+mod wiretap;
+mod world;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// Longest wait for anything that must come true. Generous: two cores may be shared by a whole test run.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until `check` has what is wanted; what it had instead is shown when the patience ends.
+async fn until<T, E: Debug>(what: &str, mut check: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match check().await {
+            Ok(done) => return done,
+            Err(instead) => assert!(Instant::now() < deadline, "waited in vain for {what}; last seen: {instead:?}"),
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// A future that must end within the patience.
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
