@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use facewire_contracts::{convert, v1};
-use facewire_domain::{Candidate, Decision, PersonId};
+use facewire_domain::{Candidate, Decision, PersonId, decimal};
 use facewire_store_pg::{FaceQuality, Person, StageTime};
 
 use crate::read::Ended;
@@ -54,8 +54,8 @@ fn decision(d: &Decision, persons: &HashMap<PersonId, Person>) -> v1::Decision {
         |candidate: Option<Candidate>| candidate.filter(|_| d.matched).map(|c| person(c.person, Some(c), persons));
     v1::Decision {
         matched: d.matched,
-        threshold: f64::from(d.threshold),
-        similarity: d.best.map(|best| f64::from(best.similarity)),
+        threshold: decimal(d.threshold),
+        similarity: d.best.map(|best| decimal(best.similarity)),
         person: named(d.best),
         runner_up: named(d.runner_up),
     }
@@ -68,7 +68,7 @@ fn person(id: PersonId, candidate: Option<Candidate>, persons: &HashMap<PersonId
         person_id: known.map_or(id, |person| person.person_id).to_string(),
         subject_id: known.map(|person| person.subject_id.to_string()).unwrap_or_default(),
         name: known.map(|person| person.name.clone()).unwrap_or_default(),
-        similarity: candidate.map(|c| f64::from(c.similarity)),
+        similarity: candidate.map(|c| decimal(c.similarity)),
         face_id: candidate.map(|c| c.face.to_string()),
     }
 }

@@ -8,7 +8,6 @@ mod endpoints;
 mod local;
 mod models;
 mod output;
-mod producer;
 mod signals;
 
 use std::process::ExitCode;

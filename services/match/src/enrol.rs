@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use facewire_contracts::convert::WireError;
 use facewire_contracts::v1;
-use facewire_domain::{Detail, FaceId, Outcome, PersonId, Reason, Stage, Status, SubjectId, decide};
+use facewire_domain::{Detail, FaceId, Outcome, PersonId, Reason, Stage, Status, SubjectId, decide, decimal};
 use facewire_runtime::ActorError;
 use facewire_store_pg::{ConflictKind, Enrolment, FaceQuality, NewFace};
 use facewire_store_vec::{FacePayload, FacePoint};
@@ -72,8 +72,8 @@ async fn lookalikes(worker: &Worker, tasks: &[Task]) -> Result<Vec<Option<v1::En
         hits.retain(|hit| Some(hit.person) != own);
         let nearest = decide(&hits, limit).0.best.filter(|best| best.similarity >= limit)?;
         let detail = Detail {
-            similarity: Some(f64::from(nearest.similarity)),
-            threshold: Some(f64::from(limit)),
+            similarity: Some(decimal(nearest.similarity)),
+            threshold: Some(decimal(limit)),
             ..Detail::message("the face is that of another enrolled person")
         };
         Some(Outcome::rejected(Stage::Match, Reason::IdentityConflict, detail).into())

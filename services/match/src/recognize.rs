@@ -24,8 +24,7 @@ pub(crate) async fn search(worker: &Worker, tasks: &[Task]) -> Result<Vec<Vec<fa
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let probes: Vec<Probe> =
-        tasks.iter().map(probe).collect();
+    let probes: Vec<Probe> = tasks.iter().map(probe).collect();
     Ok(worker.vectors(|| worker.service.vectors.search(&probes)).await?)
 }
 

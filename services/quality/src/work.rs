@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use facewire_bus::{Delivery, Done, Outgoing};
 use facewire_contracts::{convert, headers, v1};
-use facewire_domain::{Detail, GateLimits, Intent, Outcome, Quality, Reason, Refusal, Stage, Status};
+use facewire_domain::{Detail, GateLimits, Intent, Outcome, Quality, Reason, Refusal, Stage, Status, decimal};
 use facewire_inference::{FaceFind, FoundFace, InferenceError, Measured, measure};
 use facewire_vision::{AlignedFace, DecodeError, DecodeLimits, RgbImage, decode};
 use time::OffsetDateTime;
@@ -84,7 +84,7 @@ pub fn judge(
 
 fn judge_face(image: &RgbImage, found: FoundFace, limits: &GateLimits) -> Result<Judged, Unjudged> {
     let Measured { face: aligned, quality } = measure(image, &found).map_err(|error| {
-        let detail = Detail::limit("landmarks_score", 0.0, f64::from(limits.min_landmarks_score));
+        let detail = Detail::limit("landmarks_score", 0.0, decimal(limits.min_landmarks_score));
         refuse(Reason::LowLandmarkScore, detail.with_message(error.to_string()))
     })?;
     let (score, refusal) = (limits.score(&quality), limits.judge(&quality).err());

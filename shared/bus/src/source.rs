@@ -102,9 +102,10 @@ impl Source {
             .info()
             .ok()
             .map(|info| Info { stream_time: info.published, delivered: u64::try_from(info.delivered).unwrap_or(1) });
-        let (message, _acker) = message.split();
+        let message = message.message;
         // Without a reply subject or with a strange one it is no JetStream delivery, and there is nothing to ack.
         let (Some(info), Some(reply)) = (info, message.reply.clone()) else {
+            events::NotADelivery { stage: self.stage }.emit();
             return Ok(());
         };
         let permit = self.in_flight.enter(reply.clone());

@@ -9,9 +9,7 @@ use crate::error::{At, StackError};
 
 /// The lock on a directory, until dropped.
 #[derive(Debug)]
-pub(crate) struct DirLock {
-    _file: File,
-}
+pub(crate) struct DirLock(File);
 
 impl DirLock {
     /// Takes the lock of `dir`, which exists, without waiting.
@@ -44,6 +42,40 @@ impl DirLock {
             writeln!(file, "{}", std::process::id())
         };
         note(&mut file).at("cannot write the lock file", &path)?;
-        Ok(Self { _file: file })
+        Ok(Self(file))
+    }
+}
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child that any thread forks just now holds a copy of the file until its exec,
+        // and the lock with it.
+        let _ = self.0.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_free_at_once_even_while_others_fork() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DirLock::take(dir.path()).unwrap();
+        let ours = std::process::id().to_string();
+        assert!(matches!(DirLock::take(dir.path()), Err(StackError::InUse { holder, .. }) if holder == ours));
+        drop(held);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let child = std::process::Command::new("true");
+                    let _ = crate::process::Process::start(child, nix::sys::signal::Signal::SIGKILL).unwrap();
+                }
+            });
+            let refused = (0..2000).filter(|_| DirLock::take(dir.path()).is_err()).count();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(refused, 0);
+        });
     }
 }

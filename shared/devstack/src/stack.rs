@@ -1,9 +1,11 @@
 //! The three servers of a local stack as one thing: started together, watched, stopped together. Services must not come
 //! in: they get URLs.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -16,7 +18,7 @@ use crate::ports;
 use crate::postgres::{PostgresOptions, PostgresServer};
 use crate::process::{Ended, Managed, log_tail};
 use crate::progress::{Event, Reporter};
-use crate::qdrant::LocalQdrant;
+use crate::qdrant::{LocalQdrant, QdrantError};
 
 /// What to start and where.
 #[derive(Debug, Clone)]
@@ -252,13 +254,36 @@ async fn start_qdrant(options: &StackOptions, report: &Reporter) -> Result<Optio
 }
 
 /// Serves Qdrant's protocol from `dir` on the named port of 127.0.0.1 or a free one.
+///
+/// A server that stopped in this process a moment ago may seem to hold port and directory still: a child that some thread
+/// forks just then has copies of its files until the exec. So a refusal counts only when it lasts.
 pub(crate) async fn serve_qdrant(dir: PathBuf, named: Option<u16>) -> Result<(LocalQdrant, u16), StackError> {
     make_dir(&dir, 0o700)?;
+    let mut tries = 50;
+    loop {
+        match try_serve_qdrant(&dir, named).await {
+            Err(StackError::PortTaken { .. } | StackError::Qdrant(QdrantError::InUse { .. })) if tries > 0 => {
+                tries -= 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn try_serve_qdrant(dir: &Path, named: Option<u16>) -> Result<(LocalQdrant, u16), StackError> {
     let port = match named {
         Some(port) if !ports::is_free(port) => return Err(StackError::PortTaken { server: "qdrant", port }),
         Some(port) => port,
         None => ports::candidate().ok_or(StackError::NoPort { server: "qdrant", tries: 1 })?,
     };
-    let server = LocalQdrant::start(&dir, SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let started = LocalQdrant::start(dir, address).await;
+    let server = started.map_err(|error| match error {
+        QdrantError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => {
+            StackError::PortTaken { server: "qdrant", port }
+        }
+        other => StackError::Qdrant(other),
+    })?;
     Ok((server, port))
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{FaceId, PersonId};
-use crate::outcome::{Detail, Outcome, Reason, Status};
+use crate::outcome::{Detail, Outcome, Reason, Status, decimal};
 use crate::stage::Stage;
 
 /// One face of the gallery that the search found.
@@ -76,9 +76,9 @@ fn outcome(decision: &Decision) -> Outcome {
         return Outcome::success(Status::Matched, Stage::Match);
     }
     let detail = Detail {
-        similarity: Some(f64::from(best.similarity)),
-        threshold: Some(f64::from(decision.threshold)),
-        runner_up: decision.runner_up.map(|r| f64::from(r.similarity)),
+        similarity: Some(decimal(best.similarity)),
+        threshold: Some(decimal(decision.threshold)),
+        runner_up: decision.runner_up.map(|r| decimal(r.similarity)),
         ..Detail::default()
     };
     Outcome::no_match(Reason::BelowThreshold, detail)

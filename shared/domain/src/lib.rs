@@ -11,6 +11,6 @@ pub mod stage;
 pub use decision::{Candidate, Decision, Hit, decide};
 pub use geometry::{BoundingBox, Landmarks, Point};
 pub use ids::{CameraId, CollectionId, CropId, FaceId, ImageHash, InvalidName, PersonId, SubjectId};
-pub use outcome::{Detail, Intent, Outcome, Reason, Status};
+pub use outcome::{Detail, Intent, Outcome, Reason, Status, decimal};
 pub use quality::{GateLimits, Pose, Quality, Refusal};
 pub use stage::Stage;

@@ -158,6 +158,11 @@ impl Detail {
     }
 }
 
+/// The number that a person wrote, not its binary shadow: 0.36, and not 0.36000001430511475.
+pub fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
 /// An ending, with the stage that found it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -207,6 +212,13 @@ mod tests {
             assert_eq!(serde_json::to_string(reason).unwrap(), format!("\"{reason}\""));
         }
         assert!("identify".parse::<Intent>().unwrap_err().to_string().contains("recognize, enroll, observe"));
+    }
+
+    #[test]
+    fn a_threshold_reads_as_it_was_written() {
+        assert_eq!(decimal(0.36), 0.36);
+        assert_eq!(decimal(-1.0), -1.0);
+        assert!(decimal(f32::NAN).is_nan());
     }
 
     #[test]

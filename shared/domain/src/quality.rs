@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{Detail, Reason};
+use crate::outcome::{Detail, Reason, decimal};
 
 /// Head pose in degrees, estimated from five points (REFERENCE, quality signals). A rough measure: good for a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -35,27 +35,40 @@ pub struct Quality {
     pub pose: Pose,
 }
 
-/// What a collection accepts. Defaults were measured on the photo pairs of the design's data, see the README.
+/// What a collection accepts.
+///
+/// The defaults were chosen on the default pack and the photographs of the design's data (71 single faces; 42 with a known
+/// identity, whole and cut out with three margins, and spoiled in steps), at the threshold 0.36. "Fails" means that a face
+/// is no longer told right. All 71 clean pictures pass. Of the demonstration's cameras 66 % (blurred), 83 % (dark) and 50 %
+/// (small and tilted) are refused, nearly all by the signal that was spoiled, and all 338 accepted crops were told right.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateLimits {
-    /// `face_too_small` below this many pixels (shorter side of the box).
+    /// `face_too_small` below this many pixels (shorter side of the box). Of faces of 30 to 32 pixels 30 % fail, of 32 to 36
+    /// 5 %, of 36 to 40 1 %, of larger ones none.
     pub min_face_size: f32,
-    /// `low_landmark_score` below this, 0 to 1.
+    /// `low_landmark_score` below this, 0 to 1. Clean faces score 0.6 to 0.97; below 0.5 more than half of all faces fail,
+    /// and points that a poor box made up lie there.
     pub min_landmarks_score: f32,
-    /// `blur` below this variance.
+    /// `blur` below this variance. Faces out of focus fail from 25 down (3 % at 20, 18 % at 12, 54 % below 10); sharp but
+    /// small ones measure 40 and up, clean ones of 100 pixels 300 and up. Motion along one direction hides from this measure: smeared
+    /// over a seventh of the face's width, 15 % fail at a variance of 80.
     pub min_blur: f32,
-    /// `too_dark` below this, 0 to 1.
+    /// `too_dark` below this, 0 to 1. Faces fail below 0.08; between there and 0.12 a sharp face has so little contrast that
+    /// it would be called blurred, which is not what is wrong with it.
     pub min_brightness: f32,
-    /// `too_bright` above this, 0 to 1.
+    /// `too_bright` above this, 0 to 1. Of overexposed faces 7 % fail at 0.7 to 0.8, 32 % at 0.8 to 0.85; clean ones go up
+    /// to 0.73.
     pub max_brightness: f32,
-    /// `face_ratio` below this, 0 to 1.
+    /// `face_ratio` below this, 0 to 1. Nearly off: the size in pixels is what counts, and in whole frames faces are few
+    /// pixels among many.
     pub min_face_ratio: f32,
-    /// `pose` beyond this many degrees either way.
+    /// `pose` beyond this many degrees either way. Clean faces go up to 36.
     pub max_yaw: f32,
-    /// `pose` beyond this many degrees either way.
+    /// `pose` beyond this many degrees either way. Clean faces go up to 37.
     pub max_pitch: f32,
-    /// `pose` beyond this many degrees either way. Alignment undoes roll, so this may be wide.
+    /// `pose` beyond this many degrees either way. Alignment undoes roll: up to 60 degrees no face fails whose landmarks are
+    /// good, and beyond the detector rarely sees one.
     pub max_roll: f32,
 }
 
@@ -122,7 +135,7 @@ impl GateLimits {
 }
 
 fn fault(ok: bool, reason: Reason, signal: &str, value: f32, limit: f32) -> Result<(), Refusal> {
-    if ok { Ok(()) } else { Err(Refusal { reason, detail: Detail::limit(signal, f64::from(value), f64::from(limit)) }) }
+    if ok { Ok(()) } else { Err(Refusal { reason, detail: Detail::limit(signal, decimal(value), decimal(limit)) }) }
 }
 
 impl Refusal {

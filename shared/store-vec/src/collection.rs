@@ -2,12 +2,12 @@
 
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
-    CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance, KeywordIndexParamsBuilder, VectorParams,
-    VectorParamsBuilder,
+    BoolIndexParamsBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DatetimeIndexParamsBuilder,
+    Distance, FieldType, FloatIndexParamsBuilder, KeywordIndexParamsBuilder, VectorParams, VectorParamsBuilder,
 };
 
 use crate::error::exists_already;
-use crate::point::{INDEXES, field};
+use crate::point::{INDEXES, Index};
 use crate::{VecError, VecStore};
 
 impl VecStore {
@@ -29,12 +29,9 @@ impl VecStore {
         self.fits(&info, expected)?;
         for (name, kind) in INDEXES {
             if !info.payload_schema.contains_key(name) {
-                let mut index = CreateFieldIndexCollectionBuilder::new(&*self.collection, name, kind).wait(true);
-                if name == field::COLLECTION {
-                    // Nearly every search asks for one collection: Qdrant then keeps its points together.
-                    index = index.field_index_params(KeywordIndexParamsBuilder::default().is_tenant(true));
-                }
-                self.client.create_field_index(index).await.map_err(|error| self.error(error))?;
+                let index =
+                    kind.apply(CreateFieldIndexCollectionBuilder::new(&*self.collection, name, kind.field_type()));
+                self.client.create_field_index(index.wait(true)).await.map_err(|error| self.error(error))?;
             }
         }
         Ok(())
@@ -72,5 +69,26 @@ impl VecStore {
             return Err(VecError::Foreign { collection: collection(), what: "its distance is not cosine" });
         }
         Ok(())
+    }
+}
+
+impl Index {
+    fn field_type(self) -> FieldType {
+        match self {
+            Self::Tenant | Self::Keyword => FieldType::Keyword,
+            Self::Bool => FieldType::Bool,
+            Self::Float => FieldType::Float,
+            Self::Datetime => FieldType::Datetime,
+        }
+    }
+
+    fn apply(self, index: CreateFieldIndexCollectionBuilder) -> CreateFieldIndexCollectionBuilder {
+        match self {
+            Self::Tenant => index.field_index_params(KeywordIndexParamsBuilder::default().is_tenant(true)),
+            Self::Keyword => index.field_index_params(KeywordIndexParamsBuilder::default().enable_hnsw(false)),
+            Self::Bool => index.field_index_params(BoolIndexParamsBuilder::default().enable_hnsw(false)),
+            Self::Float => index.field_index_params(FloatIndexParamsBuilder::default().enable_hnsw(false)),
+            Self::Datetime => index.field_index_params(DatetimeIndexParamsBuilder::default().enable_hnsw(false)),
+        }
     }
 }

@@ -6,7 +6,7 @@ use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId, ImageHash, Pers
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::value::Kind;
 use qdrant_client::qdrant::vector_output::Vector;
-use qdrant_client::qdrant::{FieldType, PointId, PointStruct, RetrievedPoint, Value};
+use qdrant_client::qdrant::{PointId, PointStruct, RetrievedPoint, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -27,17 +27,30 @@ pub(crate) mod field {
     pub(crate) const TAKEN_AT: &str = "taken_at";
 }
 
-/// The fields that are filtered on, each with its index. The box is only carried.
-pub(crate) const INDEXES: [(&str, FieldType); 9] = [
-    (field::COLLECTION, FieldType::Keyword),
-    (field::PERSON, FieldType::Keyword),
-    (field::CLUSTER, FieldType::Keyword),
-    (field::PROTOTYPE, FieldType::Bool),
-    (field::ASSET, FieldType::Keyword),
-    (field::INSTANCE, FieldType::Keyword),
-    (field::QUALITY, FieldType::Float),
-    (field::CONFIDENCE, FieldType::Float),
-    (field::TAKEN_AT, FieldType::Datetime),
+/// How a field is indexed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Index {
+    /// Searches ask for it: the vector index keeps links within each of its values.
+    Tenant,
+    /// Only filtered on, by scans and deletions; the vector index need not know it, which makes it several times cheaper
+    /// to build.
+    Keyword,
+    Bool,
+    Float,
+    Datetime,
+}
+
+/// The fields that are filtered on. The box is only carried.
+pub(crate) const INDEXES: [(&str, Index); 9] = [
+    (field::COLLECTION, Index::Tenant),
+    (field::PERSON, Index::Keyword),
+    (field::CLUSTER, Index::Keyword),
+    (field::PROTOTYPE, Index::Bool),
+    (field::ASSET, Index::Keyword),
+    (field::INSTANCE, Index::Keyword),
+    (field::QUALITY, Index::Float),
+    (field::CONFIDENCE, Index::Float),
+    (field::TAKEN_AT, Index::Datetime),
 ];
 
 /// What is stored beside a face's vector.

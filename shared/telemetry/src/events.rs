@@ -86,6 +86,20 @@ impl Redelivered {
     }
 }
 
+/// Something came to a pull that JetStream did not deliver; nobody waits for its ack.
+#[derive(Debug)]
+pub struct NotADelivery {
+    /// To which stage.
+    pub stage: Stage,
+}
+
+impl NotADelivery {
+    /// Says it.
+    pub fn emit(&self) {
+        tracing::warn!(stage = %self.stage, "a message that is no JetStream delivery was passed over");
+    }
+}
+
 /// A message was given up.
 #[derive(Debug)]
 pub struct DeadLettered<'a> {

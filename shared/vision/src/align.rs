@@ -229,7 +229,10 @@ mod tests {
         let shifted = warp(&image, &transform(0.0, 1.0, 10.5, -100.0), 60, 10);
         assert!(shifted.data().iter().all(|v| *v == 0));
         let half = warp(&image, &transform(0.0, 1.0, 0.5, 0.0), 41, 1);
-        assert_eq!((half.pixel(0, 0), half.pixel(1, 0), half.pixel(40, 0)), (Some([128; 3]), Some([255; 3]), Some([128; 3])));
+        assert_eq!(
+            (half.pixel(0, 0), half.pixel(1, 0), half.pixel(40, 0)),
+            (Some([128; 3]), Some([255; 3]), Some([128; 3]))
+        );
         let wild = warp(&image, &transform(0.0, 1e-12, 1e30, 1e30), 4, 4);
         assert_eq!((wild.width(), wild.height()), (4, 4));
     }

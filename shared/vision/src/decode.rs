@@ -213,9 +213,8 @@ fn damaged(format: ImageFormat, error: &image::ImageError) -> DecodeError {
 /// Decoders are other people's code fed with strangers' bytes: a panic in one of them is a damaged picture, not the end of
 /// a worker.
 fn guarded<T>(format: ImageFormat, work: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(DecodeError::Damaged { format, message: "the decoder gave up on it".to_owned() })
-    })
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(DecodeError::Damaged { format, message: "the decoder gave up on it".to_owned() }))
 }
 
 /// Whether an end marker follows the last scan. The decoder would fill what is missing of a cut-off JPEG with grey, which

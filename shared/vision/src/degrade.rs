@@ -55,9 +55,8 @@ pub fn motion(image: &RgbImage, length: u32) -> RgbImage {
 
 /// Multiplies the light and adds what a dark sensor does: `gain` 0 to 1, then a gamma that crushes shadows.
 pub fn darken(image: &RgbImage, gain: f32, gamma: f32) -> RgbImage {
-    let table: Vec<u8> = (0..256)
-        .map(|v| ((v as f32 / 255.0 * gain).clamp(0.0, 1.0).powf(gamma) * 255.0).round() as u8)
-        .collect();
+    let table: Vec<u8> =
+        (0..256).map(|v| ((v as f32 / 255.0 * gain).clamp(0.0, 1.0).powf(gamma) * 255.0).round() as u8).collect();
     image.clone().map(|v| table.get(usize::from(v)).copied().unwrap_or(v))
 }
 
@@ -71,12 +70,8 @@ pub fn rotate(image: &RgbImage, degrees: f32, scale: f32) -> RgbImage {
     let width = (w * a.abs() + h * b.abs()).ceil().max(1.0);
     let height = (w * b.abs() + h * a.abs()).ceil().max(1.0);
     let (cx, cy) = ((w - 1.0) / 2.0, (h - 1.0) / 2.0);
-    let transform = Similarity {
-        a,
-        b,
-        tx: (width - 1.0) / 2.0 - (a * cx - b * cy),
-        ty: (height - 1.0) / 2.0 - (b * cx + a * cy),
-    };
+    let transform =
+        Similarity { a, b, tx: (width - 1.0) / 2.0 - (a * cx - b * cy), ty: (height - 1.0) / 2.0 - (b * cx + a * cy) };
     warp(image, &transform, width as u32, height as u32)
 }
 
@@ -90,12 +85,7 @@ pub fn recompress(image: &RgbImage, quality: u8) -> RgbImage {
 /// producer's detector would publish.
 pub fn cut_out(image: &RgbImage, face: &BoundingBox, margin: f32) -> RgbImage {
     let margin = face.width().max(face.height()) * margin;
-    let wide = BoundingBox {
-        x1: face.x1 - margin,
-        y1: face.y1 - margin,
-        x2: face.x2 + margin,
-        y2: face.y2 + margin,
-    };
+    let wide = BoundingBox { x1: face.x1 - margin, y1: face.y1 - margin, x2: face.x2 + margin, y2: face.y2 + margin };
     crop(image, &wide.clip(image.width() as f32, image.height() as f32))
 }
 
@@ -113,9 +103,10 @@ fn along_rows(image: &RgbImage, kernel: &[f32]) -> RgbImage {
         padded.extend(row.chunks_exact(3).map(pixel));
         padded.extend(std::iter::repeat_n(last, radius));
         for window in padded.windows(kernel.len()) {
-            let sum = window.iter().zip(kernel).fold([0.0f32; 3], |acc, (p, k)| {
-                [acc[0] + p[0] * k, acc[1] + p[1] * k, acc[2] + p[2] * k]
-            });
+            let sum = window
+                .iter()
+                .zip(kernel)
+                .fold([0.0f32; 3], |acc, (p, k)| [acc[0] + p[0] * k, acc[1] + p[1] * k, acc[2] + p[2] * k]);
             data.extend(sum.map(|v| (v / total).round().clamp(0.0, 255.0) as u8));
         }
     }

@@ -35,7 +35,9 @@ pub fn encode_png(image: &RgbImage) -> Result<Vec<u8>, EncodeError> {
 
 fn write(image: &RgbImage, encoder: impl ImageEncoder) -> Result<(), EncodeError> {
     let (width, height) = (image.width(), image.height());
-    encoder
-        .write_image(image.data(), width, height, ExtendedColorType::Rgb8)
-        .map_err(|source| EncodeError { width, height, source })
+    encoder.write_image(image.data(), width, height, ExtendedColorType::Rgb8).map_err(|source| EncodeError {
+        width,
+        height,
+        source,
+    })
 }

@@ -24,11 +24,7 @@ impl GreyImage {
             [r, g, b] => ((u32::from(r) * 9798 + u32::from(g) * 19235 + u32::from(b) * 3735 + (1 << 14)) >> 15) as u8,
             _ => 0,
         };
-        Self {
-            width: image.width(),
-            height: image.height(),
-            data: image.data().chunks_exact(3).map(grey).collect(),
-        }
+        Self { width: image.width(), height: image.height(), data: image.data().chunks_exact(3).map(grey).collect() }
     }
 
     /// Columns.
@@ -172,7 +168,15 @@ mod tests {
         let image = RgbImage::from_fn(7, 5, |x, y| [(x * x * 5 + y * 3) as u8; 3]);
         let grey = GreyImage::of(&image);
         let at = |x: i32, y: i32| {
-            let mirror = |v: i32, n: i32| if v < 0 { -v } else if v >= n { 2 * n - 2 - v } else { v };
+            let mirror = |v: i32, n: i32| {
+                if v < 0 {
+                    -v
+                } else if v >= n {
+                    2 * n - 2 - v
+                } else {
+                    v
+                }
+            };
             f64::from(image.pixel(mirror(x, 7) as u32, mirror(y, 5) as u32).unwrap()[0])
         };
         let values: Vec<f64> = (0..5)

@@ -73,9 +73,7 @@ impl RgbImage {
 
     /// One pixel, `None` outside.
     pub fn pixel(&self, x: u32, y: u32) -> Option<[u8; 3]> {
-        (x < self.width)
-            .then(|| self.row(y).get(x as usize * 3..)?.first_chunk::<3>().copied())
-            .flatten()
+        (x < self.width).then(|| self.row(y).get(x as usize * 3..)?.first_chunk::<3>().copied()).flatten()
     }
 
     /// The bytes of a row; empty below the picture.

@@ -1,7 +1,8 @@
-//! Services that stop in the middle of the work, in order or not: everything ends exactly once.
+//! Services and servers that go away in the middle of the work, in order or not: everything ends exactly once.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use facewire_runtime::ActorError;
 use time::{Duration, OffsetDateTime};
 
 use super::pictures::Faces;
@@ -22,17 +23,16 @@ async fn publish_all(world: &World, faces: &Faces) {
     }
 }
 
-/// A moment that no run shares with another: after so many endings.
-fn moment(most: u64) -> u64 {
-    RandomState::new().build_hasher().finish() % most
-}
-
-async fn endings(world: &World, wanted: u64) {
+/// Waits for a moment that no run shares with another: some endings after now, fewer than `most`. A failure's output
+/// says which it was.
+async fn some_endings(world: &World, most: u64) {
+    let wanted = world.ledger().await.rows + RandomState::new().build_hasher().finish() % most;
     until("some endings", async || {
         let rows = world.ledger().await.rows;
         if rows >= wanted { Ok(()) } else { Err(rows) }
     })
     .await;
+    eprintln!("struck after {wanted} endings");
 }
 
 async fn all_ended(world: &World) {
@@ -50,10 +50,8 @@ async fn a_restart_in_the_middle_loses_nothing_and_repeats_nothing() {
     let faces = Faces::fetch().await;
     let world = World::new().await;
     publish_all(&world, &faces).await;
-    let after = moment(CROPS / 2);
-    eprintln!("draining after {after} endings");
     let services = world.start();
-    endings(&world, after).await;
+    some_endings(&world, CROPS / 2).await;
     services.stop().await;
 
     // A drain leaves nothing half done: what was taken is acked, and what is not acked was not taken.
@@ -74,13 +72,41 @@ async fn killed_services_lose_nothing_and_repeat_nothing() {
     let world = World::new().await;
     publish_all(&world, &faces).await;
     for _ in 0..2 {
-        let after = world.ledger().await.rows + moment(CROPS / 4);
-        eprintln!("killing after {after} endings");
         let services = world.start();
-        endings(&world, after).await;
+        some_endings(&world, CROPS / 4).await;
         services.kill().await;
     }
     let services = world.start();
     all_ended(&world).await;
     services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_servers_cost_no_crop_and_no_service() {
+    let faces = Faces::fetch().await;
+    let world = World::isolated().await;
+    let services = world.start();
+    publish_all(&world, &faces).await;
+
+    some_endings(&world, CROPS / 4).await;
+    world.stack.nats.kill9().await.unwrap();
+    world.stack.nats.restart().await.unwrap();
+    back("NATS", async || world.bus.lags().await.map(drop).map_err(Into::into)).await;
+
+    some_endings(&world, CROPS / 4).await;
+    world.stack.postgres.kill9().await.unwrap();
+    world.stack.postgres.restart().await.unwrap();
+    back("Postgres", async || world.store.health().await.map_err(Into::into)).await;
+
+    some_endings(&world, CROPS / 4).await;
+    world.stack.qdrant.stop().await.unwrap();
+    world.stack.qdrant.restart().await.unwrap();
+    back("Qdrant", async || world.vectors.health().await.map(drop).map_err(Into::into)).await;
+
+    all_ended(&world).await;
+    services.stop().await;
+}
+
+async fn back(server: &str, answers: impl AsyncFnMut() -> Result<(), ActorError>) {
+    until(server, answers).await;
 }

@@ -78,11 +78,20 @@ pub(crate) struct World {
 impl World {
     /// Servers with streams, schema and collection; no service runs yet.
     pub(crate) async fn new() -> Self {
-        let stack = TestStack::start().await.unwrap();
+        Self::on(TestStack::start().await.unwrap()).await
+    }
+
+    /// The same with a Postgres that no other test uses, so that it may be killed.
+    pub(crate) async fn isolated() -> Self {
+        Self::on(TestStack::isolated().await.unwrap()).await
+    }
+
+    async fn on(stack: TestStack) -> Self {
         let nats = facewire_bus::Options { url: Secret::new(stack.nats_url.clone()), ..Default::default() };
         let bus = Bus::connect(&nats, "end-to-end").await.unwrap();
         bus.ensure_streams().await.unwrap();
-        let postgres = facewire_store_pg::Options { url: Secret::new(stack.postgres_url.clone()), ..Default::default() };
+        let postgres =
+            facewire_store_pg::Options { url: Secret::new(stack.postgres_url.clone()), ..Default::default() };
         let store = Store::connect(&postgres).await.unwrap();
         store.migrate().await.unwrap();
         let qdrant = facewire_store_vec::Options { url: stack.qdrant_url.clone(), ..Default::default() };

@@ -1,10 +1,17 @@
 //! Connections of the commands that talk to a running Facewire, with what to do when nobody answers.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
-use facewire_bus::Bus;
+use facewire_bus::{Bus, Results};
+use facewire_runtime::Backoff;
 use facewire_store_pg::Store;
 
 use crate::config::Config;
+use crate::output;
+
+/// Between two tries at reading results.
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(5) };
 
 /// NATS, where crops go in and results come out.
 pub(crate) async fn nats(config: &Config, command: &str) -> anyhow::Result<Bus> {
@@ -15,6 +22,24 @@ pub(crate) async fn nats(config: &Config, command: &str) -> anyhow::Result<Bus> 
 /// Postgres, where every crop's life is written.
 pub(crate) async fn postgres(config: &Config) -> anyhow::Result<Store> {
     Store::connect(&config.postgres).await.map_err(|error| nobody(&error, "--postgres URL"))
+}
+
+/// A reader of results, for as long as it takes: the stream is made by the services when they first start, and a server
+/// may be away for a while. Callers put a deadline or a signal around it.
+pub(crate) async fn results(bus: &Bus, filter: &str, from_the_start: bool) -> Results {
+    let mut failures = 0;
+    loop {
+        match bus.results(filter, from_the_start).await {
+            Ok(results) => return results,
+            // The first two tries are silent: services that are just starting need no more.
+            Err(error) if failures % 10 == 2 => {
+                output::say(format_args!("waiting for Facewire's services ({error}); Ctrl-C ends this"));
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(PAUSES.pause(failures)).await;
+        failures = failures.saturating_add(1);
+    }
 }
 
 fn nobody(error: &dyn std::error::Error, flag: &str) -> anyhow::Error {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use facewire_bus::{Bus, Results};
 use facewire_contracts::{headers, subjects, v1};
 use facewire_domain::{CollectionId, CropId, Detail, Status};
@@ -22,8 +22,6 @@ use crate::output::{self, Exit};
 const CAMERA: &str = "enroll";
 /// Longest person id that a producer may name, in bytes.
 const LONGEST_SUBJECT: usize = 256;
-/// Before the reader of results is opened once more.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// What became of a file.
 #[derive(Debug, Serialize)]
@@ -54,14 +52,19 @@ pub(crate) async fn run(config: Config, args: &Enroll) -> anyhow::Result<Exit> {
     let paths = args.files.clone();
     let files = tokio::task::spawn_blocking(move || collect(&paths)).await??;
     let bus = connect::nats(&config, "enroll").await?;
+    let deadline = Instant::now() + args.timeout;
     let filter = subjects::results(target.collection.as_str(), CAMERA);
     // Listening first: a result may come before the last file is sent.
-    let results = bus.results(&filter, false).await?;
-    let mut lines = send(&bus, &target, files).await?;
-    let waited = wait(&bus, &filter, results, &mut lines, args.timeout).await;
+    let listening = tokio::time::timeout_at(deadline, connect::results(&bus, &filter, false)).await;
+    let results = listening.map_err(|_| anyhow!("Facewire's services did not come up within {}", patience(args)))?;
+    let mut lines = send(&bus, &target, files).await;
+    wait(&bus, &filter, results, &mut lines, args, deadline).await;
     report(&lines, &subject, args)?;
-    waited?;
     Ok(if lines.iter().all(enrolled) { Exit::Well } else { Exit::Unwell })
+}
+
+fn patience(args: &Enroll) -> impl std::fmt::Display {
+    humantime::format_duration(args.timeout)
 }
 
 /// An id from a name: lower case, letters and digits of any script, one `-` for everything between.
@@ -74,7 +77,7 @@ fn slug(name: &str) -> Option<String> {
 }
 
 /// Sends every file; one that cannot be sent has its line at once.
-async fn send(bus: &Bus, target: &Target, files: Vec<PathBuf>) -> anyhow::Result<Vec<Line>> {
+async fn send(bus: &Bus, target: &Target, files: Vec<PathBuf>) -> Vec<Line> {
     let mut lines = Vec::with_capacity(files.len());
     let mut now = OffsetDateTime::now_utc();
     for file in files {
@@ -82,15 +85,14 @@ async fn send(bus: &Bus, target: &Target, files: Vec<PathBuf>) -> anyhow::Result
         now += Duration::from_nanos(1);
         let line = match prepare(target, &file, now).await {
             Ok(crop) => {
-                let id = crop.id;
-                let sent = bus.publish(crop.message).await;
-                Line { crop_id: Some(id), ..unsent(file, sent.err().map(|error| error.to_string())) }
+                let error = bus.publish(crop.message).await.err();
+                Line { crop_id: Some(crop.id), ..unsent(file, error.map(|error| error.to_string())) }
             }
             Err(error) => unsent(file, Some(format!("{error:#}"))),
         };
         lines.push(line);
     }
-    Ok(lines)
+    lines
 }
 
 async fn prepare(target: &Target, file: &Path, captured_at: OffsetDateTime) -> anyhow::Result<Crop> {
@@ -104,44 +106,32 @@ fn unsent(file: PathBuf, error: Option<String>) -> Line {
 }
 
 /// Fills the lines in as the results come, until all are there or the time is over.
-async fn wait(
-    bus: &Bus,
-    filter: &str,
-    mut results: Results,
-    lines: &mut [Line],
-    timeout: Duration,
-) -> anyhow::Result<()> {
-    let deadline = Instant::now() + timeout;
+async fn wait(bus: &Bus, filter: &str, mut results: Results, lines: &mut [Line], args: &Enroll, deadline: Instant) {
     let mut open: HashMap<String, &mut Line> = lines
         .iter_mut()
         .filter(|line| line.status.is_empty())
         .filter_map(|line| Some((line.crop_id?.to_string(), line)))
         .collect();
-    while !open.is_empty() {
-        let Ok(next) = tokio::time::timeout_at(deadline, results.next()).await else { break };
-        match next {
-            Ok(event) => {
-                let Some(result) = event.result else { continue };
-                if let Some(line) = open.remove(&result.crop_id) {
-                    fill(line, result);
+    let reading = async {
+        while !open.is_empty() {
+            match results.next().await {
+                Ok(event) => {
+                    let Some(result) = event.result else { continue };
+                    if let Some(line) = open.remove(&result.crop_id) {
+                        fill(line, result);
+                    }
                 }
-            }
-            Err(_) if Instant::now() + PAUSE < deadline => {
-                tokio::time::sleep(PAUSE).await;
                 // From the start: results may have come while nobody listened. They are told apart by their ids.
-                if let Ok(again) = bus.results(filter, true).await {
-                    results = again;
-                }
+                Err(_) => results = connect::results(bus, filter, true).await,
             }
-            Err(error) => return Err(error.into()),
         }
-    }
+    };
+    // Whatever is not there by then has a line that says so.
+    let _ = tokio::time::timeout_at(deadline, reading).await;
     for line in open.into_values() {
         line.status = "no_result".to_owned();
-        let waited = humantime::format_duration(timeout);
-        line.why = Some(format!("none within {waited}: `facewire stats` shows which stage is behind"));
+        line.why = Some(format!("none within {}: `facewire stats` shows which stage is behind", patience(args)));
     }
-    Ok(())
 }
 
 fn fill(line: &mut Line, result: v1::Result) {
@@ -162,9 +152,6 @@ fn report(lines: &[Line], subject: &str, args: &Enroll) -> anyhow::Result<()> {
             output::line(serde_json::to_string(line)?);
         }
         return Ok(());
-    }
-    if lines.is_empty() {
-        bail!("no file was named");
     }
     let mut table = output::table(&["file", "status", "why"]);
     for line in lines {

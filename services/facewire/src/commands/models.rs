@@ -129,8 +129,8 @@ fn licensed(manifest: &PackManifest, accepted: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "the weights of {0} are InsightFace's and for non-commercial research only (licence: {1}). If that allows what \
-         you do, say so: `facewire models install {0} --accept-license`. The pack `{DEFAULT_PACK}` has no such condition",
+        "{0}: {1}. If that allows what you do, say so with `facewire models install {0} --accept-license`; the pack \
+         `{DEFAULT_PACK}` has no such condition",
         manifest.name,
         manifest.licence,
     )

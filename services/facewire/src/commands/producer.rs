@@ -52,7 +52,8 @@ impl Target {
     }
 
     /// The message of an image taken at `captured_at`. Hashes the image: blocking.
-    pub(crate) fn crop(&self, image: Vec<u8>, captured_at: OffsetDateTime) -> anyhow::Result<Crop> {
+    pub(crate) fn crop(&self, image: impl Into<Bytes>, captured_at: OffsetDateTime) -> anyhow::Result<Crop> {
+        let image = image.into();
         let id = CropId::derive(&self.collection, &self.camera, captured_at, &ImageHash::of(&image));
         let mut headers = self.headers.clone();
         headers.push((headers::CAPTURED_AT, captured_at.format(&Rfc3339)?));
@@ -61,7 +62,7 @@ impl Target {
             // The same crop always has the same: sent again within the duplicate window, it is stored once.
             id: Some(subjects::crop_message_id(id, Stage::Ingest)),
             headers,
-            payload: Bytes::from(image),
+            payload: image,
         };
         Ok(Crop { id, message })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, bail};
 use comfy_table::{CellAlignment, Table};
 use facewire_bus::StageLag;
 use facewire_contracts::subjects;
@@ -49,7 +49,10 @@ pub(crate) async fn run(config: Config, args: &Stats) -> anyhow::Result<Exit> {
     let queues = queues.map_err(&mut heard).ok();
     let all = All { counts, queues, errors };
     if all.counts.is_none() && all.queues.is_none() {
-        return Err(anyhow!(all.errors.join("; and ")));
+        bail!(
+            "neither Postgres nor NATS answers. Is Facewire running? `facewire up` starts it; give the same --data as it \
+             has, or name servers with --postgres and --nats"
+        );
     }
     if args.json {
         output::json(&all)?;

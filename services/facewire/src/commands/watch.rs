@@ -1,13 +1,11 @@
 //! `facewire watch`: results as they come, a line each. It reads only; the stream does not notice.
 
 use std::io::IsTerminal;
-use std::time::Duration;
 
 use anyhow::Context;
 use facewire_bus::{Bus, ResultEvent, Results};
-use facewire_contracts::{convert, v1};
+use facewire_contracts::{convert, subjects, v1};
 use facewire_domain::{CameraId, CollectionId, Detail};
-use facewire_runtime::Backoff;
 use time::OffsetDateTime;
 
 use super::{connect, words};
@@ -15,21 +13,18 @@ use crate::cli::Watch;
 use crate::config::Config;
 use crate::output::{self, Exit};
 
-/// Between two tries at reading on.
-const PAUSES: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
-
 pub(crate) async fn run(config: Config, args: &Watch) -> anyhow::Result<Exit> {
     let filter = filter(args)?;
     let bus = connect::nats(&config, "watch").await?;
-    let results = bus.results(&filter, args.all).await.context(
-        "results cannot be read: the stream is made when Facewire's services first run against this NATS server",
-    )?;
-    if std::io::stderr().is_terminal() && !args.all {
+    if std::io::stderr().is_terminal() {
         output::say(format_args!("waiting for results on {filter}; Ctrl-C ends"));
     }
-    let reader = Reader { bus, filter, results, last: None };
+    let show = async {
+        let results = connect::results(&bus, &filter, args.all).await;
+        Reader { bus: &bus, filter: &filter, results, last: None }.show(args).await;
+    };
     tokio::select! {
-        () = reader.show(args) => {}
+        () = show => {}
         asked = tokio::signal::ctrl_c() => asked?,
     }
     Ok(Exit::Well)
@@ -43,15 +38,15 @@ fn filter(args: &Watch) -> anyhow::Result<String> {
     Ok(format!("results.{collection}.{}", camera.map_or_else(any, |id| id.to_string())))
 }
 
-struct Reader {
-    bus: Bus,
-    filter: String,
+struct Reader<'a> {
+    bus: &'a Bus,
+    filter: &'a str,
     results: Results,
     /// The number of the last result that was shown.
     last: Option<u64>,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// Until `--count` is reached or nobody reads any more.
     async fn show(mut self, args: &Watch) {
         let mut left = args.count;
@@ -88,21 +83,10 @@ impl Reader {
     }
 
     async fn reopen(&mut self) {
-        let mut failures = 0;
-        loop {
-            tokio::time::sleep(PAUSES.pause(failures)).await;
-            failures += 1;
-            let held = self.bus.stream_messages(facewire_contracts::subjects::RESULTS).await;
-            match self.bus.results(&self.filter, self.last.is_some()).await {
-                Ok(results) => {
-                    self.results = results;
-                    // An empty stream is a new one: it counts from 1 again.
-                    self.last = self.last.filter(|_| !matches!(held, Ok(0)));
-                    return;
-                }
-                Err(error) if failures % 10 == 0 => output::say(format_args!("still interrupted: {error}")),
-                Err(_) => {}
-            }
+        self.results = connect::results(self.bus, self.filter, self.last.is_some()).await;
+        if matches!(self.bus.stream_messages(subjects::RESULTS).await, Ok(0)) {
+            // An empty stream is a new one: it counts from 1 again.
+            self.last = None;
         }
     }
 }

@@ -30,7 +30,10 @@ pub(super) fn prepare(
             Some(template) => {
                 copy_template(template, options, account, cancel)?;
             }
-            None => init(&options.bin, &options.dir, &[], account, cancel)?,
+            None => {
+                let flags: &[&str] = if options.fsync { &[] } else { &["--no-sync"] };
+                init(&options.bin, &options.dir, flags, account, cancel)?;
+            }
         }
     }
     let path = password_path(&options.dir);

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 
-use super::{Ended, Process};
+use super::{Ended, Process, poll};
 use crate::error::StackError;
 use crate::offload::{Cancel, offload};
 
@@ -124,11 +124,13 @@ impl Inner {
     fn signal_family(&self, signal: Signal) -> Result<(), StackError> {
         let running = self.running();
         let process = running.as_ref().ok_or(StackError::NotRunning { server: self.spec.name })?;
-        // The parent first: once frozen it starts and reaps no child, so the ids read next stay theirs.
+        let pid = process.pid();
         if signal == Signal::SIGSTOP {
+            // The parent first: once frozen it starts and reaps no child, so the ids read next stay theirs.
             process.signal(signal);
+            poll(Duration::from_secs(1), || stat_of(pid.as_raw()).is_none_or(|stat| stat.state == 'T').then_some(()));
         }
-        for child in children_of(process.pid()) {
+        for child in children_of(pid) {
             let _ = kill(child, signal);
         }
         if signal != Signal::SIGSTOP {
@@ -149,13 +151,20 @@ fn children_of(parent: Pid) -> Vec<Pid> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| parent_of(*pid) == Some(parent.as_raw()))
+        .filter(|pid| stat_of(*pid).is_some_and(|stat| stat.parent == parent.as_raw()))
         .map(Pid::from_raw)
         .collect()
 }
 
-fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+struct Stat {
+    /// `T` is stopped, `Z` is dead and not yet reaped.
+    state: char,
+    parent: i32,
+}
+
+fn stat_of(pid: i32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // `pid (name) state parent …`; the name may hold anything, a parenthesis too.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    Some(Stat { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
 }

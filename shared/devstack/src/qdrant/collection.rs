@@ -123,6 +123,14 @@ impl Collection {
         if replayed > 0 {
             tracing::info!(replayed, collection = meta.name, "writes after the last flush were replayed");
         }
+        let doubled = super::heal::heal(&shard)?;
+        if doubled > 0 {
+            tracing::info!(
+                doubled,
+                collection = meta.name,
+                "points that an interrupted optimization doubled are single again"
+            );
+        }
         let collection = Self::assemble(dir, shard, journal, meta);
         collection.flush(&mut collection.writer.blocking_lock())?;
         Ok(Some(collection))

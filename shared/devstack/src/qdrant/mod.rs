@@ -8,6 +8,7 @@ mod collection;
 mod collections;
 mod convert;
 mod filter;
+mod heal;
 mod index;
 mod journal;
 mod points;

@@ -42,8 +42,13 @@ fn search_params(params: Option<grpc::SearchParams>) -> Result<Option<SearchPara
     }))
 }
 
-/// A nearest-neighbour query for the engine.
-pub(super) fn nearest(request: grpc::QueryPoints, dim: usize) -> Result<QueryRequest, Status> {
+/// A nearest-neighbour query for the engine, which adds the offset to the limit but leaves the skipping to its caller.
+struct Nearest {
+    request: QueryRequest,
+    skip: usize,
+}
+
+fn nearest(request: grpc::QueryPoints, dim: usize) -> Result<Nearest, Status> {
     no_shard_key(&request.shard_key_selector)?;
     if !request.prefetch.is_empty() || request.lookup_from.is_some() {
         return Err(wrong_input("the local Qdrant does not serve prefetch and lookup_from"));
@@ -57,17 +62,19 @@ pub(super) fn nearest(request: grpc::QueryPoints, dim: usize) -> Result<QueryReq
         return Err(wrong_input("the local Qdrant serves queries for the nearest of a dense vector"));
     };
     let vector = dimension(dense.data, dim)?;
-    Ok(QueryRequest {
+    let skip = usize::try_from(request.offset.unwrap_or_default()).map_err(wrong_input)?;
+    let request = QueryRequest {
         prefetches: Vec::new(),
         query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::default_dense(vector)))),
         filter: filter(request.filter)?,
         score_threshold: request.score_threshold.map(OrderedFloat),
-        limit: limit(request.limit)?,
-        offset: usize::try_from(request.offset.unwrap_or_default()).map_err(wrong_input)?,
+        limit: limit(request.limit)?.saturating_add(skip),
+        offset: 0,
         params: search_params(request.params)?,
         with_vector: with_vectors(request.with_vectors)?,
         with_payload: with_payload(request.with_payload, false)?,
-    })
+    };
+    Ok(Nearest { request, skip })
 }
 
 /// The older search request as a query.
@@ -111,9 +118,9 @@ pub(super) async fn query(
     Ok(answers.into_iter().flatten().collect())
 }
 
-fn one(collection: &Collection, request: QueryRequest) -> Result<Vec<grpc::ScoredPoint>, Status> {
-    let points = collection.shard().query(request).map_err(status)?;
-    Ok(points.into_iter().map(scored_out).collect())
+fn one(collection: &Collection, nearest: Nearest) -> Result<Vec<grpc::ScoredPoint>, Status> {
+    let points = collection.shard().query(nearest.request).map_err(status)?;
+    Ok(points.into_iter().skip(nearest.skip).map(scored_out).collect())
 }
 
 /// One page in id order, and where the next begins.

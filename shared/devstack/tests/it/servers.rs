@@ -17,8 +17,12 @@ async fn nats_in(dir: &std::path::Path, port: Option<u16>) -> Result<NatsServer,
 }
 
 async fn postgres_in(dir: &std::path::Path, port: Option<u16>) -> Result<PostgresServer, StackError> {
+    postgres_with(dir, port, false).await
+}
+
+async fn postgres_with(dir: &std::path::Path, port: Option<u16>, fsync: bool) -> Result<PostgresServer, StackError> {
     let bin = artifacts().await.postgres_bin;
-    PostgresServer::start(PostgresOptions { bin, dir: dir.join("postgres"), port, fsync: true, template: None }).await
+    PostgresServer::start(PostgresOptions { bin, dir: dir.join("postgres"), port, fsync, template: None }).await
 }
 
 #[tokio::test]
@@ -49,7 +53,7 @@ async fn nats_takes_a_whole_frame() {
 #[tokio::test]
 async fn postgres_keeps_its_rows_from_start_to_start() {
     let (dir, found) = (open_dir(), artifacts().await);
-    let server = postgres_in(dir.path(), None).await.unwrap();
+    let server = postgres_with(dir.path(), None, true).await.unwrap();
     sql(&found, &server.url(), "create table kept (n int); insert into kept values (7)");
     let second = server.create_database("second").await.unwrap();
     assert_eq!(sql(&found, &second, "select current_database()"), "second");
@@ -57,7 +61,7 @@ async fn postgres_keeps_its_rows_from_start_to_start() {
     server.stop().await.unwrap();
     drop(server);
 
-    let server = postgres_in(dir.path(), None).await.unwrap();
+    let server = postgres_with(dir.path(), None, true).await.unwrap();
     assert_eq!(sql(&found, &server.url(), "select n from kept"), "7");
     server.kill9().await.unwrap();
     server.restart().await.unwrap();
@@ -70,7 +74,7 @@ async fn postgres_keeps_its_rows_from_start_to_start() {
 async fn postgres_wants_its_password_and_keeps_statements_out_of_its_log() {
     let (dir, found) = (open_dir(), artifacts().await);
     let server = postgres_in(dir.path(), None).await.unwrap();
-    let open = server.url().replacen(|c: char| c.is_ascii_hexdigit() && c.is_ascii_digit(), "x", 1);
+    let open = server.url().replacen("facewire:", "facewire:not", 1);
     let wrong = std::process::Command::new(found.postgres_bin.join("psql")).args(["-c", "select 1", &open]).output();
     let words = String::from_utf8_lossy(&wrong.unwrap().stderr).into_owned();
     assert!(words.contains("password authentication failed"), "{words}");
@@ -137,7 +141,9 @@ async fn a_paused_server_stands_still_with_all_its_processes() {
         assert!(!all.is_empty());
         all.push(postmaster);
         let known = processes();
-        known.iter().filter(|(pid, _, _)| all.contains(pid)).map(|(_, _, state)| *state).collect::<Vec<_>>()
+        // A worker that ended just before stays a zombie: its parent is frozen and cannot reap it.
+        let living = known.iter().filter(|(pid, _, state)| all.contains(pid) && *state != 'Z');
+        living.map(|(_, _, state)| *state).collect::<Vec<_>>()
     };
     server.pause().unwrap();
     crate::support::eventually("all stopped", || states().iter().all(|state| *state == 'T').then_some(()));

@@ -1,18 +1,27 @@
 //! Where tests find models, the runtime and the design's photographs.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use facewire_devstack::artifacts::{FetchOptions, Kind, ensure};
+use facewire_devstack::progress::silent;
 use facewire_inference::{FaceEmbedder, FaceFinder, OnnxRuntime, Pack, SessionOptions, install_builtin};
 use facewire_vision::{DecodeLimits, RgbImage, decode};
 
-/// Paths of ONNX Runtime's library and of the directory with the default models.
-fn test_assets() -> (PathBuf, PathBuf) {
-    let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let (library, models) = (named("FACEWIRE_ORT_LIB"), named("FACEWIRE_DEFAULT_MODELS"));
-    match (library, models) {
-        (Some(library), Some(models)) => (library, models),
-        _ => panic!("FACEWIRE_ORT_LIB and FACEWIRE_DEFAULT_MODELS must name the runtime's library and the models"),
-    }
+/// Paths of ONNX Runtime's library and of the directory with the default models: as the environment says, else as
+/// devstack fetches them.
+fn test_assets() -> &'static (PathBuf, PathBuf) {
+    static FOUND: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        if let Some(both) = named("FACEWIRE_ORT_LIB").zip(named("FACEWIRE_DEFAULT_MODELS")) {
+            return both;
+        }
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let wanted = [Kind::OnnxRuntime, Kind::DefaultModels];
+        let found = tokio.block_on(ensure(&wanted, &FetchOptions::default(), silent())).unwrap();
+        (found.ort_lib, found.default_models)
+    })
 }
 
 /// The process's runtime.
@@ -21,13 +30,13 @@ pub(crate) fn runtime() -> OnnxRuntime {
 }
 
 /// The default pack in a directory of its own, which goes when this goes.
-pub(crate) struct Default {
+pub(crate) struct Models {
     pub(crate) runtime: OnnxRuntime,
     pub(crate) pack: Pack,
     pub(crate) directory: tempfile::TempDir,
 }
 
-impl Default {
+impl Models {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let pack = install_builtin("default", &test_assets().1, directory.path()).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use facewire_inference::{FaceEmbedder, FaceFind, FaceFinder, measure};
 
-use crate::assets::{Default, cosine, data, picture};
+use crate::assets::{Models, cosine, data, picture};
 
 const THRESHOLD: f32 = 0.36;
 
@@ -21,7 +21,7 @@ pub(crate) fn embedding(finder: &mut FaceFinder, embedder: &mut dyn FaceEmbedder
 #[test]
 fn every_pair_is_told_right() {
     let Some(data) = data() else { return };
-    let models = Default::new();
+    let models = Models::new();
     let (mut finder, mut embedder) = (models.finder(), models.embedder());
     let mut known: HashMap<String, Vec<f32>> = HashMap::new();
     let csv = std::fs::read_to_string(data.join("pairs/pairs.csv")).unwrap();
@@ -46,7 +46,7 @@ fn every_pair_is_told_right() {
 #[test]
 fn people_are_found_again() {
     let Some(data) = data() else { return };
-    let models = Default::new();
+    let models = Models::new();
     let (mut finder, mut embedder) = (models.finder(), models.embedder());
     let mut gallery = Vec::new();
     for person in ["alex_lacamoire", "biden", "kit_harington", "obama", "rose_leslie"] {

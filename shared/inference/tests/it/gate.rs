@@ -7,7 +7,7 @@ use facewire_domain::GateLimits;
 use facewire_inference::{FaceFind, measure};
 use facewire_vision::{Camera, RgbImage, degrade};
 
-use crate::assets::{Default, cosine, data, picture};
+use crate::assets::{Models, cosine, data, picture};
 
 /// Single faces, of the pairs and of the people.
 const FACES: [&str; 16] = [
@@ -32,7 +32,7 @@ const FACES: [&str; 16] = [
 #[test]
 fn each_camera_is_told_by_its_own_signal() {
     let Some(data) = data() else { return };
-    let models = Default::new();
+    let models = Models::new();
     let (mut finder, mut embedder) = (models.finder(), models.embedder());
     let limits = GateLimits::default();
     let mut refused: BTreeMap<(&str, String), usize> = BTreeMap::new();

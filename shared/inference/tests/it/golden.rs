@@ -5,7 +5,7 @@ use facewire_inference::{FaceFind, measure};
 use facewire_vision::{AlignedFace, align, signals};
 use serde::Deserialize;
 
-use crate::assets::{Default, cosine, data, picture};
+use crate::assets::{Models, cosine, data, picture};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -35,7 +35,7 @@ fn the_chain_is_the_references() {
     let text = std::fs::read(data.join("golden/golden.json")).unwrap();
     let all: Vec<Golden> = serde_json::from_slice(&text).unwrap();
     assert_eq!(all.len(), 27);
-    let models = Default::new();
+    let models = Models::new();
     let (mut finder, mut embedder) = (models.finder(), models.embedder());
     let mut chain = Vec::new();
     for golden in &all {

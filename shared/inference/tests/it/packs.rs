@@ -5,11 +5,11 @@ use std::path::Path;
 
 use facewire_inference::{BUILTIN_PACKS, Pack, PackError, Trust, builtin_manifest, install_builtin, install_zip};
 
-use crate::assets::Default;
+use crate::assets::Models;
 
 #[test]
 fn the_default_pack_is_pinned_and_noticed_when_changed() {
-    let models = Default::new();
+    let models = Models::new();
     assert_eq!(models.pack.manifest().trust, Trust::Pinned);
     let name = models.pack.fingerprint();
     assert!(name.starts_with("default@0.0.1:") && name.len() == "default@0.0.1:".len() + 8, "{name}");

@@ -4,12 +4,12 @@ use facewire_domain::{BoundingBox, GateLimits, Reason};
 use facewire_inference::{FaceFind, FoundFace, measure};
 use facewire_vision::{RgbImage, crop, degrade};
 
-use crate::assets::{Default, cosine, data, picture};
+use crate::assets::{Models, cosine, data, picture};
 
 #[test]
 fn a_crop_at_the_detectors_own_box_is_still_the_same_face() {
     let Some(data) = data() else { return };
-    let models = Default::new();
+    let models = Models::new();
     let (mut finder, mut embedder) = (models.finder(), models.embedder());
     let mut worst: f32 = 1.0;
     for number in [2, 5, 7, 10, 11, 12, 14, 15, 16, 18, 19, 20] {
@@ -30,7 +30,7 @@ fn a_crop_at_the_detectors_own_box_is_still_the_same_face() {
 #[test]
 fn landmarks_in_the_wrong_place_are_refused() {
     let Some(data) = data() else { return };
-    let models = Default::new();
+    let models = Models::new();
     let options = facewire_inference::SessionOptions::default();
     let file = models.directory.path().join("fr_landmark.onnx");
     let mut model = facewire_inference::LandmarkModel::new(models.runtime.open(&file, &options).unwrap());
@@ -69,7 +69,7 @@ fn landmarks_in_the_wrong_place_are_refused() {
 
 #[test]
 fn a_picture_without_a_face_has_none() {
-    let mut finder = Default::new().finder();
+    let mut finder = Models::new().finder();
     let noise = RgbImage::from_fn(200, 160, |x, y| [(x * 37 ^ y * 91) as u8, (x * y) as u8, (y * 13) as u8]);
     for image in [RgbImage::filled(160, 160, [128; 3]), RgbImage::filled(16, 400, [0; 3]), noise.clone()] {
         assert_eq!(finder.find(&image).unwrap(), vec![]);

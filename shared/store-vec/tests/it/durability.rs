@@ -92,7 +92,7 @@ async fn acknowledged_writes_survive_a_kill() {
         }
         store.delete(&[face_id(round * 100 + 3)]).await.unwrap();
         faces.retain(|face| face.face != face_id(round * 100 + 3));
-        let changed = faces.iter_mut().nth(round as usize).unwrap();
+        let changed = faces.get_mut(round as usize).unwrap();
         changed.payload.quality_score = Some(0.5 + round as f32 / 16.0);
         store.set_payload(&[(changed.face, changed.payload.clone())]).await.unwrap();
         if round == 2 {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use facewire_bus::{Bus, Options};
-use facewire_domain::{CameraId, CollectionId};
 use facewire_quality::{Unjudged, judge};
 use facewire_runtime::Shutdown;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -15,11 +14,11 @@ use time::OffsetDateTime;
 
 use super::memory::{self, Memory};
 use super::{Measurement, cores, per_second, stack};
+use crate::commands::producer::Target;
 use crate::commands::{demo, progress};
 use crate::compose::{Chain, Service};
 use crate::config::Config;
 use crate::models::{self, Loaded};
-use crate::producer::Crop;
 
 /// Publishes that wait for their PubAck at a time.
 const IN_FLIGHT: usize = 64;
@@ -95,17 +94,16 @@ pub(super) async fn through_the_chain(
     let producer = Bus::connect(options, "facewire-bench producer").await?;
     producer.ensure_streams().await?;
     let mut results = producer.results("results.bench.*", true).await?;
-    let (collection, camera): (CollectionId, CameraId) = ("bench".parse()?, "bench".parse()?);
+    let target = Target::new("bench".parse()?, "bench".parse()?, Vec::new())?;
     let base = OffsetDateTime::now_utc();
     let bar = progress::bar(crops as u64, "bench");
     let started = Instant::now();
     let publishing = stream::iter(0..crops).map(anyhow::Ok).try_for_each_concurrent(IN_FLIGHT, |index| {
         let image = pictures.get(index % pictures.len().max(1)).cloned().unwrap_or_default();
-        let mut crop = Crop::probe(collection.clone(), camera.clone(), image);
         // Each a crop of its own, though the pictures repeat.
-        crop.captured_at = base + Duration::from_micros(index as u64);
+        let crop = target.crop(image, base + Duration::from_micros(index as u64));
         let producer = &producer;
-        async move { crop.publish(producer).await.map(|_| ()).map_err(Into::into) }
+        async move { producer.publish(crop?.message).await.map(|_| ()).map_err(Into::into) }
     });
     let collecting = async {
         let mut memory = Memory::default();

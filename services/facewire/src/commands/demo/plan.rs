@@ -12,6 +12,7 @@ use facewire_vision::degrade::cut_out;
 use facewire_vision::{Camera, DecodeLimits, RgbImage, decode, encode_jpeg};
 
 use crate::cli::{Degrade, Demo};
+use crate::commands::producer::collect;
 use crate::commands::progress;
 use crate::models::Loaded;
 
@@ -57,7 +58,7 @@ pub(super) async fn prepare(args: &Demo, models: &Loaded, report: Reporter) -> a
         None => of_samples(report).await?,
     };
     let strangers = match &args.strangers {
-        Some(directory) => pictures(directory)?,
+        Some(directory) => collect(std::slice::from_ref(directory))?,
         None => Vec::new(),
     };
     let strangers = strangers.into_iter().map(|file| Probe { truth: None, file, group: false });
@@ -109,7 +110,7 @@ fn of_directory(directory: &Path, enroll: usize) -> anyhow::Result<People> {
     for person in entries(directory)?.into_iter().filter(|path| path.is_dir()) {
         let name = person.file_name().and_then(|n| n.to_str()).context("a person's directory has no readable name")?;
         let subject: SubjectId = name.parse().with_context(|| format!("the directory {}", person.display()))?;
-        for (index, file) in pictures(&person)?.into_iter().enumerate() {
+        for (index, file) in collect(std::slice::from_ref(&person))?.into_iter().enumerate() {
             if index < enroll {
                 people.push(Enrolment { subject: subject.clone(), name: name.replace('_', " "), image: read(&file)? });
             } else {
@@ -128,14 +129,6 @@ fn entries(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
-}
-
-fn pictures(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let known = |path: &PathBuf| {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        ["jpg", "jpeg", "png", "webp"].contains(&extension.as_str())
-    };
-    Ok(entries(directory)?.into_iter().filter(|path| path.is_file() && known(path)).collect())
 }
 
 fn read(file: &Path) -> anyhow::Result<Bytes> {

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use facewire_bus::{Bus, Options};
+use facewire_contracts::headers;
 use facewire_domain::{CameraId, CollectionId, CropId, Intent, SubjectId};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use time::OffsetDateTime;
 
 use super::COLLECTION;
 use super::plan::{Plan, Play};
-use crate::producer::Crop;
+use crate::commands::producer::Target;
 
 /// Crops of one camera that may wait for their PubAck at a time.
 const IN_FLIGHT: usize = 16;
@@ -39,14 +41,15 @@ pub(super) async fn enrolments(bus: &Bus, plan: &Plan) -> anyhow::Result<Vec<Sen
     let camera: CameraId = "enroll".parse()?;
     let mut sent = Vec::with_capacity(plan.enrolments.len());
     for person in &plan.enrolments {
-        let crop = Crop {
-            intent: Intent::Enroll,
-            subject: Some(person.subject.clone()),
-            name: Some(person.name.clone()),
-            ..Crop::probe(collection()?, camera.clone(), person.image.clone())
-        };
-        let (id, _) = crop.publish(bus).await?;
-        sent.push(Sent { crop: id, camera: camera.clone(), kind: Kind::Enrolment });
+        let headers = vec![
+            (headers::INTENT, Intent::Enroll.to_string()),
+            (headers::SUBJECT, person.subject.to_string()),
+            (headers::NAME, person.name.clone()),
+        ];
+        let desk = Target::new(collection()?, camera.clone(), headers)?;
+        let crop = desk.crop(person.image.clone(), OffsetDateTime::now_utc())?;
+        bus.publish(crop.message).await?;
+        sent.push(Sent { crop: crop.id, camera: camera.clone(), kind: Kind::Enrolment });
     }
     Ok(sent)
 }
@@ -64,12 +67,13 @@ pub(super) async fn cameras(options: &Options, plan: &Plan) -> anyhow::Result<Ve
 
 async fn one_camera(options: &Options, camera: &CameraId, plays: Vec<&Play>) -> anyhow::Result<Vec<Sent>> {
     let bus = Bus::connect(options, &format!("camera {camera}")).await?;
-    let collection = collection()?;
+    let target = Target::new(collection()?, camera.clone(), Vec::new())?;
     let publishing = plays.into_iter().map(|play| {
-        let (bus, crop) = (bus.clone(), Crop::probe(collection.clone(), camera.clone(), play.image.clone()));
+        let (bus, target) = (bus.clone(), target.clone());
         async move {
-            let (id, _) = crop.publish(&bus).await.with_context(|| format!("camera {camera}"))?;
-            anyhow::Ok(Sent { crop: id, camera: camera.clone(), kind: Kind::Probe(play.truth.clone()) })
+            let crop = target.crop(play.image.clone(), OffsetDateTime::now_utc())?;
+            bus.publish(crop.message).await.with_context(|| format!("camera {camera}"))?;
+            anyhow::Ok(Sent { crop: crop.id, camera: camera.clone(), kind: Kind::Probe(play.truth.clone()) })
         }
     });
     let publishing: Vec<_> = publishing.collect();

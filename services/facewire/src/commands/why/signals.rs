@@ -78,7 +78,15 @@ mod tests {
             "blur": 38.2, "brightness": 0.15_f32, "face_ratio": 0.2, "face_size": 120.0, "landmarks_score": null,
             "detection_score": 0.9, "pose": {"yaw": -61.0, "pitch": 3.0, "roll": 0.0}, "score": 0.4, "status": "blur"
         });
-        let found = signals(&quality, &GateLimits::default());
+        // Its own limits: the defaults may be measured anew.
+        let limits = GateLimits {
+            min_blur: 60.0,
+            min_brightness: 0.15,
+            max_brightness: 0.9,
+            max_yaw: 55.0,
+            ..GateLimits::default()
+        };
+        let found = signals(&quality, &limits);
         let of = |name: &str| found.iter().find(|s| s.name.starts_with(name)).unwrap();
         assert_eq!((of("blur").limit().as_str(), of("blur").kept()), ("at least 60", Some(false)));
         assert_eq!((of("yaw").limit().as_str(), of("yaw").kept()), ("within ±55", Some(false)));

@@ -96,6 +96,25 @@ async fn a_journal_replays_over_an_older_and_over_a_newer_state() {
     }
 }
 
+/// As a process leaves it that is killed at the end of an optimization: the same points in two segments.
+#[tokio::test]
+async fn points_that_an_interrupted_optimization_doubled_are_single_again() {
+    let (dir, server, client) = fresh().await;
+    let expected = write(&client).await;
+    server.shutdown().await;
+    let only = |dir: &Path| std::fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
+    let segments = only(&dir.path().join("collections")).join("shard/segments");
+    copy(&only(&segments), &segments.join(uuid::Uuid::new_v4().to_string()));
+    for _ in 0..2 {
+        let (server, client) = serve(dir.path()).await;
+        assert_eq!(payloads(&client).await, expected);
+        assert_eq!(count(&client).await, 4);
+        assert_eq!(client.collection_info(NAME).await.unwrap().result.unwrap().points_count, Some(4));
+        client.delete_points(DeletePointsBuilder::new(NAME).points([77]).wait(true)).await.unwrap();
+        server.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_point_stores_nothing() {
     let (_dir, server, client) = fresh().await;
@@ -143,4 +162,38 @@ async fn collections_that_could_not_be_served_are_refused() {
         assert_eq!(code(client.create_collection(request.clone()).await).0, Code::InvalidArgument, "{request:?}");
     }
     server.shutdown().await;
+}
+
+/// The engine's own log is cut at each flush, and cutting it loses neither points nor the count of operations, by which the
+/// engine would pass over new writes as old ones.
+#[tokio::test]
+async fn the_engines_log_does_not_grow_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, client) = serve_tended(dir.path(), Duration::from_secs(3600)).await;
+    let vectors = VectorParamsBuilder::new(2048, Distance::Dot);
+    client.create_collection(CreateCollectionBuilder::new(NAME).vectors_config(vectors)).await.unwrap();
+    let face = |id: u64, value: f32| PointStruct::new(id, vec![value; 2048], Payload::new());
+    // About 10 KiB a point in the log, whose files have 2 MiB.
+    for batch in 0..8 {
+        upsert(&client, (0..100).map(|n| face(batch * 100 + n, 0.1)).collect()).await;
+    }
+    let collection = std::fs::read_dir(dir.path().join("collections")).unwrap().next().unwrap().unwrap().path();
+    let closed = || {
+        let files = std::fs::read_dir(collection.join("shard/wal")).unwrap();
+        files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("closed-")).count()
+    };
+    assert!(closed() > 2, "the test writes too little: {}", closed());
+    server.shutdown().await;
+    assert_eq!(closed(), 1);
+    for restart in 0..2 {
+        let (server, client) = serve(dir.path()).await;
+        assert_eq!(count(&client).await, 800 + restart);
+        upsert(&client, vec![face(1, 2.0 + restart as f32), face(1000 + restart, 1.0)]).await;
+        let known = qdrant_client::qdrant::GetPointsBuilder::new(NAME, vec![1.into()]).with_vectors(true);
+        let point = client.get_points(known).await.unwrap().result.into_iter().next().unwrap();
+        let vector = point.vectors.unwrap().get_vector().unwrap();
+        let qdrant_client::qdrant::vector_output::Vector::Dense(dense) = vector else { panic!("not dense") };
+        assert_eq!(dense.data[0], 2.0 + restart as f32);
+        server.shutdown().await;
+    }
 }
