@@ -7,7 +7,7 @@ pub mod subjects;
 
 /// The generated messages, version 1, with serde's implementation of the proto3 JSON mapping.
 #[allow(missing_docs, unreachable_pub, reason = "generated; the documentation is in proto/")]
-#[allow(clippy::all, clippy::indexing_slicing, clippy::unwrap_used, reason = "generated")]
+#[allow(clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/facewire.v1.rs"));
     include!(concat!(env!("OUT_DIR"), "/facewire.v1.serde.rs"));

@@ -134,7 +134,7 @@ fn disk(name: &str, dir: Option<PathBuf>, needed: u64) -> Check {
     let free = dir.as_deref().and_then(|dir| {
         let existing = dir.ancestors().find(|path| path.is_dir())?;
         let stat = statvfs(existing).ok()?;
-        Some(u64::from(stat.blocks_available()) * u64::from(stat.fragment_size()))
+        Some(stat.blocks_available() * stat.fragment_size())
     });
     let mib = |bytes: u64| bytes >> 20;
     match free {

@@ -57,6 +57,9 @@ const DOUBTFUL_DRIFT: f32 = 0.12;
 /// seen from behind.
 const LOST_DRIFT: f32 = 0.3;
 
+/// Points that wander further than this are on no face at all: nothing was found.
+const NO_FACE_DRIFT: f32 = 0.75;
+
 /// The border, as a part of the picture's longer side, on each of its sides.
 const BORDER: f32 = 0.25;
 
@@ -115,7 +118,8 @@ impl FaceFind for FaceFinder {
         let wide = BoundingBox { x1: -border, y1: -border, x2: width + border, y2: height + border };
         let bordered = self.search(&crop(image, &wide))?;
         let bordered = bordered.into_iter().map(|face| face.moved(-border, -border)).collect();
-        Ok(without_ghosts(steadiest(plain, bordered)))
+        let (contested, sure) = plain.into_iter().partition(doubtful);
+        Ok(without_ghosts(steadiest(sure, contested, bordered)))
     }
 }
 
@@ -124,21 +128,22 @@ fn at_edge(bbox: &BoundingBox, width: f32, height: f32) -> bool {
     bbox.x1 < x || bbox.y1 < y || bbox.x2 > width - x || bbox.y2 > height - y
 }
 
-/// Drops what is no face where another is one. A lone ghost stays: the gate says what is wrong with it.
+/// Drops what is surely no face, and what is probably none beside one that is. A lone doubtful face stays: the gate says
+/// what is wrong with it.
 fn without_ghosts(mut faces: Vec<FoundFace>) -> Vec<FoundFace> {
-    if faces.iter().any(|face| face.drift <= DOUBTFUL_DRIFT) {
-        faces.retain(|face| face.drift < LOST_DRIFT);
-    }
+    let certain = faces.iter().any(|face| face.drift <= DOUBTFUL_DRIFT);
+    faces.retain(|face| face.drift < if certain { LOST_DRIFT } else { NO_FACE_DRIFT });
     faces
 }
 
-/// Both findings joined: of those that are one face, the one whose points hold stiller; the most confident first.
-fn steadiest(plain: Vec<FoundFace>, bordered: Vec<FoundFace>) -> Vec<FoundFace> {
-    let mut all = bordered;
-    all.extend(plain);
-    all.sort_by(|a, b| a.drift.total_cmp(&b.drift));
-    let mut kept: Vec<FoundFace> = Vec::with_capacity(all.len());
-    for face in all {
+/// Both findings joined: the sure ones as they are, of others that are one face the one whose points hold stiller; the
+/// most confident first.
+fn steadiest(sure: Vec<FoundFace>, contested: Vec<FoundFace>, bordered: Vec<FoundFace>) -> Vec<FoundFace> {
+    let mut others = bordered;
+    others.extend(contested);
+    others.sort_by(|a, b| a.drift.total_cmp(&b.drift));
+    let mut kept = sure;
+    for face in others {
         if !kept.iter().any(|k| k.same_face(&face)) {
             kept.push(face);
         }
@@ -158,15 +163,18 @@ mod tests {
 
     #[test]
     fn of_one_face_the_steadier_finding_stays() {
-        let joined = steadiest(vec![face(0.0, 1.0, 0.4), face(500.0, 0.7, 0.05)], vec![face(20.0, 0.8, 0.02)]);
-        let drifts: Vec<f32> = joined.iter().map(|f| f.drift).collect();
-        assert_eq!(drifts, [0.02, 0.05]);
+        let drifts = |faces: Vec<FoundFace>| faces.iter().map(|f| f.drift).collect::<Vec<_>>();
+        let (sure, poor) = (face(500.0, 0.7, 0.05), face(0.0, 1.0, 0.4));
+        let bordered = vec![face(20.0, 0.8, 0.02), face(510.0, 0.9, 0.01)];
+        assert_eq!(drifts(steadiest(vec![sure], vec![poor], bordered)), [0.02, 0.05]);
+        assert_eq!(drifts(steadiest(vec![], vec![poor], vec![])), [0.4]);
     }
 
     #[test]
     fn a_ghost_goes_only_where_there_is_a_face() {
         assert_eq!(without_ghosts(vec![face(0.0, 1.0, 0.05), face(300.0, 0.9, 0.5)]).len(), 1);
         assert_eq!(without_ghosts(vec![face(300.0, 0.9, 0.5)]).len(), 1);
+        assert_eq!(without_ghosts(vec![face(300.0, 0.9, 0.8)]).len(), 0);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct RgbImage {
 impl RgbImage {
     /// Takes over pixels that exist already. Fails where the length is not `width * height * 3`, or a side is 0.
     pub fn new(width: u32, height: u32, data: Vec<u8>) -> Result<Self, WrongLength> {
-        let expected = u64::from(width) * u64::from(height) * 3;
+        let expected = (u64::from(width) * u64::from(height)).saturating_mul(3);
         let actual = data.len() as u64;
         if expected == 0 || expected != actual {
             return Err(WrongLength { width, height, expected, actual });

@@ -47,7 +47,7 @@ pub(super) fn download(
     fs::create_dir(&archives).in_cache(&archives)?;
     let call = match pin.source {
         Source::PipWheel { project, platforms } => wheel_call(options, project, pin.version, platforms, &archives),
-        Source::PipSource { project } => source_call(options, project, pin.version, staging, &archives)?,
+        Source::PipSdist { project } => source_call(options, project, pin.version, staging, &archives)?,
         Source::Npm { package } => npm_call(options, package, pin.version, &archives),
     };
     run(call, staging, pin, report, cancel)?;

@@ -13,7 +13,7 @@ pub(crate) enum Source {
         platforms: &'static [&'static str],
     },
     /// A source archive (`tar.gz`).
-    PipSource { project: &'static str },
+    PipSdist { project: &'static str },
     /// An npm package (`tgz`).
     Npm { package: &'static str },
 }
@@ -110,7 +110,7 @@ const MODELS: Pin = Pin {
 const PHOTOS: Pin = Pin {
     kind: Kind::SamplePhotos,
     version: "1.3.0",
-    source: Source::PipSource { project: "face_recognition" },
+    source: Source::PipSdist { project: "face_recognition" },
     sha256: "5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec",
     bytes: 3_182_249,
     unpacked_bytes: 3_200_000,

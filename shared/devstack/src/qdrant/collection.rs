@@ -27,6 +27,8 @@ const SHARD: &str = "shard";
 const JOURNAL: &str = "journal";
 /// Flushed at the next look when the journal is longer, even while writes go on.
 const JOURNAL_LIMIT: u64 = 8 * 1024 * 1024;
+/// After as many bytes of writes the engine's own log is cut, even while no flush is possible: it is mapped memory.
+const LOG_LIMIT: u64 = 16 * 1024 * 1024;
 /// Points outside an index from which the optimizer runs even while writes go on: a plain scan of as many takes some
 /// tens of milliseconds.
 const BACKLOG_LIMIT: usize = 50_000;
@@ -48,6 +50,8 @@ pub(super) struct Writer {
     operations: u64,
     seen: u64,
     unoptimized: bool,
+    // Bytes since the engine's log was cut.
+    logged: u64,
 }
 
 /// A collection that is open. Its directory goes with the last user once it is deleted.
@@ -141,7 +145,14 @@ impl Collection {
             name: meta.name.clone(),
             dim: dimension(&shard),
             shard,
-            writer: Arc::new(Mutex::new(Writer { journal, meta, operations: 0, seen: 0, unoptimized: true })),
+            writer: Arc::new(Mutex::new(Writer {
+                journal,
+                meta,
+                operations: 0,
+                seen: 0,
+                unoptimized: true,
+                logged: 0,
+            })),
             optimizing: AtomicBool::new(false),
             home: Home { dir, deleted: AtomicBool::new(false) },
         }
@@ -188,6 +199,10 @@ impl Collection {
             self.shard.update(operation).map_err(status)?;
             writer.journal.append(&entry).map_err(storage)?;
             writer.unoptimized = true;
+            writer.logged += entry.len() as u64;
+            if writer.logged > LOG_LIMIT {
+                self.report("cut the engine's log", self.trim(writer));
+            }
         }
         writer.operations += 1;
         Ok(writer.operations)
@@ -252,6 +267,11 @@ impl Collection {
         let flushed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.shard.flush()));
         flushed.map_err(|_| io::Error::other("the vector engine could not flush its segments"))?;
         writer.journal.clear()?;
+        self.trim(writer)
+    }
+
+    fn trim(&self, writer: &mut Writer) -> io::Result<()> {
+        writer.logged = 0;
         wal::trim(&self.shard.path().join("wal"))
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FallocateFlags, fallocate};
 
 /// Removes all closed log files but the newest. The engine still has them mapped (it reads them never again), so their
-/// blocks are freed first: an unlinked file alone would keep its disk space until the process ends. Call it after a flush,
+/// blocks are freed first: an unlinked file alone would keep its disk space and memory until the process ends. Call it
 /// with no write going on.
 pub(super) fn trim(wal: &Path) -> io::Result<()> {
     let mut closed = Vec::new();

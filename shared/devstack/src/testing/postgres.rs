@@ -92,10 +92,11 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         // The last one takes the server with it: no need to drop a database of it.
-        if self.shared && Arc::strong_count(&self.host) > 1 {
-            if let Err(error) = self.host.server.drop_database_blocking(&self.name) {
-                tracing::warn!(%error, "a test's database stays behind");
-            }
+        if self.shared
+            && Arc::strong_count(&self.host) > 1
+            && let Err(error) = self.host.server.drop_database_blocking(&self.name)
+        {
+            tracing::warn!(%error, "a test's database stays behind");
         }
     }
 }

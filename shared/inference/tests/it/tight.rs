@@ -70,7 +70,7 @@ fn landmarks_in_the_wrong_place_are_refused() {
 #[test]
 fn a_picture_without_a_face_has_none() {
     let mut finder = Models::new().finder();
-    let noise = RgbImage::from_fn(200, 160, |x, y| [(x * 37 ^ y * 91) as u8, (x * y) as u8, (y * 13) as u8]);
+    let noise = RgbImage::from_fn(200, 160, |x, y| [((x * 37) ^ (y * 91)) as u8, (x * y) as u8, (y * 13) as u8]);
     for image in [RgbImage::filled(160, 160, [128; 3]), RgbImage::filled(16, 400, [0; 3]), noise.clone()] {
         assert_eq!(finder.find(&image).unwrap(), vec![]);
     }

@@ -31,7 +31,7 @@ enum Keeper {
     /// Devstack, when this is dropped.
     Devstack { _database: facewire_devstack::testing::TestDatabase },
     /// We: on the server that the variable names.
-    Server(PgConnectOptions),
+    Server(Box<PgConnectOptions>),
 }
 
 /// A new, empty database: on the server of `FACEWIRE_TEST_POSTGRES_URL` where that is set, else on devstack's.
@@ -43,7 +43,7 @@ pub(crate) async fn test_database() -> TestDatabase {
             let mut admin = server.connect().await.unwrap();
             admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0"))).await.unwrap();
             admin.close().await.unwrap();
-            (server.clone().database(&name), Keeper::Server(server))
+            (server.clone().database(&name), Keeper::Server(server.into()))
         }
         Err(_) => {
             let database = facewire_devstack::testing::database().await.unwrap();
