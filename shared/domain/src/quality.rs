@@ -39,8 +39,8 @@ pub struct Quality {
 ///
 /// The defaults were chosen on the default pack and the photographs of the design's data (71 single faces; 42 with a known
 /// identity, whole and cut out with three margins, and spoiled in steps), at the threshold 0.36. "Fails" means that a face
-/// is no longer told right. All 71 clean pictures pass. Of the demonstration's cameras 66 % (blurred), 83 % (dark) and 50 %
-/// (small and tilted) are refused, nearly all by the signal that was spoiled, and all 338 accepted crops were told right.
+/// is no longer told right. All 71 clean pictures pass. Of the demonstration's cameras 66 % (blurred), 83 % (dark) and 51 %
+/// (small and tilted) are refused, nearly all by the signal that was spoiled, and all 336 accepted crops were told right.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateLimits {
