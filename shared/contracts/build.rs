@@ -19,6 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .register_descriptors(&descriptors.encode_to_vec())?
         .extern_path(".google.protobuf", "::pbjson_types")
         .preserve_proto_field_names()
+        // `"matched": false` is an answer, not an absence.
+        .emit_fields()
         .build(&[".facewire.v1"])?;
     Ok(())
 }

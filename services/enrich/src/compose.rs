@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use facewire_contracts::{convert, v1};
-use facewire_domain::{Candidate, Decision, PersonId, decimal};
+use facewire_domain::{Candidate, Decision, PersonId, Stage, decimal};
 use facewire_store_pg::{FaceQuality, Person, StageTime};
 
 use crate::read::Ended;
@@ -12,6 +12,7 @@ use crate::read::Ended;
 pub(crate) fn result(ended: &Ended, persons: &HashMap<PersonId, Person>) -> v1::Result {
     let row = &ended.row;
     let outcome = &row.outcome;
+    let enriched = StageTime { stage: Stage::Enrich, started_at: ended.started_at, finished_at: row.finished_at };
     v1::Result {
         crop_id: row.crop.crop.to_string(),
         collection: row.crop.collection.to_string(),
@@ -31,7 +32,7 @@ pub(crate) fn result(ended: &Ended, persons: &HashMap<PersonId, Person>) -> v1::
         person: row.person.map(|id| person(id, None, persons)),
         face_index: row.face_index,
         face_count: row.face_count,
-        times: row.times.iter().map(stage_time).collect(),
+        times: row.times.iter().chain([&enriched]).map(stage_time).collect(),
         image_hash: row.crop.image_hash.to_string(),
         model: row.model.clone(),
     }

@@ -4,7 +4,7 @@
 mod compose;
 mod read;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use facewire_bus::{Bus, BusError, Delivery, Done, Message, Outgoing, StageOptions};
@@ -105,15 +105,18 @@ impl Worker {
         let rows: Vec<_> = endings.iter().map(|(_, ended)| ended.row.clone()).collect();
         let finished = self.patiently(|| store.finish(&rows)).await?;
         let persons = self.persons(&endings).await?;
+        // Of several endings of one face in a batch, the row holds one, and that one is told.
+        let held: HashSet<(CropId, u32)> =
+            endings.iter().zip(&finished).filter(|(_, f)| f.first).map(|((_, ended), _)| ended.key()).collect();
         let mut fresh: Vec<(CropId, u32)> = Vec::with_capacity(endings.len());
         let mut messages = Vec::with_capacity(endings.len());
         let mut acks = Vec::with_capacity(endings.len());
         for ((delivery, ended), finished) in endings.into_iter().zip(finished) {
             let mut copies = Vec::new();
-            if !finished.published {
+            if !finished.published && (finished.first || !held.contains(&ended.key())) {
                 let message = message(&ended, finished, &persons)?;
                 copies.extend(copy_to_asker(&ended, &message));
-                fresh.push((ended.row.crop.crop, ended.row.face_index));
+                fresh.push(ended.key());
                 messages.push(message);
             }
             acks.push(delivery.done(copies));

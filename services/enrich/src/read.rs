@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use facewire_contracts::convert::{self, CropIdentity, WireError};
 use facewire_contracts::v1;
-use facewire_domain::{Decision, Outcome, PersonId, Stage};
+use facewire_domain::{CropId, Decision, Outcome, PersonId, Stage};
 use facewire_store_pg::{CropHead, Ending, FaceQuality, StageTime};
 use time::OffsetDateTime;
 
@@ -12,9 +12,15 @@ use time::OffsetDateTime;
 pub(crate) struct Ended {
     pub(crate) row: Ending,
     pub(crate) reply_to: Option<String>,
+    pub(crate) started_at: OffsetDateTime,
 }
 
 impl Ended {
+    /// Which ending of all: a crop has one a face.
+    pub(crate) fn key(&self) -> (CropId, u32) {
+        (self.row.crop.crop, self.row.face_index)
+    }
+
     /// Whose names the result needs.
     pub(crate) fn persons(&self) -> Vec<PersonId> {
         let decision = self.row.decision;
@@ -29,6 +35,7 @@ fn bad(field: &'static str) -> WireError {
 }
 
 pub(crate) fn read(payload: Bytes) -> Result<Ended, WireError> {
+    let started_at = OffsetDateTime::now_utc();
     let task: v1::EnrichTask = convert::decode(payload, "EnrichTask")?;
     let crop = task.crop.ok_or(bad("crop"))?;
     let ending = task.ending.ok_or(bad("ending"))?;
@@ -59,7 +66,7 @@ pub(crate) fn read(payload: Bytes) -> Result<Ended, WireError> {
         times: crop.times.iter().map(stage_time).collect::<Result<_, _>>()?,
         finished_at: OffsetDateTime::now_utc(),
     };
-    Ok(Ended { row, reply_to: Some(crop.reply_to).filter(|subject| !subject.is_empty()) })
+    Ok(Ended { row, reply_to: Some(crop.reply_to).filter(|subject| !subject.is_empty()), started_at })
 }
 
 fn optional<T: std::str::FromStr>(text: &str, field: &'static str) -> Result<Option<T>, WireError> {

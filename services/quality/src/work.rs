@@ -79,7 +79,12 @@ pub fn judge(
             return Err(refuse(Reason::MultipleFaces, detail.with_message("declare it a frame to recognize them all")));
         }
     }
-    faces.into_iter().map(|found| judge_face(&image, found, &limits)).collect()
+    let judged: Vec<_> = faces.into_iter().map(|found| judge_face(&image, found, &limits)).collect();
+    if judged.iter().any(Result::is_ok) {
+        // In a frame, a head whose points fall together cannot even be aligned; the others still count.
+        return judged.into_iter().filter(|face| !matches!(face, Err(Unjudged::Rejected(_)))).collect();
+    }
+    judged.into_iter().collect()
 }
 
 fn judge_face(image: &RgbImage, found: FoundFace, limits: &GateLimits) -> Result<Judged, Unjudged> {

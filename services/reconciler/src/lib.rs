@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use facewire_domain::FaceId;
 use facewire_runtime::{ActorError, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
-use facewire_store_pg::{Store, StoredFace};
-use facewire_store_vec::{FacePayload, FacePoint, VecStore};
+use facewire_store_pg::{Store, StoreError, StoredFace};
+use facewire_store_vec::{FacePayload, FacePoint, VecError, VecStore};
 use facewire_telemetry::events;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,34 @@ pub struct Reconciler {
     pub options: Options,
 }
 
+/// Why a pass could not be finished.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Postgres.
+    #[error(transparent)]
+    Rows(#[from] StoreError),
+    /// The vector engine.
+    #[error(transparent)]
+    Points(#[from] VecError),
+}
+
+impl ReconcileError {
+    /// The next pass may succeed.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Rows(error) => error.is_transient(),
+            Self::Points(error) => error.is_transient(),
+        }
+    }
+
+    fn store(&self) -> &'static str {
+        match self {
+            Self::Rows(_) => "postgres",
+            Self::Points(_) => "qdrant",
+        }
+    }
+}
+
 const SERVICE: &str = "reconciler";
 
 impl Reconciler {
@@ -58,9 +86,14 @@ impl Reconciler {
 
     async fn passes(self, shutdown: Shutdown) -> Result<(), ActorError> {
         loop {
-            let completed = self.complete_pending().await?;
-            if completed > 0 {
-                events::Reconciled { completed }.emit();
+            match self.complete_pending().await {
+                Ok(0) => {}
+                Ok(completed) => events::Reconciled { completed }.emit(),
+                // The next pass finds what this one could not reach.
+                Err(error) if error.is_transient() => {
+                    events::StoreWaited { service: SERVICE, store: error.store(), failures: 0, error: &error }.emit();
+                }
+                Err(error) => return Err(error.into()),
             }
             tokio::select! {
                 () = shutdown.draining() => return Ok(()),
@@ -70,7 +103,7 @@ impl Reconciler {
     }
 
     /// Completes every enrolment that a crash left between the two stores; says how many.
-    pub async fn complete_pending(&self) -> Result<usize, ActorError> {
+    pub async fn complete_pending(&self) -> Result<usize, ReconcileError> {
         let mut completed = 0;
         let mut after: Option<FaceId> = None;
         loop {

@@ -133,6 +133,31 @@ impl Outgoing {
         }
     }
 
+    /// What to say of a message that the server will never take, because it is too large: a dead letter without the body,
+    /// and the crop's ending.
+    pub(crate) fn undeliverable(&self, stage: Stage, error: &str) -> Vec<Self> {
+        let crop = v1::CropOnly::decode(self.payload.clone()).ok().and_then(|task| task.crop);
+        let crop = crop.filter(|crop| !crop.crop_id.is_empty());
+        let letter = v1::DeadLetter {
+            stage: stage.as_str().to_owned(),
+            reason: Reason::Internal.as_str().to_owned(),
+            error: error.to_owned(),
+            subject: self.subject.clone(),
+            died_at: Some(convert::timestamp(OffsetDateTime::now_utc())),
+            crop_id: crop.as_ref().map(|c| c.crop_id.clone()).unwrap_or_default(),
+            ..v1::DeadLetter::default()
+        };
+        let letter = Self {
+            subject: subjects::dead(stage, Reason::Internal),
+            id: self.id.as_ref().map(|id| format!("dead:{id}")),
+            payload: letter.encode_to_vec().into(),
+            traceparent: None,
+        };
+        let outcome = Outcome::failed(stage, Reason::Internal, Detail::message(error));
+        let ending = crop.map(|crop| Self::ending(crop, None, outcome.into(), self.traceparent.clone()));
+        std::iter::once(letter).chain(ending).collect()
+    }
+
     /// An ending, for `enrich`.
     pub fn ending(crop: v1::Crop, face: Option<v1::Face>, ending: v1::Ending, traceparent: Option<String>) -> Self {
         let subject = subjects::stage(Stage::Enrich, &crop.collection);

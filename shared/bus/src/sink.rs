@@ -1,8 +1,9 @@
 //! The sink actor: publishes what a message became, waits for every PubAck, then acks. A publish that fails is tried again
 //! in place (the id makes that harmless): the full inbox behind it stops the pulling, and no delivery is burnt.
 
+use async_nats::jetstream::AckKind;
 use bytes::Bytes;
-use facewire_domain::Stage;
+use facewire_domain::{Reason, Stage};
 use facewire_runtime::{Backoff, Inbox};
 use facewire_telemetry::events;
 use futures_util::StreamExt;
@@ -10,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::client::{Bus, Message};
 use crate::delivery::{Done, Outgoing};
+use crate::error::BusError;
 use facewire_contracts::headers;
 
 /// Items taken from the inbox at a time.
@@ -33,31 +35,46 @@ pub(crate) async fn run(bus: Bus, stage: Stage, mut inbox: Inbox<Done>, in_fligh
 }
 
 async fn finish(bus: &Bus, stage: Stage, done: Done) {
+    let mut ack = done.ack;
     for outgoing in done.outgoing {
-        publish(bus, stage, outgoing).await;
+        if let Err(error) = publish(bus, stage, &outgoing).await {
+            events::DeadLettered { stage, reason: Reason::Internal, error: &error.to_string() }.emit();
+            for last in outgoing.undeliverable(stage, &error.to_string()) {
+                // Small messages on subjects of our own: what refuses these refuses everything.
+                let _ = publish(bus, stage, &last).await;
+            }
+            ack = AckKind::Term;
+        }
     }
     // An ack that is lost with the connection means one more delivery, which is harmless.
-    let _ = bus.client().publish(done.reply, Bytes::from(done.ack)).await;
+    let _ = bus.client().publish(done.reply, Bytes::from(ack)).await;
 }
 
-async fn publish(bus: &Bus, stage: Stage, outgoing: Outgoing) {
-    let Some(id) = outgoing.id else {
+/// Publishes until it is stored. Only a message that no retry can make smaller comes back as an error.
+async fn publish(bus: &Bus, stage: Stage, outgoing: &Outgoing) -> Result<(), BusError> {
+    let Some(id) = &outgoing.id else {
         // Whoever asked for a copy may be gone; the stream has the result.
-        let _ = bus.tell(outgoing.subject, outgoing.payload).await;
-        return;
+        let _ = bus.tell(outgoing.subject.clone(), outgoing.payload.clone()).await;
+        return Ok(());
     };
     let message = Message {
-        subject: outgoing.subject,
-        id: Some(id),
-        headers: outgoing.traceparent.map(|value| (headers::TRACEPARENT, value)).into_iter().collect(),
-        payload: outgoing.payload,
+        subject: outgoing.subject.clone(),
+        id: Some(id.clone()),
+        headers: outgoing.traceparent.iter().map(|value| (headers::TRACEPARENT, value.clone())).collect(),
+        payload: outgoing.payload.clone(),
     };
     let backoff = Backoff::default();
     let mut failures = 0;
     // The pipeline's grace period ends this loop in the worst case: the item stays unacked and comes back.
-    while let Err(error) = bus.publish(message.clone()).await {
-        events::PublishRetried { stage, failures, error: &error }.emit();
-        tokio::time::sleep(backoff.pause(failures)).await;
-        failures = failures.saturating_add(1);
+    loop {
+        match bus.publish(message.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(error @ BusError::TooLarge { .. }) => return Err(error),
+            Err(error) => {
+                events::PublishRetried { stage, failures, error: &error }.emit();
+                tokio::time::sleep(backoff.pause(failures)).await;
+                failures = failures.saturating_add(1);
+            }
+        }
     }
 }
