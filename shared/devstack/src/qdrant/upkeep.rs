@@ -13,7 +13,7 @@ use super::store::Store;
 /// Between two looks. A collection that was not written to since the last one is flushed and, where due, optimized.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a stop waits for an optimization to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The running thread; dropping it asks it to end after the collection that it is at.
 pub(super) struct Upkeep {
