@@ -24,7 +24,14 @@ pub(super) struct Store {
     changes: Arc<Mutex<()>>,
     pool: Pool,
     // Held as long as the store lives.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that is just being forked holds a copy of the descriptor until its exec.
+        let _ = self.lock.unlock();
+    }
 }
 
 #[derive(Default)]
@@ -50,7 +57,7 @@ impl Store {
             }
         }
         let changes = Arc::new(Mutex::new(()));
-        Ok(Self { root: root.to_owned(), known: RwLock::new(known), changes, pool: Pool::new(), _lock: lock })
+        Ok(Self { root: root.to_owned(), known: RwLock::new(known), changes, pool: Pool::new(), lock })
     }
 
     /// Where engine calls run.
