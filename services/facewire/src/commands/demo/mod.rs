@@ -37,7 +37,7 @@ pub(crate) async fn run(mut config: Config, args: &Demo) -> anyhow::Result<Exit>
     signals::listen(shutdown.clone())?;
     let report = progress::fetching(std::io::stderr().is_terminal());
     let models = models::load(&config.models, report.clone()).await?;
-    let plan = plan::prepare(args, &models, report.clone()).await?;
+    let plan = plan::prepare(args, &models, false, report.clone()).await?;
     let directory = fresh_directory()?;
     // Thrown away at the end, so nothing needs to survive a power cut.
     let options = StackOptions { durable: false, ..StackOptions::new(directory.path().join("stack")) };
@@ -54,10 +54,11 @@ pub(crate) async fn run(mut config: Config, args: &Demo) -> anyhow::Result<Exit>
     Ok(if sum.holds() { Exit::Well } else { Exit::Unwell })
 }
 
-/// What the default demo's cameras publish, for measurements on the same faces.
+/// What the default demo's cameras would publish if they cut the faces out, for measurements on the same faces: crops, not
+/// whole photographs.
 pub(crate) async fn sample_pictures(models: &models::Loaded, report: Reporter) -> anyhow::Result<Vec<bytes::Bytes>> {
     let args = Demo { faces: None, enroll: 1, strangers: None, degrade: Degrade::Cameras, json: true };
-    let plan = plan::prepare(&args, models, report).await?;
+    let plan = plan::prepare(&args, models, true, report).await?;
     Ok(plan.plays.into_iter().map(|play| play.image).collect())
 }
 

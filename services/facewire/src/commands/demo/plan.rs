@@ -51,8 +51,8 @@ struct Probe {
     group: bool,
 }
 
-/// Reads, finds and spoils. Blocks for some 100 ms a picture, so it runs on a thread of its own.
-pub(super) async fn prepare(args: &Demo, models: &Loaded, report: Reporter) -> anyhow::Result<Plan> {
+/// Reads, finds and spoils; with `cut`, every face is cut out as a camera would, else only those of groups. Blocks for some 100 ms a picture, so it runs on a thread of its own.
+pub(super) async fn prepare(args: &Demo, models: &Loaded, cut: bool, report: Reporter) -> anyhow::Result<Plan> {
     let (people, probes) = match &args.faces {
         Some(directory) => of_directory(directory, args.enroll)?,
         None => of_samples(report).await?,
@@ -62,7 +62,8 @@ pub(super) async fn prepare(args: &Demo, models: &Loaded, report: Reporter) -> a
         None => Vec::new(),
     };
     let strangers = strangers.into_iter().map(|file| Probe { truth: None, file, group: false });
-    let probes: Vec<Probe> = probes.into_iter().chain(strangers).collect();
+    let cut = |probe: Probe| Probe { group: probe.group || cut, ..probe };
+    let probes: Vec<Probe> = probes.into_iter().chain(strangers).map(cut).collect();
     let cameras: &[Camera] = match args.degrade {
         Degrade::None => &[Camera::Clean],
         Degrade::Cameras => &Camera::ALL,
