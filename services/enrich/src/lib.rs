@@ -29,15 +29,15 @@ pub struct Options {
     pub stage: StageOptions,
     /// Rows written at a time.
     pub batch: usize,
-    /// Longest wait for a batch to fill.
+    /// Least time between two batches: a crop that comes alone is written at once, under load a commit serves many.
     #[serde(with = "facewire_config::duration")]
-    pub batch_wait: Duration,
+    pub batch_interval: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let stage = StageOptions { pull_batch: 256, inbox: 256, ..StageOptions::default() };
-        Self { stage, batch: 256, batch_wait: Duration::from_millis(2) }
+        Self { stage, batch: 256, batch_interval: Duration::from_millis(50) }
     }
 }
 
@@ -80,7 +80,7 @@ struct Worker {
 impl Worker {
     async fn run(self, mut items: Inbox<Delivery>, done: Outbox<Done>) -> Result<(), ActorError> {
         loop {
-            let batch = items.recv_batch(self.service.options.batch, self.service.options.batch_wait).await;
+            let batch = items.recv_paced(self.service.options.batch, self.service.options.batch_interval).await;
             if batch.is_empty() {
                 return Ok(());
             }

@@ -270,7 +270,7 @@ pub(crate) enum BenchCommand {
     /// Crops a second end to end, against the same work in a bare loop on all cores.
     Pipeline {
         /// Crops to send.
-        #[arg(long, default_value_t = 600)]
+        #[arg(long, default_value_t = 4_000)]
         crops: usize,
     },
     /// The chain with a model that costs nothing, against one JetStream hop with the same payload.

@@ -31,9 +31,9 @@ pub struct Options {
     pub threads: usize,
     /// Rows written at a time.
     pub batch: usize,
-    /// Longest wait for a batch to fill.
+    /// Least time between two batches: a crop that comes alone is written at once, under load a commit serves many.
     #[serde(with = "facewire_config::duration")]
-    pub batch_wait: Duration,
+    pub batch_interval: Duration,
     /// `image_too_large` above this many bytes.
     pub max_bytes: ByteSize,
     /// `image_too_large` above this many pixels.
@@ -49,7 +49,7 @@ impl Default for Options {
             stage: StageOptions::images(),
             threads: 1,
             batch: 128,
-            batch_wait: Duration::from_millis(2),
+            batch_interval: Duration::from_millis(50),
             max_bytes: ByteSize::mib(10),
             max_pixels: limits.max_pixels,
             min_side: limits.min_side,
@@ -122,7 +122,7 @@ async fn register(
     drain: CancellationToken,
 ) -> Result<(), ActorError> {
     loop {
-        let batch = inbox.recv_batch(options.batch, options.batch_wait).await;
+        let batch = inbox.recv_paced(options.batch, options.batch_interval).await;
         if batch.is_empty() {
             return Ok(());
         }

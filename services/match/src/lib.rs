@@ -6,6 +6,7 @@ mod recognize;
 mod task;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use enrol::enrol;
 use facewire_bus::{Bus, Delivery, Done, Outgoing, StageOptions};
@@ -31,6 +32,9 @@ pub struct Options {
     pub stage: StageOptions,
     /// Probes that are searched in one call.
     pub batch: usize,
+    /// Least time between two batches: a face that comes alone is searched at once, under load a call serves many.
+    #[serde(with = "facewire_config::duration")]
+    pub batch_interval: Duration,
     /// Cosine similarity that a match needs, 0 to 1. 0.36 separates all of the reference's photo pairs (REFERENCE: between
     /// 0.31 and 0.39) with the default pack and flip averaging.
     pub threshold: f32,
@@ -54,6 +58,7 @@ impl Default for Options {
         Self {
             stage: StageOptions::default(),
             batch: 64,
+            batch_interval: Duration::from_millis(50),
             threshold: 0.36,
             conflict_similarity: 0.6,
             collections: HashMap::new(),
@@ -111,7 +116,7 @@ pub(crate) struct Worker {
 impl Worker {
     async fn run(self, mut items: Inbox<Delivery>, done: Outbox<Done>) -> Result<(), ActorError> {
         loop {
-            let batch = items.recv_ready(self.service.options.batch).await;
+            let batch = items.recv_paced(self.service.options.batch, self.service.options.batch_interval).await;
             if batch.is_empty() {
                 return Ok(());
             }

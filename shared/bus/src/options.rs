@@ -66,6 +66,9 @@ pub struct StageOptions {
     pub inbox: usize,
     /// Items whose publishes may be in flight at a time.
     pub sink_in_flight: usize,
+    /// Least time between two groups of publishes: what comes alone leaves at once, under load a write serves many.
+    #[serde(with = "facewire_config::duration")]
+    pub sink_interval: Duration,
     /// Unacked messages of the consumer over all instances.
     pub max_ack_pending: i64,
     /// The server delivers again what is neither acked nor said to be in progress for this long.
@@ -81,6 +84,7 @@ impl Default for StageOptions {
             pull_batch: 128,
             inbox: 128,
             sink_in_flight: 256,
+            sink_interval: Duration::from_millis(50),
             max_ack_pending: 8192,
             ack_wait: Duration::from_secs(30),
             max_deliver: 5,

@@ -1,6 +1,8 @@
 //! The sink actor: publishes what a message became, waits for every PubAck, then acks. A publish that fails is tried again
 //! in place (the id makes that harmless): the full inbox behind it stops the pulling, and no delivery is burnt.
 
+use std::time::Duration;
+
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use facewire_domain::{Reason, Stage};
@@ -17,13 +19,14 @@ use facewire_contracts::headers;
 /// Items taken from the inbox at a time.
 const TAKE: usize = 64;
 
-/// Runs until the inbox is closed and everything in flight is acked.
-pub(crate) async fn run(bus: Bus, stage: Stage, mut inbox: Inbox<Done>, in_flight: usize) {
+/// Runs until the inbox is closed and everything in flight is acked. Under load, what is done within `interval` leaves
+/// together: one write and one wake-up of the server, not one a message.
+pub(crate) async fn run(bus: Bus, stage: Stage, mut inbox: Inbox<Done>, in_flight: usize, interval: Duration) {
     let mut pending = FuturesUnordered::new();
     let mut open = true;
     while open || !pending.is_empty() {
         tokio::select! {
-            items = inbox.recv_ready(TAKE), if open && pending.len() < in_flight => {
+            items = inbox.recv_paced(TAKE, interval), if open && pending.len() < in_flight => {
                 open = !items.is_empty();
                 pending.extend(items.into_iter().map(|done| finish(&bus, stage, done)));
             }

@@ -37,9 +37,9 @@ impl Bus {
         };
         pipeline.spawn("source", async move { source.run().await.map_err(Into::into) });
         pipeline.spawn("keeper", async move { keeper.await.map_err(Into::into) });
-        let (bus, in_flight) = (self.clone(), options.sink_in_flight.max(1));
+        let (bus, in_flight, interval) = (self.clone(), options.sink_in_flight.max(1), options.sink_interval);
         pipeline.spawn("sink", async move {
-            sink::run(bus, stage, sinking, in_flight).await;
+            sink::run(bus, stage, sinking, in_flight, interval).await;
             Ok(())
         });
         (work, finished)

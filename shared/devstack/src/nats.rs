@@ -102,6 +102,9 @@ fn launch(options: &NatsOptions, port: u16, cancel: &Cancel) -> Result<Process, 
         .arg("--config")
         .arg(&config)
         .current_dir(&options.dir)
+        // It shares the machine with the services' compute threads: half of the cores is plenty, and on all of them Go's
+        // scheduler switches contexts for nothing (measured on two cores: 22 % fewer over the whole machine).
+        .env("GOMAXPROCS", cores().div_ceil(2).to_string())
         .stdin(Stdio::null())
         .stdout(out.try_clone().at("cannot open the log", &log)?)
         .stderr(out);
@@ -111,6 +114,10 @@ fn launch(options: &NatsOptions, port: u16, cancel: &Cancel) -> Result<Process, 
         process.stop(Signal::SIGKILL, Duration::from_secs(5));
     }
     outcome.map(|()| process)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// nats-server's configuration is a superset of JSON.

@@ -59,7 +59,7 @@ pub fn inbox<T>(edge: &'static str, capacity: NonZeroUsize) -> (Outbox<T>, Inbox
         sent: AtomicU64::new(0),
         blocked_nanos: AtomicU64::new(0),
     });
-    (Outbox { sender, stats: Arc::clone(&stats) }, Inbox { receiver, stats })
+    (Outbox { sender, stats: Arc::clone(&stats) }, Inbox { receiver, stats, paced: None, gathered: Vec::new() })
 }
 
 /// The sending side; many actors may share one.
@@ -119,6 +119,10 @@ impl<T> Outbox<T> {
 pub struct Inbox<T> {
     receiver: mpsc::Receiver<T>,
     stats: Arc<EdgeStats>,
+    /// When the last paced batch was given out.
+    paced: Option<tokio::time::Instant>,
+    /// The next paced batch so far: kept here so that a caller who stops waiting loses nothing.
+    gathered: Vec<T>,
 }
 
 impl<T> Inbox<T> {
@@ -153,6 +157,27 @@ impl<T> Inbox<T> {
             }
         }
         items
+    }
+
+    /// Batches that are no closer than `interval`, each of up to `limit` items; a full one comes at once. An item that
+    /// comes alone does not wait, and under load what a batch costs (a round trip, a commit) is shared. Empty means closed.
+    /// Cancel safe; not to be mixed with the other ways of receiving.
+    pub async fn recv_paced(&mut self, limit: usize, interval: Duration) -> Vec<T> {
+        let limit = limit.max(1);
+        if self.gathered.is_empty() {
+            self.receiver.recv_many(&mut self.gathered, limit).await;
+        }
+        if let Some(due) = self.paced.map(|last| last + interval).filter(|_| !self.gathered.is_empty()) {
+            while self.gathered.len() < limit {
+                let room = limit - self.gathered.len();
+                match tokio::time::timeout_at(due, self.receiver.recv_many(&mut self.gathered, room)).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {}
+                }
+            }
+        }
+        self.paced = Some(tokio::time::Instant::now());
+        std::mem::take(&mut self.gathered)
     }
 
     /// What this edge has seen.
@@ -197,5 +222,32 @@ mod tests {
         drop(out);
         assert_eq!(inbox.recv_batch(2, Duration::from_secs(3600)).await, vec![3]);
         assert!(inbox.recv_batch(2, Duration::ZERO).await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_item_goes_at_once_and_many_are_gathered() {
+        let interval = Duration::from_secs(60);
+        let (out, mut inbox) = inbox("a->b", NonZeroUsize::new(9).unwrap());
+        let start = tokio::time::Instant::now();
+        out.send(1).await.unwrap();
+        assert_eq!(inbox.recv_paced(4, interval).await, vec![1]);
+        assert_eq!(start.elapsed(), Duration::ZERO, "the first does not wait");
+        out.send(2).await.unwrap();
+        let later = tokio::spawn(async move {
+            tokio::time::sleep(interval / 2).await;
+            out.send(3).await.unwrap();
+            tokio::time::sleep(interval).await;
+            for item in 4..9 {
+                out.send(item).await.unwrap();
+            }
+            out
+        });
+        assert_eq!(inbox.recv_paced(4, interval).await, vec![2, 3]);
+        assert_eq!(start.elapsed(), interval);
+        assert_eq!(inbox.recv_paced(4, interval).await, vec![4, 5, 6, 7]);
+        assert_eq!(start.elapsed(), interval * 3 / 2, "a full batch does not wait");
+        drop(later.await.unwrap());
+        assert_eq!(inbox.recv_paced(4, interval).await, vec![8]);
+        assert!(inbox.recv_paced(4, interval).await.is_empty());
     }
 }

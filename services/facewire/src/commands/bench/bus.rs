@@ -1,11 +1,15 @@
 //! `bench bus`: the whole chain with models that cost nothing, against one bare JetStream hop with the same payload.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use facewire_bus::Bus;
 use facewire_runtime::Shutdown;
 use facewire_vision::{decode, encode_jpeg, resize};
 
-use super::{Measurement, per_second, pipeline, stack, zero};
+use super::memory::Memory;
+use super::pipeline::Load;
+use super::{Measurement, per_second, stack, zero};
 use crate::commands::{demo, progress};
 use crate::compose::Service;
 use crate::config::Config;
@@ -15,6 +19,8 @@ use crate::models;
 const SIDE: u32 = 112;
 /// Its JPEG quality.
 const QUALITY: u8 = 85;
+/// Crops that are on their way at a time: no stage ever waits for the producer.
+const WINDOW: usize = 8192;
 /// Publishes in flight for the bare hop: more brings nothing on loopback.
 const IN_FLIGHT: usize = 256;
 
@@ -29,7 +35,7 @@ pub(super) async fn run(mut config: Config, crops: usize, shutdown: Shutdown) ->
     let hop = local.beside(async { Ok(bus.measure_hop(picture.clone(), crops, IN_FLIGHT).await?) }).await?;
     local.start_services(&config, Service::all(), Some(zero::chain(dim)), report);
     let bytes = picture.len();
-    let measured = local.beside(pipeline::through_the_chain(&config.nats, &[picture], crops)).await;
+    let measured = local.beside(chain(&config, picture, crops)).await;
     let stopped = local.stop().await;
     let (elapsed, memory) = measured?;
     stopped?;
@@ -37,6 +43,12 @@ pub(super) async fn run(mut config: Config, crops: usize, shutdown: Shutdown) ->
     let (value, limit) = (per_second(crops, elapsed), per_second(crops, hop));
     let measurement = Measurement::new("bus", "crops/s", crops, value, limit, limit_is);
     Ok(Measurement { memory: Some(memory), ..measurement })
+}
+
+async fn chain(config: &Config, picture: Bytes, crops: usize) -> anyhow::Result<(Duration, Memory)> {
+    let mut load = Load::start(&config.nats, &[picture], WINDOW).await?;
+    let elapsed = load.run(crops, 0).await?;
+    Ok((elapsed, load.memory.finish()))
 }
 
 fn crop(pictures: &[Bytes]) -> anyhow::Result<Bytes> {

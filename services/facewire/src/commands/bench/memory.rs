@@ -13,19 +13,39 @@ pub(super) struct Memory {
     pub(super) end_mib: f64,
 }
 
-/// Forgets the peak so far. Where the kernel does not allow that, the peak is the process's whole life's.
-pub(super) fn forget_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+/// Measures over one or more stretches of work; what happens between them does not count.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    seen: Memory,
+    /// A warm-up is no stretch.
+    began: bool,
 }
 
-/// The peak since [`forget_peak`].
-pub(super) fn peak_mib() -> f64 {
-    field("VmHWM:")
-}
+impl Meter {
+    /// A stretch begins: the peak so far is forgotten. Where the kernel does not allow that, the peak is the process's whole
+    /// life's.
+    pub(super) fn begin(&mut self) {
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        self.began = true;
+    }
 
-/// Resident now.
-pub(super) fn now_mib() -> f64 {
-    field("VmRSS:")
+    /// The first stretch's quarter is done.
+    pub(super) fn after_a_quarter(&mut self) {
+        if self.began && self.seen.quarter_mib == 0.0 {
+            self.seen.quarter_mib = field("VmRSS:");
+        }
+    }
+
+    /// A stretch is over.
+    pub(super) fn pause(&mut self) {
+        self.seen.end_mib = field("VmRSS:");
+        self.seen.peak_mib = self.seen.peak_mib.max(field("VmHWM:"));
+    }
+
+    /// What was seen.
+    pub(super) fn finish(self) -> Memory {
+        self.seen
+    }
 }
 
 fn field(name: &str) -> f64 {
@@ -38,7 +58,11 @@ fn field(name: &str) -> f64 {
 mod tests {
     #[test]
     fn a_process_has_memory() {
-        assert!(super::now_mib() > 0.5);
-        assert!(super::peak_mib() >= super::now_mib() * 0.5);
+        let mut meter = super::Meter::default();
+        meter.begin();
+        meter.pause();
+        let seen = meter.finish();
+        assert!(seen.end_mib > 0.5);
+        assert!(seen.peak_mib >= seen.end_mib * 0.5);
     }
 }
