@@ -1,7 +1,9 @@
-//! The repository as a whole: its rules (`tidy`), and the chain of all services on real servers and real models. Tests of
-//! one crate alone must not come in.
+//! The repository as a whole: its rules (`tidy`), the chain of all services on real servers and real models (`chain`),
+//! and what hostile input does to it (`hostile`). Tests of one crate alone must not come in.
 
 #[cfg(test)]
 mod chain;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tidy;

@@ -87,12 +87,8 @@ impl Embed {
             self.options.threads,
             ready,
             move || make().map_err(Into::into),
-            move |embedder, batch| {
-                for finished in work::embed(embedder.as_mut(), &model, batch) {
-                    done.blocking_send(finished)?;
-                }
-                Ok(())
-            },
+            move |embedder, batch| work::embed(embedder.as_mut(), &model, batch),
+            move |finished| Ok(finished.into_iter().try_for_each(|finished| done.blocking_send(finished))?),
         )?;
         events::ServiceStarted { service: SERVICE }.emit();
         Ok(pipeline)

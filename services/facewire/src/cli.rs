@@ -1,9 +1,13 @@
 //! The command line. Help texts are for people; what a command does stands in `commands`.
 
+mod dead;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
 
 /// Face recognition for many cameras over NATS JetStream.
 #[derive(Debug, Parser)]
@@ -56,6 +60,12 @@ pub(crate) enum Command {
     Why(Why),
     /// Counts, lags and the gallery.
     Stats(Stats),
+    /// Messages that were given up: list, show, put back, drop.
+    Dead(Dead),
+    /// Enrolled faces: whether Postgres and the vector engine hold the same.
+    Faces(Faces),
+    /// Build the vector index anew from Postgres, while searches go on.
+    Rebuild(Rebuild),
     /// What is present, missing or wrong on this machine, and the mend.
     Doctor(Doctor),
     /// Model packs.
@@ -87,6 +97,9 @@ pub(crate) struct Run {
     /// ingest, quality, embed-gpu, match, enrich, reconciler; or qdrant: the local vector engine as a process of its own.
     #[arg(required = true, value_name = "SERVICE")]
     pub(crate) services: Vec<String>,
+    /// Where /livez, /readyz and /startupz answer (configuration: health.listen).
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) health: Option<std::net::SocketAddr>,
     /// For `qdrant`: where to listen.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6334")]
     pub(crate) listen: std::net::SocketAddr,
@@ -254,6 +267,50 @@ pub(crate) enum ModelsCommand {
         #[arg(long, value_name = "FILE.zip")]
         from: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Faces {
+    #[command(subcommand)]
+    pub(crate) command: FacesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FacesCommand {
+    /// Compare every face in Postgres with its point in Qdrant. Exit status 3 if something is left to mend.
+    FindOrphans(FindOrphans),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FindOrphans {
+    /// Repair what is found.
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Stop after this many differences.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// A point without a face is removed only if it still has none after this long (configuration: reconciler.grace).
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) grace: Option<Duration>,
+    /// Faces checked in a second, at most (configuration: reconciler.rate).
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<u32>,
+    /// With --fix: wait this long for a reconciler that is at work.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
+    pub(crate) patience: Duration,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rebuild {
+    /// Wait this long for a reconciler that is at work.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
+    pub(crate) patience: Duration,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

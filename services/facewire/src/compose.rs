@@ -10,12 +10,13 @@ use facewire_ingest::Ingest;
 use facewire_match::Match;
 use facewire_quality::{MakeFinder, Quality};
 use facewire_reconciler::Reconciler;
-use facewire_runtime::{ServiceError, Shutdown};
+use facewire_runtime::{ServiceError, Shutdown, State};
 use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::health::Endpoint;
 use crate::models::{self, Loaded};
 
 /// A service that can be run.
@@ -84,6 +85,26 @@ struct Parts {
 
 /// Runs services until the shutdown. One that gives up asks the others to finish, and its error comes back.
 pub(crate) async fn run(
+    config: &Config,
+    services: &[Service],
+    chain: Option<Chain>,
+    report: Reporter,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let health = shutdown.health();
+    let endpoint = Endpoint::bind(&config.health, health.clone()).await?;
+    services.iter().for_each(|service| health.set(service.name(), State::Starting));
+    let work = run_all(config, services, chain, report, shutdown);
+    match endpoint {
+        None => work.await,
+        Some(endpoint) => tokio::select! {
+            done = work => done,
+            never = endpoint.serve() => match never {},
+        },
+    }
+}
+
+async fn run_all(
     config: &Config,
     services: &[Service],
     chain: Option<Chain>,
@@ -173,8 +194,15 @@ fn start(
         }
         Service::Reconciler => {
             let (store, vectors) = (store.ok_or_else(missing)?, vectors.ok_or_else(missing)?);
-            running.spawn(Reconciler { store, vectors, options: config.reconciler.clone() }.run(shutdown));
+            running.spawn(reconciler(config, bus, store, vectors)?.run(shutdown));
         }
     }
     Ok(())
+}
+
+/// The reconciler against the configured pack, as a service or for one pass.
+pub(crate) fn reconciler(config: &Config, bus: Bus, store: Store, vectors: VecStore) -> anyhow::Result<Reconciler> {
+    let manifest = models::manifest(&config.models)?;
+    let (model, dim) = (manifest.fingerprint(), u32::try_from(manifest.embedder.dim)?);
+    Ok(Reconciler { bus, store, vectors, model, dim, options: config.reconciler.clone() })
 }

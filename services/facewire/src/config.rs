@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) enrich: facewire_enrich::Options,
     pub(crate) reconciler: facewire_reconciler::Options,
     pub(crate) telemetry: facewire_telemetry::Options,
+    pub(crate) health: crate::health::Options,
     pub(crate) shutdown: ShutdownOptions,
 }
 

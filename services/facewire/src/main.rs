@@ -5,6 +5,7 @@ mod commands;
 mod compose;
 mod config;
 mod endpoints;
+mod health;
 mod local;
 mod models;
 mod output;

@@ -98,12 +98,13 @@ impl Ingest {
             options.threads,
             work,
             || Ok(()),
-            move |(), delivery| {
-                match examine(delivery, &limits) {
-                    Ok(crop) => examined.blocking_send(crop)?,
-                    Err(dead) => refused.blocking_send(dead)?,
-                }
-                Ok(())
+            move |(), delivery| examine(delivery, &limits),
+            move |judged| {
+                let handed_on = match judged {
+                    Ok(crop) => examined.blocking_send(crop),
+                    Err(dead) => refused.blocking_send(dead),
+                };
+                Ok(handed_on?)
             },
         )?;
         let (store, options, drain) = (self.store.clone(), options.clone(), shutdown.token().clone());

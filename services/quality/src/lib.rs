@@ -105,7 +105,8 @@ impl Quality {
             self.options.threads,
             items,
             move || make().map_err(Into::into),
-            move |finder, delivery| Ok(done.blocking_send(work::work(finder.as_mut(), &rules, delivery))?),
+            move |finder, delivery| work::work(finder.as_mut(), &rules, delivery),
+            move |finished| Ok(done.blocking_send(finished)?),
         )?;
         events::ServiceStarted { service: SERVICE }.emit();
         Ok(pipeline)

@@ -1,42 +1,82 @@
 //! The reconciler: makes Postgres and the vector engine hold the same, whatever a crash left between them. It is never on
-//! the hot path, and it never guesses: a face without a point gets the point of its stored embedding.
+//! the hot path, and it never guesses: a face without a point gets the point of its stored embedding. One instance works at
+//! a time, by a lease; one that lost it is fenced off.
+
+mod cursor;
+mod judge;
+mod lease;
+mod pass;
+mod rebuild;
 
 use std::time::Duration;
 
+use facewire_bus::{Bus, BusError};
 use facewire_domain::FaceId;
 use facewire_runtime::{ActorError, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
 use facewire_store_pg::{Store, StoreError, StoredFace};
-use facewire_store_vec::{FacePayload, FacePoint, VecError, VecStore};
+use facewire_store_vec::{FacePoint, VecError, VecStore};
 use facewire_telemetry::events;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+pub use judge::{Judge, Kind};
+pub use pass::{PassOptions, PassReport};
+pub use rebuild::Rebuilt;
+
+use pass::Pass;
 
 /// What an operator may set of the service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// Between two passes.
+    /// Between two short passes, which complete what is pending.
     #[serde(with = "facewire_config::duration")]
     pub interval: Duration,
-    /// A face that is pending for less is still on its way, and is left alone.
+    /// Between two full passes, which compare everything.
+    #[serde(with = "facewire_config::duration")]
+    pub full_interval: Duration,
+    /// A face that changed less than this ago is still on its way, and is left alone.
     #[serde(with = "facewire_config::duration")]
     pub pending_after: Duration,
+    /// A point without a row is removed only if it still has none this long after it was found.
+    #[serde(with = "facewire_config::duration")]
+    pub grace: Duration,
     /// Faces read and written at a time.
     pub batch: u32,
+    /// Faces that a full pass checks in a second, at most.
+    pub rate: u32,
+    /// The lease of the working instance lives this long without a renewal.
+    #[serde(with = "facewire_config::duration")]
+    pub lease: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(30), pending_after: Duration::from_secs(60), batch: 256 }
+        Self {
+            interval: Duration::from_secs(30),
+            full_interval: Duration::from_secs(3600),
+            pending_after: Duration::from_secs(60),
+            grace: Duration::from_secs(60),
+            batch: 256,
+            rate: 5000,
+            lease: Duration::from_secs(30),
+        }
     }
 }
 
 /// The service and what it needs.
 #[derive(Debug, Clone)]
 pub struct Reconciler {
+    /// NATS, for the lease.
+    pub bus: Bus,
     /// Postgres.
     pub store: Store,
     /// The vector engine.
     pub vectors: VecStore,
+    /// The fingerprint of the pack that serves.
+    pub model: String,
+    /// Numbers of its embeddings.
+    pub dim: u32,
     /// Its options.
     pub options: Options,
 }
@@ -50,6 +90,15 @@ pub enum ReconcileError {
     /// The vector engine.
     #[error(transparent)]
     Points(#[from] VecError),
+    /// The lease could not be asked for.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// Another instance works.
+    #[error("another reconciler is at work; try again when it has finished")]
+    Busy,
+    /// Another instance took over.
+    #[error("the lease was lost to another reconciler")]
+    LeaseLost,
 }
 
 impl ReconcileError {
@@ -58,6 +107,7 @@ impl ReconcileError {
         match self {
             Self::Rows(error) => error.is_transient(),
             Self::Points(error) => error.is_transient(),
+            Self::Bus(_) | Self::Busy | Self::LeaseLost => true,
         }
     }
 
@@ -65,6 +115,7 @@ impl ReconcileError {
         match self {
             Self::Rows(_) => "postgres",
             Self::Points(_) => "qdrant",
+            Self::Bus(_) | Self::Busy | Self::LeaseLost => "nats",
         }
     }
 }
@@ -72,7 +123,7 @@ impl ReconcileError {
 const SERVICE: &str = "reconciler";
 
 impl Reconciler {
-    /// Runs until the shutdown, a pass every interval.
+    /// Runs until the shutdown: a short pass every interval, a full one at its own.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
         let failed = |error: &str, failures| events::ServiceFailed { service: SERVICE, failures, error }.emit();
         supervise(SERVICE, RestartPolicy::default(), &shutdown, failed, || async {
@@ -85,10 +136,31 @@ impl Reconciler {
     }
 
     async fn passes(self, shutdown: Shutdown) -> Result<(), ActorError> {
+        let mut full_due = Instant::now() + self.options.full_interval;
         loop {
-            match self.complete_pending().await {
-                Ok(0) => {}
-                Ok(completed) => events::Reconciled { completed }.emit(),
+            let full = Instant::now() >= full_due;
+            let pass = async {
+                match full {
+                    true => self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.map(|r| r.total_fixed()),
+                    false => self.complete_pending().await,
+                }
+            };
+            let done = tokio::select! {
+                // Nothing is lost: repairs may end anywhere, and the lease expires.
+                () = shutdown.draining() => return Ok(()),
+                done = pass => done,
+            };
+            match done {
+                Ok(completed) => {
+                    if full {
+                        full_due = Instant::now() + self.options.full_interval;
+                    }
+                    if completed > 0 {
+                        events::Reconciled { completed }.emit();
+                    }
+                }
+                // Somebody else does the work.
+                Err(ReconcileError::Busy) => {}
                 // The next pass finds what this one could not reach.
                 Err(error) if error.is_transient() => {
                     events::StoreWaited { service: SERVICE, store: error.store(), failures: 0, error: &error }.emit();
@@ -102,37 +174,54 @@ impl Reconciler {
         }
     }
 
-    /// Completes every enrolment that a crash left between the two stores; says how many.
-    pub async fn complete_pending(&self) -> Result<usize, ReconcileError> {
-        let mut completed = 0;
-        let mut after: Option<FaceId> = None;
-        loop {
-            let faces = self.store.pending_faces(self.options.pending_after, after, self.options.batch).await?;
-            let Some(last) = faces.last().map(|face| face.face) else {
-                return Ok(completed);
-            };
-            let ids: Vec<FaceId> = faces.iter().map(|face| face.face).collect();
-            completed += ids.len();
-            let points: Vec<FacePoint> = faces.into_iter().map(point).collect();
-            self.vectors.upsert(&points).await?;
-            self.store.mark_indexed(&ids).await?;
-            after = Some(last);
+    /// Compares everything; repairs if asked, and then only as the one holder of the lease, for which it waits up to
+    /// `patience`. `progress` hears how many faces were checked.
+    pub async fn full(
+        &self,
+        options: PassOptions,
+        patience: Duration,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<PassReport, ReconcileError> {
+        if !options.fix {
+            return Pass::new(self, options, None, progress).run().await;
         }
+        self.as_holder(patience, async |token| Pass::new(self, options, Some(token), progress).run().await).await
+    }
+
+    /// Fills a new index from Postgres and lets it take the old one's place, while searches go on. `progress` hears how many
+    /// faces were copied.
+    pub async fn rebuild(
+        &self,
+        patience: Duration,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Rebuilt, ReconcileError> {
+        self.as_holder(patience, async |token| self.rebuild_with(token, progress).await).await
+    }
+
+    /// Completes every enrolment that a crash left between the two stores; says how many.
+    pub async fn complete_pending(&self) -> Result<u64, ReconcileError> {
+        self.as_holder(Duration::ZERO, async |token| {
+            let mut completed = 0;
+            let mut after: Option<FaceId> = None;
+            loop {
+                let faces = self.store.pending_faces(self.options.pending_after, after, self.options.batch).await?;
+                let Some(last) = faces.last().map(|face| face.record.face) else {
+                    return Ok(completed);
+                };
+                after = Some(last);
+                // What another model made is a full pass's affair.
+                let ours = faces.into_iter().filter(|f| f.record.model == self.model && f.record.dim == self.dim);
+                let points: Vec<FacePoint> = ours.map(point).collect();
+                let ids: Vec<FaceId> = points.iter().map(|point| point.face).collect();
+                self.still_ours(token).await?;
+                self.vectors.upsert(&points).await?;
+                completed += self.store.mark_indexed(&ids).await?;
+            }
+        })
+        .await
     }
 }
 
 fn point(face: StoredFace) -> FacePoint {
-    let payload = FacePayload {
-        collection: face.collection,
-        person: face.person,
-        cluster: face.cluster_id,
-        is_prototype: face.is_prototype,
-        asset: Some(face.image_hash),
-        instance: face.crop,
-        quality_score: face.quality.as_ref().map(|q| q.score),
-        detection_confidence: face.quality.as_ref().map(|q| q.signals.detection_score),
-        bbox: face.bounding_box,
-        taken_at: face.captured_at,
-    };
-    FacePoint { face: face.face, embedding: face.embedding, payload }
+    FacePoint { face: face.record.face, payload: judge::payload(&face.record), embedding: face.embedding }
 }

@@ -90,12 +90,22 @@ impl Bus {
         if let Some(id) = &message.id {
             map.insert(headers::MSG_ID, id.as_str());
         }
-        let bytes = message.payload.len();
-        let publish = PublishMessage::build().payload(message.payload).headers(map);
-        let published = async { self.jetstream.send_publish(message.subject.clone(), publish).await?.await }.await;
+        self.publish_as(&message.subject, map, message.payload).await
+    }
+
+    /// The same with headers of any name.
+    pub(crate) async fn publish_as(
+        &self,
+        subject: &str,
+        headers: async_nats::HeaderMap,
+        payload: Bytes,
+    ) -> Result<Published, BusError> {
+        let bytes = payload.len();
+        let publish = PublishMessage::build().payload(payload).headers(headers);
+        let published = async { self.jetstream.send_publish(subject.to_owned(), publish).await?.await }.await;
         match published {
             Ok(ack) => Ok(Published { sequence: ack.sequence, duplicate: ack.duplicate }),
-            Err(error) => Err(publish_error(&message.subject, bytes, &error)),
+            Err(error) => Err(publish_error(subject, bytes, &error)),
         }
     }
 

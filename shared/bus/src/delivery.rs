@@ -106,7 +106,7 @@ impl Delivery {
         if let Some(crop) = crop.filter(|crop| !crop.crop_id.is_empty() && stage != Stage::Enrich) {
             let traceparent = self.header(headers::TRACEPARENT).map(str::to_owned);
             let outcome = Outcome::failed(stage, reason, Detail::message(error));
-            outgoing.push(Outgoing::ending(crop, None, outcome.into(), traceparent));
+            outgoing.push(Outgoing::failure(crop, outcome, traceparent));
         }
         Done { outgoing, ack: AckKind::Term, reply: self.reply, _permit: self.permit }
     }
@@ -154,8 +154,15 @@ impl Outgoing {
             traceparent: None,
         };
         let outcome = Outcome::failed(stage, Reason::Internal, Detail::message(error));
-        let ending = crop.map(|crop| Self::ending(crop, None, outcome.into(), self.traceparent.clone()));
+        let ending = crop.map(|crop| Self::failure(crop, outcome, self.traceparent.clone()));
         std::iter::once(letter).chain(ending).collect()
+    }
+
+    /// The ending of a message that was given up. Its id is not that of an ending in order: a letter may be replayed within
+    /// the duplicate window, and the ending that comes of it must not be dropped as this one's duplicate.
+    fn failure(crop: v1::Crop, outcome: Outcome, traceparent: Option<String>) -> Self {
+        let id = subjects::message_id(&crop.crop_id, "enrich-failed", crop.face_index);
+        Self { id: Some(id), ..Self::ending(crop, None, outcome.into(), traceparent) }
     }
 
     /// An ending, for `enrich`.

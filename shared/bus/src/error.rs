@@ -47,4 +47,39 @@ pub enum BusError {
         /// Its size.
         bytes: usize,
     },
+    /// DEAD has no letter of this number.
+    #[error("there is no dead letter {sequence}: it was replayed or dropped, or is older than DEAD keeps letters")]
+    NoLetter {
+        /// The number.
+        sequence: u64,
+    },
+    /// The letter was written of a message that was too large to publish: the message itself was not kept.
+    #[error(
+        "dead letter {sequence} cannot be replayed: its message was too large for the server and was not kept; publish \
+         the crop again, smaller"
+    )]
+    NoOriginal {
+        /// The number.
+        sequence: u64,
+    },
+    /// What lies in DEAD was not written by a stage.
+    #[error(
+        "dead letter {sequence} cannot be replayed: it cannot be read, or its message was not work of the stage that it \
+         names"
+    )]
+    NotALetter {
+        /// The number.
+        sequence: u64,
+    },
+    /// The original is back, but its letter is still there.
+    #[error(
+        "the message of dead letter {sequence} was put back, but the letter could not be removed ({error}): drop it, and \
+         do not replay it again"
+    )]
+    LetterRemains {
+        /// The number.
+        sequence: u64,
+        /// Why.
+        error: String,
+    },
 }

@@ -2,10 +2,12 @@
 //! rules (publish, wait for the PubAck, then ack). What a message means must not come in.
 
 mod client;
+mod dead;
 mod delivery;
 mod error;
 mod hop;
 mod inflight;
+mod lease;
 mod options;
 mod results;
 mod sink;
@@ -14,8 +16,10 @@ mod stage;
 mod streams;
 
 pub use client::{Bus, Message, Published};
+pub use dead::{DeadFilter, DeadLetterEntry, DeadLetters, DeadReader, Replayed};
 pub use delivery::{Delivery, Done, Outgoing};
 pub use error::BusError;
+pub use lease::{Lease, Leases};
 pub use options::{Options, StageOptions};
 pub use results::{ResultEvent, Results};
 pub use streams::StageLag;

@@ -4,11 +4,12 @@
 use facewire_domain as domain;
 use facewire_domain::{
     BoundingBox, CameraId, Candidate, CollectionId, CropId, Decision, Detail, ImageHash, Intent, Landmarks, Outcome,
-    Point, Pose, Quality, Stage, SubjectId,
+    Point, Pose, Quality, Stage, Status, SubjectId,
 };
 use pbjson_types::Timestamp;
 use time::OffsetDateTime;
 
+use crate::task::{self, Task};
 use crate::v1;
 
 /// A message from the wire that does not hold what it must.
@@ -32,9 +33,11 @@ fn bad(field: &'static str) -> WireError {
     WireError::Field { field }
 }
 
-/// Decodes a message; `name` is for the error.
-pub fn decode<M: prost::Message + Default>(payload: bytes::Bytes, name: &'static str) -> Result<M, WireError> {
-    M::decode(payload).map_err(|_| WireError::Undecodable { message: name })
+/// Decodes a stage's message and checks what every stage needs of it; `name` is for the error.
+pub fn decode<M: prost::Message + Default + Task>(payload: bytes::Bytes, name: &'static str) -> Result<M, WireError> {
+    let message = M::decode(payload).map_err(|_| WireError::Undecodable { message: name })?;
+    message.check()?;
+    Ok(message)
 }
 
 /// A time for the wire.
@@ -43,12 +46,14 @@ pub fn timestamp(at: OffsetDateTime) -> Timestamp {
     Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or(0) }
 }
 
-/// A time from the wire.
+/// A time from the wire, of the years 1 to 9999: `google.protobuf.Timestamp` has no others, and neither JSON nor Postgres
+/// could hold all of them.
 pub fn time(at: Option<&Timestamp>, field: &'static str) -> Result<OffsetDateTime, WireError> {
     let at = at.ok_or(bad(field))?;
     let nanos = u32::try_from(at.nanos).map_err(|_| bad(field))?;
     let seconds = OffsetDateTime::from_unix_timestamp(at.seconds).map_err(|_| bad(field))?;
-    seconds.replace_nanosecond(nanos).map_err(|_| bad(field))
+    let at = seconds.replace_nanosecond(nanos).map_err(|_| bad(field))?;
+    if (1..=9999).contains(&at.year()) { Ok(at) } else { Err(bad(field)) }
 }
 
 /// The parts of a `Crop` that are not plain text, checked once.
@@ -76,6 +81,12 @@ impl TryFrom<&v1::Crop> for CropIdentity {
     type Error = WireError;
     fn try_from(crop: &v1::Crop) -> Result<Self, WireError> {
         let hash: [u8; 32] = crop.image_hash.as_ref().try_into().map_err(|_| bad("image_hash"))?;
+        if crop.face_count > task::MAX_FACES || crop.face_index >= crop.face_count.max(1) {
+            return Err(bad("face_index"));
+        }
+        if crop.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
+            return Err(bad("threshold"));
+        }
         Ok(Self {
             crop: crop.crop_id.parse().map_err(|_| bad("crop_id"))?,
             collection: crop.collection.parse().map_err(|_| bad("collection"))?,
@@ -207,12 +218,18 @@ impl From<Outcome> for v1::Ending {
 impl TryFrom<&v1::Ending> for Outcome {
     type Error = WireError;
     fn try_from(ending: &v1::Ending) -> Result<Self, WireError> {
+        let status: Status = ending.status.parse().map_err(|_| bad("status"))?;
+        let reason = match ending.reason.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|_| bad("reason"))?),
+        };
+        // Postgres holds the same rule: a row that breaks it would stop the rows beside it.
+        if reason.is_some() != matches!(status, Status::NoMatch | Status::Rejected | Status::Failed) {
+            return Err(bad("reason"));
+        }
         Ok(Self {
-            status: ending.status.parse().map_err(|_| bad("status"))?,
-            reason: match ending.reason.as_str() {
-                "" => None,
-                text => Some(text.parse().map_err(|_| bad("reason"))?),
-            },
+            status,
+            reason,
             stage: ending.stage.parse().map_err(|_| bad("stage"))?,
             detail: ending.detail.clone().map(Into::into),
         })
@@ -257,7 +274,7 @@ impl TryFrom<&v1::Verdict> for Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::{Reason, Status};
+    use domain::Reason;
 
     #[test]
     fn an_outcome_survives_the_wire() {
@@ -270,6 +287,44 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_goes_with_a_status_that_needs_one() {
+        for (status, reason) in [("matched", "no_face"), ("rejected", ""), ("no_match", ""), ("failed", "")] {
+            let ending = v1::Ending {
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                stage: "match".to_owned(),
+                ..v1::Ending::default()
+            };
+            assert_eq!(Outcome::try_from(&ending), Err(WireError::Field { field: "reason" }), "{status} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_crop_counts_its_faces_and_has_a_threshold_that_is_one() {
+        let at = Some(Timestamp { seconds: 0, nanos: 0 });
+        let sound = v1::Crop {
+            crop_id: "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned(),
+            collection: "office".to_owned(),
+            camera: "door".to_owned(),
+            captured_at: at,
+            received_at: at,
+            image_hash: vec![7; 32].into(),
+            intent: "recognize".to_owned(),
+            face_index: 3,
+            face_count: 4,
+            threshold: Some(0.36),
+            ..v1::Crop::default()
+        };
+        assert!(CropIdentity::try_from(&sound).is_ok());
+        let threshold = |value| v1::Crop { threshold: Some(value), ..sound.clone() };
+        let face = |face_index, face_count| v1::Crop { face_index, face_count, ..sound.clone() };
+        let broken = [threshold(f64::NAN), threshold(-0.1), threshold(1e300)];
+        for crop in broken.into_iter().chain([face(4, 4), face(1, 0), face(0, u32::MAX), face(u32::MAX, 1)]) {
+            assert!(CropIdentity::try_from(&crop).is_err(), "{crop:?}");
+        }
+    }
+
+    #[test]
     fn a_time_keeps_its_nanoseconds() {
         let at = OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_123_456_789).unwrap();
         assert_eq!(time(Some(&timestamp(at)), "t"), Ok(at));
@@ -277,6 +332,10 @@ mod tests {
         assert_eq!(time(Some(&timestamp(before)), "t"), Ok(before));
         assert!(time(Some(&Timestamp { seconds: 0, nanos: -1 }), "t").is_err());
         assert!(time(Some(&Timestamp { seconds: i64::MAX, nanos: 0 }), "t").is_err());
+        let (first, last) = (-62_135_596_800, 253_402_300_799);
+        for (seconds, fits) in [(first, true), (first - 1, false), (last, true), (last + 1, false)] {
+            assert_eq!(time(Some(&Timestamp { seconds, nanos: 0 }), "t").is_ok(), fits, "{seconds}");
+        }
     }
 
     #[test]

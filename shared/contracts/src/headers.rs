@@ -169,7 +169,7 @@ fn person_name(value: &str) -> Result<String, HeaderError> {
 }
 
 /// A subject without wildcards, outside our own streams: a result must never be fed back as work.
-fn reply_subject(value: &str) -> Result<String, HeaderError> {
+pub(crate) fn reply_subject(value: &str) -> Result<String, HeaderError> {
     let expected = "a NATS subject without wildcards, not one of Facewire's own";
     let first = value.split('.').next().unwrap_or_default();
     let tokens = value.split('.').all(|t| !t.is_empty() && t != "*" && t != ">");

@@ -4,6 +4,7 @@
 pub mod convert;
 pub mod headers;
 pub mod subjects;
+pub mod task;
 
 /// The generated messages, version 1, with serde's implementation of the proto3 JSON mapping.
 #[allow(missing_docs, unreachable_pub, reason = "generated; the documentation is in proto/")]

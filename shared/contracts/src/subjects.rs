@@ -25,8 +25,11 @@ pub fn crops(collection: &CollectionId, camera: &CameraId) -> String {
     format!("crops.{collection}.{camera}")
 }
 
-/// Where a stage's work for a collection goes. `Ingest` has no such subject: crops come from producers.
+/// Where a stage's work for a collection goes. `Ingest` has no such subject: crops come from producers. What a damaged
+/// message calls its collection may be no name: its work goes to `_`, for no stream would ever take it elsewhere, and the
+/// publish would be tried again for ever.
 pub fn stage(stage: Stage, collection: &str) -> String {
+    let collection = if collection.parse::<CollectionId>().is_ok() { collection } else { "_" };
     format!("stage.{stage}.{collection}")
 }
 
@@ -40,11 +43,29 @@ pub fn dead(stage: Stage, reason: Reason) -> String {
     format!("dead.{stage}.{reason}")
 }
 
+/// What was given up by a stage for a reason; `None` means any.
+pub fn dead_filter(stage: Option<Stage>, reason: Option<Reason>) -> String {
+    let (stage, reason) = (stage.map_or("*", |stage| stage.as_str()), reason.map_or("*", |reason| reason.as_str()));
+    format!("dead.{stage}.{reason}")
+}
+
+/// Whether a message on this subject is a stage's work, whatever the names of its collection and camera.
+pub fn is_work_of(stage: Stage, subject: &str) -> bool {
+    let filter = filter(stage);
+    let (ours, theirs) = (filter.split('.'), subject.split('.'));
+    let fits = |(ours, theirs): (&str, &str)| !theirs.is_empty() && (ours == "*" || ours == theirs);
+    ours.clone().count() == theirs.clone().count() && ours.zip(theirs).all(fits)
+}
+
 /// `<crop id>:<stage>:<face>`: the same publish has the same id however often it is tried. `to` is the receiving stage,
-/// or `result`.
+/// or `result`. A damaged crop id is not let into a header as it is: a line break in it would begin a header of its own.
 pub fn message_id(crop: &str, to: &str, face: u32) -> String {
+    let crop: String = crop.chars().take(MAX_ID).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     format!("{crop}:{to}:{face}")
 }
+
+/// Characters of a crop id that count; a UUID has 36.
+const MAX_ID: usize = 64;
 
 /// Reads collection and camera back from `crops.<collection>.<camera>`.
 pub fn parse_crops(subject: &str) -> Option<(CollectionId, CameraId)> {
@@ -73,5 +94,31 @@ mod tests {
         for bad in ["crops.a", "crops.a.b.c", "stage.a.b", "crops..b", "crops.a b.c", ""] {
             assert_eq!(parse_crops(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_stages_work_is_told_by_its_subject() {
+        assert!(is_work_of(Stage::Ingest, "crops.bad!name.cam"), "what ingest gives up was its work all the same");
+        assert!(is_work_of(Stage::Embed, &stage(Stage::Embed, "office")));
+        for foreign in ["stage.match.office", "stage.embed", "stage.embed.", "stage.embed.a.b", "crops.a.b", ""] {
+            assert!(!is_work_of(Stage::Embed, foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn what_a_damaged_message_says_stays_deliverable() {
+        assert_eq!(stage(Stage::Enrich, "office"), "stage.enrich.office");
+        for bad in ["", "a.b", "*", ">", "a b", "x\r\nPUB crops.a.b 0\r\n\r\n", "b\u{FC}ro"] {
+            assert_eq!(stage(Stage::Enrich, bad), "stage.enrich._", "{bad}");
+        }
+        let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
+        assert_eq!(message_id(id, "enrich", 2), format!("{id}:enrich:2"));
+        assert_eq!(message_id("7\r\nNats-Rollup: all", "enrich", 0), "7--Nats-Rollup--all:enrich:0");
+    }
+
+    #[test]
+    fn letters_of_a_kind_lie_under_one_filter() {
+        assert_eq!(dead_filter(Some(Stage::Match), Some(Reason::Timeout)), dead(Stage::Match, Reason::Timeout));
+        assert_eq!(dead_filter(None, None), "dead.*.*");
     }
 }

@@ -1,6 +1,9 @@
 //! `pack.toml`: what a model pack is made of and how its models want their input. No file is read here but through text.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::pack::hex;
 
 /// A pack of models that belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,6 +135,19 @@ impl PackManifest {
     /// The manifest as `pack.toml` holds it.
     pub fn to_toml(&self) -> Result<String, String> {
         toml::to_string_pretty(self).map_err(|e| e.to_string())
+    }
+
+    /// `name@version:hash`, the `model` of records: the hash covers every file and how the embedder's input is made, so two
+    /// packs with the same fingerprint make comparable embeddings.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = Sha256::new();
+        for file in self.files() {
+            hasher.update(file.sha256.to_ascii_lowercase());
+        }
+        let spec = &self.embedder;
+        hasher.update(format!("{} {} {:?} {}", spec.mean, spec.scale, spec.colour, spec.flip));
+        let short: String = hex(&hasher.finalize()).chars().take(8).collect();
+        format!("{}@{}:{short}", self.name, self.version)
     }
 
     /// The models that the pack needs.

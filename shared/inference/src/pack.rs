@@ -42,17 +42,9 @@ impl Pack {
         &self.manifest
     }
 
-    /// `name@version:hash`, the `model` of records: the hash covers every file and how the embedder's input is made, so two
-    /// packs with the same fingerprint make comparable embeddings.
+    /// See [`PackManifest::fingerprint`].
     pub fn fingerprint(&self) -> String {
-        let mut hasher = Sha256::new();
-        for file in self.manifest.files() {
-            hasher.update(file.sha256.to_ascii_lowercase());
-        }
-        let spec = &self.manifest.embedder;
-        hasher.update(format!("{} {} {:?} {}", spec.mean, spec.scale, spec.colour, spec.flip));
-        let short: String = hex(&hasher.finalize()).chars().take(8).collect();
-        format!("{}@{}:{short}", self.manifest.name, self.manifest.version)
+        self.manifest.fingerprint()
     }
 
     /// A finder of its own: detector and landmarks, for one thread.

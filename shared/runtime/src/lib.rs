@@ -6,17 +6,19 @@
 //! | actor | on drain | on an error or panic | holds when it is aborted |
 //! | --- | --- | --- | --- |
 //! | source | stops pulling, passes on what it has, drops its outbox | ends the pipeline | nothing acked: all comes back |
-//! | worker (task or thread) | works until its inbox is closed and empty | ends the pipeline | items unacked: they come back |
+//! | worker (task or thread) | works until its inbox is closed and empty | ends the pipeline; so does a thread that hangs | items unacked: they come back |
 //! | sink | as a worker; publishes, waits for PubAcks, acks | ends the pipeline | unacked items come back, published ones are duplicates |
 //!
 //! A pipeline that ends by an error is aborted whole and built anew by [`supervise`].
 
+pub mod health;
 pub mod inbox;
 pub mod pipeline;
 pub mod retry;
 pub mod shutdown;
 pub mod supervise;
 
+pub use health::{Health, State};
 pub use inbox::{Closed, EdgeStats, Inbox, Outbox, inbox};
 pub use pipeline::{ActorError, Pipeline, PipelineError};
 pub use retry::{Backoff, retry};

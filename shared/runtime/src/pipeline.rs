@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -33,6 +33,15 @@ pub enum PipelineError {
         /// The panic's text.
         message: String,
     },
+    /// A thread has worked on one item for too long: a hung model or driver. The thread itself cannot be ended; what it held
+    /// comes back.
+    #[error("actor {actor} hangs: one item for more than {limit:?}")]
+    Hung {
+        /// Its name.
+        actor: &'static str,
+        /// What was allowed.
+        limit: Duration,
+    },
     /// The drain took longer than the grace period; what was in flight comes back.
     #[error("the drain took longer than the grace period of {0:?}")]
     GraceExceeded(Duration),
@@ -40,10 +49,42 @@ pub enum PipelineError {
 
 type Ended = (&'static str, Result<Result<(), ActorError>, String>);
 
+/// Longest work on one item by a thread of a pool. Far beyond any picture or batch, and still a small part of what a
+/// restart would lose.
+const HANG_AFTER: Duration = Duration::from_secs(120);
+
+/// Between two looks at the threads.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Since when each thread of a pool works on its item; `None` while it waits for one, or for room to hand it on.
+#[derive(Debug, Clone)]
+struct Busy {
+    actor: &'static str,
+    since: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Busy {
+    fn set(&self, since: Option<Instant>) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn longer_than(&self, limit: Duration) -> bool {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| since.elapsed() > limit)
+    }
+}
+
 /// Actors of one service. Dropping it aborts its tasks; its threads end when their inboxes close.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pipeline {
     actors: JoinSet<Ended>,
+    threads: Vec<Busy>,
+    hang_after: Duration,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self { actors: JoinSet::new(), threads: Vec::new(), hang_after: HANG_AFTER }
+    }
 }
 
 impl Pipeline {
@@ -82,27 +123,41 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Runs a pool of equal threads on one inbox. `make` makes each thread's state (a session, say) on that thread.
-    pub fn spawn_pool<T, S>(
+    /// Another limit for one item's work on a thread of a pool.
+    #[must_use]
+    pub fn hang_after(mut self, limit: Duration) -> Self {
+        self.hang_after = limit;
+        self
+    }
+
+    /// Runs a pool of equal threads on one inbox. `make` makes each thread's state (a session, say) on that thread; `work`
+    /// is watched for hanging; `hand_on` may wait for room as long as it takes.
+    pub fn spawn_pool<T, S, R>(
         &mut self,
         actor: &'static str,
         threads: usize,
         inbox: Inbox<T>,
         make: impl Fn() -> Result<S, ActorError> + Clone + Send + 'static,
-        work: impl Fn(&mut S, T) -> Result<(), ActorError> + Clone + Send + 'static,
+        work: impl Fn(&mut S, T) -> R + Clone + Send + 'static,
+        hand_on: impl Fn(R) -> Result<(), ActorError> + Clone + Send + 'static,
     ) -> Result<(), ActorError>
     where
         T: Send + 'static,
     {
         let inbox = Arc::new(Mutex::new(inbox));
         for _ in 0..threads.max(1) {
-            let (inbox, make, work) = (Arc::clone(&inbox), make.clone(), work.clone());
+            let (inbox, make, work, hand_on) = (Arc::clone(&inbox), make.clone(), work.clone(), hand_on.clone());
+            let busy = Busy { actor, since: Arc::default() };
+            self.threads.push(busy.clone());
             self.spawn_thread(actor, move || {
                 let mut state = make()?;
                 // Whoever waits holds the lock: the others would only wait behind it for the next item anyway.
                 let next = || inbox.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
                 while let Some(item) = next() {
-                    work(&mut state, item)?;
+                    busy.set(Some(Instant::now()));
+                    let result = work(&mut state, item);
+                    busy.set(None);
+                    hand_on(result)?;
                 }
                 Ok(())
             })?;
@@ -118,10 +173,19 @@ impl Pipeline {
             tokio::time::sleep(shutdown.grace()).await;
         };
         tokio::pin!(deadline);
+        let mut look = tokio::time::interval(LOOK.min(self.hang_after));
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let joined = tokio::select! {
                 joined = self.actors.join_next() => joined,
                 () = &mut deadline => return Err(PipelineError::GraceExceeded(shutdown.grace())),
+                _ = look.tick(), if !self.threads.is_empty() => {
+                    let limit = self.hang_after;
+                    match self.threads.iter().find(|thread| thread.longer_than(limit)) {
+                        Some(Busy { actor, .. }) => return Err(PipelineError::Hung { actor, limit }),
+                        None => continue,
+                    }
+                }
             };
             match joined {
                 None => return Ok(()),
@@ -206,11 +270,11 @@ mod tests {
         let (out, inbox) = inbox("a->pool", NonZeroUsize::MIN);
         let (seen, heard) = mpsc::channel();
         let mut pipeline = Pipeline::new();
-        let work = move |sum: &mut i32, item: i32| {
+        let work = move |sum: &mut i32, item: i32| -> Result<(), ActorError> {
             *sum += item;
             Ok(seen.send(item)?)
         };
-        pipeline.spawn_pool("pool", 3, inbox, || Ok(0), work).unwrap();
+        pipeline.spawn_pool("pool", 3, inbox, || Ok(0), work, |sent| sent).unwrap();
         pipeline.spawn("a", async move {
             for item in 0..100 {
                 out.send(item).await?;
@@ -230,6 +294,36 @@ mod tests {
         assert!(
             matches!(pipeline.run(&shutdown()).await, Err(PipelineError::Panicked { message, .. }) if message == "boom 1")
         );
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_hangs_is_seen_but_not_one_that_waits_for_room() {
+        let (out, items) = inbox("a->pool", NonZeroUsize::MIN);
+        let (never, hung) = mpsc::channel::<()>();
+        let hung = Mutex::new(hung);
+        let hung = Arc::new(hung);
+        let mut pipeline = Pipeline::new().hang_after(Duration::from_millis(50));
+        // The first item waits for room long past the limit; the second hangs.
+        let work = move |(): &mut (), item: u32| {
+            if item == 2 {
+                let _ = hung.lock().unwrap().recv();
+            }
+            item
+        };
+        let (room, full) = mpsc::sync_channel::<u32>(0);
+        pipeline.spawn_pool("pool", 1, items, || Ok(()), work, move |item| Ok(room.send(item)?)).unwrap();
+        let (waited, was) = tokio::sync::oneshot::channel();
+        pipeline.spawn("a", async move {
+            out.send(1).await?;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let _ = waited.send(full.recv());
+            out.send(2).await?;
+            std::future::pending().await
+        });
+        let error = pipeline.run(&shutdown()).await.unwrap_err();
+        assert!(matches!(error, PipelineError::Hung { actor: "pool", .. }), "{error}");
+        assert_eq!(was.await.unwrap(), Ok(1));
+        drop(never);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Handed to every service: when to stop, and how long it may take.
+use crate::health::Health;
+
+/// Handed to every service: when to stop, how long it may take, and where it says how it is.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     drain: CancellationToken,
     grace: Duration,
+    health: Health,
 }
 
 impl Shutdown {
     /// `grace` is the time from drain to abort.
     pub fn new(grace: Duration) -> Self {
-        Self { drain: CancellationToken::new(), grace }
+        Self { drain: CancellationToken::new(), grace, health: Health::default() }
     }
 
     /// Asks everybody to finish.
@@ -36,6 +39,11 @@ impl Shutdown {
     /// The token itself, for actors.
     pub fn token(&self) -> &CancellationToken {
         &self.drain
+    }
+
+    /// How the services are that were handed this.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Time from drain to abort.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::health::State;
 use crate::pipeline::{ActorError, Pipeline, PipelineError};
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
@@ -65,28 +66,39 @@ pub async fn supervise<F>(
 where
     F: Future<Output = Result<Pipeline, ActorError>>,
 {
+    let health = shutdown.health();
+    health.set(service, State::Starting);
     let mut failures = 0;
     while !shutdown.is_draining() {
         let started = Instant::now();
         let last = match build().await {
             Err(error) => error.to_string(),
-            Ok(pipeline) => match pipeline.run(shutdown).await {
-                Ok(()) if shutdown.is_draining() => return Ok(()),
-                Ok(()) => "every actor ended though nobody asked".to_owned(),
-                Err(source @ PipelineError::GraceExceeded(_)) => return Err(ServiceError::Drain { service, source }),
-                Err(error) => error.to_string(),
-            },
+            Ok(pipeline) => {
+                health.set(service, State::Ready);
+                match pipeline.run(shutdown).await {
+                    Ok(()) if shutdown.is_draining() => break,
+                    Ok(()) => "every actor ended though nobody asked".to_owned(),
+                    Err(source @ PipelineError::GraceExceeded(_)) => {
+                        health.set(service, State::Failed);
+                        return Err(ServiceError::Drain { service, source });
+                    }
+                    Err(error) => error.to_string(),
+                }
+            }
         };
         failures = if started.elapsed() >= policy.healthy_after { 1 } else { failures + 1 };
         on_failure(&last, failures);
         if failures >= policy.most {
+            health.set(service, State::Failed);
             return Err(ServiceError::GaveUp { service, failures, last });
         }
+        health.set(service, State::Restarting { failures });
         tokio::select! {
             () = shutdown.draining() => {}
             () = tokio::time::sleep(policy.backoff.pause(failures - 1)) => {}
         }
     }
+    health.set(service, State::Stopped);
     Ok(())
 }
 
@@ -115,6 +127,7 @@ mod tests {
         )
         .await;
         assert_eq!(built.get(), RestartPolicy::default().most);
+        assert_eq!(shutdown.health().states()["s"], State::Failed);
         assert_eq!(
             result.unwrap_err().to_string(),
             "service s gave up after 8 failures in a row: actor a failed: down"

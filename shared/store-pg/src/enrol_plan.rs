@@ -148,7 +148,8 @@ impl Known {
         match self.faces.get(&face).filter(|known| known.model == item.model).map(|known| known.state) {
             Some(VectorState::Indexed) => return Enrolment::AlreadyIndexed { person: ids.0, face: ids.1 },
             Some(VectorState::Pending) => return Enrolment::Pending { person: ids.0, face: ids.1 },
-            Some(VectorState::Tombstoned) | None => {}
+            // Waiting for its image: here it is.
+            Some(VectorState::Tombstoned | VectorState::Reembed) | None => {}
         }
         self.faces.insert(face, KnownFace { person, model: item.model.clone(), state: VectorState::Pending });
         self.images.insert(image, face);

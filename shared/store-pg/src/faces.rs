@@ -25,6 +25,8 @@ pub enum VectorState {
     Indexed,
     /// The point has to go; then the row may.
     Tombstoned,
+    /// The embedding is another model's: the point has to go, and the face waits to be enrolled anew from its image.
+    Reembed,
 }
 
 impl VectorState {
@@ -33,14 +35,15 @@ impl VectorState {
             "pending" => Some(Self::Pending),
             "indexed" => Some(Self::Indexed),
             "tombstoned" => Some(Self::Tombstoned),
+            "reembed" => Some(Self::Reembed),
             _ => None,
         }
     }
 }
 
-/// An enrolled face with everything its point needs. Not `Serialize`: the embedding is biometric data.
+/// What is known of an enrolled face, without its embedding.
 #[derive(Clone, PartialEq)]
-pub struct StoredFace {
+pub struct FaceRecord {
     /// The face, also its point id.
     pub face: FaceId,
     /// The gallery.
@@ -51,10 +54,10 @@ pub struct StoredFace {
     pub crop: Option<CropId>,
     /// Of the original bytes.
     pub image_hash: ImageHash,
-    /// L2-normalised.
-    pub embedding: Vec<f32>,
     /// Pack and version that made the embedding.
     pub model: String,
+    /// Numbers of the embedding.
+    pub dim: u32,
     /// In pixels of the upright image.
     pub bounding_box: Option<BoundingBox>,
     /// In pixels of the upright image.
@@ -73,15 +76,31 @@ pub struct StoredFace {
     pub updated_at: OffsetDateTime,
 }
 
-impl std::fmt::Debug for StoredFace {
+impl std::fmt::Debug for FaceRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Ids only: nothing biometric in a log.
-        f.debug_struct("StoredFace")
+        f.debug_struct("FaceRecord")
             .field("face", &self.face)
             .field("person", &self.person)
             .field("collection", &self.collection)
             .field("state", &self.state)
             .finish_non_exhaustive()
+    }
+}
+
+/// An enrolled face with everything its point needs. Not `Serialize`: the embedding is biometric data.
+#[derive(Clone, PartialEq)]
+pub struct StoredFace {
+    /// All but the embedding.
+    pub record: FaceRecord,
+    /// L2-normalised.
+    pub embedding: Vec<f32>,
+}
+
+impl std::fmt::Debug for StoredFace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Nothing biometric in a log.
+        f.debug_tuple("StoredFace").field(&self.record).finish_non_exhaustive()
     }
 }
 
@@ -92,8 +111,10 @@ struct Columns {
     person_id: Uuid,
     crop_id: Option<Uuid>,
     image_hash: Vec<u8>,
+    /// Empty where it was not asked for.
     embedding: Vec<u8>,
     model: String,
+    dim: i32,
     #[sqlx(rename = "box")]
     bounding_box: Option<Json<BoundingBox>>,
     landmarks: Option<Json<Landmarks>>,
@@ -105,20 +126,20 @@ struct Columns {
     updated_at: OffsetDateTime,
 }
 
-impl TryFrom<Columns> for StoredFace {
+impl TryFrom<Columns> for FaceRecord {
     type Error = StoreError;
 
     fn try_from(row: Columns) -> Result<Self, StoreError> {
         let corrupt = StoreError::corrupt;
         let hash = <[u8; 32]>::try_from(row.image_hash).map_err(|_| corrupt("faces.image_hash"))?;
-        Ok(StoredFace {
+        Ok(FaceRecord {
             face: row.face_id.into(),
             collection: row.collection.parse().map_err(|_| corrupt("faces.collection"))?,
             person: row.person_id.into(),
             crop: row.crop_id.map(CropId::from),
             image_hash: ImageHash::from_bytes(hash),
-            embedding: embedding::from_bytes(&row.embedding).ok_or(corrupt("faces.embedding"))?,
             model: row.model,
+            dim: u32::try_from(row.dim).map_err(|_| corrupt("faces.embedding"))?,
             bounding_box: row.bounding_box.map(|json| json.0),
             landmarks: row.landmarks.map(|json| json.0),
             quality: row.quality.map(|json| json.0),
@@ -131,16 +152,27 @@ impl TryFrom<Columns> for StoredFace {
     }
 }
 
-/// The columns of [`StoredFace`]; the condition follows. `$1`: the face after which the page starts.
+impl TryFrom<Columns> for StoredFace {
+    type Error = StoreError;
+
+    fn try_from(mut row: Columns) -> Result<Self, StoreError> {
+        let bytes = std::mem::take(&mut row.embedding);
+        let embedding = embedding::from_bytes(&bytes).ok_or(StoreError::corrupt("faces.embedding"))?;
+        Ok(Self { record: row.try_into()?, embedding })
+    }
+}
+
+/// The columns of [`Columns`], with the embedding or an empty one; the rest of the statement follows.
 macro_rules! select_faces {
-    ($condition:literal) => {
+    ($embedding:literal, $rest:literal) => {
         concat!(
-            "SELECT f.face_id, f.collection, f.person_id, f.crop_id, f.image_hash, f.embedding, f.model, f.box, ",
+            "SELECT f.face_id, f.collection, f.person_id, f.crop_id, f.image_hash, ",
+            $embedding,
+            " AS embedding, f.model, octet_length(f.embedding) / 4 AS dim, f.box, ",
             "f.landmarks, f.quality, f.vector_state, f.cluster_id, f.captured_at, f.updated_at, ",
             "EXISTS (SELECT FROM prototypes p WHERE p.face_id = f.face_id) AS is_prototype ",
-            "FROM faces f WHERE f.face_id > $1 ",
-            $condition,
-            " ORDER BY f.face_id LIMIT $2"
+            "FROM faces f WHERE ",
+            $rest
         )
     };
 }
@@ -178,6 +210,29 @@ impl Store {
         Ok(changed)
     }
 
+    /// These faces' embeddings are another model's than `model`: they leave the index and wait to be enrolled anew. Returns
+    /// how many changed.
+    pub async fn queue_reembedding(&self, faces: &[FaceId], model: &str) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE faces SET vector_state = 'reembed', updated_at = now()
+                           WHERE face_id = ANY($1::uuid[]) AND vector_state IN ('pending', 'indexed') AND model <> $2";
+        let ids: Vec<Uuid> = faces.iter().map(FaceId::as_uuid).collect();
+        let mut changed = 0;
+        for chunk in ids.chunks(CHUNK) {
+            changed += run!(self, "queue for re-embedding", connection => {
+                sqlx::query(SQL).bind(chunk).bind(model).execute(connection).await
+            })?
+            .rows_affected();
+        }
+        Ok(changed)
+    }
+
+    /// These faces need their point written (again): indexed or queued ones become pending. Returns how many changed.
+    pub async fn mark_pending(&self, faces: &[FaceId]) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE faces SET vector_state = 'pending', updated_at = now()
+                           WHERE face_id = ANY($1::uuid[]) AND vector_state IN ('indexed', 'reembed')";
+        self.on_faces("mark pending", SQL, faces).await
+    }
+
     /// A page of the faces that have been pending for longer than `older_than`, by id: whatever a crash left behind.
     pub async fn pending_faces(
         &self,
@@ -185,8 +240,11 @@ impl Store {
         after: Option<FaceId>,
         limit: u32,
     ) -> Result<Vec<StoredFace>, StoreError> {
-        const SQL: &str =
-            select_faces!("AND f.vector_state = 'pending' AND f.updated_at < now() - make_interval(secs => $3)");
+        const SQL: &str = select_faces!(
+            "f.embedding",
+            "f.face_id > $1 AND f.vector_state = 'pending' AND f.updated_at < now() - make_interval(secs => $3)
+             ORDER BY f.face_id LIMIT $2"
+        );
         let rows: Vec<Columns> = run!(self, "pending faces", connection => {
             sqlx::query_as(SQL)
                 .bind(start(after))
@@ -199,12 +257,61 @@ impl Store {
     }
 
     /// A page of all faces by id, in every state, for a merge join with the vector engine (ids order as their bytes do).
-    pub async fn faces_after(&self, after: Option<FaceId>, limit: u32) -> Result<Vec<StoredFace>, StoreError> {
-        const SQL: &str = select_faces!("");
+    pub async fn records_after(&self, after: Option<FaceId>, limit: u32) -> Result<Vec<FaceRecord>, StoreError> {
+        const SQL: &str = select_faces!("''::bytea", "f.face_id > $1 ORDER BY f.face_id LIMIT $2");
         let rows: Vec<Columns> = run!(self, "faces", connection => {
             sqlx::query_as(SQL).bind(start(after)).bind(i64::from(limit)).fetch_all(connection).await
         })?;
+        rows.into_iter().map(FaceRecord::try_from).collect()
+    }
+
+    /// A page of all faces by id, in every state, with their embeddings; of those that changed since `since`, where given.
+    pub async fn faces_after(
+        &self,
+        after: Option<FaceId>,
+        limit: u32,
+        since: Option<OffsetDateTime>,
+    ) -> Result<Vec<StoredFace>, StoreError> {
+        const SQL: &str = select_faces!(
+            "f.embedding",
+            "f.face_id > $1 AND ($3::timestamptz IS NULL OR f.updated_at >= $3) ORDER BY f.face_id LIMIT $2"
+        );
+        let rows: Vec<Columns> = run!(self, "faces", connection => {
+            sqlx::query_as(SQL).bind(start(after)).bind(i64::from(limit)).bind(since).fetch_all(connection).await
+        })?;
         rows.into_iter().map(StoredFace::try_from).collect()
+    }
+
+    /// These faces as they are now, as far as they are there, by id.
+    pub async fn faces(&self, faces: &[FaceId]) -> Result<Vec<StoredFace>, StoreError> {
+        const SQL: &str = select_faces!("f.embedding", "f.face_id = ANY($1::uuid[]) ORDER BY f.face_id");
+        let ids: Vec<Uuid> = faces.iter().map(FaceId::as_uuid).collect();
+        let mut found = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CHUNK) {
+            let rows: Vec<Columns> =
+                run!(self, "faces", connection => sqlx::query_as(SQL).bind(chunk).fetch_all(connection).await)?;
+            for row in rows {
+                found.push(row.try_into()?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many faces there are, in every state.
+    pub async fn count_faces(&self) -> Result<u64, StoreError> {
+        let count: i64 = run!(self, "count faces", connection => {
+            sqlx::query_scalar("SELECT count(*) FROM faces").fetch_one(connection).await
+        })?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// Takes a token for a name, unless a higher one was taken: `false` says that another holder came later.
+    pub async fn fence(&self, name: &str, token: i64) -> Result<bool, StoreError> {
+        const SQL: &str = "INSERT INTO fences (name, token) VALUES ($1, $2)
+                           ON CONFLICT (name) DO UPDATE SET token = EXCLUDED.token WHERE fences.token <= EXCLUDED.token";
+        let taken =
+            run!(self, "fence", connection => sqlx::query(SQL).bind(name).bind(token).execute(connection).await)?;
+        Ok(taken.rows_affected() > 0)
     }
 }
 

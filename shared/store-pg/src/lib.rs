@@ -22,7 +22,7 @@ pub use crops::{Admission, CropHead, NewCrop};
 pub use endings::{Ending, FaceQuality, Finished, StageTime};
 pub use enrol::{ConflictKind, Enrolment, NewFace};
 pub use error::StoreError;
-pub use faces::{StoredFace, VectorState};
+pub use faces::{FaceRecord, StoredFace, VectorState};
 pub use ledger::{CameraLedger, Ledger, LedgerFilter};
 pub use life::{CropLife, CropRecord, EndingRecord, FailureRecord};
 pub use options::Options;

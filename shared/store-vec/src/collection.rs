@@ -1,9 +1,10 @@
-//! The Qdrant collection itself: made when missing, checked when there.
+//! The Qdrant collection itself: made when missing, checked when there, replaced by a rebuilt one.
 
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
-    BoolIndexParamsBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DatetimeIndexParamsBuilder,
-    Distance, FieldType, FloatIndexParamsBuilder, KeywordIndexParamsBuilder, VectorParams, VectorParamsBuilder,
+    BoolIndexParamsBuilder, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
+    DatetimeIndexParamsBuilder, Distance, FieldType, FloatIndexParamsBuilder, KeywordIndexParamsBuilder, VectorParams,
+    VectorParamsBuilder,
 };
 
 use crate::error::exists_already;
@@ -11,8 +12,9 @@ use crate::point::{INDEXES, Index};
 use crate::{VecError, VecStore};
 
 impl VecStore {
-    /// Makes the collection (cosine, with an index for every payload field that is filtered on) unless it is there, and
-    /// completes its indexes. Several services may call it at the same time.
+    /// Makes the collection (cosine, with an index for every payload field that is filtered on) behind an alias of our name
+    /// unless it is there, and completes its indexes. Several services may call it at the same time. The alias lets a
+    /// rebuilt collection take its place while searches go on.
     ///
     /// # Errors
     /// [`VecError::WrongDimension`] and [`VecError::Foreign`] for a collection that is there and does not fit; transient
@@ -21,7 +23,10 @@ impl VecStore {
         let expected = u64::from(dim);
         let info = match self.info().await {
             Err(VecError::NoCollection { .. }) => {
-                self.create(expected).await?;
+                // The same name from everybody: whoever is first makes it.
+                let first = self.named(format!("{}-1", self.collection));
+                first.create(expected).await?;
+                first.serve_as(&self.collection).await?;
                 self.info().await?
             }
             other => other?,
@@ -35,6 +40,57 @@ impl VecStore {
             }
         }
         Ok(())
+    }
+
+    /// A new, empty collection beside this one, fit to take its place.
+    ///
+    /// # Errors
+    /// Transient ones.
+    pub async fn successor(&self, dim: u32) -> Result<Self, VecError> {
+        let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+        let successor = self.named(format!("{}-{now}", self.collection));
+        successor.create(u64::from(dim)).await?;
+        successor.ensure(dim).await?;
+        Ok(successor)
+    }
+
+    /// Makes this collection the one that is found under `predecessor`'s name, and drops the one that was.
+    ///
+    /// Where that name was a collection's own and not an alias, it is dropped first: searches in between fail, and are
+    /// tried again by who asked.
+    ///
+    /// # Errors
+    /// Transient ones.
+    pub async fn replace(&self, predecessor: &Self) -> Result<(), VecError> {
+        let aliases = self.client.list_aliases().await.map_err(|error| self.error(error))?.aliases;
+        let name = &*predecessor.collection;
+        match aliases.into_iter().find(|alias| alias.alias_name == name) {
+            Some(alias) => {
+                self.serve_as(name).await?;
+                self.named(alias.collection_name).drop_collection().await
+            }
+            None => {
+                predecessor.drop_collection().await?;
+                self.serve_as(name).await
+            }
+        }
+    }
+
+    /// Drops the collection with all that is in it.
+    ///
+    /// # Errors
+    /// Transient ones.
+    pub async fn drop_collection(&self) -> Result<(), VecError> {
+        self.client.delete_collection(&*self.collection).await.map_err(|error| self.error(error)).map(drop)
+    }
+
+    fn named(&self, collection: String) -> Self {
+        Self { client: self.client.clone(), collection: collection.into() }
+    }
+
+    async fn serve_as(&self, alias: &str) -> Result<(), VecError> {
+        let request = CreateAliasBuilder::new(&*self.collection, alias);
+        self.client.create_alias(request).await.map_err(|error| self.error(error)).map(drop)
     }
 
     async fn create(&self, dim: u64) -> Result<(), VecError> {

@@ -165,8 +165,8 @@ impl<E: Display> StoreWaited<'_, E> {
 /// The reconciler made the stores equal again.
 #[derive(Debug)]
 pub struct Reconciled {
-    /// Faces that Postgres had and the vector engine had not.
-    pub completed: usize,
+    /// Faces that were repaired.
+    pub completed: u64,
 }
 
 impl Reconciled {

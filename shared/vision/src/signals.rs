@@ -29,18 +29,27 @@ pub fn face_ratio(bbox: &BoundingBox, width: u32, height: u32) -> f32 {
     bbox.clip(width, height).area() / (width * height).max(1.0)
 }
 
-/// Pose in degrees from five points.
+/// Pose in degrees from five points, each of −180 to 180: where the points leave nothing to measure by (eyes on one spot,
+/// a mouth level with the eyes), the face counts as turned away altogether.
 pub fn pose(landmarks: &Landmarks) -> Pose {
     let [left_eye, right_eye, nose, left_mouth, right_mouth] = *landmarks;
     let eyes = left_eye.middle(right_eye);
     let mouth = left_mouth.middle(right_mouth);
     let distance = left_eye.distance(right_eye);
     Pose {
-        yaw: (nose.x - eyes.x) / distance * 90.0,
-        pitch: ((nose.y - eyes.y) / (mouth.y - eyes.y) - 0.45) * 90.0,
+        yaw: angle((nose.x - eyes.x) / distance * 90.0),
+        pitch: angle(((nose.y - eyes.y) / (mouth.y - eyes.y) - 0.45) * 90.0),
         roll: (right_eye.y - left_eye.y).atan2(right_eye.x - left_eye.x).to_degrees(),
     }
 }
+
+/// JSON knows no infinity, and a limit holds nothing that is not a number.
+fn angle(degrees: f32) -> f32 {
+    if degrees.is_nan() { AWAY } else { degrees.clamp(-AWAY, AWAY) }
+}
+
+/// Degrees of a face that shows nothing of itself.
+const AWAY: f32 = 180.0;
 
 /// How far five points can be trusted, 0 to 1: `1 / (1 + (residual / 8)² + (drift / 0.2)²)`.
 ///
@@ -109,6 +118,17 @@ mod tests {
         let mut right = TEMPLATE;
         right[2].x += 35.237 / 2.0;
         assert!((pose(&right).yaw - level.yaw - 45.0).abs() < 0.5);
+    }
+
+    #[test]
+    fn a_pose_without_measure_is_away_and_never_endless() {
+        let level = TEMPLATE.map(|p| Point::new(p.x, 50.0));
+        assert_eq!(pose(&level).pitch, 180.0, "nothing by nothing");
+        let mut lying = level;
+        lying[2].y = 40.0;
+        assert_eq!(pose(&lying).pitch.abs(), 180.0, "something by nothing");
+        let spot = TEMPLATE.map(|_| Point::new(7.0, 7.0));
+        assert_eq!((pose(&spot).yaw, pose(&spot).pitch), (180.0, 180.0));
     }
 
     #[test]

@@ -2,14 +2,16 @@
 //! A crop goes in as a producer would publish it, and the test reads what a consumer would read. No mock may come in.
 
 mod bad_input;
+mod dead;
 mod delivery;
 mod enrolment;
-mod pictures;
+pub(crate) mod pictures;
 mod recognition;
+mod reconcile;
 mod restart;
-mod shot;
-mod wiretap;
-mod world;
+pub(crate) mod shot;
+pub(crate) mod wiretap;
+pub(crate) mod world;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -23,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until `check` has what is wanted; what it had instead is shown when the patience ends.
-async fn until<T, E: Debug>(what: &str, mut check: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub(crate) async fn until<T, E: Debug>(what: &str, mut check: impl AsyncFnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match check().await {
@@ -35,6 +37,6 @@ async fn until<T, E: Debug>(what: &str, mut check: impl AsyncFnMut() -> Result<T
 }
 
 /// A future that must end within the patience.
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }

@@ -53,6 +53,10 @@ impl Models {
         self.pack.fingerprint()
     }
 
+    pub(crate) fn dim(&self) -> u32 {
+        self.pack.manifest().embedder.dim.try_into().unwrap()
+    }
+
     /// What the quality stage makes of a picture with one face, and its embedding. Blocks.
     pub(crate) fn embed(&self, image: &[u8]) -> (Judged, Vec<f32>) {
         let rules = facewire_quality::Options::default().rules();
@@ -97,7 +101,7 @@ impl World {
         let qdrant = facewire_store_vec::Options { url: stack.qdrant_url.clone(), ..Default::default() };
         let vectors = VecStore::connect(&qdrant).unwrap();
         let models = Models::install(&stack);
-        vectors.ensure(models.pack.manifest().embedder.dim.try_into().unwrap()).await.unwrap();
+        vectors.ensure(models.dim()).await.unwrap();
         let reader = bus.results("results.>", true).await.unwrap();
         Self { bus, store, vectors, models, stack, reader, unread: Vec::new() }
     }
@@ -155,7 +159,14 @@ impl World {
     }
 
     pub(crate) fn reconciler(&self, options: facewire_reconciler::Options) -> Reconciler {
-        Reconciler { store: self.store.clone(), vectors: self.vectors.clone(), options }
+        Reconciler {
+            bus: self.bus.clone(),
+            store: self.store.clone(),
+            vectors: self.vectors.clone(),
+            model: self.models.name(),
+            dim: self.models.dim(),
+            options,
+        }
     }
 
     /// Every service, one thread of models each: the tests share two cores.

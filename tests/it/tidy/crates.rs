@@ -20,6 +20,9 @@ const SHARED: [&str; 11] = [
 ];
 /// None of them depends on another.
 const ADAPTERS: [&str; 4] = ["bus", "store-pg", "store-vec", "inference"];
+/// Fuzz targets: a workspace of its own, so that libFuzzer and its flags stay out of everybody's builds. It can inherit
+/// neither versions nor lints.
+const APART: &str = "fuzz";
 /// They depend on no crate of the workspace.
 const ALONE: [&str; 2] = ["domain", "config"];
 /// A crate of the world, and the crates of ours that may name it.
@@ -47,7 +50,7 @@ fn package_of(room: &str) -> Option<String> {
     match room.split_once('/') {
         Some(("services", name)) if SERVICES.contains(&name) => Some(prefixed(name)),
         Some(("shared", name)) if SHARED.contains(&name) => Some(prefixed(name)),
-        None if room == "tests" => Some(prefixed(room)),
+        None if room == "tests" || room == APART => Some(prefixed(room)),
         _ => None,
     }
 }
@@ -81,6 +84,10 @@ fn arrows(repo: &Repo) -> Faults {
         let ours = dependency.package == "facewire" || dependency.package.starts_with("facewire-");
         if !ours || c.room == "tests" {
             return None;
+        }
+        if c.room == APART {
+            let pure = ["domain", "contracts", "vision", "inference"].contains(&to);
+            return (!pure).then(|| format!("depends on {}: a fuzz target runs without servers", dependency.package));
         }
         let from = short(&c.room);
         // Real servers for a crate's own tests.
@@ -117,14 +124,15 @@ fn forbidden(repo: &Repo) -> Faults {
 }
 
 fn one_table(repo: &Repo) -> Faults {
-    each(repo, |_, dependency| {
-        (!dependency.from_workspace).then(|| format!("takes {} from elsewhere than the workspace", dependency.package))
+    each(repo, |c, dependency| {
+        (c.room != APART && !dependency.from_workspace)
+            .then(|| format!("takes {} from elsewhere than the workspace", dependency.package))
     })
 }
 
 fn lints(repo: &Repo) -> Faults {
     let crates = crates(repo);
-    let without = crates.iter().filter(|c| !c.workspace_lints);
+    let without = crates.iter().filter(|c| c.room != APART && !c.workspace_lints);
     without.map(|c| format!("{}: [lints] workspace = true is missing", c.room)).collect()
 }
 
@@ -133,6 +141,7 @@ fn every_crate_lies_in_a_room_and_has_its_name() {
     holds(rooms);
     passes(rooms, &[("services/match/Cargo.toml", "package.name = 'facewire-match'")]);
     passes(rooms, &[("services/facewire/Cargo.toml", "package.name = 'facewire'")]);
+    passes(rooms, &[("fuzz/Cargo.toml", "package.name = 'facewire-fuzz'")]);
     breaks(rooms, &[("services/magic/Cargo.toml", "package.name = 'facewire-magic'")], "no such room");
     breaks(rooms, &[("shared/bus/deep/Cargo.toml", "package.name = 'facewire-deep'")], "no such room");
     breaks(rooms, &[("shared/bus/Cargo.toml", "package.name = 'bus'")], "not facewire-bus");
@@ -159,6 +168,7 @@ fn arrows_point_from_services_to_shared_and_never_across() {
         ("shared/bus", "target.'cfg(unix)'.dependencies.facewire-store-pg.workspace = true", "adapter"),
         ("shared/domain", "dependencies.facewire-config.workspace = true", "no crate of the workspace"),
         ("shared/config", "build-dependencies.facewire-domain.workspace = true", "no crate of the workspace"),
+        ("fuzz", "dependencies.facewire-bus = { path = '../shared/bus' }", "without servers"),
     ];
     for (room, line, hint) in bad {
         let (path, text) = sample(room, line);
@@ -169,6 +179,7 @@ fn arrows_point_from_services_to_shared_and_never_across() {
         ("services/match", "dependencies.facewire-bus.workspace = true"),
         ("shared/bus", "dev-dependencies.facewire-devstack.workspace = true"),
         ("tests", "dev-dependencies.facewire-match.workspace = true"),
+        ("fuzz", "dependencies.facewire-vision = { path = '../shared/vision' }"),
     ];
     for (room, line) in good {
         let (path, text) = sample(room, line);
@@ -204,6 +215,7 @@ fn stages_stay_free_of_what_is_not_theirs() {
 fn versions_stand_in_one_table() {
     holds(one_table);
     passes(one_table, &[("tests/Cargo.toml", "dependencies.serde = { workspace = true, features = ['rc'] }")]);
+    passes(one_table, &[("fuzz/Cargo.toml", "dependencies.libfuzzer-sys = '1'")]);
     breaks(one_table, &[("tests/Cargo.toml", "dependencies.serde = '1'")], "serde");
     breaks(one_table, &[("tests/Cargo.toml", "dependencies.serde = { path = '../serde' }")], "serde");
 }
@@ -211,6 +223,9 @@ fn versions_stand_in_one_table() {
 #[test]
 fn every_crate_takes_the_lints() {
     holds(lints);
-    passes(lints, &[("tests/Cargo.toml", "lints.workspace = true")]);
+    passes(
+        lints,
+        &[("tests/Cargo.toml", "lints.workspace = true"), ("fuzz/Cargo.toml", "lints.rust.missing_docs = 'warn'")],
+    );
     breaks(lints, &[("tests/Cargo.toml", "lints.rust.unsafe_code = 'warn'")], "lints");
 }

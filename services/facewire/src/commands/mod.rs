@@ -2,9 +2,11 @@
 
 mod bench;
 mod connect;
+mod dead;
 mod demo;
 mod doctor;
 mod enroll;
+mod faces;
 mod models;
 mod producer;
 mod progress;
@@ -43,6 +45,9 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Watch(args) => watch::run(client(config, &place)?, &args).await,
         Command::Why(args) => why::run(client(config, &place)?, &args).await,
         Command::Stats(args) => stats::run(client(config, &place)?, &args).await,
+        Command::Dead(args) => dead::run(client(config, &place)?, &args.command).await,
+        Command::Faces(args) => faces::run(client(config, &place)?, &args.command).await,
+        Command::Rebuild(args) => faces::rebuild(client(config, &place)?, &args).await,
         Command::Doctor(args) => doctor::run(&config, &place, &args).await,
         Command::Models(args) => models::run(&config, &args.command).await,
         Command::Bench(args) => bench::run(config, &args).await,

@@ -15,7 +15,7 @@ use crate::signals;
 /// The local vector engine: no service of the chain, but a process that one may want on its own.
 const QDRANT: &str = "qdrant";
 
-pub(crate) async fn run(config: Config, place: &Place, args: &Run) -> anyhow::Result<Exit> {
+pub(crate) async fn run(mut config: Config, place: &Place, args: &Run) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
     if args.services.iter().any(|name| name == QDRANT) {
@@ -24,6 +24,7 @@ pub(crate) async fn run(config: Config, place: &Place, args: &Run) -> anyhow::Re
         }
         return qdrant(place, args, &shutdown).await;
     }
+    config.health.listen = args.health.or(config.health.listen);
     let services = args.services.iter().map(|name| service(name)).collect::<anyhow::Result<Vec<_>>>()?;
     compose::run(&client(config, place)?, &services, None, progress::silent(), &shutdown).await?;
     Ok(Exit::Well)

@@ -152,7 +152,7 @@ fn show_queues(queues: &Queues) {
     numbers_right(&mut stages, 1);
     output::line(stages);
     if queues.dead_letters > 0 {
-        output::line(format_args!("{} messages were given up (stream DEAD)", number(queues.dead_letters)));
+        output::line(format_args!("{} messages were given up (`facewire dead list`)", number(queues.dead_letters)));
     }
 }
 

@@ -37,8 +37,8 @@ async fn a_face_is_pending_until_it_is_indexed() {
     // Another model means another embedding, which has to be indexed.
     let newer = NewFace { model: "pack-2".to_owned(), embedding: vec![0.5; 4], ..face("17", None, 1) };
     assert_eq!(store.begin_enrolment(&[newer]).await.unwrap(), answers[..1]);
-    let stored = store.faces_after(None, 10).await.unwrap();
-    assert_eq!((stored.len(), stored[0].model.as_str(), stored[0].embedding.len()), (1, "pack-2", 4));
+    let stored = store.faces_after(None, 10, None).await.unwrap();
+    assert_eq!((stored.len(), stored[0].record.model.as_str(), stored[0].embedding.len()), (1, "pack-2", 4));
     // A face that was taken away can come back.
     store.tombstone(&[id]).await.unwrap();
     assert_eq!(store.begin_enrolment(&[face("17", None, 1)]).await.unwrap(), answers[..1]);
@@ -168,8 +168,8 @@ async fn merged_persons_lead_to_the_one_who_took_over() {
     let found = store.persons(&[person("1"), person("3"), person("4")]).await.unwrap();
     assert_eq!(found.len(), 2);
     assert_eq!((found[&person("1")].person_id, found[&person("1")].name.as_str()), (person("3"), "A. K."));
-    let stored = store.faces_after(None, 10).await.unwrap();
-    assert!(stored.iter().all(|face| face.person == person("3")), "{stored:?}");
+    let stored = store.faces_after(None, 10, None).await.unwrap();
+    assert!(stored.iter().all(|face| face.record.person == person("3")), "{stored:?}");
     assert_eq!(store.gallery(None).await.unwrap().pending, 2, "the vector engine has to learn the new owner");
     store.mark_indexed(&faces).await.unwrap();
 

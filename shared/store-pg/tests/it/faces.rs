@@ -24,28 +24,66 @@ async fn faces_come_in_the_order_of_their_ids_with_all_that_a_point_needs() {
     ids.sort();
     let (mut read, mut after) = (Vec::new(), None);
     loop {
-        let page = store.faces_after(after, 10).await.unwrap();
+        let page = store.faces_after(after, 10, None).await.unwrap();
         let Some(last) = page.last() else { break };
-        after = Some(last.face);
+        after = Some(last.record.face);
         read.extend(page);
     }
-    assert_eq!(read.iter().map(|face| face.face).collect::<Vec<_>>(), ids);
-    let source = batch.iter().find(|face| face.image_hash == read[0].image_hash).unwrap();
-    assert_eq!(read[0].embedding, source.embedding);
-    assert_eq!((read[0].bounding_box, read[0].landmarks), (source.bounding_box, source.landmarks));
-    assert_eq!((&read[0].quality, read[0].crop), (&source.quality, source.crop));
+    assert_eq!(read.iter().map(|face| face.record.face).collect::<Vec<_>>(), ids);
+    let record = &read[0].record;
+    let source = batch.iter().find(|face| face.image_hash == record.image_hash).unwrap();
+    assert_eq!((&read[0].embedding, record.dim as usize), (&source.embedding, source.embedding.len()));
+    assert_eq!((record.bounding_box, record.landmarks), (source.bounding_box, source.landmarks));
+    assert_eq!((&record.quality, record.crop), (&source.quality, source.crop));
+    let records = store.records_after(None, 100).await.unwrap();
+    assert_eq!(records, read.iter().map(|face| face.record.clone()).collect::<Vec<_>>());
+    assert_eq!(store.faces(&[ids[3], ids[1]]).await.unwrap(), [read[1].clone(), read[3].clone()]);
+    assert_eq!(store.count_faces().await.unwrap(), 25);
     assert!(!format!("{:?}", read[0]).contains("0.5"), "an embedding in a log");
 
     store.mark_indexed(&ids[..20]).await.unwrap();
     let pending = store.pending_faces(Duration::ZERO, Some(ids[21]), 10).await.unwrap();
-    assert_eq!(pending.iter().map(|face| face.face).collect::<Vec<_>>(), ids[22..]);
+    assert_eq!(pending.iter().map(|face| face.record.face).collect::<Vec<_>>(), ids[22..]);
     assert_eq!(store.pending_faces(Duration::from_secs(3600), None, 10).await.unwrap(), []);
 
     assert_eq!(store.tombstone(&ids[19..21]).await.unwrap(), 2);
     assert_eq!(store.mark_indexed(&ids[19..21]).await.unwrap(), 0, "what is gone does not come back late");
-    let state = |read: &[facewire_store_pg::StoredFace]| read[0].state;
-    assert_eq!(state(&store.faces_after(Some(ids[18]), 1).await.unwrap()), VectorState::Tombstoned);
+    let state = |read: &[facewire_store_pg::FaceRecord]| read[0].state;
+    assert_eq!(state(&store.records_after(Some(ids[18]), 1).await.unwrap()), VectorState::Tombstoned);
     assert_eq!(store.forget(&ids[18..21]).await.unwrap(), 2);
     assert_eq!(store.gallery(None).await.unwrap().faces, 23);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_face_of_another_model_is_queued_and_comes_back() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let [Enrolment::Pending { face: id, .. }] = store.begin_enrolment(&[face("17", None, 1)]).await.unwrap()[..] else {
+        panic!("it is new");
+    };
+    store.mark_indexed(&[id]).await.unwrap();
+    let model = face("17", None, 1).model;
+    assert_eq!(store.queue_reembedding(&[id], &model).await.unwrap(), 0, "it is of that model");
+    assert_eq!(store.queue_reembedding(&[id], "pack-2").await.unwrap(), 1);
+    assert_eq!(store.mark_indexed(&[id]).await.unwrap(), 0, "what is queued has no point");
+    // The image enrolled anew with the new model ends the wait; so does going back to the old model.
+    let newer = facewire_store_pg::NewFace { model: "pack-2".to_owned(), ..face("17", None, 1) };
+    assert!(matches!(store.begin_enrolment(&[newer]).await.unwrap()[..], [Enrolment::Pending { .. }]));
+    assert_eq!(store.queue_reembedding(&[id], &model).await.unwrap(), 1);
+    assert_eq!(store.mark_pending(&[id]).await.unwrap(), 1);
+    assert_eq!(store.faces(&[id]).await.unwrap()[0].record.state, VectorState::Pending);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_later_holder_fences_an_earlier_one() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    assert!(store.fence("reconciler", 7).await.unwrap());
+    assert!(store.fence("reconciler", 7).await.unwrap(), "the same holder goes on");
+    assert!(store.fence("reconciler", 9).await.unwrap());
+    assert!(!store.fence("reconciler", 7).await.unwrap());
+    assert!(store.fence("another", 1).await.unwrap());
     db.drop().await;
 }

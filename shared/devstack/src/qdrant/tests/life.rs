@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use qdrant_client::qdrant::{
-    CollectionInfo, CreateAliasBuilder, CreateFieldIndexCollectionBuilder, FieldType, OptimizersConfigDiffBuilder,
-    QueryPointsBuilder, RenameAliasBuilder, SearchParamsBuilder, UpdateCollectionBuilder,
+    CollectionInfo, CollectionStatus, CreateAliasBuilder, CreateFieldIndexCollectionBuilder, FieldType,
+    OptimizersConfigDiffBuilder, QueryPointsBuilder, RenameAliasBuilder, SearchParamsBuilder, UpdateCollectionBuilder,
 };
 
 use super::*;
@@ -114,10 +114,19 @@ async fn the_optimizer_indexes_and_loses_nothing() {
     upsert(&client, (0..POINTS).map(face).collect()).await;
     let deadline = Instant::now() + Duration::from_secs(120);
     let mut written = POINTS;
-    while info(&client, NAME).await.indexed_vectors_count.unwrap() < 300 {
+    loop {
+        let seen = info(&client, NAME).await;
+        if seen.indexed_vectors_count.unwrap() >= 300 {
+            break;
+        }
         assert!(Instant::now() < deadline, "the optimizer did not index");
-        upsert(&client, vec![face(written), face(written % 50)]).await;
-        written += 1;
+        if seen.status == CollectionStatus::Yellow as i32 {
+            // Writes while it optimizes, which must not get lost; it begins only when nobody has written for a while.
+            upsert(&client, vec![face(written), face(written % 50)]).await;
+            written += 1;
+        } else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     server.shutdown().await;
     let (server, client) = serve(dir.path()).await;

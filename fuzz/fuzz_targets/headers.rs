@@ -1,0 +1,39 @@
+//! A producer's subject and headers: any text in any of them. Run it with `cargo +nightly fuzz run headers` from the
+//! workspace root; what it finds becomes a test of `shared/contracts`.
+
+#![no_main]
+
+use facewire_contracts::headers::{
+    CAPTURED_AT, FRAME, INTENT, MAX_VALUE, NAME, REPLY_TO, SUBJECT, THRESHOLD, TRACEPARENT,
+};
+use facewire_contracts::{ProducerHeaders, subjects};
+use facewire_domain::Intent;
+use libfuzzer_sys::fuzz_target;
+
+const NAMES: [&str; 8] = [CAPTURED_AT, INTENT, SUBJECT, NAME, THRESHOLD, FRAME, REPLY_TO, TRACEPARENT];
+
+// A line a header: its first letter says which, the rest is its value.
+fuzz_target!(|text: &str| {
+    let lines: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| {
+            let first = line.chars().next()?;
+            Some((*NAMES.get(first as usize % NAMES.len())?, line.get(first.len_utf8()..)?))
+        })
+        .collect();
+    let (headers, error) =
+        ProducerHeaders::parse(|name| lines.iter().find(|(n, _)| *n == name).map(|(_, value)| *value));
+    if let Some(threshold) = headers.threshold {
+        assert!((0.0..=1.0).contains(&threshold));
+    }
+    if let Some(reply) = &headers.reply_to {
+        assert!(reply.len() <= MAX_VALUE && reply.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>'));
+        assert!(!reply.starts_with("crops.") && !reply.starts_with('$'));
+    }
+    if error.is_none() && headers.intent == Intent::Enroll {
+        assert!(headers.subject.is_some() && !headers.frame);
+    }
+    if let Some((collection, camera)) = subjects::parse_crops(text) {
+        assert_eq!(subjects::crops(&collection, &camera), text);
+    }
+});

@@ -1,0 +1,64 @@
+//! Working only while the lease is held: it is renewed beside the work, and the work ends when it is lost. Repairs carry
+//! its token, and a later holder's token in Postgres stops an earlier one that did not notice.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::pass::Token;
+use crate::{ReconcileError, Reconciler, SERVICE};
+use facewire_bus::Lease;
+
+/// Between two looks at a lease that somebody else holds.
+const LOOK: Duration = Duration::from_millis(200);
+
+impl Reconciler {
+    /// Does `work` as the holder of the lease, for which it waits up to `patience`.
+    pub(crate) async fn as_holder<T>(
+        &self,
+        patience: Duration,
+        work: impl AsyncFnOnce(Token) -> Result<T, ReconcileError>,
+    ) -> Result<T, ReconcileError> {
+        let mut lease = self.acquire(patience).await?;
+        let token = Token(lease.token());
+        let done = tokio::select! {
+            done = work(token) => done,
+            lost = keep(&mut lease, self.options.lease / 3) => Err(lost),
+        };
+        lease.release().await;
+        done
+    }
+
+    async fn acquire(&self, patience: Duration) -> Result<Lease, ReconcileError> {
+        let leases = self.bus.leases(self.options.lease).await?;
+        let holder = format!("{SERVICE} {}", std::process::id());
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(lease) = leases.acquire(SERVICE, &holder).await? {
+                return Ok(lease);
+            }
+            if Instant::now() >= deadline {
+                return Err(ReconcileError::Busy);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Asked before every repair.
+    pub(crate) async fn still_ours(&self, token: Token) -> Result<(), ReconcileError> {
+        if self.store.fence(SERVICE, token.0).await? { Ok(()) } else { Err(ReconcileError::LeaseLost) }
+    }
+}
+
+/// Renews until it cannot: a NATS that is away for a moment is forgiven while the lease surely holds.
+async fn keep(lease: &mut Lease, every: Duration) -> ReconcileError {
+    loop {
+        tokio::time::sleep(every).await;
+        match lease.renew().await {
+            Ok(true) => {}
+            Ok(false) => return ReconcileError::LeaseLost,
+            Err(_) if lease.holds() => {}
+            Err(_) => return ReconcileError::LeaseLost,
+        }
+    }
+}

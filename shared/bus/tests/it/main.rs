@@ -1,0 +1,4 @@
+//! The bus against a real nats-server, one for each test.
+
+#[cfg(test)]
+mod dead;

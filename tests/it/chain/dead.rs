@@ -1,0 +1,113 @@
+//! What was given up and comes back: a crop that failed ends well after its replay, and what is poison dies again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use facewire_bus::{DeadFilter, DeadLetterEntry, DeadLetters, Message, StageOptions};
+use facewire_contracts::{headers, subjects};
+use facewire_domain::{Reason, Stage};
+use facewire_ingest::Ingest;
+use facewire_runtime::{Pipeline, Shutdown};
+
+use super::pictures::Faces;
+use super::shot::Shot;
+use super::world::World;
+use super::{PATIENCE, in_time, until};
+
+/// The only letter that fits, once it is there.
+async fn letter(letters: &DeadLetters, filter: DeadFilter) -> DeadLetterEntry {
+    let sequence = until("one letter", async || {
+        let sequences = letters.sequences(filter).await.unwrap();
+        if let [one] = sequences.as_slice() { Ok(*one) } else { Err(sequences) }
+    })
+    .await;
+    letters.get(sequence).await.unwrap()
+}
+
+/// Admits what lies in CROPS, and gives it up in the stage after as a worker does that never comes to an end: every
+/// delivery goes back, until there was one too many.
+async fn admit_and_give_up(world: &World) {
+    let shutdown = Shutdown::new(PATIENCE);
+    let ingest = Ingest { bus: world.bus.clone(), store: world.store.clone(), options: Default::default() };
+    let ingest = tokio::spawn(ingest.run(shutdown.clone()));
+    let options = StageOptions { max_deliver: 1, ack_wait: PATIENCE, ..StageOptions::images() };
+    let mut pipeline = Pipeline::new();
+    let (mut items, done) = world.bus.stage(&mut pipeline, Stage::Quality, &options, &shutdown);
+    let taken = in_time("a task of quality", items.recv()).await.unwrap();
+    done.send(taken.retry_later(Duration::ZERO)).await.unwrap();
+    until("a dead letter", async || {
+        let dead = world.dead().await;
+        if dead == 1 { Ok(()) } else { Err(dead) }
+    })
+    .await;
+    shutdown.drain();
+    while in_time("the end of the source", items.recv()).await.is_some() {}
+    drop(done);
+    in_time("the end of quality", pipeline.run(&shutdown)).await.unwrap();
+    in_time("the end of ingest", ingest).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crop_that_failed_ends_well_after_its_replay() {
+    let faces = Faces::fetch().await;
+    let mut world = World::new().await;
+    // Without a time of its own: the id comes from the stream, and must survive all of this.
+    world.publish(&Shot::photo("door", &faces.obama().enroll).observe()).await;
+    admit_and_give_up(&world).await;
+
+    let services = world.start();
+    let failed = world.result("door").await;
+    assert_eq!((failed.status.as_str(), failed.failure_reason.as_deref()), ("failed", Some("internal")), "{failed:?}");
+    world.settled(1, 1).await;
+
+    let letters = world.bus.dead_letters().await.unwrap();
+    let filter = DeadFilter { stage: Some(Stage::Quality), reason: Some(Reason::Internal), ..DeadFilter::default() };
+    let entry = letter(&letters, filter).await;
+    assert_eq!(entry.letter.as_ref().unwrap().crop_id, failed.crop_id);
+    // At once, while the server still knows every message id of the crop's first life.
+    assert!(!letters.replay(entry.sequence).await.unwrap().published.duplicate);
+    let ended = world.result("door").await;
+    assert_eq!((ended.crop_id.as_str(), ended.status.as_str()), (failed.crop_id.as_str(), "observed"), "{ended:?}");
+    until("an end of all work", async || {
+        let lags = world.bus.lags().await.unwrap();
+        if lags.iter().all(|lag| lag.pending == 0 && lag.ack_pending == 0) { Ok(()) } else { Err(lags) }
+    })
+    .await;
+
+    let ledger = world.ledger().await;
+    assert!(ledger.is_settled(), "{ledger:?}");
+    assert_eq!((ledger.admitted, ledger.rows, ledger.published), (1, 1, 1), "{ledger:?}");
+    let life = world.store.why(failed.crop_id.parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(life.endings.iter().map(|ending| ending.status.as_str()).collect::<Vec<_>>(), ["observed"]);
+    assert_eq!(world.bus.stream_messages(subjects::RESULTS).await.unwrap(), 2, "that it failed, and how it ended");
+    assert_eq!(world.dead().await, 0);
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_poison_dies_again_as_a_letter_of_its_own() {
+    let world = World::new().await;
+    let services = world.start();
+    let letters = world.bus.dead_letters().await.unwrap();
+    for (subject, stage) in [("crops.bad!name.cam", Stage::Ingest), ("stage.match.office", Stage::Match)] {
+        let message = Message {
+            subject: subject.to_owned(),
+            headers: vec![(headers::INTENT, "observe".to_owned())],
+            payload: Bytes::from_static(b"\xFF\xFF\xFF"),
+            ..Message::default()
+        };
+        world.bus.publish(message).await.unwrap();
+        let filter = DeadFilter { stage: Some(stage), reason: Some(Reason::InvalidMessage), ..DeadFilter::default() };
+        let first = letter(&letters, filter).await;
+        letters.replay(first.sequence).await.unwrap();
+        let second = letter(&letters, filter).await;
+        assert!(second.sequence > first.sequence, "{second:?}");
+        let (was, is) = (first.letter.unwrap(), second.letter.unwrap());
+        assert_eq!((was.subject, was.payload, was.error), (is.subject, is.payload, is.error));
+        assert_eq!(is.headers.get(headers::INTENT).map(String::as_str), Some("observe"));
+        letters.remove(second.sequence).await.unwrap();
+    }
+    assert_eq!(world.dead().await, 0);
+    world.settled(0, 0).await;
+    services.stop().await;
+}

@@ -1,0 +1,217 @@
+//! The reconciler against real stores: every kind of difference planted, found and repaired exactly; one holder at a time;
+//! a rebuild while faces come and go.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use facewire_domain::{FaceId, ImageHash};
+use facewire_reconciler::{Kind, Options, PassOptions, Reconciler};
+use facewire_store_pg::{Enrolment, NewFace};
+use facewire_store_vec::{FacePayload, FacePoint};
+use time::OffsetDateTime;
+
+use super::world::World;
+
+const COLLECTION: &str = "gallery";
+
+/// Nothing waits for time in these tests: what is there is settled.
+fn at_once() -> Options {
+    Options { pending_after: Duration::ZERO, grace: Duration::ZERO, batch: 64, rate: 1_000_000, ..Options::default() }
+}
+
+fn embedding(seed: u64, dim: u32) -> Vec<f32> {
+    // A linear congruential generator: any spread will do, and it is the same on every machine.
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let values: Vec<f32> = (0..dim).map(|_| next()).collect();
+    let norm = values.iter().map(|v| v * v).sum::<f32>().sqrt();
+    values.into_iter().map(|v| v / norm).collect()
+}
+
+fn new_face(number: u64, model: &str, dim: u32) -> NewFace {
+    NewFace {
+        collection: COLLECTION.parse().unwrap(),
+        subject: format!("s{number}").parse().unwrap(),
+        name: None,
+        image_hash: ImageHash::of(&number.to_le_bytes()),
+        embedding: embedding(number, dim),
+        model: model.to_owned(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        crop: None,
+        captured_at: OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap(),
+    }
+}
+
+/// Rows of faces, still pending.
+async fn rows(reconciler: &Reconciler, numbers: std::ops::Range<u64>, model: &str) -> Vec<FaceId> {
+    let faces: Vec<NewFace> = numbers.map(|number| new_face(number, model, reconciler.dim)).collect();
+    let answers = reconciler.store.begin_enrolment(&faces).await.unwrap();
+    let ids = answers.into_iter().map(|answer| match answer {
+        Enrolment::Pending { face, .. } => face,
+        other => panic!("{other:?}"),
+    });
+    ids.collect()
+}
+
+/// Whole faces: row and point, as enrolment leaves them.
+async fn enrolled(reconciler: &Reconciler, numbers: std::ops::Range<u64>) -> Vec<FaceId> {
+    let ids = rows(reconciler, numbers, &reconciler.model).await;
+    let points: Vec<FacePoint> = reconciler.store.faces(&ids).await.unwrap().into_iter().map(stray).collect();
+    reconciler.vectors.upsert(&points).await.unwrap();
+    reconciler.store.mark_indexed(&ids).await.unwrap();
+    ids
+}
+
+fn stray(face: facewire_store_pg::StoredFace) -> FacePoint {
+    let payload = FacePayload {
+        collection: face.record.collection,
+        person: face.record.person,
+        cluster: None,
+        is_prototype: false,
+        asset: Some(face.record.image_hash),
+        instance: None,
+        quality_score: None,
+        detection_confidence: None,
+        bbox: None,
+        taken_at: face.record.captured_at,
+    };
+    FacePoint { face: face.record.face, embedding: face.embedding, payload }
+}
+
+/// `each` differences of every kind among `whole` faces that are well.
+async fn plant(reconciler: &Reconciler, whole: u64, each: u64) {
+    let (store, vectors) = (&reconciler.store, &reconciler.vectors);
+    let mut next = 0;
+    let mut range = |count: u64| {
+        next += count;
+        next - count..next
+    };
+    enrolled(reconciler, range(whole)).await;
+    let gone = enrolled(reconciler, range(each)).await;
+    vectors.delete(&gone).await.unwrap();
+    let stale = enrolled(reconciler, range(each)).await;
+    store.tombstone(&stale).await.unwrap();
+    store.forget(&stale).await.unwrap();
+    let tombstoned = enrolled(reconciler, range(each)).await;
+    store.tombstone(&tombstoned).await.unwrap();
+    let drifted = enrolled(reconciler, range(each)).await;
+    let wrong = store.faces(&drifted).await.unwrap().into_iter().map(stray);
+    let wrong: Vec<_> = wrong.map(|p| (p.face, FacePayload { is_prototype: true, ..p.payload })).collect();
+    vectors.set_payload(&wrong).await.unwrap();
+    let foreign = rows(reconciler, range(each), "another@1:00000000").await;
+    let points: Vec<_> = store.faces(&foreign).await.unwrap().into_iter().map(stray).collect();
+    vectors.upsert(&points).await.unwrap();
+    store.mark_indexed(&foreign).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_difference_is_found_and_repaired_exactly() {
+    const EACH: u64 = 70;
+    let world = World::new().await;
+    let reconciler = world.reconciler(at_once());
+    plant(&reconciler, 300, EACH).await;
+    let expected: BTreeMap<Kind, u64> = Kind::ALL.into_iter().map(|kind| (kind, EACH)).collect();
+
+    let look = PassOptions { fix: false, ..PassOptions::default() };
+    let seen = reconciler.full(look, Duration::ZERO, &|_| {}).await.unwrap();
+    assert_eq!((&seen.found, seen.total_fixed()), (&expected, 0));
+    assert_eq!((seen.rows, seen.points), (300 + 4 * EACH, 300 + 4 * EACH));
+    assert!(seen.samples.values().all(|ids| ids.len() == 3), "{seen:?}");
+    let limited = PassOptions { limit: Some(5), ..look };
+    assert_eq!(reconciler.full(limited, Duration::ZERO, &|_| {}).await.unwrap().total_found(), 5);
+
+    let fixed = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap();
+    assert_eq!((&fixed.found, &fixed.fixed), (&expected, &expected));
+    let after = reconciler.full(look, Duration::ZERO, &|_| {}).await.unwrap();
+    assert_eq!(after.total_found(), 0, "{after:?}");
+    // Well before, missing, drifted: these are indexed. The other model's wait without a point.
+    assert_eq!(reconciler.vectors.count(None).await.unwrap(), 300 + 2 * EACH);
+    assert_eq!(reconciler.store.count_faces().await.unwrap(), 300 + 3 * EACH);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_is_left_alone() {
+    let world = World::new().await;
+    let quick = world.reconciler(at_once());
+    let patient = world.reconciler(Options { pending_after: Duration::from_secs(3600), ..at_once() });
+    rows(&quick, 0..3, &quick.model).await;
+    let half = enrolled(&quick, 3..6).await;
+    quick.vectors.delete(&half).await.unwrap();
+    assert_eq!(patient.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap().total_found(), 0);
+    assert_eq!(quick.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap().total_fixed(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_without_a_face_that_gets_one_in_its_grace_stays() {
+    let world = World::new().await;
+    let reconciler = world.reconciler(Options { grace: Duration::from_secs(2), ..at_once() });
+    let [face] = enrolled(&reconciler, 0..1).await[..] else { panic!("one face") };
+    let row = reconciler.store.faces(&[face]).await.unwrap().remove(0);
+    reconciler.store.tombstone(&[face]).await.unwrap();
+    reconciler.store.forget(&[face]).await.unwrap();
+    let (found, seen) = tokio::sync::watch::channel(false);
+    let pass = async {
+        // Heard once the pass has read both sides: from here on its grace runs.
+        let progress = |_: u64| {
+            let _ = found.send(true);
+        };
+        reconciler.full(PassOptions::default(), Duration::ZERO, &progress).await.unwrap()
+    };
+    let back = async {
+        seen.clone().wait_for(|heard| *heard).await.ok();
+        let again = new_face(0, &reconciler.model, reconciler.dim);
+        reconciler.store.begin_enrolment(&[again]).await.unwrap();
+        reconciler.store.mark_indexed(&[face]).await.unwrap();
+    };
+    let (report, ()) = tokio::join!(pass, back);
+    assert_eq!(report.total_fixed(), 0, "{report:?}");
+    let points = reconciler.vectors.retrieve(&[face], false).await.unwrap();
+    assert_eq!((points.len(), row.record.face), (1, face));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_reconciler_works_at_a_time_and_one_that_was_overtaken_repairs_nothing() {
+    let world = World::new().await;
+    let reconciler = world.reconciler(at_once());
+    let gone = enrolled(&reconciler, 0..5).await;
+    reconciler.vectors.delete(&gone).await.unwrap();
+    let leases = world.bus.leases(reconciler.options.lease).await.unwrap();
+    let held = leases.acquire("reconciler", "another").await.unwrap().unwrap();
+    assert!(leases.acquire("reconciler", "a third").await.unwrap().is_none());
+    let refused = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap_err();
+    assert!(matches!(refused, facewire_reconciler::ReconcileError::Busy), "{refused}");
+    // Whoever came later has left a higher token: the holder of an old lease is fenced off before its first repair.
+    let token = held.token();
+    held.release().await;
+    assert!(reconciler.store.fence("reconciler", token + 3_600_000_000).await.unwrap());
+    let fenced = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap_err();
+    assert!(matches!(fenced, facewire_reconciler::ReconcileError::LeaseLost), "{fenced}");
+    assert_eq!(reconciler.vectors.count(None).await.unwrap(), 0, "nothing was repaired");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_brings_everything_and_serving_goes_on() {
+    let world = World::new().await;
+    let reconciler = world.reconciler(at_once());
+    plant(&reconciler, 200, 10).await;
+    let enrolling = async {
+        for number in 10_000..10_040 {
+            enrolled(&reconciler, number..number + 1).await;
+        }
+    };
+    let (rebuilt, ()) = tokio::join!(reconciler.rebuild(Duration::from_secs(30), &|_| {}), enrolling);
+    let rebuilt = rebuilt.unwrap();
+    assert!(rebuilt.copied >= 220, "{rebuilt:?}");
+    // Faces enrolled at the moment of the switch may have written to the old index; a pass finds them.
+    reconciler.full(PassOptions::default(), Duration::from_secs(30), &|_| {}).await.unwrap();
+    let look = PassOptions { fix: false, ..PassOptions::default() };
+    assert_eq!(reconciler.full(look, Duration::ZERO, &|_| {}).await.unwrap().total_found(), 0);
+    assert_eq!(reconciler.vectors.count(None).await.unwrap(), 200 + 2 * 10 + 40);
+    let again = reconciler.rebuild(Duration::from_secs(30), &|_| {}).await.unwrap();
+    assert_eq!((again.copied, again.after.total_found()), (260, 0), "{again:?}");
+}

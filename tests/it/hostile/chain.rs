@@ -1,0 +1,190 @@
+//! The corpus against the whole chain on real servers: every crop that was taken has one row and one result with its
+//! reason, every message that is none ends in DEAD or as what it turned out to be, no service fails, and memory does not
+//! grow. `FACEWIRE_HOSTILE=10000` makes it the long run. Pictures and messages are made elsewhere.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use facewire_bus::Results;
+use facewire_contracts::{subjects, v1};
+
+use super::corpus::{Hostile, hostile, kinds};
+use super::producer::Producer;
+use super::witness::Witness;
+use super::{inputs, seed};
+use crate::chain::pictures::Faces;
+use crate::chain::shot::Shot;
+use crate::chain::until;
+use crate::chain::wiretap::Wiretap;
+use crate::chain::world::World;
+
+/// Inputs under way at a time.
+const WINDOW: u64 = 250;
+
+/// Services of [`World::start`] that say when they take work.
+const SERVICES: u64 = 5;
+
+/// From this many inputs on, memory is judged: a shorter run is still warming up.
+const LONG: u64 = 2_000;
+
+/// `h` and seven digits, wherever they stand.
+fn marker_in(bytes: &[u8]) -> Option<String> {
+    let fits = |w: &&[u8]| w.first() == Some(&b'h') && w.iter().skip(1).all(u8::is_ascii_digit);
+    bytes.windows(8).find(fits).map(|marker| String::from_utf8_lossy(marker).into_owned())
+}
+
+fn kind_of(marker: &str) -> &'static str {
+    let index: usize = marker.trim_start_matches('h').parse().unwrap();
+    kinds().nth(index % kinds().count()).unwrap()
+}
+
+/// Markers of everything that went to DEAD, and how often each reason was given.
+type Letters = Arc<Mutex<(HashSet<String>, BTreeMap<String, u64>)>>;
+
+async fn collect(mut tap: Wiretap, letters: Letters) {
+    loop {
+        let (subject, letter) = tap.letter().await;
+        let marker = marker_in(letter.subject.as_bytes()).or_else(|| marker_in(&letter.payload));
+        let mut letters = letters.lock().unwrap();
+        letters.0.extend(marker);
+        *letters.1.entry(subject).or_default() += 1;
+    }
+}
+
+/// What came of the corpus so far.
+struct Tally {
+    results: Results,
+    letters: Letters,
+    /// Results of each marker.
+    ended: HashMap<String, u64>,
+    /// By kind, status and reason.
+    ends: BTreeMap<(&'static str, String), u64>,
+    crops: HashSet<String>,
+    wrong: Vec<String>,
+}
+
+impl Tally {
+    fn take(&mut self, result: &v1::Result) {
+        let Some(marker) = marker_in(result.camera.as_bytes()) else { return };
+        let reason = result.failure_reason.clone().unwrap_or_default();
+        let told = !["rejected", "failed", "no_match"].contains(&result.status.as_str())
+            || (!reason.is_empty() && result.stage.is_some() && result.detail.is_some());
+        if !told {
+            self.wrong.push(format!("{} {marker}: no reason: {result:?}", kind_of(&marker)));
+        }
+        *self.ends.entry((kind_of(&marker), format!("{} {reason}", result.status))).or_default() += 1;
+        *self.ended.entry(marker).or_default() += 1;
+    }
+
+    /// Waits until each of these has come to an end.
+    async fn all_ended(&mut self, mut waiting: HashSet<String>) {
+        until("an end of every hostile input", async || {
+            while let Ok(event) = tokio::time::timeout(Duration::from_millis(20), self.results.next()).await {
+                let event = event.unwrap();
+                let result = event.result.unwrap_or_else(|| panic!("no result can be read from {}", event.subject));
+                self.take(&result);
+            }
+            let letters = self.letters.lock().unwrap();
+            waiting.retain(|m| !self.ended.contains_key(m) && (self.crops.contains(m) || !letters.0.contains(m)));
+            let mut left: Vec<_> = waiting.iter().take(12).map(|marker| (kind_of(marker), marker.clone())).collect();
+            left.sort_unstable();
+            if left.is_empty() { Ok(()) } else { Err((waiting.len(), left)) }
+        })
+        .await;
+    }
+}
+
+/// Resident memory of this process in KiB: services, models, the servers' local stand-in, and the test itself.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Publishes a window; the markers of what the streams took.
+async fn publish(producer: &mut Producer, tally: &mut Tally, window: impl Iterator<Item = Hostile>) -> HashSet<String> {
+    let mut taken = HashSet::new();
+    for input in window {
+        match producer.publish(&input).await {
+            Ok(()) => {
+                if input.is_crop() {
+                    tally.crops.insert(input.marker.clone());
+                }
+                taken.insert(input.marker);
+            }
+            Err(refused) => *tally.ends.entry((input.kind, format!("not taken: {refused}"))).or_default() += 1,
+        }
+    }
+    taken
+}
+
+// One thread, so that the witness sees every service, and none of another test's.
+#[tokio::test]
+async fn every_hostile_input_ends_with_a_reason_and_no_service_fails() {
+    let (seed, count) = (seed(), inputs(300));
+    eprintln!("FACEWIRE_SEED={seed} FACEWIRE_HOSTILE={count}");
+    let witness = Witness::listen();
+    let faces = Faces::fetch().await;
+    let mut world = World::isolated().await;
+    let letters = Letters::default();
+    let tap = Wiretap::on(&world.stack.nats_url, "dead.>").await;
+    let collecting = tokio::spawn(collect(tap, Arc::clone(&letters)));
+    let mut producer = Producer::connect(&world.stack.nats_url).await;
+    let services = world.start();
+    let results = world.bus.results("results.>", true).await.unwrap();
+    let (ended, ends, crops, wrong) = (HashMap::new(), BTreeMap::new(), HashSet::new(), Vec::new());
+    let mut tally = Tally { results, letters, ended, ends, crops, wrong };
+
+    let started = std::time::Instant::now();
+    let mut after_a_quarter = None;
+    for first in (0..count).step_by(usize::try_from(WINDOW).unwrap()) {
+        let window = (first..count.min(first + WINDOW)).map(|index| hostile(seed, index));
+        let taken = publish(&mut producer, &mut tally, window).await;
+        tally.all_ended(taken).await;
+        eprintln!("{:6} inputs, {:4} s, {:8} KiB", first + WINDOW, started.elapsed().as_secs(), memory());
+        if first + WINDOW >= count / 4 {
+            after_a_quarter.get_or_insert_with(memory);
+        }
+    }
+    let (quarter, end) = (after_a_quarter.unwrap_or_default(), memory());
+
+    let good = world.ask(&Shot::photo("good", &faces.obama().enroll).observe()).await;
+    assert_eq!(good.status, "observed", "{good:?}");
+    idle(&world).await;
+    services.stop().await;
+    collecting.abort();
+
+    report(&tally, quarter, end);
+    let seen = witness.seen();
+    assert!(tally.wrong.is_empty(), "\n{}", tally.wrong.join("\n"));
+    for marker in &tally.crops {
+        assert_eq!(tally.ended.get(marker), Some(&1), "results of {} {marker}", kind_of(marker));
+    }
+    assert_eq!((seen.failed, seen.started), (Vec::new(), SERVICES), "failed, started; {:?}", seen.warnings);
+    // Half as much again, and room for a few of the largest pictures that the limits allow.
+    assert!(count < LONG || end < quarter + quarter / 2 + (512 << 10), "{quarter} KiB became {end} KiB");
+}
+
+/// Nothing on its way, one row for each face of each crop, one result for each row.
+async fn idle(world: &World) {
+    until("streams without work", async || {
+        let lags = world.bus.lags().await.unwrap();
+        if lags.iter().all(|lag| lag.pending == 0 && lag.ack_pending == 0) { Ok(()) } else { Err(lags) }
+    })
+    .await;
+    let ledger = world.ledger().await;
+    let counts = (ledger.admitted, ledger.expected, ledger.rows, ledger.published, ledger.unfinished);
+    assert!(ledger.is_settled(), "admitted, expected, rows, published, unfinished: {counts:?}");
+    assert_eq!(world.bus.stream_messages(subjects::RESULTS).await.unwrap(), ledger.rows);
+}
+
+fn report(tally: &Tally, quarter: u64, end: u64) {
+    for ((kind, end), count) in &tally.ends {
+        eprintln!("{kind:24} {end:34} {count}");
+    }
+    for (subject, count) in &tally.letters.lock().unwrap().1 {
+        eprintln!("{subject:40} {count}");
+    }
+    eprintln!("memory after a quarter {quarter} KiB, at the end {end} KiB");
+}
