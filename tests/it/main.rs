@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod chain;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod tidy;

@@ -111,9 +111,10 @@ pub(crate) fn animated(dice: &mut Dice) -> Vec<u8> {
     let canvas = dice.pick(&[50, 50, 100, 6_000, 16_384, 1 << 24]);
     let mut chunks = vec![extended(0x02, canvas, canvas), chunk(b"ANIM", &[0; 6])];
     for _ in 0..dice.within(0, 8) {
-        let (width, height) = (side(dice), side(dice));
-        let claimed = if dice.one_in(3) { dice.within(1, 1 << 24) } else { width };
-        let offset = if dice.one_in(3) { dice.within(0, 1 << 23) } else { 0 };
+        let fits = !dice.one_in(3);
+        let (width, height) = if fits { (40, 40) } else { (side(dice), side(dice)) };
+        let claimed = if !fits && dice.one_in(2) { dice.within(1, 1 << 24) } else { width };
+        let offset = if !fits && dice.one_in(2) { dice.within(0, 1 << 23) } else { 0 };
         let fields = [offset, 0, claimed - 1, height - 1, 100];
         let mut frame: Vec<u8> = fields.iter().flat_map(|field| field.to_le_bytes()[..3].to_vec()).collect();
         frame.push(dice.pick(&[0, 1, 2, 3]));

@@ -156,15 +156,15 @@ fn nonsense_crop(dice: &mut Dice, marker: &str) -> Task {
     (stage, sound(dice, stage, crop))
 }
 
-/// Embeddings that are no numbers, too short, too long, zero or beyond any length.
+/// Embeddings that are no numbers, none at all, zero or beyond any length. One of another dimension is not among them: only
+/// the vector engine knows its own, and what it refuses is the match stage's to judge.
 fn numbers(dice: &mut Dice, marker: &str) -> Task {
     let mut embedding = embedding(dice, DIM);
-    match dice.within(0, 5) {
+    match dice.within(0, 4) {
         0 => embedding[dice.index(DIM)] = dice.pick(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]),
         1 => embedding = vec![0.0; DIM],
         2 => embedding = vec![dice.pick(&[f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45]); DIM],
-        3 => embedding.truncate(dice.pick(&[0, 1, 511])),
-        4 => embedding.extend(vec![0.5; dice.pick(&[1, 512, 60_000])]),
+        3 => embedding.clear(),
         _ => {}
     }
     let wild = dice.pick(&[f32::NAN, f32::INFINITY, -1.0, 3e38]);

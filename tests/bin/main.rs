@@ -1,0 +1,75 @@
+//! `facewire-tests`: what is too long, or needs too many processes, for `cargo test`. `faults` plays a seeded plan of kills and
+//! pauses against services in processes of their own, and checks what is left. Assertions about single crates must not come
+//! in.
+
+#![expect(clippy::print_stdout, reason = "a plan's report is what it is for")]
+
+mod check;
+mod dice;
+mod faults;
+mod fleet;
+mod load;
+mod service;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about = "Facewire's long tests")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Kill and pause services and servers at random moments while producers publish; then count.
+    Faults(Plan),
+    /// One service or the vector engine, as a process of its own; ends when its standard input does.
+    #[command(hide = true)]
+    Service {
+        /// A service's name, or `qdrant`.
+        name: String,
+        /// For `qdrant`: where its data is, and its port.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+    },
+}
+
+/// What is played. The defaults are a short plan; the long one is `--crops 20000 --faults 50`.
+#[derive(Debug, Clone, clap::Args)]
+struct Plan {
+    /// Crops to publish.
+    #[arg(long, default_value_t = 400)]
+    crops: u64,
+    /// Faults to play.
+    #[arg(long, default_value_t = 8)]
+    faults: u32,
+    /// The same seed strikes the same targets in the same order; a new one each time unless named.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Into::into);
+    let done = done.and_then(|runtime: tokio::runtime::Runtime| match cli.command {
+        Command::Faults(plan) => runtime.block_on(faults::run(plan)),
+        Command::Service { name, dir, port } => runtime.block_on(service::run(&name, dir, port)).map(|()| true),
+    });
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
