@@ -26,7 +26,8 @@ fuzz_target!(|input: &[u8]| {
         shape: vec![rows as i64, last as i64],
         data: cycle.by_ref().take(rows * last).collect(),
     };
-    let outputs: Vec<Tensor> = ANCHORS.iter().flat_map(|rows| [1, 4, 10].map(|last| (*rows, last))).map(|(r, l)| tensor(r, l)).collect();
+    let outputs: Vec<Tensor> =
+        ANCHORS.iter().flat_map(|rows| [1, 4, 10].map(|last| (*rows, last))).map(|(r, l)| tensor(r, l)).collect();
     sound(&decode_scrfd(&outputs, INPUT, scale, threshold, overlap).unwrap_or_default());
     let odd = Tensor { shape: rest.iter().map(|v| *v as i64).collect(), data: rest };
     let _ = decode_scrfd(&[odd], INPUT, scale, threshold, overlap);

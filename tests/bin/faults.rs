@@ -62,10 +62,11 @@ struct Recovery {
     most: u64,
 }
 
-struct World {
+/// Servers and processes of one run.
+pub(crate) struct World {
     stack: TestStack,
-    places: Places,
-    fleet: Fleet,
+    pub(crate) places: Places,
+    pub(crate) fleet: Fleet,
     _pack: tempfile::TempDir,
     _qdrant: tempfile::TempDir,
 }
@@ -88,7 +89,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
 }
 
 impl World {
-    async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let stack = TestStack::isolated().await?;
         let (pack, qdrant) = (tempfile::tempdir()?, tempfile::tempdir()?);
         install_builtin("default", &stack.default_models, pack.path())?;
@@ -154,7 +155,8 @@ impl World {
         })
     }
 
-    async fn collection(&self) -> anyhow::Result<()> {
+    /// Waits for the vector engine, and makes its collection.
+    pub(crate) async fn collection(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + RECOVERY;
         let dim = self.places.reconciler(self.places.bus("faults").await?, Duration::ZERO).await?.dim;
         loop {

@@ -1,5 +1,5 @@
 //! `facewire-tests`: what is too long, or needs too many processes, for `cargo test`. `faults` plays a seeded plan of kills and
-//! pauses against services in processes of their own, and checks what is left. Assertions about single crates must not come
+//! pauses against services in processes of their own, and checks what is left; `reconcile` measures a pass. Assertions about single crates must not come
 //! in.
 
 #![expect(clippy::print_stdout, reason = "a plan's report is what it is for")]
@@ -9,6 +9,7 @@ mod dice;
 mod faults;
 mod fleet;
 mod load;
+mod reconcile;
 mod service;
 
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Kill and pause services and servers at random moments while producers publish; then count.
     Faults(Plan),
+    /// Plant differences of every kind among many faces, and let one pass of the reconciler find them.
+    Reconcile(reconcile::Planted),
     /// One service or the vector engine, as a process of its own; ends when its standard input does.
     #[command(hide = true)]
     Service {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
     let done = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Into::into);
     let done = done.and_then(|runtime: tokio::runtime::Runtime| match cli.command {
         Command::Faults(plan) => runtime.block_on(faults::run(plan)),
+        Command::Reconcile(planted) => runtime.block_on(reconcile::run(planted)),
         Command::Service { name, dir, port } => runtime.block_on(service::run(&name, dir, port)).map(|()| true),
     });
     match done {

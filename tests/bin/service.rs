@@ -104,6 +104,7 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
             options.stage = patient(options.stage);
             Enrich { bus, store: places.store().await?, options }.run(shutdown).await?;
         }
+        "full-pass" => crate::reconcile::full_pass(&places).await?,
         "reconciler" => places.reconciler(bus, Duration::from_secs(5)).await?.run(shutdown).await?,
         name => bail!("there is no service {name}"),
     }

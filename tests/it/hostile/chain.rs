@@ -11,6 +11,7 @@ use facewire_contracts::{subjects, v1};
 
 use super::corpus::{Hostile, hostile, kinds};
 use super::producer::Producer;
+use super::wire::crop_id;
 use super::witness::Witness;
 use super::{inputs, seed};
 use crate::chain::pictures::Faces;
@@ -58,6 +59,8 @@ struct Tally {
     letters: Letters,
     /// Results of each marker.
     ended: HashMap<String, u64>,
+    /// Markers of the crops that stages are told of, by their ids.
+    ids: HashMap<String, String>,
     /// By kind, status and reason.
     ends: BTreeMap<(&'static str, String), u64>,
     crops: HashSet<String>,
@@ -66,7 +69,9 @@ struct Tally {
 
 impl Tally {
     fn take(&mut self, result: &v1::Result) {
-        let Some(marker) = marker_in(result.camera.as_bytes()) else { return };
+        // A camera's name may be what was damaged; the id is then still the marker's.
+        let known = self.ids.get(&result.crop_id).cloned();
+        let Some(marker) = known.or_else(|| marker_in(result.camera.as_bytes())) else { return };
         let reason = result.failure_reason.clone().unwrap_or_default();
         let told = !["rejected", "failed", "no_match"].contains(&result.status.as_str())
             || (!reason.is_empty() && result.stage.is_some() && result.detail.is_some());
@@ -78,18 +83,26 @@ impl Tally {
     }
 
     /// Waits until each of these has come to an end.
-    async fn all_ended(&mut self, mut waiting: HashSet<String>) {
+    async fn all_ended(&mut self, world: &World, mut waiting: HashSet<String>) {
         until("an end of every hostile input", async || {
             while let Ok(event) = tokio::time::timeout(Duration::from_millis(20), self.results.next()).await {
                 let event = event.unwrap();
                 let result = event.result.unwrap_or_else(|| panic!("no result can be read from {}", event.subject));
                 self.take(&result);
             }
-            let letters = self.letters.lock().unwrap();
-            waiting.retain(|m| !self.ended.contains_key(m) && (self.crops.contains(m) || !letters.0.contains(m)));
+            let heard = {
+                let letters = self.letters.lock().unwrap();
+                waiting.retain(|m| !self.ended.contains_key(m) && (self.crops.contains(m) || !letters.0.contains(m)));
+                letters.1.values().sum::<u64>()
+            };
+            if waiting.is_empty() {
+                return Ok(());
+            }
             let mut left: Vec<_> = waiting.iter().take(12).map(|marker| (kind_of(marker), marker.clone())).collect();
             left.sort_unstable();
-            if left.is_empty() { Ok(()) } else { Err((waiting.len(), left)) }
+            // Where it stands: in a stage, in DEAD, or lost on the way to this test.
+            let dead = format!("{heard} letters heard of {}", world.dead().await);
+            Err((waiting.len(), left, dead, world.bus.lags().await.unwrap()))
         })
         .await;
     }
@@ -111,6 +124,7 @@ async fn publish(producer: &mut Producer, tally: &mut Tally, window: impl Iterat
                 if input.is_crop() {
                     tally.crops.insert(input.marker.clone());
                 }
+                tally.ids.insert(crop_id(&input.marker).to_string(), input.marker.clone());
                 taken.insert(input.marker);
             }
             Err(refused) => *tally.ends.entry((input.kind, format!("not taken: {refused}"))).or_default() += 1,
@@ -133,15 +147,15 @@ async fn every_hostile_input_ends_with_a_reason_and_no_service_fails() {
     let mut producer = Producer::connect(&world.stack.nats_url).await;
     let services = world.start();
     let results = world.bus.results("results.>", true).await.unwrap();
-    let (ended, ends, crops, wrong) = (HashMap::new(), BTreeMap::new(), HashSet::new(), Vec::new());
-    let mut tally = Tally { results, letters, ended, ends, crops, wrong };
+    let (ended, ids, ends) = (HashMap::new(), HashMap::new(), BTreeMap::new());
+    let mut tally = Tally { results, letters, ended, ids, ends, crops: HashSet::new(), wrong: Vec::new() };
 
     let started = std::time::Instant::now();
     let mut after_a_quarter = None;
     for first in (0..count).step_by(usize::try_from(WINDOW).unwrap()) {
         let window = (first..count.min(first + WINDOW)).map(|index| hostile(seed, index));
         let taken = publish(&mut producer, &mut tally, window).await;
-        tally.all_ended(taken).await;
+        tally.all_ended(&world, taken).await;
         eprintln!("{:6} inputs, {:4} s, {:8} KiB", first + WINDOW, started.elapsed().as_secs(), memory());
         if first + WINDOW >= count / 4 {
             after_a_quarter.get_or_insert_with(memory);

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use facewire_contracts::{Message, convert, v1};
-use facewire_domain::{ImageHash, Stage};
+use facewire_domain::{CropId, ImageHash, Stage};
 use pictures::KINDS;
 use time::OffsetDateTime;
 
@@ -38,13 +38,18 @@ pub(crate) const WIRE: [(&str, Make); 10] = [
     ("wire-picture", picture),
 ];
 
+/// The id of every sound crop of a marker.
+pub(crate) fn crop_id(marker: &str) -> CropId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&ImageHash::of(marker.as_bytes()).as_bytes()[..16]);
+    id.iter().map(|byte| format!("{byte:02x}")).collect::<String>().parse().unwrap()
+}
+
 /// A crop with nothing wrong. Every marker has its own id.
 fn crop(marker: &str) -> v1::Crop {
     let now = convert::timestamp(OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000));
-    let hash = ImageHash::of(marker.as_bytes());
-    let id = hash.as_bytes().iter().take(16).map(|b| format!("{b:02x}"));
     v1::Crop {
-        crop_id: id.collect(),
+        crop_id: crop_id(marker).to_string(),
         collection: "office".to_owned(),
         camera: marker.to_owned(),
         captured_at: Some(now),
