@@ -28,7 +28,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { filter: "info,ort=warn,async_nats=warn".to_owned(), format: LogFormat::Human }
+        Self { filter: "info,ort=warn,async_nats=warn,sqlx=warn".to_owned(), format: LogFormat::Human }
     }
 }
 

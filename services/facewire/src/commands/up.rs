@@ -1,9 +1,10 @@
 //! `facewire up`: the local stack and every service in one process.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use facewire_devstack::StackOptions;
-use facewire_runtime::Shutdown;
+use facewire_runtime::{Health, Shutdown};
 
 use super::{data_dir, progress};
 use crate::cli::{Place, Up};
@@ -12,6 +13,12 @@ use crate::config::Config;
 use crate::local::Local;
 use crate::output::{self, Exit};
 use crate::signals;
+
+/// Said when all is ready.
+const HINT: &str =
+    "ready: try `facewire publish --camera door-1 FILE…` and `facewire watch`; Ctrl-C stops everything";
+/// Between two looks at the services' health.
+const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
@@ -37,6 +44,12 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow:
     }
     say_where(&local, place, &services);
     let asked = async {
+        if !services.is_empty() {
+            tokio::select! {
+                () = ready(shutdown.health()) => output::say(HINT),
+                () = shutdown.draining() => {}
+            }
+        }
         shutdown.draining().await;
         Ok(())
     };
@@ -44,6 +57,13 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow:
     let stopped = local.stop().await;
     ended.and(stopped)?;
     Ok(Exit::Well)
+}
+
+/// The streams are there once every service is ready; a publish before would find none.
+async fn ready(health: &Health) {
+    while !health.is_ready() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn say_where(local: &Local, place: &Place, services: &[Service]) {
@@ -57,5 +77,4 @@ fn say_where(local: &Local, place: &Place, services: &[Service]) {
     output::say(format_args!("Qdrant    {}", stack.qdrant_url));
     let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
     output::say(format_args!("services  {}", if names.is_empty() { "none".to_owned() } else { names.join(" ") }));
-    output::say("try `facewire publish --camera door-1 FILE…` and `facewire watch`; Ctrl-C stops everything");
 }
