@@ -97,7 +97,9 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
             // The plan enrols the same faces under many names: likeness is no conflict here.
             let mut options = facewire_match::Options { conflict_similarity: 1.0, ..Default::default() };
             options.stage = patient(options.stage);
-            Match { bus, store: places.store().await?, vectors: places.vectors()?, options }.run(shutdown).await?;
+            let (store, vectors) = (places.store().await?, places.vectors()?);
+            let dim = Pack::open(&places.pack)?.manifest().embedder.dim;
+            Match { bus, store, vectors, dim, options }.run(shutdown).await?;
         }
         "enrich" => {
             let mut options = facewire_enrich::Options::default();

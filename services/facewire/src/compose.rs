@@ -186,7 +186,8 @@ fn start(
         }
         Service::Stage(Stage::Match) => {
             let (store, vectors) = (store.ok_or_else(missing)?, vectors.ok_or_else(missing)?);
-            running.spawn(Match { bus, store, vectors, options: config.matching.clone() }.run(shutdown));
+            let dim = models::manifest(&config.models)?.embedder.dim;
+            running.spawn(Match { bus, store, vectors, dim, options: config.matching.clone() }.run(shutdown));
         }
         Service::Stage(Stage::Enrich) => {
             let service = Enrich { bus, store: store.ok_or_else(missing)?, options: config.enrich.clone() };

@@ -84,6 +84,8 @@ pub struct Match {
     pub store: Store,
     /// The vector engine.
     pub vectors: VecStore,
+    /// Numbers of an embedding of the pack that serves.
+    pub dim: usize,
     /// Its options.
     pub options: Options,
 }
@@ -123,7 +125,7 @@ impl Worker {
             let started = OffsetDateTime::now_utc();
             let (mut enrolments, mut probes) = (Vec::new(), Vec::new());
             for delivery in batch {
-                match Task::read(delivery) {
+                match Task::read(delivery, self.service.dim) {
                     Ok(task) if task.identity.intent == Intent::Enroll => enrolments.push(task),
                     Ok(task) => probes.push(task),
                     Err(dead) => done.send(*dead).await?,

@@ -19,7 +19,8 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn read(delivery: Delivery) -> Result<Self, Box<Done>> {
+    /// `dim`: numbers of an embedding. The vector engine refuses a whole batch for one of another length.
+    pub(crate) fn read(delivery: Delivery, dim: usize) -> Result<Self, Box<Done>> {
         let task: v1::MatchTask = match convert::decode(delivery.payload.clone(), "MatchTask") {
             Ok(task) => task,
             Err(error) => return Err(dead(delivery, &error.to_string())),
@@ -31,8 +32,8 @@ impl Task {
             Ok(identity) => identity,
             Err(error) => return Err(dead(delivery, &error.to_string())),
         };
-        if task.embedding.is_empty() || !task.embedding.iter().all(|x| x.is_finite()) {
-            return Err(dead(delivery, "field embedding is missing or not valid"));
+        if task.embedding.len() != dim || !task.embedding.iter().all(|x| x.is_finite()) {
+            return Err(dead(delivery, &format!("field embedding is not {dim} finite numbers")));
         }
         let traceparent = delivery.header(headers::TRACEPARENT).map(str::to_owned);
         Ok(Self {

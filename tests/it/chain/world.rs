@@ -198,7 +198,8 @@ impl World {
 
         let mut options = facewire_match::Options::default();
         options.stage.ack_wait = ACK_WAIT;
-        let matching = Match { bus: bus.clone(), store: store.clone(), vectors: vectors.clone(), options };
+        let dim = self.models.dim().try_into().unwrap();
+        let matching = Match { bus: bus.clone(), store: store.clone(), vectors: vectors.clone(), dim, options };
         running.spawn(matching.run(shutdown.clone()));
 
         let mut options = facewire_enrich::Options::default();

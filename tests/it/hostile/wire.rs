@@ -161,15 +161,14 @@ fn nonsense_crop(dice: &mut Dice, marker: &str) -> Task {
     (stage, sound(dice, stage, crop))
 }
 
-/// Embeddings that are no numbers, none at all, zero or beyond any length. One of another dimension is not among them: only
-/// the vector engine knows its own, and what it refuses is the match stage's to judge.
+/// Embeddings that are no numbers, zero, beyond any length, or of another dimension than the model's.
 fn numbers(dice: &mut Dice, marker: &str) -> Task {
     let mut embedding = embedding(dice, DIM);
     match dice.within(0, 4) {
         0 => embedding[dice.index(DIM)] = dice.pick(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]),
         1 => embedding = vec![0.0; DIM],
         2 => embedding = vec![dice.pick(&[f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45]); DIM],
-        3 => embedding.clear(),
+        3 => embedding.truncate(dice.index(DIM)),
         _ => {}
     }
     let wild = dice.pick(&[f32::NAN, f32::INFINITY, -1.0, 3e38]);

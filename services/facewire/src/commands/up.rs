@@ -15,8 +15,7 @@ use crate::output::{self, Exit};
 use crate::signals;
 
 /// Said when all is ready.
-const HINT: &str =
-    "ready: try `facewire publish --camera door-1 FILE…` and `facewire watch`; Ctrl-C stops everything";
+const HINT: &str = "ready: try `facewire publish --camera door-1 FILE…` and `facewire watch`; Ctrl-C stops everything";
 /// Between two looks at the services' health.
 const LOOK: Duration = Duration::from_millis(50);
 
