@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use facewire_domain::{FaceId, ImageHash};
-use facewire_reconciler::{Kind, PassOptions, PassReport, Reconciler};
-use facewire_store_pg::{Enrolment, NewFace, StoredFace};
-use facewire_store_vec::{FacePayload, FacePoint};
+use facewire_reconciler::{Kind, PassOptions, PassReport, Reconciler, point};
+use facewire_store_pg::{Enrolment, NewFace};
+use facewire_store_vec::FacePoint;
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::process::Command;
@@ -104,22 +104,6 @@ fn face(number: u64, model: &str, dim: u32) -> anyhow::Result<NewFace> {
     })
 }
 
-fn point(face: StoredFace, is_prototype: bool) -> FacePoint {
-    let payload = FacePayload {
-        collection: face.record.collection,
-        person: face.record.person,
-        cluster: None,
-        is_prototype,
-        asset: Some(face.record.image_hash),
-        instance: None,
-        quality_score: None,
-        detection_confidence: None,
-        bbox: None,
-        taken_at: face.record.captured_at,
-    };
-    FacePoint { face: face.record.face, embedding: face.embedding, payload }
-}
-
 /// Rows and points of faces, indexed; the points as `prototype` says.
 async fn enrol(
     reconciler: &Reconciler,
@@ -136,8 +120,8 @@ async fn enrol(
             Enrolment::AlreadyIndexed { .. } | Enrolment::Conflict { .. } => None,
         })
         .collect();
-    let points: Vec<FacePoint> =
-        reconciler.store.faces(&ids).await?.into_iter().map(|face| point(face, prototype)).collect();
+    let mut points: Vec<FacePoint> = reconciler.store.faces(&ids).await?.into_iter().map(point).collect();
+    points.iter_mut().for_each(|point| point.payload.is_prototype = prototype);
     reconciler.vectors.upsert(&points).await?;
     reconciler.store.mark_indexed(&ids).await?;
     Ok(ids)

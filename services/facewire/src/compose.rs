@@ -6,6 +6,7 @@ use facewire_devstack::progress::Reporter;
 use facewire_domain::Stage;
 use facewire_embed_gpu::{Embed, MakeEmbedder};
 use facewire_enrich::Enrich;
+use facewire_inference::PackManifest;
 use facewire_ingest::Ingest;
 use facewire_match::Match;
 use facewire_quality::{MakeFinder, Quality};
@@ -79,7 +80,8 @@ impl From<&Loaded> for Chain {
 struct Parts {
     bus: Bus,
     store: Option<Store>,
-    vectors: Option<VecStore>,
+    /// The vector engine, and what the configured pack says of the embeddings in it.
+    index: Option<(VecStore, PackManifest)>,
     chain: Option<Chain>,
 }
 
@@ -142,12 +144,12 @@ async fn connect(
         }
         false => None,
     };
-    let vectors = match any(Service::searches) {
+    let index = match any(Service::searches) {
         true => {
             let vectors = VecStore::connect(&config.qdrant)?;
-            let dim = models::manifest(&config.models)?.embedder.dim;
-            vectors.ensure(u32::try_from(dim)?).await?;
-            Some(vectors)
+            let manifest = models::manifest(&config.models)?;
+            vectors.ensure(u32::try_from(manifest.embedder.dim)?).await?;
+            Some((vectors, manifest))
         }
         false => None,
     };
@@ -156,7 +158,7 @@ async fn connect(
         (None, true) => Some(Chain::from(&models::load(&config.models, report).await?)),
         (None, false) => None,
     };
-    Ok(Parts { bus, store, vectors, chain })
+    Ok(Parts { bus, store, index, chain })
 }
 
 fn start(
@@ -168,7 +170,7 @@ fn start(
 ) -> anyhow::Result<()> {
     let missing = || anyhow::anyhow!("the service {} was started without what it needs", service.name());
     let bus = parts.bus.clone();
-    let (store, vectors, chain) = (parts.store.clone(), parts.vectors.clone(), parts.chain.clone());
+    let (store, index, chain) = (parts.store.clone(), parts.index.clone(), parts.chain.clone());
     let shutdown = shutdown.clone();
     match service {
         Service::Stage(Stage::Ingest) => {
@@ -185,8 +187,8 @@ fn start(
             running.spawn(service.run(shutdown));
         }
         Service::Stage(Stage::Match) => {
-            let (store, vectors) = (store.ok_or_else(missing)?, vectors.ok_or_else(missing)?);
-            let dim = models::manifest(&config.models)?.embedder.dim;
+            let (store, (vectors, manifest)) = (store.ok_or_else(missing)?, index.ok_or_else(missing)?);
+            let dim = manifest.embedder.dim;
             running.spawn(Match { bus, store, vectors, dim, options: config.matching.clone() }.run(shutdown));
         }
         Service::Stage(Stage::Enrich) => {
@@ -194,16 +196,21 @@ fn start(
             running.spawn(service.run(shutdown));
         }
         Service::Reconciler => {
-            let (store, vectors) = (store.ok_or_else(missing)?, vectors.ok_or_else(missing)?);
-            running.spawn(reconciler(config, bus, store, vectors)?.run(shutdown));
+            let (store, (vectors, manifest)) = (store.ok_or_else(missing)?, index.ok_or_else(missing)?);
+            running.spawn(reconciler(config, &manifest, bus, store, vectors)?.run(shutdown));
         }
     }
     Ok(())
 }
 
 /// The reconciler against the configured pack, as a service or for one pass.
-pub(crate) fn reconciler(config: &Config, bus: Bus, store: Store, vectors: VecStore) -> anyhow::Result<Reconciler> {
-    let manifest = models::manifest(&config.models)?;
+pub(crate) fn reconciler(
+    config: &Config,
+    manifest: &PackManifest,
+    bus: Bus,
+    store: Store,
+    vectors: VecStore,
+) -> anyhow::Result<Reconciler> {
     let (model, dim) = (manifest.fingerprint(), u32::try_from(manifest.embedder.dim)?);
     Ok(Reconciler { bus, store, vectors, model, dim, options: config.reconciler.clone() })
 }

@@ -40,17 +40,17 @@ impl Kind {
 }
 
 /// What is compared against.
-#[derive(Debug, Clone)]
-pub struct Judge {
+#[derive(Debug, Clone, Copy)]
+pub struct Judge<'a> {
     /// The fingerprint of the pack that serves.
-    pub model: String,
+    pub model: &'a str,
     /// Numbers of its embeddings.
     pub dim: u32,
     /// A row that changed after this is still on its way.
     pub settled_before: OffsetDateTime,
 }
 
-impl Judge {
+impl Judge<'_> {
     /// The difference, if there is one that nobody is about to mend. At least one of the two is there.
     pub fn judge(&self, record: Option<&FaceRecord>, point: Option<&StoredPoint>) -> Option<Kind> {
         let Some(record) = record else { return point.map(|_| Kind::OrphanPoint) };

@@ -222,6 +222,7 @@ impl Reconciler {
     }
 }
 
-fn point(face: StoredFace) -> FacePoint {
+/// The point that a row should have.
+pub fn point(face: StoredFace) -> FacePoint {
     FacePoint { face: face.record.face, payload: judge::payload(&face.record), embedding: face.embedding }
 }

@@ -101,7 +101,7 @@ impl<'a> Pass<'a> {
             let stored = (point == Some(face)).then(|| points.take()).flatten();
             self.report.rows += u64::from(record.is_some());
             self.report.points += u64::from(stored.is_some());
-            if let Some(kind) = self.judge().judge(record.as_ref(), stored.as_ref()) {
+            if let Some(kind) = self.reconciler.judge().judge(record.as_ref(), stored.as_ref()) {
                 self.found(kind, face).await?;
                 if self.options.limit.is_some_and(|limit| self.report.total_found() >= limit) {
                     break;
@@ -117,10 +117,6 @@ impl<'a> Pass<'a> {
             self.let_go().await?;
         }
         Ok(self.report)
-    }
-
-    fn judge(&self) -> Judge {
-        self.reconciler.judge()
     }
 
     /// Not faster than the configured rate, so that searches do not feel a pass.
@@ -186,7 +182,7 @@ impl<'a> Pass<'a> {
         let rows = self.reconciler.store.faces(faces).await?;
         let mut points: HashMap<FaceId, StoredPoint> = points.into_iter().map(|p| (p.face, p)).collect();
         let mut rows: HashMap<FaceId, StoredFace> = rows.into_iter().map(|row| (row.record.face, row)).collect();
-        let judge = self.judge();
+        let judge = self.reconciler.judge();
         let differences = faces.iter().map(|face| (*face, rows.remove(face), points.remove(face)));
         Ok(differences
             .filter(|(_, row, point)| judge.judge(row.as_ref().map(|r| &r.record), point.as_ref()) == Some(kind))
@@ -203,9 +199,9 @@ pub(crate) struct Difference {
 
 impl Reconciler {
     /// What rows and points are compared by, now.
-    pub(crate) fn judge(&self) -> Judge {
+    pub(crate) fn judge(&self) -> Judge<'_> {
         Judge {
-            model: self.model.clone(),
+            model: &self.model,
             dim: self.dim,
             settled_before: OffsetDateTime::now_utc() - self.options.pending_after,
         }

@@ -83,3 +83,8 @@ pub enum BusError {
         error: String,
     },
 }
+
+/// For `map_err`: the server refused what was asked of JetStream.
+pub(crate) fn refused(what: impl Into<String>, error: impl std::fmt::Display) -> BusError {
+    BusError::Refused { what: what.into(), error: error.to_string() }
+}

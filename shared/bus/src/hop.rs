@@ -10,13 +10,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::client::Bus;
-use crate::error::BusError;
+use crate::error::{BusError, refused};
 
 const STREAM: &str = "BENCH_HOP";
 const SUBJECT: &str = "bench.hop";
 
-fn refused(error: impl std::fmt::Display) -> BusError {
-    BusError::Refused { what: "the stream of the benchmark".to_owned(), error: error.to_string() }
+fn failed(error: impl std::fmt::Display) -> BusError {
+    refused("the stream of the benchmark", error)
 }
 
 impl Bus {
@@ -31,7 +31,7 @@ impl Bus {
             duplicate_window: self.options().duplicate_window,
             ..Config::default()
         };
-        let stream = self.jetstream().create_stream(config).await.map_err(refused)?;
+        let stream = self.jetstream().create_stream(config).await.map_err(failed)?;
         let consumer = stream
             .create_consumer(pull::Config {
                 durable_name: Some("hop".to_owned()),
@@ -39,7 +39,7 @@ impl Bus {
                 ..pull::Config::default()
             })
             .await
-            .map_err(refused)?;
+            .map_err(failed)?;
         let started = Instant::now();
         let publishing = stream::iter(0..count).map(Ok).try_for_each_concurrent(in_flight, |number| {
             let message = PublishMessage::build().payload(payload.clone()).message_id(number.to_string());
@@ -56,9 +56,9 @@ impl Bus {
             }
             Ok::<_, async_nats::Error>(())
         };
-        tokio::try_join!(async { publishing.await.map_err(refused) }, async { taking.await.map_err(refused) })?;
+        tokio::try_join!(async { publishing.await.map_err(failed) }, async { taking.await.map_err(failed) })?;
         let elapsed = started.elapsed();
-        self.jetstream().delete_stream(STREAM).await.map_err(refused)?;
+        self.jetstream().delete_stream(STREAM).await.map_err(failed)?;
         Ok(elapsed)
     }
 }

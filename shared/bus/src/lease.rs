@@ -10,11 +10,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::client::Bus;
-use crate::error::BusError;
-
-fn refused(what: &'static str, error: impl std::fmt::Display) -> BusError {
-    BusError::Refused { what: format!("the lease ({what})"), error: error.to_string() }
-}
+use crate::error::{BusError, refused};
 
 /// Where leases of one length of life are kept.
 #[derive(Debug, Clone)]
@@ -45,7 +41,8 @@ impl Bus {
             num_replicas: self.options().replicas,
             ..kv::Config::default()
         };
-        let store = self.jetstream().create_or_update_key_value(config).await.map_err(|e| refused("bucket", e))?;
+        let store =
+            self.jetstream().create_or_update_key_value(config).await.map_err(|e| refused("the lease (bucket)", e))?;
         Ok(Leases { store, ttl })
     }
 }
@@ -63,7 +60,7 @@ impl Leases {
                 Ok(Some(Lease { leases, key, holder, token, revision, renewed }))
             }
             Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(refused("acquire", error)),
+            Err(error) => Err(refused("the lease (acquire)", error)),
         }
     }
 }
@@ -89,7 +86,7 @@ impl Lease {
                 Ok(true)
             }
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(false),
-            Err(error) => Err(refused("renew", error)),
+            Err(error) => Err(refused("the lease (renew)", error)),
         }
     }
 

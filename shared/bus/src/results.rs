@@ -6,7 +6,7 @@ use facewire_contracts::{subjects, v1};
 use futures_util::StreamExt;
 
 use crate::client::Bus;
-use crate::error::BusError;
+use crate::error::{BusError, refused};
 
 /// One result as it came.
 #[derive(Debug, Clone)]
@@ -36,10 +36,7 @@ impl Bus {
     /// Reads results that match `filter` (`results.>`, `results.office.*` …): those from now on, or all that the stream
     /// still holds.
     pub async fn results(&self, filter: &str, from_the_start: bool) -> Result<Results, BusError> {
-        let refused = |error: &dyn std::fmt::Display| BusError::Refused {
-            what: "a reader of RESULTS".to_owned(),
-            error: error.to_string(),
-        };
+        const READER: &str = "a reader of RESULTS";
         let config = OrderedConfig {
             filter_subject: filter.to_owned(),
             deliver_policy: if from_the_start { DeliverPolicy::All } else { DeliverPolicy::New },
@@ -49,8 +46,8 @@ impl Bus {
             .jetstream()
             .create_consumer_on_stream(config, subjects::RESULTS)
             .await
-            .map_err(|error| refused(&error))?;
-        Ok(Results { messages: consumer.messages().await.map_err(|error| refused(&error))? })
+            .map_err(|error| refused(READER, error))?;
+        Ok(Results { messages: consumer.messages().await.map_err(|error| refused(READER, error))? })
     }
 }
 

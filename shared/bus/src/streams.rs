@@ -7,7 +7,7 @@ use facewire_domain::Stage;
 use serde::Serialize;
 
 use crate::client::Bus;
-use crate::error::BusError;
+use crate::error::{BusError, refused};
 use crate::options::{Options, StageOptions};
 
 /// How far a stage is behind.
@@ -23,10 +23,6 @@ pub struct StageLag {
     pub redelivered: u64,
     /// Bytes that the stream holds.
     pub bytes: u64,
-}
-
-fn refused(what: impl Into<String>, error: impl std::fmt::Display) -> BusError {
-    BusError::Refused { what: what.into(), error: error.to_string() }
 }
 
 fn work_queue(stage: Stage, options: &Options) -> Config {

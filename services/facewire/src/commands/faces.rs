@@ -14,6 +14,7 @@ use super::{connect, progress};
 use crate::cli::{FacesCommand, FindOrphans, Rebuild};
 use crate::compose;
 use crate::config::Config;
+use crate::models;
 use crate::output::{self, Exit};
 
 pub(crate) async fn run(config: Config, command: &FacesCommand) -> anyhow::Result<Exit> {
@@ -127,7 +128,7 @@ async fn reconciler(config: &Config) -> anyhow::Result<Reconciler> {
     let bus = connect::nats(config, "faces").await?;
     let store = connect::postgres(config).await?;
     let vectors = VecStore::connect(&config.qdrant)?;
-    compose::reconciler(config, bus, store, vectors)
+    compose::reconciler(config, &models::manifest(&config.models)?, bus, store, vectors)
 }
 
 fn busy(error: ReconcileError) -> anyhow::Error {

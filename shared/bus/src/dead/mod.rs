@@ -10,7 +10,7 @@ use facewire_domain::{Reason, Stage};
 use time::OffsetDateTime;
 
 use crate::client::{Bus, Published};
-use crate::error::BusError;
+use crate::error::{BusError, refused};
 
 pub use reader::DeadReader;
 
@@ -97,10 +97,6 @@ pub struct Replayed {
 pub struct DeadLetters {
     bus: Bus,
     stream: Stream,
-}
-
-fn refused(what: &str, error: impl std::fmt::Display) -> BusError {
-    BusError::Refused { what: what.to_owned(), error: error.to_string() }
 }
 
 impl Bus {

@@ -8,8 +8,8 @@ use async_nats::jetstream::stream::Stream;
 use facewire_contracts::{headers, subjects};
 use futures_util::StreamExt;
 
-use super::{DeadFilter, DeadLetterEntry, refused};
-use crate::error::BusError;
+use super::{DeadFilter, DeadLetterEntry};
+use crate::error::{BusError, refused};
 use crate::options::Options;
 
 /// Letters asked for at a time; this many are in memory at most.

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use qdrant_client::qdrant::{self as grpc, PointsUpdateOperation};
@@ -80,6 +81,21 @@ impl Drop for Home {
     }
 }
 
+/// The engine locks its log for itself, and closes the file without unlocking it: a child that another thread forked just
+/// then keeps the lock until its exec. The directory is ours, so whoever holds it is such a child and is gone at once.
+fn load(shard_dir: &Path) -> Result<EdgeShard, OpenError> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let started = Instant::now();
+    loop {
+        match EdgeShard::load(shard_dir, None) {
+            Err(error) if error.to_string().contains("WouldBlock") && started.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            loaded => return Ok(loaded?),
+        }
+    }
+}
+
 /// Why a collection's directory could not be opened.
 pub(super) type OpenError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -112,7 +128,7 @@ impl Collection {
         let shard_dir = dir.join(SHARD);
         // An interrupted optimization leaves its workpiece here.
         let _ = fs::remove_dir_all(shard_dir.join("temp_segments"));
-        let shard = EdgeShard::load(&shard_dir, None)?;
+        let shard = load(&shard_dir)?;
         for (field, schema) in &meta.indexes {
             shard.update(create_index(field, schema.clone())?)?;
         }
