@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::load::Book;
 
 /// No result for this long although some are missing: they are lost.
-const SILENCE: Duration = Duration::from_secs(120);
+pub(crate) const SILENCE: Duration = Duration::from_secs(120);
 
 /// The verdict.
 #[derive(Debug, Default, Serialize)]
@@ -61,8 +61,9 @@ pub(crate) async fn drained(bus: &Bus, mut tend: impl FnMut() -> anyhow::Result<
             if lags.iter().all(|lag| lag.pending == 0 && lag.ack_pending == 0) {
                 return Ok(());
             }
-            if before.as_ref() != Some(&lags) {
-                (before, since) = (Some(lags), tokio::time::Instant::now());
+            let counts: Vec<_> = lags.iter().map(|lag| (lag.stage, lag.pending, lag.ack_pending)).collect();
+            if before.as_ref() != Some(&counts) {
+                (before, since) = (Some(counts), tokio::time::Instant::now());
             }
         }
         anyhow::ensure!(since.elapsed() < SILENCE, "nothing moves for {SILENCE:?}: {before:?}");

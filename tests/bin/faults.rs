@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
-use facewire_devstack::testing::{self, TestStack};
-use facewire_inference::install_builtin;
+use facewire_devstack::testing;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -15,9 +14,10 @@ use tokio::time::{Instant, sleep};
 use crate::Plan;
 use crate::check::{self, Verdict};
 use crate::dice::Dice;
-use crate::fleet::{Fleet, NAMES};
+use crate::fleet::NAMES;
 use crate::load::{self, Book};
-use crate::service::Places;
+use crate::service::Limits;
+use crate::world::World;
 
 /// After its last fault is lifted, a plan's chain must move again within this time.
 const RECOVERY: Duration = Duration::from_secs(90);
@@ -62,20 +62,11 @@ struct Recovery {
     most: u64,
 }
 
-/// Servers and processes of one run.
-pub(crate) struct World {
-    stack: TestStack,
-    pub(crate) places: Places,
-    pub(crate) fleet: Fleet,
-    _pack: tempfile::TempDir,
-    _qdrant: tempfile::TempDir,
-}
-
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
     let seed =
         plan.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ OffsetDateTime::now_utc().nanosecond() as u64);
     eprintln!("seed {seed}");
-    let mut world = World::start().await?;
+    let mut world = World::start(Limits::patient()).await?;
     let report = world.play(&plan, seed).await;
     let stopped = world.fleet.stop().await;
     let report = report?;
@@ -89,33 +80,9 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
 }
 
 impl World {
-    pub(crate) async fn start() -> anyhow::Result<Self> {
-        let stack = TestStack::isolated().await?;
-        let (pack, qdrant) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        install_builtin("default", &stack.default_models, pack.path())?;
-        // Bound for a moment to find a free one; a fault's restart needs the same again.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let places = Places {
-            nats: stack.nats_url.clone(),
-            postgres: stack.postgres_url.clone(),
-            qdrant: format!("http://127.0.0.1:{port}"),
-            pack: pack.path().to_owned(),
-            runtime: stack.ort_lib.clone(),
-        };
-        let fleet = Fleet::new(places.variables()?, (qdrant.path().to_owned(), port));
-        Ok(Self { stack, places, fleet, _pack: pack, _qdrant: qdrant })
-    }
-
     async fn play(&mut self, plan: &Plan, seed: u64) -> anyhow::Result<Report> {
         let started = Instant::now();
-        let bus = self.places.bus("faults producer").await?;
-        bus.ensure_streams().await?;
-        self.places.store().await?.migrate().await?;
-        self.fleet.start("qdrant")?;
-        self.collection().await?;
-        for name in NAMES.into_iter().filter(|name| *name != "qdrant") {
-            self.fleet.start(name)?;
-        }
+        let bus = self.open(&NAMES).await?;
         let pictures = load::pictures(&testing::samples().await?)?;
         let (mut book, mut dice, start) = (Book::default(), Dice::new(seed), OffsetDateTime::now_utc());
         let mut crops = Vec::new();
@@ -153,29 +120,6 @@ impl World {
             seconds: started.elapsed().as_secs_f64(),
             verdict,
         })
-    }
-
-    /// Waits for the vector engine, and makes its collection.
-    pub(crate) async fn collection(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + RECOVERY;
-        let dim = self.places.reconciler(self.places.bus("faults").await?, Duration::ZERO).await?.dim;
-        loop {
-            match self.places.vectors()?.ensure(dim).await {
-                Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(error).context("the vector engine does not start");
-                }
-                Err(_) => sleep(Duration::from_millis(100)).await,
-            }
-        }
-    }
-
-    /// Endings so far, as soon as everybody who must be asked answers.
-    async fn endings(&self) -> Option<u64> {
-        let store = tokio::time::timeout(Duration::from_secs(5), self.places.store()).await.ok()?.ok()?;
-        let ledger = store.ledger(&facewire_store_pg::LedgerFilter::default()).await.ok()?;
-        store.close().await;
-        Some(ledger.published)
     }
 
     async fn strike(&mut self, target: Target, pause: Option<Duration>) -> anyhow::Result<()> {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
@@ -12,6 +13,9 @@ use tokio::process::{Child, Command};
 
 /// Every process that is ours.
 pub(crate) const NAMES: [&str; 7] = ["qdrant", "ingest", "quality", "embed-gpu", "match", "enrich", "reconciler"];
+
+/// Longest wait for the end of a process: longer than a service's grace period.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Running processes.
 pub(crate) struct Fleet {
@@ -50,6 +54,20 @@ impl Fleet {
         self.start(name)
     }
 
+    /// Kills it, and leaves it dead.
+    pub(crate) async fn end(&mut self, name: &str) -> anyhow::Result<()> {
+        match self.running.remove(name) {
+            Some(mut child) => Ok(child.kill().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Resident memory in KiB of each process that runs.
+    pub(crate) fn memory(&self) -> BTreeMap<&'static str, u64> {
+        let running = self.running.iter().filter_map(|(name, child)| Some((*name, resident(child.id()?)?)));
+        running.collect()
+    }
+
     pub(crate) fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         if let Some(id) = self.running.get(name).and_then(Child::id) {
             kill(Pid::from_raw(i32::try_from(id)?), signal)?;
@@ -72,13 +90,26 @@ impl Fleet {
         Ok(())
     }
 
-    /// Ends them all in order: their standard input closes.
+    /// Ends one in order: its standard input closes, and it finishes what it has in hand.
+    pub(crate) async fn stop_one(&mut self, name: &str) -> anyhow::Result<ExitStatus> {
+        let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
+        drop(child.stdin.take());
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        Ok(ended.with_context(|| format!("{name} does not end"))??)
+    }
+
+    /// Ends them all in order.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        for (name, mut child) in std::mem::take(&mut self.running).into_iter().rev() {
-            drop(child.stdin.take());
-            let ended = tokio::time::timeout(std::time::Duration::from_secs(40), child.wait()).await;
-            ended.with_context(|| format!("{name} does not end"))??;
+        let names: Vec<&'static str> = self.running.keys().rev().copied().collect();
+        for name in names {
+            self.stop_one(name).await?;
         }
         Ok(())
     }
+}
+
+fn resident(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
 }

@@ -101,7 +101,7 @@ pub(crate) fn crop(
 }
 
 /// A JPEG with a comment right behind its start.
-fn commented(image: &[u8], number: u64) -> Bytes {
+pub(crate) fn commented(image: &[u8], number: u64) -> Bytes {
     let (start, rest) = image.split_at(image.len().min(2));
     Bytes::from([start, &[0xFF, 0xFE, 0, 10], &number.to_be_bytes(), rest].concat())
 }

@@ -1,16 +1,24 @@
 //! `facewire-tests`: what is too long, or needs too many processes, for `cargo test`. `faults` plays a seeded plan of kills and
-//! pauses against services in processes of their own, and checks what is left; `reconcile` measures a pass. Assertions about single crates must not come
-//! in.
+//! pauses against services in processes of their own, and checks what is left; `outage` takes one server away under load;
+//! `pressure` stops the chain before its slowest stage; `reconcile` measures a pass. Assertions about single crates must not
+//! come in.
 
 #![expect(clippy::print_stdout, reason = "a plan's report is what it is for")]
 
+mod bounds;
 mod check;
+mod crops;
 mod dice;
 mod faults;
 mod fleet;
 mod load;
+mod outage;
+mod pressure;
 mod reconcile;
 mod service;
+mod table;
+mod watch;
+mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +36,10 @@ struct Cli {
 enum Command {
     /// Kill and pause services and servers at random moments while producers publish; then count.
     Faults(Plan),
+    /// Take a server away under a steady load and bring it back: nothing is lost, and no delivery attempt is burnt.
+    Outage(outage::Plan),
+    /// Let crops wait on disk before a stopped embed-gpu: what is in flight is bounded, and memory stays flat.
+    Pressure(pressure::Plan),
     /// Plant differences of every kind among many faces, and let one pass of the reconciler find them.
     Reconcile(reconcile::Planted),
     /// One service or the vector engine, as a process of its own; ends when its standard input does.
@@ -65,6 +77,8 @@ fn main() -> ExitCode {
     let done = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Into::into);
     let done = done.and_then(|runtime: tokio::runtime::Runtime| match cli.command {
         Command::Faults(plan) => runtime.block_on(faults::run(plan)),
+        Command::Outage(plan) => runtime.block_on(outage::run(plan)),
+        Command::Pressure(plan) => runtime.block_on(pressure::run(plan)),
         Command::Reconcile(planted) => runtime.block_on(reconcile::run(planted)),
         Command::Service { name, dir, port } => runtime.block_on(service::run(&name, dir, port)).map(|()| true),
     });

@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 use tokio::process::Command;
 
 use crate::dice::Dice;
-use crate::faults::World;
-use crate::service::Places;
+use crate::service::{Limits, Places};
+use crate::world::World;
 
 /// Faces planted at a time.
 const CHUNK: u64 = 500;
@@ -40,7 +40,7 @@ struct Pass {
 }
 
 pub(crate) async fn run(planted: Planted) -> anyhow::Result<bool> {
-    let mut world = World::start().await?;
+    let mut world = World::start(Limits::default()).await?;
     let done = measure(&mut world, &planted).await;
     world.fleet.stop().await?;
     done

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytesize::ByteSize;
 use facewire_bus::{Bus, StageOptions};
 use facewire_config::Secret;
 use facewire_devstack::qdrant::LocalQdrant;
@@ -20,6 +21,7 @@ use facewire_reconciler::Reconciler;
 use facewire_runtime::Shutdown;
 use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
 /// Where the servers and models of a plan are.
@@ -32,15 +34,45 @@ pub(crate) struct Places {
     pub(crate) pack: PathBuf,
     /// ONNX Runtime's library.
     pub(crate) runtime: PathBuf,
+    pub(crate) limits: Limits,
 }
 
-/// What a killed worker held comes back this soon.
-const ACK_WAIT: Duration = Duration::from_secs(4);
-
-fn patient(options: StageOptions) -> StageOptions {
-    // A plan kills the same service again and again: a message may be in hand each time.
-    StageOptions { ack_wait: ACK_WAIT, max_deliver: 50, ..options }
+/// What a plan sets that services take from their configuration.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    pub(crate) ack_wait: Duration,
+    pub(crate) max_deliver: u64,
+    pub(crate) crops_max_bytes: u64,
+    pub(crate) stage_max_bytes: u64,
 }
+
+impl Default for Limits {
+    /// What an operator has who sets nothing.
+    fn default() -> Self {
+        let (stage, bus) = (StageOptions::default(), facewire_bus::Options::default());
+        Self {
+            ack_wait: stage.ack_wait,
+            max_deliver: stage.max_deliver,
+            crops_max_bytes: bus.crops_max_bytes.as_u64(),
+            stage_max_bytes: bus.stage_max_bytes.as_u64(),
+        }
+    }
+}
+
+impl Limits {
+    /// What a killed worker held comes back soon, and often: a plan kills the same service again and again, and a message may
+    /// be in hand each time.
+    pub(crate) fn patient() -> Self {
+        Self { ack_wait: Duration::from_secs(4), max_deliver: 50, ..Self::default() }
+    }
+
+    fn on(self, options: StageOptions) -> StageOptions {
+        StageOptions { ack_wait: self.ack_wait, max_deliver: self.max_deliver, ..options }
+    }
+}
+
+/// Time for what is in flight when a service is told to end. A stage behind a full one has much of it.
+const GRACE: Duration = Duration::from_secs(100);
 
 pub(crate) async fn run(name: &str, dir: Option<PathBuf>, port: u16) -> anyhow::Result<()> {
     if name == "qdrant" {
@@ -50,7 +82,7 @@ pub(crate) async fn run(name: &str, dir: Option<PathBuf>, port: u16) -> anyhow::
         server.shutdown().await;
         return Ok(());
     }
-    let shutdown = Shutdown::new(Duration::from_secs(20));
+    let shutdown = Shutdown::new(GRACE);
     let ended = one(name, shutdown.clone());
     tokio::pin!(ended);
     tokio::select! {
@@ -73,13 +105,13 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
     match name {
         "ingest" => {
             let mut options = facewire_ingest::Options::default();
-            options.stage = patient(options.stage);
+            options.stage = places.limits.on(options.stage);
             Ingest { bus, store: places.store().await?, options }.run(shutdown).await?;
         }
         "quality" => {
             let (pack, runtime) = places.models()?;
             let mut options = facewire_quality::Options::default();
-            options.stage = patient(options.stage);
+            options.stage = places.limits.on(options.stage);
             let finder: facewire_quality::MakeFinder =
                 Arc::new(move || Ok(Box::new(pack.finder(&runtime, &SessionOptions::default())?)));
             Quality { bus, finder, options }.run(shutdown).await?;
@@ -87,7 +119,7 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
         "embed-gpu" => {
             let (pack, runtime) = places.models()?;
             let mut options = facewire_embed_gpu::Options::default();
-            options.stage = patient(options.stage);
+            options.stage = places.limits.on(options.stage);
             let (model, max_batch) = (pack.fingerprint(), Some(pack.manifest().embedder.faces_per_run()));
             let embedder: facewire_embed_gpu::MakeEmbedder =
                 Arc::new(move || pack.embedder(&runtime, &SessionOptions::default()));
@@ -96,14 +128,14 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
         "match" => {
             // The plan enrols the same faces under many names: likeness is no conflict here.
             let mut options = facewire_match::Options { conflict_similarity: 1.0, ..Default::default() };
-            options.stage = patient(options.stage);
+            options.stage = places.limits.on(options.stage);
             let (store, vectors) = (places.store().await?, places.vectors()?);
             let dim = Pack::open(&places.pack)?.manifest().embedder.dim;
             Match { bus, store, vectors, dim, options }.run(shutdown).await?;
         }
         "enrich" => {
             let mut options = facewire_enrich::Options::default();
-            options.stage = patient(options.stage);
+            options.stage = places.limits.on(options.stage);
             Enrich { bus, store: places.store().await?, options }.run(shutdown).await?;
         }
         "full-pass" => crate::reconcile::full_pass(&places).await?,
@@ -113,14 +145,15 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
     Ok(())
 }
 
-const NAMES: [&str; 5] = ["NATS", "POSTGRES", "QDRANT", "PACK", "RUNTIME"];
+const NAMES: [&str; 6] = ["NATS", "POSTGRES", "QDRANT", "PACK", "RUNTIME", "LIMITS"];
 
 impl Places {
     /// As variables of a process's environment.
     pub(crate) fn variables(&self) -> anyhow::Result<Vec<(String, String)>> {
         let path = |path: &PathBuf| path.to_str().map(str::to_owned).context("a path is not UTF-8");
-        let values =
-            [self.nats.clone(), self.postgres.clone(), self.qdrant.clone(), path(&self.pack)?, path(&self.runtime)?];
+        let limits = serde_json::to_string(&self.limits)?;
+        let (nats, postgres, qdrant) = (self.nats.clone(), self.postgres.clone(), self.qdrant.clone());
+        let values = [nats, postgres, qdrant, path(&self.pack)?, path(&self.runtime)?, limits];
         Ok(NAMES.into_iter().map(|name| format!("FACEWIRE_TESTS_{name}")).zip(values).collect())
     }
 
@@ -129,11 +162,17 @@ impl Places {
             std::env::var(format!("FACEWIRE_TESTS_{name}")).with_context(|| format!("{name}: only a plan starts this"))
         };
         let (nats, postgres, qdrant) = (var("NATS")?, var("POSTGRES")?, var("QDRANT")?);
-        Ok(Self { nats, postgres, qdrant, pack: var("PACK")?.into(), runtime: var("RUNTIME")?.into() })
+        let limits = serde_json::from_str(&var("LIMITS")?)?;
+        Ok(Self { nats, postgres, qdrant, pack: var("PACK")?.into(), runtime: var("RUNTIME")?.into(), limits })
     }
 
     pub(crate) async fn bus(&self, name: &str) -> anyhow::Result<Bus> {
-        let options = facewire_bus::Options { url: Secret::new(self.nats.clone()), ..Default::default() };
+        let options = facewire_bus::Options {
+            url: Secret::new(self.nats.clone()),
+            crops_max_bytes: ByteSize::b(self.limits.crops_max_bytes),
+            stage_max_bytes: ByteSize::b(self.limits.stage_max_bytes),
+            ..Default::default()
+        };
         Ok(Bus::connect(&options, name).await?)
     }
 
@@ -147,7 +186,7 @@ impl Places {
         Ok(VecStore::connect(&options)?)
     }
 
-    fn models(&self) -> anyhow::Result<(Pack, OnnxRuntime)> {
+    pub(crate) fn models(&self) -> anyhow::Result<(Pack, OnnxRuntime)> {
         Ok((Pack::open(&self.pack)?, OnnxRuntime::load(&self.runtime)?))
     }
 

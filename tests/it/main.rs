@@ -8,4 +8,8 @@ mod faults;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod outage;
+#[cfg(test)]
+mod pressure;
+#[cfg(test)]
 mod tidy;

@@ -78,7 +78,7 @@ impl Embed {
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Embed, &self.options.stage, shutdown);
         // One batch waits while each thread works on another: more would only grow the latency.
-        let (batches, ready) = inbox("batcher->embed", NonZeroUsize::MIN);
+        let (batches, ready) = inbox("embed: batcher->embed", NonZeroUsize::MIN);
         let size = self.max_batch.unwrap_or(usize::MAX).min(self.options.batch).max(1);
         pipeline.spawn("batcher", batcher(items, batches, size, self.options.batch_wait));
         let (make, model) = (Arc::clone(&self.embedder), Arc::<str>::from(self.model.as_str()));
@@ -106,6 +106,8 @@ async fn batcher(
         if batch.is_empty() {
             return Ok(());
         }
+        let waited = batch.first().map(Delivery::waited).unwrap_or_default();
+        events::BatchTaken { stage: Stage::Embed, size: batch.len(), waited }.emit();
         batches.send(batch).await?;
     }
 }

@@ -1,10 +1,13 @@
 //! One batch on one thread: decode the tasks, embed the faces in one run, and where that fails one by one, so that a bad
 //! face ends alone.
 
+use std::time::Instant;
+
 use facewire_bus::{Delivery, Done, Outgoing};
-use facewire_contracts::{convert, headers, v1};
+use facewire_contracts::{convert, v1};
 use facewire_domain::{Detail, Outcome, Reason, Stage};
 use facewire_inference::{FaceEmbedder, InferenceError};
+use facewire_telemetry::{BatchSpan, events};
 use facewire_vision::AlignedFace;
 use time::OffsetDateTime;
 
@@ -28,7 +31,14 @@ pub(crate) fn embed(embedder: &mut dyn FaceEmbedder, model: &str, batch: Vec<Del
             Err(dead) => done.push(*dead),
         }
     }
+    for item in &items {
+        events::FaceEmbedded { queued: item.delivery.waited() }.emit();
+    }
+    let span = BatchSpan::start("embed batch", Stage::Embed, items.iter().map(|item| item.delivery.span()));
+    let clock = Instant::now();
     let embeddings = run(embedder, &faces);
+    events::Inferred { task: "embed", took: clock.elapsed() }.emit();
+    drop(span);
     done.extend(items.into_iter().zip(embeddings).map(|(item, result)| finish(item, result, model, started)));
     done
 }
@@ -64,15 +74,14 @@ fn one(embedder: &mut dyn FaceEmbedder, face: &AlignedFace) -> Result<Vec<f32>, 
 fn finish(item: Item, result: Result<Vec<f32>, InferenceError>, model: &str, started: OffsetDateTime) -> Done {
     let Item { delivery, mut crop, face } = item;
     crop.stamp(Stage::Embed, started, OffsetDateTime::now_utc());
-    let traceparent = delivery.header(headers::TRACEPARENT).map(str::to_owned);
     let outgoing = match result {
         Ok(embedding) => {
             let task = v1::MatchTask { crop: Some(crop.clone()), face, embedding, model: model.to_owned() };
-            Outgoing::work(Stage::Match, &crop, &task, traceparent)
+            Outgoing::work(Stage::Match, &crop, &task)
         }
         Err(error) => {
             let outcome = Outcome::failed(Stage::Embed, Reason::InferenceError, Detail::message(error.to_string()));
-            Outgoing::ending(crop, face, outcome.into(), traceparent)
+            Outgoing::ending(crop, face, outcome.into())
         }
     };
     delivery.done(vec![outgoing])

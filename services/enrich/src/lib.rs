@@ -8,13 +8,13 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use facewire_bus::{Bus, BusError, Delivery, Done, Message, Outgoing, StageOptions};
-use facewire_contracts::subjects;
+use facewire_contracts::{headers, subjects};
 use facewire_domain::{CropId, PersonId, Reason, Stage};
 use facewire_runtime::{
     ActorError, Backoff, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, retry, supervise,
 };
 use facewire_store_pg::{Finished, Person, Store, StoreError};
-use facewire_telemetry::events;
+use facewire_telemetry::{BatchSpan, events};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -84,6 +84,9 @@ impl Worker {
             if batch.is_empty() {
                 return Ok(());
             }
+            let waited = batch.first().map(Delivery::waited).unwrap_or_default();
+            events::BatchTaken { stage: Stage::Enrich, size: batch.len(), waited }.emit();
+            let _span = BatchSpan::start("record batch", Stage::Enrich, batch.iter().map(Delivery::span));
             let mut endings = Vec::with_capacity(batch.len());
             for delivery in batch {
                 match read::read(delivery.payload.clone()) {
@@ -114,12 +117,14 @@ impl Worker {
         for ((delivery, ended), finished) in endings.into_iter().zip(finished) {
             let mut copies = Vec::new();
             if !finished.published && (finished.first || !held.contains(&ended.key())) {
-                let message = message(&ended, finished, &persons)?;
+                let message = message(&ended, finished, &persons, delivery.span().traceparent())?;
                 copies.extend(copy_to_asker(&ended, &message));
                 fresh.push(ended.key());
                 messages.push(message);
+                tell(&ended);
             }
-            acks.push(delivery.done(copies));
+            let (head, outcome) = (&ended.row.crop, &ended.row.outcome);
+            acks.push(delivery.ended(&head.crop, head.collection.as_str(), head.camera.as_str(), outcome, copies));
         }
         try_join_all(messages.into_iter().map(|message| self.publish(message))).await?;
         self.patiently(|| store.mark_published(&fresh)).await?;
@@ -142,7 +147,7 @@ impl Worker {
         F: Future<Output = Result<T, StoreError>>,
     {
         let waiting = |error: &StoreError, failures| {
-            events::StoreWaited { service: SERVICE, store: "postgres", failures, error }.emit();
+            events::StoreWaited { service: SERVICE, store: "postgresql", failures, error }.emit();
         };
         retry(Backoff::default(), &self.drain, StoreError::is_transient, waiting, operation).await
     }
@@ -160,6 +165,7 @@ fn message(
     ended: &Ended,
     finished: Finished,
     persons: &HashMap<PersonId, Person>,
+    traceparent: Option<String>,
 ) -> Result<Message, serde_json::Error> {
     let result = compose::result(ended, persons);
     // An ending that took a failed one's place is another result, and must not be dropped as its duplicate.
@@ -167,12 +173,24 @@ fn message(
     Ok(Message {
         subject: subjects::results(&result.collection, &result.camera),
         id: Some(subjects::message_id(&result.crop_id, to, result.face_index)),
-        headers: Vec::new(),
+        headers: traceparent.map(|value| (headers::TRACEPARENT, value)).into_iter().collect(),
         payload: serde_json::to_vec(&result)?.into(),
     })
 }
 
+fn tell(ended: &Ended) {
+    let (head, outcome) = (&ended.row.crop, &ended.row.outcome);
+    events::CropEnded {
+        collection: head.collection.as_str(),
+        camera: head.camera.as_str(),
+        status: outcome.status.as_str(),
+        reason: outcome.reason.map_or("", Reason::as_str),
+        stage: outcome.stage,
+    }
+    .emit();
+}
+
 fn copy_to_asker(ended: &Ended, message: &Message) -> Option<Outgoing> {
     let subject = ended.reply_to.clone()?;
-    Some(Outgoing { subject, id: None, payload: message.payload.clone(), traceparent: None })
+    Some(Outgoing::copy(subject, message.payload.clone()))
 }

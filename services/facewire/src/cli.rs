@@ -1,6 +1,7 @@
 //! The command line. Help texts are for people; what a command does stands in `commands`.
 
 mod dead;
+mod insight;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
+pub(crate) use insight::{Cameras, Failures, Why};
 
 /// Face recognition for many cameras over NATS JetStream.
 #[derive(Debug, Parser)]
@@ -56,8 +58,12 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Show results as they come.
     Watch(Watch),
-    /// The whole life of one crop: stages, times, signals, reason.
+    /// The whole life of one crop: what decided, every signal against its limit, stages and times.
     Why(Why),
+    /// Which camera is bad, by which signal, and what other limits would change.
+    Cameras(Cameras),
+    /// What was not recognised, rejected or failed, newest first.
+    Failures(Failures),
     /// Counts, lags and the gallery.
     Stats(Stats),
     /// Messages that were given up: list, show, put back, drop.
@@ -127,6 +133,10 @@ pub(crate) struct Demo {
     /// What the cameras do to the probes.
     #[arg(long, value_enum, default_value_t = Degrade::Cameras)]
     pub(crate) degrade: Degrade,
+    /// Keep nothing: without it, the last demo's data stays in DIR/last-demo (see --data), for `why`, `cameras` and
+    /// `failures`.
+    #[arg(long)]
+    pub(crate) forget: bool,
     /// One JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
@@ -210,16 +220,6 @@ pub(crate) struct Watch {
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) count: Option<u64>,
     /// Results as they are, a line each.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Why {
-    /// The crop's id, as in its result.
-    #[arg(value_name = "CROP_ID")]
-    pub(crate) crop: String,
-    /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -327,6 +327,12 @@ pub(crate) enum BenchCommand {
     /// Crops a second end to end, against the same work in a bare loop on all cores.
     Pipeline {
         /// Crops to send.
+        #[arg(long, default_value_t = 4_000)]
+        crops: usize,
+    },
+    /// The chain with traces, metrics and logs exported, against the same chain without.
+    Telemetry {
+        /// Crops to send on each side.
         #[arg(long, default_value_t = 4_000)]
         crops: usize,
     },

@@ -1,5 +1,5 @@
 //! Liveness, readiness and startup over HTTP, for whoever runs the process: `/livez`, `/readyz`, `/startupz`, each with the
-//! state of every service. Nothing else is served here, and nothing is changed by asking.
+//! state of every service, and `/metrics` for Prometheus. Nothing else is served here, and nothing is changed by asking.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -46,6 +46,9 @@ impl Endpoint {
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("health.listen: {address} cannot be listened on; name another with --health ADDRESS")
         })?;
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "health and metrics endpoints");
+        }
         Ok(Some(Self { listener, health }))
     }
 
@@ -93,7 +96,8 @@ fn answer<B>(request: &Request<B>, health: &Health) -> Response<Full<Bytes>> {
         (&Method::GET | &Method::HEAD, "/livez") => health.is_live(),
         (&Method::GET | &Method::HEAD, "/readyz") => health.is_ready(),
         (&Method::GET | &Method::HEAD, "/startupz") => health.has_started(),
-        (_, "/livez" | "/readyz" | "/startupz") => return plain(StatusCode::METHOD_NOT_ALLOWED),
+        (&Method::GET | &Method::HEAD, "/metrics") => return metrics(),
+        (_, "/livez" | "/readyz" | "/startupz" | "/metrics") => return plain(StatusCode::METHOD_NOT_ALLOWED),
         _ => return plain(StatusCode::NOT_FOUND),
     };
     let states: serde_json::Map<String, serde_json::Value> =
@@ -102,6 +106,13 @@ fn answer<B>(request: &Request<B>, health: &Health) -> Response<Full<Bytes>> {
     let mut response = plain(if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.body_mut() = Full::from(body);
+    response
+}
+
+fn metrics() -> Response<Full<Bytes>> {
+    let Ok(text) = facewire_telemetry::prometheus() else { return plain(StatusCode::INTERNAL_SERVER_ERROR) };
+    let mut response = Response::new(Full::from(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(facewire_telemetry::PROMETHEUS_TYPE));
     response
 }
 

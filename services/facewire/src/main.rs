@@ -6,6 +6,7 @@ mod compose;
 mod config;
 mod endpoints;
 mod health;
+mod limits;
 mod local;
 mod models;
 mod output;

@@ -24,7 +24,6 @@ pub(crate) struct Examined {
     pub(crate) row: NewCrop,
     pub(crate) task: v1::QualityTask,
     pub(crate) refusal: Option<Outcome>,
-    pub(crate) traceparent: Option<String>,
 }
 
 /// Judges a message. One whose subject is not `crops.<collection>.<camera>` with proper names has no room to end in: it
@@ -80,7 +79,7 @@ pub(crate) fn examine(delivery: Delivery, limits: &Limits) -> Result<Box<Examine
         size: info.as_ref().ok().map(|info| (info.width, info.height)),
     };
     let task = v1::QualityTask { crop: Some(wire), image };
-    Ok(Box::new(Examined { delivery, row, task, refusal, traceparent: headers.traceparent }))
+    Ok(Box::new(Examined { delivery, row, task, refusal }))
 }
 
 fn reject(reason: Reason, detail: Detail) -> Outcome {

@@ -14,7 +14,7 @@ use facewire_runtime::{
     ActorError, Backoff, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, retry, supervise,
 };
 use facewire_store_pg::{Admission, Store, StoreError};
-use facewire_telemetry::events;
+use facewire_telemetry::{BatchSpan, events};
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ impl Ingest {
         let options = &self.options;
         let (work, done) = self.bus.stage(&mut pipeline, Stage::Ingest, &options.stage, shutdown);
         let capacity = NonZeroUsize::new(options.stage.inbox).unwrap_or(NonZeroUsize::MIN);
-        let (examined, registering) = inbox("examine->register", capacity);
+        let (examined, registering) = inbox("ingest: examine->register", capacity);
         let limits = Limits {
             max_bytes: options.max_bytes.as_u64(),
             decode: DecodeLimits {
@@ -127,25 +127,30 @@ async fn register(
         if batch.is_empty() {
             return Ok(());
         }
+        let waited = batch.first().map(|examined| examined.delivery.waited()).unwrap_or_default();
+        events::BatchTaken { stage: Stage::Ingest, size: batch.len(), waited }.emit();
+        let _span = BatchSpan::start("admit batch", Stage::Ingest, batch.iter().map(|e| e.delivery.span()));
         let rows: Vec<_> = batch.iter().map(|examined| examined.row.clone()).collect();
         let waiting = |error: &StoreError, failures| {
-            events::StoreWaited { service: SERVICE, store: "postgres", failures, error }.emit();
+            events::StoreWaited { service: SERVICE, store: "postgresql", failures, error }.emit();
         };
         let admitted = || store.admit(&rows);
         let admissions = retry(Backoff::default(), &drain, StoreError::is_transient, waiting, admitted).await?;
         for (examined, admission) in batch.into_iter().zip(admissions) {
+            let head = &examined.row.head;
+            events::CropAdmitted { collection: head.collection.as_str(), camera: head.camera.as_str() }.emit();
             done.send(hand_on(*examined, admission)).await?;
         }
     }
 }
 
 fn hand_on(examined: Examined, admission: Admission) -> Done {
-    let Examined { delivery, task, refusal, traceparent, .. } = examined;
+    let Examined { delivery, task, refusal, .. } = examined;
     let outgoing = match (admission, refusal, task.crop.clone()) {
         // Published once more by its producer, long after it ended: there is nothing left to do.
         (Admission::Ended, ..) => Vec::new(),
-        (_, Some(outcome), Some(crop)) => vec![Outgoing::ending(crop, None, outcome.into(), traceparent)],
-        (_, None, Some(crop)) => vec![Outgoing::work(Stage::Quality, &crop, &task, traceparent)],
+        (_, Some(outcome), Some(crop)) => vec![Outgoing::ending(crop, None, outcome.into())],
+        (_, None, Some(crop)) => vec![Outgoing::work(Stage::Quality, &crop, &task)],
         // `examine` always sets the crop; a message without one could go nowhere.
         (_, _, None) => return delivery.dead(Stage::Ingest, Reason::Internal, "the crop was not filled in"),
     };

@@ -17,7 +17,7 @@ use facewire_runtime::{
 };
 use facewire_store_pg::{Store, StoreError};
 use facewire_store_vec::{VecError, VecStore};
-use facewire_telemetry::events;
+use facewire_telemetry::{BatchSpan, events};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -123,6 +123,9 @@ impl Worker {
                 return Ok(());
             }
             let started = OffsetDateTime::now_utc();
+            let waited = batch.first().map(Delivery::waited).unwrap_or_default();
+            events::BatchTaken { stage: Stage::Match, size: batch.len(), waited }.emit();
+            let _span = BatchSpan::start("match batch", Stage::Match, batch.iter().map(Delivery::span));
             let (mut enrolments, mut probes) = (Vec::new(), Vec::new());
             for delivery in batch {
                 match Task::read(delivery, self.service.dim) {
@@ -156,7 +159,7 @@ impl Worker {
         F: Future<Output = Result<T, StoreError>>,
     {
         let waiting = |error: &StoreError, failures| {
-            events::StoreWaited { service: SERVICE, store: "postgres", failures, error }.emit();
+            events::StoreWaited { service: SERVICE, store: "postgresql", failures, error }.emit();
         };
         retry(Backoff::default(), &self.drain, StoreError::is_transient, waiting, operation).await
     }
@@ -170,10 +173,10 @@ async fn send(
 ) -> Result<(), ActorError> {
     let finished = OffsetDateTime::now_utc();
     for (task, ending) in tasks.into_iter().zip(endings) {
-        let Task { delivery, mut crop, face, traceparent, model, .. } = task;
+        let Task { delivery, mut crop, face, model, .. } = task;
         crop.stamp(Stage::Match, started, finished);
         let ending = v1::Ending { model, ..ending };
-        let outgoing = Outgoing::ending(crop, face, ending, traceparent);
+        let outgoing = Outgoing::ending(crop, face, ending);
         done.send(delivery.done(vec![outgoing])).await?;
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! Probes: one search for the batch, then the domain's decision for each.
 
 use facewire_contracts::v1;
-use facewire_domain::decide;
+use facewire_domain::{Candidate, decide};
 use facewire_runtime::ActorError;
 use facewire_store_vec::Probe;
+use facewire_telemetry::events;
 
 use crate::Worker;
 use crate::task::Task;
@@ -14,6 +15,9 @@ pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1:
     let options = &worker.service.options;
     let judged = tasks.iter().zip(hits).map(|(task, hits)| {
         let (decision, outcome) = decide(&hits, options.threshold(&task.crop, &task.identity.collection));
+        let similarity = |candidate: Option<Candidate>| candidate.map(|candidate| candidate.similarity);
+        let (best, runner_up) = (similarity(decision.best), similarity(decision.runner_up));
+        events::Searched { matched: decision.matched, best, runner_up }.emit();
         v1::Ending { verdict: Some((&decision).into()), ..outcome.into() }
     });
     Ok(judged.collect())

@@ -2,7 +2,7 @@
 
 use facewire_bus::{Delivery, Done};
 use facewire_contracts::convert::{self, CropIdentity};
-use facewire_contracts::{headers, v1};
+use facewire_contracts::v1;
 
 use crate::dead;
 
@@ -15,7 +15,6 @@ pub(crate) struct Task {
     pub(crate) face: Option<v1::Face>,
     pub(crate) embedding: Vec<f32>,
     pub(crate) model: String,
-    pub(crate) traceparent: Option<String>,
 }
 
 impl Task {
@@ -35,15 +34,6 @@ impl Task {
         if task.embedding.len() != dim || !task.embedding.iter().all(|x| x.is_finite()) {
             return Err(dead(delivery, &format!("field embedding is not {dim} finite numbers")));
         }
-        let traceparent = delivery.header(headers::TRACEPARENT).map(str::to_owned);
-        Ok(Self {
-            delivery,
-            crop,
-            identity,
-            face: task.face,
-            embedding: task.embedding,
-            model: task.model,
-            traceparent,
-        })
+        Ok(Self { delivery, crop, identity, face: task.face, embedding: task.embedding, model: task.model })
     }
 }

@@ -2,11 +2,13 @@
 //! use, so that they speak of what runs.
 
 use std::cmp::Ordering;
+use std::time::Instant;
 
 use facewire_bus::{Delivery, Done, Outgoing};
-use facewire_contracts::{convert, headers, v1};
+use facewire_contracts::{convert, v1};
 use facewire_domain::{Detail, GateLimits, Intent, Outcome, Quality, Reason, Refusal, Stage, Status, decimal};
 use facewire_inference::{FaceFind, FoundFace, InferenceError, Measured, measure};
+use facewire_telemetry::events;
 use facewire_vision::{AlignedFace, DecodeError, DecodeLimits, RgbImage, decode};
 use time::OffsetDateTime;
 
@@ -128,21 +130,17 @@ pub(crate) fn work(finder: &mut dyn FaceFind, rules: &Rules, delivery: Delivery)
     let Some(mut crop) = task.crop else {
         return delivery.dead(Stage::Quality, Reason::InvalidMessage, "field crop is missing");
     };
-    let traceparent = delivery.header(headers::TRACEPARENT).map(str::to_owned);
+    let clock = Instant::now();
     let judged = judge(finder, rules, &crop.collection, crop.frame, &task.image);
+    events::Inferred { task: "detect", took: clock.elapsed() }.emit();
     crop.stamp(Stage::Quality, started, OffsetDateTime::now_utc());
     let outgoing = match judged {
         Ok(faces) => {
             crop.face_count = u32::try_from(faces.len()).unwrap_or(u32::MAX);
             let numbered = (0..).zip(faces);
-            numbered
-                .map(|(index, face)| {
-                    let crop = v1::Crop { face_index: index, ..crop.clone() };
-                    hand_on(crop, face, traceparent.clone())
-                })
-                .collect()
+            numbered.map(|(index, face)| hand_on(v1::Crop { face_index: index, ..crop.clone() }, face)).collect()
         }
-        Err(unjudged) => vec![Outgoing::ending(crop, None, outcome(unjudged).into(), traceparent)],
+        Err(unjudged) => vec![Outgoing::ending(crop, None, outcome(unjudged).into())],
     };
     delivery.done(outgoing)
 }
@@ -157,8 +155,9 @@ fn outcome(unjudged: Unjudged) -> Outcome {
 }
 
 /// A face that passed goes to `embed`, unless it was only to be observed; one that did not pass ends.
-fn hand_on(crop: v1::Crop, judged: Judged, traceparent: Option<String>) -> Outgoing {
+fn hand_on(crop: v1::Crop, judged: Judged) -> Outgoing {
     let Judged { found, aligned, quality, score, refusal } = judged;
+    events::FaceMeasured { collection: &crop.collection, camera: &crop.camera, quality: &quality }.emit();
     let status = refusal.as_ref().and_then(|r| r.detail.signal.as_deref()).unwrap_or("ok");
     let face = v1::Face::new(found.bbox, &found.landmarks, v1::Quality::new(&quality, score, status));
     let ending = match refusal {
@@ -166,8 +165,8 @@ fn hand_on(crop: v1::Crop, judged: Judged, traceparent: Option<String>) -> Outgo
         None if crop.intent == Intent::Observe.as_str() => Outcome::success(Status::Observed, Stage::Quality),
         None => {
             let task = v1::EmbedTask { crop: Some(crop.clone()), face: Some(face), rgb: aligned.into_bytes().into() };
-            return Outgoing::work(Stage::Embed, &crop, &task, traceparent);
+            return Outgoing::work(Stage::Embed, &crop, &task);
         }
     };
-    Outgoing::ending(crop, Some(face), ending.into(), traceparent)
+    Outgoing::ending(crop, Some(face), ending.into())
 }

@@ -8,6 +8,7 @@ mod lease;
 mod pass;
 mod rebuild;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use facewire_bus::{Bus, BusError};
@@ -113,7 +114,7 @@ impl ReconcileError {
 
     fn store(&self) -> &'static str {
         match self {
-            Self::Rows(_) => "postgres",
+            Self::Rows(_) => "postgresql",
             Self::Points(_) => "qdrant",
             Self::Bus(_) | Self::Busy | Self::LeaseLost => "nats",
         }
@@ -138,11 +139,18 @@ impl Reconciler {
     async fn passes(self, shutdown: Shutdown) -> Result<(), ActorError> {
         let mut full_due = Instant::now() + self.options.full_interval;
         loop {
-            let full = Instant::now() >= full_due;
+            let started = Instant::now();
+            let full = started >= full_due;
             let pass = async {
                 match full {
-                    true => self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.map(|r| r.total_fixed()),
-                    false => self.complete_pending().await,
+                    true => self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.map(|report| {
+                        tell(&report, started.elapsed());
+                        report.total_fixed()
+                    }),
+                    false => self.complete_pending().await.inspect(|completed| {
+                        let (checked, took) = (*completed, started.elapsed());
+                        events::PassDone { pass: "pending", checked, took }.emit();
+                    }),
                 }
             };
             let done = tokio::select! {
@@ -220,6 +228,14 @@ impl Reconciler {
         })
         .await
     }
+}
+
+fn tell(report: &PassReport, took: Duration) {
+    for kind in Kind::ALL {
+        let of = |counts: &BTreeMap<Kind, u64>| counts.get(&kind).copied().unwrap_or_default();
+        events::DifferencesFound { kind: kind.as_str(), found: of(&report.found), fixed: of(&report.fixed) }.emit();
+    }
+    events::PassDone { pass: "full", checked: report.rows.max(report.points), took }.emit();
 }
 
 /// The point that a row should have.

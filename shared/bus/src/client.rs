@@ -1,12 +1,14 @@
 //! The connection, and publishing for those who stand outside a stage: producers and the commands.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{Context, ErrorCode};
 use bytes::Bytes;
 use facewire_contracts::headers;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::BusError;
 use crate::options::Options;
@@ -20,6 +22,7 @@ pub struct Bus {
     client: async_nats::Client,
     jetstream: Context,
     options: Arc<Options>,
+    name: Arc<str>,
 }
 
 /// A message for [`Bus::publish`].
@@ -47,8 +50,18 @@ pub struct Published {
 impl Bus {
     /// Connects. `name` is what the server shows of this client.
     pub async fn connect(options: &Options, name: &str) -> Result<Self, BusError> {
+        Self::open(options, name, CancellationToken::new()).await
+    }
+
+    async fn open(options: &Options, name: &str, broken: CancellationToken) -> Result<Self, BusError> {
         let mut connect = async_nats::ConnectOptions::new()
             .name(name)
+            .event_callback(move |event| {
+                if matches!(event, async_nats::Event::Disconnected) {
+                    broken.cancel();
+                }
+                std::future::ready(())
+            })
             .connection_timeout(options.connect_timeout)
             .request_timeout(Some(options.request_timeout));
         if let Some(path) = &options.credentials {
@@ -65,7 +78,24 @@ impl Bus {
             .max_ack_inflight(MAX_ACK_IN_FLIGHT)
             .backpressure_on_inflight(true)
             .build(client.clone());
-        Ok(Self { client, jetstream, options: Arc::new(options.clone()) })
+        Ok(Self { client, jetstream, options: Arc::new(options.clone()), name: name.into() })
+    }
+
+    /// A connection of its own to the same place: what breaks it does not break this one. The token is cancelled as soon as
+    /// it is broken, though it then connects again by itself.
+    pub(crate) async fn connect_again(&self) -> Result<(Self, CancellationToken), BusError> {
+        let broken = CancellationToken::new();
+        Ok((Self::open(&self.options, &self.name, broken.clone()).await?, broken))
+    }
+
+    /// Whether it is connected, as far as it knows.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// How often it has connected: more than before, and it was broken in between.
+    pub(crate) fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     pub(crate) fn client(&self) -> &async_nats::Client {

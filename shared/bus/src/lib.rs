@@ -14,6 +14,7 @@ mod sink;
 mod source;
 mod stage;
 mod streams;
+mod unreadable;
 
 pub use client::{Bus, Message, Published};
 pub use dead::{DeadFilter, DeadLetterEntry, DeadLetters, DeadReader, Replayed};

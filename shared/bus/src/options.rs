@@ -93,6 +93,18 @@ impl Default for StageOptions {
 }
 
 impl StageOptions {
+    /// The most messages that one instance can hold unacked when its workers hold `workers`: what was delivered and waits
+    /// somewhere, from the server's side of the pull to the ack. This is the credit chain of DESIGN §7, and exact:
+    ///
+    /// * `pull_batch`: one pull at a time, and the next is asked for only when all of this one was handed on;
+    /// * `inbox`: source to worker;
+    /// * `workers`: in their hands, and in inboxes of their own;
+    /// * `inbox`: worker to sink;
+    /// * `sink_in_flight - 1 + 64`: the sink takes up to 64 more as long as fewer than `sink_in_flight` wait for PubAcks.
+    pub fn most_in_flight(&self, workers: usize) -> usize {
+        self.pull_batch + self.inbox + workers + self.inbox + self.sink_in_flight.max(1) - 1 + crate::sink::TAKE
+    }
+
     /// For stages whose messages carry images: fewer in hand.
     pub fn images() -> Self {
         Self { pull_batch: 32, inbox: 32, ..Self::default() }

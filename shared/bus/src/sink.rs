@@ -17,7 +17,7 @@ use crate::error::BusError;
 use facewire_contracts::headers;
 
 /// Items taken from the inbox at a time.
-const TAKE: usize = 64;
+pub(crate) const TAKE: usize = 64;
 
 /// Runs until the inbox is closed and everything in flight is acked. Under load, what is done within `interval` leaves
 /// together: one write and one wake-up of the server, not one a message.
@@ -37,24 +37,27 @@ pub(crate) async fn run(bus: Bus, stage: Stage, mut inbox: Inbox<Done>, in_fligh
     let _ = bus.flush().await;
 }
 
-async fn finish(bus: &Bus, stage: Stage, done: Done) {
-    let mut ack = done.ack;
-    for outgoing in done.outgoing {
-        if let Err(error) = publish(bus, stage, &outgoing).await {
+/// Publishes what a message became, waits for the PubAcks, then acks it.
+pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done) {
+    let Done { outgoing, mut ack, reply, received, mut span, _permit } = done;
+    for outgoing in outgoing {
+        if let Err(error) = publish(bus, stage, &outgoing, span.traceparent()).await {
             events::DeadLettered { stage, reason: Reason::Internal, error: &error.to_string() }.emit();
+            span.dead(Reason::Internal, &error.to_string());
             for last in outgoing.undeliverable(stage, &error.to_string()) {
                 // Small messages on subjects of our own: what refuses these refuses everything.
-                let _ = publish(bus, stage, &last).await;
+                let _ = publish(bus, stage, &last, span.traceparent()).await;
             }
             ack = AckKind::Term;
         }
     }
     // An ack that is lost with the connection means one more delivery, which is harmless.
-    let _ = bus.client().publish(done.reply, Bytes::from(ack)).await;
+    let _ = bus.client().publish(reply, Bytes::from(ack)).await;
+    events::StageDone { stage, took: received.elapsed() }.emit();
 }
 
 /// Publishes until it is stored. Only a message that no retry can make smaller comes back as an error.
-async fn publish(bus: &Bus, stage: Stage, outgoing: &Outgoing) -> Result<(), BusError> {
+async fn publish(bus: &Bus, stage: Stage, outgoing: &Outgoing, traceparent: Option<String>) -> Result<(), BusError> {
     let Some(id) = &outgoing.id else {
         // Whoever asked for a copy may be gone; the stream has the result.
         let _ = bus.tell(outgoing.subject.clone(), outgoing.payload.clone()).await;
@@ -63,7 +66,7 @@ async fn publish(bus: &Bus, stage: Stage, outgoing: &Outgoing) -> Result<(), Bus
     let message = Message {
         subject: outgoing.subject.clone(),
         id: Some(id.clone()),
-        headers: outgoing.traceparent.iter().map(|value| (headers::TRACEPARENT, value.clone())).collect(),
+        headers: traceparent.map(|value| (headers::TRACEPARENT, value)).into_iter().collect(),
         payload: outgoing.payload.clone(),
     };
     let backoff = Backoff::default();

@@ -1,9 +1,12 @@
 //! A stage's two ends in a pipeline: the inbox of its workers, and the outbox for what became of each message.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use facewire_domain::Stage;
-use facewire_runtime::{Inbox, Outbox, Pipeline, Shutdown, inbox};
+use facewire_runtime::{ActorError, Inbox, Outbox, Pipeline, Shutdown, inbox};
+use facewire_telemetry::events;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Bus;
 use crate::delivery::{Delivery, Done};
@@ -11,6 +14,10 @@ use crate::inflight::InFlight;
 use crate::options::StageOptions;
 use crate::sink;
 use crate::source::Source;
+use crate::streams::StageLag;
+
+/// Between two looks at how far the stage is behind.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl Bus {
     /// Adds source, sink and the keeper of `Progress` acks to a pipeline. The workers go between the two ends; when they
@@ -23,8 +30,8 @@ impl Bus {
         shutdown: &Shutdown,
     ) -> (Inbox<Delivery>, Outbox<Done>) {
         let capacity = NonZeroUsize::new(options.inbox).unwrap_or(NonZeroUsize::MIN);
-        let (out, work) = inbox("source->worker", capacity);
-        let (finished, sinking) = inbox("worker->sink", capacity);
+        let (out, work) = inbox(format!("{stage}: source->worker"), capacity);
+        let (finished, sinking) = inbox(format!("{stage}: worker->sink"), capacity);
         let (in_flight, keeper) = InFlight::new(self.clone(), options.ack_wait);
         let source = Source {
             bus: self.clone(),
@@ -36,6 +43,7 @@ impl Bus {
             drain: shutdown.token().clone(),
         };
         pipeline.spawn("source", async move { source.run().await.map_err(Into::into) });
+        pipeline.spawn("observer", observe(self.clone(), stage, shutdown.token().clone()));
         pipeline.spawn("keeper", async move { keeper.await.map_err(Into::into) });
         let (bus, in_flight, interval) = (self.clone(), options.sink_in_flight.max(1), options.sink_interval);
         pipeline.spawn("sink", async move {
@@ -44,4 +52,25 @@ impl Bus {
         });
         (work, finished)
     }
+}
+
+/// Tells how far the stage is behind, while the server answers: a server that does not is everybody's trouble, and told by
+/// whoever needs it.
+async fn observe(bus: Bus, stage: Stage, drain: CancellationToken) -> Result<(), ActorError> {
+    while !drain.is_cancelled() {
+        tokio::select! {
+            () = drain.cancelled() => {}
+            lag = bus.lag(stage) => {
+                if let Ok(StageLag { pending, ack_pending, bytes, oldest_ms, .. }) = lag {
+                    let oldest = Duration::from_millis(oldest_ms);
+                    events::StageSeen { stage, lag: pending, unacked: ack_pending, stored: bytes, oldest }.emit();
+                }
+            }
+        }
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use facewire_contracts::subjects;
 use facewire_domain::Stage;
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use crate::client::Bus;
 use crate::error::{BusError, refused};
@@ -21,8 +22,12 @@ pub struct StageLag {
     pub ack_pending: u64,
     /// Messages delivered more than once and not acked yet.
     pub redelivered: u64,
+    /// Deliveries beyond the first of each message, since the consumer was made: attempts that were burnt.
+    pub again: u64,
     /// Bytes that the stream holds.
     pub bytes: u64,
+    /// Age of the oldest message that is not done, in milliseconds; 0 where there is none.
+    pub oldest_ms: u64,
 }
 
 fn work_queue(stage: Stage, options: &Options) -> Config {
@@ -96,23 +101,34 @@ impl Bus {
     pub async fn lags(&self) -> Result<Vec<StageLag>, BusError> {
         let mut lags = Vec::with_capacity(Stage::ALL.len());
         for stage in Stage::ALL {
-            let stream = self
-                .jetstream()
-                .get_stream(stage.stream())
-                .await
-                .map_err(|error| refused(format!("the stream {}", stage.stream()), error))?;
-            let state = &stream.cached_info().state;
-            let consumer = stream.get_consumer::<pull::Config>(subjects::consumer(stage)).await;
-            let (pending, ack_pending, redelivered) = match &consumer {
-                Ok(consumer) => {
-                    let info = consumer.cached_info();
-                    (info.num_pending, info.num_ack_pending as u64, info.num_redelivered as u64)
-                }
-                Err(_) => (state.messages, 0, 0),
-            };
-            lags.push(StageLag { stage, pending, ack_pending, redelivered, bytes: state.bytes });
+            lags.push(self.lag(stage).await?);
         }
         Ok(lags)
+    }
+
+    /// How far one stage is behind.
+    pub async fn lag(&self, stage: Stage) -> Result<StageLag, BusError> {
+        let stream = self
+            .jetstream()
+            .get_stream(stage.stream())
+            .await
+            .map_err(|error| refused(format!("the stream {}", stage.stream()), error))?;
+        let state = &stream.cached_info().state;
+        let consumer = stream.get_consumer::<pull::Config>(subjects::consumer(stage)).await;
+        let (pending, ack_pending, redelivered, again) = match &consumer {
+            Ok(consumer) => {
+                let info = consumer.cached_info();
+                // One consumer takes every message of its stream, in order: each delivery counts up the one number, and the
+                // first of each message the other.
+                let again = info.delivered.consumer_sequence.saturating_sub(info.delivered.stream_sequence);
+                (info.num_pending, info.num_ack_pending as u64, info.num_redelivered as u64, again)
+            }
+            Err(_) => (state.messages, 0, 0, 0),
+        };
+        // A work queue's first message is the oldest that is not done.
+        let age = (OffsetDateTime::now_utc() - state.first_timestamp).whole_milliseconds();
+        let oldest_ms = if state.messages > 0 { u64::try_from(age).unwrap_or(0) } else { 0 };
+        Ok(StageLag { stage, pending, ack_pending, redelivered, again, bytes: state.bytes, oldest_ms })
     }
 
     /// Messages in a stream by its name (`RESULTS`, `DEAD`, or a stage's).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use facewire_telemetry::events::Blocked;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -17,7 +18,7 @@ pub struct Closed;
 /// What one edge between two actors has seen.
 #[derive(Debug)]
 pub struct EdgeStats {
-    name: &'static str,
+    name: Box<str>,
     capacity: usize,
     sent: AtomicU64,
     blocked_nanos: AtomicU64,
@@ -25,8 +26,8 @@ pub struct EdgeStats {
 
 impl EdgeStats {
     /// `<sender>-><receiver>`.
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Items that the inbox holds at most.
@@ -47,12 +48,16 @@ impl EdgeStats {
     fn note_blocked(&self, since: Instant) {
         let nanos = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.blocked_nanos.fetch_add(nanos, Ordering::Relaxed);
+        Blocked { edge: &self.name, waited: since.elapsed() }.emit();
     }
 }
 
-/// Makes an inbox. `edge` names it in metrics.
-pub fn inbox<T>(edge: &'static str, capacity: NonZeroUsize) -> (Outbox<T>, Inbox<T>) {
+/// Makes an inbox. `edge` names it in metrics: one name for every inbox that does the same.
+pub fn inbox<T>(edge: impl Into<Box<str>>, capacity: NonZeroUsize) -> (Outbox<T>, Inbox<T>) {
     let (sender, receiver) = mpsc::channel(capacity.get());
+    let edge = edge.into();
+    // So that the edge is there before anybody had to wait.
+    Blocked { edge: &edge, waited: Duration::ZERO }.emit();
     let stats = Arc::new(EdgeStats {
         name: edge,
         capacity: capacity.get(),

@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use facewire_telemetry::events::{self, PoolThread};
 use tokio::task::JoinSet;
 
 use crate::inbox::Inbox;
@@ -151,11 +152,14 @@ impl Pipeline {
             self.threads.push(busy.clone());
             self.spawn_thread(actor, move || {
                 let mut state = make()?;
+                let _lives = PoolThread::begin(actor);
                 // Whoever waits holds the lock: the others would only wait behind it for the next item anyway.
                 let next = || inbox.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
                 while let Some(item) = next() {
                     busy.set(Some(Instant::now()));
+                    let counted = events::Busy::begin(actor);
                     let result = work(&mut state, item);
+                    drop(counted);
                     busy.set(None);
                     hand_on(result)?;
                 }

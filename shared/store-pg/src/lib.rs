@@ -5,6 +5,7 @@
 //! Writes take batches and are idempotent: a batch may hold duplicates and may be delivered again. A statement takes at
 //! most [`CHUNK`] rows; each statement is whole or not at all, a longer batch is not.
 
+mod cameras;
 mod crops;
 mod embedding;
 mod endings;
@@ -12,19 +13,26 @@ mod enrol;
 mod enrol_plan;
 mod error;
 mod faces;
+mod failures;
 mod ledger;
 mod life;
+mod measured;
 mod options;
 mod persons;
 mod store;
+mod window;
 
+pub use cameras::{CameraSum, Cause, SignalBounds, SignalSpread};
 pub use crops::{Admission, CropHead, NewCrop};
 pub use endings::{Ending, FaceQuality, Finished, StageTime};
 pub use enrol::{ConflictKind, Enrolment, NewFace};
 pub use error::StoreError;
 pub use faces::{FaceRecord, StoredFace, VectorState};
+pub use failures::{FailureCount, FailureFilter, FailureRow};
 pub use ledger::{CameraLedger, Ledger, LedgerFilter};
 pub use life::{CropLife, CropRecord, EndingRecord, FailureRecord};
+pub use measured::{MeasuredFace, MeasuredPlace};
 pub use options::Options;
 pub use persons::{Gallery, Person, PersonStatus, PersonSummary};
 pub use store::{CHUNK, Store};
+pub use window::Window;

@@ -40,8 +40,12 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 macro_rules! run {
     ($store:expr, $name:expr, $connection:ident => $body:expr) => {{
         let mut attempt = 1;
-        loop {
-            let mut session = $store.session($name).await?;
+        let started = std::time::Instant::now();
+        let result = loop {
+            let mut session = match $store.session($name).await {
+                Ok(session) => session,
+                Err(error) => break Err(error),
+            };
             let result = {
                 let $connection: &mut sqlx::PgConnection = &mut session;
                 tokio::time::timeout($store.patience(), async { $body }).await
@@ -50,7 +54,10 @@ macro_rules! run {
                 break result;
             }
             attempt += 1;
-        }
+        };
+        let (took, well) = (started.elapsed(), result.is_ok());
+        facewire_telemetry::events::StoreAnswered { system: "postgresql", operation: $name, took, well }.emit();
+        result
     }};
 }
 pub(crate) use run;

@@ -11,7 +11,9 @@ mod search;
 mod write;
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use facewire_telemetry::events;
 use qdrant_client::Qdrant;
 
 pub use error::VecError;
@@ -49,6 +51,18 @@ impl VecStore {
     /// Transient ones while it does not.
     pub async fn health(&self) -> Result<String, VecError> {
         Ok(self.client.health_check().await.map_err(|error| self.error(error))?.version)
+    }
+
+    /// One call of the hot path or of a scan, and how long it took.
+    async fn timed<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, qdrant_client::QdrantError>>,
+    ) -> Result<T, VecError> {
+        let started = Instant::now();
+        let answer = call.await;
+        events::StoreAnswered { system: "qdrant", operation, took: started.elapsed(), well: answer.is_ok() }.emit();
+        answer.map_err(|error| self.error(error))
     }
 
     fn error(&self, error: qdrant_client::QdrantError) -> VecError {

@@ -34,7 +34,7 @@ impl VecStore {
             if let Some(offset) = offset {
                 request = request.offset(offset);
             }
-            let answer = self.client.scroll(request).await.map_err(|error| self.error(error))?;
+            let answer = self.timed("scroll", self.client.scroll(request)).await?;
             let got = answer.result.len();
             points.extend(answer.result.into_iter().filter_map(StoredPoint::from_wire));
             if points.len() < got {
@@ -58,7 +58,7 @@ impl VecStore {
         }
         let ids: Vec<_> = faces.iter().map(|face| id(*face)).collect();
         let request = GetPointsBuilder::new(&*self.collection, ids).with_payload(true).with_vectors(embeddings);
-        let answer = self.client.get_points(request).await.map_err(|error| self.error(error))?;
+        let answer = self.timed("get_points", self.client.get_points(request)).await?;
         Ok(answer.result.into_iter().filter_map(StoredPoint::from_wire).collect())
     }
 
@@ -71,7 +71,7 @@ impl VecStore {
         if let Some(collection) = collection {
             request = request.filter(Selection::Collection(collection.clone()).filter());
         }
-        let answer = self.client.count(request).await.map_err(|error| self.error(error))?;
+        let answer = self.timed("count", self.client.count(request)).await?;
         answer.result.map(|result| result.count).ok_or(VecError::Answer("the count is empty"))
     }
 }

@@ -85,7 +85,7 @@ impl VecStore {
     async fn run(&self, queries: Vec<QueryPoints>) -> Result<Vec<Vec<Hit>>, VecError> {
         let expected = queries.len();
         let request = QueryBatchPointsBuilder::new(&*self.collection, queries);
-        let answer = self.client.query_batch(request).await.map_err(|error| self.error(error))?;
+        let answer = self.timed("query_batch", self.client.query_batch(request)).await?;
         if answer.result.len() != expected {
             return Err(VecError::Answer("there are not as many results as queries"));
         }

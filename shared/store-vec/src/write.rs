@@ -40,7 +40,7 @@ impl VecStore {
         }
         let points = faces.iter().map(FacePoint::to_wire).collect::<Result<Vec<_>, _>>()?;
         let request = UpsertPointsBuilder::new(&*self.collection, points).wait(true);
-        self.client.upsert_points(request).await.map_err(|error| self.error(error)).map(drop)
+        self.timed("upsert_points", self.client.upsert_points(request)).await.map(drop)
     }
 
     /// Replaces the payloads of stored faces, in one call; their vectors stay.
@@ -58,7 +58,7 @@ impl VecStore {
         };
         let operations = faces.iter().map(operation).collect::<Result<Vec<_>, VecError>>()?;
         let request = UpdateBatchPointsBuilder::new(&*self.collection, operations).wait(true);
-        self.client.update_points_batch(request).await.map_err(|error| self.error(error)).map(drop)
+        self.timed("update_points_batch", self.client.update_points_batch(request)).await.map(drop)
     }
 
     /// Removes faces; those that are not there do not matter.
@@ -82,6 +82,6 @@ impl VecStore {
 
     async fn remove(&self, points: PointsSelectorOneOf) -> Result<(), VecError> {
         let request = DeletePointsBuilder::new(&*self.collection).points(points).wait(true);
-        self.client.delete_points(request).await.map_err(|error| self.error(error)).map(drop)
+        self.timed("delete_points", self.client.delete_points(request)).await.map(drop)
     }
 }

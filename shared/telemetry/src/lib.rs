@@ -1,7 +1,17 @@
-//! How services speak to operators: logs, and one struct for each operational event. Names of persons, pixels, embeddings
-//! and secrets must not come in.
+//! How services speak to operators: logs, metrics, traces, and one struct for each operational event. Names of persons,
+//! pixels, embeddings and secrets must not come in. Like `tracing`'s, its state is the process's: what is told has one reader.
 
 pub mod events;
 mod init;
+mod metrics;
+mod options;
+mod otlp;
+mod process;
+mod sampling;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod trace;
 
-pub use init::{LogFormat, Options, TelemetryError, init};
+pub use init::{PROMETHEUS_TYPE, Telemetry, TelemetryError, init, prometheus};
+pub use options::{LogFormat, Options, Otlp, Protocol};
+pub use trace::{BatchSpan, CropSpan};

@@ -11,6 +11,7 @@ mod pictures;
 mod png;
 mod producer;
 mod pure;
+mod unreadable;
 mod webp;
 mod wire;
 mod witness;

@@ -41,9 +41,14 @@ impl Producer {
             headers.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
         }
         headers.extend(b"\r\n");
-        let (head, total) = (headers.len(), headers.len() + input.payload.len());
-        let line = format!("HPUB {} {INBOX} {head} {total}\r\n", input.subject);
-        self.say(&[line.as_bytes(), &headers, &input.payload, b"\r\n"].concat()).await;
+        self.publish_block(&input.subject, &headers, &input.payload).await
+    }
+
+    /// The same with a header block that is written as it is.
+    pub(crate) async fn publish_block(&mut self, subject: &str, headers: &[u8], payload: &[u8]) -> Result<(), String> {
+        let (head, total) = (headers.len(), headers.len() + payload.len());
+        let line = format!("HPUB {subject} {INBOX} {head} {total}\r\n");
+        self.say(&[line.as_bytes(), headers, payload, b"\r\n"].concat()).await;
         loop {
             let line = self.line().await;
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -55,7 +60,7 @@ impl Producer {
                     return if ack.contains("\"error\"") { Err(ack) } else { Ok(()) };
                 }
                 ["PING"] => self.say(b"PONG\r\n").await,
-                [word, ..] => assert_ne!(*word, "-ERR", "{}: {line}", input.kind),
+                [word, ..] => assert_ne!(*word, "-ERR", "{subject}: {line}"),
                 [] => {}
             }
         }

@@ -76,7 +76,7 @@ pub(crate) struct DeadChoice {
 }
 
 /// So long ago, or at that time.
-fn moment(text: &str) -> Result<OffsetDateTime, String> {
+pub(super) fn moment(text: &str) -> Result<OffsetDateTime, String> {
     let ago = humantime::parse_duration(text).ok().and_then(|ago| time::Duration::try_from(ago).ok());
     let at = match ago {
         Some(ago) => OffsetDateTime::now_utc().checked_sub(ago),

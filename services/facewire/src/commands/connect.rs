@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use facewire_bus::{Bus, Results};
 use facewire_runtime::Backoff;
-use facewire_store_pg::Store;
+use facewire_store_pg::{Store, StoreError};
 
 use crate::config::Config;
 use crate::output;
@@ -19,9 +19,28 @@ pub(crate) async fn nats(config: &Config, command: &str) -> anyhow::Result<Bus> 
     connected.map_err(|error| nobody(&error, "--nats URL"))
 }
 
+/// How long a statement may take, by its name in the configuration.
+const TIMEOUT: &str = "postgres.statement_timeout";
+
 /// Postgres, where every crop's life is written.
 pub(crate) async fn postgres(config: &Config) -> anyhow::Result<Store> {
     Store::connect(&config.postgres).await.map_err(|error| nobody(&error, "--postgres URL"))
+}
+
+/// An answer that the views gave, or why there is none.
+pub(crate) fn viewed<T>(answer: Result<T, StoreError>) -> anyhow::Result<T> {
+    answer.map_err(|error| match error {
+        // "Undefined table", from the appendix "PostgreSQL Error Codes".
+        StoreError::Query { ref code, .. } if code.starts_with("42P01") => anyhow!(
+            "{error}: its schema is of an older release. Any service of this one brings it up to date when it starts \
+             (`facewire up`, or `facewire run`)"
+        ),
+        // "Query canceled": by the statement timeout.
+        StoreError::Unavailable { ref cause, .. } if cause == "57014" => anyhow!(
+            "{error}: there is too much to read in {TIMEOUT}. Ask for less (--since, --camera), or give it more time"
+        ),
+        other => other.into(),
+    })
 }
 
 /// A reader of results, for as long as it takes: the stream is made by the services when they first start, and a server

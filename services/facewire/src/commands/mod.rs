@@ -1,12 +1,14 @@
 //! The commands, a file each, and what they share: the configuration with the named or running servers in it.
 
 mod bench;
+mod cameras;
 mod connect;
 mod dead;
 mod demo;
 mod doctor;
 mod enroll;
 mod faces;
+mod failures;
 mod models;
 mod producer;
 mod progress;
@@ -14,6 +16,7 @@ mod publish;
 mod resume;
 mod run;
 mod stats;
+mod stopped;
 mod up;
 mod watch;
 mod why;
@@ -34,16 +37,29 @@ use crate::output::{self, Exit};
 /// Runs what the command line asks for.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let config = Config::load(cli.config.as_deref())?;
-    facewire_telemetry::init(&quiet_unless_serving(&config, &cli.command), std::io::stderr().is_terminal())?;
-    let place = cli.place;
-    match cli.command {
+    let options = quiet_unless_serving(&config, &cli.command);
+    let telemetry = facewire_telemetry::init(&options, &service_name(&cli.command), std::io::stderr().is_terminal())?;
+    let done = carry_out(config, cli.place, cli.command).await;
+    // What it has left to export may block; whatever becomes of that, the command's own end counts.
+    let _ = tokio::task::spawn_blocking(|| telemetry.shutdown()).await;
+    done
+}
+
+async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Result<Exit> {
+    match command {
         Command::Up(args) => up::run(config, &place, &args).await,
         Command::Run(args) => run::run(config, &place, &args).await,
-        Command::Demo(args) => demo::run(config, &args).await,
+        Command::Demo(args) => demo::run(config, &place, &args).await,
         Command::Enroll(args) => enroll::run(client(config, &place)?, &args).await,
         Command::Publish(args) => publish::run(client(config, &place)?, &args).await,
         Command::Watch(args) => watch::run(client(config, &place)?, &args).await,
-        Command::Why(args) => why::run(client(config, &place)?, &args).await,
+        Command::Why(args) => stopped::read(client(config, &place)?, &place, |config| why::run(config, args)).await,
+        Command::Cameras(args) => {
+            stopped::read(client(config, &place)?, &place, |config| cameras::run(config, args)).await
+        }
+        Command::Failures(args) => {
+            stopped::read(client(config, &place)?, &place, |config| failures::run(config, args)).await
+        }
         Command::Stats(args) => stats::run(client(config, &place)?, &args).await,
         Command::Dead(args) => dead::run(client(config, &place)?, &args.command).await,
         Command::Faces(args) => faces::run(client(config, &place)?, &args.command).await,
@@ -63,10 +79,29 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
 fn quiet_unless_serving(config: &Config, command: &Command) -> facewire_telemetry::Options {
     let mut options = config.telemetry.clone();
     let untouched = options.filter == facewire_telemetry::Options::default().filter;
-    if untouched && !matches!(command, Command::Up(_) | Command::Run(_)) {
+    if serves(command) {
+        return options;
+    }
+    // Nobody watches a command's metrics, and it should end when its work does.
+    options.otlp.endpoint = None;
+    if untouched {
         options.filter = "warn,ort=error,async_nats=error,qdrant_edge=error".to_owned();
     }
     options
+}
+
+fn serves(command: &Command) -> bool {
+    matches!(command, Command::Up(_) | Command::Run(_))
+}
+
+/// The process's name in telemetry: the service's where it runs one alone.
+fn service_name(command: &Command) -> String {
+    match command {
+        Command::Run(args) if args.services.len() == 1 => {
+            args.services.first().map_or_else(String::new, |service| format!("facewire-{service}"))
+        }
+        _ => "facewire".to_owned(),
+    }
 }
 
 /// The data directory of the local stack.

@@ -45,9 +45,15 @@ pub(crate) fn measured(detail: &Detail) -> Option<String> {
         format!("similarity {similarity:.3}{threshold}{runner_up}")
     });
     // For a pose the message is only the axis, which the phrase has already.
-    let message = detail.message.clone().filter(|message| !is_axis(message));
+    let message = detail.message.as_deref().filter(|message| !is_axis(message)).map(plain);
     let parts: Vec<String> = [limit, similarity, message].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// Text that may quote what a stranger sent, for a terminal: without control characters, which could write over what
+/// stands there.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn is_axis(message: &str) -> bool {
@@ -65,10 +71,24 @@ fn against(detail: &Detail, value: f64) -> String {
     }
 }
 
-/// Whole numbers without a point, small ones with three digits behind it, others with one.
+/// `at least 60`, `0.120 to 0.800`, `within ±55`: what is accepted, both bounds inclusive.
+pub(crate) fn range(least: Option<f64>, most: Option<f64>) -> String {
+    match (least, most) {
+        (Some(least), Some(most)) if least == -most => format!("within ±{}", number(most)),
+        (Some(least), Some(most)) => format!("{} to {}", number(least), number(most)),
+        (Some(least), None) => format!("at least {}", number(least)),
+        (None, Some(most)) => format!("at most {}", number(most)),
+        (None, None) => String::new(),
+    }
+}
+
+/// Whole numbers without a point, small ones with three digits behind it, tiny ones with as many as they have up to five,
+/// others with one.
 pub(crate) fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         format!("{value:.0}")
+    } else if value.abs() < 0.01 {
+        format!("{value:.5}").trim_end_matches('0').to_owned()
     } else if value.abs() < 10.0 {
         format!("{value:.3}")
     } else {
@@ -126,11 +146,13 @@ mod tests {
         assert_eq!(reason("no_face", None), "no_face: no face was found");
         assert_eq!(reason("of_another_release", None), "of_another_release");
         assert_eq!(reason("no_face", Some(&Detail::message("nothing there"))), "no_face: nothing there");
+        assert_eq!(reason("no_face", Some(&Detail::message("a\u{1b}[2Jb"))), "no_face: a\u{fffd}[2Jb");
     }
 
     #[test]
     fn numbers_are_short_and_times_are_utc() {
         assert_eq!([number(60.0), number(0.36), number(38.23)], ["60", "0.360", "38.2"]);
+        assert_eq!([number(0.0005), number(-0.00312), number(0.0)], ["0.0005", "-0.00312", "0"]);
         let at = OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_005_000_000).unwrap();
         assert_eq!(moment(at), "2023-11-14 22:13:20.005 UTC");
         assert_eq!(span(time::Duration::microseconds(1500)), "1.5 ms");

@@ -14,3 +14,5 @@ mod ledger;
 mod outage;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod views;

@@ -5,6 +5,7 @@ mod bus;
 mod embed;
 mod memory;
 mod pipeline;
+mod telemetry;
 mod zero;
 
 use std::io::IsTerminal;
@@ -49,6 +50,7 @@ pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
     signals::listen(shutdown.clone())?;
     let measurement = match args.command {
         BenchCommand::Pipeline { crops } => pipeline::run(config, crops.max(1), shutdown).await?,
+        BenchCommand::Telemetry { crops } => telemetry::run(config, crops.max(1), shutdown).await?,
         BenchCommand::Bus { crops } => bus::run(config, crops.max(1), shutdown).await?,
         BenchCommand::Embed { faces } => embed::run(config, faces.max(1), shutdown).await?,
     };

@@ -1,23 +1,22 @@
 //! `facewire demo`: the main job on real faces. A fresh stack, people enrolled, cameras played by outside producers, and a
 //! sum that says whether every crop ended exactly once and whether the answers were right.
 
+mod kept;
 mod plan;
 mod play;
 mod report;
 mod tally;
 
 use std::io::IsTerminal;
-use std::os::unix::fs::PermissionsExt;
 
-use anyhow::Context;
 use facewire_bus::Bus;
 use facewire_devstack::StackOptions;
 use facewire_devstack::progress::Reporter;
 use facewire_runtime::Shutdown;
 use facewire_store_pg::{LedgerFilter, Store};
 
-use super::progress;
-use crate::cli::{Degrade, Demo};
+use super::{data_dir, progress};
+use crate::cli::{Degrade, Demo, Place};
 use crate::compose::{Chain, Service};
 use crate::config::Config;
 use crate::local::Local;
@@ -25,6 +24,7 @@ use crate::models;
 use crate::output::{self, Exit};
 use crate::signals;
 
+use kept::DemoDir;
 use plan::Plan;
 use report::Report;
 use tally::Tally;
@@ -32,20 +32,21 @@ use tally::Tally;
 /// The gallery of the demo.
 const COLLECTION: &str = "demo";
 
-pub(crate) async fn run(mut config: Config, args: &Demo) -> anyhow::Result<Exit> {
+pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
     let report = progress::fetching(std::io::stderr().is_terminal());
     let models = models::load(&config.models, report.clone()).await?;
     let plan = plan::prepare(args, &models, false, report.clone()).await?;
-    let directory = fresh_directory()?;
-    // Thrown away at the end, so nothing needs to survive a power cut.
-    let options = StackOptions { durable: false, ..StackOptions::new(directory.path().join("stack")) };
+    let directory = directory(place, args)?;
+    // Nothing in it needs to survive a power cut.
+    let options = StackOptions { durable: false, ..StackOptions::new(directory.stack()) };
     let mut local = Local::start(&mut config, options, report.clone(), shutdown.clone()).await?;
     let done = act(&mut local, &config, Chain::from(&models), report, &plan, &shutdown).await;
     let stopped = local.stop().await;
-    let sum = done?;
+    let mut sum = done?;
     stopped?;
+    sum.kept = directory.keep();
     if args.json {
         output::json(&sum)?
     } else {
@@ -54,19 +55,26 @@ pub(crate) async fn run(mut config: Config, args: &Demo) -> anyhow::Result<Exit>
     Ok(if sum.holds() { Exit::Well } else { Exit::Unwell })
 }
 
+/// Where it runs. A machine without a data directory plays a demo all the same, unless one was named.
+fn directory(place: &Place, args: &Demo) -> anyhow::Result<DemoDir> {
+    if args.forget {
+        return kept::passing();
+    }
+    match data_dir(place).and_then(|base| kept::fresh(&base)) {
+        Err(error) if place.data.is_none() => {
+            output::say(format_args!("the demo's data will not be kept: {error:#}"));
+            kept::passing()
+        }
+        fresh => fresh,
+    }
+}
+
 /// What the default demo's cameras would publish if they cut the faces out, for measurements on the same faces: crops, not
 /// whole photographs.
 pub(crate) async fn sample_pictures(models: &models::Loaded, report: Reporter) -> anyhow::Result<Vec<bytes::Bytes>> {
-    let args = Demo { faces: None, enroll: 1, strangers: None, degrade: Degrade::Cameras, json: true };
+    let args = Demo { faces: None, enroll: 1, strangers: None, degrade: Degrade::Cameras, forget: true, json: true };
     let plan = plan::prepare(&args, models, true, report).await?;
     Ok(plan.plays.into_iter().map(|play| play.image).collect())
-}
-
-/// A directory that another user's Postgres may pass through (the stack protects what is inside).
-fn fresh_directory() -> anyhow::Result<tempfile::TempDir> {
-    let passable = std::fs::Permissions::from_mode(0o711);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("facewire-demo-").permissions(passable).tempdir().context("no temporary directory can be made")
 }
 
 async fn act(

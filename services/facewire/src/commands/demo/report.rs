@@ -1,6 +1,7 @@
 //! The sum of a demo, for people and for machines.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -24,6 +25,18 @@ pub(super) struct Report {
     pub(super) cameras: Vec<CameraReport>,
     pub(super) latency_ms: Latency,
     pub(super) crops_per_s: f64,
+    /// One crop of each status, for `facewire why`.
+    pub(super) examples: BTreeMap<String, Example>,
+    /// Where the demo's data stays.
+    pub(super) kept: Option<PathBuf>,
+}
+
+/// A crop that is worth asking about.
+#[derive(Debug, Serialize)]
+pub(super) struct Example {
+    pub(super) crop_id: String,
+    pub(super) camera: String,
+    pub(super) reason: Option<String>,
 }
 
 /// Of probes: who was right.
@@ -122,6 +135,32 @@ pub(super) fn show(report: &Report) {
         report.lost,
         report.duplicated
     ));
+    asking(report);
+}
+
+/// Commands that tell more, as they can be typed here.
+fn asking(report: &Report) {
+    let Some(kept) = &report.kept else { return };
+    let program = std::env::args().next().unwrap_or_else(|| "facewire".to_owned());
+    let ask = format!("{} --data {}", quoted(&program), quoted(&kept.display().to_string()));
+    output::line("ask        (the demo's data stays until the next demo)");
+    output::line(format_args!("  {ask} cameras"));
+    output::line(format_args!("  {ask} failures"));
+    for (status, example) in &report.examples {
+        let reason = example.reason.as_ref().map(|reason| format!(", {reason}")).unwrap_or_default();
+        let Example { crop_id, camera, .. } = example;
+        output::line(format_args!("  {ask} why {crop_id}  # {status} ({camera}{reason})"));
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 fn reasons(by_reason: &BTreeMap<String, u64>) -> String {
@@ -131,6 +170,13 @@ fn reasons(by_reason: &BTreeMap<String, u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_with_blanks_is_still_one_word() {
+        assert_eq!(quoted("/var/lib/a-b_c.d"), "/var/lib/a-b_c.d");
+        assert_eq!(quoted("/my files/it's"), r"'/my files/it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 
     #[test]
     fn percentiles_are_nearest_rank() {

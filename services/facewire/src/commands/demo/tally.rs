@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 
 use super::plan::Plan;
 use super::play::{Kind, Sent};
-use super::report::{Accuracy, CameraReport, Latency, Report};
+use super::report::{Accuracy, CameraReport, Example, Latency, Report};
 
 /// Without a result for this long, what is missing counts as lost.
 const STALLED: Duration = Duration::from_secs(120);
@@ -94,6 +94,8 @@ impl Tally {
             cameras: cameras(&probes),
             latency_ms: Latency::of(probes.iter().map(|(_, e)| e.latency)),
             crops_per_s: if seconds > 0.0 { probes.len() as f64 / seconds } else { 0.0 },
+            examples: examples(&probes),
+            kept: None,
         }
     }
 }
@@ -115,6 +117,23 @@ fn count(names: impl Iterator<Item = String>) -> BTreeMap<String, u64> {
     names.fold(BTreeMap::new(), |mut counts, name| {
         *counts.entry(name).or_default() += 1;
         counts
+    })
+}
+
+/// One crop of each status: of the first camera by name, and there of a reason that names a signal (`low_quality`) rather
+/// than `face_too_small`, hence from the last reason by name.
+fn examples(probes: &[(&Sent, &Ended)]) -> BTreeMap<String, Example> {
+    let mut sorted: Vec<&(&Sent, &Ended)> = probes.iter().collect();
+    sorted.sort_by_key(|(sent, ended)| {
+        (sent.camera.to_string(), std::cmp::Reverse(ended.reason.clone()), sent.crop.as_uuid())
+    });
+    sorted.into_iter().fold(BTreeMap::new(), |mut examples, (sent, ended)| {
+        examples.entry(ended.status.clone()).or_insert_with(|| Example {
+            crop_id: sent.crop.to_string(),
+            camera: sent.camera.to_string(),
+            reason: ended.reason.clone(),
+        });
+        examples
     })
 }
 

@@ -1,5 +1,6 @@
 //! `facewire why`: the whole life of one crop, from the rows that the stages left. It reads only.
 
+mod advice;
 mod signals;
 mod story;
 
@@ -39,7 +40,7 @@ struct OnItsWay {
     dead_letters: u64,
 }
 
-pub(crate) async fn run(config: Config, args: &Why) -> anyhow::Result<Exit> {
+pub(crate) async fn run(config: Config, args: Why) -> anyhow::Result<Exit> {
     let crop: CropId = args.crop.trim().parse().ok().with_context(|| {
         format!("{:?} is no crop id: it is a UUID, as in a result's crop_id and in `facewire watch`", args.crop)
     })?;

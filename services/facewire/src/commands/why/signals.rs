@@ -3,12 +3,16 @@
 use facewire_domain::GateLimits;
 use serde_json::Value;
 
-use crate::commands::words::number;
+use crate::commands::words;
+use crate::limits::bounds;
 
 /// One signal, as the table shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Signal {
+    /// As `facewire_signals` names it.
     pub(super) name: &'static str,
+    /// What is measured, and in what.
+    pub(super) label: &'static str,
     pub(super) value: Option<f64>,
     /// Inclusive; `None`: no limit on that side.
     least: Option<f64>,
@@ -18,13 +22,7 @@ pub(super) struct Signal {
 impl Signal {
     /// `at least 60`.
     pub(super) fn limit(&self) -> String {
-        match (self.least, self.most) {
-            (Some(least), Some(most)) if least == -most => format!("within ±{}", number(most)),
-            (Some(least), Some(most)) => format!("{} to {}", number(least), number(most)),
-            (Some(least), None) => format!("at least {}", number(least)),
-            (None, Some(most)) => format!("at most {}", number(most)),
-            (None, None) => String::new(),
-        }
+        words::range(self.least, self.most)
     }
 
     /// Whether it keeps its limits; a signal that is no number keeps none. `None` where there is no limit.
@@ -38,33 +36,29 @@ impl Signal {
     }
 }
 
-/// In the order in which the gate judges them, then those that it does not judge.
+/// Name, label and place in the stored quality; in the order in which the gate judges them, then those that it does not
+/// judge.
+const SIGNALS: [(&str, &str, &str); 10] = [
+    ("face_size", "face size, pixels", "/face_size"),
+    ("landmarks_score", "landmarks score", "/landmarks_score"),
+    ("yaw", "yaw, degrees", "/pose/yaw"),
+    ("pitch", "pitch, degrees", "/pose/pitch"),
+    ("roll", "roll, degrees", "/pose/roll"),
+    ("brightness", "brightness", "/brightness"),
+    ("blur", "blur (sharpness)", "/blur"),
+    ("face_ratio", "face / image area", "/face_ratio"),
+    ("detection_score", "detection score", "/detection_score"),
+    ("score", "score", "/score"),
+];
+
+/// Each signal with its value and bounds. Numbers were measured in single precision and are compared as they were
+/// written, so that a value on its limit is on it here too.
 pub(super) fn signals(quality: &Value, limits: &GateLimits) -> Vec<Signal> {
-    // As the gate compares: in single precision, so that a value on its limit is on it here too.
-    let value = |path: &str| {
-        #[expect(clippy::cast_possible_truncation, reason = "it was measured in single precision")]
-        let single = quality.pointer(path).and_then(Value::as_f64).map(|value| value as f32);
-        single.map(f64::from)
+    let signal = |(name, label, path): (&'static str, &'static str, &str)| {
+        let (least, most) = bounds(limits, name);
+        Signal { name, label, value: quality.pointer(path).and_then(Value::as_f64), least, most }
     };
-    let signal = |name, path, least: Option<f32>, most: Option<f32>| Signal {
-        name,
-        value: value(path),
-        least: least.map(f64::from),
-        most: most.map(f64::from),
-    };
-    let angle = |name, path, most: f32| signal(name, path, Some(-most), Some(most));
-    vec![
-        signal("face size, pixels", "/face_size", Some(limits.min_face_size), None),
-        signal("landmarks score", "/landmarks_score", Some(limits.min_landmarks_score), None),
-        angle("yaw, degrees", "/pose/yaw", limits.max_yaw),
-        angle("pitch, degrees", "/pose/pitch", limits.max_pitch),
-        angle("roll, degrees", "/pose/roll", limits.max_roll),
-        signal("brightness", "/brightness", Some(limits.min_brightness), Some(limits.max_brightness)),
-        signal("blur (sharpness)", "/blur", Some(limits.min_blur), None),
-        signal("face / image area", "/face_ratio", Some(limits.min_face_ratio), None),
-        signal("detection score", "/detection_score", None, None),
-        signal("score", "/score", None, None),
-    ]
+    SIGNALS.into_iter().map(signal).collect()
 }
 
 #[cfg(test)]
@@ -75,7 +69,7 @@ mod tests {
     #[test]
     fn each_signal_stands_beside_its_limit() {
         let quality = json!({
-            "blur": 38.2, "brightness": 0.15_f32, "face_ratio": 0.2, "face_size": 120.0, "landmarks_score": null,
+            "blur": 38.2, "brightness": 0.15, "face_ratio": 0.2, "face_size": 120.0, "landmarks_score": null,
             "detection_score": 0.9, "pose": {"yaw": -61.0, "pitch": 3.0, "roll": 0.0}, "score": 0.4, "status": "blur"
         });
         // Its own limits: the defaults may be measured anew.
@@ -87,7 +81,7 @@ mod tests {
             ..GateLimits::default()
         };
         let found = signals(&quality, &limits);
-        let of = |name: &str| found.iter().find(|s| s.name.starts_with(name)).unwrap();
+        let of = |name: &str| found.iter().find(|s| s.label.starts_with(name)).unwrap();
         assert_eq!((of("blur").limit().as_str(), of("blur").kept()), ("at least 60", Some(false)));
         assert_eq!((of("yaw").limit().as_str(), of("yaw").kept()), ("within ±55", Some(false)));
         assert_eq!(of("brightness").kept(), Some(true), "a value on its limit keeps it");

@@ -1,14 +1,15 @@
-//! The life of a crop as a person reads it: who sent it, where it was how long, what was measured, how it ended. What is
-//! known is gathered elsewhere.
+//! The life of a crop as a person reads it: how it ended and what decided, who sent it, what was measured, where it was how
+//! long. What is known is gathered elsewhere.
 
 use comfy_table::{Cell, Color};
-use facewire_domain::{Candidate, Detail};
+use facewire_domain::{Candidate, Decision, Detail, Reason};
 use facewire_store_pg::{CropRecord, EndingRecord, FailureRecord, StageTime};
 use time::OffsetDateTime;
 
 use super::signals::signals;
-use super::{Known, OnItsWay, decision};
+use super::{Known, OnItsWay, advice, decision};
 use crate::commands::words;
+use crate::limits::GateLimit;
 use crate::output::{line, table};
 
 /// Tells it all.
@@ -42,12 +43,22 @@ fn face(known: &Known, ending: &EndingRecord) {
     let of = known.life.crop.face_count;
     let face = if of > 1 { format!("face {} of {of}: ", ending.face_index + 1) } else { String::new() };
     let took = words::span(ending.finished_at - ending.received_at);
-    line(format_args!("{face}{} at {} after {took}", ending.status, ending.stage));
+    let status = ending.status.replace('_', " ").to_uppercase();
+    line(format_args!("{face}{status}, decided by {} and written after {took}", ending.stage));
+    let detail: Option<Detail> = ending.detail.clone().and_then(|detail| serde_json::from_value(detail).ok());
+    let decision = decision(ending);
     if let Some(code) = &ending.reason {
-        let detail: Option<Detail> = ending.detail.clone().and_then(|detail| serde_json::from_value(detail).ok());
         line(format_args!("  why       {}", words::reason(code, detail.as_ref())));
     }
-    decided(known, ending);
+    let limit = detail.as_ref().and_then(limit_of);
+    changed_since(known, limit, detail.as_ref());
+    decided(known, ending, decision.as_ref());
+    if let Some(reason) = ending.reason.as_ref().and_then(|code| code.parse::<Reason>().ok()) {
+        let limit = limit.map(|limit| limit.name);
+        line(format_args!("  to do     {}", advice::about(reason, limit, decision.as_ref())));
+    } else if let Some(doubt) = decision.as_ref().and_then(advice::doubt) {
+        line(format_args!("  doubt     {doubt}"));
+    }
     if let Some(model) = &ending.model {
         line(format_args!("  model     {model}"));
     }
@@ -55,28 +66,51 @@ fn face(known: &Known, ending: &EndingRecord) {
         Some(at) => line(format_args!("  result    published {}", words::moment(at))),
         None => line("  result    not published yet"),
     }
+    measured(known, ending, limit);
     stages(ending);
-    measured(known, ending);
 }
 
-fn decided(known: &Known, ending: &EndingRecord) {
-    if let Some(decision) = decision(ending) {
+/// The gate's limit that a detail is about.
+fn limit_of(detail: &Detail) -> Option<&'static GateLimit> {
+    let axis = detail.message.as_deref().and_then(GateLimit::named);
+    axis.or_else(|| GateLimit::named(detail.signal.as_deref()?))
+}
+
+/// A limit that was another when the crop came.
+fn changed_since(known: &Known, limit: Option<&GateLimit>, detail: Option<&Detail>) {
+    let Some((limit, then)) = limit.zip(detail.and_then(|detail| detail.limit)) else { return };
+    let now = limit.of(&known.limits);
+    if now.to_bits() != then.to_bits() {
+        let (then, now) = (words::number(then), words::number(now));
+        line(format_args!("            the limit {} was {then} then and is {now} now", limit.name));
+    }
+}
+
+fn decided(known: &Known, ending: &EndingRecord, decision: Option<&Decision>) {
+    if let Some(decision) = decision {
         let threshold = decision.threshold;
         match decision.best {
             Some(best) => {
-                let side = if decision.matched { "reaches" } else { "is below" };
                 let (name, similarity) = (name(known, &best), best.similarity);
+                let apart = (similarity - threshold).abs();
+                let side = if decision.matched { "above" } else { "below" };
                 line(format_args!(
-                    "  nearest   {name}, similarity {similarity:.3} {side} the threshold {threshold:.3}"
+                    "  nearest   {name}, similarity {similarity:.3}: {apart:.3} {side} the threshold {threshold:.3}"
                 ));
+                if let Some(second) = decision.runner_up {
+                    let behind = similarity - second.similarity;
+                    let (name, similarity) = (self::name(known, &second), second.similarity);
+                    line(format_args!(
+                        "  second    {name}, similarity {similarity:.3}: {behind:.3} behind the nearest"
+                    ));
+                }
             }
             None => line("  nearest   nobody"),
         }
-        if let Some(second) = decision.runner_up {
-            line(format_args!("  second    {}, similarity {:.3}", name(known, &second), second.similarity));
-        }
     } else if let Some(person) = ending.person_id.and_then(|id| known.persons.get(&id.into())) {
         line(format_args!("  person    {} ({})", person.name, person.subject_id));
+    } else if ending.status == "rejected" && known.life.crop.intent == "recognize" {
+        line("  nearest   not asked: what is rejected is not compared with anybody");
     }
 }
 
@@ -87,14 +121,36 @@ fn name(known: &Known, candidate: &Candidate) -> String {
     }
 }
 
+/// Every signal beside its limit; the one that decided is marked.
+fn measured(known: &Known, ending: &EndingRecord, limit: Option<&GateLimit>) {
+    let Some(quality) = &ending.quality else {
+        line("  measured  nothing: no face got as far as the gate");
+        return;
+    };
+    let decisive = limit.filter(|_| ending.status == "rejected").map(|limit| limit.signal);
+    let mut rows = table(&["signal", "value", "limit now", ""]);
+    for signal in signals(quality, &known.limits) {
+        let value = signal.value.map_or("no number".to_owned(), words::number);
+        let verdict = match (signal.kept(), decisive == Some(signal.name)) {
+            (_, true) => Cell::new("broken: this decided").fg(Color::Red),
+            (Some(true), false) => Cell::new("ok").fg(Color::Green),
+            (Some(false), false) if decisive.is_some() => Cell::new("broken too").fg(Color::Red),
+            (Some(false), false) => Cell::new("broken, by the limit of now").fg(Color::Yellow),
+            (None, false) => Cell::new(""),
+        };
+        rows.add_row([Cell::new(signal.label), Cell::new(value), Cell::new(signal.limit()), verdict]);
+    }
+    line(rows);
+}
+
 /// Where it was how long: waiting before each stage, then in it.
 fn stages(ending: &EndingRecord) {
     let Ok(times) = serde_json::from_value::<Vec<StageTime>>(ending.times.clone()) else { return };
-    let mut rows = table(&["stage", "began after", "waited", "took"]);
+    let mut rows = table(&["stage", "began (UTC)", "after", "waited", "took"]);
     let mut before = ending.received_at;
     let mut row = |stage: &str, from: OffsetDateTime, to: OffsetDateTime| {
         let spans = [from - ending.received_at, from - before, to - from].map(words::span);
-        rows.add_row(std::iter::once(stage.to_owned()).chain(spans));
+        rows.add_row([stage.to_owned(), words::clock(from)].into_iter().chain(spans));
         before = to;
     };
     for time in &times {
@@ -102,21 +158,6 @@ fn stages(ending: &EndingRecord) {
     }
     if let Some(published) = ending.published_at {
         row("enrich", ending.finished_at, published);
-    }
-    line(rows);
-}
-
-fn measured(known: &Known, ending: &EndingRecord) {
-    let Some(quality) = &ending.quality else { return };
-    let mut rows = table(&["signal", "value", "limit now", ""]);
-    for signal in signals(quality, &known.limits) {
-        let value = signal.value.map_or("no number".to_owned(), words::number);
-        let verdict = match signal.kept() {
-            Some(true) => Cell::new("ok").fg(Color::Green),
-            Some(false) => Cell::new("broken").fg(Color::Red),
-            None => Cell::new(""),
-        };
-        rows.add_row([Cell::new(signal.name), Cell::new(value), Cell::new(signal.limit()), verdict]);
     }
     line(rows);
 }

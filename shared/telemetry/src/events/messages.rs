@@ -1,40 +1,12 @@
-//! Operational events: what happens to a service, not to a crop. Each is a struct that says itself once.
+//! What happens to messages on the bus.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use facewire_domain::{Reason, Stage};
 
-/// A service's pipeline failed and is built anew, or the service gives up.
-#[derive(Debug)]
-pub struct ServiceFailed<'a> {
-    /// Which.
-    pub service: &'a str,
-    /// In a row.
-    pub failures: u32,
-    /// The last error.
-    pub error: &'a str,
-}
-
-impl ServiceFailed<'_> {
-    /// Says it.
-    pub fn emit(&self) {
-        tracing::error!(service = self.service, failures = self.failures, error = self.error, "service failed");
-    }
-}
-
-/// A service takes work.
-#[derive(Debug)]
-pub struct ServiceStarted<'a> {
-    /// Which.
-    pub service: &'a str,
-}
-
-impl ServiceStarted<'_> {
-    /// Says it.
-    pub fn emit(&self) {
-        tracing::info!(service = self.service, "service started");
-    }
-}
+use super::{of_reason, of_stage};
+use crate::metrics::record;
 
 /// The consumer was lost (broker restart, missed end of a pull) and is made anew.
 #[derive(Debug)]
@@ -50,6 +22,7 @@ pub struct ConsumerRecreated<'a> {
 impl ConsumerRecreated<'_> {
     /// Says it.
     pub fn emit(&self) {
+        record(|m| m.consumers_recreated.add(1, &[of_stage(self.stage)]));
         tracing::warn!(stage = %self.stage, failures = self.failures, error = self.error, "consumer recreated");
     }
 }
@@ -82,6 +55,7 @@ pub struct Redelivered {
 impl Redelivered {
     /// Says it.
     pub fn emit(&self) {
+        record(|m| m.redeliveries.add(1, &[of_stage(self.stage)]));
         tracing::debug!(stage = %self.stage, delivered = self.delivered, "message redelivered");
     }
 }
@@ -114,6 +88,7 @@ pub struct DeadLettered<'a> {
 impl DeadLettered<'_> {
     /// Says it.
     pub fn emit(&self) {
+        record(|m| m.dead_letters.add(1, &[of_stage(self.stage), of_reason(self.reason)]));
         tracing::error!(stage = %self.stage, reason = %self.reason, error = self.error, "message dead-lettered");
     }
 }
@@ -132,46 +107,40 @@ pub struct PublishRetried<'a, E: Display> {
 impl<E: Display> PublishRetried<'_, E> {
     /// Says it.
     pub fn emit(&self) {
+        record(|m| m.publish_retries.add(1, &[of_stage(self.stage)]));
         tracing::warn!(stage = %self.stage, failures = self.failures, error = %self.error, "publish tried again");
     }
 }
 
-/// A store does not answer; the stage waits and takes no new work.
+/// The server was asked how far a stage is.
 #[derive(Debug)]
-pub struct StoreWaited<'a, E: Display> {
-    /// Which stage or service waits.
-    pub service: &'a str,
-    /// Which store.
-    pub store: &'a str,
-    /// In a row.
-    pub failures: u32,
-    /// What was seen.
-    pub error: &'a E,
+pub struct StageSeen {
+    /// Which.
+    pub stage: Stage,
+    /// Messages that nobody has taken yet.
+    pub lag: u64,
+    /// Messages that somebody works on.
+    pub unacked: u64,
+    /// Bytes in the stage's stream.
+    pub stored: u64,
+    /// Age of the oldest message that is not done; zero where there is none.
+    pub oldest: Duration,
 }
 
-impl<E: Display> StoreWaited<'_, E> {
+impl StageSeen {
     /// Says it.
     pub fn emit(&self) {
-        tracing::warn!(
-            service = self.service,
-            store = self.store,
-            failures = self.failures,
-            error = %self.error,
-            "waiting for a store"
-        );
-    }
-}
-
-/// The reconciler made the stores equal again.
-#[derive(Debug)]
-pub struct Reconciled {
-    /// Faces that were repaired.
-    pub completed: u64,
-}
-
-impl Reconciled {
-    /// Says it.
-    pub fn emit(&self) {
-        tracing::info!(completed = self.completed, "stores reconciled");
+        record(|m| {
+            let stage = [of_stage(self.stage)];
+            m.lag.record(self.lag, &stage);
+            m.unacked.record(self.unacked, &stage);
+            m.stored.record(self.stored, &stage);
+            m.oldest_age.record(self.oldest.as_secs_f64(), &stage);
+            // So that the series are there before anything goes wrong: an increase from nothing cannot be seen.
+            m.redeliveries.add(0, &stage);
+            m.consumers_recreated.add(0, &stage);
+            m.publish_retries.add(0, &stage);
+            m.dead_letters.add(0, &[of_stage(self.stage), of_reason(Reason::Internal)]);
+        });
     }
 }

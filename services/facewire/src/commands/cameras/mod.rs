@@ -1,0 +1,192 @@
+//! `facewire cameras`: which camera is bad, by which signal, and what other limits would change. It reads the views that
+//! docs/SQL.md describes, and judges with the gate itself.
+
+mod table;
+mod whatif;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use facewire_domain::{CameraId, CollectionId, GateLimits};
+use facewire_quality::Gate;
+use facewire_store_pg::{CameraSum, Cause, SignalBounds, SignalSpread, Store, Window};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::connect::{self, viewed};
+use crate::cli::Cameras;
+use crate::config::Config;
+use crate::limits::{self, LIMITS};
+use crate::output::{self, Exit};
+
+use whatif::Rejudged;
+
+/// From this usable share on a camera counts as fine: at a door somebody turns away now and then.
+const FINE: f64 = 0.85;
+/// From this one on it wants a look; below, more than two faces of five are lost, and the camera is bad.
+const FAIR: f64 = 0.6;
+
+/// What a usable share says of a camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Fine,
+    Fair,
+    Bad,
+    /// Every face failed: nothing is known of the camera.
+    Unknown,
+}
+
+impl Verdict {
+    fn of(usable: Option<f64>) -> Self {
+        match usable {
+            None => Self::Unknown,
+            Some(share) if share >= FINE => Self::Fine,
+            Some(share) if share >= FAIR => Self::Fair,
+            Some(_) => Self::Bad,
+        }
+    }
+}
+
+/// One camera.
+#[derive(Debug, Serialize)]
+struct CameraReport {
+    #[serde(flatten)]
+    sum: CameraSum,
+    verdict: Verdict,
+    /// Why endings were no success, the commonest first.
+    causes: Vec<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signals: Option<Vec<SignalReport>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what_if: Option<Rejudged>,
+}
+
+/// A signal beside what the gate accepts now.
+#[derive(Debug, Serialize)]
+struct SignalReport {
+    #[serde(flatten)]
+    spread: SignalSpread,
+    least: Option<f64>,
+    most: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    /// Worst first.
+    cameras: Vec<CameraReport>,
+}
+
+pub(crate) async fn run(config: Config, args: Cameras) -> anyhow::Result<Exit> {
+    let store = connect::postgres(&config).await?;
+    let window = Window {
+        collection: args.ended.collection.clone(),
+        camera: args.ended.camera.clone(),
+        since: Some(args.ended.since),
+        until: None,
+    };
+    let (sums, causes) = viewed(store.cameras(&window).await)?;
+    if sums.is_empty() && window.camera.is_some() {
+        bail!(no_such_camera(&store, &window).await);
+    }
+    let gate = Gate::new(config.quality.gate, &config.quality.collections);
+    let mut cameras = gathered(sums, causes);
+    let signals = args.signals || window.camera.is_some();
+    for camera in &mut cameras {
+        if signals {
+            spread(&store, &window, &gate, camera).await?;
+        }
+        camera.what_if = what_if(&store, &args, &gate.limits(&camera.sum.collection), camera).await?;
+    }
+    let report = Report { since: args.ended.since, cameras };
+    if args.json {
+        output::json(&report)?;
+    } else {
+        table::show(&report);
+    }
+    Ok(Exit::Well)
+}
+
+/// Each camera with its causes, the worst first.
+fn gathered(sums: Vec<CameraSum>, causes: Vec<Cause>) -> Vec<CameraReport> {
+    let mut by_camera: BTreeMap<(String, String), Vec<Cause>> = BTreeMap::new();
+    for cause in causes {
+        by_camera.entry((cause.collection.clone(), cause.camera.clone())).or_default().push(cause);
+    }
+    let report = |sum: CameraSum| CameraReport {
+        verdict: Verdict::of(sum.usable),
+        causes: by_camera.remove(&(sum.collection.clone(), sum.camera.clone())).unwrap_or_default(),
+        sum,
+        signals: None,
+        what_if: None,
+    };
+    let mut cameras: Vec<CameraReport> = sums.into_iter().map(report).collect();
+    // Stable: cameras that are alike stay by name.
+    cameras.sort_by(|a, b| a.sum.usable.unwrap_or(0.0).total_cmp(&b.sum.usable.unwrap_or(0.0)));
+    cameras
+}
+
+/// A camera at a time: nine sorts of all its faces are a question for one statement, and not those of every camera.
+async fn spread(store: &Store, window: &Window, gate: &Gate, camera: &mut CameraReport) -> anyhow::Result<()> {
+    let (collection, name) = names(&camera.sum)?;
+    let window = Window { collection: Some(collection), camera: Some(name), ..window.clone() };
+    let limits = gate.limits(&camera.sum.collection);
+    let mut signals: Vec<&str> = LIMITS.iter().map(|limit| limit.signal).collect();
+    signals.dedup();
+    let bounds = |signal: &&str| {
+        let (least, most) = limits::bounds(&limits, signal);
+        SignalBounds { collection: camera.sum.collection.clone(), signal: (*signal).to_owned(), least, most }
+    };
+    let bounds: Vec<SignalBounds> = signals.iter().map(bounds).collect();
+    let spreads = viewed(store.signal_spreads(&window, &bounds).await)?;
+    let beside = |spread: SignalSpread| {
+        let (least, most) = limits::bounds(&limits, &spread.signal);
+        SignalReport { spread, least, most }
+    };
+    let mut reports: Vec<SignalReport> = spreads.into_iter().map(beside).collect();
+    // As the gate judges; what it does not judge comes last.
+    reports.sort_by_key(|s| signals.iter().position(|signal| *signal == s.spread.signal).unwrap_or(usize::MAX));
+    camera.signals = Some(reports);
+    Ok(())
+}
+
+fn names(sum: &CameraSum) -> anyhow::Result<(CollectionId, CameraId)> {
+    let collection = sum.collection.parse().context("the collection in Postgres")?;
+    Ok((collection, sum.camera.parse().context("the camera in Postgres")?))
+}
+
+/// Judges a camera's faces anew, where somebody asks or its signals are shown.
+async fn what_if(
+    store: &Store,
+    args: &Cameras,
+    now: &GateLimits,
+    camera: &CameraReport,
+) -> anyhow::Result<Option<Rejudged>> {
+    let questions = match args.limits.as_slice() {
+        [] if camera.signals.is_none() => return Ok(None),
+        [] => whatif::suggested(&camera.causes, now),
+        changes => whatif::asked(changes),
+    };
+    let (collection, name) = names(&camera.sum)?;
+    let never = u64::try_from(camera.sum.faces - camera.sum.measured).unwrap_or_default();
+    let asked = whatif::rejudge(store, (&collection, &name), args.ended.since, now, &questions, never);
+    Ok(Some(viewed(asked.await)?))
+}
+
+/// Says which cameras there are.
+async fn no_such_camera(store: &Store, window: &Window) -> String {
+    let camera = window.camera.as_ref().map(ToString::to_string).unwrap_or_default();
+    let all = Window { camera: None, ..window.clone() };
+    let names: Vec<String> = match store.cameras(&all).await {
+        Ok((sums, _)) => sums.into_iter().map(|sum| sum.camera).collect(),
+        Err(_) => Vec::new(),
+    };
+    let known = if names.is_empty() {
+        "nothing ended in that time".to_owned()
+    } else {
+        format!("those with endings: {}", names.join(", "))
+    };
+    format!("nothing of camera {camera} ended in that time; {known} (--since looks further back)")
+}

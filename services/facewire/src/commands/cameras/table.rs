@@ -1,0 +1,210 @@
+//! The tables of `facewire cameras`, for people. What stands in them is counted elsewhere.
+
+use comfy_table::{Cell, CellAlignment, Color, Table};
+use facewire_store_pg::Cause;
+use indicatif::HumanCount;
+
+use super::whatif::{Answer, Rejudged};
+use super::{CameraReport, Report, SignalReport, Verdict};
+use crate::commands::words;
+use crate::limits::GateLimit;
+use crate::output::{self, line};
+
+pub(super) fn show(report: &Report) {
+    let since = words::moment(report.since);
+    if report.cameras.is_empty() {
+        line(format_args!("nothing ended since {since}; --since looks further back"));
+        return;
+    }
+    line(overview(&report.cameras));
+    for camera in &report.cameras {
+        if let Some(signals) = &camera.signals {
+            line("");
+            line(spread(camera, signals));
+            what_if(std::slice::from_ref(camera));
+        }
+    }
+    let shown = report.cameras.iter().any(|camera| camera.signals.is_some());
+    if !shown && report.cameras.iter().any(|camera| camera.what_if.is_some()) {
+        what_if(&report.cameras);
+    }
+    if let Some(worst) = report.cameras.first().filter(|worst| worst.verdict == Verdict::Bad && !shown) {
+        let camera = &worst.sum.camera;
+        line(format_args!(
+            "`facewire cameras --camera {camera}` shows its signals and what other limits would change,"
+        ));
+        line(format_args!("`facewire failures --camera {camera}` the crops"));
+    }
+}
+
+fn overview(cameras: &[CameraReport]) -> Table {
+    type Count = fn(&CameraReport) -> i64;
+    let counts: [(&str, Count); 7] = [
+        ("faces", |c| c.sum.faces),
+        ("matched", |c| c.sum.matched),
+        ("no match", |c| c.sum.no_match),
+        ("enrolled", |c| c.sum.enrolled + c.sum.already_enrolled),
+        ("observed", |c| c.sum.observed),
+        ("rejected", |c| c.sum.rejected),
+        ("failed", |c| c.sum.failed),
+    ];
+    let worth_a_column = |name: &str, of: Count| match name {
+        "matched" | "no match" | "rejected" => true,
+        // Without frames they are the crops.
+        "faces" => cameras.iter().any(|camera| camera.sum.faces != camera.sum.crops),
+        _ => cameras.iter().any(|camera| of(camera) > 0),
+    };
+    let kept: Vec<(&str, Count)> = counts.into_iter().filter(|(name, of)| worth_a_column(name, *of)).collect();
+    let mut header = vec!["camera", "verdict", "usable", "success", "crops"];
+    header.extend(kept.iter().map(|(name, _)| *name));
+    let numbers = 2..header.len();
+    header.push("to blame");
+    let mut table = output::table(&header);
+    for camera in cameras {
+        let mut row = vec![
+            Cell::new(format!("{}/{}", camera.sum.collection, camera.sum.camera)),
+            verdict(camera.verdict),
+            Cell::new(camera.sum.usable.map_or("-".to_owned(), percent)),
+            Cell::new(percent(camera.sum.success)),
+            Cell::new(number(camera.sum.crops)),
+        ];
+        row.extend(kept.iter().map(|(_, of)| Cell::new(number(of(camera)))));
+        row.push(Cell::new(to_blame(camera)));
+        table.add_row(row);
+    }
+    right(&mut table, numbers);
+    table
+}
+
+fn verdict(verdict: Verdict) -> Cell {
+    match verdict {
+        Verdict::Fine => Cell::new("fine").fg(Color::Green),
+        Verdict::Fair => Cell::new("fair").fg(Color::Yellow),
+        Verdict::Bad => Cell::new("BAD").fg(Color::Red),
+        Verdict::Unknown => Cell::new("?"),
+    }
+}
+
+/// `blur: 7 of 8 rejected, median 12.3, at least 40 is needed`, and the others short.
+fn to_blame(camera: &CameraReport) -> String {
+    let mut rejecting = camera.causes.iter().filter(|cause| cause.status == "rejected");
+    let Some(worst) = rejecting.next() else { return String::new() };
+    let name = |cause: &Cause| match &cause.signal {
+        // `no_face`, `multiple_faces`: the reason says more than what was counted.
+        Some(signal) if GateLimit::named(signal).is_some() => signal.clone(),
+        _ => cause.reason.clone(),
+    };
+    let mut said = format!("{}: {} of {} rejected", name(worst), number(worst.faces), number(camera.sum.rejected));
+    if let Some((median, limit)) = worst.median.zip(worst.limit) {
+        let side = if median > limit { "at most" } else { "at least" };
+        said += &format!(", median {} ({side} {} is needed)", words::number(median), words::number(limit));
+    }
+    for other in rejecting {
+        said += &format!(", {} {}", name(other), number(other.faces));
+    }
+    said
+}
+
+fn spread(camera: &CameraReport, signals: &[SignalReport]) -> Table {
+    let sum = &camera.sum;
+    let title = format!("{}/{}", sum.collection, sum.camera);
+    let mut table = output::table(&[&title, "p5", "p50", "p95", "limit now", "beyond it", "rejected for it"]);
+    for signal in signals {
+        let s = &signal.spread;
+        let value = |value: Option<f64>| Cell::new(value.map_or("-".to_owned(), words::number));
+        let beyond = s.below + s.above;
+        let limited = signal.least.is_some() || signal.most.is_some();
+        let share = if beyond > 0 {
+            format!("{} ({})", number(beyond), percent(share(beyond, s.faces)))
+        } else {
+            "0".to_owned()
+        };
+        let beyond = if !limited {
+            Cell::new("")
+        } else if beyond > 0 {
+            Cell::new(share).fg(Color::Red)
+        } else {
+            Cell::new(share)
+        };
+        let limit = words::range(signal.least, signal.most);
+        let broke = if limited { number(s.broke) } else { String::new() };
+        table.add_row([
+            Cell::new(&s.signal),
+            value(s.p5),
+            value(s.p50),
+            value(s.p95),
+            Cell::new(limit),
+            beyond,
+            Cell::new(broke),
+        ]);
+    }
+    right(&mut table, 1..4);
+    right(&mut table, 5..7);
+    table
+}
+
+/// What other limits would change, at one camera or at all of them.
+fn what_if(cameras: &[CameraReport]) {
+    let judged = |camera: &'_ CameraReport| camera.what_if.clone().map(|judged| (camera.sum.camera.clone(), judged));
+    let all: Vec<(String, Rejudged)> = cameras.iter().filter_map(judged).collect();
+    if all.iter().all(|(_, judged)| judged.answers.is_empty()) {
+        line("no limit of the gate rejected a face: there is nothing to ask of another one");
+    } else {
+        let mut table =
+            output::table(&["camera", "what if", "would accept", "would reject", "would fall to another limit"]);
+        for (camera, answer) in all.iter().flat_map(|(camera, judged)| judged.answers.iter().map(move |a| (camera, a)))
+        {
+            let accept = format!("+{}", HumanCount(answer.would_accept));
+            let reject = format!("-{}", HumanCount(answer.would_reject));
+            table.add_row([camera.clone(), answer.limits.clone(), accept, reject, falls(answer)]);
+        }
+        right(&mut table, 2..4);
+        line(table);
+        line(
+            "accepted is not recognised: try a limit on one collection first (quality.collections in the configuration)",
+        );
+    }
+    let sum = |of: fn(&Rejudged) -> u64| HumanCount(all.iter().map(|(_, judged)| of(judged)).sum());
+    let newest = if all.iter().any(|(_, judged)| judged.cut) { "newest " } else { "" };
+    let (faces, refused) = (sum(|judged| judged.judged), sum(|judged| judged.refused));
+    line(format_args!("judged anew: the {newest}{faces} measured faces, of which the limits now refuse {refused}"));
+    let never = sum(|judged| judged.never_measured);
+    if never.0 > 0 {
+        line(format_args!(
+            "not judged: {never} that were never measured (no face was found, or the image was refused before the gate); \
+             no limit of the gate would change those"
+        ));
+    }
+    let otherwise = sum(|judged| judged.judged_otherwise_then);
+    if otherwise.0 > 0 {
+        line(format_args!("{otherwise} were judged otherwise when they came: the limits were others then"));
+    }
+}
+
+fn falls(answer: &Answer) -> String {
+    let falls = answer.would_fall_to.iter().map(|(limit, faces)| format!("{limit} {}", HumanCount(*faces)));
+    falls.collect::<Vec<_>>().join(", ")
+}
+
+fn right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn number(count: i64) -> String {
+    HumanCount(u64::try_from(count).unwrap_or_default()).to_string()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn share(part: i64, whole: i64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+/// Never 100 % where one is missing.
+fn percent(share: f64) -> String {
+    let percent = (share * 100.0).round();
+    format!("{} %", if share < 1.0 { percent.min(99.0) } else { percent })
+}

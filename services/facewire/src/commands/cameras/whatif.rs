@@ -1,0 +1,226 @@
+//! What other limits would have accepted or rejected: stored signals, judged anew by the gate itself. Only measured faces
+//! can be; what was never measured is the caller's to count.
+
+use std::collections::BTreeMap;
+
+use facewire_domain::{CameraId, CollectionId, GateLimits};
+use facewire_store_pg::{Cause, MeasuredFace, Store, StoreError};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::limits::{GateLimit, LimitChange, Side, broken};
+
+/// Rows of one page.
+const PAGE: u32 = 2_000;
+
+/// Faces of one camera that are judged anew at most, the newest: a second or two.
+const MOST: u64 = 200_000;
+
+/// Limits that are tried.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    /// `blur=60`, or several.
+    label: String,
+    changes: Vec<LimitChange>,
+}
+
+impl Question {
+    fn limits(&self, now: GateLimits) -> GateLimits {
+        self.changes.iter().fold(now, |limits, change| change.limit.changed(limits, change.value))
+    }
+
+    fn is_about(&self, limit: &str) -> bool {
+        self.changes.iter().any(|change| change.limit.name == limit)
+    }
+}
+
+/// What came of a question. Everything is against the limits of now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Answer {
+    /// The limits that were tried.
+    pub(super) limits: String,
+    /// Faces that the limits of now refuse and these accept.
+    pub(super) would_accept: u64,
+    /// Faces that the limits of now accept and these refuse.
+    pub(super) would_reject: u64,
+    /// Faces that a limit in question refuses now, and then another one would: by that other one.
+    pub(super) would_fall_to: BTreeMap<String, u64>,
+}
+
+/// Faces judged anew.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Rejudged {
+    /// Measured faces that were judged: the newest, at most as many as is said at `MOST`.
+    pub(super) judged: u64,
+    /// There were more.
+    pub(super) cut: bool,
+    /// Of them: refused by the limits of now.
+    pub(super) refused: u64,
+    /// Of them: judged otherwise when they came, as the limits were others then.
+    pub(super) judged_otherwise_then: u64,
+    /// Faces that nobody can judge anew: none was found, or the image was refused before.
+    pub(super) never_measured: u64,
+    pub(super) answers: Vec<Answer>,
+}
+
+/// What the operator asks: each change alone, and all together.
+pub(super) fn asked(changes: &[LimitChange]) -> Vec<Question> {
+    let alone = changes.iter().map(|change| vec![*change]);
+    let together = (changes.len() > 1).then(|| changes.to_vec());
+    alone.chain(together).map(question).collect()
+}
+
+fn question(changes: Vec<LimitChange>) -> Question {
+    let label = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    Question { label, changes }
+}
+
+/// What is worth asking of each limit that rejects: one that half of what it rejected would keep, and one that nine tenths
+/// would. A limit that is looser by now is left out.
+pub(super) fn suggested(causes: &[Cause], now: &GateLimits) -> Vec<Question> {
+    let rejecting = causes.iter().filter(|cause| cause.status == "rejected");
+    let looser = |cause: &Cause| {
+        let limit = GateLimit::named(cause.signal.as_deref()?)?;
+        let most = if limit.side == Side::Least { cause.p10 } else { cause.p90 };
+        let mut changes =
+            [cause.median?, most?].map(|value| LimitChange { limit, value: rounded(value, limit.side) }).to_vec();
+        changes.dedup_by_key(|change| change.value.to_bits());
+        changes.retain(|change| match limit.side {
+            Side::Least => f64::from(change.value) < limit.of(now),
+            Side::Most | Side::Within => f64::from(change.value) > limit.of(now),
+        });
+        Some(changes)
+    };
+    rejecting.filter_map(looser).flatten().map(|change| question(vec![change])).collect()
+}
+
+/// Two digits, towards the looser side, so that the value itself is accepted.
+fn rounded(value: f64, side: Side) -> f32 {
+    if value <= 0.0 {
+        return 0.0;
+    }
+    let step = 10f64.powf(value.log10().floor() - 1.0);
+    let steps = value / step;
+    let steps = if side == Side::Least { steps.floor() } else { steps.ceil() };
+    // Written and read again: the step's own error must not show.
+    let digits = usize::from(step < 1.0) * 6;
+    format!("{:.digits$}", steps * step).parse().unwrap_or_default()
+}
+
+/// Judges the measured faces of a camera anew.
+pub(super) async fn rejudge(
+    store: &Store,
+    (collection, camera): (&CollectionId, &CameraId),
+    since: OffsetDateTime,
+    now: &GateLimits,
+    questions: &[Question],
+    never_measured: u64,
+) -> Result<Rejudged, StoreError> {
+    let mut tally = Tally::new(*now, questions, never_measured);
+    let mut after = None;
+    while tally.sum.judged < MOST {
+        let page = store.measured_faces(collection, camera, Some(since), after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(tally.sum) };
+        after = Some(last.place);
+        page.iter().for_each(|face| tally.judge(face));
+    }
+    let beyond = store.measured_faces(collection, camera, Some(since), after, 1).await?;
+    tally.sum.cut = !beyond.is_empty();
+    Ok(tally.sum)
+}
+
+struct Tally<'a> {
+    now: GateLimits,
+    questions: Vec<(&'a Question, GateLimits)>,
+    sum: Rejudged,
+}
+
+impl<'a> Tally<'a> {
+    fn new(now: GateLimits, questions: &'a [Question], never_measured: u64) -> Self {
+        let answer = |question: &Question| Answer {
+            limits: question.label.clone(),
+            would_accept: 0,
+            would_reject: 0,
+            would_fall_to: BTreeMap::new(),
+        };
+        let answers = questions.iter().map(answer).collect();
+        let questions = questions.iter().map(|question| (question, question.limits(now))).collect();
+        let sum = Rejudged { judged: 0, cut: false, refused: 0, judged_otherwise_then: 0, never_measured, answers };
+        Self { now, questions, sum }
+    }
+
+    fn judge(&mut self, face: &MeasuredFace) {
+        let by = |limits: &GateLimits| {
+            // The gate's own rule: in a frame a face is always a small part.
+            let min_face_ratio = if face.of_many { 0.0 } else { limits.min_face_ratio };
+            GateLimits { min_face_ratio, ..*limits }.judge(&face.signals)
+        };
+        let now = by(&self.now);
+        self.sum.judged += 1;
+        self.sum.refused += u64::from(now.is_err());
+        self.sum.judged_otherwise_then += u64::from(now.is_err() != face.refused);
+        for ((question, limits), answer) in self.questions.iter().zip(&mut self.sum.answers) {
+            match (&now, by(limits)) {
+                (Err(_), Ok(())) => answer.would_accept += 1,
+                (Ok(()), Err(_)) => answer.would_reject += 1,
+                (Err(before), Err(then)) if question.is_about(broken(before)) && broken(before) != broken(&then) => {
+                    *answer.would_fall_to.entry(broken(&then).to_owned()).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suggestion_is_round_and_never_stricter_than_its_value() {
+        for (value, least, most) in [
+            (12.34, 12.0, 13.0),
+            (0.0437, 0.043, 0.044),
+            (99.9, 99.0, 100.0),
+            (1234.5, 1200.0, 1300.0),
+            (5.0, 5.0, 5.0),
+        ] {
+            assert_eq!((rounded(value, Side::Least), rounded(value, Side::Within)), (least, most), "{value}");
+        }
+        assert_eq!(rounded(0.0, Side::Least), 0.0);
+    }
+
+    #[test]
+    fn only_a_looser_limit_is_suggested() {
+        let cause = |status: &str, signal: &str, values: [f64; 3]| Cause {
+            collection: "c".to_owned(),
+            camera: "cam".to_owned(),
+            status: status.to_owned(),
+            reason: "low_quality".to_owned(),
+            signal: Some(signal.to_owned()),
+            faces: 9,
+            p10: Some(values[0]),
+            median: Some(values[1]),
+            p90: Some(values[2]),
+            limit: None,
+        };
+        let causes = [
+            cause("rejected", "blur", [8.0, 20.0, 39.0]),
+            cause("rejected", "yaw", [56.0, 60.0, 80.0]),
+            cause("rejected", "too_dark", [0.2, 0.3, 0.4]),
+            cause("no_match", "similarity", [0.1, 0.2, 0.3]),
+            cause("rejected", "bytes", [1.0, 2.0, 3.0]),
+        ];
+        let now = GateLimits { min_blur: 40.0, max_yaw: 55.0, min_brightness: 0.1, ..GateLimits::default() };
+        let labels: Vec<String> = suggested(&causes, &now).into_iter().map(|question| question.label).collect();
+        assert_eq!(labels, ["blur=20", "blur=8", "yaw=60", "yaw=80"]);
+    }
+
+    #[test]
+    fn several_limits_are_asked_alone_and_together() {
+        let change = |text: &str| text.parse::<LimitChange>().unwrap();
+        let labels = |changes: &[LimitChange]| asked(changes).into_iter().map(|q| q.label).collect::<Vec<_>>();
+        assert_eq!(labels(&[change("blur=9")]), ["blur=9"]);
+        assert_eq!(labels(&[change("blur=9"), change("yaw=70")]), ["blur=9", "yaw=70", "blur=9 yaw=70"]);
+    }
+}

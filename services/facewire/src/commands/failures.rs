@@ -1,0 +1,96 @@
+//! `facewire failures`: endings that were no success, newest first, and how many of each cause. It reads only.
+
+use comfy_table::CellAlignment;
+use facewire_domain::Detail;
+use facewire_store_pg::{FailureCount, FailureFilter, FailureRow, Window};
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use super::connect::{self, viewed};
+use super::words;
+use crate::cli::Failures;
+use crate::config::Config;
+use crate::output::{self, Exit, line};
+
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Newest first, as many as were asked for.
+    failures: Vec<FailureRow>,
+    /// Of all that fit, the commonest first.
+    counts: Vec<FailureCount>,
+}
+
+pub(crate) async fn run(config: Config, args: Failures) -> anyhow::Result<Exit> {
+    let store = connect::postgres(&config).await?;
+    let window = Window {
+        collection: args.ended.collection.clone(),
+        camera: args.ended.camera.clone(),
+        since: Some(args.ended.since),
+        until: None,
+    };
+    let filter = FailureFilter { window, reason: args.reason, stage: args.stage };
+    let (failures, counts) = viewed(store.failures(&filter, args.limit).await)?;
+    let report = Report { failures, counts };
+    if args.json {
+        output::json(&report)?;
+    } else if report.counts.is_empty() {
+        let since = words::moment(args.ended.since);
+        line(format_args!("nothing that fits failed since {since}; --since looks further back"));
+    } else {
+        show(&report);
+    }
+    Ok(Exit::Well)
+}
+
+fn show(report: &Report) {
+    if !report.failures.is_empty() {
+        let mut rows = output::table(&["when", "crop", "camera", "stage", "status", "why"]);
+        for failure in &report.failures {
+            rows.add_row(row(failure));
+        }
+        line(rows);
+    }
+    let mut counts = output::table(&["faces", "status", "reason", "signal"]);
+    for count in &report.counts {
+        let faces = HumanCount(u64::try_from(count.faces).unwrap_or_default()).to_string();
+        let signal = count.signal.clone().unwrap_or_default();
+        counts.add_row([faces, count.status.clone(), count.reason.clone(), signal]);
+    }
+    if let Some(column) = counts.column_mut(0) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    line(counts);
+    let all: i64 = report.counts.iter().map(|count| count.faces).sum();
+    let shown = i64::try_from(report.failures.len()).unwrap_or(i64::MAX);
+    if shown < all {
+        let all = HumanCount(u64::try_from(all).unwrap_or_default());
+        output::say(format_args!("these are the newest {shown} of {all}: --limit shows more"));
+    }
+    if let Some(newest) = report.failures.first() {
+        line(format_args!("`facewire why {}` tells the whole life of the newest", newest.crop_id));
+    }
+}
+
+fn row(failure: &FailureRow) -> [String; 6] {
+    let face = if failure.face_index > 0 { format!(" face {}", failure.face_index + 1) } else { String::new() };
+    let mended = if failure.stands { "" } else { ", made good since" };
+    [
+        words::moment(failure.at),
+        format!("{}{face}", failure.crop_id),
+        format!("{}/{}", failure.collection, failure.camera),
+        failure.stage.clone(),
+        format!("{}{mended}", failure.status),
+        words::reason(&failure.reason, Some(&detail(failure))),
+    ]
+}
+
+/// As the stage told it.
+fn detail(failure: &FailureRow) -> Detail {
+    let message = failure.message.clone();
+    if failure.signal.as_deref() == Some("similarity") {
+        let (similarity, threshold) = (failure.signal_value, failure.signal_limit);
+        return Detail { similarity, threshold, message, ..Detail::default() };
+    }
+    let (signal, value, limit) = (failure.signal.clone(), failure.signal_value, failure.signal_limit);
+    Detail { signal, value, limit, message, ..Detail::default() }
+}

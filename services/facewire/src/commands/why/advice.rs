@@ -1,0 +1,104 @@
+//! What a person may do about an ending. Numbers and limits are told elsewhere: what stands here holds for any of them.
+
+use facewire_domain::{Decision, Reason};
+
+/// A miss whose similarity reaches this part of the threshold is told as a near one.
+const NEAR: f32 = 0.75;
+
+/// A second person this little behind the first makes a match doubtful.
+const CLOSE: f32 = 0.05;
+
+/// What to do about a reason; `limit` is the gate's limit that broke, by its name.
+pub(super) fn about(reason: Reason, limit: Option<&str>, decision: Option<&Decision>) -> &'static str {
+    match reason {
+        Reason::LowQuality | Reason::FaceTooSmall | Reason::LowLandmarkScore => gate(limit),
+        Reason::BelowThreshold => miss(decision),
+        Reason::NoFace => {
+            "look at the picture: a face must be whole, not covered, and have a margin of a third of its width around it"
+        }
+        Reason::MultipleFaces => {
+            "publish it as a frame (Facewire-Frame: true; `facewire publish --frame`), or cut crops around one face each"
+        }
+        Reason::UnsupportedFormat => {
+            "publish the JPEG, PNG or WebP as the camera made it, not a video or a wrapped one"
+        }
+        Reason::InvalidImage => {
+            "the bytes do not decode: look at what the producer sends, and whether it cuts it short"
+        }
+        Reason::ImageTooLarge => "publish crops rather than whole pictures, or raise the limit in the configuration",
+        Reason::ImageTooSmall => "publish crops of more pixels: nearer, larger, or from the camera's full resolution",
+        Reason::InvalidMessage => "correct the producer's headers or subject (the README has them all)",
+        Reason::EmptyGallery => {
+            "enrol somebody in this collection: `facewire enroll --collection NAME --person NAME FILE`"
+        }
+        Reason::IdentityConflict => {
+            "a person must settle it: enrol under the subject that the face, image or name belongs to, or under another name"
+        }
+        Reason::Timeout | Reason::InferenceError | Reason::StoreUnavailable | Reason::Internal => {
+            "Facewire's fault, not the camera's: `facewire doctor`, then `facewire dead list` and `facewire dead replay`"
+        }
+    }
+}
+
+fn gate(limit: Option<&str>) -> &'static str {
+    match limit {
+        Some("blur") => "out of focus or in motion: focus and clean the lens, shorten the exposure, give it more light",
+        Some("too_dark") => "more light on the face, a longer exposure, or no bright window behind it",
+        Some("too_bright") => "less light or a shorter exposure; a lamp or the sun shines into the face",
+        Some("face_size") => "too few pixels: bring the camera nearer, zoom, or cut the crop from the full resolution",
+        Some("yaw" | "pitch") => "the head is turned away: mount the camera where people look towards it, at eye level",
+        Some("roll") => "the head is tilted: turn the camera upright, or the picture before it is published",
+        Some("landmarks_score") => {
+            "eyes, nose or mouth are covered, cut off or blurred, or it is no face: look at the picture"
+        }
+        Some("face_ratio") => "cut the crop nearer around the face, or publish it as a frame (Facewire-Frame: true)",
+        _ => "look at the picture",
+    }
+}
+
+fn miss(decision: Option<&Decision>) -> &'static str {
+    let near = |decision: &Decision| decision.best.is_some_and(|best| best.similarity >= decision.threshold * NEAR);
+    if decision.is_some_and(near) {
+        "a near miss: if the nearest is right, enrol one more picture of that person, best one of this camera"
+    } else {
+        "a stranger, or somebody whose enrolled pictures are very unlike this one"
+    }
+}
+
+/// What a match leaves to doubt.
+pub(super) fn doubt(decision: &Decision) -> Option<&'static str> {
+    let behind = decision.best?.similarity - decision.runner_up?.similarity;
+    (decision.matched && behind < CLOSE).then_some("the second person is very near: look at both before you rely on it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::LIMITS;
+    use facewire_domain::Candidate;
+    use uuid::Uuid;
+
+    fn decision(best: f32, second: f32, threshold: f32) -> Decision {
+        let candidate = |n: u128, similarity| {
+            Some(Candidate { person: Uuid::from_u128(n).into(), face: Uuid::from_u128(n).into(), similarity })
+        };
+        Decision { matched: best >= threshold, threshold, best: candidate(1, best), runner_up: candidate(2, second) }
+    }
+
+    #[test]
+    fn every_limit_of_the_gate_has_its_own_advice() {
+        for limit in LIMITS {
+            assert_ne!(gate(Some(limit.name)), gate(None), "{}", limit.name);
+        }
+    }
+
+    #[test]
+    fn a_near_miss_is_no_stranger_and_a_close_second_is_a_doubt() {
+        let of = |d: &Decision| about(Reason::BelowThreshold, None, Some(d));
+        assert!(of(&decision(0.3, 0.1, 0.36)).contains("near miss"));
+        assert!(of(&decision(0.1, 0.0, 0.36)).contains("stranger"));
+        assert!(doubt(&decision(0.5, 0.48, 0.36)).is_some());
+        assert!(doubt(&decision(0.5, 0.1, 0.36)).is_none());
+        assert!(doubt(&decision(0.3, 0.29, 0.36)).is_none(), "no match, no doubt");
+    }
+}

@@ -1,0 +1,84 @@
+//! What dashboards ask Prometheus for. Only reads files of `deploy/`; no server comes in.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A file of `deploy/`.
+pub(crate) fn deploy(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(path).canonicalize().unwrap()
+}
+
+/// What one panel, variable or rule asks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Expression {
+    /// Whose it is.
+    pub(crate) of: String,
+    /// PromQL, with Grafana's variables filled in.
+    pub(crate) text: String,
+}
+
+impl Expression {
+    /// A panel's, with every variable at "all".
+    fn panel(of: &str, text: &str) -> Self {
+        let mut text = text.replace("$__rate_interval", "1m").replace("$__range", "5m").replace("$__interval", "15s");
+        for name in ["collection", "camera", "stage", "instance", "job", "service", "signal", "pool", "edge"] {
+            text = text.replace(&format!("${{{name}:regex}}"), ".*");
+            text = text.replace(&format!("${{{name}}}"), ".*").replace(&format!("${name}"), ".*");
+        }
+        assert!(!text.contains('$'), "{of}: a variable that this test does not know: {text}");
+        Self { of: of.to_owned(), text }
+    }
+
+    /// A rule's, as Prometheus has read it. One that is quiet finds nothing, and neither does one that compares with
+    /// yesterday: it is asked whether, not when, and for now.
+    pub(crate) fn rule(of: &str, text: &str) -> Self {
+        let mut parts = text.split(" offset ");
+        let first = parts.next().unwrap_or_default().to_owned();
+        let now = |part: &str| part.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).to_owned();
+        let mut asked = parts.map(now).fold(first, |text, part| text + &part).replace(" unless ", " and ");
+        for operator in [">", "<", ">=", "<=", "==", "!="] {
+            asked = asked.replace(&format!(" {operator} "), &format!(" {operator} bool "));
+        }
+        Self { of: of.to_owned(), text: asked.replace(" bool bool ", " bool ") }
+    }
+
+    /// Names of metrics in it: all that begin as ours do.
+    pub(crate) fn metrics(&self) -> Vec<String> {
+        let words = self.text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
+        let ours = ["facewire_", "facewire:", "messaging_process", "db_client", "process_", "target_info"];
+        words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix))).map(str::to_owned).collect()
+    }
+}
+
+/// Every expression of every dashboard.
+pub(crate) fn expressions() -> Vec<Expression> {
+    let mut all = BTreeSet::new();
+    for entry in std::fs::read_dir(deploy("grafana/dashboards")).unwrap() {
+        let path = entry.unwrap().path();
+        let dashboard: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        collect(&path.file_name().unwrap().to_string_lossy(), &dashboard, &mut all);
+    }
+    all.into_iter().collect()
+}
+
+fn collect(file: &str, value: &serde_json::Value, all: &mut BTreeSet<Expression>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            let of = || format!("{file}: {}", map.get("legendFormat").and_then(|l| l.as_str()).unwrap_or_default());
+            all.extend(map.get("expr").and_then(|expr| expr.as_str()).map(|expr| Expression::panel(&of(), expr)));
+            map.values().for_each(|value| collect(file, value, all));
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| collect(file, value, all)),
+        _ => {}
+    }
+}
+
+#[test]
+fn metrics_of_an_expression_are_found() {
+    let text = "sum(rate(facewire_crops_ended_total{camera=~\"$camera\"}[$__rate_interval])) / facewire:x:rate5m > 3";
+    let panel = Expression::panel("x", text);
+    assert_eq!(panel.metrics(), ["facewire_crops_ended_total", "facewire:x:rate5m"]);
+    assert!(panel.text.contains("camera=~\".*\"") && panel.text.contains("[1m]"));
+    assert!(Expression::rule("y", text).text.ends_with(" > bool 3"));
+    assert_eq!(Expression::rule("z", "x unless (y[1h] offset 30m) >= 2").text, "x and (y[1h]) >= bool 2");
+}

@@ -1,0 +1,152 @@
+//! Every service as a process of its own on the servers of one test, told where to send its telemetry. Ends with the test.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use facewire_bus::{Bus, Message, Results};
+use facewire_config::Secret;
+use facewire_contracts::{headers, subjects, v1};
+use facewire_devstack::testing::{self, TestStack};
+use facewire_telemetry::testing::Receiver;
+use facewire_vision::degrade::darken;
+use facewire_vision::encode::encode_jpeg;
+use facewire_vision::{DecodeLimits, decode};
+
+pub(crate) const SERVICES: [&str; 6] = ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler"];
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One service's process.
+pub(crate) struct Service {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Service {
+    fn start(name: &str, stack: &TestStack, collector: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_facewire"))
+            .args(["run", name, "--health", "127.0.0.1:0"])
+            .args(["--nats", &stack.nats_url, "--postgres", &stack.postgres_url, "--qdrant", &stack.qdrant_url])
+            .env("FACEWIRE__TELEMETRY__FORMAT", "json")
+            .env("FACEWIRE__TELEMETRY__OTLP__ENDPOINT", collector)
+            // The reconciler has something to say soon.
+            .env("FACEWIRE__RECONCILER__INTERVAL", "1s")
+            .env("FACEWIRE__RECONCILER__FULL_INTERVAL", "2s")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (read, heard) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&lines));
+        // Ends with the process.
+        std::thread::spawn(move || {
+            read.lines().map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line))
+        });
+        Self { child, lines }
+    }
+
+    /// Where it answers `/metrics`, once it has said so.
+    fn address(&self) -> Option<SocketAddr> {
+        let lines = self.lines.lock().unwrap();
+        let line = lines.iter().find(|line| line.contains("health and metrics endpoints"))?;
+        serde_json::from_str::<serde_json::Value>(line).ok()?["address"].as_str()?.parse().ok()
+    }
+
+    fn ask_to_finish(&self) {
+        let id = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+}
+
+/// Servers, a collector, and every service.
+pub(crate) struct Deployment {
+    pub(crate) collector: Receiver,
+    pub(crate) services: Vec<Service>,
+    bus: Bus,
+    results: Results,
+    // Ends last.
+    _stack: TestStack,
+}
+
+impl Deployment {
+    pub(crate) async fn start() -> Self {
+        let stack = TestStack::start().await.unwrap();
+        let collector = Receiver::grpc().await;
+        let options = facewire_bus::Options { url: Secret::new(stack.nats_url.clone()), ..Default::default() };
+        let bus = Bus::connect(&options, "producer").await.unwrap();
+        bus.ensure_streams().await.unwrap();
+        let results = bus.results("results.>", true).await.unwrap();
+        let services = SERVICES.map(|name| Service::start(name, &stack, collector.url())).into();
+        Self { collector, services, bus, results, _stack: stack }
+    }
+
+    /// Publishes a picture as a producer would, with a trace of its own, and waits for the result.
+    pub(crate) async fn ask(&mut self, camera: &str, image: Vec<u8>, more: &[(&'static str, &str)]) -> v1::Result {
+        let more = more.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let subject = subjects::crops(&"office".parse().unwrap(), &camera.parse().unwrap());
+        let message = Message { subject, id: None, headers: more.collect(), payload: image.into() };
+        self.bus.publish(message).await.unwrap();
+        loop {
+            let event = tokio::time::timeout(PATIENCE, self.results.next()).await.expect("no result in time").unwrap();
+            let result = event.result.unwrap();
+            if result.camera == camera {
+                return result;
+            }
+        }
+    }
+
+    /// Where the services answer `/metrics`.
+    pub(crate) async fn addresses(&self) -> Vec<SocketAddr> {
+        until("every service's address", || self.services.iter().map(Service::address).collect()).await
+    }
+
+    /// Asks every service to finish, and waits until they have: what they have not exported yet comes now.
+    pub(crate) async fn finish(&mut self) {
+        self.services.iter().for_each(Service::ask_to_finish);
+        for (service, name) in self.services.iter_mut().zip(SERVICES) {
+            let status = until("the end of a service", || service.child.try_wait().unwrap()).await;
+            assert!(status.success(), "{name}: {status}: {}", service.lines.lock().unwrap().join("\n"));
+        }
+    }
+}
+
+/// A person enrolled, the same person asked for, a stranger, and a picture too dark: one crop of each ending that a chain
+/// has in order.
+pub(crate) async fn four_crops(deployment: &mut Deployment, trace: &str) -> Vec<v1::Result> {
+    let samples = testing::samples().await.unwrap();
+    let person = samples.people().into_iter().find(|person| person.subject == "barack-obama").unwrap();
+    let read = |path: &std::path::Path| std::fs::read(path).unwrap();
+    let dark = darken(&decode(&read(&person.enroll), &DecodeLimits::default()).unwrap(), 0.2, 1.0);
+    let traced = (headers::TRACEPARENT, trace);
+    let enrol = [traced, (headers::INTENT, "enroll"), (headers::SUBJECT, "7"), (headers::NAME, "Seven")];
+    vec![
+        deployment.ask("desk", read(&person.enroll), &enrol).await,
+        deployment.ask("door", read(&person.enroll), &[traced]).await,
+        deployment.ask("hall", read(&samples.strangers().remove(0)), &[traced]).await,
+        deployment.ask("cellar", encode_jpeg(&dark, 90).unwrap(), &[traced]).await,
+    ]
+}
+
+/// Waits until there is something.
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,13 @@
+//! The binary as it is deployed: each service a process of its own, seen from outside by what operators run: a collector
+//! and Prometheus; and the commands that say why, as operators run them. What the chain decides is tested elsewhere.
+
+#[cfg(test)]
+mod dashboards;
+#[cfg(test)]
+mod deployment;
+#[cfg(test)]
+mod insight;
+#[cfg(test)]
+mod prometheus;
+#[cfg(test)]
+mod traces;

@@ -1,0 +1,204 @@
+//! Messages that the NATS client cannot read. The server stores header blocks of any bytes; the client (async-nats 0.51)
+//! takes one that is not text, or has a line without a colon, for a broken connection, and panics at a carriage return in a
+//! value. Unacked, such a message would come back for ever and break the connection each time. Here they are looked up by
+//! their numbers, over the stream's API, which answers header blocks in base64, and are given up with a reason. What the
+//! headers mean must not come in.
+
+use std::sync::Arc;
+
+use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::{Info as ConsumerInfo, pull};
+use async_nats::jetstream::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use facewire_contracts::subjects;
+use facewire_domain::{Reason, Stage};
+use serde::Deserialize;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::client::Bus;
+use crate::delivery::{Delivery, Info};
+use crate::error::{BusError, refused};
+use crate::inflight::InFlight;
+use crate::sink;
+
+/// Looks for unreadable messages of one stage among those that were delivered and not acked.
+pub(crate) struct Unreadable {
+    bus: Bus,
+    stage: Stage,
+    in_flight: Arc<InFlight>,
+    /// Everything up to this number was found readable.
+    read_to: u64,
+    /// The consumer's ack floor when it was last looked at.
+    floor: u64,
+}
+
+/// `STREAM.MSG.GET`.
+#[derive(Deserialize)]
+struct Got {
+    message: Stored,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    seq: u64,
+    subject: String,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+    #[serde(with = "time::serde::rfc3339")]
+    time: OffsetDateTime,
+}
+
+impl Unreadable {
+    pub(crate) fn new(bus: Bus, stage: Stage, in_flight: Arc<InFlight>) -> Self {
+        Self { bus, stage, in_flight, read_to: 0, floor: 0 }
+    }
+
+    /// After the source's own connection broke while this one held: looks at everything that is unacked and was not looked
+    /// at before. `connects` is what [`Bus::connects`] said before. How many were given up.
+    pub(crate) async fn after_break(&mut self, connects: u64) -> Result<u64, BusError> {
+        if !self.bus.is_connected() {
+            return Ok(0);
+        }
+        let info = self.consumer().await?;
+        // The server was away: that needs no other explanation. If there is one, the next break comes without it.
+        if self.bus.connects() != connects {
+            return Ok(0);
+        }
+        let last = info.delivered.stream_sequence;
+        if last < self.read_to {
+            // The stream was made anew, and counts anew.
+            self.read_to = 0;
+        }
+        let mut next = info.ack_floor.stream_sequence.max(self.read_to) + 1;
+        let mut given_up = 0;
+        while let Some(stored) = self.stored(next, last).await? {
+            next = stored.seq + 1;
+            given_up += u64::from(self.judge(stored).await?);
+        }
+        self.read_to = last;
+        Ok(given_up)
+    }
+
+    /// Whatever a client does with a message, if it is never acked it is the first unacked one sooner or later, and stays
+    /// so. Called once an ack wait: looks at that message if it was there the last time too.
+    pub(crate) async fn first_of_all(&mut self) -> Result<(), BusError> {
+        let info = self.consumer().await?;
+        let (floor, last) = (info.ack_floor.stream_sequence, info.delivered.stream_sequence);
+        let stays = std::mem::replace(&mut self.floor, floor) == floor;
+        let mut next = floor + 1;
+        while let Some(stored) = self.stored(next, if stays { last } else { 0 }).await? {
+            next = stored.seq + 1;
+            if !self.judge(stored).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn consumer(&self) -> Result<ConsumerInfo, BusError> {
+        let (name, stream) = (subjects::consumer(self.stage), self.stage.stream());
+        let consumer = self.bus.jetstream().get_consumer_from_stream::<pull::Config, _, _>(name, stream).await;
+        let consumer = consumer.map_err(|error| refused(format!("the consumer of {stream}"), error))?;
+        Ok(consumer.cached_info().clone())
+    }
+
+    /// The first message from `sequence` to `last` that the stream still has: a work queue has no acked ones.
+    async fn stored(&self, sequence: u64, last: u64) -> Result<Option<Stored>, BusError> {
+        if sequence > last {
+            return Ok(None);
+        }
+        let stream = self.stage.stream();
+        let asked = json!({ "seq": sequence, "next_by_subj": subjects::filter(self.stage) });
+        let answer = self.bus.jetstream().request(format!("STREAM.MSG.GET.{stream}"), &asked).await;
+        let failed = |error: &dyn std::fmt::Display| refused(format!("to read a message of {stream}"), error);
+        match answer.map_err(|error| failed(&error))? {
+            Response::Ok(Got { message }) => Ok(Some(message).filter(|message| message.seq <= last)),
+            Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+            Response::Err { error } => Err(failed(&error)),
+        }
+    }
+
+    /// Gives an unreadable message up; `false`: it can be read.
+    async fn judge(&self, stored: Stored) -> Result<bool, BusError> {
+        let strange = |error: base64::DecodeError| refused("to read a message", error);
+        let headers = Headers::read(&STANDARD.decode(&stored.hdrs).map_err(strange)?);
+        let Some(flaw) = headers.flaw else {
+            return Ok(false);
+        };
+        let (stage, bus) = (self.stage, &self.bus);
+        let error = format!("the headers cannot be read: {flaw}");
+        let Stored { seq, subject, data, time, .. } = stored;
+        // In the form of an ack subject: the letter's id is made of it, and tells when the stream took the message.
+        let (stream, consumer, nanos) = (stage.stream(), subjects::consumer(stage), time.unix_timestamp_nanos());
+        let ack = async_nats::Subject::from(format!("$JS.ACK.{stream}.{consumer}.1.{seq}.0.{nanos}.0"));
+        let message = async_nats::Message {
+            subject: subject.into(),
+            reply: Some(ack.clone()),
+            payload: STANDARD.decode(&data).map_err(strange)?.into(),
+            headers: Some(headers.readable),
+            status: None,
+            description: None,
+            length: 0,
+        };
+        let (info, permit) = (Info { stream_time: time, delivered: 1 }, self.in_flight.enter(ack.clone()));
+        let dead = Delivery::new(stage, message, info, permit, ack).dead(stage, Reason::InvalidMessage, &error);
+        sink::finish(bus, stage, dead).await;
+        // The letter is stored. Another instance may have been faster: then there is nothing left to delete.
+        let stream =
+            bus.jetstream().get_stream_no_info(stream).await.map_err(|e| refused(format!("the stream {stream}"), e))?;
+        let _ = stream.delete_message(seq).await;
+        Ok(true)
+    }
+}
+
+/// A header block, read as the client reads it, but to its end.
+#[derive(Debug, Default)]
+struct Headers {
+    readable: HeaderMap,
+    /// Why the client would not read it.
+    flaw: Option<&'static str>,
+}
+
+impl Headers {
+    fn read(block: &[u8]) -> Self {
+        let mut headers = Self::default();
+        if block.is_empty() {
+            return headers;
+        }
+        if std::str::from_utf8(block).is_err() {
+            headers.flaw = Some("they are not UTF-8");
+        }
+        let text = String::from_utf8_lossy(block);
+        let mut lines = text.lines().peekable();
+        // A status is the server's to give; the client would take the message for an answer.
+        if lines.next().and_then(|line| line.strip_prefix("NATS/1.0")).is_none_or(|status| !status.trim().is_empty()) {
+            headers.flaw.get_or_insert("the first line is not NATS/1.0");
+        }
+        while let Some(line) = lines.next() {
+            if line.is_empty() {
+                continue;
+            }
+            let Some((name, value)) = line.split_once(':') else {
+                headers.flaw.get_or_insert("a line has no colon");
+                continue;
+            };
+            let mut value = value.trim_start().to_owned();
+            while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
+                value.push_str(more);
+            }
+            match (name.parse::<HeaderName>(), value.trim_end().parse::<HeaderValue>()) {
+                // What stands for bytes that are no text is nobody's word.
+                (Ok(_), Ok(value)) if value.as_str().contains(char::REPLACEMENT_CHARACTER) => {}
+                (Ok(name), Ok(value)) => headers.readable.append(name, value),
+                (Err(_), _) => drop(headers.flaw.get_or_insert("a name has other characters than visible ASCII")),
+                (_, Err(_)) => drop(headers.flaw.get_or_insert("a value has a carriage return")),
+            }
+        }
+        headers
+    }
+}

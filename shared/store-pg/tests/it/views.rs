@@ -1,0 +1,279 @@
+//! The views that commands and BI tools read: exact counts, causes, percentiles and pages of planted endings.
+
+use facewire_domain::{CollectionId, Detail, Outcome, Pose, Quality, Reason, Stage, Status};
+use facewire_store_pg::{Ending, FaceQuality, FailureFilter, SignalBounds, Store, Window};
+use sqlx::{Connection, Executor};
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::support::{failed, head, matched, test_database};
+
+/// An ending of a camera of its own, a second for each number, an hour ago.
+fn of(camera: &str, number: u64, base: Ending) -> Ending {
+    let finished_at = hour_ago() + Duration::seconds(i64::try_from(number).unwrap());
+    let mut crop = head(number);
+    crop.camera = camera.parse().unwrap();
+    Ending { crop, finished_at, ..base }
+}
+
+/// The same for the whole process, so that two calls agree.
+fn hour_ago() -> OffsetDateTime {
+    static AT: std::sync::LazyLock<OffsetDateTime> =
+        std::sync::LazyLock::new(|| OffsetDateTime::now_utc().replace_nanosecond(0).unwrap() - Duration::HOUR);
+    *AT
+}
+
+fn measured(blur: f32, status: &str) -> Option<FaceQuality> {
+    let signals = Quality { blur, brightness: 0.5, face_ratio: 0.0001, face_size: 80.0, ..Quality::default() };
+    Some(FaceQuality { signals, score: 0.5, status: status.to_owned() })
+}
+
+fn sharp(number: u64, blur: f32) -> Ending {
+    of("cam-a", number, Ending { quality: measured(blur, "ok"), ..matched(number) })
+}
+
+fn blurred(number: u64, blur: f32) -> Ending {
+    let outcome = Outcome::rejected(Stage::Quality, Reason::LowQuality, Detail::limit("blur", blur.into(), 40.0));
+    Ending { outcome, decision: None, quality: measured(blur, "blur"), ..sharp(number, blur) }
+}
+
+fn ended(number: u64, outcome: Outcome) -> Ending {
+    Ending { outcome, decision: None, quality: None, ..sharp(number, 0.0) }
+}
+
+/// cam-a: four matched, three blurred, one without a face, one turned away, one miss, one failed and one failed and made
+/// good; cam-b: a frame of two faces.
+async fn planted() -> (crate::support::TestDatabase, Store) {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let yaw = Detail::limit("pose", 61.0, 55.0).with_message("yaw");
+    let turned = Quality { pose: Pose { yaw: -61.0, ..Pose::default() }, blur: 90.0, ..Quality::default() };
+    let turned = Some(FaceQuality { signals: turned, score: 0.0, status: "pose".to_owned() });
+    let miss = Detail { similarity: Some(0.25), threshold: Some(0.36), ..Detail::default() };
+    let no_face = Outcome::rejected(Stage::Quality, Reason::NoFace, Detail::message("none"));
+    let frame = |index| Ending { face_index: index, face_count: 2, ..of("cam-b", 20, matched(20)) };
+    let batch = [
+        sharp(0, 100.0),
+        sharp(1, 200.0),
+        sharp(2, 300.0),
+        sharp(3, 400.0),
+        blurred(4, 10.0),
+        blurred(5, 20.0),
+        blurred(6, 39.0),
+        ended(7, no_face),
+        Ending { quality: turned, ..ended(8, Outcome::rejected(Stage::Quality, Reason::LowQuality, yaw)) },
+        Ending { quality: measured(500.0, "ok"), ..ended(9, Outcome::no_match(Reason::BelowThreshold, miss)) },
+        of("cam-a", 10, Ending { quality: None, ..failed(10) }),
+        of("cam-a", 11, Ending { quality: None, ..failed(11) }),
+        frame(0),
+        frame(1),
+    ];
+    store.finish(&batch).await.unwrap();
+    store.finish(&[sharp(11, 600.0)]).await.unwrap();
+    (db, store)
+}
+
+#[tokio::test]
+async fn cameras_are_counted_and_the_commonest_cause_comes_first() {
+    let (db, store) = planted().await;
+    let (sums, causes) = store.cameras(&Window::default()).await.unwrap();
+    let [a, b] = sums.as_slice() else { panic!("{sums:?}") };
+    assert_eq!((a.camera.as_str(), a.crops, a.faces, a.measured), ("cam-a", 12, 12, 10));
+    assert_eq!((a.matched, a.no_match, a.rejected, a.failed), (5, 1, 5, 1));
+    assert_eq!((a.usable, a.success), (Some(6.0 / 11.0), 5.0 / 12.0));
+    assert_eq!((b.camera.as_str(), b.crops, b.faces, b.usable), ("cam-b", 1, 2, Some(1.0)));
+    let of_a = |c: &facewire_store_pg::Cause| (c.reason.clone(), c.signal.clone(), c.faces, c.median, c.limit);
+    let causes: Vec<_> = causes.iter().filter(|cause| cause.camera == "cam-a").map(of_a).collect();
+    let cause = |reason: &str, signal: Option<&str>, faces, median, limit| {
+        (reason.to_owned(), signal.map(str::to_owned), faces, median, limit)
+    };
+    let expected = [
+        cause("low_quality", Some("blur"), 3, Some(20.0), Some(40.0)),
+        cause("store_unavailable", None, 1, None, None),
+        cause("below_threshold", Some("similarity"), 1, Some(0.25), Some(0.36)),
+        cause("low_quality", Some("yaw"), 1, Some(61.0), Some(55.0)),
+        cause("no_face", None, 1, None, None),
+    ];
+    assert_eq!(causes, expected);
+
+    let narrow = Window { camera: Some("cam-b".parse().unwrap()), ..Window::default() };
+    assert_eq!(store.cameras(&narrow).await.unwrap().0, std::slice::from_ref(b));
+    let early = Window { until: Some(hour_ago() + Duration::seconds(2)), ..Window::default() };
+    assert_eq!(store.cameras(&early).await.unwrap().0[0].faces, 2);
+    let none = Window { collection: Some("elsewhere".parse().unwrap()), ..Window::default() };
+    assert_eq!(store.cameras(&none).await.unwrap(), (Vec::new(), Vec::new()));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn the_view_of_the_day_says_what_the_command_says() {
+    let (db, store) = planted().await;
+    let mut old = of("cam-a", 30, matched(30));
+    old.finished_at -= Duration::hours(30);
+    store.finish(&[old]).await.unwrap();
+    let day = Window { since: Some(OffsetDateTime::now_utc() - Duration::DAY), ..Window::default() };
+    let (sums, _) = store.cameras(&day).await.unwrap();
+    let mut operator = db.operator().await;
+    let rows: Vec<facewire_store_pg::CameraSum> =
+        sqlx::query_as("SELECT * FROM facewire_cameras ORDER BY collection, camera")
+            .fetch_all(&mut operator)
+            .await
+            .unwrap();
+    assert_eq!(rows, sums);
+    let worst: (String, String) =
+        sqlx::query_as("SELECT worst_reason, worst_signal FROM facewire_cameras WHERE camera = 'cam-a'")
+            .fetch_one(&mut operator)
+            .await
+            .unwrap();
+    assert_eq!(worst, ("low_quality".to_owned(), "blur".to_owned()));
+    operator.close().await.unwrap();
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_signal_is_spread_and_held_against_its_bounds() {
+    let (db, store) = planted().await;
+    let bounds = |signal: &str, least, most| SignalBounds {
+        collection: "office".to_owned(),
+        signal: signal.to_owned(),
+        least,
+        most,
+    };
+    let bounds = [
+        bounds("blur", Some(40.0), Some(450.0)),
+        bounds("yaw", Some(-55.0), Some(55.0)),
+        bounds("face_ratio", Some(0.0005), None),
+    ];
+    let spreads = store.signal_spreads(&Window::default(), &bounds).await.unwrap();
+    let one = |camera: &str, signal: &str| {
+        spreads.iter().find(|s| s.camera == camera && s.signal == signal).cloned().unwrap()
+    };
+    // 10 20 39 90 100 200 300 400 500 600
+    let blur = one("cam-a", "blur");
+    assert_eq!((blur.faces, blur.below, blur.above, blur.broke), (10, 3, 2, 3));
+    let whole = |share: Option<f64>| share.map(|value| (value * 10.0).round());
+    assert_eq!([blur.p5, blur.p50, blur.p95].map(whole), [Some(145.0), Some(1500.0), Some(5550.0)]);
+    let yaw = one("cam-a", "yaw");
+    assert_eq!((yaw.faces, yaw.below, yaw.above, yaw.broke), (10, 1, 0, 1));
+    assert_eq!((one("cam-a", "face_ratio").below, one("cam-b", "face_ratio").below), (10, 0), "no ratio in a frame");
+    assert_eq!((one("cam-a", "roll").below, one("cam-a", "roll").above), (0, 0), "without bounds there is no beyond");
+
+    let mut none = sharp(40, f32::NAN);
+    none.crop.camera = "cam-c".parse().unwrap();
+    store.finish(&[none]).await.unwrap();
+    let window = Window { camera: Some("cam-c".parse().unwrap()), ..Window::default() };
+    let spreads = store.signal_spreads(&window, &bounds).await.unwrap();
+    let blur = spreads.iter().find(|s| s.signal == "blur").unwrap();
+    assert_eq!((blur.faces, blur.p50, blur.below), (1, None, 1), "what is no number keeps no limit");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn failures_are_newest_first_and_what_a_replay_mended_does_not_stand() {
+    let (db, store) = planted().await;
+    let (rows, counts) = store.failures(&FailureFilter::default(), 100).await.unwrap();
+    let told: Vec<_> = rows.iter().map(|row| (row.reason.as_str(), row.signal.as_deref(), row.stands)).collect();
+    let blur = ("low_quality", Some("blur"), true);
+    let expected = [
+        ("store_unavailable", None, false),
+        ("store_unavailable", None, true),
+        ("below_threshold", Some("similarity"), true),
+        ("low_quality", Some("yaw"), true),
+        ("no_face", None, true),
+        blur,
+        blur,
+        blur,
+    ];
+    assert_eq!(told, expected);
+    assert_eq!((rows[2].signal_value, rows[2].signal_limit), (Some(0.25), Some(0.36)));
+    assert_eq!((rows[3].message.as_deref(), rows[4].message.as_deref()), (None, Some("none")));
+    assert_eq!((counts[0].signal.as_deref(), counts[0].faces), (Some("blur"), 3));
+    assert_eq!((counts[1].reason.as_str(), counts[1].faces), ("store_unavailable", 2));
+
+    let of_quality =
+        FailureFilter { stage: Some(Stage::Quality), reason: Some(Reason::LowQuality), ..Default::default() };
+    let (rows, counts) = store.failures(&of_quality, 2).await.unwrap();
+    assert_eq!((rows.len(), rows[0].signal.as_deref()), (2, Some("yaw")));
+    assert_eq!(counts.iter().map(|count| count.faces).sum::<i64>(), 4, "counts are of all that fit");
+    let window = Window { camera: Some("cam-b".parse().unwrap()), ..Window::default() };
+    let (rows, _) = store.failures(&FailureFilter { window, ..Default::default() }, 9).await.unwrap();
+    assert_eq!(rows, []);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn measured_faces_come_page_by_page_without_a_gap() {
+    let (db, store) = planted().await;
+    // Endings of one moment, so that a page ends among them.
+    let same: Vec<Ending> = (50..57).map(|number| Ending { finished_at: hour_ago(), ..sharp(number, 700.0) }).collect();
+    store.finish(&same).await.unwrap();
+    let (office, camera): (CollectionId, _) = ("office".parse().unwrap(), "cam-a".parse().unwrap());
+    let (mut read, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.measured_faces(&office, &camera, None, after, 4).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.place);
+        read.extend(page);
+    }
+    let mut blurs: Vec<f32> = read.iter().map(|face| face.signals.blur).collect();
+    assert_eq!(blurs.len(), 17);
+    assert_eq!(blurs[0], 600.0, "newest first");
+    blurs.sort_by(f32::total_cmp);
+    assert_eq!(blurs[..5], [10.0, 20.0, 39.0, 90.0, 100.0]);
+    assert_eq!(read.iter().filter(|face| face.refused).count(), 4);
+    assert!(read.iter().all(|face| !face.of_many));
+    assert_eq!(read.iter().find(|face| face.signals.blur == 90.0).unwrap().signals.pose.yaw, -61.0);
+    let since = Some(hour_ago() + Duration::seconds(5));
+    assert_eq!(store.measured_faces(&office, &camera, since, None, 100).await.unwrap().len(), 5);
+    let frame = store.measured_faces(&office, &"cam-b".parse().unwrap(), None, None, 9).await.unwrap();
+    assert!(frame.len() == 2 && frame.iter().all(|face| face.of_many), "{frame:?}");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_reader_of_the_views_needs_no_other_right() {
+    let (db, _store) = planted().await;
+    let mut operator = db.operator().await;
+    let role = format!("facewire_bi_{}", Uuid::new_v4().simple());
+    let views = "facewire_endings, facewire_signals, facewire_failures, facewire_cameras";
+    let run = |sql: String| sqlx::AssertSqlSafe(sql);
+    operator
+        .execute(run(format!("CREATE ROLE {role}; GRANT SELECT ON {views} TO {role}; SET ROLE {role}")))
+        .await
+        .unwrap();
+    for view in views.split(", ") {
+        let count: i64 =
+            sqlx::query_scalar(run(format!("SELECT count(*) FROM {view}"))).fetch_one(&mut operator).await.unwrap();
+        assert!(count > 0, "{view} is empty");
+    }
+    for table in ["faces", "persons", "recognitions", "crops"] {
+        let refused = operator.execute(run(format!("SELECT 1 FROM {table}"))).await.unwrap_err();
+        assert_eq!(refused.as_database_error().unwrap().code().as_deref(), Some("42501"), "{table}");
+    }
+    operator.execute(run(format!("RESET ROLE; REVOKE ALL ON {views} FROM {role}; DROP ROLE {role}"))).await.unwrap();
+    operator.close().await.unwrap();
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_range_of_time_reaches_an_index() {
+    let (db, store) = planted().await;
+    // Enough rows that reading them all would cost more.
+    let many: Vec<Ending> = (1000..6000).map(|number| of("cam-d", number, matched(number))).collect();
+    store.finish(&many).await.unwrap();
+    let mut operator = db.operator().await;
+    operator.execute("ANALYZE recognitions, crops, stage_failures").await.unwrap();
+    let recent = "collection = 'office' AND camera = 'cam-a' AND finished_at > now() - interval '2 hours'";
+    for (query, index) in [
+        (format!("SELECT status, count(*) FROM facewire_endings WHERE {recent} GROUP BY status"), "recognitions_camera_time"),
+        (format!("SELECT avg(value) FROM facewire_signals WHERE {recent} AND signal = 'blur'"), "recognitions_camera_time"),
+        ("SELECT * FROM facewire_failures WHERE reason = 'no_face' AND status = 'rejected' AND at > now() - interval '2 hours'".to_owned(), "recognitions_reason"),
+    ] {
+        let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("EXPLAIN {query}"))).fetch_all(&mut operator).await.unwrap();
+        assert!(plan.iter().any(|line| line.contains(index)), "{query}\n{plan:#?}");
+        assert!(!plan.iter().any(|line| line.contains("Seq Scan on recognitions")), "{query}\n{plan:#?}");
+    }
+    assert_eq!(Status::ALL.len(), 7, "facewire_cameras has a column for each status");
+    operator.close().await.unwrap();
+    db.drop().await;
+}

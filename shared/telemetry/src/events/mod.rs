@@ -1,0 +1,25 @@
+//! Operational events: each is a struct that says itself once, as a log line and as a metric. Events of single crops are told
+//! at `debug`; their numbers are in the metrics and their stories in the traces and in Postgres.
+
+mod crops;
+mod messages;
+mod reconciler;
+mod services;
+
+pub use crops::{BatchTaken, CropAdmitted, CropEnded, FaceEmbedded, FaceMeasured, Searched, StageDone};
+pub use messages::{
+    ConsumerRecreated, DeadLettered, NotADelivery, PublishRetried, Redelivered, StageSeen, StreamRefused,
+};
+pub use reconciler::{DifferencesFound, PassDone, Reconciled};
+pub use services::{Blocked, Busy, Inferred, PoolThread, ServiceFailed, ServiceStarted, StoreAnswered, StoreWaited};
+
+use facewire_domain::{Reason, Stage};
+use opentelemetry::KeyValue;
+
+fn of_stage(stage: Stage) -> KeyValue {
+    KeyValue::new("stage", stage.as_str())
+}
+
+fn of_reason(reason: Reason) -> KeyValue {
+    KeyValue::new("reason", reason.as_str())
+}

@@ -1,0 +1,68 @@
+//! What the reconciler finds and mends.
+
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+
+use crate::metrics::record;
+
+/// The reconciler made the stores equal again.
+#[derive(Debug)]
+pub struct Reconciled {
+    /// Faces that were repaired.
+    pub completed: u64,
+}
+
+impl Reconciled {
+    /// Says it.
+    pub fn emit(&self) {
+        tracing::info!(completed = self.completed, "stores reconciled");
+    }
+}
+
+/// Differences of one kind, confirmed by a second read.
+#[derive(Debug)]
+pub struct DifferencesFound {
+    /// Which.
+    pub kind: &'static str,
+    /// Faces that differ.
+    pub found: u64,
+    /// Of them, repaired.
+    pub fixed: u64,
+}
+
+impl DifferencesFound {
+    /// Says it.
+    pub fn emit(&self) {
+        record(|m| {
+            let kind = [KeyValue::new("kind", self.kind)];
+            m.findings.add(self.found, &kind);
+            m.repairs.add(self.fixed, &kind);
+        });
+        if self.found > 0 {
+            tracing::warn!(kind = self.kind, found = self.found, fixed = self.fixed, "stores differ");
+        }
+    }
+}
+
+/// A pass came to its end.
+#[derive(Debug)]
+pub struct PassDone {
+    /// `full` or `pending`.
+    pub pass: &'static str,
+    /// Rows and points that were compared.
+    pub checked: u64,
+    /// How long.
+    pub took: Duration,
+}
+
+impl PassDone {
+    /// Says it.
+    pub fn emit(&self) {
+        record(|m| {
+            let pass = [KeyValue::new("pass", self.pass)];
+            m.checked.add(self.checked, &pass);
+            m.pass_duration.record(self.took.as_secs_f64(), &pass);
+        });
+    }
+}

@@ -1,0 +1,175 @@
+//! What happens to services, their threads and their stores.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+
+use crate::metrics::record;
+
+/// A service's pipeline failed and is built anew, or the service gives up.
+#[derive(Debug)]
+pub struct ServiceFailed<'a> {
+    /// Which.
+    pub service: &'static str,
+    /// In a row.
+    pub failures: u32,
+    /// The last error.
+    pub error: &'a str,
+}
+
+impl ServiceFailed<'_> {
+    /// Says it.
+    pub fn emit(&self) {
+        record(|m| m.failures.add(1, &[KeyValue::new("service", self.service)]));
+        tracing::error!(service = self.service, failures = self.failures, error = self.error, "service failed");
+    }
+}
+
+/// A service takes work.
+#[derive(Debug)]
+pub struct ServiceStarted {
+    /// Which.
+    pub service: &'static str,
+}
+
+impl ServiceStarted {
+    /// Says it.
+    pub fn emit(&self) {
+        record(|m| {
+            let service = [KeyValue::new("service", self.service)];
+            m.starts.add(1, &service);
+            // So that the series is there before the first failure: an increase from nothing cannot be seen.
+            m.failures.add(0, &service);
+        });
+        tracing::info!(service = self.service, "service started");
+    }
+}
+
+/// A store does not answer; the stage waits and takes no new work.
+#[derive(Debug)]
+pub struct StoreWaited<'a, E: Display> {
+    /// Which stage or service waits.
+    pub service: &'static str,
+    /// Which store: `postgresql`, `qdrant` or `nats`.
+    pub store: &'static str,
+    /// In a row.
+    pub failures: u32,
+    /// What was seen.
+    pub error: &'a E,
+}
+
+impl<E: Display> StoreWaited<'_, E> {
+    /// Says it.
+    pub fn emit(&self) {
+        record(|m| m.store_waits.add(1, &[KeyValue::new("store", self.store)]));
+        tracing::warn!(
+            service = self.service,
+            store = self.store,
+            failures = self.failures,
+            error = %self.error,
+            "waiting for a store"
+        );
+    }
+}
+
+/// A store answered a call, or failed to.
+#[derive(Debug)]
+pub struct StoreAnswered {
+    /// `postgresql` or `qdrant`: OpenTelemetry's `db.system.name`.
+    pub system: &'static str,
+    /// What was asked for.
+    pub operation: &'static str,
+    /// Until the answer.
+    pub took: Duration,
+    /// It was an answer.
+    pub well: bool,
+}
+
+impl StoreAnswered {
+    /// Says it.
+    pub fn emit(&self) {
+        record(|m| {
+            let name = |key, value: &'static str| KeyValue::new(key, value);
+            let (system, operation) = (name("db.system.name", self.system), name("db.operation.name", self.operation));
+            let took = self.took.as_secs_f64();
+            // So that the series is there before the first outage.
+            m.store_waits.add(0, &[name("store", self.system)]);
+            match self.well {
+                true => m.store_calls.record(took, &[system, operation]),
+                false => m.store_calls.record(took, &[system, operation, name("error.type", "failed")]),
+            }
+        });
+    }
+}
+
+/// A sender waited for room in the next actor's inbox.
+#[derive(Debug)]
+pub struct Blocked<'a> {
+    /// `<sender>-><receiver>`.
+    pub edge: &'a str,
+    /// How long.
+    pub waited: Duration,
+}
+
+impl Blocked<'_> {
+    /// Says it.
+    pub fn emit(&self) {
+        record(|m| m.blocked.add(self.waited.as_secs_f64(), &[KeyValue::new("edge", self.edge.to_owned())]));
+    }
+}
+
+/// A thread of a pool lives, until it is dropped.
+#[derive(Debug)]
+pub struct PoolThread(&'static str);
+
+impl PoolThread {
+    /// It began.
+    pub fn begin(pool: &'static str) -> Self {
+        record(|m| {
+            m.threads.add(1, &[KeyValue::new("pool", pool)]);
+            m.threads_busy.add(0, &[KeyValue::new("pool", pool)]);
+        });
+        Self(pool)
+    }
+}
+
+impl Drop for PoolThread {
+    fn drop(&mut self) {
+        record(|m| m.threads.add(-1, &[KeyValue::new("pool", self.0)]));
+    }
+}
+
+/// A thread of a pool works on an item, until it is dropped.
+#[derive(Debug)]
+pub struct Busy(&'static str);
+
+impl Busy {
+    /// It began.
+    pub fn begin(pool: &'static str) -> Self {
+        record(|m| m.threads_busy.add(1, &[KeyValue::new("pool", pool)]));
+        Self(pool)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        record(|m| m.threads_busy.add(-1, &[KeyValue::new("pool", self.0)]));
+    }
+}
+
+/// Models ran: on one picture, or on a batch of faces.
+#[derive(Debug)]
+pub struct Inferred {
+    /// `detect` (detector and landmarks of one picture, with decoding and alignment) or `embed`.
+    pub task: &'static str,
+    /// How long.
+    pub took: Duration,
+}
+
+impl Inferred {
+    /// Says it.
+    pub fn emit(&self) {
+        record(|m| m.inference.record(self.took.as_secs_f64(), &[KeyValue::new("task", self.task)]));
+    }
+}

@@ -1,0 +1,81 @@
+//! Servers and processes of one plan: started, opened for work, struck. What a plan does with them must not come in.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use facewire_bus::Bus;
+use facewire_devstack::testing::TestStack;
+use facewire_inference::install_builtin;
+use tokio::time::{Instant, sleep};
+
+use crate::fleet::Fleet;
+use crate::service::{Limits, Places};
+
+/// Whatever starts or comes back must answer within this time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Servers and processes of one run.
+pub(crate) struct World {
+    pub(crate) stack: TestStack,
+    pub(crate) places: Places,
+    pub(crate) fleet: Fleet,
+    _pack: tempfile::TempDir,
+    _qdrant: tempfile::TempDir,
+}
+
+impl World {
+    /// Servers and models; no process of ours yet.
+    pub(crate) async fn start(limits: Limits) -> anyhow::Result<Self> {
+        let stack = TestStack::isolated().await?;
+        let (pack, qdrant) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        install_builtin("default", &stack.default_models, pack.path())?;
+        // Bound for a moment to find a free one; a fault's restart needs the same again.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let places = Places {
+            nats: stack.nats_url.clone(),
+            postgres: stack.postgres_url.clone(),
+            qdrant: format!("http://127.0.0.1:{port}"),
+            pack: pack.path().to_owned(),
+            runtime: stack.ort_lib.clone(),
+            limits,
+        };
+        let fleet = Fleet::new(places.variables()?, (qdrant.path().to_owned(), port));
+        Ok(Self { stack, places, fleet, _pack: pack, _qdrant: qdrant })
+    }
+
+    /// Streams, schema and collection, and these processes; a producer's connection.
+    pub(crate) async fn open(&mut self, names: &[&'static str]) -> anyhow::Result<Bus> {
+        let bus = self.places.bus("producer").await?;
+        bus.ensure_streams().await?;
+        self.places.store().await?.migrate().await?;
+        self.fleet.start("qdrant")?;
+        self.collection().await?;
+        for name in names.iter().copied().filter(|name| *name != "qdrant") {
+            self.fleet.start(name)?;
+        }
+        Ok(bus)
+    }
+
+    /// Waits for the vector engine, and makes its collection.
+    pub(crate) async fn collection(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let dim = self.places.reconciler(self.places.bus("plan").await?, Duration::ZERO).await?.dim;
+        loop {
+            match self.places.vectors()?.ensure(dim).await {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error).context("the vector engine does not start");
+                }
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// Endings so far, as soon as everybody who must be asked answers.
+    pub(crate) async fn endings(&self) -> Option<u64> {
+        let store = tokio::time::timeout(Duration::from_secs(5), self.places.store()).await.ok()?.ok()?;
+        let ledger = store.ledger(&facewire_store_pg::LedgerFilter::default()).await.ok()?;
+        store.close().await;
+        Some(ledger.published)
+    }
+}
