@@ -69,8 +69,7 @@ const SERVICE: &str = "embed-gpu";
 impl Embed {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let failed = |error: &str, failures| events::ServiceFailed { service: SERVICE, failures, error }.emit();
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, failed, || self.pipeline(&shutdown)).await
+        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
@@ -90,7 +89,6 @@ impl Embed {
             move |embedder, batch| work::embed(embedder.as_mut(), &model, batch),
             move |finished| Ok(finished.into_iter().try_for_each(|finished| done.blocking_send(finished))?),
         )?;
-        events::ServiceStarted { service: SERVICE }.emit();
         Ok(pipeline)
     }
 }

@@ -73,8 +73,7 @@ const SERVICE: &str = "ingest";
 impl Ingest {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let failed = |error: &str, failures| events::ServiceFailed { service: SERVICE, failures, error }.emit();
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, failed, || self.pipeline(&shutdown)).await
+        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
@@ -109,7 +108,6 @@ impl Ingest {
         )?;
         let (store, options, drain) = (self.store.clone(), options.clone(), shutdown.token().clone());
         pipeline.spawn("register", register(store, options, registering, done, drain));
-        events::ServiceStarted { service: SERVICE }.emit();
         Ok(pipeline)
     }
 }

@@ -95,8 +95,7 @@ const SERVICE: &str = "match";
 impl Match {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let failed = |error: &str, failures| events::ServiceFailed { service: SERVICE, failures, error }.emit();
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, failed, || self.pipeline(&shutdown)).await
+        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
@@ -105,7 +104,6 @@ impl Match {
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Match, &self.options.stage, shutdown);
         let worker = Worker { service: self.clone(), drain: shutdown.token().clone() };
         pipeline.spawn("decide", worker.run(items, done));
-        events::ServiceStarted { service: SERVICE }.emit();
         Ok(pipeline)
     }
 }

@@ -12,7 +12,6 @@ use facewire_bus::{Bus, StageOptions};
 use facewire_domain::{CollectionId, GateLimits, Stage};
 use facewire_inference::{FaceFind, InferenceError};
 use facewire_runtime::{ActorError, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
-use facewire_telemetry::events;
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
 
@@ -91,8 +90,7 @@ const SERVICE: &str = "quality";
 impl Quality {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let failed = |error: &str, failures| events::ServiceFailed { service: SERVICE, failures, error }.emit();
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, failed, || self.pipeline(&shutdown)).await
+        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
@@ -108,7 +106,6 @@ impl Quality {
             move |finder, delivery| work::work(finder.as_mut(), &rules, delivery),
             move |finished| Ok(done.blocking_send(finished)?),
         )?;
-        events::ServiceStarted { service: SERVICE }.emit();
         Ok(pipeline)
     }
 }

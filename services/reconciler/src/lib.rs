@@ -126,11 +126,9 @@ const SERVICE: &str = "reconciler";
 impl Reconciler {
     /// Runs until the shutdown: a short pass every interval, a full one at its own.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let failed = |error: &str, failures| events::ServiceFailed { service: SERVICE, failures, error }.emit();
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, failed, || async {
+        supervise(SERVICE, RestartPolicy::default(), &shutdown, || async {
             let mut pipeline = Pipeline::new();
             pipeline.spawn("passes", self.clone().passes(shutdown.clone()));
-            events::ServiceStarted { service: SERVICE }.emit();
             Ok(pipeline)
         })
         .await

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use facewire_telemetry::events;
 use tokio::time::Instant;
 
 use crate::health::State;
@@ -54,13 +55,11 @@ pub enum ServiceError {
     },
 }
 
-/// Runs a service until it is asked to stop. `build` makes its pipeline, each time anew; `on_failure` hears of every
-/// failure and the number in a row.
+/// Runs a service until it is asked to stop. `build` makes its pipeline, each time anew.
 pub async fn supervise<F>(
     service: &'static str,
     policy: RestartPolicy,
     shutdown: &Shutdown,
-    on_failure: impl Fn(&str, u32),
     mut build: impl FnMut() -> F,
 ) -> Result<(), ServiceError>
 where
@@ -75,6 +74,7 @@ where
             Err(error) => error.to_string(),
             Ok(pipeline) => {
                 health.set(service, State::Ready);
+                events::ServiceStarted { service }.emit();
                 match pipeline.run(shutdown).await {
                     Ok(()) if shutdown.is_draining() => break,
                     Ok(()) => "every actor ended though nobody asked".to_owned(),
@@ -87,7 +87,7 @@ where
             }
         };
         failures = if started.elapsed() >= policy.healthy_after { 1 } else { failures + 1 };
-        on_failure(&last, failures);
+        events::ServiceFailed { service, failures, error: &last }.emit();
         if failures >= policy.most {
             health.set(service, State::Failed);
             return Err(ServiceError::GaveUp { service, failures, last });
@@ -111,20 +111,14 @@ mod tests {
     async fn it_restarts_and_in_the_end_gives_up() {
         let built = Cell::new(0);
         let shutdown = Shutdown::new(Duration::from_secs(1));
-        let result = supervise(
-            "s",
-            RestartPolicy::default(),
-            &shutdown,
-            |_, _| {},
-            || {
-                built.set(built.get() + 1);
-                async {
-                    let mut pipeline = Pipeline::new();
-                    pipeline.spawn("a", async { Err("down".into()) });
-                    Ok(pipeline)
-                }
-            },
-        )
+        let result = supervise("s", RestartPolicy::default(), &shutdown, || {
+            built.set(built.get() + 1);
+            async {
+                let mut pipeline = Pipeline::new();
+                pipeline.spawn("a", async { Err("down".into()) });
+                Ok(pipeline)
+            }
+        })
         .await;
         assert_eq!(built.get(), RestartPolicy::default().most);
         assert_eq!(shutdown.health().states()["s"], State::Failed);
@@ -137,31 +131,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_healthy_run_forgives() {
         let shutdown = Shutdown::new(Duration::from_secs(1));
-        let (built, seen) = (Cell::new(0), Cell::new(0));
-        supervise(
-            "s",
-            RestartPolicy::default(),
-            &shutdown,
-            |_, row| seen.set(row.max(seen.get())),
-            || {
-                built.set(built.get() + 1);
-                let (shutdown, enough) = (shutdown.clone(), built.get() > 20);
-                async move {
-                    let mut pipeline = Pipeline::new();
-                    pipeline.spawn("a", async move {
-                        if enough {
-                            shutdown.drain();
-                            return Ok(());
-                        }
-                        tokio::time::sleep(Duration::from_secs(120)).await;
-                        Err("after two good minutes".into())
-                    });
-                    Ok(pipeline)
-                }
-            },
-        )
+        let built = Cell::new(0);
+        supervise("s", RestartPolicy::default(), &shutdown, || {
+            built.set(built.get() + 1);
+            let (shutdown, enough) = (shutdown.clone(), built.get() > 20);
+            async move {
+                let mut pipeline = Pipeline::new();
+                pipeline.spawn("a", async move {
+                    if enough {
+                        shutdown.drain();
+                        return Ok(());
+                    }
+                    tokio::time::sleep(Duration::from_secs(120)).await;
+                    Err("after two good minutes".into())
+                });
+                Ok(pipeline)
+            }
+        })
         .await
         .unwrap();
-        assert_eq!((built.get(), seen.get()), (21, 1));
+        assert_eq!(built.get(), 21);
     }
 }
