@@ -33,7 +33,7 @@ pub struct Options {
     /// Between two short passes, which complete what is pending.
     #[serde(with = "facewire_config::duration")]
     pub interval: Duration,
-    /// Between two full passes, which compare everything.
+    /// Between two full passes, which compare everything. Postgres keeps when the last one ended: restarts delay none.
     #[serde(with = "facewire_config::duration")]
     pub full_interval: Duration,
     /// A face that changed less than this ago is still on its way, and is left alone.
@@ -135,21 +135,18 @@ impl Reconciler {
     }
 
     async fn passes(self, shutdown: Shutdown) -> Result<(), ActorError> {
-        let mut full_due = Instant::now() + self.options.full_interval;
         loop {
             let started = Instant::now();
-            let full = started >= full_due;
             let pass = async {
-                match full {
-                    true => self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.map(|report| {
-                        tell(&report, started.elapsed());
-                        report.total_fixed()
-                    }),
-                    false => self.complete_pending().await.inspect(|completed| {
-                        let (checked, took) = (*completed, started.elapsed());
-                        events::PassDone { pass: "pending", checked, took }.emit();
-                    }),
+                if self.store.pass_is_due(SERVICE, self.options.full_interval).await? {
+                    let report = self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await?;
+                    self.store.note_pass(SERVICE).await?;
+                    tell(&report, started.elapsed());
+                    return Ok(report.total_fixed());
                 }
+                let completed = self.complete_pending().await?;
+                events::PassDone { pass: "pending", checked: completed, took: started.elapsed() }.emit();
+                Ok(completed)
             };
             let done = tokio::select! {
                 // Nothing is lost: repairs may end anywhere, and the lease expires.
@@ -158,9 +155,6 @@ impl Reconciler {
             };
             match done {
                 Ok(completed) => {
-                    if full {
-                        full_due = Instant::now() + self.options.full_interval;
-                    }
                     if completed > 0 {
                         events::Reconciled { completed }.emit();
                     }

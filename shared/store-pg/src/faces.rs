@@ -304,15 +304,6 @@ impl Store {
         })?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
-
-    /// Takes a token for a name, unless a higher one was taken: `false` says that another holder came later.
-    pub async fn fence(&self, name: &str, token: i64) -> Result<bool, StoreError> {
-        const SQL: &str = "INSERT INTO fences (name, token) VALUES ($1, $2)
-                           ON CONFLICT (name) DO UPDATE SET token = EXCLUDED.token WHERE fences.token <= EXCLUDED.token";
-        let taken =
-            run!(self, "fence", connection => sqlx::query(SQL).bind(name).bind(token).execute(connection).await)?;
-        Ok(taken.rows_affected() > 0)
-    }
 }
 
 /// No face has the nil id: they are all of version 8.

@@ -7,6 +7,7 @@
 
 mod cameras;
 mod crops;
+mod duty;
 mod embedding;
 mod endings;
 mod enrol;

@@ -122,6 +122,7 @@ async fn every_expression_finds_series_on_the_running_stack() {
     let mut missing = expressions.clone();
     while !missing.is_empty() {
         four_crops(&mut deployment, "").await;
+        deployment.fail().await;
         let mut still = Vec::new();
         for expression in missing {
             match prometheus.series(&expression.text).await {

@@ -77,6 +77,20 @@ async fn a_face_of_another_model_is_queued_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_pass_is_due_once_an_interval_whoever_did_the_last() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let db = test_database().await;
+    let (store, another) = (db.migrated().await, db.migrated().await);
+    assert!(store.pass_is_due("reconciler", HOUR).await.unwrap(), "there was none yet");
+    store.note_pass("reconciler").await.unwrap();
+    assert!(!another.pass_is_due("reconciler", HOUR).await.unwrap());
+    assert!(another.pass_is_due("reconciler", Duration::ZERO).await.unwrap());
+    assert!(another.pass_is_due("another", HOUR).await.unwrap());
+    another.note_pass("reconciler").await.unwrap();
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn a_later_holder_fences_an_earlier_one() {
     let db = test_database().await;
     let store = db.migrated().await;
