@@ -3,18 +3,21 @@
 
 use std::convert::Infallible;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
 use facewire_runtime::Shutdown;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http_body_util::{BodyExt as _, Full};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
-use tokio::task::JoinSet;
 
 use super::pipeline::Load;
 use super::{Measurement, per_second, stack};
@@ -54,10 +57,14 @@ pub(super) async fn run(config: Config, crops: usize, shutdown: Shutdown) -> any
         quiet.stop().await?;
         anyhow::Ok((per_second(crops, with), per_second(crops, without)))
     };
+    let swallowed = AtomicU64::new(0);
     let (value, limit) = tokio::select! {
         measured = measured => measured?,
-        failed = swallow(collector) => match failed? {},
+        failed = swallow(collector, &swallowed) => match failed? {},
     };
+    // A crop is at least four spans of some hundred bytes each.
+    let exported = swallowed.load(Ordering::Relaxed);
+    anyhow::ensure!(exported > 1_000 * crops as u64, "only {exported} bytes were exported: this measured nothing");
     let limit_is = "the same chain without export".to_owned();
     Ok(Measurement::new("telemetry", "crops/s", crops, value, limit, limit_is))
 }
@@ -97,19 +104,23 @@ impl Side {
     }
 }
 
-/// Takes whatever is exported and forgets it.
-async fn swallow(listener: TcpListener) -> anyhow::Result<Infallible> {
-    let mut connections = JoinSet::new();
+/// Takes whatever is exported, counts its bytes and forgets it.
+async fn swallow(listener: TcpListener, swallowed: &AtomicU64) -> anyhow::Result<Infallible> {
+    let mut connections = FuturesUnordered::new();
     loop {
-        let (stream, _) = listener.accept().await?;
-        connections.spawn(async move {
-            let answer = async |request: Request<hyper::body::Incoming>| {
-                request.into_body().collect().await.map(|_| Response::new(Full::<Bytes>::default()))
-            };
-            // An exporter may go at any time.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service_fn(answer))
-                .await;
-        });
+        tokio::select! {
+            accepted = listener.accept() => connections.push(serve(accepted?.0, swallowed)),
+            Some(()) = connections.next(), if !connections.is_empty() => {}
+        }
     }
+}
+
+async fn serve(stream: TcpStream, swallowed: &AtomicU64) {
+    let answer = async |request: Request<hyper::body::Incoming>| {
+        let body = request.into_body().collect().await?.to_bytes();
+        swallowed.fetch_add(body.len() as u64, Ordering::Relaxed);
+        Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::default()))
+    };
+    // An exporter may go at any time.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
 }
