@@ -124,6 +124,11 @@ impl World {
         }
     }
 
+    /// The next result, whatever it is of, if it comes so soon. Not to be mixed with waiting for results of cameras.
+    pub(crate) async fn next_within(&mut self, patience: Duration) -> Option<ResultEvent> {
+        tokio::time::timeout(patience, self.reader.next()).await.ok().map(Result::unwrap)
+    }
+
     /// The next result of a camera.
     pub(crate) async fn result(&mut self, camera: &str) -> v1::Result {
         self.event(|result| result.camera == camera, &format!("the result of {camera}")).await.result.unwrap()

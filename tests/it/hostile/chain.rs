@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use facewire_bus::Results;
 use facewire_contracts::{subjects, v1};
 
 use super::corpus::{Hostile, hostile, kinds};
@@ -55,7 +54,6 @@ async fn collect(mut tap: Wiretap, letters: Letters) {
 
 /// What came of the corpus so far.
 struct Tally {
-    results: Results,
     letters: Letters,
     /// Results of each marker.
     ended: HashMap<String, u64>,
@@ -83,10 +81,9 @@ impl Tally {
     }
 
     /// Waits until each of these has come to an end.
-    async fn all_ended(&mut self, world: &World, mut waiting: HashSet<String>) {
+    async fn all_ended(&mut self, world: &mut World, mut waiting: HashSet<String>) {
         until("an end of every hostile input", async || {
-            while let Ok(event) = tokio::time::timeout(Duration::from_millis(20), self.results.next()).await {
-                let event = event.unwrap();
+            while let Some(event) = world.next_within(Duration::from_millis(20)).await {
                 let result = event.result.unwrap_or_else(|| panic!("no result can be read from {}", event.subject));
                 self.take(&result);
             }
@@ -146,16 +143,15 @@ async fn every_hostile_input_ends_with_a_reason_and_no_service_fails() {
     let collecting = tokio::spawn(collect(tap, Arc::clone(&letters)));
     let mut producer = Producer::connect(&world.stack.nats_url).await;
     let services = world.start();
-    let results = world.bus.results("results.>", true).await.unwrap();
     let (ended, ids, ends) = (HashMap::new(), HashMap::new(), BTreeMap::new());
-    let mut tally = Tally { results, letters, ended, ids, ends, crops: HashSet::new(), wrong: Vec::new() };
+    let mut tally = Tally { letters, ended, ids, ends, crops: HashSet::new(), wrong: Vec::new() };
 
     let started = std::time::Instant::now();
     let mut after_a_quarter = None;
     for first in (0..count).step_by(usize::try_from(WINDOW).unwrap()) {
         let window = (first..count.min(first + WINDOW)).map(|index| hostile(seed, index));
         let taken = publish(&mut producer, &mut tally, window).await;
-        tally.all_ended(&world, taken).await;
+        tally.all_ended(&mut world, taken).await;
         eprintln!("{:6} inputs, {:4} s, {:8} KiB", first + WINDOW, started.elapsed().as_secs(), memory());
         if first + WINDOW >= count / 4 {
             after_a_quarter.get_or_insert_with(memory);
