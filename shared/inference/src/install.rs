@@ -3,9 +3,11 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::error::PackError;
 use crate::manifest::{ModelFile, PackManifest, Trust};
@@ -77,20 +79,27 @@ fn create(directory: &Path) -> Result<(), PackError> {
     std::fs::create_dir_all(directory).map_err(|source| PackError::Io { path: directory.to_owned(), source })
 }
 
-/// Streams into a temporary file beside the target, then renames it: whoever looks sees a whole file or none. Returns the
-/// checksum.
+/// Streams into a file of its own beside the target, then renames it: whoever looks sees a whole file or none, and several
+/// services that start on a fresh machine may install the same pack at once. Returns the checksum.
 fn store(input: &mut dyn Read, target: &Path, limit: u64) -> Result<String, PackError> {
-    let partial = target.with_extension("partial");
-    let result =
-        copy_hashed(input, &partial, limit).and_then(|digest| std::fs::rename(&partial, target).map(|()| digest));
-    result.map_err(|source| {
-        let _ = std::fs::remove_file(&partial);
-        PackError::Io { path: target.to_owned(), source }
-    })
+    let mut stored = || {
+        let mut partial = partial_beside(target)?;
+        let digest = copy_hashed(input, partial.as_file_mut(), limit)?;
+        partial.persist(target)?;
+        Ok(digest)
+    };
+    stored().map_err(|source| PackError::Io { path: target.to_owned(), source })
 }
 
-fn copy_hashed(input: &mut dyn Read, path: &Path, limit: u64) -> std::io::Result<String> {
-    let mut output = File::create(path)?;
+/// Gone when it is dropped, unless it took its target's place by then.
+fn partial_beside(target: &Path) -> std::io::Result<NamedTempFile> {
+    let directory = target.parent().unwrap_or(Path::new("."));
+    // Whoever may read the directory may read a model.
+    let readable = std::fs::Permissions::from_mode(0o644);
+    tempfile::Builder::new().prefix(".partial-").permissions(readable).tempfile_in(directory)
+}
+
+fn copy_hashed(input: &mut dyn Read, output: &mut File, limit: u64) -> std::io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0u8; 1 << 18];
     let mut total = 0u64;
@@ -119,9 +128,9 @@ fn write_manifest(manifest: &PackManifest, directory: &Path) -> Result<(), PackE
         Trust::Pinned => "# Checksums were known before the files were fetched.\n",
         Trust::FirstUse => "# Checksums were taken when the pack was installed (trust on first use).\n",
     };
-    let io = |source| PackError::Io { path: path.clone(), source };
-    std::fs::write(path.with_extension("partial"), format!("{note}{body}")).map_err(io)?;
-    std::fs::rename(path.with_extension("partial"), &path).map_err(io)
+    let text = format!("{note}{body}");
+    let limit = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    store(&mut text.as_bytes(), &path, limit).map(drop)
 }
 
 /// Whether a manifest is complete: every file has a checksum.

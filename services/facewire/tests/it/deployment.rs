@@ -101,12 +101,19 @@ impl Deployment {
         let message = Message { subject, id: None, headers: more.collect(), payload: image.into() };
         self.bus.publish(message).await.unwrap();
         loop {
-            let event = tokio::time::timeout(PATIENCE, self.results.next()).await.expect("no result in time").unwrap();
+            let event = tokio::time::timeout(PATIENCE, self.results.next()).await;
+            let event = event.unwrap_or_else(|_| panic!("no result of {camera}: {}", self.said())).unwrap();
             let result = event.result.unwrap();
             if result.camera == camera {
                 return result;
             }
         }
+    }
+
+    /// What the services logged so far.
+    fn said(&self) -> String {
+        let lines = |service: &Service| service.lines.lock().unwrap().join("\n");
+        self.services.iter().map(lines).collect::<Vec<_>>().join("\n")
     }
 
     /// A face without its pixels comes to the embed stage, as no stage sends it: a crop that fails.

@@ -28,6 +28,23 @@ fn the_default_pack_is_pinned_and_noticed_when_changed() {
     assert!(matches!(Pack::open(models.directory.path()), Err(PackError::Io { path, .. }) if path == file));
 }
 
+#[test]
+fn services_that_start_together_may_all_install_the_pack() {
+    let (models, fresh) = (Models::new(), tempfile::tempdir().unwrap());
+    let target = fresh.path().join("default");
+    let start = std::sync::Barrier::new(6);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                start.wait();
+                install_builtin("default", models.directory.path(), &target).unwrap();
+            });
+        }
+    });
+    let names: Vec<_> = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), models.pack.manifest().files().count() + 1, "nothing partial is left: {names:?}");
+}
+
 fn archive(path: &Path, entries: &[(&str, &[u8])]) {
     let mut zip = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
     for (name, content) in entries {
