@@ -1,5 +1,7 @@
 //! The rooms and the arrows between them.
 
+use std::process::Command;
+
 use super::manifest::{Crate, Dependency, Kind, crates};
 use super::repo::Repo;
 use super::{Faults, breaks, holds, passes};
@@ -228,4 +230,15 @@ fn every_crate_takes_the_lints() {
         &[("tests/Cargo.toml", "lints.workspace = true"), ("fuzz/Cargo.toml", "lints.rust.missing_docs = 'warn'")],
     );
     breaks(lints, &[("tests/Cargo.toml", "lints.rust.unsafe_code = 'warn'")], "lints");
+}
+
+/// `cargo test` does not build the fuzz targets: without this, a new dependency of a crate that they use is noticed by CI.
+#[test]
+fn the_lock_file_of_the_fuzz_targets_is_up_to_date() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/Cargo.toml");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--locked", "--format-version=1", "--manifest-path", manifest]);
+    let told = cargo.output().unwrap();
+    let error = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.success(), "{error}\ncargo update --workspace --manifest-path fuzz/Cargo.toml mends it");
 }
