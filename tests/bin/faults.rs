@@ -15,9 +15,9 @@ use crate::Plan;
 use crate::check::{self, Verdict};
 use crate::dice::Dice;
 use crate::fleet::NAMES;
-use crate::load::{self, Book};
+use crate::load;
 use crate::service::Limits;
-use crate::world::World;
+use crate::world::{World, played};
 
 /// After its last fault is lifted, a plan's chain must move again within this time.
 const RECOVERY: Duration = Duration::from_secs(90);
@@ -66,16 +66,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
     let seed =
         plan.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ OffsetDateTime::now_utc().nanosecond() as u64);
     eprintln!("seed {seed}");
-    let mut world = World::start(Limits::patient()).await?;
-    let report = world.play(&plan, seed).await;
-    let stopped = world.fleet.stop().await;
-    let report = report?;
-    stopped?;
-    if plan.json {
-        println!("{}", serde_json::to_string_pretty(&report)?)
-    } else {
-        show(&report)
-    }
+    let report = played(Limits::patient(), plan.json, async |world| world.play(&plan, seed).await, show).await?;
     Ok(report.verdict.holds())
 }
 
@@ -84,13 +75,8 @@ impl World {
         let started = Instant::now();
         let bus = self.open(&NAMES).await?;
         let pictures = load::pictures(&testing::samples().await?)?;
-        let (mut book, mut dice, start) = (Book::default(), Dice::new(seed), OffsetDateTime::now_utc());
-        let mut crops = Vec::new();
-        for number in 0..plan.crops {
-            let crop = load::crop(number, start, &pictures, &mut dice)?;
-            book.enter(&crop);
-            crops.push(crop);
-        }
+        let mut dice = Dice::new(seed);
+        let (book, crops) = load::crops(plan.crops, &pictures, &mut dice)?;
         let producer = async {
             let bus = &bus;
             let all = stream::iter(crops).map(anyhow::Ok);

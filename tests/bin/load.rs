@@ -44,7 +44,7 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    pub(crate) fn enter(&mut self, published: &Published) {
+    fn enter(&mut self, published: &Published) {
         self.crops.insert(published.crop);
         self.twice += published.messages.len() as u64 - 1;
         if let Some(face) = published.face {
@@ -65,13 +65,17 @@ pub(crate) fn pictures(samples: &Samples) -> anyhow::Result<Vec<Bytes>> {
     Ok(read)
 }
 
+/// The crops of a run, and the book of what they must become.
+pub(crate) fn crops(count: u64, pictures: &[Bytes], dice: &mut Dice) -> anyhow::Result<(Book, Vec<Published>)> {
+    let start = OffsetDateTime::now_utc();
+    let crops = (0..count).map(|number| crop(number, start, pictures, dice)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut book = Book::default();
+    crops.iter().for_each(|crop| book.enter(crop));
+    Ok((book, crops))
+}
+
 /// Crop number `number` of a run.
-pub(crate) fn crop(
-    number: u64,
-    start: OffsetDateTime,
-    pictures: &[Bytes],
-    dice: &mut Dice,
-) -> anyhow::Result<Published> {
+fn crop(number: u64, start: OffsetDateTime, pictures: &[Bytes], dice: &mut Dice) -> anyhow::Result<Published> {
     let collection: CollectionId = COLLECTION.parse()?;
     let camera: CameraId = format!("camera-{}", number % 8).parse()?;
     let taken = start + Duration::from_millis(number);

@@ -11,16 +11,15 @@ use facewire_devstack::testing;
 use futures_util::{TryStreamExt, stream};
 use nix::sys::signal::Signal;
 use serde::Serialize;
-use time::OffsetDateTime;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::check::{self, Verdict};
 use crate::dice::Dice;
 use crate::fleet::NAMES;
-use crate::load::{self, Book, Published};
+use crate::load::{self, Published};
 use crate::service::Limits;
 use crate::table::{row, table};
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, played};
 
 /// Between two looks at the streams.
 const LOOK: Duration = Duration::from_millis(100);
@@ -106,29 +105,14 @@ impl Report {
 }
 
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
-    let mut world = World::start(Limits::default()).await?;
-    let report = play(&mut world, &plan).await;
-    let stopped = world.fleet.stop().await;
-    let report = report?;
-    stopped?;
-    if plan.json {
-        println!("{}", serde_json::to_string_pretty(&report)?)
-    } else {
-        show(&report)
-    }
+    let report = played(Limits::default(), plan.json, async |world| play(world, &plan).await, show).await?;
     Ok(report.holds())
 }
 
 async fn play(world: &mut World, plan: &Plan) -> anyhow::Result<Report> {
     let bus = world.open(&NAMES).await?;
     let pictures = load::pictures(&testing::samples().await?)?;
-    let (mut book, mut dice, start) = (Book::default(), Dice::new(plan.seed), OffsetDateTime::now_utc());
-    let mut crops = Vec::new();
-    for number in 0..plan.crops {
-        let crop = load::crop(number, start, &pictures, &mut dice)?;
-        book.enter(&crop);
-        crops.push(crop);
-    }
+    let (book, crops) = load::crops(plan.crops, &pictures, &mut Dice::new(plan.seed))?;
     let mut away = Away::default();
     tokio::try_join!(publish(&bus, crops, plan.rate), away.play(world, &bus, plan))?;
     let since = Instant::now();

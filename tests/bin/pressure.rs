@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use crate::service::Limits;
 use crate::table::{row, table};
 use crate::watch::{Held, Memory, Watch};
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, played};
 use crate::{bounds, crops, load};
 
 /// All but `embed-gpu`; the vector engine starts with the world.
@@ -109,16 +109,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
         stage_max_bytes: plan.stage_mib << 20,
         ..Limits::default()
     };
-    let mut world = World::start(limits).await?;
-    let report = play(&mut world, &plan).await;
-    let stopped = world.fleet.stop().await;
-    let report = report?;
-    stopped?;
-    if plan.json {
-        println!("{}", serde_json::to_string_pretty(&report)?)
-    } else {
-        show(&report)
-    }
+    let report = played(limits, plan.json, async |world| play(world, &plan).await, show).await?;
     let wrong = report.wrong();
     wrong.iter().for_each(|what| eprintln!("not as it must be: {what}"));
     Ok(wrong.is_empty())

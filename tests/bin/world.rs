@@ -6,6 +6,7 @@ use anyhow::Context;
 use facewire_bus::Bus;
 use facewire_devstack::testing::TestStack;
 use facewire_inference::install_builtin;
+use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::fleet::Fleet;
@@ -21,6 +22,26 @@ pub(crate) struct World {
     pub(crate) fleet: Fleet,
     _pack: tempfile::TempDir,
     _qdrant: tempfile::TempDir,
+}
+
+/// Plays a plan in a world of its own, stops every process whatever came of it, and prints the report.
+pub(crate) async fn played<R: Serialize>(
+    limits: Limits,
+    json: bool,
+    play: impl AsyncFnOnce(&mut World) -> anyhow::Result<R>,
+    show: impl FnOnce(&R),
+) -> anyhow::Result<R> {
+    let mut world = World::start(limits).await?;
+    let report = play(&mut world).await;
+    let stopped = world.fleet.stop().await;
+    let report = report?;
+    stopped?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?)
+    } else {
+        show(&report)
+    }
+    Ok(report)
 }
 
 impl World {

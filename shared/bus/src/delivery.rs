@@ -52,9 +52,9 @@ struct About {
 }
 
 impl About {
-    fn of(crop: &v1::Crop, ended: Option<(String, String)>) -> Option<Self> {
+    fn of(crop: &v1::Crop, ended: Option<(String, String)>) -> Self {
         let (collection, camera) = (crop.collection.clone(), crop.camera.clone());
-        Some(Self { crop: crop.crop_id.clone(), collection, camera, ended })
+        Self { crop: crop.crop_id.clone(), collection, camera, ended }
     }
 }
 
@@ -187,7 +187,7 @@ impl Outgoing {
             subject: subjects::stage(to, &crop.collection),
             id: Some(subjects::message_id(&crop.crop_id, to.as_str(), crop.face_index)),
             payload: task.encode_to_vec().into(),
-            about: About::of(crop, None),
+            about: Some(About::of(crop, None)),
         }
     }
 
@@ -230,7 +230,7 @@ impl Outgoing {
 
     /// An ending, for `enrich`.
     pub fn ending(crop: v1::Crop, face: Option<v1::Face>, ending: v1::Ending) -> Self {
-        let about = About::of(&crop, Some((ending.status.clone(), ending.reason.clone())));
+        let about = Some(About::of(&crop, Some((ending.status.clone(), ending.reason.clone()))));
         let subject = subjects::stage(Stage::Enrich, &crop.collection);
         let id = subjects::message_id(&crop.crop_id, Stage::Enrich.as_str(), crop.face_index);
         let task = v1::EnrichTask { crop: Some(crop), face, ending: Some(ending) };

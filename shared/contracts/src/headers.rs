@@ -44,8 +44,6 @@ pub struct ProducerHeaders {
     pub frame: bool,
     /// A subject that also gets the result.
     pub reply_to: Option<String>,
-    /// W3C trace context, as it came.
-    pub traceparent: Option<String>,
 }
 
 impl Default for ProducerHeaders {
@@ -58,7 +56,6 @@ impl Default for ProducerHeaders {
             threshold: None,
             frame: false,
             reply_to: None,
-            traceparent: None,
         }
     }
 }
@@ -98,7 +95,8 @@ impl ProducerHeaders {
             value => Ok(value),
         };
         keep(read(get(REPLY_TO), &mut headers.reply_to, reply_subject));
-        keep(read(get(TRACEPARENT), &mut headers.traceparent, |value| Ok(value.to_owned())));
+        // The trace goes on by itself; only its bound is judged here.
+        keep(get(TRACEPARENT).map(drop));
         keep(read(get(CAPTURED_AT), &mut headers.captured_at, captured_at));
         keep(read(get(SUBJECT), &mut headers.subject, |value| {
             value.parse().map_err(|_| invalid(SUBJECT, "1 to 256 bytes of printable text"))

@@ -29,8 +29,20 @@ pub(crate) struct Collector {
 
 #[derive(Debug, Clone)]
 enum Way {
-    Grpc { metadata: MetadataMap, tls: Option<ClientTlsConfig> },
-    Http { headers: HashMap<String, String>, client: Arc<dyn HttpClient> },
+    Grpc(Grpc),
+    Http(Http),
+}
+
+#[derive(Debug, Clone)]
+struct Grpc {
+    metadata: MetadataMap,
+    tls: Option<ClientTlsConfig>,
+}
+
+#[derive(Debug, Clone)]
+struct Http {
+    headers: HashMap<String, String>,
+    client: Arc<dyn HttpClient>,
 }
 
 impl Collector {
@@ -42,13 +54,13 @@ impl Collector {
             _ => return Err(TelemetryError::Endpoint),
         };
         let way = match options.protocol {
-            Protocol::Grpc => Way::Grpc { metadata: metadata(options)?, tls: tls(options, secure)? },
+            Protocol::Grpc => Way::Grpc(Grpc { metadata: metadata(options)?, tls: tls(options, secure)? }),
             Protocol::Http if secure => return Err(TelemetryError::HttpsOverHttp),
             Protocol::Http => {
                 let pairs = options.headers.iter();
                 let headers = pairs.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
                 let client = HyperClient::with_default_connector(options.timeout, None);
-                Way::Http { headers, client: Arc::new(OnRuntime { runtime: Handle::current(), client }) }
+                Way::Http(Http { headers, client: Arc::new(OnRuntime { runtime: Handle::current(), client }) })
             }
         };
         Ok(Self { endpoint: endpoint.trim_end_matches('/').to_owned(), timeout: options.timeout, way })
@@ -56,55 +68,40 @@ impl Collector {
 
     pub(crate) fn spans(&self) -> Result<SpanExporter, ExporterBuildError> {
         match &self.way {
-            Way::Grpc { metadata, tls } => {
-                let builder = SpanExporter::builder().with_tonic().with_endpoint(&self.endpoint);
-                secured(builder.with_timeout(self.timeout).with_metadata(metadata.clone()), tls).build()
-            }
-            Way::Http { headers, client } => {
-                let builder = SpanExporter::builder().with_http().with_endpoint(self.path("traces"));
-                let builder = builder.with_timeout(self.timeout).with_headers(headers.clone());
-                builder.with_shared_http_client(Arc::clone(client)).build()
-            }
+            Way::Grpc(grpc) => grpc.set(SpanExporter::builder().with_tonic(), self).build(),
+            Way::Http(http) => http.set(SpanExporter::builder().with_http(), self, "traces").build(),
         }
     }
 
     pub(crate) fn metrics(&self) -> Result<MetricExporter, ExporterBuildError> {
         match &self.way {
-            Way::Grpc { metadata, tls } => {
-                let builder = MetricExporter::builder().with_tonic().with_endpoint(&self.endpoint);
-                secured(builder.with_timeout(self.timeout).with_metadata(metadata.clone()), tls).build()
-            }
-            Way::Http { headers, client } => {
-                let builder = MetricExporter::builder().with_http().with_endpoint(self.path("metrics"));
-                let builder = builder.with_timeout(self.timeout).with_headers(headers.clone());
-                builder.with_shared_http_client(Arc::clone(client)).build()
-            }
+            Way::Grpc(grpc) => grpc.set(MetricExporter::builder().with_tonic(), self).build(),
+            Way::Http(http) => http.set(MetricExporter::builder().with_http(), self, "metrics").build(),
         }
     }
 
     pub(crate) fn logs(&self) -> Result<LogExporter, ExporterBuildError> {
         match &self.way {
-            Way::Grpc { metadata, tls } => {
-                let builder = LogExporter::builder().with_tonic().with_endpoint(&self.endpoint);
-                secured(builder.with_timeout(self.timeout).with_metadata(metadata.clone()), tls).build()
-            }
-            Way::Http { headers, client } => {
-                let builder = LogExporter::builder().with_http().with_endpoint(self.path("logs"));
-                let builder = builder.with_timeout(self.timeout).with_headers(headers.clone());
-                builder.with_shared_http_client(Arc::clone(client)).build()
-            }
+            Way::Grpc(grpc) => grpc.set(LogExporter::builder().with_tonic(), self).build(),
+            Way::Http(http) => http.set(LogExporter::builder().with_http(), self, "logs").build(),
         }
-    }
-
-    fn path(&self, signal: &str) -> String {
-        format!("{}/v1/{signal}", self.endpoint)
     }
 }
 
-fn secured<B: WithTonicConfig>(builder: B, tls: &Option<ClientTlsConfig>) -> B {
-    match tls {
-        Some(tls) => builder.with_tls_config(tls.clone()),
-        None => builder,
+impl Grpc {
+    fn set<B: WithExportConfig + WithTonicConfig>(&self, builder: B, to: &Collector) -> B {
+        let builder = builder.with_endpoint(&to.endpoint).with_timeout(to.timeout).with_metadata(self.metadata.clone());
+        match &self.tls {
+            Some(tls) => builder.with_tls_config(tls.clone()),
+            None => builder,
+        }
+    }
+}
+
+impl Http {
+    fn set<B: WithExportConfig + WithHttpConfig>(&self, builder: B, to: &Collector, signal: &str) -> B {
+        let builder = builder.with_endpoint(format!("{}/v1/{signal}", to.endpoint)).with_timeout(to.timeout);
+        builder.with_headers(self.headers.clone()).with_shared_http_client(Arc::clone(&self.client))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use facewire_domain::{CameraId, CollectionId, Reason, Stage};
+use facewire_store_pg::Window;
 use time::OffsetDateTime;
 
 use super::dead::moment;
@@ -29,6 +30,14 @@ pub(crate) struct Ended {
     /// Ended then or later: `24h` for a day ago, or a time as in RFC 3339.
     #[arg(long, value_name = "WHEN", default_value = "24h", value_parser = moment)]
     pub(crate) since: OffsetDateTime,
+}
+
+impl Ended {
+    /// As the store asks for them.
+    pub(crate) fn window(&self) -> Window {
+        let (collection, camera) = (self.collection.clone(), self.camera.clone());
+        Window { collection, camera, since: Some(self.since), until: None }
+    }
 }
 
 /// Cameras, worst first. "usable" is the share of faces that the gate did not reject, of those that did not fail: failures

@@ -2,7 +2,7 @@
 
 use comfy_table::CellAlignment;
 use facewire_domain::Detail;
-use facewire_store_pg::{FailureCount, FailureFilter, FailureRow, Window};
+use facewire_store_pg::{FailureCount, FailureFilter, FailureRow};
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -22,13 +22,7 @@ struct Report {
 
 pub(crate) async fn run(config: Config, args: Failures) -> anyhow::Result<Exit> {
     let store = connect::postgres(&config).await?;
-    let window = Window {
-        collection: args.ended.collection.clone(),
-        camera: args.ended.camera.clone(),
-        since: Some(args.ended.since),
-        until: None,
-    };
-    let filter = FailureFilter { window, reason: args.reason, stage: args.stage };
+    let filter = FailureFilter { window: args.ended.window(), reason: args.reason, stage: args.stage };
     let (failures, counts) = viewed(store.failures(&filter, args.limit).await)?;
     let report = Report { failures, counts };
     if args.json {

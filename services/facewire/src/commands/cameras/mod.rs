@@ -81,12 +81,7 @@ struct Report {
 
 pub(crate) async fn run(config: Config, args: Cameras) -> anyhow::Result<Exit> {
     let store = connect::postgres(&config).await?;
-    let window = Window {
-        collection: args.ended.collection.clone(),
-        camera: args.ended.camera.clone(),
-        since: Some(args.ended.since),
-        until: None,
-    };
+    let window = args.ended.window();
     let (sums, causes) = viewed(store.cameras(&window).await)?;
     if sums.is_empty() && window.camera.is_some() {
         bail!(no_such_camera(&store, &window).await);
