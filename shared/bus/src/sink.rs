@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use facewire_domain::{Reason, Stage};
-use facewire_runtime::{Backoff, Inbox};
+use facewire_runtime::{Backoff, Inbox, retry};
 use facewire_telemetry::events;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::{Bus, Message};
 use crate::delivery::{Done, Outgoing};
@@ -69,18 +70,9 @@ async fn publish(bus: &Bus, stage: Stage, outgoing: &Outgoing, traceparent: Opti
         headers: traceparent.map(|value| (headers::TRACEPARENT, value)).into_iter().collect(),
         payload: outgoing.payload.clone(),
     };
-    let backoff = Backoff::default();
-    let mut failures = 0;
-    // The pipeline's grace period ends this loop in the worst case: the item stays unacked and comes back.
-    loop {
-        match bus.publish(message.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(error @ BusError::TooLarge { .. }) => return Err(error),
-            Err(error) => {
-                events::PublishRetried { stage, failures, error: &error }.emit();
-                tokio::time::sleep(backoff.pause(failures)).await;
-                failures = failures.saturating_add(1);
-            }
-        }
-    }
+    let waiting = |error: &BusError, failures| events::PublishRetried { stage, failures, error }.emit();
+    let transient = |error: &BusError| !matches!(error, BusError::TooLarge { .. });
+    // The pipeline's grace period ends the wait in the worst case: the item stays unacked and comes back.
+    let never = CancellationToken::new();
+    retry(Backoff::default(), &never, transient, waiting, || bus.publish(message.clone())).await.map(drop)
 }

@@ -10,6 +10,8 @@ use facewire_telemetry::events::Blocked;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::watch;
+
 /// The receiver is gone: the pipeline is ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the inbox of the next actor is closed")]
@@ -88,7 +90,7 @@ impl<T> Outbox<T> {
             Err(TrySendError::Closed(_)) => return Err(Closed),
             Err(TrySendError::Full(item)) => {
                 let since = Instant::now();
-                let sent = self.sender.send(item).await;
+                let sent = watch::for_room(self.sender.send(item)).await;
                 self.stats.note_blocked(since);
                 sent.map_err(|_| Closed)?;
             }
@@ -133,7 +135,7 @@ pub struct Inbox<T> {
 impl<T> Inbox<T> {
     /// The next item; `None` once every outbox is gone and the inbox is empty.
     pub async fn recv(&mut self) -> Option<T> {
-        self.receiver.recv().await
+        watch::for_work(self.receiver.recv()).await
     }
 
     /// The same from a dedicated thread.
@@ -144,7 +146,7 @@ impl<T> Inbox<T> {
     /// Waits for one item, then takes what is there, up to `limit` in all. Empty means closed.
     pub async fn recv_ready(&mut self, limit: usize) -> Vec<T> {
         let mut items = Vec::new();
-        self.receiver.recv_many(&mut items, limit.max(1)).await;
+        watch::for_work(self.receiver.recv_many(&mut items, limit.max(1))).await;
         items
     }
 
@@ -168,6 +170,10 @@ impl<T> Inbox<T> {
     /// comes alone does not wait, and under load what a batch costs (a round trip, a commit) is shared. Empty means closed.
     /// Cancel safe; not to be mixed with the other ways of receiving.
     pub async fn recv_paced(&mut self, limit: usize, interval: Duration) -> Vec<T> {
+        watch::for_work(self.gather(limit, interval)).await
+    }
+
+    async fn gather(&mut self, limit: usize, interval: Duration) -> Vec<T> {
         let limit = limit.max(1);
         if self.gathered.is_empty() {
             self.receiver.recv_many(&mut self.gathered, limit).await;

@@ -6,10 +6,13 @@
 //! | actor | on drain | on an error or panic | holds when it is aborted |
 //! | --- | --- | --- | --- |
 //! | source | stops pulling, passes on what it has, drops its outbox | ends the pipeline | nothing acked: all comes back |
-//! | worker (task or thread) | works until its inbox is closed and empty | ends the pipeline; so does a thread that hangs | items unacked: they come back |
-//! | sink | as a worker; publishes, waits for PubAcks, acks | ends the pipeline | unacked items come back, published ones are duplicates |
+//! | worker (task or thread) | works until its inbox is closed and empty | ends the pipeline; so does a hang | items unacked: they come back |
+//! | sink | as a worker; publishes, waits for PubAcks, acks | ends the pipeline; so does a hang | unacked items come back, published ones are duplicates |
 //!
-//! A pipeline that ends by an error is aborted whole and built anew by [`supervise`].
+//! A pipeline that ends by an error is aborted whole and built anew by [`supervise`]. What hangs is an actor that took
+//! something from its inbox and gave no sign of life for two minutes: it neither came back for more, nor waited for room,
+//! nor was told by [`retry`] that a store is still down. A source has no inbox; each of its waits has its own limit. A task
+//! that blocks every thread of the runtime stops the watchdog too: then the liveness endpoint does not answer.
 
 pub mod health;
 pub mod inbox;
@@ -17,6 +20,7 @@ pub mod pipeline;
 pub mod retry;
 pub mod shutdown;
 pub mod supervise;
+mod watch;
 
 pub use health::{Health, State};
 pub use inbox::{Closed, EdgeStats, Inbox, Outbox, inbox};

@@ -4,13 +4,14 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use facewire_telemetry::events::{self, PoolThread};
 use tokio::task::JoinSet;
 
 use crate::inbox::Inbox;
 use crate::shutdown::Shutdown;
+use crate::watch::Watch;
 
 /// Whatever ended an actor; only its text matters here.
 pub type ActorError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,9 +35,9 @@ pub enum PipelineError {
         /// The panic's text.
         message: String,
     },
-    /// A thread has worked on one item for too long: a hung model or driver. The thread itself cannot be ended; what it held
-    /// comes back.
-    #[error("actor {actor} hangs: one item for more than {limit:?}")]
+    /// An actor has had work in hand for too long without a sign of life: a hung model or driver, a deadlock. A thread
+    /// cannot be ended; what it held comes back.
+    #[error("actor {actor} hangs: no sign of life for more than {limit:?}")]
     Hung {
         /// Its name.
         actor: &'static str,
@@ -50,41 +51,24 @@ pub enum PipelineError {
 
 type Ended = (&'static str, Result<Result<(), ActorError>, String>);
 
-/// Longest work on one item by a thread of a pool. Far beyond any picture or batch, and still a small part of what a
-/// restart would lose.
+/// Longest time with work in hand and no sign of life. Far beyond any picture or batch and any one call of a store, and
+/// still a small part of what a restart would lose.
 const HANG_AFTER: Duration = Duration::from_secs(120);
 
-/// Between two looks at the threads.
+/// Between two looks at the actors.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Since when each thread of a pool works on its item; `None` while it waits for one, or for room to hand it on.
-#[derive(Debug, Clone)]
-struct Busy {
-    actor: &'static str,
-    since: Arc<Mutex<Option<Instant>>>,
-}
-
-impl Busy {
-    fn set(&self, since: Option<Instant>) {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
-
-    fn longer_than(&self, limit: Duration) -> bool {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| since.elapsed() > limit)
-    }
-}
 
 /// Actors of one service. Dropping it aborts its tasks; its threads end when their inboxes close.
 #[derive(Debug)]
 pub struct Pipeline {
     actors: JoinSet<Ended>,
-    threads: Vec<Busy>,
+    watches: Vec<Watch>,
     hang_after: Duration,
 }
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Self { actors: JoinSet::new(), threads: Vec::new(), hang_after: HANG_AFTER }
+        Self { actors: JoinSet::new(), watches: Vec::new(), hang_after: HANG_AFTER }
     }
 }
 
@@ -94,14 +78,16 @@ impl Pipeline {
         Self::default()
     }
 
-    /// Runs an actor as a task.
+    /// Runs an actor as a task. It is watched for hanging while it has work from an [`Inbox`] in hand.
     pub fn spawn<F>(&mut self, actor: &'static str, future: F)
     where
         F: Future<Output = Result<(), ActorError>> + Send + 'static,
     {
         use futures_util::FutureExt;
+        let watch = Watch::new(actor);
+        self.watches.push(watch.clone());
         self.actors.spawn(async move {
-            let ended = AssertUnwindSafe(future).catch_unwind().await;
+            let ended = watch.over(AssertUnwindSafe(future).catch_unwind()).await;
             (actor, ended.map_err(panic_text))
         });
     }
@@ -124,7 +110,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Another limit for one item's work on a thread of a pool.
+    /// Another limit for work without a sign of life.
     #[must_use]
     pub fn hang_after(mut self, limit: Duration) -> Self {
         self.hang_after = limit;
@@ -148,19 +134,19 @@ impl Pipeline {
         let inbox = Arc::new(Mutex::new(inbox));
         for _ in 0..threads.max(1) {
             let (inbox, make, work, hand_on) = (Arc::clone(&inbox), make.clone(), work.clone(), hand_on.clone());
-            let busy = Busy { actor, since: Arc::default() };
-            self.threads.push(busy.clone());
+            let watch = Watch::new(actor);
+            self.watches.push(watch.clone());
             self.spawn_thread(actor, move || {
                 let mut state = make()?;
                 let _lives = PoolThread::begin(actor);
                 // Whoever waits holds the lock: the others would only wait behind it for the next item anyway.
                 let next = || inbox.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
                 while let Some(item) = next() {
-                    busy.set(Some(Instant::now()));
+                    watch.works();
                     let counted = events::Busy::begin(actor);
                     let result = work(&mut state, item);
                     drop(counted);
-                    busy.set(None);
+                    watch.rests();
                     hand_on(result)?;
                 }
                 Ok(())
@@ -183,10 +169,10 @@ impl Pipeline {
             let joined = tokio::select! {
                 joined = self.actors.join_next() => joined,
                 () = &mut deadline => return Err(PipelineError::GraceExceeded(shutdown.grace())),
-                _ = look.tick(), if !self.threads.is_empty() => {
+                _ = look.tick() => {
                     let limit = self.hang_after;
-                    match self.threads.iter().find(|thread| thread.longer_than(limit)) {
-                        Some(Busy { actor, .. }) => return Err(PipelineError::Hung { actor, limit }),
+                    match self.watches.iter().find(|watch| watch.hangs(limit)) {
+                        Some(watch) => return Err(PipelineError::Hung { actor: watch.actor(), limit }),
                         None => continue,
                     }
                 }
@@ -215,8 +201,10 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
 mod tests {
     use super::*;
     use crate::inbox::inbox;
+    use crate::retry::{Backoff, retry};
     use std::num::NonZeroUsize;
     use std::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
 
     fn shutdown() -> Shutdown {
         Shutdown::new(Duration::from_secs(60))
@@ -328,6 +316,52 @@ mod tests {
         assert!(matches!(error, PipelineError::Hung { actor: "pool", .. }), "{error}");
         assert_eq!(was.await.unwrap(), Ok(1));
         drop(never);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_hangs_is_seen() {
+        let (out, mut items) = inbox("a->b", NonZeroUsize::MIN);
+        let mut pipeline = Pipeline::new();
+        pipeline.spawn("a", async move {
+            out.send(()).await?;
+            std::future::pending().await
+        });
+        pipeline.spawn("b", async move {
+            while items.recv().await.is_some() {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        });
+        let error = pipeline.run(&shutdown()).await.unwrap_err();
+        assert!(matches!(error, PipelineError::Hung { actor: "b", .. }), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_waits_for_work_room_or_a_store_does_not_hang() {
+        let long = 10 * HANG_AFTER;
+        let (out, mut items) = inbox("a->b", NonZeroUsize::MIN);
+        let (on, mut last) = inbox("b->c", NonZeroUsize::MIN);
+        let mut pipeline = Pipeline::new();
+        pipeline.spawn("a", async move {
+            tokio::time::sleep(long).await;
+            Ok(out.send(()).await?)
+        });
+        pipeline.spawn("b", async move {
+            let Some(()) = items.recv().await else { return Ok(()) };
+            let began = tokio::time::Instant::now();
+            let ask = || async move { if began.elapsed() < long { Err("down") } else { Ok(()) } };
+            retry(Backoff::default(), &CancellationToken::new(), |_| true, |_, _| {}, ask).await?;
+            on.send(1).await?;
+            on.send(2).await?;
+            assert!(began.elapsed() >= 2 * long);
+            Ok(())
+        });
+        pipeline.spawn("c", async move {
+            tokio::time::sleep(4 * long).await;
+            assert_eq!((last.recv().await, last.recv().await, last.recv().await), (Some(1), Some(2), None));
+            Ok(())
+        });
+        pipeline.run(&shutdown()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::watch;
+
 /// Pauses that double from `first` to `most`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
@@ -44,6 +46,7 @@ where
         match operation().await {
             Err(error) if transient(&error) => {
                 on_retry(&error, failures);
+                watch::sign();
                 tokio::select! {
                     () = stop.cancelled() => return Err(error),
                     () = tokio::time::sleep(backoff.pause(failures)) => failures += 1,
