@@ -124,8 +124,11 @@ fn ending(enrolment: &Enrolment) -> v1::Ending {
         ..Outcome::success(status, Stage::Match).into()
     };
     match enrolment {
-        Enrolment::Pending { person, face } => success(Status::Enrolled, person, face),
-        Enrolment::AlreadyIndexed { person, face } => success(Status::AlreadyEnrolled, person, face),
+        // The second: a crop that enrolled its face and died before it could tell.
+        Enrolment::Pending { person, face } | Enrolment::AlreadyIndexed { person, face, same_crop: true } => {
+            success(Status::Enrolled, person, face)
+        }
+        Enrolment::AlreadyIndexed { person, face, .. } => success(Status::AlreadyEnrolled, person, face),
         Enrolment::Conflict { kind, .. } => {
             let detail = Detail::message(match kind {
                 ConflictKind::NameTaken => "the name belongs to another subject of this collection",

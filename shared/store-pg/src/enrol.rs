@@ -78,6 +78,8 @@ pub enum Enrolment {
         person: PersonId,
         /// The face.
         face: FaceId,
+        /// The crop that asks is the one that enrolled it, and comes once more.
+        same_crop: bool,
     },
     /// Nothing was written.
     Conflict {
@@ -105,9 +107,9 @@ SELECT p.person_id, p.collection, p.subject_id, p.name, p.name_key, p.merged_int
 FROM found JOIN persons p ON p.person_id = found.person_id";
 
 const KNOWN_FACES: &str = "
-SELECT face_id, collection, person_id, image_hash, model, vector_state FROM faces WHERE face_id = ANY($1::uuid[])
+SELECT face_id, collection, person_id, crop_id, image_hash, model, vector_state FROM faces WHERE face_id = ANY($1::uuid[])
 UNION
-SELECT f.face_id, f.collection, f.person_id, f.image_hash, f.model, f.vector_state
+SELECT f.face_id, f.collection, f.person_id, f.crop_id, f.image_hash, f.model, f.vector_state
 FROM faces f JOIN UNNEST($2::text[], $3::bytea[]) AS i (collection, image_hash)
   ON f.collection = i.collection AND f.image_hash = i.image_hash
 WHERE f.vector_state <> 'tombstoned'";
@@ -197,7 +199,7 @@ async fn enrol(
 }
 
 type PersonColumns = (Uuid, String, String, String, String, Option<Uuid>);
-type FaceColumns = (Uuid, String, Uuid, Vec<u8>, String, String);
+type FaceColumns = (Uuid, String, Uuid, Option<Uuid>, Vec<u8>, String, String);
 
 async fn read(connection: &mut PgConnection, batch: &[&NewFace]) -> Result<Known, sqlx::Error> {
     let keys = keys(batch);
@@ -223,13 +225,13 @@ async fn read(connection: &mut PgConnection, batch: &[&NewFace]) -> Result<Known
         known.names.insert((collection, key), id);
         known.persons.insert(id, KnownPerson { name, merged_into });
     }
-    for (id, collection, person, image, model, state) in faces {
+    for (id, collection, person, crop, image, model, state) in faces {
         // The table's CHECKs allow nothing else; what they let through anyway is treated as not indexed.
         let state = VectorState::parse(&state).unwrap_or(VectorState::Pending);
         if let (Ok(image), true) = (<[u8; 32]>::try_from(image), state != VectorState::Tombstoned) {
             known.images.insert((collection, image), id);
         }
-        known.faces.insert(id, KnownFace { person, model, state });
+        known.faces.insert(id, KnownFace { person, crop, model, state });
     }
     Ok(known)
 }

@@ -24,6 +24,7 @@ pub(crate) struct KnownPerson {
 #[derive(Debug, Clone)]
 pub(crate) struct KnownFace {
     pub(crate) person: Uuid,
+    pub(crate) crop: Option<Uuid>,
     pub(crate) model: String,
     pub(crate) state: VectorState,
 }
@@ -145,13 +146,19 @@ impl Known {
         plan: &mut Plan,
     ) -> Enrolment {
         let ids = (PersonId::from(person), FaceId::from(face));
-        match self.faces.get(&face).filter(|known| known.model == item.model).map(|known| known.state) {
-            Some(VectorState::Indexed) => return Enrolment::AlreadyIndexed { person: ids.0, face: ids.1 },
-            Some(VectorState::Pending) => return Enrolment::Pending { person: ids.0, face: ids.1 },
+        let crop = item.crop.map(|crop| crop.as_uuid());
+        match self.faces.get(&face).filter(|known| known.model == item.model) {
+            Some(KnownFace { state: VectorState::Indexed, crop: first, .. }) => {
+                let same_crop = crop.is_some() && crop == *first;
+                return Enrolment::AlreadyIndexed { person: ids.0, face: ids.1, same_crop };
+            }
+            Some(KnownFace { state: VectorState::Pending, .. }) => {
+                return Enrolment::Pending { person: ids.0, face: ids.1 };
+            }
             // Waiting for its image: here it is.
-            Some(VectorState::Tombstoned | VectorState::Reembed) | None => {}
+            Some(KnownFace { state: VectorState::Tombstoned | VectorState::Reembed, .. }) | None => {}
         }
-        self.faces.insert(face, KnownFace { person, model: item.model.clone(), state: VectorState::Pending });
+        self.faces.insert(face, KnownFace { person, crop, model: item.model.clone(), state: VectorState::Pending });
         self.images.insert(image, face);
         plan.faces.insert(face, (index, person));
         Enrolment::Pending { person: ids.0, face: ids.1 }

@@ -6,7 +6,7 @@ use facewire_domain::PersonId;
 use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
 use sqlx::{Connection, Executor};
 
-use crate::support::{TestDatabase, blocked_session, face, test_database};
+use crate::support::{TestDatabase, blocked_session, face, head, test_database};
 
 fn person(subject: &str) -> PersonId {
     PersonId::derive(&"office".parse().unwrap(), &subject.parse().unwrap())
@@ -32,8 +32,12 @@ async fn a_face_is_pending_until_it_is_indexed() {
     assert_eq!(answers[0], answers[1]);
     assert_eq!(store.begin_enrolment(&[face("17", None, 1)]).await.unwrap(), answers[..1]);
     assert_eq!(store.mark_indexed(&[id, id]).await.unwrap(), 1);
-    let again = store.begin_enrolment(&[face("17", None, 1)]).await.unwrap();
-    assert_eq!(again, [Enrolment::AlreadyIndexed { person: person("17"), face: id }]);
+    // The crop that enrolled it comes once more; and then its image with another crop, and with none.
+    let other = NewFace { crop: Some(head(2).crop), ..face("17", None, 1) };
+    let none = NewFace { crop: None, ..face("17", None, 1) };
+    let again = store.begin_enrolment(&[face("17", None, 1), other, none]).await.unwrap();
+    let indexed = |same_crop| Enrolment::AlreadyIndexed { person: person("17"), face: id, same_crop };
+    assert_eq!(again, [indexed(true), indexed(false), indexed(false)]);
     // Another model means another embedding, which has to be indexed.
     let newer = NewFace { model: "pack-2".to_owned(), embedding: vec![0.5; 4], ..face("17", None, 1) };
     assert_eq!(store.begin_enrolment(&[newer]).await.unwrap(), answers[..1]);
@@ -175,11 +179,11 @@ async fn merged_persons_lead_to_the_one_who_took_over() {
 
     // The subject of old goes on under the new person: a known image, and a new one.
     let answers = store.begin_enrolment(&[face("1", Some("Anna"), 1), face("1", None, 9)]).await.unwrap();
-    assert_eq!(answers[0], Enrolment::AlreadyIndexed { person: person("3"), face: faces[0] });
+    assert_eq!(answers[0], Enrolment::AlreadyIndexed { person: person("3"), face: faces[0], same_crop: true });
     assert!(matches!(answers[1], Enrolment::Pending { person: owner, .. } if owner == person("3")));
     // An image of the merged person, now under the name of the one who took over, is theirs as well.
     let answers = store.begin_enrolment(&[face("3", None, 1)]).await.unwrap();
-    assert_eq!(answers, [Enrolment::AlreadyIndexed { person: person("3"), face: faces[0] }]);
+    assert_eq!(answers, [Enrolment::AlreadyIndexed { person: person("3"), face: faces[0], same_crop: true }]);
     let answers = store.begin_enrolment(&[face("5", None, 1), face("6", Some("anna"), 7)]).await.unwrap();
     assert_eq!(answers, [taken(ConflictKind::ImageOfOther, "3"), taken(ConflictKind::NameTaken, "3")]);
     db.drop().await;
