@@ -90,24 +90,11 @@ fn judge_image(image: &[u8], bytes: u64, limits: &Limits) -> Result<ImageInfo, (
     if bytes == 0 {
         return Err((Reason::InvalidImage, Detail::message("the message has no payload")));
     }
+    let refuse = |error: DecodeError| (error.reason(), error.detail());
     if bytes > limits.max_bytes {
-        return Err((Reason::ImageTooLarge, measured("bytes", bytes, limits.max_bytes)));
+        return Err(refuse(DecodeError::TooLarge { what: "bytes", value: bytes, limit: limits.max_bytes }));
     }
-    let refuse = |error: DecodeError| (error.reason(), image_detail(&error));
     let info = probe(image).map_err(refuse)?;
     limits.decode.check(&info).map_err(refuse)?;
     Ok(info)
-}
-
-fn image_detail(error: &DecodeError) -> Detail {
-    match error {
-        DecodeError::TooLarge { what, value, limit } => measured(what, *value, *limit),
-        DecodeError::TooSmall { side, limit } => measured("side", u64::from(*side), u64::from(*limit)),
-        DecodeError::Unsupported | DecodeError::Damaged { .. } => Detail::message(error.to_string()),
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
-fn measured(signal: &str, value: u64, limit: u64) -> Detail {
-    Detail::limit(signal, value as f64, limit as f64)
 }

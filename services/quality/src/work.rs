@@ -9,7 +9,7 @@ use facewire_contracts::{convert, v1};
 use facewire_domain::{Detail, GateLimits, Intent, Outcome, Quality, Reason, Refusal, Stage, Status, decimal};
 use facewire_inference::{FaceFind, FoundFace, InferenceError, Measured, measure};
 use facewire_telemetry::events;
-use facewire_vision::{AlignedFace, DecodeError, DecodeLimits, RgbImage, decode};
+use facewire_vision::{AlignedFace, DecodeLimits, RgbImage, decode};
 use time::OffsetDateTime;
 
 use crate::gate::Gate;
@@ -61,7 +61,7 @@ pub fn judge(
     frame: bool,
     image: &[u8],
 ) -> Result<Vec<Judged>, Unjudged> {
-    let image = decode(image, &rules.decode).map_err(|error| refuse(error.reason(), decode_detail(&error)))?;
+    let image = decode(image, &rules.decode).map_err(|error| refuse(error.reason(), error.detail()))?;
     let mut faces = finder.find(&image)?;
     faces.sort_by(|a, b| area(b).partial_cmp(&area(a)).unwrap_or(Ordering::Equal));
     let Some(largest) = faces.first().map(area) else {
@@ -109,15 +109,6 @@ fn count(faces: usize) -> f64 {
 
 fn refuse(reason: Reason, detail: Detail) -> Unjudged {
     Unjudged::Rejected(Refusal { reason, detail })
-}
-
-fn decode_detail(error: &DecodeError) -> Detail {
-    #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
-    match error {
-        DecodeError::TooLarge { what, value, limit } => Detail::limit(what, *value as f64, *limit as f64),
-        DecodeError::TooSmall { side, limit } => Detail::limit("side", f64::from(*side), f64::from(*limit)),
-        DecodeError::Unsupported | DecodeError::Damaged { .. } => Detail::message(error.to_string()),
-    }
 }
 
 /// One delivery; it always comes back done.

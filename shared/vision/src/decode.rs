@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use facewire_domain::Reason;
+use facewire_domain::{Detail, Reason};
 use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
@@ -111,6 +111,16 @@ impl DecodeError {
             Self::Damaged { .. } => Reason::InvalidImage,
             Self::TooLarge { .. } => Reason::ImageTooLarge,
             Self::TooSmall { .. } => Reason::ImageTooSmall,
+        }
+    }
+
+    /// What was measured against its limit, or the sentence where there is nothing to measure.
+    #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
+    pub fn detail(&self) -> Detail {
+        match self {
+            Self::TooLarge { what, value, limit } => Detail::limit(what, *value as f64, *limit as f64),
+            Self::TooSmall { side, limit } => Detail::limit("side", f64::from(*side), f64::from(*limit)),
+            Self::Unsupported | Self::Damaged { .. } => Detail::message(self.to_string()),
         }
     }
 }

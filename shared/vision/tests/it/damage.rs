@@ -32,6 +32,27 @@ fn what_follows_the_end_of_a_jpeg_does_no_harm() {
     assert!(decode(&jpeg, &DecodeLimits::default()).is_ok());
 }
 
+/// Found by fuzzing: where a colour is sampled finer than the brightness, zune-jpeg 0.5.15 indexes out of bounds
+/// (etemesi254/zune-image#362).
+#[test]
+fn a_jpeg_may_claim_any_sampling_of_its_components() {
+    let jpeg = samples().remove(0);
+    let frame = jpeg.windows(2).position(|marker| marker == [0xFF, 0xC0]).unwrap();
+    // After the marker: length 2, depth 1, height 2, width 2, count 1; then id, sampling and table of each component.
+    let at = [11, 14, 17].map(|offset| frame + offset);
+    let samplings = [0x11, 0x12, 0x14, 0x21, 0x22, 0x24, 0x41, 0x42, 0x44];
+    for number in 0..samplings.len().pow(3) {
+        let mut bytes = jpeg.clone();
+        for (place, digit) in at.into_iter().zip([number / 81, number / 9 % 9, number % 9]) {
+            bytes[place] = samplings[digit];
+        }
+        match decode(&bytes, &DecodeLimits::default()) {
+            Ok(image) => assert_eq!((image.width(), image.height()), (48, 40)),
+            Err(error) => assert_eq!(error.reason(), Reason::InvalidImage, "{error}"),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
