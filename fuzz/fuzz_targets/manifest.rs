@@ -1,4 +1,4 @@
-//! Pack manifests: any text as `pack.toml`. Run it with `cargo +nightly fuzz run manifest` from the workspace root; what
+//! Pack manifests: any text as `pack.toml`. Run it with `cargo fuzz run --sanitizer none manifest` from the workspace root; what
 //! it finds becomes a test of `shared/inference`.
 
 #![no_main]

@@ -1,5 +1,5 @@
 //! Messages between stages: any bytes as the task of any stage, read and checked as the stages do it. Run it with
-//! `cargo +nightly fuzz run protobuf` from the workspace root; what it finds becomes a test of `shared/contracts`.
+//! `cargo fuzz run --sanitizer none protobuf` from the workspace root; what it finds becomes a test of `shared/contracts`.
 
 #![no_main]
 

@@ -170,8 +170,9 @@ fn person_name(value: &str) -> Result<String, HeaderError> {
 pub(crate) fn reply_subject(value: &str) -> Result<String, HeaderError> {
     let expected = "a NATS subject without wildcards, not one of Facewire's own";
     let first = value.split('.').next().unwrap_or_default();
-    let tokens = value.split('.').all(|t| !t.is_empty() && t != "*" && t != ">");
-    let plain = value.bytes().all(|b| b.is_ascii_graphic());
+    let tokens = value.split('.').all(|token| !token.is_empty());
+    // `a*` is no wildcard to the server, but nobody means it.
+    let plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>');
     let ours = first.starts_with('$') || ["crops", "stage", "results", "dead"].contains(&first);
     if tokens && plain && !ours { Ok(value.to_owned()) } else { Err(invalid(REPLY_TO, expected)) }
 }
@@ -203,6 +204,7 @@ mod tests {
             (FRAME, "maybe"),
             (REPLY_TO, "crops.a.b"),
             (REPLY_TO, "a.*"),
+            (REPLY_TO, "]*"),
             (REPLY_TO, "$JS.API.x"),
         ] {
             let error = parse(&[(header, value)]).1.unwrap_or_else(|| panic!("{header}: {value} was taken"));

@@ -131,7 +131,9 @@ mod tests {
             let crop = v1::Crop { collection: collection.to_owned(), ..sound() };
             assert_eq!(refused(&with(crop)), Some("collection"), "{collection}");
         }
-        for reply in [">", "a b", "crops.a.b", "$JS.API.STREAM.DELETE.CROPS", "x\r\nPUB a 0\r\n\r\n"] {
+        for reply in
+            [">", "]*", "a.b>", "a..b", "a b", "crops.a.b", "$JS.API.STREAM.DELETE.CROPS", "x\r\nPUB a 0\r\n\r\n"]
+        {
             let crop = v1::Crop { reply_to: reply.to_owned(), ..sound() };
             assert_eq!(refused(&with(crop)), Some("reply_to"), "{reply}");
         }

@@ -10,7 +10,7 @@ use facewire_contracts::{subjects, v1};
 
 use super::corpus::{Hostile, hostile, kinds};
 use super::producer::Producer;
-use super::wire::crop_id;
+use super::wire::{crop_id, told_id};
 use super::witness::Witness;
 use super::{inputs, seed};
 use crate::chain::pictures::Faces;
@@ -67,7 +67,7 @@ struct Tally {
 
 impl Tally {
     fn take(&mut self, result: &v1::Result) {
-        // A camera's name may be what was damaged; the id is then still the marker's.
+        // A camera's name may be what was damaged; the id is what the stage was told.
         let known = self.ids.get(&result.crop_id).cloned();
         let Some(marker) = known.or_else(|| marker_in(result.camera.as_bytes())) else { return };
         let reason = result.failure_reason.clone().unwrap_or_default();
@@ -121,7 +121,8 @@ async fn publish(producer: &mut Producer, tally: &mut Tally, window: impl Iterat
                 if input.is_crop() {
                     tally.crops.insert(input.marker.clone());
                 }
-                tally.ids.insert(crop_id(&input.marker).to_string(), input.marker.clone());
+                let id = told_id(&input.subject, &input.payload).unwrap_or_else(|| crop_id(&input.marker));
+                tally.ids.insert(id.to_string(), input.marker.clone());
                 taken.insert(input.marker);
             }
             Err(refused) => *tally.ends.entry((input.kind, format!("not taken: {refused}"))).or_default() += 1,

@@ -2,7 +2,7 @@
 //! names its marker somewhere, so that what becomes of it can be found.
 
 use bytes::Bytes;
-use facewire_contracts::{Message, convert, v1};
+use facewire_contracts::{Message, convert, subjects, v1};
 use facewire_domain::{CropId, ImageHash, Stage};
 use pictures::KINDS;
 use time::OffsetDateTime;
@@ -43,6 +43,19 @@ pub(crate) fn crop_id(marker: &str) -> CropId {
     let mut id = [0; 16];
     id.copy_from_slice(&ImageHash::of(marker.as_bytes()).as_bytes()[..16]);
     id.iter().map(|byte| format!("{byte:02x}")).collect::<String>().parse().unwrap()
+}
+
+/// The id that a stage reads in a message to it: damage may have made it another one's, and the camera's name with it.
+pub(crate) fn told_id(subject: &str, payload: &[u8]) -> Option<CropId> {
+    let bytes = Bytes::copy_from_slice(payload);
+    let crop = match subject.split('.').nth(1)?.parse().ok()? {
+        Stage::Ingest => None,
+        Stage::Quality => v1::QualityTask::decode(bytes).ok()?.crop,
+        Stage::Embed => v1::EmbedTask::decode(bytes).ok()?.crop,
+        Stage::Match => v1::MatchTask::decode(bytes).ok()?.crop,
+        Stage::Enrich => v1::EnrichTask::decode(bytes).ok()?.crop,
+    };
+    crop?.crop_id.parse().ok()
 }
 
 /// A crop with nothing wrong. Every marker has its own id.
@@ -247,4 +260,14 @@ fn picture(dice: &mut Dice, marker: &str) -> Task {
     let (_, make) = KINDS[dice.index(KINDS.len())];
     let task = v1::QualityTask { crop: Some(crop(marker)), image: make(dice).into() };
     (Stage::Quality, task.encode_to_vec())
+}
+
+#[test]
+fn the_id_that_each_stage_is_told_is_read() {
+    let (mut dice, marker) = (Dice::new(1, 1), "h0000001");
+    for stage in STAGES {
+        let task = sound(&mut dice, stage, crop(marker));
+        assert_eq!(told_id(&subjects::stage(stage, marker), &task), Some(crop_id(marker)), "{stage}");
+    }
+    assert_eq!(told_id("crops.office.h0000001", b"picture"), None);
 }
