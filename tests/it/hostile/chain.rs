@@ -39,15 +39,16 @@ fn kind_of(marker: &str) -> &'static str {
     kinds().nth(index % kinds().count()).unwrap()
 }
 
-/// Markers of everything that went to DEAD, and how often each reason was given.
+/// Markers or ids of everything that went to DEAD, and how often each reason was given.
 type Letters = Arc<Mutex<(HashSet<String>, BTreeMap<String, u64>)>>;
 
 async fn collect(mut tap: Wiretap, letters: Letters) {
     loop {
         let (subject, letter) = tap.letter().await;
-        let marker = marker_in(letter.subject.as_bytes()).or_else(|| marker_in(&letter.payload));
+        let name = marker_in(letter.subject.as_bytes());
+        let name = name.or_else(|| told_id(&letter.subject, &letter.payload)).or_else(|| marker_in(&letter.payload));
         let mut letters = letters.lock().unwrap();
-        letters.0.extend(marker);
+        letters.0.extend(name);
         *letters.1.entry(subject).or_default() += 1;
     }
 }
@@ -80,8 +81,8 @@ impl Tally {
         *self.ended.entry(marker).or_default() += 1;
     }
 
-    /// Waits until each of these has come to an end.
-    async fn all_ended(&mut self, world: &mut World, mut waiting: HashSet<String>) {
+    /// Waits until each of these, by marker with its id, has come to an end.
+    async fn all_ended(&mut self, world: &mut World, mut waiting: HashMap<String, String>) {
         until("an end of every hostile input", async || {
             while let Some(event) = world.next_within(Duration::from_millis(20)).await {
                 let result = event.result.unwrap_or_else(|| panic!("no result can be read from {}", event.subject));
@@ -89,13 +90,14 @@ impl Tally {
             }
             let heard = {
                 let letters = self.letters.lock().unwrap();
-                waiting.retain(|m| !self.ended.contains_key(m) && (self.crops.contains(m) || !letters.0.contains(m)));
+                let dead = |m: &String, id: &String| letters.0.contains(m) || letters.0.contains(id);
+                waiting.retain(|m, id| !self.ended.contains_key(m) && (self.crops.contains(m) || !dead(m, id)));
                 letters.1.values().sum::<u64>()
             };
             if waiting.is_empty() {
                 return Ok(());
             }
-            let mut left: Vec<_> = waiting.iter().take(12).map(|marker| (kind_of(marker), marker.clone())).collect();
+            let mut left: Vec<_> = waiting.keys().take(12).map(|marker| (kind_of(marker), marker.clone())).collect();
             left.sort_unstable();
             // Where it stands: in a stage, in DEAD, or lost on the way to this test.
             let dead = format!("{heard} letters heard of {}", world.dead().await);
@@ -112,18 +114,23 @@ fn memory() -> u64 {
     line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Publishes a window; the markers of what the streams took.
-async fn publish(producer: &mut Producer, tally: &mut Tally, window: impl Iterator<Item = Hostile>) -> HashSet<String> {
-    let mut taken = HashSet::new();
+/// Publishes a window; the markers and ids of what the streams took.
+async fn publish(
+    producer: &mut Producer,
+    tally: &mut Tally,
+    window: impl Iterator<Item = Hostile>,
+) -> HashMap<String, String> {
+    let mut taken = HashMap::new();
     for input in window {
         match producer.publish(&input).await {
             Ok(()) => {
                 if input.is_crop() {
                     tally.crops.insert(input.marker.clone());
                 }
-                let id = told_id(&input.subject, &input.payload).unwrap_or_else(|| crop_id(&input.marker));
-                tally.ids.insert(id.to_string(), input.marker.clone());
-                taken.insert(input.marker);
+                let own = || crop_id(&input.marker).to_string();
+                let id = told_id(&input.subject, &input.payload).unwrap_or_else(own);
+                tally.ids.insert(id.clone(), input.marker.clone());
+                taken.insert(input.marker, id);
             }
             Err(refused) => *tally.ends.entry((input.kind, format!("not taken: {refused}"))).or_default() += 1,
         }
