@@ -1,5 +1,6 @@
 //! Detector decoding: any numbers as the raw outputs of both kinds of detector. Run it with
-//! `cargo fuzz run --sanitizer none detector` from the workspace root; what it finds becomes a test of `shared/inference`.
+//! `cargo fuzz run --sanitizer none detector` from the workspace root; what it finds becomes a test of
+//! `shared/inference`.
 
 #![no_main]
 

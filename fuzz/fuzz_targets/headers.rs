@@ -1,5 +1,5 @@
-//! A producer's subject and headers: any text in any of them. Run it with `cargo fuzz run --sanitizer none headers` from the
-//! workspace root; what it finds becomes a test of `shared/contracts`.
+//! A producer's subject and headers: any text in any of them. Run it with `cargo fuzz run --sanitizer none headers` from
+//! the workspace root; what it finds becomes a test of `shared/contracts`.
 
 #![no_main]
 

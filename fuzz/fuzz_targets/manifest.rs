@@ -1,5 +1,5 @@
-//! Pack manifests: any text as `pack.toml`. Run it with `cargo fuzz run --sanitizer none manifest` from the workspace root; what
-//! it finds becomes a test of `shared/inference`.
+//! Pack manifests: any text as `pack.toml`. Run it with `cargo fuzz run --sanitizer none manifest` from the workspace
+//! root; what it finds becomes a test of `shared/inference`.
 
 #![no_main]
 

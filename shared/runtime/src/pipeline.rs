@@ -337,11 +337,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_waits_for_work_room_or_a_store_does_not_hang() {
+    async fn a_task_that_has_ended_or_waits_for_work_room_or_a_store_does_not_hang() {
         let long = 10 * HANG_AFTER;
         let (out, mut items) = inbox("a->b", NonZeroUsize::MIN);
         let (on, mut last) = inbox("b->c", NonZeroUsize::MIN);
         let mut pipeline = Pipeline::new();
+        let (_, mut closed) = inbox::<()>("none->ended", NonZeroUsize::MIN);
+        pipeline.spawn("ended", async move {
+            assert_eq!(closed.recv().await, None);
+            Ok(())
+        });
         pipeline.spawn("a", async move {
             tokio::time::sleep(long).await;
             Ok(out.send(()).await?)

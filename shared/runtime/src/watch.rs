@@ -29,9 +29,11 @@ impl Watch {
         self.actor
     }
 
-    /// Makes it the one of the task that runs `actor`.
+    /// Makes it the one of the task that runs `actor`. Who has ended has nothing in hand.
     pub(crate) async fn over<F: Future>(self, actor: F) -> F::Output {
-        OWN.scope(self, actor).await
+        let ended = OWN.scope(self.clone(), actor).await;
+        self.rests();
+        ended
     }
 
     pub(crate) fn works(&self) {
