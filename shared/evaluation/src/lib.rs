@@ -1,0 +1,36 @@
+//! From scores to evidence: error rates with the counts behind them, curves, intervals, calibrations, limits, and a report of
+//! all of it; and readers of the common test sets. Pure and synchronous: no model, no pixel, no store, no network may come
+//! in; files are touched by [`datasets`] and [`report::write`] alone. REFERENCE "Evaluation" has the rules.
+//!
+//! A similarity is a cosine, -1 to 1, and a pair matches at or above the threshold. People are indices of the caller's list.
+
+pub mod bootstrap;
+pub mod calibrate;
+pub mod compare;
+pub mod datasets;
+pub mod discard;
+pub mod gating;
+pub mod identification;
+pub mod limits;
+pub mod rank;
+pub mod rate;
+pub mod rates;
+pub mod report;
+mod solve;
+#[cfg(test)]
+mod testing;
+pub mod verification;
+
+pub use bootstrap::{Interval, Resampling, Tally};
+pub use calibrate::{CalibrateError, Fit, Logistic, Penalty, Platt};
+pub use compare::{CompareError, Comparisons, Embeddings, GenuinePair, all_against_all};
+pub use datasets::DatasetError;
+pub use discard::{Direction, Discard, DiscardError};
+pub use gating::{GateEffect, Gated};
+pub use identification::{Answer, Endings, FPIR_TARGETS, FpirRow, OpenSet, OpenSetPoint, Probe};
+pub use limits::{Demand, Judged, LimitRow, Limits};
+pub use rank::{Gallery, Ranked};
+pub use rate::Rate;
+pub use rates::{CurvePoint, EqualErrorRate, FMR_TARGETS, FmrRow, Scores, ScoresError};
+pub use report::Report;
+pub use verification::{Accuracy, Fold, Pair, Verification, VerificationError};

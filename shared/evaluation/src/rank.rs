@@ -1,0 +1,147 @@
+//! Searching a gallery exactly: the best person of each probe and the runner-up, by blocks of a matrix product.
+
+use serde::Serialize;
+
+use crate::compare::{CompareError, Embeddings, similarities};
+
+/// The nearest person and the second nearest; a person is the best of their faces.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Ranked {
+    /// Index of the nearest person.
+    pub best_person: u32,
+    /// Cosine similarity of that person's nearest face, -1 to 1.
+    pub best: f32,
+    /// Similarity of the second nearest person, if there is one.
+    pub runner_up: Option<f32>,
+}
+
+/// Faces of enrolled people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gallery {
+    faces: Embeddings,
+    people: Vec<u32>,
+}
+
+impl Gallery {
+    /// Nobody yet.
+    pub fn new(dim: usize) -> Self {
+        Self { faces: Embeddings::new(dim), people: Vec::new() }
+    }
+
+    /// Adds a face; a person may have several.
+    ///
+    /// # Errors
+    /// See [`Embeddings::push`].
+    pub fn enrol(&mut self, person: u32, embedding: &[f32]) -> Result<(), CompareError> {
+        self.faces.push(embedding)?;
+        self.people.push(person);
+        Ok(())
+    }
+
+    /// Whose each face is, in the order of enrolment.
+    pub fn people(&self) -> &[u32] {
+        &self.people
+    }
+
+    /// Searches all probes; `None` for each if the gallery is empty.
+    ///
+    /// # Errors
+    /// The probes are of another dimension.
+    pub fn rank(&self, probes: &Embeddings) -> Result<Vec<Option<Ranked>>, CompareError> {
+        if probes.dim() != self.faces.dim() {
+            return Err(CompareError::Dimension { row: 0, len: probes.dim(), dim: self.faces.dim() });
+        }
+        let mut nearest = vec![Nearest::default(); probes.len()];
+        let mut product = Vec::new();
+        for (first, block) in probes.blocks() {
+            for (start, faces) in self.faces.blocks() {
+                similarities(block, faces, probes.dim(), &mut product);
+                let people = self.people.iter().skip(start).take(faces.len() / probes.dim());
+                let columns = people.len().max(1);
+                for (nearest, row) in nearest.iter_mut().skip(first).zip(product.chunks_exact(columns)) {
+                    people.clone().zip(row).for_each(|(person, similarity)| nearest.see(*person, *similarity));
+                }
+            }
+        }
+        Ok(nearest.into_iter().map(Nearest::ranked).collect())
+    }
+}
+
+/// The best two people seen so far; among equals the first stays.
+#[derive(Debug, Clone, Copy, Default)]
+struct Nearest {
+    best: Option<(u32, f32)>,
+    runner_up: Option<f32>,
+}
+
+impl Nearest {
+    fn see(&mut self, person: u32, similarity: f32) {
+        match self.best {
+            Some((best, s)) if best == person => {
+                if similarity > s {
+                    self.best = Some((person, similarity));
+                }
+            }
+            Some((_, s)) if similarity > s => {
+                self.runner_up = Some(s);
+                self.best = Some((person, similarity));
+            }
+            Some(_) if self.runner_up.is_none_or(|r| similarity > r) => self.runner_up = Some(similarity),
+            Some(_) => {}
+            None => self.best = Some((person, similarity)),
+        }
+    }
+
+    fn ranked(self) -> Option<Ranked> {
+        let (best_person, best) = self.best?;
+        Some(Ranked { best_person, best, runner_up: self.runner_up })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Lcg, unit};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_person_is_the_best_of_their_faces() {
+        let mut gallery = Gallery::new(2);
+        for (person, face) in [(7, [1.0, 0.0]), (8, [0.6, 0.8]), (7, [0.8, 0.6])] {
+            gallery.enrol(person, &face).unwrap();
+        }
+        let mut probes = Embeddings::new(2);
+        probes.push(&[0.8, 0.6]).unwrap();
+        let found = gallery.rank(&probes).unwrap()[0].unwrap();
+        assert_eq!(found.best_person, 7);
+        assert!((found.best - 1.0).abs() < 1e-6 && (found.runner_up.unwrap() - 0.96).abs() < 1e-6);
+        assert_eq!(Gallery::new(2).rank(&probes).unwrap(), [None]);
+        assert!(matches!(Gallery::new(3).rank(&probes), Err(CompareError::Dimension { .. })));
+    }
+
+    #[test]
+    fn blocks_agree_with_sorting() {
+        let mut random = Lcg::new(3);
+        let (mut gallery, mut probes) = (Gallery::new(5), Embeddings::new(5));
+        for i in 0..700 {
+            gallery.enrol(i * 13 % 90, &unit(&mut random, 5)).unwrap();
+        }
+        for _ in 0..600 {
+            probes.push(&unit(&mut random, 5)).unwrap();
+        }
+        for (probe, found) in probes.rows().zip(gallery.rank(&probes).unwrap()) {
+            let mut best: BTreeMap<u32, f32> = BTreeMap::new();
+            for (face, person) in gallery.faces.rows().zip(&gallery.people) {
+                let s = face.iter().zip(probe).map(|(a, b)| a * b).sum::<f32>();
+                let entry = best.entry(*person).or_insert(s);
+                *entry = entry.max(s);
+            }
+            let mut ranked: Vec<(u32, f32)> = best.into_iter().collect();
+            ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let found = found.unwrap();
+            assert!((found.best - ranked[0].1).abs() < 1e-5);
+            assert!((found.runner_up.unwrap() - ranked[1].1).abs() < 1e-5);
+            assert!(found.best_person == ranked[0].0 || ranked[0].1 - ranked[1].1 < 1e-5);
+        }
+    }
+}

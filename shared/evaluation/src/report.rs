@@ -1,0 +1,314 @@
+//! What an evaluation found, as data: one serialisable value with everything that is shown, and the files made of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::bootstrap::{Interval, Resampling, error_rate, fnmr_tallies};
+use crate::calibrate::{Fit, Platt};
+use crate::compare::GenuinePair;
+use crate::discard::{Direction, Discard};
+use crate::gating::GateEffect;
+use crate::identification::{Endings, OpenSet, OpenSetPoint};
+use crate::limits::LimitRow;
+use crate::rate::Rate;
+use crate::rates::{CurvePoint, EqualErrorRate, FmrRow, Scores, below};
+use crate::verification::Verification;
+
+mod format;
+mod html;
+mod plots;
+mod tables;
+
+pub use html::html;
+
+/// Steps of a curve: some twice as many points.
+const CURVE_STEPS: usize = 200;
+/// Bins of a histogram, over similarities from -1 to 1.
+const BINS: usize = 100;
+
+/// Everything that an evaluation shows. What was not measured is `None` or empty, and is left out of the page.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// The heading.
+    pub title: String,
+    /// When, as the caller writes it.
+    pub created: Option<String>,
+    /// What was measured on.
+    pub data_set: DataSet,
+    /// What was measured.
+    pub model: Model,
+    /// The gate rejected bad images, as it does in production; off: all that have a face were used.
+    pub gate: bool,
+    /// What the reader must know: how landmarks and flips were used, what was left out.
+    pub notes: Vec<String>,
+    /// Images that gave no embedding.
+    pub acquisition: Option<Acquisition>,
+    /// The protocol of pairs.
+    pub verification: Option<Verification>,
+    /// All against all.
+    pub pairs: Option<PairRates>,
+    /// Open-set identification, one for each camera and one over all.
+    pub open_sets: Vec<OpenSetRates>,
+    /// What the gate rejects, one for each camera and one over all.
+    pub gates: Vec<GateEffect>,
+    /// Error versus discard, one for each signal.
+    pub discard: Vec<SignalDiscard>,
+    /// Candidate limits, one for each signal.
+    pub limits: Vec<SignalLimits>,
+    /// Error rates by group of people.
+    pub subgroups: Vec<Subgroup>,
+    /// The calibration of similarities that was made.
+    pub confidence: Option<Fit<Platt>>,
+}
+
+/// The data and its size.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DataSet {
+    /// Its name.
+    pub name: String,
+    /// Kind of data and protocol, such as `LFW View 1`.
+    pub kind: String,
+    /// Images.
+    pub images: u64,
+    /// People, if they are known.
+    pub people: Option<u64>,
+    /// Pairs of a list, if there is one.
+    pub pairs: Option<u64>,
+}
+
+/// The model and how it was used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Model {
+    /// Its pack.
+    pub name: String,
+    /// Fingerprint of all that shapes an embedding.
+    pub fingerprint: String,
+    /// Numbers in an embedding.
+    pub dim: usize,
+}
+
+/// Failures to acquire.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Acquisition {
+    /// Images without an embedding, of all.
+    pub failures: Rate,
+    /// How many for which reason.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// Rates of pairs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairRates {
+    /// Genuine scores.
+    pub genuine: u64,
+    /// Impostor scores.
+    pub impostor: u64,
+    /// Where FMR and FNMR meet.
+    pub equal_error_rate: Option<EqualErrorRate>,
+    /// Area under the ROC curve.
+    pub auc: Option<f64>,
+    /// FMR → threshold.
+    pub table: Vec<PairRow>,
+    /// ROC and DET.
+    pub curve: Vec<CurvePoint>,
+    /// Both kinds of scores.
+    pub histogram: Histogram,
+}
+
+/// A row of the table, with the interval of FNMR over people.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PairRow {
+    /// Threshold and rates.
+    #[serde(flatten)]
+    pub row: FmrRow,
+    /// 95 %, by resampling people; `None` where people are not known.
+    pub fnmr_interval: Option<Interval>,
+}
+
+/// Counts of similarities from -1 to 1 in bins of equal width; what lies outside is in the first and last.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Histogram {
+    /// Genuine scores.
+    pub genuine: Vec<u64>,
+    /// Impostor scores.
+    pub impostor: Vec<u64>,
+}
+
+/// Rates of one open-set experiment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OpenSetRates {
+    /// The camera, or what it is over.
+    pub name: String,
+    /// People in the gallery: rates depend on it.
+    pub people: usize,
+    /// Probes of people who were to be enrolled.
+    pub known: usize,
+    /// Probes of others.
+    pub strangers: usize,
+    /// People who could not be enrolled.
+    pub failure_to_enrol: Rate,
+    /// Photos that could not be enrolled by reason; the caller fills it in.
+    pub enrolment_reasons: BTreeMap<String, u64>,
+    /// Rejected probes by reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// FPIR → threshold.
+    pub table: Vec<OpenSetRow>,
+    /// TPIR over FPIR.
+    pub curve: Vec<OpenSetPoint>,
+}
+
+/// A row of the table, with intervals over people.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OpenSetRow {
+    /// The FPIR that was asked for; `None` where the threshold was given.
+    pub target_fpir: Option<f64>,
+    /// What happens.
+    #[serde(flatten)]
+    pub endings: Endings,
+    /// 95 %.
+    pub tpir_interval: Option<Interval>,
+    /// 95 %.
+    pub fpir_interval: Option<Interval>,
+}
+
+/// Error versus discard by one signal.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SignalDiscard {
+    /// Its name.
+    pub signal: String,
+    /// What is counted as an error: `FNMR`, `FNIR`.
+    pub error: String,
+    /// The curve.
+    #[serde(flatten)]
+    pub discard: Discard,
+}
+
+/// Candidate limits of one signal.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SignalLimits {
+    /// Its name.
+    pub signal: String,
+    /// Which values are good.
+    pub direction: Direction,
+    /// What each does.
+    pub rows: Vec<LimitRow>,
+    /// Kept, moved or dropped, in the words of who decided.
+    pub verdict: Option<String>,
+}
+
+/// Rates within one group, at the threshold of all.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Subgroup {
+    /// Such as `age`.
+    pub attribute: String,
+    /// Such as `over 60`.
+    pub value: String,
+    /// People in it.
+    pub people: u64,
+    /// Similarity.
+    pub threshold: f32,
+    /// Pairs of two people of the group.
+    pub fmr: Rate,
+    /// Pairs of one of them.
+    pub fnmr: Rate,
+    /// 95 %.
+    pub fnmr_interval: Option<Interval>,
+}
+
+impl PairRates {
+    /// Works out table, curves and histogram. `pairs` are the genuine pairs, for intervals; none where people are unknown.
+    pub fn new(scores: &Scores, pairs: &[GenuinePair], targets: &[f64], resampling: Resampling) -> Self {
+        let row =
+            |row: FmrRow| PairRow { row, fnmr_interval: error_rate(&fnmr_tallies(pairs, row.threshold), resampling) };
+        Self {
+            genuine: scores.genuine().len() as u64,
+            impostor: scores.impostor().len() as u64,
+            equal_error_rate: scores.equal_error_rate(),
+            auc: scores.auc(),
+            table: scores.fmr_table(targets).into_iter().map(row).collect(),
+            curve: scores.curve(CURVE_STEPS),
+            histogram: Histogram { genuine: histogram(scores.genuine()), impostor: histogram(scores.impostor()) },
+        }
+    }
+}
+
+/// Counts of ascending scores in [`BINS`].
+fn histogram(scores: &[f32]) -> Vec<u64> {
+    let edge = |bin: usize| bin as f32 * 2.0 / BINS as f32 - 1.0;
+    let upto = |bin: usize| match bin {
+        0 => 0,
+        BINS => scores.len() as u64,
+        bin => below(scores, edge(bin)),
+    };
+    (0..BINS).map(|bin| upto(bin + 1) - upto(bin)).collect()
+}
+
+impl OpenSetRates {
+    /// Works out the table for the targets, then for thresholds that are given, and the curve.
+    pub fn new(name: &str, set: &OpenSet, targets: &[f64], thresholds: &[f32], resampling: Resampling) -> Self {
+        let row = |target_fpir: Option<f64>, endings: Endings| {
+            let threshold = endings.threshold;
+            let fnir = error_rate(&set.fnir_tallies(threshold), resampling);
+            let tpir = |fnir: Interval| Interval { low: 1.0 - fnir.high, high: 1.0 - fnir.low, ..fnir };
+            let fpir_interval = error_rate(&set.fpir_tallies(threshold), resampling);
+            OpenSetRow { target_fpir, endings, tpir_interval: fnir.map(tpir), fpir_interval }
+        };
+        let by_target = set.fpir_table(targets).into_iter().map(|found| row(Some(found.target), found.endings));
+        let given = thresholds.iter().map(|threshold| row(None, set.at(*threshold)));
+        Self {
+            name: name.to_owned(),
+            people: set.enrolled(),
+            known: set.known().len(),
+            strangers: set.strangers().len(),
+            failure_to_enrol: set.failure_to_enrol(),
+            enrolment_reasons: BTreeMap::new(),
+            reasons: set.reasons().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            table: by_target.chain(given).collect(),
+            curve: set.curve(CURVE_STEPS),
+        }
+    }
+}
+
+/// A report that could not be written.
+#[derive(Debug, Error)]
+pub enum ReportError {
+    /// The folder or a file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The report as JSON.
+    #[error("the report has no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Writes `report.json` and `report.html` into a folder, which is made if it is missing. Each file is whole or absent.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn write(report: &Report, folder: &Path) -> Result<[PathBuf; 2], ReportError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ReportError::Io { path, source }
+    };
+    fs::create_dir_all(folder).map_err(io(folder))?;
+    let put = |name: &str, content: String| {
+        let (path, part) = (folder.join(name), folder.join(format!(".{name}.part")));
+        fs::write(&part, content).map_err(io(&part))?;
+        fs::rename(&part, &path).map_err(io(&path))?;
+        Ok::<_, ReportError>(path)
+    };
+    let json = serde_json::to_string_pretty(report)?;
+    Ok([put("report.json", json)?, put("report.html", html(report))?])
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,164 @@
+//! The page and the JSON: that all is shown, that nothing is loaded, and that text stays text.
+
+use super::*;
+use crate::calibrate::{Penalty, platt};
+use crate::discard::{PairSample, pairs as discard_pairs};
+use crate::gating::Gated;
+use crate::identification::{Answer, FPIR_TARGETS, Probe};
+use crate::limits::{Judged, Limits};
+use crate::rank::Ranked;
+use crate::rates::FMR_TARGETS;
+use crate::testing::Lcg;
+use crate::verification::{Pair, insightface};
+
+const EVIL: &str = "<script>alert('x')</script> & \"co\"";
+
+fn genuine(random: &mut Lcg) -> Vec<GenuinePair> {
+    let mut pair = |i: u32| {
+        let similarity = (random.normal() * 0.12 + 0.45) as f32;
+        GenuinePair { person: i % 97, rows: (i, i + 1), similarity }
+    };
+    (0..2000).map(&mut pair).collect()
+}
+
+fn open_set(random: &mut Lcg) -> OpenSet {
+    let mut probe = |person: u32, shift: f64| {
+        let best = (random.normal() * 0.1 + shift) as f32;
+        let answer = match person % 10 {
+            9 => Answer::Rejected(EVIL.to_owned()),
+            _ => Answer::Ranked(Ranked { best_person: person % 50, best, runner_up: Some(best - 0.1) }),
+        };
+        Probe { person, answer }
+    };
+    let known = (0..400).map(|i| probe(i % 50, 0.5)).collect();
+    let strangers = (0..300).map(|i| probe(1000 + i, 0.25)).collect();
+    OpenSet::new(0..50, 0..49, known, strangers)
+}
+
+fn report() -> Report {
+    let mut random = Lcg::new(21);
+    let genuine = genuine(&mut random);
+    let impostor = (0..5000).map(|_| (random.normal() * 0.08) as f32).collect();
+    let scores = Scores::new(genuine.iter().map(|p| p.similarity).collect(), impostor).unwrap();
+    let samples: Vec<PairSample> = genuine
+        .iter()
+        .map(|p| PairSample { similarity: p.similarity, values: (f64::from(p.similarity), 1.0) })
+        .collect();
+    let discard = discard_pairs(&samples, Direction::HigherIsBetter, 0.05).unwrap();
+    let judged: Vec<Judged> = (0..500).map(|i| Judged { value: f64::from(i), right: i % 7 != 0 }).collect();
+    let right: Vec<bool> = genuine.iter().map(|p| p.similarity > 0.4 + (p.rows.0 % 3) as f32 * 0.05).collect();
+    let similarities: Vec<f64> = genuine.iter().map(|p| f64::from(p.similarity)).collect();
+    let pairs: Vec<Pair> =
+        genuine.iter().take(100).map(|p| Pair { same: true, similarity: Some(p.similarity) }).collect();
+    let resampling = Resampling { resamples: 50, seed: 1 };
+    let set = open_set(&mut random);
+    let row = scores.fmr_table(&[0.01]).pop().unwrap();
+    Report {
+        title: EVIL.to_owned(),
+        created: Some(EVIL.to_owned()),
+        data_set: DataSet { name: EVIL.to_owned(), kind: EVIL.to_owned(), images: 5875, people: Some(97), pairs: None },
+        model: Model { name: EVIL.to_owned(), fingerprint: EVIL.to_owned(), dim: 512 },
+        gate: true,
+        notes: vec![EVIL.to_owned()],
+        acquisition: Some(Acquisition { failures: Rate::of_errors(2, 5875), reasons: [(EVIL.to_owned(), 2)].into() }),
+        verification: Some(insightface(&pairs).unwrap()),
+        pairs: Some(PairRates::new(&scores, &genuine, &FMR_TARGETS, resampling)),
+        open_sets: vec![OpenSetRates::new(EVIL, &set, &FPIR_TARGETS, &[0.36], resampling)],
+        gates: vec![GateEffect::new(EVIL, 0.36, &[Gated { right: false, reason: Some(EVIL.to_owned()) }], &[])],
+        discard: vec![SignalDiscard { signal: EVIL.to_owned(), error: EVIL.to_owned(), discard }],
+        limits: vec![SignalLimits {
+            signal: EVIL.to_owned(),
+            direction: Direction::LowerIsBetter,
+            rows: Limits::new(&judged, Direction::LowerIsBetter).table(&[100.0, 400.0]),
+            verdict: Some(EVIL.to_owned()),
+        }],
+        subgroups: vec![Subgroup {
+            attribute: EVIL.to_owned(),
+            value: EVIL.to_owned(),
+            people: 40,
+            threshold: row.threshold,
+            fmr: row.fmr,
+            fnmr: row.fnmr,
+            fnmr_interval: None,
+        }],
+        confidence: Some(platt(&similarities, &right, Penalty::default()).unwrap()),
+    }
+}
+
+#[test]
+fn the_page_has_every_section_and_every_plot() {
+    let page = html(&report());
+    for heading in [
+        "Verification",
+        "All against all",
+        "Open set",
+        "Gate",
+        "Error versus discard",
+        "Limits",
+        "Subgroups",
+        "Confidence",
+    ] {
+        assert!(page.contains(&format!("<h2>{heading}")), "{heading} is missing");
+    }
+    // ROC, DET, scores, TPIR over FPIR, error versus discard.
+    assert_eq!(page.matches("<svg").count(), 5);
+    assert!(!page.contains("could not be drawn"));
+    assert!(page.contains("unsupported (0 errors); of 5,000 at most"));
+}
+
+#[test]
+fn the_page_loads_nothing_and_runs_nothing() {
+    let page = html(&report()).replace("http://www.w3.org/2000/svg", "");
+    for way in ["<script", "http", "src=", "href=", "url(", "@import", "<link", "<iframe", "onload"] {
+        assert!(!page.to_lowercase().contains(way), "{way}");
+    }
+    assert!(page.contains("&lt;script&gt;"));
+}
+
+#[test]
+fn what_was_not_measured_is_left_out() {
+    let page = html(&Report { title: "Empty".to_owned(), ..Report::default() });
+    assert_eq!((page.matches("<h2>").count(), page.matches("<svg").count()), (0, 0));
+    let nothing = Scores::new(vec![], vec![]).unwrap();
+    let pairs = Some(PairRates::new(&nothing, &[], &FMR_TARGETS, Resampling::default()));
+    let empty =
+        OpenSetRates::new("none", &OpenSet::new([], [], vec![], vec![]), &FPIR_TARGETS, &[], Resampling::default());
+    let page = html(&Report { pairs, open_sets: vec![empty], ..Report::default() });
+    assert!(page.contains("not measured") && !page.contains("could not be drawn") && !page.contains("NaN"));
+}
+
+#[test]
+fn one_score_of_each_kind_is_drawn() {
+    let one = Scores::new(vec![0.5], vec![0.1]).unwrap();
+    let page = html(&Report {
+        pairs: Some(PairRates::new(&one, &[], &FMR_TARGETS, Resampling::default())),
+        ..Report::default()
+    });
+    assert!(page.contains("<svg") && !page.contains("could not be drawn") && !page.contains("NaN"));
+}
+
+#[test]
+fn a_histogram_holds_every_score() {
+    let bins = histogram(&[-1.5, -1.0, -0.99, 0.0, 0.0, 0.999, 1.0, 1.000_001]);
+    assert_eq!((bins.len(), bins.iter().sum::<u64>()), (100, 8));
+    assert_eq!((bins[0], bins[50], bins[99]), (3, 2, 3));
+}
+
+#[test]
+fn both_files_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = report();
+    let [json, page] = write(&report, &dir.path().join("new")).unwrap();
+    assert_eq!(fs::read_to_string(page).unwrap(), html(&report));
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    assert_eq!(json["pairs"]["table"][4]["fmr"]["supported"], false);
+    assert_eq!(json["pairs"]["table"][0]["target"], 0.01);
+    assert_eq!(json["open_sets"][0]["table"][5]["target_fpir"], serde_json::Value::Null);
+    assert_eq!(json["open_sets"][0]["failure_to_enrol"]["errors"], 1);
+    assert_eq!(json["discard"][0]["base"]["errors"], 100);
+    assert_eq!(json["limits"][0]["direction"], "lower_is_better");
+    let left: Vec<_> = fs::read_dir(dir.path().join("new")).unwrap().collect();
+    assert_eq!(left.len(), 2);
+    let problem = write(&report, &dir.path().join("new/report.json")).unwrap_err().to_string();
+    assert!(problem.contains("report.json"), "{problem}");
+}
