@@ -3,8 +3,8 @@
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
+use facewire_assess::{Request, Rules, judge};
 use facewire_inference::FaceFinder;
-use facewire_quality::{Options, Rules, judge};
 use facewire_vision::{DecodeLimits, RgbImage, decode, degrade, encode_jpeg};
 
 use crate::service::Places;
@@ -22,11 +22,11 @@ const QUALITY: u8 = 80;
 pub(crate) fn small(places: &Places, photos: &[Bytes]) -> anyhow::Result<Vec<Bytes>> {
     let (pack, runtime) = places.models()?;
     let mut finder = pack.finder(&runtime, &facewire_inference::SessionOptions::default())?;
-    let rules = Options::default().rules();
+    let rules = Rules::default();
     let mut crops = Vec::new();
     for photo in photos {
         let image = decode(photo, &DecodeLimits::default())?;
-        let Ok(faces) = judge(&mut finder, &rules, "pressure", true, photo) else { continue };
+        let Ok(faces) = judge(&mut finder, &rules, Request::frame("pressure"), photo) else { continue };
         for face in faces {
             let crop = encode_jpeg(&shrunk(&degrade::cut_out(&image, &face.found.bbox, MARGIN)), QUALITY)?;
             if accepted(&mut finder, &rules, &crop) {
@@ -44,6 +44,6 @@ fn shrunk(crop: &RgbImage) -> RgbImage {
 }
 
 fn accepted(finder: &mut FaceFinder, rules: &Rules, crop: &[u8]) -> bool {
-    let judged = judge(finder, rules, "pressure", false, crop);
+    let judged = judge(finder, rules, Request::crop("pressure"), crop);
     judged.is_ok_and(|faces| faces.iter().all(|face| face.refusal.is_none()))
 }

@@ -112,26 +112,32 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
             let (pack, runtime) = places.models()?;
             let mut options = facewire_quality::Options::default();
             options.stage = places.limits.on(options.stage);
+            let score = pack.manifest().score.clone().map(|score| score.early);
             let finder: facewire_quality::MakeFinder =
                 Arc::new(move || Ok(Box::new(pack.finder(&runtime, &SessionOptions::default())?)));
-            Quality { bus, finder, options }.run(shutdown).await?;
+            Quality { bus, finder, score, options }.run(shutdown).await?;
         }
         "embed-gpu" => {
             let (pack, runtime) = places.models()?;
             let mut options = facewire_embed_gpu::Options::default();
             options.stage = places.limits.on(options.stage);
             let (model, max_batch) = (pack.fingerprint(), Some(pack.manifest().embedder.faces_per_run()));
+            let score = pack.manifest().score.clone().map(|score| score.embedded);
+            let gate = facewire_quality::Options::default().gate();
             let embedder: facewire_embed_gpu::MakeEmbedder =
                 Arc::new(move || pack.embedder(&runtime, &SessionOptions::default()));
-            Embed { bus, embedder, model, max_batch, options }.run(shutdown).await?;
+            Embed { bus, embedder, model, max_batch, score, gate, options }.run(shutdown).await?;
         }
         "match" => {
-            // The plan enrols the same faces under many names: likeness is no conflict here.
-            let mut options = facewire_match::Options { conflict_similarity: 1.0, ..Default::default() };
+            // The plan enrols the same faces under many names: likeness is no conflict here, and no doubt.
+            let (conflict_similarity, margin) = (Some(1.0), Some(0.0));
+            let mut options = facewire_match::Options { conflict_similarity, margin, ..Default::default() };
             options.stage = places.limits.on(options.stage);
             let (store, vectors) = (places.store().await?, places.vectors()?);
-            let dim = Pack::open(&places.pack)?.manifest().embedder.dim;
-            Match { bus, store, vectors, dim, options }.run(shutdown).await?;
+            let pack = Pack::open(&places.pack)?;
+            let (dim, model, calibration) =
+                (pack.manifest().embedder.dim, pack.fingerprint(), pack.manifest().calibration.clone());
+            Match { bus, store, vectors, dim, model, calibration, options }.run(shutdown).await?;
         }
         "enrich" => {
             let mut options = facewire_enrich::Options::default();

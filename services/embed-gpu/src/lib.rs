@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use facewire_bus::{Bus, Delivery, StageOptions};
-use facewire_domain::Stage;
+use facewire_domain::{Gate, Logit, Stage};
 use facewire_inference::{FaceEmbedder, InferenceError};
 use facewire_runtime::{ActorError, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise};
 use facewire_telemetry::events;
@@ -54,6 +54,10 @@ pub struct Embed {
     pub model: String,
     /// Faces that a run of this embedder takes at most; `None` where it does not care.
     pub max_batch: Option<usize>,
+    /// The pack's model of the score, for faces that were embedded; without it scores stay as they are.
+    pub score: Option<Logit>,
+    /// What a face's score must reach by its collection.
+    pub gate: Gate,
     /// Its options.
     pub options: Options,
 }
@@ -80,13 +84,18 @@ impl Embed {
         let (batches, ready) = inbox("embed: batcher->embed", NonZeroUsize::MIN);
         let size = self.max_batch.unwrap_or(usize::MAX).min(self.options.batch).max(1);
         pipeline.spawn("batcher", batcher(items, batches, size, self.options.batch_wait));
-        let (make, model) = (Arc::clone(&self.embedder), Arc::<str>::from(self.model.as_str()));
+        let make = Arc::clone(&self.embedder);
+        let rules = Arc::new(work::Rules {
+            model: self.model.clone(),
+            score: self.score.clone(),
+            gate: self.gate.clone(),
+        });
         pipeline.spawn_pool(
             "embed",
             self.options.threads,
             ready,
             move || make().map_err(Into::into),
-            move |embedder, batch| work::embed(embedder.as_mut(), &model, batch),
+            move |embedder, batch| work::embed(embedder.as_mut(), &rules, batch),
             move |finished| Ok(finished.into_iter().try_for_each(|finished| done.blocking_send(finished))?),
         )?;
         Ok(pipeline)

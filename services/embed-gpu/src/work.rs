@@ -5,11 +5,22 @@ use std::time::Instant;
 
 use facewire_bus::{Delivery, Done, Outgoing};
 use facewire_contracts::{convert, v1};
-use facewire_domain::{Detail, Outcome, Reason, Stage};
-use facewire_inference::{FaceEmbedder, InferenceError};
+use facewire_domain::{Detail, Gate, Intent, Logit, Outcome, Quality, Reason, Refusal, Stage, score};
+use facewire_inference::{Embedding, FaceEmbedder, InferenceError};
 use facewire_telemetry::{BatchSpan, events};
 use facewire_vision::AlignedFace;
 use time::OffsetDateTime;
+
+/// What faces are embedded by.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// What the embeddings are recorded under.
+    pub(crate) model: String,
+    /// Of the score, once the length of a face's embedding is known.
+    pub(crate) score: Option<Logit>,
+    /// The limits of every collection.
+    pub(crate) gate: Gate,
+}
 
 struct Item {
     delivery: Delivery,
@@ -18,7 +29,7 @@ struct Item {
 }
 
 /// Embeds a batch; every delivery comes back done.
-pub(crate) fn embed(embedder: &mut dyn FaceEmbedder, model: &str, batch: Vec<Delivery>) -> Vec<Done> {
+pub(crate) fn embed(embedder: &mut dyn FaceEmbedder, rules: &Rules, batch: Vec<Delivery>) -> Vec<Done> {
     let started = OffsetDateTime::now_utc();
     let mut done = Vec::with_capacity(batch.len());
     let (mut items, mut faces) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
@@ -39,7 +50,7 @@ pub(crate) fn embed(embedder: &mut dyn FaceEmbedder, model: &str, batch: Vec<Del
     let embeddings = run(embedder, &faces);
     events::Inferred { task: "embed", took: clock.elapsed() }.emit();
     drop(span);
-    done.extend(items.into_iter().zip(embeddings).map(|(item, result)| finish(item, result, model, started)));
+    done.extend(items.into_iter().zip(embeddings).map(|(item, result)| finish(item, result, rules, started)));
     done
 }
 
@@ -60,25 +71,46 @@ fn open(delivery: Delivery) -> Result<(Item, AlignedFace), Box<Done>> {
 }
 
 /// One result a face, in order.
-fn run(embedder: &mut dyn FaceEmbedder, faces: &[AlignedFace]) -> Vec<Result<Vec<f32>, InferenceError>> {
-    match embedder.embed(faces) {
+fn run(embedder: &mut dyn FaceEmbedder, faces: &[AlignedFace]) -> Vec<Result<Embedding, InferenceError>> {
+    match embedder.embed_measured(faces) {
         Ok(embeddings) if embeddings.len() == faces.len() => embeddings.into_iter().map(Ok).collect(),
         Ok(_) | Err(_) => faces.iter().map(|face| one(embedder, face)).collect(),
     }
 }
 
-fn one(embedder: &mut dyn FaceEmbedder, face: &AlignedFace) -> Result<Vec<f32>, InferenceError> {
-    embedder.embed(std::slice::from_ref(face)).map(|embeddings| embeddings.into_iter().next().unwrap_or_default())
+fn one(embedder: &mut dyn FaceEmbedder, face: &AlignedFace) -> Result<Embedding, InferenceError> {
+    let embedded = embedder.embed_measured(std::slice::from_ref(face))?.into_iter().next();
+    embedded.ok_or_else(|| InferenceError::NotFinite { model: embedder.name().to_owned(), index: 0 })
 }
 
-fn finish(item: Item, result: Result<Vec<f32>, InferenceError>, model: &str, started: OffsetDateTime) -> Done {
-    let Item { delivery, mut crop, face } = item;
+/// What was measured on the face, now with the length of its embedding, its new score, and whether that is too low.
+fn reassess(rules: &Rules, crop: &v1::Crop, face: &mut v1::Face, length: f32) -> Option<Refusal> {
+    let (model, seen) = (rules.score.as_ref()?, face.quality.as_ref()?);
+    let mut quality = Quality { embedding_length: length, ..seen.into() };
+    let limits = rules.gate.limits_for(&crop.collection, crop.intent.parse().unwrap_or(Intent::Recognize));
+    // Everything else was judged before, with the limits of a frame where it is one.
+    let limits = if crop.frame { limits.in_frame() } else { limits };
+    let refusal = score::judge(Some(model), &limits, &mut quality);
+    let status = refusal.as_ref().and_then(|refusal| refusal.detail.signal.as_deref()).unwrap_or("ok");
+    face.quality = Some(v1::Quality::new(&quality, status));
+    refusal
+}
+
+fn finish(item: Item, result: Result<Embedding, InferenceError>, rules: &Rules, started: OffsetDateTime) -> Done {
+    let Item { delivery, mut crop, mut face } = item;
     crop.stamp(Stage::Embed, started, OffsetDateTime::now_utc());
     let outgoing = match result {
-        Ok(embedding) => {
-            let task = v1::MatchTask { crop: Some(crop.clone()), face, embedding, model: model.to_owned() };
-            Outgoing::work(Stage::Match, &crop, &task)
-        }
+        Ok(embedding) => match face.as_mut().and_then(|face| reassess(rules, &crop, face, embedding.length)) {
+            Some(Refusal { reason, detail }) => {
+                let outcome = Outcome::rejected(Stage::Embed, reason, detail);
+                Outgoing::ending(crop, face, outcome.into())
+            }
+            None => {
+                let (embedding, model) = (embedding.vector, rules.model.clone());
+                let task = v1::MatchTask { crop: Some(crop.clone()), face, embedding, model };
+                Outgoing::work(Stage::Match, &crop, &task)
+            }
+        },
         Err(error) => {
             let outcome = Outcome::failed(Stage::Embed, Reason::InferenceError, Detail::message(error.to_string()));
             Outgoing::ending(crop, face, outcome.into())

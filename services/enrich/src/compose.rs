@@ -39,7 +39,7 @@ pub(crate) fn result(ended: &Ended, persons: &HashMap<PersonId, Person>) -> v1::
 }
 
 fn quality(q: &FaceQuality) -> v1::Quality {
-    v1::Quality::new(&q.signals, q.score, &q.status)
+    v1::Quality::new(&q.signals, &q.status)
 }
 
 fn stage_time(time: &StageTime) -> v1::StageTime {
@@ -59,6 +59,11 @@ fn decision(d: &Decision, persons: &HashMap<PersonId, Person>) -> v1::Decision {
         similarity: d.best.map(|best| decimal(best.similarity)),
         person: named(d.best),
         runner_up: named(d.runner_up),
+        confidence: d.confidence.map(decimal),
+        calibration: d.calibration.clone(),
+        margin: d.margin.map(decimal),
+        fpir: d.fpir,
+        people: d.people,
     }
 }
 

@@ -23,7 +23,7 @@ impl Ended {
 
     /// Whose names the result needs.
     pub(crate) fn persons(&self) -> Vec<PersonId> {
-        let decision = self.row.decision;
+        let decision = self.row.decision.as_ref();
         let best = decision.filter(|d| d.matched).and_then(|d| d.best);
         let runner_up = decision.and_then(|d| d.runner_up);
         [best, runner_up].into_iter().flatten().map(|c| c.person).chain(self.row.person).collect()
@@ -57,7 +57,7 @@ pub(crate) fn read(payload: Bytes) -> Result<Ended, WireError> {
         face_index: crop.face_index,
         face_count: crop.face_count.max(1),
         outcome,
-        quality: quality.map(|q| FaceQuality { signals: q.into(), score: q.score, status: q.status.clone() }),
+        quality: quality.map(|q| FaceQuality { signals: q.into(), status: q.status.clone() }),
         bounding_box: task.face.as_ref().and_then(|face| face.r#box).map(Into::into),
         decision,
         person: optional(&ending.person_id, "person_id")?,

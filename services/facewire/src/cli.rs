@@ -1,6 +1,7 @@
 //! The command line. Help texts are for people; what a command does stands in `commands`.
 
 mod dead;
+mod evaluate;
 mod insight;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
+pub(crate) use evaluate::{Evaluate, GateSwitch};
 pub(crate) use insight::{Cameras, Failures, Why};
 
 /// Face recognition for many cameras over NATS JetStream.
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Model packs.
     Models(Models),
+    /// How well people are recognised, on pictures whose truth is known: rates with their evidence.
+    Evaluate(Box<Evaluate>),
     /// Measure this machine; every number has a limit taken in the same run.
     Bench(Bench),
     /// Print the resolved configuration, secrets hidden.
@@ -322,7 +326,7 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Crops a second end to end, against the same work in a bare loop on all cores.
     Pipeline {
@@ -347,6 +351,15 @@ pub(crate) enum BenchCommand {
         /// Faces to embed.
         #[arg(long, default_value_t = 600)]
         faces: usize,
+    },
+    /// Pictures a second through `facewire evaluate`, against the same work in a bare loop on all cores.
+    Evaluate {
+        /// Pictures of your own; the samples otherwise.
+        #[arg(long = "pictures", value_name = "DIR")]
+        folder: Option<PathBuf>,
+        /// Pictures to look at, several times over.
+        #[arg(long, default_value_t = 200)]
+        count: usize,
     },
 }
 

@@ -3,7 +3,7 @@
 
 use facewire_bus::Bus;
 use facewire_devstack::progress::Reporter;
-use facewire_domain::Stage;
+use facewire_domain::{ScoreModel, Stage};
 use facewire_embed_gpu::{Embed, MakeEmbedder};
 use facewire_enrich::Enrich;
 use facewire_inference::PackManifest;
@@ -63,6 +63,7 @@ pub(crate) struct Chain {
     pub(crate) embedders: MakeEmbedder,
     pub(crate) model: String,
     pub(crate) max_batch: Option<usize>,
+    pub(crate) score: Option<ScoreModel>,
 }
 
 impl From<&Loaded> for Chain {
@@ -72,6 +73,7 @@ impl From<&Loaded> for Chain {
             embedders: loaded.embedders(),
             model: loaded.pack.fingerprint(),
             max_batch: loaded.max_batch(),
+            score: loaded.pack.manifest().score.clone(),
         }
     }
 }
@@ -178,18 +180,21 @@ fn start(
             running.spawn(service.run(shutdown));
         }
         Service::Stage(Stage::Quality) => {
-            let finder = chain.ok_or_else(missing)?.finders;
-            running.spawn(Quality { bus, finder, options: config.quality.clone() }.run(shutdown));
+            let Chain { finders: finder, score, .. } = chain.ok_or_else(missing)?;
+            let score = score.map(|score| score.early);
+            running.spawn(Quality { bus, finder, score, options: config.quality.clone() }.run(shutdown));
         }
         Service::Stage(Stage::Embed) => {
-            let Chain { embedders: embedder, model, max_batch, .. } = chain.ok_or_else(missing)?;
-            let service = Embed { bus, embedder, model, max_batch, options: config.embed.clone() };
+            let Chain { embedders: embedder, model, max_batch, score, .. } = chain.ok_or_else(missing)?;
+            let (score, gate) = (score.map(|score| score.embedded), config.quality.gate());
+            let service = Embed { bus, embedder, model, max_batch, score, gate, options: config.embed.clone() };
             running.spawn(service.run(shutdown));
         }
         Service::Stage(Stage::Match) => {
             let (store, (vectors, manifest)) = (store.ok_or_else(missing)?, index.ok_or_else(missing)?);
-            let dim = manifest.embedder.dim;
-            running.spawn(Match { bus, store, vectors, dim, options: config.matching.clone() }.run(shutdown));
+            let (dim, model, options) = (manifest.embedder.dim, manifest.fingerprint(), config.matching.clone());
+            let calibration = manifest.calibration;
+            running.spawn(Match { bus, store, vectors, dim, model, calibration, options }.run(shutdown));
         }
         Service::Stage(Stage::Enrich) => {
             let service = Enrich { bus, store: store.ok_or_else(missing)?, options: config.enrich.clone() };

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use facewire_devstack::artifacts::{self, FetchOptions, Kind};
 use facewire_devstack::progress::Reporter;
+use facewire_domain::Logit;
 use facewire_embed_gpu::MakeEmbedder;
-use facewire_inference::{OnnxRuntime, Pack, PackManifest, SessionOptions, builtin_manifest, install_builtin};
+use facewire_inference::{
+    OnnxRuntime, Pack, PackManifest, SessionOptions, builtin_manifest, install_builtin, installed_manifest,
+};
 use facewire_quality::MakeFinder;
 
 use crate::config::Models;
@@ -35,7 +38,7 @@ pub(crate) fn directory(models: &Models) -> anyhow::Result<PathBuf> {
 pub(crate) fn manifest(models: &Models) -> anyhow::Result<PackManifest> {
     let path = directory(models)?.join(&models.pack).join("pack.toml");
     match std::fs::read_to_string(&path) {
-        Ok(text) => PackManifest::parse(&text).map_err(|e| anyhow!("{}: {e}", path.display())),
+        Ok(text) => installed_manifest(&text).map_err(|e| anyhow!("{}: {e}", path.display())),
         Err(_) => Ok(builtin_manifest(&models.pack)?),
     }
 }
@@ -82,6 +85,11 @@ impl Loaded {
     pub(crate) fn embedders(&self) -> MakeEmbedder {
         let models = self.clone();
         Arc::new(move || models.pack.embedder(&models.runtime, &models.session))
+    }
+
+    /// The pack's model of the score before a face is embedded.
+    pub(crate) fn score(&self) -> Option<Logit> {
+        self.pack.manifest().score.as_ref().map(|score| score.early.clone())
     }
 
     /// Faces that one run takes at most.

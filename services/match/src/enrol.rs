@@ -5,13 +5,13 @@ use std::collections::HashMap;
 
 use facewire_contracts::convert::WireError;
 use facewire_contracts::v1;
-use facewire_domain::{Detail, FaceId, Outcome, PersonId, Reason, Stage, Status, SubjectId, decide, decimal};
+use facewire_domain::{Detail, FaceId, Outcome, PersonId, Reason, Rule, Stage, Status, SubjectId, decide, decimal};
 use facewire_runtime::ActorError;
 use facewire_store_pg::{ConflictKind, Enrolment, FaceQuality, NewFace};
 use facewire_store_vec::{FacePayload, FacePoint};
 
 use crate::Worker;
-use crate::recognize::search;
+use crate::recognize::{failed, search};
 use crate::task::Task;
 
 /// The ending of each enrolment, in order.
@@ -57,20 +57,28 @@ async fn index(worker: &Worker, faces: &[NewFace], enrolled: &[Enrolment]) -> Re
     let points: Vec<FacePoint> = pending.into_values().collect();
     worker.vectors(|| worker.service.vectors.upsert(&points)).await?;
     worker.rows(|| worker.service.store.mark_indexed(&ids)).await?;
+    points.iter().for_each(|point| worker.known.enrolled(&point.payload.collection));
     Ok(())
 }
 
 /// A face that is very near to another person's is a doubt about who somebody is, and a person must settle it.
 async fn lookalikes(worker: &Worker, tasks: &[Task]) -> Result<Vec<Option<v1::Ending>>, ActorError> {
-    let limit = worker.service.options.conflict_similarity;
-    if limit >= 1.0 {
+    let rules = worker.rules(tasks).await?;
+    let limit = |task: &Task| rules.conflict(&task.identity.collection, &task.identity.camera);
+    let limits: Vec<_> = tasks.iter().map(limit).collect();
+    if limits.iter().all(|limit| *limit == Ok(None)) {
         return Ok(tasks.iter().map(|_| None).collect());
     }
     let hits = search(worker, tasks).await?;
-    let judged = tasks.iter().zip(hits).map(|(task, mut hits)| {
+    let judged = tasks.iter().zip(limits).zip(hits).map(|((task, limit), mut hits)| {
+        let limit = match limit {
+            Ok(limit) => limit?,
+            Err(unruled) => return Some(failed(&unruled)),
+        };
         let own = task.identity.subject.as_ref().map(|s| PersonId::derive(&task.identity.collection, s));
         hits.retain(|hit| Some(hit.person) != own);
-        let nearest = decide(&hits, limit).0.best.filter(|best| best.similarity >= limit)?;
+        let nearest = decide(&hits, &Rule { threshold: limit, margin: 0.0 }).0;
+        let nearest = nearest.best.filter(|_| nearest.matched)?;
         let detail = Detail {
             similarity: Some(decimal(nearest.similarity)),
             threshold: Some(decimal(limit)),
@@ -95,7 +103,7 @@ fn new_face(task: &Task) -> Result<NewFace, WireError> {
         model: task.model.clone(),
         bounding_box: face.and_then(|face| face.r#box).map(Into::into),
         landmarks: face.map(v1::Face::five).transpose()?,
-        quality: quality.map(|q| FaceQuality { signals: q.into(), score: q.score, status: q.status.clone() }),
+        quality: quality.map(|q| FaceQuality { signals: q.into(), status: q.status.clone() }),
         crop: Some(identity.crop),
         captured_at: identity.captured_at,
     })
@@ -109,7 +117,7 @@ fn point(new: &NewFace, person: PersonId, face: FaceId) -> FacePoint {
         is_prototype: false,
         asset: Some(new.image_hash),
         instance: new.crop,
-        quality_score: new.quality.as_ref().map(|q| q.score),
+        quality_score: new.quality.as_ref().map(|q| q.signals.score),
         detection_confidence: new.quality.as_ref().map(|q| q.signals.detection_score),
         bbox: new.bounding_box,
         taken_at: new.captured_at,

@@ -1,79 +1,32 @@
-//! The match stage: who is it? Search, threshold, the runner-up; and enrolment, Postgres first, then the vector engine.
+//! The match stage: who is it? Search, threshold and margin; and enrolment, Postgres first, then the vector engine.
 //! Names are looked up later, pixels were left behind.
 
 mod enrol;
+mod known;
+mod options;
 mod recognize;
+mod rules;
 mod task;
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::Arc;
 
 use enrol::enrol;
-use facewire_bus::{Bus, Delivery, Done, Outgoing, StageOptions};
+use facewire_bus::{Bus, Delivery, Done, Outgoing};
 use facewire_contracts::v1;
-use facewire_domain::{CollectionId, Intent, Reason, Stage};
+use facewire_domain::{Calibration, Intent, Reason, Stage};
 use facewire_runtime::{
-    ActorError, Backoff, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, retry, supervise,
+    ActorError, Backoff, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, State, retry, supervise,
 };
 use facewire_store_pg::{Store, StoreError};
 use facewire_store_vec::{VecError, VecStore};
 use facewire_telemetry::{BatchSpan, events};
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use known::Known;
+pub use options::{CollectionOptions, Options};
+use rules::Unruled;
 use task::Task;
-
-/// What an operator may set of the stage.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Options {
-    /// How it takes work.
-    pub stage: StageOptions,
-    /// Probes that are searched in one call.
-    pub batch: usize,
-    /// Least time between two batches: a face that comes alone is searched at once, under load a call serves many.
-    #[serde(with = "facewire_config::duration")]
-    pub batch_interval: Duration,
-    /// Cosine similarity that a match needs, 0 to 1. 0.36 separates all of the reference's photo pairs (REFERENCE: between
-    /// 0.31 and 0.39) with the default pack and flip averaging.
-    pub threshold: f32,
-    /// A face this similar to another person's is not enrolled: `identity_conflict`. 1 or more turns the check off.
-    pub conflict_similarity: f32,
-    /// What single collections have instead.
-    pub collections: HashMap<CollectionId, CollectionOptions>,
-}
-
-/// What a collection may set for itself.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CollectionOptions {
-    /// See [`Options::threshold`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threshold: Option<f32>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            stage: StageOptions::default(),
-            batch: 64,
-            batch_interval: Duration::from_millis(50),
-            threshold: 0.36,
-            conflict_similarity: 0.6,
-            collections: HashMap::new(),
-        }
-    }
-}
-
-impl Options {
-    /// The crop's own threshold, else its collection's, else everybody's.
-    fn threshold(&self, crop: &v1::Crop, collection: &CollectionId) -> f32 {
-        #[expect(clippy::cast_possible_truncation, reason = "a similarity from 0 to 1")]
-        let own = crop.threshold.map(|t| t as f32);
-        own.or_else(|| self.collections.get(collection)?.threshold).unwrap_or(self.threshold)
-    }
-}
 
 /// The service and what it needs.
 #[derive(Debug, Clone)]
@@ -86,6 +39,10 @@ pub struct Match {
     pub vectors: VecStore,
     /// Numbers of an embedding of the pack that serves.
     pub dim: usize,
+    /// The pack's fingerprint: calibrations are of one model.
+    pub model: String,
+    /// What the pack says of its similarities.
+    pub calibration: Option<Calibration>,
     /// Its options.
     pub options: Options,
 }
@@ -93,8 +50,15 @@ pub struct Match {
 const SERVICE: &str = "match";
 
 impl Match {
-    /// Runs until the shutdown, restarting its pipeline when an actor fails.
+    /// Runs until the shutdown, restarting its pipeline when an actor fails. It refuses to start where nothing says what a
+    /// match needs.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
+        if let Err(why) = self.ruled(&shutdown).await {
+            let error = why.to_string();
+            events::ServiceFailed { service: SERVICE, failures: 1, error: &error }.emit();
+            shutdown.health().set(SERVICE, State::Failed);
+            return Err(ServiceError::Refused { service: SERVICE, why: error });
+        }
         supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
     }
 
@@ -102,14 +66,32 @@ impl Match {
         self.bus.ensure_streams().await?;
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Match, &self.options.stage, shutdown);
-        let worker = Worker { service: self.clone(), drain: shutdown.token().clone() };
-        pipeline.spawn("decide", worker.run(items, done));
+        pipeline.spawn("decide", self.worker(shutdown).run(items, done));
         Ok(pipeline)
+    }
+
+    /// Whether any crop could be judged by more than its own threshold.
+    async fn ruled(&self, shutdown: &Shutdown) -> Result<(), Unruled> {
+        if self.calibration.is_some() || self.options.has_threshold() {
+            return Ok(());
+        }
+        match self.worker(shutdown).stored().await {
+            Ok(stored) if stored.is_empty() => Err(Unruled { model: self.model.clone(), of: String::new() }),
+            // A store that cannot say is the pipeline's to tell.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn worker(&self, shutdown: &Shutdown) -> Worker {
+        let pack = self.calibration.clone().map(Arc::new);
+        Worker { service: self.clone(), pack, known: Known::default(), drain: shutdown.token().clone() }
     }
 }
 
 pub(crate) struct Worker {
     service: Match,
+    pack: Option<Arc<Calibration>>,
+    known: Known,
     drain: CancellationToken,
 }
 

@@ -1,26 +1,40 @@
 //! Probes: one search for the batch, then the domain's decision for each.
 
 use facewire_contracts::v1;
-use facewire_domain::{Candidate, decide};
+use facewire_domain::{Candidate, Detail, Outcome, Reason, Stage, decide};
 use facewire_runtime::ActorError;
 use facewire_store_vec::Probe;
 use facewire_telemetry::events;
 
 use crate::Worker;
+use crate::rules::Unruled;
 use crate::task::Task;
 
 /// The ending of each probe, in order.
 pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::Ending>, ActorError> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rules = worker.rules(tasks).await?;
     let hits = search(worker, tasks).await?;
-    let options = &worker.service.options;
     let judged = tasks.iter().zip(hits).map(|(task, hits)| {
-        let (decision, outcome) = decide(&hits, options.threshold(&task.crop, &task.identity.collection));
+        let applied = match rules.rule(&task.crop, &task.identity.collection, &task.identity.camera) {
+            Ok(applied) => applied,
+            Err(unruled) => return failed(&unruled),
+        };
+        let (decision, outcome) = decide(&hits, &applied.rule);
+        let decision = applied.told(decision);
         let similarity = |candidate: Option<Candidate>| candidate.map(|candidate| candidate.similarity);
         let (best, runner_up) = (similarity(decision.best), similarity(decision.runner_up));
         events::Searched { matched: decision.matched, best, runner_up }.emit();
         v1::Ending { verdict: Some((&decision).into()), ..outcome.into() }
     });
     Ok(judged.collect())
+}
+
+/// Nothing says what a match needs.
+pub(crate) fn failed(unruled: &Unruled) -> v1::Ending {
+    Outcome::failed(Stage::Match, Reason::Internal, Detail::message(unruled.to_string())).into()
 }
 
 /// What the gallery holds near each face, in order.

@@ -1,22 +1,19 @@
 //! The quality stage: the only one that decodes pixels. It finds the face, aligns it, measures it, and lets it pass or says
-//! which limit it broke. No store may come in.
+//! which limit it broke (`assess`). No store may come in.
 
-mod gate;
 mod work;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use facewire_assess::Rules;
 use facewire_bus::{Bus, StageOptions};
-use facewire_domain::{CollectionId, GateLimits, Stage};
+use facewire_domain::{CollectionId, Gate, GateLimits, GateOverride, Logit, Stage};
 use facewire_inference::{FaceFind, InferenceError};
 use facewire_runtime::{ActorError, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
-
-pub use gate::{Gate, GateOverride};
-pub use work::{Judged, Rules, Unjudged, judge};
 
 /// What an operator may set of the stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,37 +27,48 @@ pub struct Options {
     pub max_pixels: u64,
     /// Faces of one frame at most; the smallest are left out.
     pub max_faces: usize,
-    /// In a crop, a second face counts only from this part of the largest face's area on: people in the background are no
-    /// doubt about who is meant. 0 to 1.
+    /// In a crop, a second face makes it doubtful who is meant only from this part of the first one's dominance on (its side,
+    /// less with its distance from the middle), 0 to 1.
     pub second_face_ratio: f32,
-    /// What every collection accepts.
+    /// What every collection accepts; a limit that is `"off"` is not judged.
     pub gate: GateLimits,
     /// What single collections accept instead.
     pub collections: HashMap<CollectionId, GateOverride>,
+    /// What pictures that are to be enrolled must keep beyond that, unless their collection has its own.
+    pub enroll: GateOverride,
 }
 
 impl Default for Options {
     fn default() -> Self {
+        let rules = Rules::default();
         Self {
             stage: StageOptions::images(),
             threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            max_pixels: DecodeLimits::default().max_pixels,
-            max_faces: 64,
-            second_face_ratio: 0.25,
+            max_pixels: rules.decode.max_pixels,
+            max_faces: rules.max_faces,
+            second_face_ratio: rules.second_face_ratio,
             gate: GateLimits::default(),
             collections: HashMap::new(),
+            // Below 0.45, 69 % of the probes fail, and 0.6 % of clean photos score less.
+            enroll: GateOverride { min_score: Some(Some(0.45)), ..GateOverride::default() },
         }
     }
 }
 
 impl Options {
-    /// The rules that a picture is judged by.
-    pub fn rules(&self) -> Rules {
+    /// The limits of every collection.
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.gate, &self.collections).with_enroll(self.enroll)
+    }
+
+    /// The rules that a picture is judged by; `score` is the pack's model for faces that were not embedded yet.
+    pub fn rules(&self, score: Option<Logit>) -> Rules {
         Rules {
             decode: DecodeLimits { max_pixels: self.max_pixels, ..DecodeLimits::default() },
             max_faces: self.max_faces.max(1),
             second_face_ratio: self.second_face_ratio,
-            gate: Gate::new(self.gate, &self.collections),
+            gate: self.gate(),
+            score,
         }
     }
 }
@@ -75,6 +83,8 @@ pub struct Quality {
     pub bus: Bus,
     /// Where finders come from.
     pub finder: MakeFinder,
+    /// The pack's model of the score, for faces that were not embedded yet.
+    pub score: Option<Logit>,
     /// Its options.
     pub options: Options,
 }
@@ -97,7 +107,7 @@ impl Quality {
         self.bus.ensure_streams().await?;
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Quality, &self.options.stage, shutdown);
-        let (make, rules) = (Arc::clone(&self.finder), Arc::new(self.options.rules()));
+        let (make, rules) = (Arc::clone(&self.finder), Arc::new(self.options.rules(self.score.clone())));
         pipeline.spawn_pool(
             "quality",
             self.options.threads,

@@ -82,7 +82,7 @@ pub(crate) fn payload(record: &FaceRecord) -> FacePayload {
         is_prototype: record.is_prototype,
         asset: Some(record.image_hash),
         instance: record.crop,
-        quality_score: record.quality.as_ref().map(|q| q.score),
+        quality_score: record.quality.as_ref().map(|q| q.signals.score),
         detection_confidence: record.quality.as_ref().map(|q| q.signals.detection_score),
         bbox: record.bounding_box,
         taken_at: record.captured_at,

@@ -4,7 +4,7 @@
 use facewire_domain as domain;
 use facewire_domain::{
     BoundingBox, CameraId, Candidate, CollectionId, CropId, Decision, Detail, ImageHash, Intent, Landmarks, Outcome,
-    Point, Pose, Quality, Stage, Status, SubjectId,
+    Point, Quality, Stage, Status, SubjectId,
 };
 use pbjson_types::Timestamp;
 use time::OffsetDateTime;
@@ -126,35 +126,46 @@ impl From<v1::Box> for BoundingBox {
     }
 }
 
+/// A signal's field of either message, by its place in the table.
+macro_rules! copy_signal {
+    ($to:ident, $from:ident, wire $name:ident) => {
+        $to.$name = $from.$name
+    };
+    ($to:ident, $from:ident, wire $group:ident $name:ident) => {
+        $to.$group.get_or_insert_default().$name = $from.$name
+    };
+    ($to:ident, $from:ident, domain $name:ident) => {
+        $to.$name = $from.$name
+    };
+    ($to:ident, $from:ident, domain $group:ident $name:ident) => {
+        $to.$name = $from.$group.as_ref().map(|group| group.$name).unwrap_or_default()
+    };
+}
+
+macro_rules! copy_signals {
+    ($([$($place:ident)+])+) => {
+        fn to_wire(to: &mut v1::Quality, from: &Quality) { $(copy_signal!(to, from, wire $($place)+);)+ }
+
+        fn to_domain(to: &mut Quality, from: &v1::Quality) { $(copy_signal!(to, from, domain $($place)+);)+ }
+    };
+}
+
+domain::for_each_signal!(copy_signals);
+
 impl v1::Quality {
-    /// With the gate's verdict: its score, and `ok` or the signal that broke its limit.
-    pub fn new(q: &Quality, score: f32, status: &str) -> Self {
-        Self {
-            blur: q.blur,
-            brightness: q.brightness,
-            face_ratio: q.face_ratio,
-            landmarks_score: q.landmarks_score,
-            pose: Some(v1::Pose { yaw: q.pose.yaw, pitch: q.pose.pitch, roll: q.pose.roll }),
-            score,
-            status: status.to_owned(),
-            face_size: q.face_size,
-            detection_score: q.detection_score,
-        }
+    /// With the gate's verdict: `ok`, or the signal that broke its limit.
+    pub fn new(quality: &Quality, status: &str) -> Self {
+        let mut wire = Self { status: status.to_owned(), ..Self::default() };
+        to_wire(&mut wire, quality);
+        wire
     }
 }
 
 impl From<&v1::Quality> for Quality {
-    fn from(q: &v1::Quality) -> Self {
-        let pose = q.pose.unwrap_or_default();
-        Self {
-            blur: q.blur,
-            brightness: q.brightness,
-            face_ratio: q.face_ratio,
-            face_size: q.face_size,
-            landmarks_score: q.landmarks_score,
-            detection_score: q.detection_score,
-            pose: Pose { yaw: pose.yaw, pitch: pose.pitch, roll: pose.roll },
-        }
+    fn from(wire: &v1::Quality) -> Self {
+        let mut quality = Self::default();
+        to_domain(&mut quality, wire);
+        quality
     }
 }
 
@@ -248,6 +259,11 @@ impl From<&Decision> for v1::Verdict {
             threshold: decision.threshold,
             best: decision.best.as_ref().map(candidate),
             runner_up: decision.runner_up.as_ref().map(candidate),
+            margin: decision.margin,
+            confidence: decision.confidence,
+            calibration: decision.calibration.clone(),
+            fpir: decision.fpir,
+            people: decision.people,
         }
     }
 }
@@ -267,6 +283,11 @@ impl TryFrom<&v1::Verdict> for Decision {
             threshold: verdict.threshold,
             best: verdict.best.as_ref().map(candidate).transpose()?,
             runner_up: verdict.runner_up.as_ref().map(candidate).transpose()?,
+            margin: verdict.margin,
+            confidence: verdict.confidence,
+            calibration: verdict.calibration.clone(),
+            fpir: verdict.fpir,
+            people: verdict.people,
         })
     }
 }
@@ -297,6 +318,29 @@ mod tests {
             };
             assert_eq!(Outcome::try_from(&ending), Err(WireError::Field { field: "reason" }), "{status} {reason}");
         }
+    }
+
+    #[test]
+    fn a_decision_survives_the_wire() {
+        let candidate = Candidate {
+            person: "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap(),
+            face: "7c9e6679-7425-40de-944b-e07fc1f90ae7".parse().unwrap(),
+            similarity: 0.5,
+        };
+        let decision = Decision {
+            matched: true,
+            threshold: 0.42,
+            best: Some(candidate),
+            runner_up: None,
+            margin: Some(0.05),
+            confidence: Some(0.998),
+            calibration: Some("default-1".to_owned()),
+            fpir: Some(0.01),
+            people: Some(298),
+        };
+        assert_eq!(Decision::try_from(&v1::Verdict::from(&decision)), Ok(decision));
+        let fixed = Decision { calibration: Some("request".to_owned()), ..Decision::default() };
+        assert_eq!(Decision::try_from(&v1::Verdict::from(&fixed)), Ok(fixed));
     }
 
     #[test]
@@ -336,6 +380,23 @@ mod tests {
         for (seconds, fits) in [(first, true), (first - 1, false), (last, true), (last + 1, false)] {
             assert_eq!(time(Some(&Timestamp { seconds, nanos: 0 }), "t").is_ok(), fits, "{seconds}");
         }
+    }
+
+    #[test]
+    fn every_signal_survives_the_wire_and_has_its_place_in_json() {
+        let mut value = 0.0;
+        let quality = Quality::from_fn(|_| {
+            value += 0.5;
+            value
+        });
+        let wire = v1::Quality::new(&quality, "ok");
+        assert_eq!((wire.score, wire.status.as_str(), Quality::from(&wire)), (quality.score, "ok", quality));
+        let json: serde_json::Value = serde_json::to_value(&wire).unwrap();
+        for signal in domain::Signal::ALL {
+            let told = json.pointer(&signal.spec().pointer()).and_then(serde_json::Value::as_f64);
+            assert_eq!(told, Some(quality.get(signal).into()), "{signal}");
+        }
+        assert_eq!(Quality::from(&v1::Quality::default()), Quality::default());
     }
 
     #[test]

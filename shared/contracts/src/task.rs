@@ -2,7 +2,7 @@
 //! and that it is no larger than sense. A broken sender, or a stranger on the broker, must cost one dead letter and no
 //! more. What only one stage needs is that stage's to check.
 
-use facewire_domain::CollectionId;
+use facewire_domain::{CollectionId, Quality};
 
 use crate::convert::WireError;
 use crate::headers::{MAX_VALUE, reply_subject};
@@ -54,7 +54,8 @@ impl Task for v1::EnrichTask {
         }
         if let Some(v) = &ending.verdict {
             let candidates = [&v.best, &v.runner_up].into_iter().flatten().map(|candidate| candidate.similarity);
-            finite("verdict", candidates.chain([v.threshold]).map(f64::from))?;
+            let numbers = candidates.chain([v.threshold]).chain(v.margin).chain(v.confidence);
+            finite("verdict", numbers.map(f64::from).chain(v.fpir))?;
         }
         Ok(())
     }
@@ -89,9 +90,7 @@ fn face(face: Option<&v1::Face>) -> Result<(), WireError> {
         finite("box", [b.x1, b.y1, b.x2, b.y2].into_iter().map(f64::from))?;
     }
     if let Some(q) = &face.quality {
-        let pose = q.pose.unwrap_or_default();
-        let signals = [q.blur, q.brightness, q.face_ratio, q.landmarks_score, q.score, q.face_size, q.detection_score];
-        finite("quality", signals.into_iter().chain([pose.yaw, pose.pitch, pose.roll]).map(f64::from))?;
+        finite("quality", Quality::from(q).values().map(f64::from))?;
     }
     Ok(())
 }

@@ -55,6 +55,11 @@ impl BoundingBox {
         (self.y2 - self.y1).max(0.0)
     }
 
+    /// Its middle.
+    pub fn centre(&self) -> Point {
+        Point::new(self.x1, self.y1).middle(Point::new(self.x2, self.y2))
+    }
+
     /// Square pixels.
     pub fn area(&self) -> f32 {
         self.width() * self.height()

@@ -1,16 +1,24 @@
-//! What Facewire talks about: ids, the stage list, intents, endings and their reasons, quality and its limits,
-//! the decision who a probe is. Pure values and rules. No I/O, no clock, no tokio, no wire format may come in.
+//! What Facewire talks about: ids, the stage list, intents, endings and their reasons, the signals of a face and
+//! the gate, calibrations, the decision who a probe is. Pure values and rules. No I/O, no clock, no tokio, no wire format
+//! may come in.
 
+pub mod calibration;
 pub mod decision;
+pub mod gate;
 pub mod geometry;
 pub mod ids;
 pub mod outcome;
-pub mod quality;
+mod quality;
+pub mod score;
+pub mod signals;
 pub mod stage;
 
-pub use decision::{Candidate, Decision, Hit, decide};
+pub use calibration::{Calibration, Confidence, FmrPoint};
+pub use decision::{Candidate, Decision, Hit, Rule, decide};
+pub use gate::{Gate, Refusal};
 pub use geometry::{BoundingBox, Landmarks, Point};
 pub use ids::{CameraId, CollectionId, CropId, FaceId, ImageHash, InvalidName, PersonId, SubjectId};
 pub use outcome::{Detail, Intent, Outcome, Reason, Status, decimal};
-pub use quality::{GateLimits, Pose, Quality, Refusal};
+pub use score::{Logit, ScoreModel, Shape, Term};
+pub use signals::{Bound, GateLimits, GateOverride, Quality, Side, Signal, SignalSpec};
 pub use stage::Stage;

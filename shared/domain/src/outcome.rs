@@ -98,6 +98,8 @@ names!(
         InvalidMessage = "invalid_message",
         /// The best person is too far away.
         BelowThreshold = "below_threshold",
+        /// Another person is nearly as near as the best.
+        Ambiguous = "ambiguous",
         /// Nobody is enrolled in the collection.
         EmptyGallery = "empty_gallery",
         /// The subject's name, image or face belongs to somebody else.

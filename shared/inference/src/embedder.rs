@@ -22,8 +22,24 @@ pub trait FaceEmbedder: Send {
     /// Appends one face as the model wants it.
     fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>);
 
-    /// One embedding a face, in order, L2-normalised. Any number of faces: they are run in pieces of `max_batch`.
-    fn embed(&mut self, faces: &[AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError>;
+    /// One embedding a face, in order, with what making it told. Any number of faces: they are run in pieces of
+    /// `max_batch`.
+    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedding>, InferenceError>;
+
+    /// The vectors alone.
+    fn embed(&mut self, faces: &[AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError> {
+        Ok(self.embed_measured(faces)?.into_iter().map(|embedding| embedding.vector).collect())
+    }
+}
+
+/// What a face became.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    /// L2-normalised.
+    pub vector: Vec<f32>,
+    /// Length of the model's output before it was normalised, the mean of the face's and its mirror image's: a model is
+    /// less sure of a face the shorter it is. In the model's own unit: comparable within a pack only.
+    pub length: f32,
 }
 
 /// An ArcFace-style model.
@@ -109,7 +125,7 @@ impl FaceEmbedder for OnnxEmbedder {
         }
     }
 
-    fn embed(&mut self, faces: &[AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError> {
+    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedding>, InferenceError> {
         let mut embeddings = Vec::with_capacity(faces.len());
         for piece in faces.chunks(self.spec.faces_per_run()) {
             let mirrors: Vec<AlignedFace> =
@@ -130,18 +146,21 @@ impl FaceEmbedder for OnnxEmbedder {
 }
 
 /// The face's vector and its mirror image's, each normalised, added, normalised. `None` where a length is 0 or not finite.
-pub fn combine(face: &[f32], mirror: Option<&[f32]>) -> Option<Vec<f32>> {
-    let mut sum = normalised(face)?;
+pub fn combine(face: &[f32], mirror: Option<&[f32]>) -> Option<Embedding> {
+    let (mut vector, mut length) = normalised(face)?;
     if let Some(mirror) = mirror {
-        sum.iter_mut().zip(normalised(mirror)?).for_each(|(s, m)| *s += m);
-        sum = normalised(&sum)?;
+        let (mirrored, other) = normalised(mirror)?;
+        vector.iter_mut().zip(mirrored).for_each(|(s, m)| *s += m);
+        (vector, _) = normalised(&vector)?;
+        length = (length + other) / 2.0;
     }
-    Some(sum)
+    Some(Embedding { vector, length })
 }
 
-fn normalised(values: &[f32]) -> Option<Vec<f32>> {
+fn normalised(values: &[f32]) -> Option<(Vec<f32>, f32)> {
     let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    (norm.is_finite() && norm > 1e-6).then(|| values.iter().map(|v| (f64::from(*v) / norm) as f32).collect())
+    let unit = || values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
+    (norm.is_finite() && norm > 1e-6).then(|| (unit(), norm as f32))
 }
 
 #[cfg(test)]
@@ -150,9 +169,10 @@ mod tests {
 
     #[test]
     fn both_directions_weigh_the_same() {
-        let joined = combine(&[3.0, 0.0], Some(&[0.0, 0.5])).unwrap();
-        assert!((joined[0] - joined[1]).abs() < 1e-6 && (joined[0] - 0.5f32.sqrt()).abs() < 1e-6);
-        assert_eq!(combine(&[0.0, -2.0], None), Some(vec![0.0, -1.0]));
+        let Embedding { vector, length } = combine(&[3.0, 0.0], Some(&[0.0, 0.5])).unwrap();
+        assert!((vector[0] - vector[1]).abs() < 1e-6 && (vector[0] - 0.5f32.sqrt()).abs() < 1e-6);
+        assert!((length - 1.75).abs() < 1e-6);
+        assert_eq!(combine(&[0.0, -2.0], None), Some(Embedding { vector: vec![0.0, -1.0], length: 2.0 }));
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Finding faces with their five points: the detector, the landmark model, and what it takes to be right on tight crops.
 
 use facewire_domain::{BoundingBox, Landmarks, Point};
-use facewire_vision::align::{Similarity, TEMPLATE};
-use facewire_vision::{RgbImage, crop, signals};
+use facewire_vision::{RgbImage, crop};
 
 use crate::detector::{Detection, FaceDetector};
 use crate::error::InferenceError;
@@ -23,12 +22,6 @@ pub struct FoundFace {
 }
 
 impl FoundFace {
-    /// How far the points can be trusted, 0 to 1 (see [`signals::landmarks_score`]).
-    pub fn landmarks_score(&self) -> f32 {
-        Similarity::fit(&self.landmarks, &TEMPLATE)
-            .map_or(0.0, |fit| signals::landmarks_score(fit.residual(&self.landmarks, &TEMPLATE), self.drift))
-    }
-
     fn moved(mut self, x: f32, y: f32) -> Self {
         let BoundingBox { x1, y1, x2, y2 } = self.bbox;
         self.bbox = BoundingBox { x1: x1 + x, y1: y1 + y, x2: x2 + x, y2: y2 + y };
@@ -155,6 +148,7 @@ fn steadiest(sure: Vec<FoundFace>, contested: Vec<FoundFace>, bordered: Vec<Foun
 #[cfg(test)]
 mod tests {
     use super::*;
+    use facewire_vision::align::TEMPLATE;
 
     fn face(x: f32, score: f32, drift: f32) -> FoundFace {
         let bbox = BoundingBox { x1: x, y1: 0.0, x2: x + 100.0, y2: 120.0 };
@@ -175,14 +169,6 @@ mod tests {
         assert_eq!(without_ghosts(vec![face(0.0, 1.0, 0.05), face(300.0, 0.9, 0.5)]).len(), 1);
         assert_eq!(without_ghosts(vec![face(300.0, 0.9, 0.5)]).len(), 1);
         assert_eq!(without_ghosts(vec![face(300.0, 0.9, 0.8)]).len(), 0);
-    }
-
-    #[test]
-    fn the_score_falls_with_shape_and_with_drift() {
-        assert!(face(0.0, 1.0, 0.0).landmarks_score() > 0.999);
-        assert!(face(0.0, 1.0, 0.25).landmarks_score() < 0.5);
-        let flat = FoundFace { landmarks: [Point::default(); 5], ..face(0.0, 1.0, 0.0) };
-        assert_eq!(flat.landmarks_score(), 0.0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -31,6 +32,36 @@ pub fn builtin_manifest(name: &str) -> Result<PackManifest, PackError> {
         _ => return Err(PackError::Unknown { name: name.to_owned(), known: BUILTIN_PACKS.join(", ") }),
     };
     PackManifest::parse(text).map_err(|message| PackError::Manifest { path: format!("{name}.toml").into(), message })
+}
+
+/// Reads an installed pack's `pack.toml`. What this release ships for a built-in pack stands over what an earlier one wrote,
+/// but for the checksums, which say what lies there. A pack whose files are called otherwise is not the built-in one.
+pub fn installed_manifest(text: &str) -> Result<PackManifest, String> {
+    shipped_for(text).map_or_else(|| PackManifest::parse(text), Ok)
+}
+
+/// Reads the little that a manifest of any release has.
+fn shipped_for(text: &str) -> Option<PackManifest> {
+    #[derive(Deserialize)]
+    struct Part {
+        file: Option<ModelFile>,
+    }
+    #[derive(Deserialize)]
+    struct Installed {
+        name: String,
+        detector: Part,
+        landmarks: Part,
+        embedder: Part,
+    }
+    let installed: Installed = toml::from_str(text).ok()?;
+    let mut shipped = builtin_manifest(&installed.name).ok()?;
+    let parts = [installed.detector, installed.landmarks, installed.embedder];
+    let files: Vec<ModelFile> = parts.into_iter().filter_map(|part| part.file).collect();
+    if !shipped.files().map(|file| &file.name).eq(files.iter().map(|file| &file.name)) {
+        return None;
+    }
+    shipped.files_mut().zip(files).for_each(|(ours, theirs)| ours.sha256 = theirs.sha256);
+    Some(shipped)
 }
 
 /// Copies a pinned pack's files from a directory and writes its manifest beside them. The copy is checked before it

@@ -14,10 +14,10 @@ pub mod pack;
 pub mod runtime;
 
 pub use detector::{Detection, FaceDetector, Rfb320, Scrfd};
-pub use embedder::{FaceEmbedder, OnnxEmbedder};
+pub use embedder::{Embedding, FaceEmbedder, OnnxEmbedder};
 pub use error::{InferenceError, PackError};
 pub use finder::{FaceFind, FaceFinder, FoundFace};
-pub use install::{BUILTIN_PACKS, builtin_manifest, install_builtin, install_zip};
+pub use install::{BUILTIN_PACKS, builtin_manifest, install_builtin, install_zip, installed_manifest};
 pub use landmarks::LandmarkModel;
 pub use manifest::{DetectorSpec, EmbedderSpec, LandmarkSpec, PackManifest, Trust};
 pub use measure::{Measured, measure};

@@ -1,5 +1,6 @@
 //! `pack.toml`: what a model pack is made of and how its models want their input. No file is read here but through text.
 
+use facewire_domain::{Calibration, ScoreModel};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -25,6 +26,28 @@ pub struct PackManifest {
     pub landmarks: LandmarkSpec,
     /// Makes embeddings.
     pub embedder: EmbedderSpec,
+    /// Accuracies that the publisher tells, to compare one's own with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+    /// Predicts whether a crop will be recognised; without it every face has the score 1, and no limit of the score holds
+    /// anything back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<ScoreModel>,
+    /// What the embedder's similarities mean; absent where nobody measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+}
+
+/// An accuracy that was published; not measured here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// The test set: `LFW`, `CFP-FP`, `AgeDB-30`.
+    pub set: String,
+    /// Verification accuracy, 0 to 1.
+    pub accuracy: f64,
+    /// Who says so, and where.
+    pub source: String,
 }
 
 /// Where the checksums come from.
@@ -58,10 +81,38 @@ pub struct DetectorSpec {
     pub file: ModelFile,
     /// Width and height of the input in pixels; for SCRFD multiples of 32.
     pub input: [u32; 2],
+    /// The input for pictures that are no larger than it, where the model's input is free (SCRFD): a crop of 200 pixels
+    /// blown up to 640 costs four times the work of one at 320, and shows no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_input: Option<[u32; 2]>,
     /// Faces below are dropped, 0 to 1.
     pub score_threshold: f32,
     /// Of two boxes that overlap more than this (intersection over union), the weaker is dropped.
     pub nms_iou: f32,
+}
+
+impl DetectorSpec {
+    fn validate(&self) -> Result<(), String> {
+        for (key, [width, height]) in
+            [("input", Some(self.input)), ("crop_input", self.crop_input)].into_iter().filter_map(|(k, v)| Some((k, v?)))
+        {
+            if !(32..=4096).contains(&width) || !(32..=4096).contains(&height) {
+                return Err(format!("detector.{key}: {width}x{height} is outside 32 to 4096"));
+            }
+            if self.kind == DetectorKind::Scrfd && (width % 32 != 0 || height % 32 != 0) {
+                return Err(format!("detector.{key}: {width}x{height} must be multiples of 32 for scrfd"));
+            }
+        }
+        if self.kind == DetectorKind::FacepluginRfb && self.crop_input.is_some() {
+            return Err("detector.crop_input: the input of faceplugin_rfb is fixed".to_owned());
+        }
+        for (key, value) in [("score_threshold", self.score_threshold), ("nms_iou", self.nms_iou)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(format!("detector.{key}: {value} is outside 0 to 1"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Which decoding a detector's outputs need.
@@ -138,7 +189,7 @@ impl PackManifest {
     }
 
     /// `name@version:hash`, the `model` of records: the hash covers every file and how the embedder's input is made, so two
-    /// packs with the same fingerprint make comparable embeddings.
+    /// packs with the same fingerprint make comparable embeddings. A calibration changes none of them and is not covered.
     pub fn fingerprint(&self) -> String {
         let mut hasher = Sha256::new();
         for file in self.files() {
@@ -180,20 +231,13 @@ impl PackManifest {
         if let Some(file) = self.files().find(|f| !bare(&f.name)) {
             return Err(format!("file: {:?} must be a bare file name beside pack.toml", file.name));
         }
-        let [width, height] = self.detector.input;
-        if !(32..=4096).contains(&width) || !(32..=4096).contains(&height) {
-            return Err(format!("detector.input: {width}x{height} is outside 32 to 4096"));
-        }
-        if self.detector.kind == DetectorKind::Scrfd && (width % 32 != 0 || height % 32 != 0) {
-            return Err(format!("detector.input: {width}x{height} must be multiples of 32 for scrfd"));
+        self.detector.validate()?;
+        self.score.as_ref().map_or(Ok(()), ScoreModel::validate).map_err(|message| format!("score.{message}"))?;
+        if let Some(told) = self.published.iter().find(|told| !(0.0..=1.0).contains(&told.accuracy)) {
+            return Err(format!("published: the accuracy {} of {} is outside 0 to 1", told.accuracy, told.set));
         }
         if self.detector.kind == DetectorKind::FacepluginRfb && self.landmarks == LandmarkSpec::Detector {
             return Err("landmarks: the faceplugin_rfb detector finds none, a model of its own is needed".to_owned());
-        }
-        for (key, value) in [("score_threshold", self.detector.score_threshold), ("nms_iou", self.detector.nms_iou)] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(format!("detector.{key}: {value} is outside 0 to 1"));
-            }
         }
         if !(1..=4096).contains(&self.embedder.dim) || !(1..=1024).contains(&self.embedder.max_rows) {
             return Err("embedder: dim must be 1 to 4096 and max_rows 1 to 1024".to_owned());
@@ -201,7 +245,7 @@ impl PackManifest {
         if !self.embedder.scale.is_normal() || !self.embedder.mean.is_finite() {
             return Err("embedder: scale must not be 0, mean and scale must be numbers".to_owned());
         }
-        Ok(())
+        self.calibration.as_ref().map_or(Ok(()), Calibration::validate).map_err(|message| format!("calibration.{message}"))
     }
 }
 
@@ -221,7 +265,11 @@ mod tests {
         assert_eq!(PackManifest::parse(&manifest.to_toml().unwrap()).unwrap(), manifest);
         assert_eq!(manifest.files().count(), 2);
         let default = PackManifest::parse(include_str!("packs/default.toml")).unwrap();
-        assert_eq!(PackManifest::parse(&default.to_toml().unwrap()).unwrap().files().count(), 3);
+        let again = PackManifest::parse(&default.to_toml().unwrap()).unwrap();
+        assert_eq!((again.files().count(), &again), (3, &default));
+        assert!(default.calibration.is_some() && manifest.calibration.is_none());
+        let bare = PackManifest { calibration: None, ..default.clone() };
+        assert_eq!(bare.fingerprint(), default.fingerprint(), "a calibration makes no other embeddings");
     }
 
     #[test]
@@ -236,6 +284,9 @@ mod tests {
             ("input = [320, 240]", "input = [320, 9]", "320x9"),
             ("faceplugin_rfb", "scrfd", "multiples of 32"),
             ("faceplugin_rfb", "yolo", "yolo"),
+            ("margin = 0.05", "margin = 5.0", "calibration.margin"),
+            ("threshold = 0.414", "threshold = 0.3", "calibration.table"),
+            ("impostor =", "imposter =", "imposter"),
         ] {
             let message = changed(from, to).unwrap_err();
             assert!(message.contains(said), "{from} -> {to}: {message}");

@@ -10,6 +10,7 @@ use crate::detector::{FaceDetector, Rfb320, Scrfd};
 use crate::embedder::{FaceEmbedder, OnnxEmbedder};
 use crate::error::{InferenceError, PackError};
 use crate::finder::FaceFinder;
+use crate::install::installed_manifest;
 use crate::landmarks::LandmarkModel;
 use crate::manifest::{DetectorKind, LandmarkSpec, ModelFile, PackManifest};
 use crate::runtime::{Model, OnnxRuntime, SessionOptions};
@@ -25,12 +26,12 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Reads `directory/pack.toml` and hashes every file that it names. Blocks: some 2 ms a MiB.
+    /// Reads `directory/pack.toml` (see [`installed_manifest`]) and hashes every file that it names. Blocks: some 2 ms a MiB.
     pub fn open(directory: &Path) -> Result<Self, PackError> {
         let path = directory.join(MANIFEST);
         let text = std::fs::read_to_string(&path).map_err(|source| PackError::Io { path: path.clone(), source })?;
         let manifest =
-            PackManifest::parse(&text).map_err(|message| PackError::Manifest { path: path.clone(), message })?;
+            installed_manifest(&text).map_err(|message| PackError::Manifest { path: path.clone(), message })?;
         for file in manifest.files() {
             verify(&directory.join(&file.name), &file.sha256)?;
         }
@@ -53,7 +54,7 @@ impl Pack {
         let model = runtime.open(&self.path(&spec.file), options)?;
         let detector: Box<dyn FaceDetector> = match spec.kind {
             DetectorKind::FacepluginRfb => Box::new(Rfb320::new(model, spec)),
-            DetectorKind::Scrfd => Box::new(Scrfd::new(model, spec)),
+            DetectorKind::Scrfd => Box::new(Scrfd::new(model, spec)?),
         };
         let landmarks = match &self.manifest.landmarks {
             LandmarkSpec::Detector => None,

@@ -1,13 +1,16 @@
 //! ONNX Runtime: loaded once per process by an explicit path, sessions that stay on one thread, and the one place where
 //! tensors enter and leave it. What the numbers mean is known by the detectors and the embedder.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider};
 use ort::logging::LogLevel;
 use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
 use crate::error::InferenceError;
@@ -69,7 +72,30 @@ impl Default for SessionOptions {
 #[derive(Debug, Clone)]
 pub struct OnnxRuntime {
     environment: Environment,
+    /// The faster way to lay out each model file, found once a process.
+    layouts: Arc<Mutex<HashMap<PathBuf, Layout>>>,
 }
+
+/// How a graph's convolutions are laid out on the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// ONNX Runtime's full optimisation: blocks of channels (NCHWc).
+    Blocked,
+    /// Everything but that: the model's own layout.
+    Plain,
+}
+
+impl Layout {
+    fn level(self) -> GraphOptimizationLevel {
+        match self {
+            Layout::Blocked => GraphOptimizationLevel::Level3,
+            Layout::Plain => GraphOptimizationLevel::Level2,
+        }
+    }
+}
+
+/// Runs of which the fastest counts when two layouts are compared.
+const TRIALS: usize = 3;
 
 /// A shared library is loaded into the process and never leaves it, so this one global mirrors a fact.
 static LOADED: Mutex<Option<(PathBuf, OnnxRuntime)>> = Mutex::new(None);
@@ -91,7 +117,7 @@ impl OnnxRuntime {
         let environment =
             builder.with_name("facewire").with_telemetry(false).build().map_err(|e| failed(e.to_string()))?;
         environment.set_log_level(LogLevel::Warning);
-        let runtime = Self { environment };
+        let runtime = Self { environment, layouts: Arc::default() };
         *loaded = Some((path, runtime.clone()));
         Ok(runtime)
     }
@@ -109,13 +135,37 @@ impl OnnxRuntime {
         }
     }
 
-    /// A session of a model file.
+    /// A session of a model file. On the CPU the layout that runs faster on this machine is measured when a file is opened
+    /// first, and kept: which one that is depends on the model and the processor, and can be three times the other (on an
+    /// AMX machine the default pack's embedder takes 58 ms blocked and 20 ms plain, its detector 1.8 and 5.9 ms). The
+    /// outputs agree to 1e-6.
     pub fn open(&self, file: &Path, options: &SessionOptions) -> Result<Model, InferenceError> {
         self.check(options.provider)?;
+        if options.provider != Provider::Cpu {
+            return self.session(file, options, Layout::Blocked);
+        }
+        // Held while measuring: a second thread waits for the answer instead of disturbing the measurement.
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layout) = layouts.get(file).copied() {
+            drop(layouts);
+            return self.session(file, options, layout);
+        }
+        let mut blocked = self.session(file, options, Layout::Blocked)?;
+        let mut plain = self.session(file, options, Layout::Plain)?;
+        let (layout, model) = match (blocked.fastest_run(), plain.fastest_run()) {
+            (Some(b), Some(p)) if p < b => (Layout::Plain, plain),
+            _ => (Layout::Blocked, blocked),
+        };
+        layouts.insert(file.to_owned(), layout);
+        Ok(model)
+    }
+
+    fn session(&self, file: &Path, options: &SessionOptions, layout: Layout) -> Result<Model, InferenceError> {
         let load = |e: ort::Error| InferenceError::Load { file: file.to_owned(), message: e.to_string() };
         let mut builder = Session::builder(&self.environment)
             .map_err(load)?
             .with_intra_threads(options.intra_threads.max(1))
+            .and_then(|b| b.with_optimization_level(layout.level()))
             .and_then(|b| b.with_inter_threads(1))
             .and_then(|b| b.with_intra_op_spinning(false))
             .and_then(|b| b.with_inter_op_spinning(false))
@@ -163,6 +213,26 @@ impl Model {
     pub fn input_shape(&self) -> Vec<i64> {
         let shape = self.session.inputs().first().and_then(|input| input.dtype().tensor_shape());
         shape.map(|s| s.to_vec()).unwrap_or_default()
+    }
+
+    /// The shortest of a few runs on zeros; `None` where the input's size is free beyond its batch, or a run fails.
+    fn fastest_run(&mut self) -> Option<Duration> {
+        let declared: [i64; 4] = self.input_shape().try_into().ok()?;
+        let mut shape = [1usize; 4];
+        for (index, (size, given)) in shape.iter_mut().zip(declared).enumerate() {
+            *size = match usize::try_from(given) {
+                Ok(given) if given > 0 => given,
+                _ if index == 0 => 1,
+                _ => return None,
+            };
+        }
+        let zeros = vec![0.0; shape.iter().product()];
+        self.run(shape, &zeros).ok()?;
+        let timed = |_| {
+            let clock = Instant::now();
+            self.run(shape, &zeros).ok().map(|_| clock.elapsed())
+        };
+        (0..TRIALS).map(timed).collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
     /// Runs on one tensor of `shape`; all outputs by name, in the model's order.

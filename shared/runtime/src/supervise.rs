@@ -45,6 +45,14 @@ pub enum ServiceError {
         /// The last error's text.
         last: String,
     },
+    /// It was never started: what it was given is not enough.
+    #[error("service {service} cannot start: {why}")]
+    Refused {
+        /// Which.
+        service: &'static str,
+        /// What is missing, and what to do.
+        why: String,
+    },
     /// It did not finish its work in the grace period.
     #[error("service {service}: {source}")]
     Drain {

@@ -30,14 +30,15 @@ fn ending(crop: CropHead, number: u64) -> Ending {
     let at = crop.captured_at;
     let candidate =
         |id| Candidate { person: Uuid::from_u128(id).into(), face: Uuid::from_u128(id).into(), similarity: 0.5 };
-    let decision = Decision { matched: true, threshold: 0.36, best: Some(candidate(1)), runner_up: Some(candidate(2)) };
+    let (best, runner_up) = (Some(candidate(1)), Some(candidate(2)));
+    let decision = Decision { matched: true, threshold: 0.36, best, runner_up, ..Decision::default() };
     let reject = number.is_multiple_of(10);
     let blurred = || Outcome::rejected(Stage::Quality, Reason::LowQuality, Detail::limit("blur", 38.2, 60.0));
     Ending {
         face_index: 0,
         face_count: 1,
         outcome: if reject { blurred() } else { Outcome::success(Status::Matched, Stage::Match) },
-        quality: Some(FaceQuality { signals: Quality::default(), score: 0.5, status: "ok".to_owned() }),
+        quality: Some(FaceQuality { signals: Quality { score: 0.5, ..Quality::default() }, status: "ok".to_owned() }),
         bounding_box: Some(BoundingBox { x1: 10.5, y1: 20.25, x2: 110.0, y2: 140.0 }),
         decision: (!reject).then_some(decision),
         person: None,

@@ -83,6 +83,8 @@ pub struct SignalBounds {
     pub least: Option<f64>,
     /// Highest that is accepted.
     pub most: Option<f64>,
+    /// Whether the lowest counts in a frame as well.
+    pub in_frames: bool,
 }
 
 /// How one signal is spread over the measured faces of one camera.
@@ -138,17 +140,17 @@ const CAUSES: &str = concat!(
      ORDER BY collection, camera, faces DESC, status, reason, signal"
 );
 
-// In a frame a face is always a small part: the gate sets no least ratio there.
 const SPREADS: &str = concat!(
     "SELECT collection, camera, signal, faces, p[1] AS p5, p[2] AS p50, p[3] AS p95, below, above, broke FROM (
      SELECT s.collection, s.camera, s.signal, count(*) AS faces,
      percentile_cont(ARRAY[0.05, 0.5, 0.95]) WITHIN GROUP (ORDER BY s.value) AS p,
      count(*) FILTER (WHERE NOT coalesce(s.value >= b.least, b.least IS NULL)
-        AND NOT (s.signal = 'face_ratio' AND s.face_count > 1)) AS below,
+        AND NOT (NOT b.in_frames AND s.face_count > 1)) AS below,
      count(*) FILTER (WHERE s.value > b.most) AS above, count(*) FILTER (WHERE s.broke) AS broke
      FROM (SELECT * FROM facewire_signals WHERE",
     in_window!("finished_at"),
-    ") s LEFT JOIN UNNEST($5::text[], $6::text[], $7::float8[], $8::float8[]) AS b (collection, signal, least, most)
+    ") s LEFT JOIN UNNEST($5::text[], $6::text[], $7::float8[], $8::float8[], $9::bool[])
+          AS b (collection, signal, least, most, in_frames)
        ON b.collection = s.collection AND b.signal = s.signal
      GROUP BY s.collection, s.camera, s.signal) q ORDER BY collection, camera, signal"
 );
@@ -177,12 +179,14 @@ impl Store {
         let signals: Vec<&str> = bounds.iter().map(|bound| bound.signal.as_str()).collect();
         let least: Vec<Option<f64>> = bounds.iter().map(|bound| bound.least).collect();
         let most: Vec<Option<f64>> = bounds.iter().map(|bound| bound.most).collect();
+        let in_frames: Vec<bool> = bounds.iter().map(|bound| bound.in_frames).collect();
         run!(self, "signal spreads", connection => {
             bind_window!(sqlx::query_as(SPREADS), window)
                 .bind(&collections)
                 .bind(&signals)
                 .bind(&least)
                 .bind(&most)
+                .bind(&in_frames)
                 .fetch_all(connection)
                 .await
         })

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use facewire_domain::{BoundingBox, Decision, Detail, FaceId, Outcome, PersonId, Quality, Stage, Status, SubjectId};
+use facewire_domain::{
+    BoundingBox, Candidate, Decision, Detail, FaceId, Outcome, PersonId, Quality, Stage, Status, SubjectId,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
@@ -35,8 +37,6 @@ pub struct FaceQuality {
     /// The signals.
     #[serde(flatten)]
     pub signals: Quality,
-    /// 0 to 1, for ranking (`GateLimits::score`).
-    pub score: f32,
     /// `ok`, or the signal that broke its limit.
     pub status: String,
 }
@@ -79,15 +79,20 @@ impl Ending {
         self.outcome.status == Status::Failed
     }
 
+    /// Who was recognised.
+    fn matched(&self) -> Option<Candidate> {
+        self.decision.as_ref().filter(|decision| decision.matched).and_then(|decision| decision.best)
+    }
+
     /// The recognised or enrolled person.
     fn person_id(&self) -> Option<Uuid> {
-        let matched = self.decision.filter(|decision| decision.matched).and_then(|decision| decision.best);
+        let matched = self.matched();
         self.person.or(matched.map(|best| best.person)).map(|person| person.as_uuid())
     }
 
     /// The recognised or enrolled face.
     fn face_id(&self) -> Option<Uuid> {
-        let matched = self.decision.filter(|decision| decision.matched).and_then(|decision| decision.best);
+        let matched = self.matched();
         self.face.or(matched.map(|best| best.face)).map(|face| face.as_uuid())
     }
 }
@@ -238,10 +243,10 @@ async fn write(connection: &mut PgConnection, endings: &[&Ending]) -> Result<Vec
         endings.iter().map(|ending| value(ending)).collect()
     }
     fn best(ending: &Ending) -> Option<f32> {
-        ending.decision.and_then(|decision| decision.best).map(|best| best.similarity)
+        ending.decision.as_ref().and_then(|decision| decision.best).map(|best| best.similarity)
     }
     fn runner_up(ending: &Ending) -> Option<f32> {
-        ending.decision.and_then(|decision| decision.runner_up).map(|second| second.similarity)
+        ending.decision.as_ref().and_then(|decision| decision.runner_up).map(|second| second.similarity)
     }
     let e = endings;
     sqlx::query_as(FINISH)
@@ -261,11 +266,11 @@ async fn write(connection: &mut PgConnection, endings: &[&Ending]) -> Result<Vec
         .bind(column(e, |ending| ending.outcome.detail.as_ref().map(clean_detail).map(Json)))
         .bind(column(e, |ending| ending.quality.as_ref().map(clean_quality).map(Json)))
         .bind(column(e, |ending| ending.bounding_box.map(Json)))
-        .bind(column(e, |ending| ending.decision.map(Json)))
+        .bind(column(e, |ending| ending.decision.as_ref().map(clean_decision).map(Json)))
         .bind(column(e, Ending::person_id))
         .bind(column(e, Ending::face_id))
         .bind(column(e, |ending| finite(best(ending))))
-        .bind(column(e, |ending| finite(ending.decision.map(|decision| decision.threshold))))
+        .bind(column(e, |ending| finite(ending.decision.as_ref().map(|decision| decision.threshold))))
         .bind(column(e, |ending| finite(runner_up(ending))))
         .bind(column(e, |ending| ending.model.as_deref().map(text)))
         .bind(column(e, |ending| Json(&ending.times)))
@@ -287,6 +292,13 @@ fn clean_detail(detail: &Detail) -> Cow<'_, Detail> {
     }
     let clean = |field: &Option<String>| field.as_deref().map(|value| text(value).into_owned());
     Cow::Owned(Detail { message: clean(&detail.message), signal: clean(&detail.signal), ..detail.clone() })
+}
+
+fn clean_decision(decision: &Decision) -> Cow<'_, Decision> {
+    match decision.calibration.as_deref().map(text) {
+        Some(Cow::Owned(clean)) => Cow::Owned(Decision { calibration: Some(clean), ..decision.clone() }),
+        _ => Cow::Borrowed(decision),
+    }
 }
 
 fn clean_quality(quality: &FaceQuality) -> Cow<'_, FaceQuality> {

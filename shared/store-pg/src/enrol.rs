@@ -164,12 +164,7 @@ impl Store {
 fn check(face: &NewFace) -> Result<Vec<u8>, &'static str> {
     let in_box = face.bounding_box.iter().flat_map(|b| [b.x1, b.y1, b.x2, b.y2]);
     let in_points = face.landmarks.iter().flatten().flat_map(|point| [point.x, point.y]);
-    let in_quality = face.quality.iter().flat_map(|quality| {
-        let q = &quality.signals;
-        let pose = [q.pose.yaw, q.pose.pitch, q.pose.roll];
-        let signals = [q.blur, q.brightness, q.face_ratio, q.face_size, q.landmarks_score, q.detection_score];
-        pose.into_iter().chain(signals).chain([quality.score])
-    });
+    let in_quality = face.quality.iter().flat_map(|quality| quality.signals.values());
     if in_box.chain(in_points).chain(in_quality).any(|number| !number.is_finite()) {
         return Err("its box, landmarks or quality hold what is not a number");
     }

@@ -5,6 +5,7 @@
 //! Writes take batches and are idempotent: a batch may hold duplicates and may be delivered again. A statement takes at
 //! most [`CHUNK`] rows; each statement is whole or not at all, a longer batch is not.
 
+mod calibrations;
 mod cameras;
 mod crops;
 mod duty;
@@ -23,6 +24,7 @@ mod persons;
 mod store;
 mod window;
 
+pub use calibrations::{CalibrationRow, NewCalibration, StoredCalibration};
 pub use cameras::{CameraSum, Cause, SignalBounds, SignalSpread};
 pub use crops::{Admission, CropHead, NewCrop};
 pub use endings::{Ending, FaceQuality, Finished, StageTime};

@@ -1,6 +1,6 @@
 //! Measured faces of one camera, page by page, to be judged anew. Judging must not come in: the gate is the domain's.
 
-use facewire_domain::{CameraId, CollectionId, Pose, Quality};
+use facewire_domain::{CameraId, CollectionId, Quality};
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ pub struct MeasuredFace {
     pub signals: Quality,
     /// Whether the gate refused it, by the limits of its time.
     pub refused: bool,
-    /// Whether the crop had several faces: a frame, in which no least `face_ratio` counts.
+    /// Whether the crop had several faces: a frame, which is judged by fewer limits.
     pub of_many: bool,
     /// Where its page may go on.
     pub place: MeasuredPlace,
@@ -36,25 +36,36 @@ struct Row {
     finished_at: OffsetDateTime,
     face_count: Option<i32>,
     refused: bool,
-    face_size: Option<f64>,
-    landmarks_score: Option<f64>,
-    yaw: Option<f64>,
-    pitch: Option<f64>,
-    roll: Option<f64>,
-    brightness: Option<f64>,
-    blur: Option<f64>,
-    face_ratio: Option<f64>,
-    detection_score: Option<f64>,
+    /// In the order of `Signal::ALL`.
+    signals: Vec<Option<f64>>,
 }
 
-const PAGE: &str = "
-SELECT crop_id, face_index, finished_at, face_count, status = 'rejected' AND stage = 'quality' AS refused, face_size, landmarks_score, yaw, pitch,
-       roll, brightness, blur, face_ratio, detection_score
-FROM facewire_endings
-WHERE measured AND collection = $1 AND camera = $2 AND ($3::timestamptz IS NULL OR finished_at >= $3)
-  AND ($4::timestamptz IS NULL OR finished_at <= $4)
-  AND ($5::uuid IS NULL OR (finished_at, crop_id, face_index) < ($4, $5, $6))
-ORDER BY finished_at DESC, crop_id DESC, face_index DESC LIMIT $7";
+macro_rules! page {
+    ([$($first:ident)+] $([$($place:ident)+])*) => {
+        concat!(
+            "SELECT crop_id, face_index, finished_at, face_count, status = 'rejected' AND stage IN ('quality', 'embed') AS refused, ARRAY[",
+            last!($($first)+), $(", ", last!($($place)+),)*
+            "]::float8[] AS signals
+             FROM facewire_endings
+             WHERE measured AND collection = $1 AND camera = $2 AND ($3::timestamptz IS NULL OR finished_at >= $3)
+               AND ($4::timestamptz IS NULL OR finished_at <= $4)
+               AND ($5::uuid IS NULL OR (finished_at, crop_id, face_index) < ($4, $5, $6))
+             ORDER BY finished_at DESC, crop_id DESC, face_index DESC LIMIT $7"
+        )
+    };
+}
+
+/// The view has a column of each signal's name, whatever group it is in.
+macro_rules! last {
+    ($name:ident) => {
+        stringify!($name)
+    };
+    ($group:ident $name:ident) => {
+        stringify!($name)
+    };
+}
+
+const PAGE: &str = facewire_domain::for_each_signal!(page);
 
 impl Store {
     /// The measured faces of a camera that ended at `since` or later, newest first, at most `limit`, behind `after`.
@@ -87,15 +98,7 @@ impl From<Row> for MeasuredFace {
         #[expect(clippy::cast_possible_truncation, reason = "it was measured in single precision")]
         let single = |value: Option<f64>| value.map_or(f32::NAN, |value| value as f32);
         Self {
-            signals: Quality {
-                blur: single(row.blur),
-                brightness: single(row.brightness),
-                face_ratio: single(row.face_ratio),
-                face_size: single(row.face_size),
-                landmarks_score: single(row.landmarks_score),
-                detection_score: single(row.detection_score),
-                pose: Pose { yaw: single(row.yaw), pitch: single(row.pitch), roll: single(row.roll) },
-            },
+            signals: Quality::from_fn(|signal| single(row.signals.get(signal as usize).copied().flatten())),
             refused: row.refused,
             of_many: row.face_count.is_some_and(|faces| faces > 1),
             place: MeasuredPlace { finished_at: row.finished_at, crop: row.crop_id, face_index: row.face_index },

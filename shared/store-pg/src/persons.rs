@@ -104,6 +104,12 @@ SELECT (SELECT count(*) FROM persons WHERE status <> 'merged' AND ($1::text IS N
        count(*) FILTER (WHERE vector_state = 'tombstoned')
 FROM faces WHERE $1::text IS NULL OR collection = $1";
 
+// Hidden persons count: the search finds them like any other.
+const SIZE: &str = "
+SELECT count(*) FROM persons p
+WHERE p.collection = $1 AND p.status <> 'merged'
+  AND EXISTS (SELECT FROM faces f WHERE f.person_id = p.person_id AND f.vector_state <> 'tombstoned')";
+
 impl Store {
     /// Looks persons up, following merges; the map's keys are the ids that were asked for. Unknown ids are missing.
     pub async fn persons(&self, ids: &[PersonId]) -> Result<HashMap<PersonId, Person>, StoreError> {
@@ -149,6 +155,14 @@ impl Store {
         })?;
         let (pending, tombstoned) = (count(pending), count(tombstoned));
         Ok(Gallery { persons: count(persons), faces: count(faces), pending, tombstoned })
+    }
+
+    /// People whom a probe is compared with: those who are not merged into others and have a face that is not tombstoned.
+    pub async fn gallery_size(&self, collection: &CollectionId) -> Result<u64, StoreError> {
+        let people: i64 = run!(self, "gallery size", connection => {
+            sqlx::query_scalar(SIZE).bind(collection.as_str()).fetch_one(connection).await
+        })?;
+        Ok(count(people))
     }
 
     /// Makes `into` the owner of all that `from` has; `from` stays as a signpost. Its faces become pending again, so that

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
+use facewire_domain::Signal;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
@@ -26,32 +27,18 @@ pub(crate) fn record(with: impl FnOnce(&Metrics)) {
 /// Seconds from a tenth of a millisecond to half a minute.
 const SECONDS: [f64; 16] =
     [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// Parts from 0 to 1: scores, brightness, similarities.
+/// Parts from 0 to 1.
 const PARTS: [f64; 20] =
     [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0];
-/// Degrees away from frontal, either way.
-const DEGREES: [f64; 12] = [2.5, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 37.5, 45.0, 55.0, 65.0, 90.0];
 const COUNTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
-
-/// The signals of a face, each a histogram with buckets of its own.
-pub(crate) struct Signals {
-    pub(crate) blur: Histogram<f64>,
-    pub(crate) brightness: Histogram<f64>,
-    pub(crate) face_size: Histogram<f64>,
-    pub(crate) face_ratio: Histogram<f64>,
-    pub(crate) landmarks_score: Histogram<f64>,
-    pub(crate) detection_score: Histogram<f64>,
-    pub(crate) yaw: Histogram<f64>,
-    pub(crate) pitch: Histogram<f64>,
-    pub(crate) roll: Histogram<f64>,
-}
 
 /// Every instrument.
 pub(crate) struct Metrics {
     pub(crate) cameras: Cameras,
     pub(crate) admitted: Counter<u64>,
     pub(crate) ended: Counter<u64>,
-    pub(crate) signals: Signals,
+    /// A histogram each, in the order of [`Signal::ALL`].
+    pub(crate) signals: [Histogram<f64>; Signal::ALL.len()],
     pub(crate) similarity: Histogram<f64>,
     pub(crate) stage_duration: Histogram<f64>,
     pub(crate) batch_size: Histogram<f64>,
@@ -95,27 +82,18 @@ impl Metrics {
             meter.i64_up_down_counter(name).with_unit("{thread}").with_description(what).build()
         };
         observe_process(meter);
-        let signal = |name: &'static str, unit: &'static str, buckets: &[f64]| {
-            histogram(name, unit, buckets, "Signal of the faces that were measured, by camera")
+        let signal = |signal: Signal| {
+            let spec = signal.spec();
+            let unit = if spec.unit.is_empty() { String::new() } else { format!("{{{}}}", spec.unit) };
+            let builder = meter.f64_histogram(format!("facewire.quality.{signal}")).with_unit(unit);
+            let builder = builder.with_description("Signal of the faces that were measured, by camera");
+            builder.with_boundaries(spec.buckets.to_vec()).build()
         };
-        let sizes = [16.0, 24.0, 32.0, 40.0, 48.0, 64.0, 80.0, 96.0, 128.0, 192.0, 256.0, 512.0];
-        let sharpness = [5.0, 10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, 200.0, 400.0, 800.0, 1600.0];
-        let ratios = [0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0];
         Self {
             cameras: Cameras::new(cameras),
             admitted: counter("facewire.crops.admitted", "{crop}", "Crops that got an id and a row"),
             ended: counter("facewire.crops.ended", "{crop}", "Endings, by status and reason"),
-            signals: Signals {
-                blur: signal("facewire.quality.blur", "", &sharpness),
-                brightness: signal("facewire.quality.brightness", "", &PARTS),
-                face_size: signal("facewire.quality.face_size", "{pixel}", &sizes),
-                face_ratio: signal("facewire.quality.face_ratio", "", &ratios),
-                landmarks_score: signal("facewire.quality.landmarks_score", "", &PARTS),
-                detection_score: signal("facewire.quality.detection_score", "", &PARTS),
-                yaw: signal("facewire.quality.yaw", "{degree}", &DEGREES),
-                pitch: signal("facewire.quality.pitch", "{degree}", &DEGREES),
-                roll: signal("facewire.quality.roll", "{degree}", &DEGREES),
-            },
+            signals: Signal::ALL.map(signal),
             similarity: histogram(
                 "facewire.match.similarity",
                 "",

@@ -24,7 +24,7 @@ fn vision(c: &mut Criterion) {
     c.bench_function("align", |b| b.iter(|| align(black_box(&image), &landmarks)));
     if let Ok(aligned) = align(&image, &landmarks) {
         c.bench_function("signals", |b| {
-            b.iter(|| signals::quality(black_box(&aligned), &landmarks, &bbox, 0.9, (640, 480)))
+            b.iter(|| signals::quality(black_box(&aligned), None, &landmarks, &bbox, (0.9, 0.0), (640, 480)))
         });
     }
     c.bench_function("resize_640x480_to_320x240", |b| b.iter(|| resize(black_box(&image), 320, 240)));

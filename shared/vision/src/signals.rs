@@ -1,7 +1,7 @@
 //! What is measured on a face before it is trusted (REFERENCE, quality signals). Judging the numbers against limits is
 //! `domain`'s work.
 
-use facewire_domain::{BoundingBox, Landmarks, Point, Pose, Quality};
+use facewire_domain::{BoundingBox, Landmarks, Point, Quality};
 
 use crate::align::Alignment;
 use crate::face::AlignedFace;
@@ -12,6 +12,17 @@ pub const HALF_SCORE_RESIDUAL: f32 = 8.0;
 
 /// Drift at which [`landmarks_score`] is one half, in eye distances.
 pub const HALF_SCORE_DRIFT: f32 = 0.2;
+
+/// Head pose in degrees, a rough measure from five points.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pose {
+    /// Left or right, 0 is frontal.
+    pub yaw: f32,
+    /// Up or down, 0 is level.
+    pub pitch: f32,
+    /// In the image plane, 0 is upright.
+    pub roll: f32,
+}
 
 /// Variance of the Laplacian of the grey face, 0 and up; higher is sharper.
 pub fn blur(face: &AlignedFace) -> f32 {
@@ -62,29 +73,38 @@ pub fn landmarks_score(residual: f32, drift: f32) -> f32 {
     1.0 / (1.0 + shape * shape + place * place)
 }
 
-/// All of the above for one face of a picture of `width` × `height` pixels; `landmarks_score` by shape alone. Blur and
+/// All of the above for one face of a picture of `width` × `height` pixels; `drift` is that of [`landmarks_score`]. Blur and
 /// brightness are of the part of the face that the picture shows: the black that alignment puts outside it is neither
-/// dark skin nor a sharp edge.
+/// dark skin nor a sharp edge. `sent` is the face as the camera sent it where `alignment` is of a picture whose light was
+/// corrected: its brightness counts, and the sharpness of what will be embedded. The rest is for later stages.
 pub fn quality(
     alignment: &Alignment,
+    sent: Option<&Alignment>,
     landmarks: &Landmarks,
     bbox: &BoundingBox,
-    detection_score: f32,
+    (detection_score, drift): (f32, f32),
     (width, height): (u32, u32),
 ) -> Quality {
+    let inside = shown_part(alignment, width, height);
     let grey = GreyImage::of(alignment.face.image());
-    let (blur, mean) = match shown_part(alignment, width, height) {
-        None => (grey.laplacian_variance(), grey.mean()),
-        Some(inside) => (grey.laplacian_variance_inside(&inside), grey.mean_inside(&inside)),
+    let lit = sent.map(|sent| GreyImage::of(sent.face.image()));
+    let sent = lit.as_ref().unwrap_or(&grey);
+    let (blur, mean) = match inside {
+        None => (grey.laplacian_variance(), sent.mean()),
+        Some(inside) => (grey.laplacian_variance_inside(&inside), sent.mean_inside(&inside)),
     };
+    let Pose { yaw, pitch, roll } = pose(landmarks);
     Quality {
         blur,
         brightness: mean / 255.0,
         face_ratio: face_ratio(bbox, width, height),
         face_size: bbox.width().min(bbox.height()),
-        landmarks_score: landmarks_score(alignment.residual, 0.0),
+        landmarks_score: landmarks_score(alignment.residual, drift),
         detection_score,
-        pose: pose(landmarks),
+        yaw,
+        pitch,
+        roll,
+        ..Quality::default()
     }
 }
 
@@ -150,7 +170,7 @@ mod tests {
         let image = RgbImage::filled(60, 112, [120; 3]);
         let alignment = align(&image, &TEMPLATE).unwrap();
         let bbox = BoundingBox { x1: 0.0, y1: 0.0, x2: 60.0, y2: 112.0 };
-        let quality = quality(&alignment, &TEMPLATE, &bbox, 1.0, (60, 112));
+        let quality = quality(&alignment, None, &TEMPLATE, &bbox, (1.0, 0.0), (60, 112));
         assert_eq!((quality.blur, quality.face_size), (0.0, 60.0));
         assert!((quality.brightness - 120.0 / 255.0).abs() < 1e-6);
         assert!(blur(&alignment.face) > 50.0 && brightness(&alignment.face) < 0.3);

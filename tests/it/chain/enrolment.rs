@@ -62,7 +62,7 @@ async fn a_crash_between_the_two_stores_is_completed() {
         model: world.models.name(),
         bounding_box: Some(judged.found.bbox),
         landmarks: Some(judged.found.landmarks),
-        quality: Some(FaceQuality { signals: judged.quality, score: judged.score, status: "ok".to_owned() }),
+        quality: Some(FaceQuality { signals: judged.quality, status: "ok".to_owned() }),
         crop: Some(shot.crop()),
         captured_at: at,
     };

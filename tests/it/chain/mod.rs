@@ -10,6 +10,7 @@ mod recognition;
 mod reconcile;
 mod restart;
 pub(crate) mod shot;
+mod thresholds;
 pub(crate) mod wiretap;
 pub(crate) mod world;
 

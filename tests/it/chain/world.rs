@@ -4,16 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use facewire_assess::{Judged, Request, Rules, judge};
 use facewire_bus::{Bus, ResultEvent, Results};
 use facewire_config::Secret;
 use facewire_contracts::{subjects, v1};
 use facewire_devstack::testing::TestStack;
+use facewire_domain::{Calibration, ScoreModel};
 use facewire_embed_gpu::Embed;
 use facewire_enrich::Enrich;
 use facewire_inference::{FaceFinder, OnnxRuntime, Pack, SessionOptions, install_builtin};
 use facewire_ingest::Ingest;
 use facewire_match::Match;
-use facewire_quality::{Judged, Quality};
+use facewire_quality::Quality;
 use facewire_reconciler::Reconciler;
 use facewire_runtime::{ServiceError, Shutdown};
 use facewire_store_pg::{Ledger, LedgerFilter, Store};
@@ -53,15 +55,19 @@ impl Models {
         self.pack.fingerprint()
     }
 
+    pub(crate) fn calibration(&self) -> Option<Calibration> {
+        self.pack.manifest().calibration.clone()
+    }
+
     pub(crate) fn dim(&self) -> u32 {
         self.pack.manifest().embedder.dim.try_into().unwrap()
     }
 
     /// What the quality stage makes of a picture with one face, and its embedding. Blocks.
     pub(crate) fn embed(&self, image: &[u8]) -> (Judged, Vec<f32>) {
-        let rules = facewire_quality::Options::default().rules();
+        let rules = Rules::default();
         let mut finder = self.finder().unwrap();
-        let judged = facewire_quality::judge(&mut finder, &rules, OFFICE, false, image).unwrap().remove(0);
+        let judged = judge(&mut finder, &rules, Request::crop(OFFICE), image).unwrap().remove(0);
         let mut embedder = self.pack.embedder(&self.runtime, &SessionOptions::default()).unwrap();
         let embedding = embedder.embed(std::slice::from_ref(&judged.aligned)).unwrap().remove(0);
         (judged, embedding)
@@ -174,11 +180,29 @@ impl World {
         }
     }
 
+    /// The match stage, with what the pack says of its similarities.
+    pub(crate) fn matching(&self, options: facewire_match::Options) -> Match {
+        Match {
+            bus: self.bus.clone(),
+            store: self.store.clone(),
+            vectors: self.vectors.clone(),
+            dim: self.models.dim().try_into().unwrap(),
+            model: self.models.name(),
+            calibration: self.models.calibration(),
+            options,
+        }
+    }
+
     /// Every service, one thread of models each: the tests share two cores.
     pub(crate) fn start(&self) -> Services {
+        self.start_matching(facewire_match::Options::default())
+    }
+
+    /// The same with a match stage that asks for something else.
+    pub(crate) fn start_matching(&self, mut matching: facewire_match::Options) -> Services {
         let shutdown = Shutdown::new(GRACE);
         let mut running = JoinSet::new();
-        let (bus, store, vectors) = (&self.bus, &self.store, &self.vectors);
+        let (bus, store) = (&self.bus, &self.store);
         let (finders, embedders) = (self.models.clone(), self.models.clone());
 
         let mut options = facewire_ingest::Options::default();
@@ -188,7 +212,10 @@ impl World {
         let mut options = facewire_quality::Options { threads: 1, ..Default::default() };
         options.stage.ack_wait = ACK_WAIT;
         let finder: facewire_quality::MakeFinder = Arc::new(move || Ok(Box::new(finders.finder()?)));
-        running.spawn(Quality { bus: bus.clone(), finder, options }.run(shutdown.clone()));
+        let gate = options.gate();
+        let ScoreModel { early, embedded, .. } = self.models.pack.manifest().score.clone().unwrap();
+        let quality = Quality { bus: bus.clone(), finder, score: Some(early), options };
+        running.spawn(quality.run(shutdown.clone()));
 
         let mut options = facewire_embed_gpu::Options { threads: 1, ..Default::default() };
         options.stage.ack_wait = ACK_WAIT;
@@ -197,15 +224,14 @@ impl World {
             model: self.models.name(),
             max_batch: Some(self.models.pack.manifest().embedder.faces_per_run()),
             embedder: Arc::new(move || embedders.pack.embedder(&embedders.runtime, &SessionOptions::default())),
+            score: Some(embedded),
+            gate,
             options,
         };
         running.spawn(embed.run(shutdown.clone()));
 
-        let mut options = facewire_match::Options::default();
-        options.stage.ack_wait = ACK_WAIT;
-        let dim = self.models.dim().try_into().unwrap();
-        let matching = Match { bus: bus.clone(), store: store.clone(), vectors: vectors.clone(), dim, options };
-        running.spawn(matching.run(shutdown.clone()));
+        matching.stage.ack_wait = ACK_WAIT;
+        running.spawn(self.matching(matching).run(shutdown.clone()));
 
         let mut options = facewire_enrich::Options::default();
         options.stage.ack_wait = ACK_WAIT;

@@ -236,7 +236,7 @@ fn nonsense_ending(dice: &mut Dice, marker: &str) -> Task {
         ..v1::Detail::default()
     };
     let candidate = v1::Candidate { person_id: text.clone(), face_id: text.clone(), similarity: f32::NAN };
-    let verdict = v1::Verdict { matched: true, threshold: f32::NAN, best: Some(candidate), runner_up: None };
+    let verdict = v1::Verdict { matched: true, threshold: f32::NAN, best: Some(candidate), ..v1::Verdict::default() };
     let mut face = face();
     let ending = match dice.within(0, 8) {
         0 => v1::Ending { status: text, ..base },

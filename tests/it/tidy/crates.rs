@@ -7,7 +7,7 @@ use super::repo::Repo;
 use super::{Faults, breaks, holds, passes};
 
 const SERVICES: [&str; 8] = ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "facewire"];
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 13] = [
     "domain",
     "contracts",
     "runtime",
@@ -16,6 +16,8 @@ const SHARED: [&str; 11] = [
     "store-vec",
     "vision",
     "inference",
+    "assess",
+    "evaluation",
     "telemetry",
     "config",
     "devstack",
@@ -37,11 +39,12 @@ const OWNERS: [(&str, &[&str]); 6] = [
     ("ort", &["inference"]),
 ];
 /// A crate of ours, and what it must not depend on, ours or the world's.
-const FORBIDDEN: [(&str, &[&str]); 6] = [
+const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("domain", &["tokio"]),
     ("runtime", &["facewire-bus", "facewire-store-pg", "facewire-store-vec", "facewire-inference"]),
     ("contracts", &["facewire-bus", "facewire-runtime", "tokio"]),
     ("vision", &["facewire-inference", "facewire-runtime", "tokio"]),
+    ("assess", &["facewire-bus", "facewire-runtime", "facewire-store-pg", "facewire-store-vec", "tokio"]),
     ("embed-gpu", &["facewire-store-pg", "facewire-store-vec"]),
     ("quality", &["facewire-store-pg", "facewire-store-vec"]),
 ];
@@ -209,6 +212,7 @@ fn stages_stay_free_of_what_is_not_theirs() {
     holds(forbidden);
     let store = "dependencies.facewire-store-pg.workspace = true";
     breaks(forbidden, &[("services/embed-gpu/Cargo.toml", store)], "facewire-store-pg");
+    breaks(forbidden, &[("shared/assess/Cargo.toml", "dependencies.facewire-bus.workspace = true")], "facewire-bus");
     breaks(forbidden, &[("shared/domain/Cargo.toml", "dependencies.tokio.workspace = true")], "tokio");
     passes(forbidden, &[("services/match/Cargo.toml", store)]);
 }

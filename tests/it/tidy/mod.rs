@@ -4,6 +4,7 @@
 mod crates;
 mod manifest;
 mod repo;
+mod signals;
 mod text;
 
 use repo::Repo;

@@ -6,7 +6,7 @@ use facewire_store_pg::Window;
 use time::OffsetDateTime;
 
 use super::dead::moment;
-use crate::limits::LimitChange;
+use crate::limits::{self, LimitChange};
 
 #[derive(Debug, Args)]
 pub(crate) struct Why {
@@ -51,9 +51,8 @@ pub(crate) struct Cameras {
     /// shown.
     #[arg(long)]
     pub(crate) signals: bool,
-    /// What if a limit of the gate were another: `blur=60`, `too_dark=0.1`. Faces are judged anew by their stored signals;
-    /// several together, and each alone.
-    #[arg(long = "limit", value_name = "SIGNAL=VALUE")]
+    // Its help lists the limits that there are.
+    #[arg(long = "limit", value_name = "NAME=VALUE", help = limits::help())]
     pub(crate) limits: Vec<LimitChange>,
     /// One JSON object.
     #[arg(long)]

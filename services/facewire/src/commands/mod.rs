@@ -7,6 +7,7 @@ mod dead;
 mod demo;
 mod doctor;
 mod enroll;
+mod evaluate;
 mod faces;
 mod failures;
 mod models;
@@ -15,6 +16,7 @@ mod progress;
 mod publish;
 mod resume;
 mod run;
+mod spoil;
 mod stats;
 mod stopped;
 mod up;
@@ -66,6 +68,7 @@ async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Re
         Command::Rebuild(args) => faces::rebuild(client(config, &place)?, &args).await,
         Command::Doctor(args) => doctor::run(&config, &place, &args).await,
         Command::Models(args) => models::run(&config, &args.command).await,
+        Command::Evaluate(args) => evaluate::run(config, *args).await,
         Command::Bench(args) => bench::run(config, &args).await,
         Command::Config => {
             let place = client(config, &place)?;

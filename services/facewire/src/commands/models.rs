@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use facewire_devstack::artifacts::{self, FetchOptions, Kind};
-use facewire_inference::{BUILTIN_PACKS, Pack, PackManifest, builtin_manifest, install_builtin, install_zip};
+use facewire_inference::{
+    BUILTIN_PACKS, Pack, PackManifest, builtin_manifest, install_builtin, install_zip, installed_manifest,
+};
 use serde::Serialize;
 use tokio::process::Command;
 
@@ -98,7 +100,7 @@ fn rows(directory: &Path, configured: &str) -> anyhow::Result<Vec<Row>> {
 fn read_manifest(directory: &Path, name: &str) -> anyhow::Result<PackManifest> {
     let path = directory.join(name).join("pack.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    PackManifest::parse(&text).map_err(|error| {
+    installed_manifest(&text).map_err(|error| {
         anyhow!("{} is no manifest: {error}. `facewire models install {name}` writes it anew", path.display())
     })
 }

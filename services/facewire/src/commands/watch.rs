@@ -126,7 +126,11 @@ fn said(result: &v1::Result) -> String {
         let second = decision.runner_up.as_ref().and_then(|second| Some((name(second), second.similarity?)));
         let second = second.map(|(name, similarity)| format!("; then {name} {similarity:.3}")).unwrap_or_default();
         let similarity = decision.similarity.unwrap_or_default();
-        return format!("{} {similarity:.3} ({:.3} is needed{second})", name(person), decision.threshold);
+        let sure = decision.confidence.map(|sure| format!(", confidence {}", words::percent(sure))).unwrap_or_default();
+        let by = decision.calibration.as_ref().map(|by| format!(" {}", words::decided_by(by, decision.fpir, None)));
+        let margin = decision.margin.map(|margin| format!(", margin {margin:.3}")).unwrap_or_default();
+        let needed = format!("{:.3} is needed{}{margin}", decision.threshold, by.unwrap_or_default());
+        return format!("{} {similarity:.3}{sure} ({needed}{second})", name(person));
     }
     result.person.as_ref().map(|person| name(person).to_owned()).unwrap_or_default()
 }
@@ -169,11 +173,18 @@ mod tests {
                 similarity: Some(0.612),
                 person: Some(person("Anna", 0.612)),
                 runner_up: Some(person("Bob", 0.1)),
+                confidence: Some(0.998),
+                calibration: Some("default-1".to_owned()),
+                margin: Some(0.05),
+                fpir: Some(0.01),
+                people: Some(298),
             }),
             ..v1::Result::default()
         });
         assert!(text.starts_with("22:13:20.084  default/door-1"), "{text}");
-        assert!(text.contains("84.2 ms") && text.ends_with("Anna 0.612 (0.360 is needed; then Bob 0.100)"), "{text}");
+        let said =
+            "Anna 0.612, confidence 99.8 % (0.360 is needed by default-1 at FPIR 1 %, margin 0.050; then Bob 0.100)";
+        assert!(text.contains("84.2 ms") && text.ends_with(said), "{text}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reasons, numbers and times as a person reads them. What a reason means is the contract's; here it is only worded.
 
-use facewire_domain::{Detail, Reason};
+use facewire_domain::{Bound, Detail, Reason};
 use time::OffsetDateTime;
 
 /// What a reason says of a crop.
@@ -17,6 +17,7 @@ pub(crate) fn meaning(reason: Reason) -> &'static str {
         Reason::LowQuality => "the picture is not good enough",
         Reason::InvalidMessage => "headers or subject are not valid",
         Reason::BelowThreshold => "nobody is similar enough",
+        Reason::Ambiguous => "two people are nearly equally similar",
         Reason::EmptyGallery => "nobody is enrolled",
         Reason::IdentityConflict => "the name, image or face belongs to somebody else",
         Reason::Timeout => "it took too long",
@@ -44,10 +45,25 @@ pub(crate) fn measured(detail: &Detail) -> Option<String> {
         let runner_up = detail.runner_up.map(|r| format!(" (the second person {r:.3})")).unwrap_or_default();
         format!("similarity {similarity:.3}{threshold}{runner_up}")
     });
-    // For a pose the message is only the axis, which the phrase has already.
-    let message = detail.message.as_deref().filter(|message| !is_axis(message)).map(plain);
+    let message = detail.message.as_deref().filter(|_| axis(detail).is_none()).map(plain);
     let parts: Vec<String> = [limit, similarity, message].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// `by default-1 at FPIR 1 % among 298 people`, `by the request`: what decided a threshold. Rows of earlier releases do not
+/// say it.
+pub(crate) fn decided_by(calibration: &str, fpir: Option<f64>, people: Option<u32>) -> String {
+    let Some(fpir) = fpir else { return format!("by the {}", plain(calibration)) };
+    let among = people.map(|people| format!(" among {people} people")).unwrap_or_default();
+    format!("by {} at FPIR {}{among}", plain(calibration), percent(fpir))
+}
+
+/// `1 %`, `0.05 %`, `99.8 %`: a share with up to three digits that count.
+pub(crate) fn percent(share: f64) -> String {
+    let value = share * 100.0;
+    let digits = if value >= 10.0 { 1 } else { 3 };
+    let text = format!("{value:.digits$}");
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// Text that may quote what a stranger sent, for a terminal: without control characters, which could write over what
@@ -56,13 +72,14 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-fn is_axis(message: &str) -> bool {
-    matches!(message, "yaw" | "pitch" | "roll")
+/// For a pose the message is only the axis.
+fn axis(detail: &Detail) -> Option<&'static str> {
+    Bound::of_detail(detail).filter(|bound| bound.signal.spec().group.is_some()).map(|bound| bound.name)
 }
 
 fn against(detail: &Detail, value: f64) -> String {
     let signal = detail.signal.as_deref().unwrap_or("value");
-    let axis = detail.message.as_deref().filter(|message| is_axis(message)).map(|a| format!(" ({a})"));
+    let axis = axis(detail).map(|axis| format!(" ({axis})"));
     let named = format!("{}{}", signal.replace('_', " "), axis.unwrap_or_default());
     match detail.limit {
         Some(limit) if value > limit => format!("{named} {}, at most {} is allowed", number(value), number(limit)),
@@ -71,14 +88,14 @@ fn against(detail: &Detail, value: f64) -> String {
     }
 }
 
-/// `at least 60`, `0.120 to 0.800`, `within ±55`: what is accepted, both bounds inclusive.
+/// `at least 60`, `0.120 to 0.800`, `within ±55`, `no limit`: what is accepted, both bounds inclusive.
 pub(crate) fn range(least: Option<f64>, most: Option<f64>) -> String {
     match (least, most) {
         (Some(least), Some(most)) if least == -most => format!("within ±{}", number(most)),
         (Some(least), Some(most)) => format!("{} to {}", number(least), number(most)),
         (Some(least), None) => format!("at least {}", number(least)),
         (None, Some(most)) => format!("at most {}", number(most)),
-        (None, None) => String::new(),
+        (None, None) => "no limit".to_owned(),
     }
 }
 
@@ -147,6 +164,15 @@ mod tests {
         assert_eq!(reason("of_another_release", None), "of_another_release");
         assert_eq!(reason("no_face", Some(&Detail::message("nothing there"))), "no_face: nothing there");
         assert_eq!(reason("no_face", Some(&Detail::message("a\u{1b}[2Jb"))), "no_face: a\u{fffd}[2Jb");
+    }
+
+    #[test]
+    fn what_decided_is_said_in_one_phrase() {
+        let said = decided_by("default-1", Some(0.01), Some(298));
+        assert_eq!(said, "by default-1 at FPIR 1 % among 298 people");
+        assert_eq!(decided_by("request", None, Some(298)), "by the request");
+        let said = [0.9984, 0.01, 0.0005, 0.1, 1.0, 0.0].map(percent);
+        assert_eq!(said, ["99.8 %", "1 %", "0.05 %", "10 %", "100 %", "0 %"]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use uuid::Uuid;
 const LIMITS: [(&str, &str); 3] = [("MIN_BLUR", "40"), ("MIN_BRIGHTNESS", "0.125"), ("MIN_FACE_SIZE", "40")];
 
 fn limits() -> GateLimits {
-    GateLimits { min_blur: 40.0, min_brightness: 0.125, min_face_size: 40.0, ..GateLimits::default() }
+    GateLimits { min_blur: Some(40.0), min_brightness: Some(0.125), min_face_size: Some(40.0), ..GateLimits::default() }
 }
 
 /// Runs the binary with nothing of this machine's own.
@@ -71,7 +71,7 @@ fn ending(camera: &str, number: u64, signals: Quality) -> (NewCrop, Ending) {
         Ok(()) => {
             let best =
                 Candidate { person: Uuid::from_u128(7).into(), face: Uuid::from_u128(8).into(), similarity: 0.5 };
-            let decision = Decision { matched: true, threshold: 0.375, best: Some(best), runner_up: None };
+            let decision = Decision { matched: true, threshold: 0.375, best: Some(best), ..Decision::default() };
             (Outcome::success(Status::Matched, Stage::Match), Some(decision))
         }
         Err(refusal) => (Outcome::rejected(Stage::Quality, refusal.reason, refusal.detail), None),
@@ -84,7 +84,7 @@ fn ending(camera: &str, number: u64, signals: Quality) -> (NewCrop, Ending) {
         face_index: 0,
         face_count: 1,
         outcome,
-        quality: Some(FaceQuality { signals, score: 0.5, status }),
+        quality: Some(FaceQuality { signals: Quality { score: 0.5, ..signals }, status }),
         bounding_box: Some(BoundingBox { x1: 0.0, y1: 0.0, x2: 120.0, y2: 130.0 }),
         decision,
         person: None,

@@ -21,28 +21,39 @@ const EXTRA: f32 = 1.0;
 pub struct Scrfd {
     model: Model,
     input: [u32; 2],
+    crop_input: Option<[u32; 2]>,
     score_threshold: f32,
     nms_iou: f32,
     buffer: Vec<f32>,
 }
 
 impl Scrfd {
-    /// The detector of an open model.
-    pub fn new(model: Model, spec: &DetectorSpec) -> Self {
-        let DetectorSpec { input, score_threshold, nms_iou, .. } = *spec;
-        Self { model, input, score_threshold, nms_iou, buffer: Vec::new() }
+    /// The detector of an open model; fails where the manifest names an input for crops and the model's is fixed.
+    pub fn new(model: Model, spec: &DetectorSpec) -> Result<Self, InferenceError> {
+        let DetectorSpec { input, crop_input, score_threshold, nms_iou, .. } = *spec;
+        let shape = model.input_shape();
+        if crop_input.is_some() && shape.iter().skip(2).any(|size| *size > 0) {
+            return Err(model.misshapen(format!("its input is fixed at {shape:?}: remove detector.crop_input")));
+        }
+        Ok(Self { model, input, crop_input, score_threshold, nms_iou, buffer: Vec::new() })
+    }
+
+    /// The smaller input for a picture that it holds whole without shrinking it.
+    fn input_for(&self, image: &RgbImage) -> [u32; 2] {
+        let holds = |[width, height]: &[u32; 2]| image.width() <= *width && image.height() <= *height;
+        self.crop_input.filter(holds).unwrap_or(self.input)
     }
 }
 
 impl FaceDetector for Scrfd {
     fn detect(&mut self, image: &RgbImage) -> Result<Vec<Detection>, InferenceError> {
-        let [width, height] = self.input;
+        let [width, height] = self.input_for(image);
         let framed = letterbox(image, width, height);
         self.buffer.clear();
         planes(&framed.image, MEAN, SCALE, &mut self.buffer);
         let outputs = self.model.run([1, 3, height as usize, width as usize], &self.buffer)?;
         let tensors: Vec<Tensor> = outputs.into_iter().map(|(_, tensor)| tensor).collect();
-        decode_scrfd(&tensors, self.input, framed.scale, self.score_threshold, self.nms_iou)
+        decode_scrfd(&tensors, [width, height], framed.scale, self.score_threshold, self.nms_iou)
             .map_err(|message| self.model.misshapen(message))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use facewire_inference::{FaceEmbedder, FaceFind, FaceFinder, measure};
+use facewire_vision::Lit;
 
 use crate::assets::{Models, cosine, data, picture};
 
@@ -15,7 +16,7 @@ pub(crate) fn embedding(finder: &mut FaceFinder, embedder: &mut dyn FaceEmbedder
     let faces = finder.find(&image).unwrap();
     let largest = faces.iter().max_by(|a, b| a.bbox.area().total_cmp(&b.bbox.area()));
     let face = largest.unwrap_or_else(|| panic!("{}: no face", path.display()));
-    embedder.embed(&[measure(&image, face).unwrap().face]).unwrap().remove(0)
+    embedder.embed(&[measure(&Lit::new(&image), face).unwrap().face]).unwrap().remove(0)
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! The gate's default limits: clean faces pass, spoiled ones are refused by the signal that was spoiled, and what passes is
-//! recognised.
+//! The gate's default limits and scores: clean faces pass, of spoiled ones few are held back, dark ones are lit, and most of
+//! what passes is recognised.
 
 use std::collections::BTreeMap;
 
-use facewire_domain::GateLimits;
-use facewire_inference::{FaceFind, measure};
-use facewire_vision::{Camera, RgbImage, degrade};
+use facewire_domain::{GateLimits, score};
+use facewire_inference::{FaceFind, Measured, measure};
+use facewire_vision::{Camera, Lit, RgbImage, degrade};
 
 use crate::assets::{Models, cosine, data, picture};
 
@@ -30,46 +30,46 @@ const FACES: [&str; 16] = [
 ];
 
 #[test]
-fn each_camera_is_told_by_its_own_signal() {
+fn what_passes_is_recognised_and_little_is_held_back() {
     let Some(data) = data() else { return };
     let models = Models::new();
     let (mut finder, mut embedder) = (models.finder(), models.embedder());
     let limits = GateLimits::default();
-    let mut refused: BTreeMap<(&str, String), usize> = BTreeMap::new();
-    let mut right = 0;
-    let mut accepted = 0;
+    let scores = models.pack.manifest().score.clone().unwrap();
+    let mut refused: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut right: BTreeMap<&str, usize> = BTreeMap::new();
     for name in FACES {
         let whole = picture(&data.join(name));
         let faces = finder.find(&whole).unwrap();
         assert_eq!(faces.len(), 1, "{name}");
-        let clean = embedder.embed(&[measure(&whole, &faces[0]).unwrap().face]).unwrap().remove(0);
+        let clean = embedder.embed(&[measure(&Lit::new(&whole), &faces[0]).unwrap().face]).unwrap().remove(0);
         let crop = degrade::cut_out(&whole, &faces[0].bbox, 0.4);
         let side = faces[0].bbox.width().min(faces[0].bbox.height());
         for camera in Camera::ALL {
             let seen: RgbImage = camera.degrade(&crop, side);
-            let found = finder.find(&seen).unwrap();
+            let picture = Lit::new(&seen);
+            let mut refuse = |signal: Option<String>| refused.entry(camera.name()).or_default().extend(signal);
+            let found = finder.find(picture.image()).unwrap();
             let Some(face) = found.first() else {
-                *refused.entry((camera.name(), "no_face".to_owned())).or_default() += 1;
+                refuse(Some("no_face".to_owned()));
                 continue;
             };
-            let measured = measure(&seen, face).unwrap();
-            if let Err(refusal) = limits.judge(&measured.quality) {
-                *refused.entry((camera.name(), refusal.detail.signal.unwrap())).or_default() += 1;
-                continue;
+            let Measured { face, mut quality } = measure(&picture, face).unwrap();
+            let mut refusal = score::judge(Some(&scores.early), &limits, &mut quality);
+            if refusal.is_none() {
+                let embedding = embedder.embed_measured(&[face]).unwrap().remove(0);
+                quality.embedding_length = embedding.length;
+                refusal = score::judge(Some(&scores.embedded), &limits, &mut quality);
+                let same = refusal.is_none() && cosine(&embedding.vector, &clean) >= 0.42;
+                *right.entry(camera.name()).or_default() += usize::from(same);
             }
-            accepted += 1;
-            let embedding = embedder.embed(&[measured.face]).unwrap().remove(0);
-            right += usize::from(cosine(&embedding, &clean) >= 0.36);
+            refuse(refusal.and_then(|refusal| refusal.detail.signal));
         }
     }
-    let count = |camera: &str, signal: &str| {
-        let matching = refused.iter().filter(|((c, s), _)| *c == camera && (signal.is_empty() || s == signal));
-        matching.map(|(_, count)| *count).sum::<usize>()
-    };
-    assert_eq!(count("clean", ""), 0, "{refused:?}");
-    for (camera, signal) in [("blurred", "blur"), ("dark", "too_dark"), ("small-tilted", "face_size")] {
-        let (by_signal, all) = (count(camera, signal), count(camera, ""));
-        assert!(by_signal >= 4 && by_signal * 3 >= all * 2, "{camera}: {refused:?}");
+    assert!(refused["clean"].is_empty() && right["clean"] == FACES.len(), "{refused:?} {right:?}");
+    for camera in Camera::ALL {
+        let (held_back, right) = (refused[camera.name()].len(), right[camera.name()]);
+        let accepted = FACES.len() - held_back;
+        assert!(held_back <= 2 && right * 10 >= accepted * 8, "{}: {refused:?} {right}", camera.name());
     }
-    assert!(accepted >= 16 && right * 100 >= accepted * 97, "{right} of {accepted} accepted faces were recognised");
 }

@@ -2,7 +2,7 @@
 
 use facewire_domain::{Landmarks, Point};
 use facewire_inference::{FaceFind, measure};
-use facewire_vision::{AlignedFace, align, signals};
+use facewire_vision::{AlignedFace, Lit, align, signals};
 use serde::Deserialize;
 
 use crate::assets::{Models, cosine, data, picture};
@@ -59,7 +59,7 @@ fn the_chain_is_the_references() {
         for (ours, theirs) in [face.bbox.x1, face.bbox.y1, face.bbox.x2, face.bbox.y2].iter().zip(golden.bbox) {
             assert!((ours - theirs).abs() <= side * 0.06, "{name}: box {:?} against {:?}", face.bbox, golden.bbox);
         }
-        let measured = measure(&image, face).unwrap();
+        let measured = measure(&Lit::new(&image), face).unwrap();
         assert!((measured.quality.face_ratio - golden.signals.face_ratio).abs() < 0.02, "{name}: face_ratio");
         let embedding = embedder.embed(&[measured.face]).unwrap().remove(0);
         chain.push(cosine(&embedding, &golden.embedding_flip));

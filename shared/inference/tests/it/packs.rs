@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::path::Path;
 
-use facewire_inference::{BUILTIN_PACKS, Pack, PackError, Trust, builtin_manifest, install_builtin, install_zip};
+use facewire_inference::{
+    BUILTIN_PACKS, Pack, PackError, PackManifest, Trust, builtin_manifest, install_builtin, install_zip,
+    installed_manifest,
+};
 
 use crate::assets::Models;
 
@@ -81,6 +84,32 @@ fn an_archive_gives_only_what_the_pack_needs() {
     assert!(error.to_string().contains("w600k_mbf.onnx"), "{error}");
     std::fs::write(&zip, b"no archive").unwrap();
     assert!(matches!(install_zip("buffalo_s", &zip, &target), Err(PackError::Archive { .. })));
+}
+
+#[test]
+fn an_older_releases_manifest_gets_what_this_one_ships() {
+    let directory = tempfile::tempdir().unwrap();
+    let zip = directory.path().join("pack.zip");
+    archive(&zip, &[("det_500m.onnx", b"detector"), ("w600k_mbf.onnx", b"embedder")]);
+    let installed = install_zip("buffalo_s", &zip, directory.path()).unwrap();
+    let path = directory.path().join("pack.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // Another limit, and a key that this release does not know.
+    let older = text.replace("score_threshold = 0.5", "score_threshold = 0.9").replace("flip = true", "mirror = true");
+    assert!(PackManifest::parse(&older).is_err());
+    std::fs::write(&path, older).unwrap();
+    let opened = Pack::open(directory.path()).unwrap();
+    assert_eq!(opened.manifest(), installed.manifest());
+    assert!(opened.manifest().files().all(|file| file.sha256.len() == 64), "the checksums are of what lies there");
+    // With another file it is a pack of somebody's own, by its own manifest.
+    std::fs::copy(directory.path().join("w600k_mbf.onnx"), directory.path().join("mine.onnx")).unwrap();
+    let own = text.replace("w600k_mbf", "mine").replace("score_threshold = 0.5", "score_threshold = 0.9");
+    std::fs::write(&path, own).unwrap();
+    assert_eq!(Pack::open(directory.path()).unwrap().manifest().detector.score_threshold, 0.9);
+
+    let shipped = builtin_manifest("default").unwrap();
+    let bare = PackManifest { calibration: None, ..shipped.clone() };
+    assert_eq!(installed_manifest(&bare.to_toml().unwrap()), Ok(shipped));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! InsightFace's detector against what its reference implementation found.
 
+use std::path::Path;
+
 use facewire_domain::{BoundingBox, Point};
 use facewire_inference::manifest::{DetectorKind, DetectorSpec, ModelFile};
-use facewire_inference::{FaceDetector, FaceFind, FaceFinder, Scrfd, SessionOptions};
+use facewire_inference::{FaceDetector, FaceFind, FaceFinder, Model, Scrfd, SessionOptions};
 use serde::Deserialize;
 
 use crate::assets::{data, picture, runtime};
@@ -35,10 +37,11 @@ fn boxes_and_points_are_the_references() {
             kind: DetectorKind::Scrfd,
             file: ModelFile { name: "scrfd_500m_kps.onnx".to_owned(), sha256: String::new() },
             input: [golden.input; 2],
+            crop_input: None,
             score_threshold: golden.score_threshold,
             nms_iou: golden.nms_iou,
         };
-        let open = || Scrfd::new(runtime().open(&file, &SessionOptions::default()).unwrap(), &spec);
+        let open = || Scrfd::new(model(&file), &spec).unwrap();
         let image = picture(&data.join(&golden.image));
         let found = open().detect(&image).unwrap();
         assert_eq!(found.len(), golden.faces.len(), "{}", golden.image);
@@ -55,5 +58,12 @@ fn boxes_and_points_are_the_references() {
         }
         let mut finder = FaceFinder::new(Box::new(open()), None);
         assert!(finder.find(&image).unwrap().len() >= golden.faces.len());
+        let crops = DetectorSpec { crop_input: Some([320; 2]), ..spec.clone() };
+        let refused = Scrfd::new(model(&file), &crops).unwrap_err().to_string();
+        assert!(refused.contains("remove detector.crop_input"), "the sample's input is fixed: {refused}");
     }
+}
+
+fn model(file: &Path) -> Model {
+    runtime().open(file, &SessionOptions::default()).unwrap()
 }

@@ -1,8 +1,8 @@
 //! Tight crops: no background around the face, and what becomes of them.
 
-use facewire_domain::{BoundingBox, GateLimits, Reason};
+use facewire_domain::{BoundingBox, GateLimits, score};
 use facewire_inference::{FaceFind, FoundFace, measure};
-use facewire_vision::{RgbImage, crop, degrade};
+use facewire_vision::{Lit, RgbImage, crop, degrade};
 
 use crate::assets::{Models, cosine, data, picture};
 
@@ -15,12 +15,12 @@ fn a_crop_at_the_detectors_own_box_is_still_the_same_face() {
     for number in [2, 5, 7, 10, 11, 12, 14, 15, 16, 18, 19, 20] {
         let whole = picture(&data.join(format!("pairs/img{number}.jpg")));
         let face = finder.find(&whole).unwrap()[0];
-        let reference = embedder.embed(&[measure(&whole, &face).unwrap().face]).unwrap().remove(0);
+        let reference = embedder.embed(&[measure(&Lit::new(&whole), &face).unwrap().face]).unwrap().remove(0);
         for margin in [-0.03, 0.0, 0.05, 0.3] {
             let tight = degrade::cut_out(&whole, &face.bbox, margin);
             let found = finder.find(&tight).unwrap();
             assert_eq!(found.len(), 1, "img{number} at margin {margin}");
-            let embedding = embedder.embed(&[measure(&tight, &found[0]).unwrap().face]).unwrap().remove(0);
+            let embedding = embedder.embed(&[measure(&Lit::new(&tight), &found[0]).unwrap().face]).unwrap().remove(0);
             worst = worst.min(cosine(&reference, &embedding));
         }
     }
@@ -35,12 +35,15 @@ fn landmarks_in_the_wrong_place_are_refused() {
     let file = models.directory.path().join("fr_landmark.onnx");
     let mut model = facewire_inference::LandmarkModel::new(models.runtime.open(&file, &options).unwrap());
     let mut finder = models.finder();
-    let limits = GateLimits::default();
+    let (limits, early) = (GateLimits::default(), models.pack.manifest().score.clone().unwrap().early);
+    let judge = |image: &RgbImage, face: &FoundFace| {
+        score::judge(Some(&early), &limits, &mut measure(&Lit::new(image), face).unwrap().quality)
+    };
     let (mut refused, mut tried) = (0, 0);
     for number in [2, 5, 7, 10, 12, 13, 15, 18, 19, 20] {
         let image = picture(&data.join(format!("pairs/img{number}.jpg")));
         let good = finder.find(&image).unwrap()[0];
-        assert_eq!(limits.judge(&measure(&image, &good).unwrap().quality), Ok(()), "img{number}");
+        assert_eq!(judge(&image, &good), None, "img{number}");
         let (w, h) = (good.bbox.width(), good.bbox.height());
         for (dx, dy, grow) in [(0.5, 0.0, 0.0), (-0.5, 0.1, 0.0), (0.0, 0.45, 0.0), (0.0, -0.45, 0.0), (0.1, 0.1, -0.3)]
         {
@@ -59,9 +62,7 @@ fn landmarks_in_the_wrong_place_are_refused() {
             let drift = model.drift(&image, &landmarks).unwrap();
             let poor = FoundFace { bbox, detection_score: 0.99, landmarks, drift };
             tried += 1;
-            let judged = limits.judge(&measure(&image, &poor).unwrap().quality);
-            refused +=
-                usize::from(judged.is_err_and(|r| matches!(r.reason, Reason::LowLandmarkScore | Reason::FaceTooSmall)));
+            refused += usize::from(judge(&image, &poor).is_some());
         }
     }
     assert!(tried >= 10 && refused * 10 >= tried * 8, "{refused} of {tried} wrong landmarks were refused");

@@ -127,13 +127,13 @@ pub(crate) fn crop(number: u64) -> NewCrop {
 }
 
 pub(crate) fn quality() -> FaceQuality {
-    let signals = Quality { blur: 112.5, brightness: 0.5, landmarks_score: 0.875, ..Quality::default() };
-    FaceQuality { signals, score: 0.75, status: "ok".to_owned() }
+    let signals = Quality { blur: 112.5, brightness: 0.5, landmarks_score: 0.875, score: 0.75, ..Quality::default() };
+    FaceQuality { signals, status: "ok".to_owned() }
 }
 
 pub(crate) fn matched(number: u64) -> Ending {
     let best = Candidate { person: Uuid::from_u128(7).into(), face: Uuid::from_u128(8).into(), similarity: 0.5 };
-    let decision = Decision { matched: true, threshold: 0.375, best: Some(best), runner_up: None };
+    let decision = Decision { matched: true, threshold: 0.375, best: Some(best), ..Decision::default() };
     let crop = head(number);
     let finished_at = crop.received_at + Duration::from_millis(200);
     let time = StageTime { stage: Stage::Ingest, started_at: crop.received_at, finished_at };

@@ -1,6 +1,6 @@
 //! The views that commands and BI tools read: exact counts, causes, percentiles and pages of planted endings.
 
-use facewire_domain::{CollectionId, Detail, Outcome, Pose, Quality, Reason, Stage, Status};
+use facewire_domain::{CollectionId, Detail, Outcome, Quality, Reason, Stage, Status};
 use facewire_store_pg::{Ending, FaceQuality, FailureFilter, SignalBounds, Store, Window};
 use sqlx::{Connection, Executor};
 use time::{Duration, OffsetDateTime};
@@ -25,7 +25,7 @@ fn hour_ago() -> OffsetDateTime {
 
 fn measured(blur: f32, status: &str) -> Option<FaceQuality> {
     let signals = Quality { blur, brightness: 0.5, face_ratio: 0.0001, face_size: 80.0, ..Quality::default() };
-    Some(FaceQuality { signals, score: 0.5, status: status.to_owned() })
+    Some(FaceQuality { signals: Quality { score: 0.5, ..signals }, status: status.to_owned() })
 }
 
 fn sharp(number: u64, blur: f32) -> Ending {
@@ -47,8 +47,8 @@ async fn planted() -> (crate::support::TestDatabase, Store) {
     let db = test_database().await;
     let store = db.migrated().await;
     let yaw = Detail::limit("pose", 61.0, 55.0).with_message("yaw");
-    let turned = Quality { pose: Pose { yaw: -61.0, ..Pose::default() }, blur: 90.0, ..Quality::default() };
-    let turned = Some(FaceQuality { signals: turned, score: 0.0, status: "pose".to_owned() });
+    let turned = Quality { yaw: -61.0, blur: 90.0, ..Quality::default() };
+    let turned = Some(FaceQuality { signals: turned, status: "pose".to_owned() });
     let miss = Detail { similarity: Some(0.25), threshold: Some(0.36), ..Detail::default() };
     let no_face = Outcome::rejected(Stage::Quality, Reason::NoFace, Detail::message("none"));
     let frame = |index| Ending { face_index: index, face_count: 2, ..of("cam-b", 20, matched(20)) };
@@ -133,16 +133,17 @@ async fn the_view_of_the_day_says_what_the_command_says() {
 #[tokio::test]
 async fn a_signal_is_spread_and_held_against_its_bounds() {
     let (db, store) = planted().await;
-    let bounds = |signal: &str, least, most| SignalBounds {
+    let bounds = |signal: &str, least, most, in_frames| SignalBounds {
         collection: "office".to_owned(),
         signal: signal.to_owned(),
         least,
         most,
+        in_frames,
     };
     let bounds = [
-        bounds("blur", Some(40.0), Some(450.0)),
-        bounds("yaw", Some(-55.0), Some(55.0)),
-        bounds("face_ratio", Some(0.0005), None),
+        bounds("blur", Some(40.0), Some(450.0), true),
+        bounds("yaw", Some(-55.0), Some(55.0), true),
+        bounds("face_ratio", Some(0.0005), None, false),
     ];
     let spreads = store.signal_spreads(&Window::default(), &bounds).await.unwrap();
     let one = |camera: &str, signal: &str| {
@@ -222,7 +223,7 @@ async fn measured_faces_come_page_by_page_without_a_gap() {
     assert_eq!(blurs[..5], [10.0, 20.0, 39.0, 90.0, 100.0]);
     assert_eq!(read.iter().filter(|face| face.refused).count(), 4);
     assert!(read.iter().all(|face| !face.of_many));
-    assert_eq!(read.iter().find(|face| face.signals.blur == 90.0).unwrap().signals.pose.yaw, -61.0);
+    assert_eq!(read.iter().find(|face| face.signals.blur == 90.0).unwrap().signals.yaw, -61.0);
     let since = Some(hour_ago() + Duration::seconds(5));
     assert_eq!(store.measured_faces(&office, &camera, since, None, 100).await.unwrap().len(), 5);
     let frame = store.measured_faces(&office, &"cam-b".parse().unwrap(), None, None, 9).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use facewire_domain::{Hit, PersonId, decide};
+use facewire_domain::{Hit, PersonId, Rule, decide};
 use facewire_store_vec::{FacePoint, Probe, VecError};
 
 use crate::support::{DIM, dot, each_server, face, face_id, gallery, normalised, person_id, vector};
@@ -39,6 +39,8 @@ fn two_best(hits: &[Hit]) -> [Option<f32>; 2] {
     [best.first().copied(), best.get(1).copied()]
 }
 
+const RULE: Rule = Rule { threshold: 0.5, margin: 0.0 };
+
 fn close(a: Option<f32>, b: Option<f32>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => (a - b).abs() < CLOSE,
@@ -49,7 +51,7 @@ fn close(a: Option<f32>, b: Option<f32>) -> bool {
 
 fn assert_decision(faces: &[FacePoint], probe: &Probe, hits: &[Hit]) {
     let [best, runner_up] = two_best(&ranked(faces, probe));
-    let (decision, _) = decide(hits, 0.5);
+    let (decision, _) = decide(hits, &RULE);
     assert!(close(decision.best.map(|c| c.similarity), best), "{decision:?} {best:?}");
     assert!(close(decision.runner_up.map(|c| c.similarity), runner_up), "{decision:?} {runner_up:?}");
 }
@@ -117,7 +119,7 @@ async fn the_runner_up_is_found_behind_a_person_who_fills_the_page() {
         for (probe, hits) in probes.iter().zip(&found) {
             assert_decision(&faces, probe, hits);
         }
-        let (decision, _) = decide(&found[0], 0.5);
+        let (decision, _) = decide(&found[0], &RULE);
         assert_eq!(decision.best.unwrap().person, person_id(1));
         assert_eq!(
             (decision.runner_up.unwrap().person, decision.runner_up.unwrap().face),

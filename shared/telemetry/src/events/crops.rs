@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use facewire_domain::{Quality, Stage};
+use facewire_domain::{Quality, Signal, Stage};
 use opentelemetry::KeyValue;
 
 use super::of_stage;
@@ -74,20 +74,8 @@ impl FaceMeasured<'_> {
     pub fn emit(&self) {
         record(|m| {
             let camera = m.cameras.labels(self.collection, self.camera);
-            let (signals, q) = (&m.signals, self.quality);
-            let values = [
-                (&signals.blur, q.blur),
-                (&signals.brightness, q.brightness),
-                (&signals.face_size, q.face_size),
-                (&signals.face_ratio, q.face_ratio),
-                (&signals.landmarks_score, q.landmarks_score),
-                (&signals.detection_score, q.detection_score),
-                (&signals.yaw, q.pose.yaw.abs()),
-                (&signals.pitch, q.pose.pitch.abs()),
-                (&signals.roll, q.pose.roll.abs()),
-            ];
-            for (histogram, value) in values {
-                histogram.record(f64::from(value), &camera);
+            for (signal, histogram) in Signal::ALL.into_iter().zip(&m.signals) {
+                histogram.record(f64::from(signal.spec().judged(self.quality)), &camera);
             }
         });
     }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use facewire_assess::{Request, judge};
 use facewire_bus::{Bus, Message};
 use facewire_contracts::{Message as _, subjects, v1};
 use facewire_domain::Stage;
 use facewire_inference::SessionOptions;
-use facewire_quality::judge;
 use facewire_runtime::Shutdown;
 use facewire_vision::AlignedFace;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -28,9 +28,9 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
     let models = models::load(&config.models, report.clone()).await?;
     let pictures = demo::sample_pictures(&models, report.clone()).await?;
     let mut finder = models.pack.finder(&models.runtime, &models.session)?;
-    let rules = config.quality.rules();
+    let rules = config.quality.rules(models.score());
     let aligned = tokio::task::spawn_blocking(move || {
-        let judged = pictures.iter().filter_map(|picture| judge(&mut finder, &rules, "bench", false, picture).ok());
+        let judged = pictures.iter().filter_map(|picture| judge(&mut finder, &rules, Request::crop("bench"), picture).ok());
         judged.flatten().map(|face| face.aligned).collect::<Vec<AlignedFace>>()
     })
     .await?;

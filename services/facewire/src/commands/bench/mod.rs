@@ -3,6 +3,7 @@
 
 mod bus;
 mod embed;
+mod evaluate;
 mod memory;
 mod pipeline;
 mod telemetry;
@@ -48,11 +49,12 @@ impl Measurement {
 pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
-    let measurement = match args.command {
+    let measurement = match args.command.clone() {
         BenchCommand::Pipeline { crops } => pipeline::run(config, crops.max(1), shutdown).await?,
         BenchCommand::Telemetry { crops } => telemetry::run(config, crops.max(1), shutdown).await?,
         BenchCommand::Bus { crops } => bus::run(config, crops.max(1), shutdown).await?,
         BenchCommand::Embed { faces } => embed::run(config, faces.max(1), shutdown).await?,
+        BenchCommand::Evaluate { folder, count } => evaluate::run(config, folder, count.max(1), shutdown).await?,
     };
     if args.json {
         output::json(&measurement)?

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
+use facewire_assess::{Request, Unjudged, judge};
 use facewire_bus::{Bus, Options, Results};
-use facewire_quality::{Unjudged, judge};
 use facewire_runtime::Shutdown;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use time::OffsetDateTime;
@@ -73,7 +73,7 @@ async fn in_turns(
 
 /// Decode, find, align, judge, embed; no queue, no store.
 async fn bare_loop(config: &Config, models: &Loaded, pictures: &[Bytes], crops: usize) -> anyhow::Result<Duration> {
-    let (models, pictures, rules) = (models.clone(), pictures.to_vec(), config.quality.rules());
+    let (models, pictures, rules) = (models.clone(), pictures.to_vec(), config.quality.rules(models.score()));
     tokio::task::spawn_blocking(move || {
         let mut sessions = Vec::new();
         for _ in 0..cores() {
@@ -92,7 +92,7 @@ async fn bare_loop(config: &Config, models: &Loaded, pictures: &[Bytes], crops: 
                     scope.spawn(move || {
                         while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < crops) {
                             let Some(picture) = pictures.get(index % pictures.len()) else { continue };
-                            match judge(finder, rules, "bench", false, picture) {
+                            match judge(finder, rules, Request::crop("bench"), picture) {
                                 Ok(faces) => {
                                     let passed = faces.into_iter().filter(|face| face.refusal.is_none());
                                     let faces: Vec<_> = passed.map(|face| face.aligned).collect();

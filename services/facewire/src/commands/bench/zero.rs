@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use facewire_domain::{BoundingBox, Point};
-use facewire_inference::{FaceEmbedder, FaceFind, FoundFace, InferenceError};
+use facewire_inference::{Embedding, FaceEmbedder, FaceFind, FoundFace, InferenceError};
 use facewire_vision::align::TEMPLATE;
 use facewire_vision::{AlignedFace, RgbImage};
 
@@ -43,9 +43,9 @@ impl FaceEmbedder for Embedder {
     fn preprocess(&self, _face: &AlignedFace, _out: &mut Vec<f32>) {}
 
     /// The same direction for every face.
-    fn embed(&mut self, faces: &[AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError> {
+    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedding>, InferenceError> {
         let unit = (self.dim as f32).sqrt().recip();
-        Ok(faces.iter().map(|_| vec![unit; self.dim]).collect())
+        Ok(faces.iter().map(|_| Embedding { vector: vec![unit; self.dim], length: 1.0 }).collect())
     }
 }
 
@@ -56,5 +56,6 @@ pub(super) fn chain(dim: usize) -> Chain {
         embedders: Arc::new(move || Ok(Box::new(Embedder { dim }))),
         model: "zero".to_owned(),
         max_batch: None,
+        score: None,
     }
 }

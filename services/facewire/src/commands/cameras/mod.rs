@@ -7,8 +7,7 @@ mod whatif;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use facewire_domain::{CameraId, CollectionId, GateLimits};
-use facewire_quality::Gate;
+use facewire_domain::{CameraId, CollectionId, Gate, GateLimits, Signal};
 use facewire_store_pg::{CameraSum, Cause, SignalBounds, SignalSpread, Store, Window};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -16,7 +15,6 @@ use time::OffsetDateTime;
 use super::connect::{self, viewed};
 use crate::cli::Cameras;
 use crate::config::Config;
-use crate::limits::{self, LIMITS};
 use crate::output::{self, Exit};
 
 use whatif::Rejudged;
@@ -128,21 +126,23 @@ async fn spread(store: &Store, window: &Window, gate: &Gate, camera: &mut Camera
     let (collection, name) = names(&camera.sum)?;
     let window = Window { collection: Some(collection), camera: Some(name), ..window.clone() };
     let limits = gate.limits(&camera.sum.collection);
-    let mut signals: Vec<&str> = LIMITS.iter().map(|limit| limit.signal).collect();
-    signals.dedup();
-    let bounds = |signal: &&str| {
-        let (least, most) = limits::bounds(&limits, signal);
-        SignalBounds { collection: camera.sum.collection.clone(), signal: (*signal).to_owned(), least, most }
+    let bounds = |signal: Signal| {
+        let (least, most) = limits.range(signal);
+        let in_frames = signal.spec().bounds.iter().all(|bound| bound.in_frames);
+        let (collection, signal) = (camera.sum.collection.clone(), signal.name().to_owned());
+        SignalBounds { collection, signal, least, most, in_frames }
     };
-    let bounds: Vec<SignalBounds> = signals.iter().map(bounds).collect();
+    let bounds: Vec<SignalBounds> = Signal::ALL.into_iter().map(bounds).collect();
     let spreads = viewed(store.signal_spreads(&window, &bounds).await)?;
+    let place = |spread: &SignalSpread| bounds.iter().position(|bound| bound.signal == spread.signal);
     let beside = |spread: SignalSpread| {
-        let (least, most) = limits::bounds(&limits, &spread.signal);
+        let (least, most) =
+            place(&spread).and_then(|place| bounds.get(place)).map_or((None, None), |b| (b.least, b.most));
         SignalReport { spread, least, most }
     };
     let mut reports: Vec<SignalReport> = spreads.into_iter().map(beside).collect();
-    // As the gate judges; what it does not judge comes last.
-    reports.sort_by_key(|s| signals.iter().position(|signal| *signal == s.spread.signal).unwrap_or(usize::MAX));
+    // As the gate judges.
+    reports.sort_by_key(|report| place(&report.spread).unwrap_or(usize::MAX));
     camera.signals = Some(reports);
     Ok(())
 }

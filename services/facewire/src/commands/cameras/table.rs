@@ -1,13 +1,13 @@
 //! The tables of `facewire cameras`, for people. What stands in them is counted elsewhere.
 
 use comfy_table::{Cell, CellAlignment, Color, Table};
+use facewire_domain::Bound;
 use facewire_store_pg::Cause;
 use indicatif::HumanCount;
 
 use super::whatif::{Answer, Rejudged};
 use super::{CameraReport, Report, SignalReport, Verdict};
 use crate::commands::words;
-use crate::limits::GateLimit;
 use crate::output::{self, line};
 
 pub(super) fn show(report: &Report) {
@@ -91,7 +91,7 @@ fn to_blame(camera: &CameraReport) -> String {
     let Some(worst) = rejecting.next() else { return String::new() };
     let name = |cause: &Cause| match &cause.signal {
         // `no_face`, `multiple_faces`: the reason says more than what was counted.
-        Some(signal) if GateLimit::named(signal).is_some() => signal.clone(),
+        Some(signal) if Bound::named(signal).is_some() => signal.clone(),
         _ => cause.reason.clone(),
     };
     let mut said = format!("{}: {} of {} rejected", name(worst), number(worst.faces), number(camera.sum.rejected));

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use facewire_domain::{CameraId, CollectionId, GateLimits};
+use facewire_domain::{Bound, CameraId, CollectionId, GateLimits, Side};
 use facewire_store_pg::{Cause, MeasuredFace, Store, StoreError};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::limits::{GateLimit, LimitChange, Side, broken};
+use crate::limits::LimitChange;
 
 /// Rows of one page.
 const PAGE: u32 = 2_000;
@@ -26,11 +26,11 @@ pub(super) struct Question {
 
 impl Question {
     fn limits(&self, now: GateLimits) -> GateLimits {
-        self.changes.iter().fold(now, |limits, change| change.limit.changed(limits, change.value))
+        self.changes.iter().fold(now, |limits, change| change.over(limits))
     }
 
-    fn is_about(&self, limit: &str) -> bool {
-        self.changes.iter().any(|change| change.limit.name == limit)
+    fn is_about(&self, bound: Option<&Bound>) -> bool {
+        self.changes.iter().any(|change| Some(change.bound) == bound)
     }
 }
 
@@ -80,16 +80,13 @@ fn question(changes: Vec<LimitChange>) -> Question {
 pub(super) fn suggested(causes: &[Cause], now: &GateLimits) -> Vec<Question> {
     let rejecting = causes.iter().filter(|cause| cause.status == "rejected");
     let looser = |cause: &Cause| {
-        let limit = GateLimit::named(cause.signal.as_deref()?)?;
-        let most = if limit.side == Side::Least { cause.p10 } else { cause.p90 };
-        let mut changes =
-            [cause.median?, most?].map(|value| LimitChange { limit, value: rounded(value, limit.side) }).to_vec();
-        changes.dedup_by_key(|change| change.value.to_bits());
-        changes.retain(|change| match limit.side {
-            Side::Least => f64::from(change.value) < limit.of(now),
-            Side::Most | Side::Within => f64::from(change.value) > limit.of(now),
-        });
-        Some(changes)
+        let bound = Bound::named(cause.signal.as_deref()?)?;
+        let limit = now.get(bound)?;
+        let most = if bound.side == Side::Min { cause.p10 } else { cause.p90 };
+        let mut values = [cause.median?, most?].map(|value| rounded(value, bound.side)).to_vec();
+        values.dedup_by_key(|value| value.to_bits());
+        values.retain(|value| if bound.side == Side::Min { *value < limit } else { *value > limit });
+        Some(values.into_iter().map(move |value| LimitChange { bound, value: Some(value) }))
     };
     rejecting.filter_map(looser).flatten().map(|change| question(vec![change])).collect()
 }
@@ -101,7 +98,7 @@ fn rounded(value: f64, side: Side) -> f32 {
     }
     let step = 10f64.powf(value.log10().floor() - 1.0);
     let steps = value / step;
-    let steps = if side == Side::Least { steps.floor() } else { steps.ceil() };
+    let steps = if side == Side::Min { steps.floor() } else { steps.ceil() };
     // Written and read again: the step's own error must not show.
     let digits = usize::from(step < 1.0) * 6;
     format!("{:.digits$}", steps * step).parse().unwrap_or_default()
@@ -151,9 +148,8 @@ impl<'a> Tally<'a> {
 
     fn judge(&mut self, face: &MeasuredFace) {
         let by = |limits: &GateLimits| {
-            // The gate's own rule: in a frame a face is always a small part.
-            let min_face_ratio = if face.of_many { 0.0 } else { limits.min_face_ratio };
-            GateLimits { min_face_ratio, ..*limits }.judge(&face.signals)
+            let limits = if face.of_many { limits.in_frame() } else { *limits };
+            limits.judge(&face.signals).map_err(|refusal| Bound::of_detail(&refusal.detail))
         };
         let now = by(&self.now);
         self.sum.judged += 1;
@@ -163,8 +159,9 @@ impl<'a> Tally<'a> {
             match (&now, by(limits)) {
                 (Err(_), Ok(())) => answer.would_accept += 1,
                 (Ok(()), Err(_)) => answer.would_reject += 1,
-                (Err(before), Err(then)) if question.is_about(broken(before)) && broken(before) != broken(&then) => {
-                    *answer.would_fall_to.entry(broken(&then).to_owned()).or_default() += 1;
+                (Err(before), Err(then)) if question.is_about(*before) && *before != then => {
+                    let name = then.map_or("unknown", |bound| bound.name);
+                    *answer.would_fall_to.entry(name.to_owned()).or_default() += 1;
                 }
                 _ => {}
             }
@@ -185,9 +182,9 @@ mod tests {
             (1234.5, 1200.0, 1300.0),
             (5.0, 5.0, 5.0),
         ] {
-            assert_eq!((rounded(value, Side::Least), rounded(value, Side::Within)), (least, most), "{value}");
+            assert_eq!((rounded(value, Side::Min), rounded(value, Side::Max)), (least, most), "{value}");
         }
-        assert_eq!(rounded(0.0, Side::Least), 0.0);
+        assert_eq!(rounded(0.0, Side::Min), 0.0);
     }
 
     #[test]
@@ -207,11 +204,18 @@ mod tests {
         let causes = [
             cause("rejected", "blur", [8.0, 20.0, 39.0]),
             cause("rejected", "yaw", [56.0, 60.0, 80.0]),
+            cause("rejected", "roll", [61.0, 62.0, 63.0]),
             cause("rejected", "too_dark", [0.2, 0.3, 0.4]),
             cause("no_match", "similarity", [0.1, 0.2, 0.3]),
             cause("rejected", "bytes", [1.0, 2.0, 3.0]),
         ];
-        let now = GateLimits { min_blur: 40.0, max_yaw: 55.0, min_brightness: 0.1, ..GateLimits::default() };
+        let now = GateLimits {
+            min_blur: Some(40.0),
+            max_yaw: Some(55.0),
+            min_brightness: Some(0.1),
+            max_roll: None,
+            ..GateLimits::default()
+        };
         let labels: Vec<String> = suggested(&causes, &now).into_iter().map(|question| question.label).collect();
         assert_eq!(labels, ["blur=20", "blur=8", "yaw=60", "yaw=80"]);
     }

@@ -12,6 +12,7 @@ use std::io::IsTerminal;
 use facewire_bus::Bus;
 use facewire_devstack::StackOptions;
 use facewire_devstack::progress::Reporter;
+use facewire_domain::{CollectionId, GateOverride};
 use facewire_runtime::Shutdown;
 use facewire_store_pg::{LedgerFilter, Store};
 
@@ -26,11 +27,9 @@ use crate::signals;
 
 use kept::DemoDir;
 use plan::Plan;
+use play::Gate;
 use report::Report;
 use tally::Tally;
-
-/// The gallery of the demo.
-const COLLECTION: &str = "demo";
 
 pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
@@ -41,6 +40,8 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyho
     let directory = directory(place, args)?;
     // Nothing in it needs to survive a power cut.
     let options = StackOptions { durable: false, ..StackOptions::new(directory.stack()) };
+    let open: CollectionId = Gate::Off.collection().parse()?;
+    config.quality.collections.insert(open, GateOverride::OFF);
     let mut local = Local::start(&mut config, options, report.clone(), shutdown.clone()).await?;
     let done = act(&mut local, &config, Chain::from(&models), report, &plan, &shutdown).await;
     let stopped = local.stop().await;
@@ -52,7 +53,7 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyho
     } else {
         report::show(&sum)
     }
-    Ok(if sum.holds() { Exit::Well } else { Exit::Unwell })
+    Ok(if sum.holds() && sum.recognises() { Exit::Well } else { Exit::Unwell })
 }
 
 /// Where it runs. A machine without a data directory plays a demo all the same, unless one was named.
@@ -103,16 +104,23 @@ async fn act(
     Ok(tally.report(plan, &ledger, results))
 }
 
+/// Everything with the gate; then what it cost the crops anything, once more without.
 async fn play(config: &Config, bus: &Bus, plan: &Plan) -> anyhow::Result<Tally> {
     let mut results = bus.results("results.>", true).await?;
     let mut tally = Tally::default();
-    let enrolments = play::enrolments(bus, plan).await?;
-    tally.expect(enrolments);
+    for gate in [Gate::On, Gate::Off] {
+        tally.expect(play::enrolments(bus, plan, gate).await?);
+    }
     tally.collect(&mut results, &progress::bar(tally.open(), "enrol")).await?;
+    let all: Vec<usize> = (0..plan.plays.len()).collect();
     let bar = progress::bar(plan.plays.len() as u64, "recognize");
     tally.start();
-    let published = play::cameras(&config.nats, plan).await?;
-    tally.expect(published);
+    tally.expect(play::cameras(&config.nats, plan, &all, Gate::On).await?);
+    tally.collect(&mut results, &bar).await?;
+    tally.stop();
+    let held_back = tally.held_back(plan);
+    let bar = progress::bar(held_back.len() as u64, "without the gate");
+    tally.expect(play::cameras(&config.nats, plan, &held_back, Gate::Off).await?);
     tally.collect(&mut results, &bar).await?;
     Ok(tally)
 }

@@ -9,15 +9,14 @@ use facewire_devstack::progress::Reporter;
 use facewire_domain::{BoundingBox, CameraId, SubjectId};
 use facewire_inference::FaceFind;
 use facewire_vision::degrade::cut_out;
-use facewire_vision::{Camera, DecodeLimits, RgbImage, decode, encode_jpeg};
+use facewire_vision::{Camera, DecodeLimits, RgbImage, decode};
 
 use crate::cli::{Degrade, Demo};
 use crate::commands::producer::collect;
 use crate::commands::progress;
+use crate::commands::spoil::{face_side, publish, side};
 use crate::models::Loaded;
 
-/// Of spoiled and cut pictures, so that the encoder adds little of its own.
-const JPEG_QUALITY: u8 = 92;
 /// Around a face that is cut out of a group, as a part of its longer side: what camera-side detectors commonly leave.
 const MARGIN: f32 = 0.4;
 
@@ -147,17 +146,13 @@ fn play(finder: &mut dyn FaceFind, probe: &Probe, cameras: &[Camera]) -> anyhow:
     let scenes: Vec<(RgbImage, f32, Option<Bytes>)> = if probe.group {
         boxes.iter().map(|face| (cut_out(&image, face, MARGIN), side(face), None)).collect()
     } else {
-        let size = boxes.first().map_or(image.width().min(image.height()) as f32 / 2.0, side);
+        let size = face_side(boxes.first(), &image);
         vec![(image, size, Some(bytes))]
     };
     let mut plays = Vec::new();
     for (scene, face_side, original) in &scenes {
         for camera in cameras {
-            let image = match (camera, original) {
-                (Camera::Clean, Some(original)) => original.clone(),
-                _ => encode_jpeg(&camera.degrade(scene, *face_side), JPEG_QUALITY)?.into(),
-            };
-            plays.push(one(*camera, probe, image)?);
+            plays.push(one(*camera, probe, publish(*camera, scene, *face_side, original.as_ref())?)?);
         }
     }
     Ok(plays)
@@ -165,8 +160,4 @@ fn play(finder: &mut dyn FaceFind, probe: &Probe, cameras: &[Camera]) -> anyhow:
 
 fn one(camera: Camera, probe: &Probe, image: Bytes) -> anyhow::Result<Play> {
     Ok(Play { camera: camera.name().parse()?, truth: probe.truth.clone(), image })
-}
-
-fn side(face: &BoundingBox) -> f32 {
-    face.width().min(face.height())
 }

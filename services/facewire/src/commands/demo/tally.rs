@@ -1,6 +1,6 @@
 //! What was sent against what came back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use facewire_bus::{BusError, ResultEvent, Results};
@@ -10,8 +10,10 @@ use facewire_store_pg::Ledger;
 use indicatif::ProgressBar;
 
 use super::plan::Plan;
-use super::play::{Kind, Sent};
-use super::report::{Accuracy, CameraReport, Example, Latency, Report};
+use super::play::{Gate, Kind, Sent};
+use super::report::{Accuracy, CameraReport, Example, GateReport, Latency, Report};
+
+const REJECTED: &str = "rejected";
 
 /// Without a result for this long, what is missing counts as lost.
 const STALLED: Duration = Duration::from_secs(120);
@@ -57,8 +59,30 @@ impl Tally {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        self.elapsed = self.clock.map(|clock| clock.elapsed()).unwrap_or_default();
         Ok(())
+    }
+
+    /// Every camera has played.
+    pub(super) fn stop(&mut self) {
+        self.elapsed = self.clock.map(|clock| clock.elapsed()).unwrap_or_default();
+    }
+
+    /// The plays to which the gate made a difference: what it rejected, and the probes of people whom it did not enrol.
+    pub(super) fn held_back(&self, plan: &Plan) -> Vec<usize> {
+        let rejected = |sent: &&Sent| self.ended.get(&sent.crop).is_some_and(|ended| ended.status == REJECTED);
+        let with_gate = || self.sent.values().filter(|sent| sent.gate == Gate::On).filter(rejected);
+        let people: HashSet<&SubjectId> = with_gate()
+            .filter_map(|sent| match &sent.kind {
+                Kind::Enrolment(subject) => Some(subject),
+                Kind::Probe(_) => None,
+            })
+            .collect();
+        let theirs = |number: &usize| {
+            plan.plays.get(*number).and_then(|play| play.truth.as_ref()).is_some_and(|truth| people.contains(truth))
+        };
+        let plays: BTreeSet<usize> =
+            with_gate().filter_map(|sent| sent.play).chain((0..plan.plays.len()).filter(theirs)).collect();
+        plays.into_iter().collect()
     }
 
     fn note(&mut self, event: &ResultEvent) {
@@ -71,12 +95,12 @@ impl Tally {
     /// The sum. `ledger` is what Postgres holds, `results` how many messages RESULTS holds.
     pub(super) fn report(&self, plan: &Plan, ledger: &Ledger, results: u64) -> Report {
         let ended = self.ended.len() as u64;
-        let probes: Vec<(&Sent, &Ended)> = self
-            .sent
-            .values()
-            .filter(|sent| sent.kind != Kind::Enrolment)
-            .filter_map(|sent| Some((sent, self.ended.get(&sent.crop)?)))
-            .collect();
+        let all: Vec<(&Sent, &Ended)> =
+            self.sent.values().filter_map(|sent| Some((sent, self.ended.get(&sent.crop)?))).collect();
+        let probes: Vec<(&Sent, &Ended)> = of(&all, Gate::On);
+        let mut open: HashMap<usize, (&Sent, &Ended)> = probes.iter().filter_map(|p| Some((p.0.play?, *p))).collect();
+        open.extend(of(&all, Gate::Off).into_iter().filter_map(|p| Some((p.0.play?, p))));
+        let open: Vec<(&Sent, &Ended)> = open.into_values().collect();
         let seconds = self.elapsed.as_secs_f64();
         let persons: std::collections::BTreeSet<_> = plan.enrolments.iter().map(|e| &e.subject).collect();
         Report {
@@ -89,9 +113,11 @@ impl Tally {
             by_status: count(self.ended.values().map(|e| e.status.clone())),
             by_reason: count(self.ended.values().filter_map(|e| e.reason.clone())),
             persons: persons.len() as u64,
-            enrolled: self.ended.values().filter(|e| e.status == Status::Enrolled.as_str()).count() as u64,
+            enrolled: enrolled(&all, Gate::On),
+            enrolled_without_gate: enrolled(&all, Gate::Off),
             accuracy: accuracy(&probes),
-            cameras: cameras(&probes),
+            accuracy_without_gate: accuracy(&open),
+            cameras: cameras(&probes, &open),
             latency_ms: Latency::of(probes.iter().map(|(_, e)| e.latency)),
             crops_per_s: if seconds > 0.0 { probes.len() as f64 / seconds } else { 0.0 },
             examples: examples(&probes),
@@ -111,6 +137,16 @@ fn ended(result: &v1::Result) -> Ended {
         subject: person.map(|person| person.subject_id.clone()),
         latency: latency.try_into().unwrap_or_default(),
     }
+}
+
+/// The probes of one of the collections.
+fn of<'a>(all: &[(&'a Sent, &'a Ended)], gate: Gate) -> Vec<(&'a Sent, &'a Ended)> {
+    all.iter().filter(|(sent, _)| sent.gate == gate && sent.play.is_some()).copied().collect()
+}
+
+fn enrolled(all: &[(&Sent, &Ended)], gate: Gate) -> u64 {
+    let enrolled = |(sent, ended): &&(&Sent, &Ended)| sent.gate == gate && ended.status == Status::Enrolled.as_str();
+    all.iter().filter(enrolled).count() as u64
 }
 
 fn count(names: impl Iterator<Item = String>) -> BTreeMap<String, u64> {
@@ -165,23 +201,45 @@ fn judge_genuine(accuracy: &mut Accuracy, truth: &SubjectId, found: Option<&str>
     }
 }
 
-fn cameras(probes: &[(&Sent, &Ended)]) -> Vec<CameraReport> {
-    let mut by_camera: BTreeMap<&CameraId, Vec<&Ended>> = BTreeMap::new();
-    for (sent, ended) in probes {
-        by_camera.entry(&sent.camera).or_default().push(ended);
+fn cameras(probes: &[(&Sent, &Ended)], open: &[(&Sent, &Ended)]) -> Vec<CameraReport> {
+    let mut by_camera: BTreeMap<&CameraId, Vec<(&Sent, &Ended)>> = BTreeMap::new();
+    for probe in probes {
+        by_camera.entry(&probe.0.camera).or_default().push(*probe);
     }
-    let one = |(camera, ended): (&CameraId, Vec<&Ended>)| {
-        let with = |status: Status| ended.iter().filter(|e| e.status == status.as_str()).count() as u64;
+    let one = |(camera, probes): (&CameraId, Vec<(&Sent, &Ended)>)| {
+        let with = |status: Status| probes.iter().filter(|(_, e)| e.status == status.as_str()).count() as u64;
+        let open: Vec<(&Sent, &Ended)> = open.iter().filter(|(sent, _)| sent.camera == *camera).copied().collect();
         CameraReport {
             camera: camera.to_string(),
-            admitted: ended.len() as u64,
+            admitted: probes.len() as u64,
             matched: with(Status::Matched),
             no_match: with(Status::NoMatch),
             rejected: with(Status::Rejected),
             failed: with(Status::Failed),
-            by_reason: count(ended.iter().filter_map(|e| e.reason.clone())),
-            latency_ms: Latency::of(ended.iter().map(|e| e.latency)),
+            by_reason: count(probes.iter().filter_map(|(_, e)| e.reason.clone())),
+            gate: gate(&probes, &open),
+            latency_ms: Latency::of(probes.iter().map(|(_, e)| e.latency)),
         }
     };
     by_camera.into_iter().map(one).collect()
+}
+
+/// What the gate cost and saved at one camera: each rejected crop beside what it would have become.
+fn gate(probes: &[(&Sent, &Ended)], open: &[(&Sent, &Ended)]) -> GateReport {
+    let without: HashMap<usize, &Ended> = open.iter().filter_map(|(sent, ended)| Some((sent.play?, *ended))).collect();
+    let mut report = GateReport { on: accuracy(probes), off: accuracy(open), ..GateReport::default() };
+    for (sent, _) in probes.iter().filter(|(_, ended)| ended.status == REJECTED) {
+        let Some(would) = sent.play.and_then(|play| without.get(&play)) else { continue };
+        let right = match &sent.kind {
+            Kind::Probe(Some(truth)) => would.subject.as_deref() == Some(truth.as_str()),
+            Kind::Probe(None) => would.subject.is_none() && would.status == Status::NoMatch.as_str(),
+            Kind::Enrolment(_) => continue,
+        };
+        match (right, would.status.as_str()) {
+            (_, REJECTED) => report.never_recognisable += 1,
+            (true, _) => report.rejected_right += 1,
+            (false, _) => report.rejected_wrong += 1,
+        }
+    }
+    report
 }

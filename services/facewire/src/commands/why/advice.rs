@@ -1,6 +1,6 @@
 //! What a person may do about an ending. Numbers and limits are told elsewhere: what stands here holds for any of them.
 
-use facewire_domain::{Decision, Reason};
+use facewire_domain::{Bound, Decision, Reason};
 
 /// A miss whose similarity reaches this part of the threshold is told as a near one.
 const NEAR: f32 = 0.75;
@@ -8,11 +8,16 @@ const NEAR: f32 = 0.75;
 /// A second person this little behind the first makes a match doubtful.
 const CLOSE: f32 = 0.05;
 
-/// What to do about a reason; `limit` is the gate's limit that broke, by its name.
-pub(super) fn about(reason: Reason, limit: Option<&str>, decision: Option<&Decision>) -> &'static str {
+/// What to do about a reason; `bound` is the gate's limit that broke.
+pub(super) fn about(reason: Reason, bound: Option<&Bound>, decision: Option<&Decision>) -> &'static str {
     match reason {
-        Reason::LowQuality | Reason::FaceTooSmall | Reason::LowLandmarkScore => gate(limit),
+        Reason::LowQuality | Reason::FaceTooSmall | Reason::LowLandmarkScore => {
+            bound.map_or("look at the picture", |bound| bound.advice)
+        }
         Reason::BelowThreshold => miss(decision),
+        Reason::Ambiguous => {
+            "look at both: if they are one person, enrol that person once; if two, enrol another picture of each"
+        }
         Reason::NoFace => {
             "look at the picture: a face must be whole, not covered, and have a margin of a third of its width around it"
         }
@@ -40,22 +45,6 @@ pub(super) fn about(reason: Reason, limit: Option<&str>, decision: Option<&Decis
     }
 }
 
-fn gate(limit: Option<&str>) -> &'static str {
-    match limit {
-        Some("blur") => "out of focus or in motion: focus and clean the lens, shorten the exposure, give it more light",
-        Some("too_dark") => "more light on the face, a longer exposure, or no bright window behind it",
-        Some("too_bright") => "less light or a shorter exposure; a lamp or the sun shines into the face",
-        Some("face_size") => "too few pixels: bring the camera nearer, zoom, or cut the crop from the full resolution",
-        Some("yaw" | "pitch") => "the head is turned away: mount the camera where people look towards it, at eye level",
-        Some("roll") => "the head is tilted: turn the camera upright, or the picture before it is published",
-        Some("landmarks_score") => {
-            "eyes, nose or mouth are covered, cut off or blurred, or it is no face: look at the picture"
-        }
-        Some("face_ratio") => "cut the crop nearer around the face, or publish it as a frame (Facewire-Frame: true)",
-        _ => "look at the picture",
-    }
-}
-
 fn miss(decision: Option<&Decision>) -> &'static str {
     let near = |decision: &Decision| decision.best.is_some_and(|best| best.similarity >= decision.threshold * NEAR);
     if decision.is_some_and(near) {
@@ -74,7 +63,6 @@ pub(super) fn doubt(decision: &Decision) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::LIMITS;
     use facewire_domain::Candidate;
     use uuid::Uuid;
 
@@ -82,13 +70,15 @@ mod tests {
         let candidate = |n: u128, similarity| {
             Some(Candidate { person: Uuid::from_u128(n).into(), face: Uuid::from_u128(n).into(), similarity })
         };
-        Decision { matched: best >= threshold, threshold, best: candidate(1, best), runner_up: candidate(2, second) }
+        let (best, runner_up, matched) = (candidate(1, best), candidate(2, second), best >= threshold);
+        Decision { matched, threshold, best, runner_up, ..Decision::default() }
     }
 
     #[test]
     fn every_limit_of_the_gate_has_its_own_advice() {
-        for limit in LIMITS {
-            assert_ne!(gate(Some(limit.name)), gate(None), "{}", limit.name);
+        for bound in Bound::all() {
+            let own = about(bound.reason, Some(bound), None);
+            assert_ne!(own, about(bound.reason, None, None), "{}", bound.name);
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use anyhow::{Context, bail};
 use facewire_bus::StageLag;
 use facewire_contracts::subjects;
-use facewire_domain::{CropId, Decision, GateLimits, PersonId, Stage};
+use facewire_domain::{CropId, Decision, Gate, GateLimits, PersonId, Stage};
 use facewire_store_pg::{CropLife, EndingRecord, Person, Store, StoreError};
 use serde::Serialize;
 
@@ -47,11 +47,10 @@ pub(crate) async fn run(config: Config, args: Why) -> anyhow::Result<Exit> {
     let store = connect::postgres(&config).await?;
     let Some(life) = store.why(crop).await? else { bail!(unknown(&config, crop).await) };
     let collection = life.crop.collection.as_str();
-    let gate = facewire_quality::Gate::new(config.quality.gate, &config.quality.collections);
+    let gate = Gate::new(config.quality.gate, &config.quality.collections);
     let mut limits = gate.limits(collection);
     if life.crop.face_count > 1 {
-        // The gate's own rule: in a frame a face is always a small part.
-        limits.min_face_ratio = 0.0;
+        limits = limits.in_frame();
     }
     let persons = persons(&store, &life).await?;
     let on_its_way = on_its_way(&config, &life).await;

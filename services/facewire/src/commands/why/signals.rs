@@ -1,64 +1,49 @@
 //! Each signal of a face beside the limit that it is judged by. The judging itself is the domain's.
 
-use facewire_domain::GateLimits;
+use facewire_domain::{GateLimits, Signal};
 use serde_json::Value;
 
 use crate::commands::words;
-use crate::limits::bounds;
 
-/// One signal, as the table shows it.
+/// One line of the table.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Signal {
-    /// As `facewire_signals` names it.
-    pub(super) name: &'static str,
+pub(super) struct Measured {
+    /// `None`: the score, which is made of the signals.
+    pub(super) signal: Option<Signal>,
     /// What is measured, and in what.
-    pub(super) label: &'static str,
+    pub(super) title: String,
     pub(super) value: Option<f64>,
     /// Inclusive; `None`: no limit on that side.
-    least: Option<f64>,
-    most: Option<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
 }
 
-impl Signal {
+impl Measured {
     /// `at least 60`.
     pub(super) fn limit(&self) -> String {
-        words::range(self.least, self.most)
+        words::range(self.min, self.max)
     }
 
     /// Whether it keeps its limits; a signal that is no number keeps none. `None` where there is no limit.
     pub(super) fn kept(&self) -> Option<bool> {
-        if self.least.is_none() && self.most.is_none() {
+        if self.min.is_none() && self.max.is_none() {
             return None;
         }
-        let kept =
-            |value: f64| self.least.is_none_or(|least| value >= least) && self.most.is_none_or(|most| value <= most);
+        let kept = |value: f64| self.min.is_none_or(|min| value >= min) && self.max.is_none_or(|max| value <= max);
         Some(self.value.is_some_and(kept))
     }
 }
 
-/// Name, label and place in the stored quality; in the order in which the gate judges them, then those that it does not
-/// judge.
-const SIGNALS: [(&str, &str, &str); 10] = [
-    ("face_size", "face size, pixels", "/face_size"),
-    ("landmarks_score", "landmarks score", "/landmarks_score"),
-    ("yaw", "yaw, degrees", "/pose/yaw"),
-    ("pitch", "pitch, degrees", "/pose/pitch"),
-    ("roll", "roll, degrees", "/pose/roll"),
-    ("brightness", "brightness", "/brightness"),
-    ("blur", "blur (sharpness)", "/blur"),
-    ("face_ratio", "face / image area", "/face_ratio"),
-    ("detection_score", "detection score", "/detection_score"),
-    ("score", "score", "/score"),
-];
-
-/// Each signal with its value and bounds. Numbers were measured in single precision and are compared as they were
-/// written, so that a value on its limit is on it here too.
-pub(super) fn signals(quality: &Value, limits: &GateLimits) -> Vec<Signal> {
-    let signal = |(name, label, path): (&'static str, &'static str, &str)| {
-        let (least, most) = bounds(limits, name);
-        Signal { name, label, value: quality.pointer(path).and_then(Value::as_f64), least, most }
+/// Each signal with its value and bounds, in the order in which the gate judges them, then the score. Numbers were measured
+/// in single precision and are compared as they were written, so that a value on its limit is on it here too.
+pub(super) fn signals(quality: &Value, limits: &GateLimits) -> Vec<Measured> {
+    let value = |pointer: &str| quality.pointer(pointer).and_then(Value::as_f64);
+    let measured = |signal: Signal| {
+        let (spec, (min, max)) = (signal.spec(), limits.range(signal));
+        Measured { signal: Some(signal), title: spec.title(), value: value(&spec.pointer()), min, max }
     };
-    SIGNALS.into_iter().map(signal).collect()
+    let score = Measured { signal: None, title: "score".to_owned(), value: value("/score"), min: None, max: None };
+    Signal::ALL.into_iter().map(measured).chain([score]).collect()
 }
 
 #[cfg(test)]
@@ -74,19 +59,22 @@ mod tests {
         });
         // Its own limits: the defaults may be measured anew.
         let limits = GateLimits {
-            min_blur: 60.0,
-            min_brightness: 0.15,
-            max_brightness: 0.9,
-            max_yaw: 55.0,
+            min_blur: Some(60.0),
+            min_brightness: Some(0.15),
+            max_brightness: Some(0.9),
+            max_yaw: Some(55.0),
+            max_pitch: None,
             ..GateLimits::default()
         };
         let found = signals(&quality, &limits);
-        let of = |name: &str| found.iter().find(|s| s.label.starts_with(name)).unwrap();
+        let of = |name: &str| found.iter().find(|s| s.title.starts_with(name)).unwrap();
         assert_eq!((of("blur").limit().as_str(), of("blur").kept()), ("at least 60", Some(false)));
         assert_eq!((of("yaw").limit().as_str(), of("yaw").kept()), ("within ±55", Some(false)));
         assert_eq!(of("brightness").kept(), Some(true), "a value on its limit keeps it");
         assert_eq!(of("brightness").limit(), "0.150 to 0.900");
         assert_eq!(of("landmarks").kept(), Some(false), "what is no number keeps no limit");
-        assert_eq!(of("detection").kept(), None);
+        for unjudged in ["detection", "pitch", "score"] {
+            assert_eq!((of(unjudged).limit().as_str(), of(unjudged).kept()), ("no limit", None));
+        }
     }
 }

@@ -2,14 +2,13 @@
 //! long. What is known is gathered elsewhere.
 
 use comfy_table::{Cell, Color};
-use facewire_domain::{Candidate, Decision, Detail, Reason};
+use facewire_domain::{Bound, Candidate, Decision, Detail, Reason, decimal};
 use facewire_store_pg::{CropRecord, EndingRecord, FailureRecord, StageTime};
 use time::OffsetDateTime;
 
 use super::signals::signals;
 use super::{Known, OnItsWay, advice, decision};
 use crate::commands::words;
-use crate::limits::GateLimit;
 use crate::output::{line, table};
 
 /// Tells it all.
@@ -50,12 +49,11 @@ fn face(known: &Known, ending: &EndingRecord) {
     if let Some(code) = &ending.reason {
         line(format_args!("  why       {}", words::reason(code, detail.as_ref())));
     }
-    let limit = detail.as_ref().and_then(limit_of);
-    changed_since(known, limit, detail.as_ref());
+    let bound = detail.as_ref().and_then(Bound::of_detail);
+    changed_since(known, bound, detail.as_ref());
     decided(known, ending, decision.as_ref());
     if let Some(reason) = ending.reason.as_ref().and_then(|code| code.parse::<Reason>().ok()) {
-        let limit = limit.map(|limit| limit.name);
-        line(format_args!("  to do     {}", advice::about(reason, limit, decision.as_ref())));
+        line(format_args!("  to do     {}", advice::about(reason, bound, decision.as_ref())));
     } else if let Some(doubt) = decision.as_ref().and_then(advice::doubt) {
         line(format_args!("  doubt     {doubt}"));
     }
@@ -66,23 +64,17 @@ fn face(known: &Known, ending: &EndingRecord) {
         Some(at) => line(format_args!("  result    published {}", words::moment(at))),
         None => line("  result    not published yet"),
     }
-    measured(known, ending, limit);
+    measured(known, ending, bound);
     stages(ending);
 }
 
-/// The gate's limit that a detail is about.
-fn limit_of(detail: &Detail) -> Option<&'static GateLimit> {
-    let axis = detail.message.as_deref().and_then(GateLimit::named);
-    axis.or_else(|| GateLimit::named(detail.signal.as_deref()?))
-}
-
 /// A limit that was another when the crop came.
-fn changed_since(known: &Known, limit: Option<&GateLimit>, detail: Option<&Detail>) {
-    let Some((limit, then)) = limit.zip(detail.and_then(|detail| detail.limit)) else { return };
-    let now = limit.of(&known.limits);
-    if now.to_bits() != then.to_bits() {
-        let (then, now) = (words::number(then), words::number(now));
-        line(format_args!("            the limit {} was {then} then and is {now} now", limit.name));
+fn changed_since(known: &Known, bound: Option<&Bound>, detail: Option<&Detail>) {
+    let Some((bound, then)) = bound.zip(detail.and_then(|detail| detail.limit)) else { return };
+    let now = known.limits.get(bound).map(decimal);
+    if now.map(f64::to_bits) != Some(then.to_bits()) {
+        let (then, now) = (words::number(then), now.map_or("off".to_owned(), words::number));
+        line(format_args!("            the limit {} was {then} then and is {now} now", bound.name));
     }
 }
 
@@ -93,7 +85,7 @@ fn decided(known: &Known, ending: &EndingRecord, decision: Option<&Decision>) {
             Some(best) => {
                 let (name, similarity) = (name(known, &best), best.similarity);
                 let apart = (similarity - threshold).abs();
-                let side = if decision.matched { "above" } else { "below" };
+                let side = if similarity >= threshold { "above" } else { "below" };
                 line(format_args!(
                     "  nearest   {name}, similarity {similarity:.3}: {apart:.3} {side} the threshold {threshold:.3}"
                 ));
@@ -104,6 +96,7 @@ fn decided(known: &Known, ending: &EndingRecord, decision: Option<&Decision>) {
                         "  second    {name}, similarity {similarity:.3}: {behind:.3} behind the nearest"
                     ));
                 }
+                rule(decision);
             }
             None => line("  nearest   nobody"),
         }
@@ -111,6 +104,17 @@ fn decided(known: &Known, ending: &EndingRecord, decision: Option<&Decision>) {
         line(format_args!("  person    {} ({})", person.name, person.subject_id));
     } else if ending.status == "rejected" && known.life.crop.intent == "recognize" {
         line("  nearest   not asked: what is rejected is not compared with anybody");
+    }
+}
+
+/// What decided the threshold, and what else counted.
+fn rule(decision: &Decision) {
+    let by = decision.calibration.as_deref().map(|by| words::decided_by(by, decision.fpir, decision.people));
+    let margin = decision.margin.map(|margin| format!("a margin of {margin:.3} is needed"));
+    let sure = decision.confidence.map(|sure| format!("confidence {}", words::percent(sure.into())));
+    let parts: Vec<String> = [by, margin, sure].into_iter().flatten().collect();
+    if !parts.is_empty() {
+        line(format_args!("  decided   {}", parts.join("; ")));
     }
 }
 
@@ -122,23 +126,23 @@ fn name(known: &Known, candidate: &Candidate) -> String {
 }
 
 /// Every signal beside its limit; the one that decided is marked.
-fn measured(known: &Known, ending: &EndingRecord, limit: Option<&GateLimit>) {
+fn measured(known: &Known, ending: &EndingRecord, bound: Option<&Bound>) {
     let Some(quality) = &ending.quality else {
         line("  measured  nothing: no face got as far as the gate");
         return;
     };
-    let decisive = limit.filter(|_| ending.status == "rejected").map(|limit| limit.signal);
+    let decisive = bound.filter(|_| ending.status == "rejected").map(|bound| bound.signal);
     let mut rows = table(&["signal", "value", "limit now", ""]);
     for signal in signals(quality, &known.limits) {
         let value = signal.value.map_or("no number".to_owned(), words::number);
-        let verdict = match (signal.kept(), decisive == Some(signal.name)) {
+        let verdict = match (signal.kept(), decisive.is_some() && decisive == signal.signal) {
             (_, true) => Cell::new("broken: this decided").fg(Color::Red),
             (Some(true), false) => Cell::new("ok").fg(Color::Green),
             (Some(false), false) if decisive.is_some() => Cell::new("broken too").fg(Color::Red),
             (Some(false), false) => Cell::new("broken, by the limit of now").fg(Color::Yellow),
             (None, false) => Cell::new(""),
         };
-        rows.add_row([Cell::new(signal.label), Cell::new(value), Cell::new(signal.limit()), verdict]);
+        rows.add_row([Cell::new(&signal.title), Cell::new(value), Cell::new(signal.limit()), verdict]);
     }
     line(rows);
 }

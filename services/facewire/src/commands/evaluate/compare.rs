@@ -1,0 +1,218 @@
+//! Everybody against everybody on clean photos, pairs of a list, and groups of people.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::Context;
+use facewire_domain::Quality;
+use facewire_evaluation::bootstrap::fnmr_tallies;
+use facewire_evaluation::datasets::Attributes;
+use facewire_evaluation::report::{OpenSetRates, PairRates, Subgroup};
+use facewire_evaluation::verification::{Pair, Verification, insightface};
+use facewire_evaluation::{
+    Comparisons, Embeddings, FMR_TARGETS, GenuinePair, Resampling, Scores, all_against_all, bootstrap,
+};
+
+use super::data::Pairs;
+use super::identify::{Experiment, clean, cosine, everybody};
+use super::seen::{Seen, Standard};
+
+/// Faces that are compared with each other at most: a pair more of each, and the impostors would not fit into memory.
+const MOST: usize = 14_000;
+/// Groups are compared at the threshold of this FMR over all.
+const GROUP_FMR: f64 = 1e-3;
+
+/// Clean faces and whose they are.
+pub(super) struct Rows {
+    embeddings: Embeddings,
+    people: Vec<u32>,
+    qualities: Vec<Option<Quality>>,
+    /// Faces that were left out because there are too many.
+    pub(super) left_out: usize,
+}
+
+impl Rows {
+    /// Everybody's clean photos that pass.
+    pub(super) fn new(experiment: &Experiment, standard: &Standard) -> anyhow::Result<Self> {
+        let mut all: Vec<(u32, &Seen, &[f32])> = Vec::new();
+        for (index, _, person) in everybody(experiment.faces) {
+            let photos = person.gallery.iter().chain(&person.probes);
+            let seen = photos.filter_map(|photo| clean(experiment.sights, *photo));
+            let passed = seen.filter(|seen| seen.refusal(standard).is_none());
+            all.extend(passed.filter_map(|seen| Some((index, seen, seen.embedding()?))));
+        }
+        // Every so many: all people stay.
+        let step = all.len().div_ceil(MOST).max(1);
+        let left_out = all.len() - all.len().div_ceil(step);
+        let mut rows =
+            Self { embeddings: Embeddings::new(experiment.dim), people: Vec::new(), qualities: Vec::new(), left_out };
+        for (person, seen, embedding) in all.into_iter().step_by(step) {
+            rows.embeddings.push(embedding)?;
+            rows.people.push(person);
+            rows.qualities.push(experiment.judging.quality(seen));
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn compare(&self) -> anyhow::Result<Comparisons> {
+        Ok(all_against_all(&self.embeddings, &self.people)?)
+    }
+
+    /// Pairs of one person with what was measured on both photos.
+    pub(super) fn genuine(&self) -> Vec<(f32, &Quality, &Quality)> {
+        let mut by_person: BTreeMap<u32, Vec<(&Quality, &[f32])>> = BTreeMap::new();
+        for ((person, quality), embedding) in self.people.iter().zip(&self.qualities).zip(self.embeddings.rows()) {
+            let photos = by_person.entry(*person).or_default();
+            photos.extend(quality.as_ref().map(|quality| (quality, embedding)));
+        }
+        let mut pairs = Vec::new();
+        for photos in by_person.values() {
+            for (number, (quality, embedding)) in photos.iter().enumerate() {
+                let others = photos.iter().skip(number + 1);
+                pairs.extend(others.map(|(other, face)| (cosine(embedding, face), *quality, *other)));
+            }
+        }
+        pairs
+    }
+
+    /// Only these people.
+    fn of(&self, people: &[u32]) -> anyhow::Result<Comparisons> {
+        let (mut embeddings, mut labels) = (Embeddings::new(self.embeddings.dim()), Vec::new());
+        for (person, row) in self.people.iter().zip(self.embeddings.rows()).filter(|(p, _)| people.contains(p)) {
+            embeddings.push(row)?;
+            labels.push(*person);
+        }
+        Ok(all_against_all(&embeddings, &labels)?)
+    }
+}
+
+/// Rates of all pairs, and the scores.
+pub(super) fn rates(compared: Comparisons, resampling: Resampling) -> anyhow::Result<(PairRates, Scores)> {
+    let genuine = compared.genuine.clone();
+    let scores = compared.into_scores()?;
+    Ok((PairRates::new(&scores, &genuine, &FMR_TARGETS, resampling), scores))
+}
+
+/// Rates by group, at a threshold of all and, for identification, at the one in force.
+pub(super) fn groups(
+    experiment: &Experiment,
+    rows: &Rows,
+    scores: &Scores,
+    table: &Path,
+    operating: Option<f32>,
+    resampling: Resampling,
+) -> anyhow::Result<(Vec<Subgroup>, Vec<OpenSetRates>)> {
+    let attributes = Attributes::read(table)?;
+    let plain = |name: &str| name.replace(' ', "_");
+    let index: HashMap<String, (u32, bool)> =
+        everybody(experiment.faces).map(|(index, known, person)| (plain(&person.name), (index, known))).collect();
+    let threshold = scores.threshold_at_fmr(GROUP_FMR).context("there are no impostors to compare groups with")?;
+    let (mut subgroups, mut open_sets) = (Vec::new(), Vec::new());
+    for ((attribute, value), names) in attributes.subgroups() {
+        let members: Vec<(u32, bool)> = names.iter().filter_map(|name| index.get(&plain(name)).copied()).collect();
+        let people: Vec<u32> = members.iter().map(|(person, _)| *person).collect();
+        if people.is_empty() {
+            continue;
+        }
+        let compared = rows.of(&people)?;
+        let fnmr_interval = bootstrap::error_rate(&fnmr_tallies(&compared.genuine, threshold), resampling);
+        let scores = compared.into_scores()?;
+        let (attribute, value) = (attribute.to_owned(), value.to_owned());
+        if let Some(operating) = operating.filter(|_| members.iter().any(|(_, known)| *known)) {
+            let set = experiment.set(experiment.judging.gate, |shot| !shot.known || people.contains(&shot.person))?;
+            let name = format!("{attribute}: {value}");
+            open_sets.push(OpenSetRates::new(&name, &set, &[], &[operating], resampling));
+        }
+        let (people, fmr, fnmr) = (people.len() as u64, scores.fmr(threshold), scores.fnmr(threshold));
+        subgroups.push(Subgroup { attribute, value, people, threshold, fmr, fnmr, fnmr_interval });
+    }
+    Ok((subgroups, open_sets))
+}
+
+/// A list of pairs, judged by the protocol and by rates. `seen` are both images of each pair.
+pub(super) fn verify<'a>(
+    pairs: impl Iterator<Item = (&'a Seen, &'a Seen, bool)>,
+    standard: &Standard,
+    people: Option<&[u32]>,
+    resampling: Resampling,
+) -> anyhow::Result<(Option<Verification>, PairRates)> {
+    let acquired = |seen: &'a Seen| seen.embedding().filter(|_| seen.refusal(standard).is_none());
+    let pair = |(a, b, same): (&'a Seen, &'a Seen, bool)| {
+        let similarity = acquired(a).zip(acquired(b)).map(|(a, b)| cosine(a, b));
+        Pair { same, similarity }
+    };
+    let pairs: Vec<Pair> = pairs.map(pair).collect();
+    let of = |same: bool| pairs.iter().filter(move |pair| pair.same == same).filter_map(|pair| pair.similarity);
+    let scores = Scores::new(of(true).collect(), of(false).collect())?;
+    let genuine: Vec<GenuinePair> = match people {
+        Some(people) => pairs
+            .iter()
+            .zip(people)
+            .filter(|(pair, _)| pair.same)
+            .filter_map(|(pair, person)| {
+                Some(GenuinePair { person: *person, rows: (0, 0), similarity: pair.similarity? })
+            })
+            .collect(),
+        None => Vec::new(),
+    };
+    // Fewer than ten pairs make no folds.
+    let verification =
+        if pairs.len() < facewire_evaluation::verification::FOLDS { None } else { Some(insightface(&pairs)?) };
+    Ok((verification, PairRates::new(&scores, &genuine, &FMR_TARGETS, resampling)))
+}
+
+/// Whose the first image of each pair is, by its folder.
+pub(super) fn people_of(pairs: &Pairs) -> Option<Vec<u32>> {
+    if !pairs.named {
+        return None;
+    }
+    let mut index: HashMap<&Path, u32> = HashMap::new();
+    let person = |(a, _, _): &(usize, usize, bool)| {
+        let folder = pairs.files.get(*a)?.parent()?;
+        let next = u32::try_from(index.len()).ok()?;
+        Some(*index.entry(folder).or_insert(next))
+    };
+    pairs.pairs.iter().map(person).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::identify::tests::{judging, sample};
+    use super::super::seen::tests::{face, no_face};
+    use super::*;
+    use facewire_vision::Camera;
+
+    #[test]
+    fn everybody_is_compared_and_groups_are_told_apart() {
+        let (faces, sights) = sample();
+        let experiment =
+            Experiment::new((&faces, &sights), &[Camera::Clean, Camera::Dark], judging(false, None), 2).unwrap();
+        let rows = Rows::new(&experiment, &Standard::OPEN).unwrap();
+        let compared = rows.compare().unwrap();
+        assert_eq!((compared.genuine.len(), compared.impostor.len(), rows.left_out), (2, 8, 0));
+        let similarities: Vec<f32> = rows.genuine().iter().map(|(similarity, ..)| *similarity).collect();
+        assert_eq!(similarities, compared.genuine.iter().map(|pair| pair.similarity).collect::<Vec<_>>());
+        let resampling = Resampling { resamples: 10, seed: 1 };
+        let (_, scores) = rates(compared, resampling).unwrap();
+        let table = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(table.path(), "name,side\na,left\nb,left\nc,right\nnobody,right\n").unwrap();
+        let (groups, sets) = groups(&experiment, &rows, &scores, table.path(), Some(0.8), resampling).unwrap();
+        let told: Vec<(&str, u64, u64)> =
+            groups.iter().map(|group| (group.value.as_str(), group.people, group.fnmr.trials)).collect();
+        assert_eq!(told, [("left", 2, 2), ("right", 1, 0)]);
+        // A group of strangers alone is nobody to be found.
+        assert_eq!((sets.len(), sets[0].name.as_str(), sets[0].known), (1, "side: left", 4));
+    }
+
+    #[test]
+    fn a_refused_image_makes_its_pair_one_that_was_not_acquired() {
+        let (a, b) = (face(Quality::default(), [1.0, 0.0]), face(Quality::default(), [0.6, 0.8]));
+        let none = no_face();
+        let pairs = || std::iter::repeat_n((&a, &b, true), 9).chain([(&a, &none, true)]);
+        let resampling = Resampling { resamples: 10, seed: 1 };
+        let (found, rates) = verify(pairs(), &Standard::OPEN, None, resampling).unwrap();
+        assert_eq!((found.unwrap().not_acquired, rates.genuine), (1, 9));
+        let (found, rates) = verify(pairs().take(9), &Standard::OPEN, Some(&[0; 9]), resampling).unwrap();
+        assert_eq!((found, rates.genuine), (None, 9));
+    }
+}

@@ -1,0 +1,125 @@
+//! One line for each photo that was enrolled or probed with: what was measured and what came of it, for training a score and
+//! for judging limits. Names of people are in it, embeddings never.
+
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::Context;
+use facewire_domain::Signal;
+
+use super::identify::{Experiment, Shot, clean, everybody, taken_for};
+use super::seen::Seen;
+
+/// Writes the file anew, readable by its owner alone. `threshold` is the one in force; without one nothing is told right or
+/// wrong.
+pub(super) fn write(experiment: &Experiment, threshold: Option<f32>, path: &Path) -> anyhow::Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).with_context(context)?;
+    let mut out = BufWriter::new(file);
+    for line in lines(experiment, threshold)? {
+        writeln!(out, "{}", line.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(","))
+            .with_context(context)?;
+    }
+    out.flush().with_context(context)
+}
+
+fn lines(experiment: &Experiment, threshold: Option<f32>) -> anyhow::Result<Vec<Vec<String>>> {
+    let head = ["role", "person", "photo", "camera"].into_iter().chain(Signal::ALL.into_iter().map(Signal::name));
+    let tail = ["faces", "similarity", "runner_up", "own_similarity", "answer", "reason"];
+    let mut lines = vec![head.chain(tail).map(str::to_owned).collect()];
+    for (_, _, person) in everybody(experiment.faces) {
+        for photo in &person.gallery {
+            if let Some(seen) = clean(experiment.sights, *photo) {
+                let told = [const { String::new() }; 4];
+                let reason = seen.reason(&experiment.judging.enrol);
+                lines.push(line(experiment, ["gallery", &person.name, "clean"], *photo, seen, told, reason));
+            }
+        }
+    }
+    let set = experiment.set(false, |_| true)?;
+    let names: Vec<&str> = everybody(experiment.faces).map(|(_, _, person)| person.name.as_str()).collect();
+    for shot in &experiment.shots {
+        let taken = threshold.map(|threshold| taken_for(&set, shot, threshold));
+        let name = names.get(shot.person as usize).copied().unwrap_or_default();
+        let role = if shot.known { "probe" } else { "stranger" };
+        let what = [role, name, shot.camera.name()];
+        lines.push(line(experiment, what, shot.photo, shot.seen, told(shot, taken), shot.reason.clone()));
+    }
+    Ok(lines)
+}
+
+/// Similarities, and what the probe's answer is without a gate.
+fn told(shot: &Shot, taken: Option<Option<u32>>) -> [String; 4] {
+    let answer = match (shot.free, taken) {
+        (None, _) | (_, None) => "",
+        (_, Some(Some(person))) if shot.known && person == shot.person => "right",
+        (_, Some(Some(_))) if shot.known => "wrong",
+        (_, Some(None)) if shot.known => "missed",
+        (_, Some(Some(_))) => "accepted",
+        (_, Some(None)) => "refused",
+    };
+    let number = |number: Option<f32>| number.map_or_else(String::new, |number| number.to_string());
+    let (best, runner_up) = (shot.free.map(|ranked| ranked.best), shot.free.and_then(|ranked| ranked.runner_up));
+    [number(best), number(runner_up), number(shot.own), answer.to_owned()]
+}
+
+fn line(
+    experiment: &Experiment,
+    [role, person, camera]: [&str; 3],
+    photo: usize,
+    seen: &Seen,
+    told: [String; 4],
+    reason: Option<String>,
+) -> Vec<String> {
+    let file = experiment.faces.files.get(photo).and_then(|path| path.file_name());
+    let file = file.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let quality = experiment.judging.quality(seen);
+    let signals = Signal::ALL.into_iter().map(|signal| {
+        let value = quality.map(|quality| quality.get(signal)).filter(|value| !value.is_nan());
+        value.map_or_else(String::new, |value| value.to_string())
+    });
+    let mut line = vec![role.to_owned(), person.to_owned(), file, camera.to_owned()];
+    line.extend(signals);
+    line.push(seen.faces.to_string());
+    line.extend(told);
+    line.push(reason.unwrap_or_default());
+    line
+}
+
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::identify::tests::{judging, sample};
+    use super::*;
+    use facewire_vision::Camera;
+
+    #[test]
+    fn a_line_for_each_photo_and_each_camera() {
+        let (faces, sights) = sample();
+        let cameras = &[Camera::Clean, Camera::Dark];
+        let experiment = Experiment::new((&faces, &sights), cameras, judging(true, None), 2).unwrap();
+        let lines = lines(&experiment, Some(0.8)).unwrap();
+        assert_eq!(lines.len(), 1 + 2 + 6);
+        assert!(lines.iter().all(|line| line.len() == lines[0].len()));
+        let answers: Vec<&str> = lines.iter().skip(3).map(|line| line[line.len() - 2].as_str()).collect();
+        assert_eq!(answers, ["right", "right", "right", "", "refused", "accepted"]);
+        assert_eq!(lines[6].last().unwrap(), "no_face");
+        assert_eq!(lines[1][..4], ["gallery", "a", "0.jpg", "clean"]);
+    }
+
+    #[test]
+    fn a_name_with_a_comma_stays_one_field() {
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(quoted("a b"), "a b");
+    }
+}

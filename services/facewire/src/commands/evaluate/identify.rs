@@ -1,0 +1,366 @@
+//! The open set: who was enrolled, what every probe was taken for with the gate on and off, and the threshold in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::Context;
+use facewire_domain::{Calibration, Quality};
+use facewire_evaluation::{
+    Answer, Embeddings, FPIR_TARGETS, Gallery, GateEffect, Gated, OpenSet, Probe, Ranked, Resampling,
+    report::OpenSetRates,
+};
+use facewire_vision::Camera;
+
+use super::data::{Faces, Person};
+use super::seen::{Seen, Standard};
+use super::work::Sights;
+
+/// A probe of one camera.
+#[derive(Debug)]
+pub(super) struct Shot<'a> {
+    /// By index: first those to enrol, then strangers.
+    pub(super) person: u32,
+    pub(super) known: bool,
+    pub(super) camera: Camera,
+    /// Index of the photo.
+    pub(super) photo: usize,
+    pub(super) seen: &'a Seen,
+    /// Why the gate rejects it, whether or not it is on.
+    pub(super) reason: Option<String>,
+    /// Among those enrolled without a gate.
+    pub(super) free: Option<Ranked>,
+    /// Among those enrolled with it.
+    gated: Option<Ranked>,
+    /// Similarity to the person's own nearest photo, enrolled without a gate.
+    pub(super) own: Option<f32>,
+}
+
+/// What a gallery took and refused.
+#[derive(Debug)]
+struct Enrolled {
+    gallery: Gallery,
+    people: BTreeSet<u32>,
+    reasons: BTreeMap<String, u64>,
+}
+
+/// Everything that is known of an open set.
+pub(super) struct Experiment<'a> {
+    pub(super) faces: &'a Faces,
+    pub(super) sights: &'a Sights,
+    pub(super) cameras: &'static [Camera],
+    pub(super) judging: Judging,
+    pub(super) dim: usize,
+    pub(super) shots: Vec<Shot<'a>>,
+    free: Enrolled,
+    gated: Enrolled,
+}
+
+/// By what faces are judged and decided.
+#[derive(Debug, Clone)]
+pub(super) struct Judging {
+    /// Of probes.
+    pub(super) probe: Standard,
+    /// Of photos to enrol.
+    pub(super) enrol: Standard,
+    /// The gate is on.
+    pub(super) gate: bool,
+    /// How far the best person must lead, in similarity.
+    pub(super) margin: Option<f32>,
+}
+
+impl Judging {
+    /// Everything that is known of a face, if there is one.
+    pub(super) fn quality(&self, seen: &Seen) -> Option<Quality> {
+        seen.quality().map(|quality| self.probe.completed(*quality))
+    }
+}
+
+/// The threshold in force and where it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Operating {
+    pub(super) threshold: f32,
+    pub(super) how: String,
+}
+
+/// People with their indices: those to enrol, then strangers.
+pub(super) fn everybody(faces: &Faces) -> impl Iterator<Item = (u32, bool, &Person)> {
+    let known = faces.people.iter().map(|person| (true, person));
+    let strangers = faces.strangers.iter().map(|person| (false, person));
+    (0..).zip(known.chain(strangers)).map(|(index, (known, person))| (index, known, person))
+}
+
+impl<'a> Experiment<'a> {
+    /// Enrols and searches.
+    pub(super) fn new(
+        (faces, sights): (&'a Faces, &'a Sights),
+        cameras: &'static [Camera],
+        judging: Judging,
+        dim: usize,
+    ) -> anyhow::Result<Self> {
+        let free = enrol(faces, sights, &Standard::OPEN, dim)?;
+        let gated = enrol(faces, sights, &judging.enrol, dim)?;
+        let mut shots = shots(faces, sights, cameras, &judging.probe);
+        let mut probes = Embeddings::new(dim);
+        for embedding in shots.iter().filter_map(|shot| shot.seen.embedding()) {
+            probes.push(embedding)?;
+        }
+        let (by_free, by_gated) = (free.gallery.rank(&probes)?, gated.gallery.rank(&probes)?);
+        let searched = shots.iter_mut().filter(|shot| shot.seen.embedding().is_some());
+        for (shot, (by_free, by_gated)) in searched.zip(by_free.into_iter().zip(by_gated)) {
+            (shot.free, shot.gated) = (by_free, by_gated);
+            let photos = faces.people.get(shot.person as usize).map_or(&[][..], |person| &person.gallery);
+            let enrolled = photos.iter().filter_map(|photo| clean(sights, *photo)?.embedding());
+            let probe = shot.seen.embedding().unwrap_or_default();
+            shot.own = enrolled.map(|photo| cosine(photo, probe)).reduce(f32::max);
+        }
+        Ok(Self { faces, sights, cameras, judging, dim, shots, free, gated })
+    }
+
+    /// The probes that fit, as the evaluation takes them.
+    pub(super) fn set(&self, gate: bool, of: impl Fn(&Shot) -> bool) -> anyhow::Result<OpenSet> {
+        let answer = |shot: &Shot| {
+            let (rejected, ranked) =
+                if gate { (shot.reason.clone(), shot.gated) } else { (shot.seen.reason(&Standard::OPEN), shot.free) };
+            let answer = match rejected {
+                Some(reason) => Answer::Rejected(reason),
+                None => {
+                    Answer::Ranked(ranked.context("nobody could be enrolled: see the gate's limits, or --gate off")?)
+                }
+            };
+            anyhow::Ok(Probe { person: shot.person, answer })
+        };
+        let probes = |known: bool| {
+            self.shots
+                .iter()
+                .filter(|shot| shot.known == known && of(shot))
+                .map(answer)
+                .collect::<anyhow::Result<Vec<_>>>()
+        };
+        let people = 0..u32::try_from(self.faces.people.len())?;
+        let enrolled = self.enrolled(gate).people.iter().copied();
+        let set = OpenSet::new(people, enrolled, probes(true)?, probes(false)?);
+        Ok(match self.judging.margin {
+            Some(margin) => set.with_margin(margin),
+            None => set,
+        })
+    }
+
+    fn enrolled(&self, gate: bool) -> &Enrolled {
+        if gate { &self.gated } else { &self.free }
+    }
+
+    /// `fixed`, else what the calibration says of so many people, else what keeps the rate on these strangers.
+    pub(super) fn operating(
+        &self,
+        fixed: Option<f32>,
+        calibration: Option<&Calibration>,
+        fpir: f64,
+    ) -> anyhow::Result<Option<Operating>> {
+        let set = self.set(self.judging.gate, |_| true)?;
+        let people = set.enrolled();
+        let calibrated = || {
+            let calibration = calibration?;
+            let threshold = calibration.threshold_for(fpir, u32::try_from(people).unwrap_or(u32::MAX));
+            Some((threshold, format!("calibration {} for FPIR {fpir} among {people} people", calibration.version)))
+        };
+        let measured =
+            || Some((set.threshold_at_fpir(fpir)?, format!("measured here, on all cameras, for FPIR {fpir}")));
+        let given = fixed.map(|threshold| (threshold, "--threshold".to_owned()));
+        Ok(given.or_else(calibrated).or_else(measured).map(|(threshold, how)| Operating { threshold, how }))
+    }
+
+    /// Rates over all cameras, of each, and, beside a gate that is on, over all without it.
+    pub(super) fn rates(&self, operating: f32, fpir: f64, resampling: Resampling) -> anyhow::Result<Vec<OpenSetRates>> {
+        let mut targets = FPIR_TARGETS.to_vec();
+        if !targets.contains(&fpir) {
+            targets.push(fpir);
+            targets.sort_by(f64::total_cmp);
+        }
+        let rates = |name: &str, gate: bool, camera: Option<Camera>| {
+            let set = self.set(gate, |shot| camera.is_none_or(|camera| shot.camera == camera))?;
+            let mut rates = OpenSetRates::new(name, &set, &targets, &[operating], resampling);
+            rates.enrolment_reasons = self.enrolled(gate).reasons.clone();
+            anyhow::Ok(rates)
+        };
+        let mut all = vec![rates(ALL, self.judging.gate, None)?];
+        if self.cameras.len() > 1 {
+            for camera in self.cameras {
+                all.push(rates(camera.name(), self.judging.gate, Some(*camera))?);
+            }
+        }
+        if self.judging.gate {
+            all.push(rates(UNGATED, false, None)?);
+        }
+        Ok(all)
+    }
+
+    /// What the gate rejects, over all cameras and of each. Everything is searched without a gate, at the threshold in force.
+    pub(super) fn effects(&self, threshold: f32) -> anyhow::Result<Vec<GateEffect>> {
+        let set = self.set(false, |_| true)?;
+        let effect = |name: &str, camera: Option<Camera>| {
+            let of = |known: bool| {
+                let shots = self.shots.iter().filter(move |shot| shot.known == known && shot.told());
+                let shots = shots.filter(|shot| camera.is_none_or(|camera| shot.camera == camera));
+                shots.map(|shot| Gated { right: right(&set, shot, threshold), reason: shot.reason.clone() })
+            };
+            GateEffect::new(name, threshold, &of(true).collect::<Vec<_>>(), &of(false).collect::<Vec<_>>())
+        };
+        let each = self.cameras.iter().filter(|_| self.cameras.len() > 1).map(|c| effect(c.name(), Some(*c)));
+        Ok(std::iter::once(effect(ALL, None)).chain(each).collect())
+    }
+}
+
+impl Shot<'_> {
+    /// Whether an error is the probe's own: it was searched, and who is on it is enrolled or a stranger.
+    pub(super) fn told(&self) -> bool {
+        self.free.is_some() && (!self.known || self.own.is_some())
+    }
+}
+
+/// The name of what is over all cameras.
+pub(super) const ALL: &str = "all cameras";
+/// The same without a gate.
+const UNGATED: &str = "all cameras, gate off";
+
+/// Who a shot is taken for, searched without a gate: `None` for nobody.
+pub(super) fn taken_for(set: &OpenSet, shot: &Shot, threshold: f32) -> Option<u32> {
+    let ranked = shot.free?;
+    let probe = Probe { person: ranked.best_person, answer: Answer::Ranked(ranked) };
+    set.is_right(&probe, threshold).then_some(ranked.best_person)
+}
+
+/// Whether that is right: the person, or, of a stranger, nobody.
+pub(super) fn right(set: &OpenSet, shot: &Shot, threshold: f32) -> bool {
+    taken_for(set, shot, threshold) == shot.known.then_some(shot.person)
+}
+
+/// What the first camera of a photo, the clean one, saw.
+pub(super) fn clean(sights: &Sights, photo: usize) -> Option<&Seen> {
+    sights.get(photo)?.first().map(Arc::as_ref)
+}
+
+fn enrol(faces: &Faces, sights: &Sights, standard: &Standard, dim: usize) -> anyhow::Result<Enrolled> {
+    let mut enrolled = Enrolled { gallery: Gallery::new(dim), people: BTreeSet::new(), reasons: BTreeMap::new() };
+    for (index, _, person) in everybody(faces) {
+        for seen in person.gallery.iter().filter_map(|photo| clean(sights, *photo)) {
+            match (seen.reason(standard), seen.embedding()) {
+                (None, Some(embedding)) => {
+                    enrolled.gallery.enrol(index, embedding)?;
+                    enrolled.people.insert(index);
+                }
+                (reason, _) => *enrolled.reasons.entry(reason.unwrap_or_default()).or_default() += 1,
+            }
+        }
+    }
+    Ok(enrolled)
+}
+
+fn shots<'a>(faces: &Faces, sights: &'a Sights, cameras: &[Camera], standard: &Standard) -> Vec<Shot<'a>> {
+    let mut shots = Vec::new();
+    for (person, known, who) in everybody(faces) {
+        for photo in &who.probes {
+            for (camera, seen) in cameras.iter().zip(sights.get(*photo).into_iter().flatten()) {
+                let (camera, photo, reason) = (*camera, *photo, seen.reason(standard));
+                shots.push(Shot { person, known, camera, photo, seen, reason, free: None, gated: None, own: None });
+            }
+        }
+    }
+    shots
+}
+
+/// Of two vectors of length one.
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::seen::tests::{face, no_face};
+    use super::*;
+    use facewire_domain::{Bound, GateLimits, Side};
+
+    const CAMERAS: &[Camera] = &[Camera::Clean, Camera::Dark];
+
+    /// A limit that 0.25 breaks and 1 does not.
+    fn limits() -> GateLimits {
+        let lower = Bound::all().find(|bound| bound.side == Side::Min).unwrap();
+        GateLimits::OFF.with(lower, Some(0.5))
+    }
+
+    pub(in crate::commands::evaluate) fn judging(gate: bool, margin: Option<f32>) -> Judging {
+        let standard = Standard { limits: limits(), model: None };
+        Judging { probe: standard.clone(), enrol: standard, gate, margin }
+    }
+
+    fn good(angle: f32) -> Arc<Seen> {
+        Arc::new(face(Quality::from_fn(|_| 1.0), [angle.cos(), angle.sin()]))
+    }
+
+    fn poor(angle: f32) -> Arc<Seen> {
+        Arc::new(face(Quality::from_fn(|_| 0.25), [angle.cos(), angle.sin()]))
+    }
+
+    /// Two people a right angle apart, one of whom cannot be enrolled with the gate on, and a stranger in between.
+    pub(in crate::commands::evaluate) fn sample() -> (Faces, Sights) {
+        let person = |name: &str, gallery: &[usize], probes: &[usize]| Person {
+            name: name.to_owned(),
+            gallery: gallery.to_vec(),
+            probes: probes.to_vec(),
+        };
+        let faces = Faces {
+            files: (0..5).map(|n| format!("{n}.jpg").into()).collect(),
+            people: vec![person("a", &[0], &[1]), person("b", &[2], &[3])],
+            strangers: vec![person("c", &[], &[4])],
+        };
+        let sights = vec![
+            vec![good(0.0)],
+            vec![good(0.1), poor(0.5)],
+            vec![poor(1.57)],
+            vec![good(1.5), Arc::new(no_face())],
+            vec![good(0.8), poor(0.3)],
+        ];
+        (faces, sights)
+    }
+
+    #[test]
+    fn with_and_without_a_gate_side_by_side() {
+        let (faces, sights) = sample();
+        let experiment = Experiment::new((&faces, &sights), CAMERAS, judging(true, None), 2).unwrap();
+        let at = |gate: bool| experiment.set(gate, |_| true).unwrap().at(0.8);
+        let (on, off) = (at(true), at(false));
+        assert_eq!((on.right, on.wrong, on.missed, on.rejected), (1, 0, 1, 2));
+        assert_eq!((off.right, off.wrong, off.missed, off.rejected), (3, 0, 0, 1));
+        assert_eq!((on.strangers_accepted, off.strangers_accepted), (0, 1));
+        let rates = experiment.rates(0.8, 0.01, Resampling { resamples: 10, seed: 1 }).unwrap();
+        let names: Vec<&str> = rates.iter().map(|rates| rates.name.as_str()).collect();
+        assert_eq!(names, [ALL, "clean", "dark", UNGATED]);
+        assert_eq!(rates[0].failure_to_enrol.errors, 1);
+        assert_eq!(rates[0].enrolment_reasons.values().sum::<u64>(), 1);
+        assert!(rates[3].enrolment_reasons.is_empty());
+        let effect = experiment.effects(0.8).unwrap().remove(0);
+        assert_eq!((effect.probes, effect.rejected, effect.loss.errors, effect.loss.trials), (3, 1, 1, 3));
+        assert_eq!((effect.strangers_rejected.errors, effect.strangers_accepted.errors), (1, 0));
+    }
+
+    #[test]
+    fn the_threshold_is_fixed_or_measured_and_a_margin_counts() {
+        let (faces, sights) = sample();
+        let experiment = Experiment::new((&faces, &sights), CAMERAS, judging(false, None), 2).unwrap();
+        assert_eq!(experiment.operating(Some(0.3), None, 0.01).unwrap().unwrap().threshold, 0.3);
+        let measured = experiment.operating(None, None, 0.01).unwrap().unwrap();
+        assert!(measured.threshold > 0.3f32.cos() && measured.how.contains("measured"));
+        let led = Experiment::new((&faces, &sights), CAMERAS, judging(false, Some(0.9)), 2).unwrap();
+        assert_eq!(led.set(false, |_| true).unwrap().at(0.8).right, 1);
+    }
+
+    #[test]
+    fn a_shot_is_told_by_whom_it_is_taken_for() {
+        let (faces, sights) = sample();
+        let experiment = Experiment::new((&faces, &sights), CAMERAS, judging(true, None), 2).unwrap();
+        let set = experiment.set(false, |_| true).unwrap();
+        let taken: Vec<Option<u32>> = experiment.shots.iter().map(|shot| taken_for(&set, shot, 0.8)).collect();
+        assert_eq!(taken, [Some(0), Some(0), Some(1), None, None, Some(0)]);
+        let rights: Vec<bool> = experiment.shots.iter().map(|shot| right(&set, shot, 0.8)).collect();
+        assert_eq!(rights, [true, true, true, false, true, false]);
+    }
+}

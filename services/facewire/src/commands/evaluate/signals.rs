@@ -1,0 +1,153 @@
+//! What the signals are worth: error versus discard, and what each limit rejects. Everything is searched without a gate, so
+//! that what a limit turns away has an answer too. No signal is named here.
+
+use facewire_domain::{Bound, Quality, Side, decimal};
+use facewire_evaluation::discard::{Direction, FNMR_TARGET, PairSample, Sample, curve, pairs};
+use facewire_evaluation::report::{SignalDiscard, SignalLimits};
+use facewire_evaluation::{Demand, Judged, Limits, OpenSet};
+
+use super::compare::Rows;
+use super::identify::{Experiment, right};
+
+/// What a limit must prove, for the verdict in the report: the rejected fail at least so many times as often, and at most
+/// this share of the right ones is lost.
+const DEMAND: Demand = Demand { min_error_ratio: 3.0, max_loss: 0.02 };
+/// Candidates beside the limit in force: they reject these shares.
+const SHARES: [f64; 6] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
+
+/// What a limit judges.
+struct Measure {
+    name: String,
+    direction: Direction,
+    of: Box<dyn Fn(&Quality) -> f64>,
+}
+
+fn direction(bound: &Bound) -> Direction {
+    match bound.side {
+        Side::Min => Direction::HigherIsBetter,
+        Side::Max if bound.signal.spec().magnitude => Direction::NearZeroIsBetter,
+        Side::Max => Direction::LowerIsBetter,
+    }
+}
+
+fn of_bound(bound: &'static Bound) -> Measure {
+    let of = Box::new(|quality: &Quality| decimal(bound.signal.spec().judged(quality)));
+    Measure { name: bound.name.to_owned(), direction: direction(bound), of }
+}
+
+/// Pairs of clean photos (the worse of the two counts), and probes of all cameras at the threshold in force. Values that are
+/// no numbers are left out.
+pub(super) fn discard(
+    experiment: &Experiment,
+    rows: &Rows,
+    operating: Option<f32>,
+) -> anyhow::Result<Vec<SignalDiscard>> {
+    let genuine = rows.genuine();
+    let set = experiment.set(false, |_| true)?;
+    let probes = operating.map_or_else(Vec::new, |threshold| judged(experiment, &set, threshold));
+    let mut found = Vec::new();
+    for measure in Bound::all().map(of_bound) {
+        let sample = |(similarity, a, b): &(f32, &Quality, &Quality)| {
+            let values = ((measure.of)(a), (measure.of)(b));
+            let measured = !values.0.is_nan() && !values.1.is_nan();
+            measured.then_some(PairSample { similarity: *similarity, values })
+        };
+        let samples: Vec<PairSample> = genuine.iter().filter_map(sample).collect();
+        if !samples.is_empty() {
+            let discard = pairs(&samples, measure.direction, FNMR_TARGET)?;
+            found.push(SignalDiscard { signal: measure.name.clone(), error: "FNMR".to_owned(), discard });
+        }
+        let sample = |(quality, right): &(Quality, bool)| {
+            let quality = measure.direction.quality((measure.of)(quality));
+            (!quality.is_nan()).then_some(Sample { quality, error: !right })
+        };
+        let samples: Vec<Sample> = probes.iter().filter_map(sample).collect();
+        if !samples.is_empty() {
+            let discard = curve(&samples)?;
+            found.push(SignalDiscard { signal: measure.name, error: "FNIR".to_owned(), discard });
+        }
+    }
+    Ok(found)
+}
+
+/// Probes of people who are enrolled without a gate, with everything that is known of them.
+fn judged(experiment: &Experiment, set: &OpenSet, threshold: f32) -> Vec<(Quality, bool)> {
+    let known = experiment.shots.iter().filter(|shot| shot.known && shot.told());
+    known.filter_map(|shot| Some((experiment.judging.quality(shot.seen)?, right(set, shot, threshold)))).collect()
+}
+
+/// For each limit in force, what it rejects alone, and other limits beside it.
+pub(super) fn limits(experiment: &Experiment, threshold: f32) -> anyhow::Result<Vec<SignalLimits>> {
+    let set = experiment.set(false, |_| true)?;
+    let samples = judged(experiment, &set, threshold);
+    let mut found = Vec::new();
+    for bound in Bound::all() {
+        let Some(limit) = experiment.judging.probe.limits.get(bound).map(decimal) else { continue };
+        let Measure { name, direction, of } = of_bound(bound);
+        let values: Vec<Judged> =
+            samples.iter().map(|(quality, right)| Judged { value: of(quality), right: *right }).collect();
+        let table = Limits::new(&values, direction);
+        let candidates = candidates(&values, direction);
+        let rows = table.table(&[&[limit], candidates.as_slice()].concat());
+        let best = match table.best(DEMAND) {
+            Some(row) => format!("the strictest that does: {}", row.limit),
+            None => "none does".to_owned(),
+        };
+        let verdict = format!(
+            "In force: {limit} (the first row); other rows reject {}. Asked of a limit: the rejected fail at least {} times as \
+             often, at most {} % of the right ones are lost; {best}.",
+            SHARES.map(|share| format!("{} %", share * 100.0)).join(", "),
+            DEMAND.min_error_ratio,
+            DEMAND.max_loss * 100.0
+        );
+        found.push(SignalLimits { signal: name, direction, rows, verdict: Some(verdict) });
+    }
+    Ok(found)
+}
+
+/// Limits that reject the shares asked about, mildest first.
+fn candidates(values: &[Judged], direction: Direction) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.iter().map(|judged| judged.value).filter(|value| !value.is_nan()).collect();
+    sorted.sort_by(|a, b| direction.quality(*a).total_cmp(&direction.quality(*b)));
+    let mut found: Vec<f64> =
+        SHARES.iter().filter_map(|share| sorted.get((share * sorted.len() as f64) as usize).copied()).collect();
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::identify::tests::{judging, sample};
+    use super::super::seen::Standard;
+    use super::*;
+    use facewire_vision::Camera;
+
+    #[test]
+    fn every_limit_in_force_is_tried_alone() {
+        let (faces, sights) = sample();
+        let first = Bound::all().find(|bound| bound.side == Side::Min).unwrap();
+        let cameras = &[Camera::Clean, Camera::Dark];
+        let experiment = Experiment::new((&faces, &sights), cameras, judging(true, None), 2).unwrap();
+        let found = super::limits(&experiment, 0.8).unwrap();
+        assert_eq!(found.iter().map(|limits| limits.signal.as_str()).collect::<Vec<_>>(), [first.name]);
+        // Three probes have a face; one is poor, and all are right.
+        assert_eq!(
+            (found[0].rows[0].limit, found[0].rows[0].rejected, found[0].rows[0].errors_rejected.errors),
+            (0.5, 1, 0)
+        );
+        assert!(found[0].verdict.as_ref().unwrap().contains("In force: 0.5"));
+        let rows = Rows::new(&experiment, &Standard::OPEN).unwrap();
+        let curves = discard(&experiment, &rows, Some(0.8)).unwrap();
+        let of = |error: &str| curves.iter().filter(|curve| curve.error == error).count();
+        assert_eq!((of("FNMR"), of("FNIR")), (Bound::all().count(), Bound::all().count()));
+    }
+
+    #[test]
+    fn a_candidate_rejects_its_share() {
+        let values: Vec<Judged> = (0..1000).map(|i| Judged { value: f64::from(i), right: true }).collect();
+        assert_eq!(candidates(&values, Direction::HigherIsBetter), [5.0, 10.0, 20.0, 50.0, 100.0, 200.0]);
+        let table = Limits::new(&values, Direction::LowerIsBetter);
+        let limit = candidates(&values, Direction::LowerIsBetter)[1];
+        assert_eq!(table.row(limit).rejected, 10);
+    }
+}
