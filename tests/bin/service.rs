@@ -112,17 +112,17 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
             let (pack, runtime) = places.models()?;
             let mut options = facewire_quality::Options::default();
             options.stage = places.limits.on(options.stage);
-            let score = pack.manifest().score.clone().map(|score| score.early);
+            let (model, score) = (pack.fingerprint(), pack.manifest().score.clone().map(|score| score.early));
             let finder: facewire_quality::MakeFinder =
                 Arc::new(move || Ok(Box::new(pack.finder(&runtime, &SessionOptions::default())?)));
-            Quality { bus, finder, score, options }.run(shutdown).await?;
+            Quality { bus, finder, model, score, options }.run(shutdown).await?;
         }
         "embed-gpu" => {
             let (pack, runtime) = places.models()?;
             let mut options = facewire_embed_gpu::Options::default();
             options.stage = places.limits.on(options.stage);
             let (model, max_batch) = (pack.fingerprint(), Some(pack.manifest().embedder.faces_per_run()));
-            let score = pack.manifest().score.clone().map(|score| score.embedded);
+            let score = pack.manifest().score.clone();
             let gate = facewire_quality::Options::default().gate();
             let embedder: facewire_embed_gpu::MakeEmbedder =
                 Arc::new(move || pack.embedder(&runtime, &SessionOptions::default()));

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use facewire_bus::{Bus, Delivery, StageOptions};
-use facewire_domain::{Gate, Logit, Stage};
+use facewire_domain::{CalibratedGates, Gate, ScoreModel, Stage};
 use facewire_inference::{FaceEmbedder, InferenceError};
-use facewire_runtime::{ActorError, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise};
+use facewire_runtime::{
+    ActorError, Inbox, Live, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise,
+};
 use facewire_telemetry::events;
 use serde::{Deserialize, Serialize};
 
@@ -54,9 +56,9 @@ pub struct Embed {
     pub model: String,
     /// Faces that a run of this embedder takes at most; `None` where it does not care.
     pub max_batch: Option<usize>,
-    /// The pack's model of the score, for faces that were embedded; without it scores stay as they are.
-    pub score: Option<Logit>,
-    /// What a face's score must reach by its collection.
+    /// The pack's model of the score; without it scores stay as they are.
+    pub score: Option<ScoreModel>,
+    /// What a face's score must reach by its collection, before calibrations.
     pub gate: Gate,
     /// Its options.
     pub options: Options,
@@ -73,29 +75,38 @@ const SERVICE: &str = "embed-gpu";
 impl Embed {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
+        let rules = Arc::new(Live::new(work::Rules {
+            model: self.model.clone(),
+            score: self.score.clone(),
+            gate: self.gate.clone(),
+        }));
+        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&rules, &shutdown)).await
     }
 
-    async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
+    async fn pipeline(&self, rules: &Arc<Live<work::Rules>>, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
         self.bus.ensure_streams().await?;
         let mut pipeline = Pipeline::new();
+        let (gate, live) = (self.gate.clone(), Arc::clone(rules));
+        let mut gates = self.bus.follow(SERVICE, CalibratedGates::key(&self.model), move |document| {
+            let gate = gate.clone().with_document(document)?;
+            live.replace(work::Rules { gate, ..work::Rules::clone(&live.now()) });
+            Ok(())
+        });
+        // Before the first face, if the server answers.
+        gates.look().await;
+        pipeline.spawn("gates", gates.run(shutdown.clone()));
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Embed, &self.options.stage, shutdown);
         // One batch waits while each thread works on another: more would only grow the latency.
         let (batches, ready) = inbox("embed: batcher->embed", NonZeroUsize::MIN);
         let size = self.max_batch.unwrap_or(usize::MAX).min(self.options.batch).max(1);
         pipeline.spawn("batcher", batcher(items, batches, size, self.options.batch_wait));
-        let make = Arc::clone(&self.embedder);
-        let rules = Arc::new(work::Rules {
-            model: self.model.clone(),
-            score: self.score.clone(),
-            gate: self.gate.clone(),
-        });
+        let (make, rules) = (Arc::clone(&self.embedder), Arc::clone(rules));
         pipeline.spawn_pool(
             "embed",
             self.options.threads,
             ready,
             move || make().map_err(Into::into),
-            move |embedder, batch| work::embed(embedder.as_mut(), &rules, batch),
+            move |embedder, batch| work::embed(embedder.as_mut(), &rules.now(), batch),
             move |finished| Ok(finished.into_iter().try_for_each(|finished| done.blocking_send(finished))?),
         )?;
         Ok(pipeline)

@@ -5,19 +5,19 @@ use std::time::Instant;
 
 use facewire_bus::{Delivery, Done, Outgoing};
 use facewire_contracts::{convert, v1};
-use facewire_domain::{Detail, Gate, Intent, Logit, Outcome, Quality, Reason, Refusal, Stage, score};
+use facewire_domain::{Detail, Gate, Intent, Outcome, Quality, Reason, Refusal, ScoreModel, Stage, score};
 use facewire_inference::{Embedding, FaceEmbedder, InferenceError};
 use facewire_telemetry::{BatchSpan, events};
 use facewire_vision::AlignedFace;
 use time::OffsetDateTime;
 
 /// What faces are embedded by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     /// What the embeddings are recorded under.
     pub(crate) model: String,
     /// Of the score, once the length of a face's embedding is known.
-    pub(crate) score: Option<Logit>,
+    pub(crate) score: Option<ScoreModel>,
     /// The limits of every collection.
     pub(crate) gate: Gate,
 }
@@ -87,10 +87,11 @@ fn one(embedder: &mut dyn FaceEmbedder, face: &AlignedFace) -> Result<Embedding,
 fn reassess(rules: &Rules, crop: &v1::Crop, face: &mut v1::Face, length: f32) -> Option<Refusal> {
     let (model, seen) = (rules.score.as_ref()?, face.quality.as_ref()?);
     let mut quality = Quality { embedding_length: length, ..seen.into() };
-    let limits = rules.gate.limits_for(&crop.collection, crop.intent.parse().unwrap_or(Intent::Recognize));
+    let intent = crop.intent.parse().unwrap_or(Intent::Recognize);
+    let limits = rules.gate.limits_for(&crop.collection, &crop.camera, intent);
     // Everything else was judged before, with the limits of a frame where it is one.
     let limits = if crop.frame { limits.in_frame() } else { limits };
-    let refusal = score::judge(Some(model), &limits, &mut quality);
+    let refusal = score::judge_embedded(model, &limits, &mut quality);
     let status = refusal.as_ref().and_then(|refusal| refusal.detail.signal.as_deref()).unwrap_or("ok");
     face.quality = Some(v1::Quality::new(&quality, status));
     refusal

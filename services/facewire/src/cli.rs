@@ -1,5 +1,6 @@
 //! The command line. Help texts are for people; what a command does stands in `commands`.
 
+mod calibrate;
 mod dead;
 mod evaluate;
 mod insight;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use calibrate::Calibrate;
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
 pub(crate) use evaluate::{Evaluate, GateSwitch};
 pub(crate) use insight::{Cameras, Failures, Why};
@@ -80,6 +82,8 @@ pub(crate) enum Command {
     Models(Models),
     /// How well people are recognised, on pictures whose truth is known: rates with their evidence.
     Evaluate(Box<Evaluate>),
+    /// Thresholds and limits from your own people's photos: shown beside today's, kept with --apply, undone with --revert.
+    Calibrate(Box<Calibrate>),
     /// Measure this machine; every number has a limit taken in the same run.
     Bench(Bench),
     /// Print the resolved configuration, secrets hidden.

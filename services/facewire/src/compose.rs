@@ -180,13 +180,13 @@ fn start(
             running.spawn(service.run(shutdown));
         }
         Service::Stage(Stage::Quality) => {
-            let Chain { finders: finder, score, .. } = chain.ok_or_else(missing)?;
+            let Chain { finders: finder, model, score, .. } = chain.ok_or_else(missing)?;
             let score = score.map(|score| score.early);
-            running.spawn(Quality { bus, finder, score, options: config.quality.clone() }.run(shutdown));
+            running.spawn(Quality { bus, finder, model, score, options: config.quality.clone() }.run(shutdown));
         }
         Service::Stage(Stage::Embed) => {
             let Chain { embedders: embedder, model, max_batch, score, .. } = chain.ok_or_else(missing)?;
-            let (score, gate) = (score.map(|score| score.embedded), config.quality.gate());
+            let gate = config.quality.gate();
             let service = Embed { bus, embedder, model, max_batch, score, gate, options: config.embed.clone() };
             running.spawn(service.run(shutdown));
         }

@@ -31,7 +31,9 @@ fn names() -> String {
 pub(crate) fn help() -> String {
     format!(
         "What if a limit of the gate were another, or off. Faces are judged anew by their stored signals; several together, \
-         and each alone. The limits: {}; a value of `{OFF}` is no limit",
+         and each alone. Recognitions gained, and errors, are estimates, from the scores of the newly accepted faces; one that \
+         was never embedded has only the early score of its picture. Those lost are counted: faces that were matched. The \
+         limits: {}; a value of `{OFF}` is no limit",
         names()
     )
 }

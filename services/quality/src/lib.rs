@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use facewire_assess::Rules;
 use facewire_bus::{Bus, StageOptions};
-use facewire_domain::{CollectionId, Gate, GateLimits, GateOverride, Logit, Stage};
+use facewire_domain::{CalibratedGates, CollectionId, Gate, GateLimits, GateOverride, Logit, Stage};
 use facewire_inference::{FaceFind, InferenceError};
-use facewire_runtime::{ActorError, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
+use facewire_runtime::{ActorError, Live, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,8 @@ pub struct Quality {
     pub bus: Bus,
     /// Where finders come from.
     pub finder: MakeFinder,
+    /// The pack's fingerprint: calibrations are of one model.
+    pub model: String,
     /// The pack's model of the score, for faces that were not embedded yet.
     pub score: Option<Logit>,
     /// Its options.
@@ -100,20 +102,30 @@ const SERVICE: &str = "quality";
 impl Quality {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
+        let rules = Arc::new(Live::new(self.options.rules(self.score.clone())));
+        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&rules, &shutdown)).await
     }
 
-    async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
+    async fn pipeline(&self, rules: &Arc<Live<Rules>>, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
         self.bus.ensure_streams().await?;
         let mut pipeline = Pipeline::new();
+        let (gate, live) = (self.options.gate(), Arc::clone(rules));
+        let mut gates = self.bus.follow(SERVICE, CalibratedGates::key(&self.model), move |document| {
+            let gate = gate.clone().with_document(document)?;
+            live.replace(Rules { gate, ..Rules::clone(&live.now()) });
+            Ok(())
+        });
+        // Before the first picture, if the server answers.
+        gates.look().await;
+        pipeline.spawn("gates", gates.run(shutdown.clone()));
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Quality, &self.options.stage, shutdown);
-        let (make, rules) = (Arc::clone(&self.finder), Arc::new(self.options.rules(self.score.clone())));
+        let (make, rules) = (Arc::clone(&self.finder), Arc::clone(rules));
         pipeline.spawn_pool(
             "quality",
             self.options.threads,
             items,
             move || make().map_err(Into::into),
-            move |finder, delivery| work::work(finder.as_mut(), &rules, delivery),
+            move |finder, delivery| work::work(finder.as_mut(), &rules.now(), delivery),
             move |finished| Ok(done.blocking_send(finished)?),
         )?;
         Ok(pipeline)

@@ -22,7 +22,7 @@ pub(crate) fn work(finder: &mut dyn FaceFind, rules: &Rules, delivery: Delivery)
     };
     let clock = Instant::now();
     let intent = crop.intent.parse().unwrap_or(Intent::Recognize);
-    let request = Request { collection: &crop.collection, intent, frame: crop.frame };
+    let request = Request { collection: &crop.collection, camera: &crop.camera, intent, frame: crop.frame };
     let judged = judge(finder, rules, request, &task.image);
     events::Inferred { task: "detect", took: clock.elapsed() }.emit();
     crop.stamp(Stage::Quality, started, OffsetDateTime::now_utc());

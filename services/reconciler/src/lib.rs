@@ -3,6 +3,7 @@
 //! a time, by a lease; one that lost it is fenced off.
 
 mod cursor;
+mod gates;
 mod judge;
 mod lease;
 mod pass;
@@ -129,6 +130,7 @@ impl Reconciler {
         supervise(SERVICE, RestartPolicy::default(), &shutdown, || async {
             let mut pipeline = Pipeline::new();
             pipeline.spawn("passes", self.clone().passes(shutdown.clone()));
+            pipeline.spawn("gates", gates::tell(self.clone(), shutdown.clone()));
             Ok(pipeline)
         })
         .await

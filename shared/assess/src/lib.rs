@@ -29,6 +29,8 @@ pub struct Rules {
 pub struct Request<'a> {
     /// Whose limits hold.
     pub collection: &'a str,
+    /// Who took it: a calibration may be of one camera. Empty where nobody knows.
+    pub camera: &'a str,
     /// Enrolment may be stricter.
     pub intent: Intent,
     /// Every face counts, not only the subject's.
@@ -38,7 +40,7 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// A crop to be recognised.
     pub fn crop(collection: &'a str) -> Self {
-        Self { collection, intent: Intent::Recognize, frame: false }
+        Self { collection, camera: "", intent: Intent::Recognize, frame: false }
     }
 
     /// A whole frame of people to be recognised.
@@ -96,7 +98,7 @@ pub fn judge(
     if faces.is_empty() {
         return Err(refuse(Reason::NoFace, Detail::message("the detector found no face")));
     }
-    let mut limits = rules.gate.limits_for(request.collection, request.intent);
+    let mut limits = rules.gate.limits_for(request.collection, request.camera, request.intent);
     if request.frame {
         faces.sort_by(|a, b| b.bbox.area().total_cmp(&a.bbox.area()));
         faces.truncate(rules.max_faces);
@@ -234,7 +236,8 @@ mod tests {
         let own = HashMap::from([("vault".parse().unwrap(), own), ("near".parse().unwrap(), small)]);
         let rules = Rules { gate: Gate::new(GateLimits::default(), &own), ..Rules::default() };
         let reason = |collection: &str, frame: bool| {
-            let judged = judge(&mut Finds(vec![face(0.0, 150.0)]), &rules, asked(collection, frame), &picture()).unwrap();
+            let judged =
+                judge(&mut Finds(vec![face(0.0, 150.0)]), &rules, asked(collection, frame), &picture()).unwrap();
             judged[0].refusal.as_ref().map(|refusal| refusal.reason)
         };
         assert_eq!([reason("office", false), reason("office", true)], [None, None]);
@@ -262,7 +265,10 @@ mod tests {
         };
         assert_eq!([refusal(90.0, Intent::Recognize), refusal(150.0, Intent::Enroll)], [None, None]);
         let low = refusal(50.0, Intent::Recognize).unwrap();
-        assert_eq!((low.signal.as_deref(), low.message.as_deref()), (Some("score"), Some("mostly for its face size of 50.000")));
+        assert_eq!(
+            (low.signal.as_deref(), low.message.as_deref()),
+            (Some("score"), Some("mostly for its face size of 50.000"))
+        );
         assert!(refusal(90.0, Intent::Enroll).is_some(), "good enough to be recognised, not to be enrolled");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::calibrated::CalibratedGates;
 use crate::ids::CollectionId;
 use crate::outcome::{Detail, Intent, Reason, decimal};
 use crate::signals::{Bound, GateLimits, GateOverride, Quality, Side, Signal};
@@ -68,10 +69,26 @@ impl GateLimits {
     }
 }
 
-/// The limits of every collection.
+impl GateOverride {
+    /// What it says of a limit: nothing, or a value, or that it is off.
+    pub fn get(&self, bound: &Bound) -> Option<Option<f32>> {
+        (bound.own)(self)
+    }
+
+    /// The same, saying this of one limit.
+    #[must_use]
+    pub fn with(mut self, bound: &Bound, said: Option<Option<f32>>) -> Self {
+        (bound.set_own)(&mut self, said);
+        self
+    }
+}
+
+/// The limits of every collection. From the weakest to the strongest: those of all, those that the collection's calibration
+/// set, those that its camera's calibration set, those of enrolments, and what the configuration says of that collection.
 #[derive(Debug, Clone, Default)]
 pub struct Gate {
     common: GateLimits,
+    calibrated: CalibratedGates,
     enroll: GateOverride,
     own: HashMap<String, GateOverride>,
 }
@@ -80,7 +97,7 @@ impl Gate {
     /// `overrides` lie over `common`.
     pub fn new(common: GateLimits, overrides: &HashMap<CollectionId, GateOverride>) -> Self {
         let own = overrides.iter().map(|(id, own)| (id.as_str().to_owned(), *own)).collect();
-        Self { common, enroll: GateOverride::default(), own }
+        Self { common, own, ..Self::default() }
     }
 
     /// The same, with other limits for pictures that are to be enrolled, unless their collection has its own: each of them
@@ -90,15 +107,28 @@ impl Gate {
         Self { enroll, ..self }
     }
 
-    /// What a collection accepts of pictures with this intent.
-    pub fn limits_for(&self, collection: &str, intent: Intent) -> GateLimits {
-        let common = if intent == Intent::Enroll { self.enroll.over(self.common) } else { self.common };
+    /// The same with what calibrations say, in place of what they said before.
+    #[must_use]
+    pub fn with_calibrated(self, calibrated: CalibratedGates) -> Self {
+        Self { calibrated, ..self }
+    }
+
+    /// The same with what a document of calibrated gates says; without one, what is configured. What is wrong with it is said.
+    pub fn with_document(self, document: Option<&[u8]>) -> Result<Self, String> {
+        let calibrated = document.map(CalibratedGates::read).transpose().map_err(|error| error.to_string())?;
+        Ok(self.with_calibrated(calibrated.unwrap_or_default()))
+    }
+
+    /// What a collection accepts of a camera's pictures with this intent.
+    pub fn limits_for(&self, collection: &str, camera: &str, intent: Intent) -> GateLimits {
+        let common = self.calibrated.over(collection, camera, self.common);
+        let common = if intent == Intent::Enroll { self.enroll.over(common) } else { common };
         self.own.get(collection).map_or(common, |own| own.over(common))
     }
 
-    /// What a collection accepts of pictures to be recognised or observed.
-    pub fn limits(&self, collection: &str) -> GateLimits {
-        self.limits_for(collection, Intent::Recognize)
+    /// What a collection accepts of a camera's pictures to be recognised or observed.
+    pub fn limits(&self, collection: &str, camera: &str) -> GateLimits {
+        self.limits_for(collection, camera, Intent::Recognize)
     }
 }
 
@@ -180,7 +210,6 @@ pub(crate) mod limit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn good() -> Quality {
         Quality {
@@ -288,8 +317,8 @@ mod tests {
     fn a_collection_changes_only_what_it_says() {
         let own = GateOverride { min_blur: Some(Some(500.0)), max_pitch: Some(None), ..GateOverride::default() };
         let gate = Gate::new(strict(), &HashMap::from([("vault".parse().unwrap(), own)]));
-        assert_eq!(gate.limits("lobby"), strict());
-        assert_eq!(gate.limits("vault"), GateLimits { min_blur: Some(500.0), max_pitch: None, ..strict() });
+        assert_eq!(gate.limits("lobby", "door"), strict());
+        assert_eq!(gate.limits("vault", "door"), GateLimits { min_blur: Some(500.0), max_pitch: None, ..strict() });
     }
 
     #[test]
@@ -316,10 +345,14 @@ mod tests {
     fn enrolment_may_be_stricter() {
         let enroll = GateOverride { min_score: Some(Some(0.9)), ..GateOverride::default() };
         let gate = Gate::new(strict(), &HashMap::new()).with_enroll(enroll);
-        assert_eq!(gate.limits_for("lobby", Intent::Recognize), strict());
-        assert_eq!(gate.limits_for("lobby", Intent::Enroll), GateLimits { min_score: Some(0.9), ..strict() });
+        assert_eq!(gate.limits_for("lobby", "door", Intent::Recognize), strict());
+        assert_eq!(gate.limits_for("lobby", "door", Intent::Enroll), GateLimits { min_score: Some(0.9), ..strict() });
         let own = HashMap::from([("open".parse().unwrap(), GateOverride::OFF)]);
         let gate = Gate::new(strict(), &own).with_enroll(enroll);
-        assert_eq!(gate.limits_for("open", Intent::Enroll), GateLimits::OFF, "a collection's own limits come last");
+        assert_eq!(
+            gate.limits_for("open", "door", Intent::Enroll),
+            GateLimits::OFF,
+            "a collection's own limits come last"
+        );
     }
 }

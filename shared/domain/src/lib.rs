@@ -2,6 +2,7 @@
 //! the gate, calibrations, the decision who a probe is. Pure values and rules. No I/O, no clock, no tokio, no wire format
 //! may come in.
 
+pub mod calibrated;
 pub mod calibration;
 pub mod decision;
 pub mod gate;
@@ -13,6 +14,7 @@ pub mod score;
 pub mod signals;
 pub mod stage;
 
+pub use calibrated::{CalibratedGate, CalibratedGates};
 pub use calibration::{Calibration, Confidence, FmrPoint};
 pub use decision::{Candidate, Decision, Hit, Rule, decide};
 pub use gate::{Gate, Refusal};

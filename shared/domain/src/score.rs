@@ -78,7 +78,8 @@ impl Logit {
         if let Some(term) = self.terms.iter().find(|term| Signal::named(&term.signal).is_none()) {
             return Err(format!("there is no signal {:?}", term.signal));
         }
-        let finite = self.intercept.is_finite() && self.terms.iter().all(|term| term.weight.is_finite() && term.usual.is_finite());
+        let finite = self.intercept.is_finite()
+            && self.terms.iter().all(|term| term.weight.is_finite() && term.usual.is_finite());
         if finite { Ok(()) } else { Err("intercept, weights and usual values must be numbers".to_owned()) }
     }
 }
@@ -106,13 +107,23 @@ impl ScoreModel {
     }
 }
 
-/// Sets the score of a face and judges it by all limits; a score that is too low names the signal that lowers it most. Done
-/// by `quality` before a face is embedded and by `embed-gpu` when it was. Without a model every face scores 1.
-pub fn judge(model: Option<&Logit>, limits: &GateLimits, quality: &mut Quality) -> Option<Refusal> {
-    quality.score = model.map_or(1.0, |model| model.probability(quality));
+/// Sets the score of a face that was not embedded yet and judges it by all limits. Without a model it scores 1.
+pub fn judge(early: Option<&Logit>, limits: &GateLimits, quality: &mut Quality) -> Option<Refusal> {
+    quality.score = early.map_or(1.0, |early| early.probability(quality));
+    explained(early, limits, quality)
+}
+
+/// The same once the length of the face's embedding is known.
+pub fn judge_embedded(model: &ScoreModel, limits: &GateLimits, quality: &mut Quality) -> Option<Refusal> {
+    quality.score = model.embedded.probability(quality);
+    explained(Some(&model.early), limits, quality)
+}
+
+/// A score that is too low names what the picture lacks most: nobody can mend a score.
+fn explained(early: Option<&Logit>, limits: &GateLimits, quality: &Quality) -> Option<Refusal> {
     let mut refusal = limits.judge(quality).err()?;
     let by_score = Bound::of_detail(&refusal.detail).is_some_and(|bound| bound.signal == Signal::Score);
-    if by_score && let Some(weakest) = model.and_then(|model| model.weakest(quality)) {
+    if by_score && let Some(weakest) = early.and_then(|early| early.weakest(quality)) {
         let spec = weakest.spec();
         let said = format!("mostly for its {} of {:.3}", spec.label, spec.judged(quality));
         refusal.detail = refusal.detail.with_message(said);
@@ -123,6 +134,7 @@ pub fn judge(model: Option<&Logit>, limits: &GateLimits, quality: &mut Quality) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::decimal;
 
     fn logit(terms: &[(&str, Shape, f64, f64)], intercept: f64) -> Logit {
         let term = |(signal, shape, weight, usual): &(&str, Shape, f64, f64)| Term {
@@ -143,7 +155,10 @@ mod tests {
         let quality = Quality { blur: std::f32::consts::E.powi(2), yaw: -0.0, ..Quality::default() };
         assert!((model.probability(&quality) - 0.5).abs() < 1e-6);
         let turned = Quality { yaw: -20.0, ..quality };
-        assert!((model.probability(&turned) - 1.0 / (1.0 + 2f32.exp())).abs() < 1e-5, "an angle counts without its sign");
+        assert!(
+            (model.probability(&turned) - 1.0 / (1.0 + 2f32.exp())).abs() < 1e-5,
+            "an angle counts without its sign"
+        );
         assert!(model.probability(&Quality { blur: 0.0, ..quality }) > 0.0, "the logarithm has a floor");
         assert_eq!(model.probability(&Quality { blur: f32::NAN, ..quality }), 0.0);
     }
@@ -169,5 +184,21 @@ mod tests {
         assert_eq!(model(&good, &good).validate(), Ok(()));
         assert_eq!(model(&good, &bad).validate(), Err("embedded: there is no signal \"bluriness\"".to_owned()));
         assert!(model(&logit(&[], f64::NAN), &good).validate().unwrap_err().starts_with("early"));
+    }
+
+    #[test]
+    fn after_embedding_the_picture_still_says_what_it_lacks() {
+        let length = ("embedding_length", Shape::Linear, 1.0, 3.0);
+        let (version, data) = ("1".to_owned(), "none".to_owned());
+        let model = ScoreModel { version, data, early: logit(&[BLUR, YAW], -5.0), embedded: logit(&[length], -3.0) };
+        let limits = GateLimits { min_score: Some(0.4), ..GateLimits::OFF };
+        let mut face = Quality { blur: 100.0, yaw: 10.0, ..Quality::default() };
+        assert_eq!(judge(Some(&model.early), &limits, &mut face).unwrap().detail.value, Some(decimal(face.score)));
+        assert_eq!(judge(None, &limits, &mut face), None);
+        face.embedding_length = 3.5;
+        assert_eq!(judge_embedded(&model, &limits, &mut face), None);
+        face.embedding_length = 2.0;
+        let refusal = judge_embedded(&model, &limits, &mut face).unwrap();
+        assert_eq!(refusal.detail.message.as_deref(), Some("mostly for its yaw of 10.000"));
     }
 }

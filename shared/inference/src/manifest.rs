@@ -93,8 +93,9 @@ pub struct DetectorSpec {
 
 impl DetectorSpec {
     fn validate(&self) -> Result<(), String> {
-        for (key, [width, height]) in
-            [("input", Some(self.input)), ("crop_input", self.crop_input)].into_iter().filter_map(|(k, v)| Some((k, v?)))
+        for (key, [width, height]) in [("input", Some(self.input)), ("crop_input", self.crop_input)]
+            .into_iter()
+            .filter_map(|(k, v)| Some((k, v?)))
         {
             if !(32..=4096).contains(&width) || !(32..=4096).contains(&height) {
                 return Err(format!("detector.{key}: {width}x{height} is outside 32 to 4096"));
@@ -245,7 +246,10 @@ impl PackManifest {
         if !self.embedder.scale.is_normal() || !self.embedder.mean.is_finite() {
             return Err("embedder: scale must not be 0, mean and scale must be numbers".to_owned());
         }
-        self.calibration.as_ref().map_or(Ok(()), Calibration::validate).map_err(|message| format!("calibration.{message}"))
+        self.calibration
+            .as_ref()
+            .map_or(Ok(()), Calibration::validate)
+            .map_err(|message| format!("calibration.{message}"))
     }
 }
 

@@ -1,16 +1,14 @@
 //! ONNX Runtime: loaded once per process by an explicit path, sessions that stay on one thread, and the one place where
 //! tensors enter and leave it. What the numbers mean is known by the detectors and the embedder.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
 
+use no_denormals::no_denormals;
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProvider};
 use ort::logging::LogLevel;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
 use crate::error::InferenceError;
@@ -72,30 +70,7 @@ impl Default for SessionOptions {
 #[derive(Debug, Clone)]
 pub struct OnnxRuntime {
     environment: Environment,
-    /// The faster way to lay out each model file, found once a process.
-    layouts: Arc<Mutex<HashMap<PathBuf, Layout>>>,
 }
-
-/// How a graph's convolutions are laid out on the CPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    /// ONNX Runtime's full optimisation: blocks of channels (NCHWc).
-    Blocked,
-    /// Everything but that: the model's own layout.
-    Plain,
-}
-
-impl Layout {
-    fn level(self) -> GraphOptimizationLevel {
-        match self {
-            Layout::Blocked => GraphOptimizationLevel::Level3,
-            Layout::Plain => GraphOptimizationLevel::Level2,
-        }
-    }
-}
-
-/// Runs of which the fastest counts when two layouts are compared.
-const TRIALS: usize = 3;
 
 /// A shared library is loaded into the process and never leaves it, so this one global mirrors a fact.
 static LOADED: Mutex<Option<(PathBuf, OnnxRuntime)>> = Mutex::new(None);
@@ -117,7 +92,7 @@ impl OnnxRuntime {
         let environment =
             builder.with_name("facewire").with_telemetry(false).build().map_err(|e| failed(e.to_string()))?;
         environment.set_log_level(LogLevel::Warning);
-        let runtime = Self { environment, layouts: Arc::default() };
+        let runtime = Self { environment };
         *loaded = Some((path, runtime.clone()));
         Ok(runtime)
     }
@@ -135,38 +110,16 @@ impl OnnxRuntime {
         }
     }
 
-    /// A session of a model file. On the CPU the layout that runs faster on this machine is measured when a file is opened
-    /// first, and kept: which one that is depends on the model and the processor, and can be three times the other (on an
-    /// AMX machine the default pack's embedder takes 58 ms blocked and 20 ms plain, its detector 1.8 and 5.9 ms). The
-    /// outputs agree to 1e-6.
+    /// A session of a model file.
     pub fn open(&self, file: &Path, options: &SessionOptions) -> Result<Model, InferenceError> {
         self.check(options.provider)?;
-        if options.provider != Provider::Cpu {
-            return self.session(file, options, Layout::Blocked);
-        }
-        // Held while measuring: a second thread waits for the answer instead of disturbing the measurement.
-        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(layout) = layouts.get(file).copied() {
-            drop(layouts);
-            return self.session(file, options, layout);
-        }
-        let mut blocked = self.session(file, options, Layout::Blocked)?;
-        let mut plain = self.session(file, options, Layout::Plain)?;
-        let (layout, model) = match (blocked.fastest_run(), plain.fastest_run()) {
-            (Some(b), Some(p)) if p < b => (Layout::Plain, plain),
-            _ => (Layout::Blocked, blocked),
-        };
-        layouts.insert(file.to_owned(), layout);
-        Ok(model)
-    }
-
-    fn session(&self, file: &Path, options: &SessionOptions, layout: Layout) -> Result<Model, InferenceError> {
         let load = |e: ort::Error| InferenceError::Load { file: file.to_owned(), message: e.to_string() };
         let mut builder = Session::builder(&self.environment)
             .map_err(load)?
             .with_intra_threads(options.intra_threads.max(1))
-            .and_then(|b| b.with_optimization_level(layout.level()))
             .and_then(|b| b.with_inter_threads(1))
+            // For the threads of its own pool, where it has any; this one's are flushed for each run.
+            .and_then(|b| b.with_flush_to_zero())
             .and_then(|b| b.with_intra_op_spinning(false))
             .and_then(|b| b.with_inter_op_spinning(false))
             .map_err(|e| load(e.into()))?;
@@ -215,32 +168,16 @@ impl Model {
         shape.map(|s| s.to_vec()).unwrap_or_default()
     }
 
-    /// The shortest of a few runs on zeros; `None` where the input's size is free beyond its batch, or a run fails.
-    fn fastest_run(&mut self) -> Option<Duration> {
-        let declared: [i64; 4] = self.input_shape().try_into().ok()?;
-        let mut shape = [1usize; 4];
-        for (index, (size, given)) in shape.iter_mut().zip(declared).enumerate() {
-            *size = match usize::try_from(given) {
-                Ok(given) if given > 0 => given,
-                _ if index == 0 => 1,
-                _ => return None,
-            };
-        }
-        let zeros = vec![0.0; shape.iter().product()];
-        self.run(shape, &zeros).ok()?;
-        let timed = |_| {
-            let clock = Instant::now();
-            self.run(shape, &zeros).ok().map(|_| clock.elapsed())
-        };
-        (0..TRIALS).map(timed).collect::<Option<Vec<_>>>()?.into_iter().min()
-    }
-
     /// Runs on one tensor of `shape`; all outputs by name, in the model's order.
+    ///
+    /// Numbers too small for a normal float count as zero meanwhile, on this thread: ONNX Runtime can do that only for the
+    /// thread that opens a process's first session. Nothing that is read changes, but such numbers are slow to multiply: the
+    /// default pack's embedder takes 8.0 ms a row with it and 58.9 ms without, and its outputs are the same to the last bit.
     pub fn run(&mut self, shape: [usize; 4], data: &[f32]) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let name = self.name.clone();
         let failed = |message: String| InferenceError::Run { model: name.clone(), message };
         let input = TensorRef::from_array_view((shape, data)).map_err(|e| failed(e.to_string()))?;
-        let outputs = self.session.run(ort::inputs![input]).map_err(|e| failed(e.to_string()))?;
+        let outputs = flushed(|| self.session.run(ort::inputs![input])).map_err(|e| failed(e.to_string()))?;
         let mut tensors = Vec::with_capacity(outputs.len());
         for (output, value) in &outputs {
             let (shape, data) = value.try_extract_tensor::<f32>().map_err(|e| failed(e.to_string()))?;
@@ -253,4 +190,13 @@ impl Model {
     pub(crate) fn misshapen(&self, message: impl Into<String>) -> InferenceError {
         InferenceError::Shape { model: self.name.clone(), message: message.into() }
     }
+}
+
+/// Calls ONNX Runtime with denormal numbers as zero on this thread.
+#[expect(
+    unsafe_code,
+    reason = "the flags hold for foreign code only: no Rust computes with floats before they are reset"
+)]
+fn flushed<T>(run: impl FnOnce() -> T) -> T {
+    unsafe { no_denormals(run) }
 }

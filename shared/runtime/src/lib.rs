@@ -16,6 +16,7 @@
 
 pub mod health;
 pub mod inbox;
+pub mod live;
 pub mod pipeline;
 pub mod retry;
 pub mod shutdown;
@@ -24,6 +25,7 @@ mod watch;
 
 pub use health::{Health, State};
 pub use inbox::{Closed, EdgeStats, Inbox, Outbox, inbox};
+pub use live::Live;
 pub use pipeline::{ActorError, Pipeline, PipelineError};
 pub use retry::{Backoff, retry};
 pub use shutdown::Shutdown;

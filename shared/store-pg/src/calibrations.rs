@@ -1,7 +1,7 @@
 //! Calibrations that users made: kept by version, applied and reverted. What a calibration says is the domain's; the part of
 //! the gate is kept as it is.
 
-use facewire_domain::{Calibration, CameraId, CollectionId};
+use facewire_domain::{CalibratedGate, Calibration, CameraId, CollectionId};
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -63,6 +63,15 @@ pub struct CalibrationRow {
     pub reverted_at: Option<OffsetDateTime>,
 }
 
+impl CalibrationRow {
+    /// The gate's part, as stages are told of it; `None` where it has none. One that cannot be read is of another release.
+    pub fn gate(&self) -> Option<Result<CalibratedGate, serde_json::Error>> {
+        let limits = serde_json::from_value(self.document.gate.clone()?);
+        let (version, collection, camera) = (self.version.clone(), self.collection.clone(), self.camera.clone());
+        Some(limits.map(|limits| CalibratedGate { version, collection, camera, limits }))
+    }
+}
+
 const SAVE: &str = "
 INSERT INTO calibrations (version, collection, camera, model, document) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
 const SAME: &str = "
@@ -86,6 +95,10 @@ SELECT DISTINCT ON (collection, camera)
        version, collection, camera, model, document, created_at, applied_at, reverted_at
 FROM calibrations WHERE model = $1 AND applied_at IS NOT NULL AND reverted_at IS NULL
 ORDER BY collection, camera, applied_at DESC LIMIT 4097";
+
+const KEPT: &str = "
+SELECT version, collection, camera, model, document, created_at, applied_at, reverted_at
+FROM calibrations WHERE $1::text IS NULL OR collection = $1 ORDER BY created_at DESC, version LIMIT $2";
 
 const ONE: &str = "
 SELECT version, collection, camera, model, document, created_at, applied_at, reverted_at
@@ -148,6 +161,19 @@ impl Store {
         if rows.len() > MOST {
             return Err(StoreError::Config { what: "more than 4,096 calibrations are in force: revert some" });
         }
+        rows.into_iter().map(CalibrationRow::try_from).collect()
+    }
+
+    /// The calibrations that were kept last, at most so many, of every model; of one collection or of all.
+    pub async fn calibrations(
+        &self,
+        collection: Option<&CollectionId>,
+        most: u32,
+    ) -> Result<Vec<CalibrationRow>, StoreError> {
+        let collection = collection.map(CollectionId::as_str);
+        let rows: Vec<Columns> = run!(self, "calibrations", connection => {
+            sqlx::query_as(KEPT).bind(collection).bind(i64::from(most)).fetch_all(connection).await
+        })?;
         rows.into_iter().map(CalibrationRow::try_from).collect()
     }
 

@@ -38,6 +38,10 @@ pub struct CameraSum {
     pub failed: i64,
     /// Faces that were not rejected, of those that did not fail, 0 to 1; none where all failed.
     pub usable: Option<f64>,
+    /// Mean score of the scored faces: the share of them that is expected to be recognised, 0 to 1; none without a score.
+    pub expected_recognisable: Option<f64>,
+    /// Measured faces with a score, which is a probability.
+    pub scored: i64,
     /// Endings that have no reason (all but `no_match`, `rejected`, `failed`), of all, 0 to 1.
     pub success: f64,
     /// When the last of them ended.
@@ -123,6 +127,8 @@ const SUMS: &str = concat!(
      count(*) FILTER (WHERE status = 'failed') AS failed,
      count(*) FILTER (WHERE status NOT IN ('rejected', 'failed'))::double precision
         / nullif(count(*) FILTER (WHERE status <> 'failed'), 0) AS usable,
+     avg(score) FILTER (WHERE measured AND score BETWEEN 0 AND 1) AS expected_recognisable,
+     count(*) FILTER (WHERE measured AND score BETWEEN 0 AND 1) AS scored,
      count(*) FILTER (WHERE reason IS NULL)::double precision / count(*) AS success, max(finished_at) AS last_ended_at
      FROM facewire_endings WHERE",
     in_window!("finished_at"),

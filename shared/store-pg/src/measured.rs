@@ -15,6 +15,8 @@ pub struct MeasuredFace {
     pub signals: Quality,
     /// Whether the gate refused it, by the limits of its time.
     pub refused: bool,
+    /// Whether it ended `matched`: a known person was recognised.
+    pub matched: bool,
     /// Whether the crop had several faces: a frame, which is judged by fewer limits.
     pub of_many: bool,
     /// Where its page may go on.
@@ -29,6 +31,13 @@ pub struct MeasuredPlace {
     face_index: i32,
 }
 
+impl MeasuredPlace {
+    /// That of one face of a crop.
+    pub fn new(finished_at: OffsetDateTime, crop: Uuid, face_index: i32) -> Self {
+        Self { finished_at, crop, face_index }
+    }
+}
+
 #[derive(FromRow)]
 struct Row {
     crop_id: Uuid,
@@ -36,6 +45,7 @@ struct Row {
     finished_at: OffsetDateTime,
     face_count: Option<i32>,
     refused: bool,
+    matched: bool,
     /// In the order of `Signal::ALL`.
     signals: Vec<Option<f64>>,
 }
@@ -43,7 +53,8 @@ struct Row {
 macro_rules! page {
     ([$($first:ident)+] $([$($place:ident)+])*) => {
         concat!(
-            "SELECT crop_id, face_index, finished_at, face_count, status = 'rejected' AND stage IN ('quality', 'embed') AS refused, ARRAY[",
+            "SELECT crop_id, face_index, finished_at, face_count,
+             status = 'rejected' AND stage IN ('quality', 'embed') AS refused, status = 'matched' AS matched, ARRAY[",
             last!($($first)+), $(", ", last!($($place)+),)*
             "]::float8[] AS signals
              FROM facewire_endings
@@ -100,8 +111,9 @@ impl From<Row> for MeasuredFace {
         Self {
             signals: Quality::from_fn(|signal| single(row.signals.get(signal as usize).copied().flatten())),
             refused: row.refused,
+            matched: row.matched,
             of_many: row.face_count.is_some_and(|faces| faces > 1),
-            place: MeasuredPlace { finished_at: row.finished_at, crop: row.crop_id, face_index: row.face_index },
+            place: MeasuredPlace::new(row.finished_at, row.crop_id, row.face_index),
         }
     }
 }

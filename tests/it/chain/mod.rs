@@ -5,6 +5,7 @@ mod bad_input;
 mod dead;
 mod delivery;
 mod enrolment;
+mod gates;
 pub(crate) mod pictures;
 mod recognition;
 mod reconcile;

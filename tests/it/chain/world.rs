@@ -9,7 +9,7 @@ use facewire_bus::{Bus, ResultEvent, Results};
 use facewire_config::Secret;
 use facewire_contracts::{subjects, v1};
 use facewire_devstack::testing::TestStack;
-use facewire_domain::{Calibration, ScoreModel};
+use facewire_domain::Calibration;
 use facewire_embed_gpu::Embed;
 use facewire_enrich::Enrich;
 use facewire_inference::{FaceFinder, OnnxRuntime, Pack, SessionOptions, install_builtin};
@@ -213,8 +213,9 @@ impl World {
         options.stage.ack_wait = ACK_WAIT;
         let finder: facewire_quality::MakeFinder = Arc::new(move || Ok(Box::new(finders.finder()?)));
         let gate = options.gate();
-        let ScoreModel { early, embedded, .. } = self.models.pack.manifest().score.clone().unwrap();
-        let quality = Quality { bus: bus.clone(), finder, score: Some(early), options };
+        let score = self.models.pack.manifest().score.clone();
+        let early = score.clone().map(|score| score.early);
+        let quality = Quality { bus: bus.clone(), finder, model: self.models.name(), score: early, options };
         running.spawn(quality.run(shutdown.clone()));
 
         let mut options = facewire_embed_gpu::Options { threads: 1, ..Default::default() };
@@ -224,7 +225,7 @@ impl World {
             model: self.models.name(),
             max_batch: Some(self.models.pack.manifest().embedder.faces_per_run()),
             embedder: Arc::new(move || embedders.pack.embedder(&embedders.runtime, &SessionOptions::default())),
-            score: Some(embedded),
+            score,
             gate,
             options,
         };

@@ -63,9 +63,12 @@ pub(crate) struct Evaluate {
     /// Write the report as one self-contained page.
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
-    /// Measure every picture anew and keep nothing. Otherwise what was measured, embeddings among it, is kept for the next
-    /// run in `evaluate` in the cache directory (FACEWIRE_CACHE), readable by you alone. It can be deleted at any time.
-    #[arg(long)]
+    /// Where what was measured is kept for the next run, embeddings among it, so readable by you alone: `evaluate` in the
+    /// cache directory (FACEWIRE_CACHE) unless given. It can be deleted at any time.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Measure every picture anew and keep nothing.
+    #[arg(long, conflicts_with = "cache")]
     pub(crate) no_cache: bool,
     /// Write a line for each photo of the gallery and each probe: its signals, similarity, answer and reason, no embedding.
     /// It names people.
@@ -88,7 +91,7 @@ impl Evaluate {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|rate| *rate > 0.0 && *rate < 1.0).ok_or_else(|| "a rate above 0 and below 1".to_owned())
 }
 

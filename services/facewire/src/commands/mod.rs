@@ -1,6 +1,7 @@
 //! The commands, a file each, and what they share: the configuration with the named or running servers in it.
 
 mod bench;
+mod calibrate;
 mod cameras;
 mod connect;
 mod dead;
@@ -10,6 +11,7 @@ mod enroll;
 mod evaluate;
 mod faces;
 mod failures;
+mod gates;
 mod models;
 mod producer;
 mod progress;
@@ -69,6 +71,7 @@ async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Re
         Command::Doctor(args) => doctor::run(&config, &place, &args).await,
         Command::Models(args) => models::run(&config, &args.command).await,
         Command::Evaluate(args) => evaluate::run(config, *args).await,
+        Command::Calibrate(args) => calibrate::run(client(config, &place)?, *args).await,
         Command::Bench(args) => bench::run(config, &args).await,
         Command::Config => {
             let place = client(config, &place)?;

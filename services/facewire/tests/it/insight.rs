@@ -47,6 +47,7 @@ fn good() -> Quality {
         face_size: 120.0,
         landmarks_score: 0.875,
         detection_score: 0.9375,
+        score: 0.5,
         ..Quality::default()
     }
 }
@@ -84,7 +85,7 @@ fn ending(camera: &str, number: u64, signals: Quality) -> (NewCrop, Ending) {
         face_index: 0,
         face_count: 1,
         outcome,
-        quality: Some(FaceQuality { signals: Quality { score: 0.5, ..signals }, status }),
+        quality: Some(FaceQuality { signals, status }),
         bounding_box: Some(BoundingBox { x1: 0.0, y1: 0.0, x2: 120.0, y2: 130.0 }),
         decision,
         person: None,
@@ -155,8 +156,15 @@ async fn the_bad_cameras_are_told_from_the_good_one_and_what_if_is_exact() {
         ("clean", "fair", "no_face"),
     ];
     assert_eq!(told, expected);
+    assert_eq!((&all["cameras"][3]["expected_recognisable"], &all["cameras"][3]["scored"]), (&0.5.into(), &4.into()));
     let shown = text(&ask(&["cameras"]));
-    for word in ["office/dark", "BAD", "too_dark: 4 of 4 rejected, median 0.063 (at least 0.125 is needed)"] {
+    for word in [
+        "expected",
+        "50 % of 4",
+        "office/dark",
+        "BAD",
+        "too_dark: 4 of 4 rejected, median 0.063 (at least 0.125 is needed)",
+    ] {
         assert!(shown.contains(word), "{word}\n{shown}");
     }
 
@@ -193,11 +201,15 @@ async fn the_bad_cameras_are_told_from_the_good_one_and_what_if_is_exact() {
     let stricter =
         &json(&["cameras", "--camera", "clean", "--limit", "min_blur=301", "--json"])["cameras"][0]["what_if"];
     assert_eq!((&stricter["answers"][0]["would_reject"], &stricter["never_measured"]), (&4.into(), &1.into()));
+    assert_eq!(stricter["answers"][0]["lost_recognitions"], 4);
+    let gained = &what_if["answers"][2];
+    assert_eq!((&gained["gained_recognitions"], &gained["expected_errors"]), (&2.0.into(), &2.0.into()));
+    assert_eq!((&gained["unscored"], &gained["lost_recognitions"]), (&0.into(), &0.into()));
 
     let blur = camera["signals"].as_array().unwrap().iter().find(|signal| signal["signal"] == "blur").unwrap();
     assert_eq!((&blur["below"], &blur["broke"], &blur["least"]), (&6.into(), &4.into(), &40.0.into()));
     let shown = text(&ask(&["cameras", "--camera", "blurred"]));
-    for word in ["at least 40", "6 (60 %)", "blur=11", "+3"] {
+    for word in ["at least 40", "6 (60 %)", "blur=11", "+3", "~1.5", "recognised"] {
         assert!(shown.contains(word), "{word}\n{shown}");
     }
 }

@@ -2,9 +2,13 @@
 //! and Prometheus; and the commands that say why, as operators run them. What the chain decides is tested elsewhere.
 
 #[cfg(test)]
+mod calibrate;
+#[cfg(test)]
 mod dashboards;
 #[cfg(test)]
 mod deployment;
+#[cfg(test)]
+mod evaluate;
 #[cfg(test)]
 mod insight;
 #[cfg(test)]

@@ -2,3 +2,5 @@
 
 #[cfg(test)]
 mod dead;
+#[cfg(test)]
+mod settings;

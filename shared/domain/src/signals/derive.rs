@@ -50,6 +50,8 @@ macro_rules! signals {
                                 advice: $advice,
                                 get: |limits| limits.$key,
                                 set: |limits, value| limits.$key = value,
+                                own: |own| own.$key,
+                                set_own: |own, value| own.$key = value,
                             }),*],
                         };
                         &SPEC

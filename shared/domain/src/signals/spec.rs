@@ -1,6 +1,6 @@
 //! What a row of the table holds, and what can be asked of it. No signal is named here.
 
-use super::{GateLimits, Quality, Signal};
+use super::{GateLimits, GateOverride, Quality, Signal};
 use crate::outcome::{Detail, Reason, decimal};
 
 /// A signal's row.
@@ -56,6 +56,8 @@ pub struct Bound {
     pub advice: &'static str,
     pub(crate) get: fn(&GateLimits) -> Option<f32>,
     pub(crate) set: fn(&mut GateLimits, Option<f32>),
+    pub(crate) own: fn(&GateOverride) -> Option<Option<f32>>,
+    pub(crate) set_own: fn(&mut GateOverride, Option<Option<f32>>),
 }
 
 impl Signal {

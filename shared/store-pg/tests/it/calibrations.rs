@@ -143,3 +143,27 @@ async fn a_gallery_counts_the_people_that_can_be_found() {
     assert_eq!(store.gallery_size(&office).await.unwrap(), 1, "a merged person");
     db.drop().await;
 }
+
+#[tokio::test]
+async fn what_was_kept_is_listed_newest_first() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    assert_eq!(store.calibrations(None, 10).await.unwrap(), []);
+    let of_lab = NewCalibration { collection: "lab".parse().unwrap(), ..calibration("c", None) };
+    for new in [calibration("a", None), calibration("b", Some("door-1")), of_lab] {
+        assert!(store.save_calibration(&new).await.unwrap());
+    }
+    store.apply_calibration("a").await.unwrap();
+    store.revert_calibration("a").await.unwrap();
+    let (office, lab) = ("office".parse().unwrap(), "lab".parse().unwrap());
+    let versions = async |collection, most| -> Vec<String> {
+        let rows = store.calibrations(collection, most).await.unwrap();
+        rows.into_iter().map(|row| row.version).collect()
+    };
+    assert_eq!(versions(None, 10).await, ["c", "b", "a"]);
+    assert_eq!(versions(None, 1).await, ["c"]);
+    assert_eq!(versions(Some(&office), 10).await, ["b", "a"]);
+    assert_eq!(versions(Some(&lab), 10).await, ["c"]);
+    let row = store.calibrations(Some(&office), 10).await.unwrap().pop().unwrap();
+    assert!(row.applied_at.is_some() && row.reverted_at.is_some());
+}

@@ -1,7 +1,7 @@
 //! The views that commands and BI tools read: exact counts, causes, percentiles and pages of planted endings.
 
 use facewire_domain::{CollectionId, Detail, Outcome, Quality, Reason, Stage, Status};
-use facewire_store_pg::{Ending, FaceQuality, FailureFilter, SignalBounds, Store, Window};
+use facewire_store_pg::{CameraSum, Ending, FaceQuality, FailureFilter, SignalBounds, Store, Window};
 use sqlx::{Connection, Executor};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -106,6 +106,38 @@ async fn cameras_are_counted_and_the_commonest_cause_comes_first() {
 }
 
 #[tokio::test]
+async fn what_a_camera_lets_expect_is_the_mean_of_its_scores() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let scored = |number, score| {
+        let signals = Quality { blur: 100.0, score, ..Quality::default() };
+        let quality = Some(FaceQuality { signals, status: "ok".to_owned() });
+        of("cam-s", number, Ending { quality, ..matched(number) })
+    };
+    let unscored = Ending { crop: of("cam-n", 9, matched(9)).crop, ..scored(9, f32::NAN) };
+    let low = Outcome::rejected(Stage::Embed, Reason::LowQuality, Detail::limit("score", 0.125, 0.35));
+    let batch = [
+        scored(0, 0.75),
+        scored(1, 1.0),
+        // Refused faces count as well, those without a probability do not.
+        Ending { outcome: low, decision: None, ..scored(2, 0.125) },
+        scored(3, f32::NAN),
+        scored(4, 1.5),
+        Ending {
+            quality: None,
+            ..ended(5, Outcome::rejected(Stage::Quality, Reason::NoFace, Detail::message("none")))
+        },
+        unscored,
+    ];
+    store.finish(&batch).await.unwrap();
+    let (sums, _) = store.cameras(&Window::default()).await.unwrap();
+    let told: Vec<_> =
+        sums.iter().map(|s| (s.camera.as_str(), s.measured, s.scored, s.expected_recognisable)).collect();
+    assert_eq!(told, [("cam-a", 0, 0, None), ("cam-n", 1, 0, None), ("cam-s", 5, 3, Some(0.625))]);
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn the_view_of_the_day_says_what_the_command_says() {
     let (db, store) = planted().await;
     let mut old = of("cam-a", 30, matched(30));
@@ -114,12 +146,12 @@ async fn the_view_of_the_day_says_what_the_command_says() {
     let day = Window { since: Some(OffsetDateTime::now_utc() - Duration::DAY), ..Window::default() };
     let (sums, _) = store.cameras(&day).await.unwrap();
     let mut operator = db.operator().await;
-    let rows: Vec<facewire_store_pg::CameraSum> =
-        sqlx::query_as("SELECT * FROM facewire_cameras ORDER BY collection, camera")
-            .fetch_all(&mut operator)
-            .await
-            .unwrap();
-    assert_eq!(rows, sums);
+    // The command's own query has the score; the view has not.
+    let unscored = "SELECT *, NULL::float8 AS expected_recognisable, 0::bigint AS scored FROM facewire_cameras
+                    ORDER BY collection, camera";
+    let rows: Vec<CameraSum> = sqlx::query_as(unscored).fetch_all(&mut operator).await.unwrap();
+    let of_the_view = |sum| CameraSum { expected_recognisable: None, scored: 0, ..sum };
+    assert_eq!(rows, sums.into_iter().map(of_the_view).collect::<Vec<_>>());
     let worst: (String, String) =
         sqlx::query_as("SELECT worst_reason, worst_signal FROM facewire_cameras WHERE camera = 'cam-a'")
             .fetch_one(&mut operator)
@@ -222,7 +254,9 @@ async fn measured_faces_come_page_by_page_without_a_gap() {
     blurs.sort_by(f32::total_cmp);
     assert_eq!(blurs[..5], [10.0, 20.0, 39.0, 90.0, 100.0]);
     assert_eq!(read.iter().filter(|face| face.refused).count(), 4);
+    assert_eq!(read.iter().filter(|face| face.matched).count(), 12);
     assert!(read.iter().all(|face| !face.of_many));
+    assert!(read.iter().any(|face| !face.refused && !face.matched), "a miss is neither");
     assert_eq!(read.iter().find(|face| face.signals.blur == 90.0).unwrap().signals.yaw, -61.0);
     let since = Some(hour_ago() + Duration::seconds(5));
     assert_eq!(store.measured_faces(&office, &camera, since, None, 100).await.unwrap().len(), 5);

@@ -11,7 +11,10 @@ pub use messages::{
     ConsumerRecreated, DeadLettered, NotADelivery, PublishRetried, Redelivered, StageSeen, StreamRefused,
 };
 pub use reconciler::{DifferencesFound, PassDone, Reconciled};
-pub use services::{Blocked, Busy, Inferred, PoolThread, ServiceFailed, ServiceStarted, StoreAnswered, StoreWaited};
+pub use services::{
+    Blocked, Busy, Inferred, PoolThread, ServiceFailed, ServiceStarted, SettingApplied, SettingRefused, StoreAnswered,
+    StoreWaited,
+};
 
 use facewire_domain::{Reason, Stage};
 use opentelemetry::KeyValue;

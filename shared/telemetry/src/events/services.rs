@@ -73,6 +73,40 @@ impl<E: Display> StoreWaited<'_, E> {
     }
 }
 
+/// What others set while a service runs is in force.
+#[derive(Debug)]
+pub struct SettingApplied<'a> {
+    /// Which service.
+    pub service: &'static str,
+    /// The setting's key.
+    pub key: &'a str,
+}
+
+impl SettingApplied<'_> {
+    /// Says it.
+    pub fn emit(&self) {
+        tracing::info!(service = self.service, key = self.key, "a setting is in force");
+    }
+}
+
+/// What others set cannot be used: what was in force stays.
+#[derive(Debug)]
+pub struct SettingRefused<'a> {
+    /// Which service.
+    pub service: &'static str,
+    /// The setting's key.
+    pub key: &'a str,
+    /// What is wrong with it.
+    pub error: &'a str,
+}
+
+impl SettingRefused<'_> {
+    /// Says it.
+    pub fn emit(&self) {
+        tracing::warn!(service = self.service, key = self.key, error = self.error, "a setting cannot be used");
+    }
+}
+
 /// A store answered a call, or failed to.
 #[derive(Debug)]
 pub struct StoreAnswered {

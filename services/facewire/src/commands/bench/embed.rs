@@ -30,7 +30,8 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
     let mut finder = models.pack.finder(&models.runtime, &models.session)?;
     let rules = config.quality.rules(models.score());
     let aligned = tokio::task::spawn_blocking(move || {
-        let judged = pictures.iter().filter_map(|picture| judge(&mut finder, &rules, Request::crop("bench"), picture).ok());
+        let judged =
+            pictures.iter().filter_map(|picture| judge(&mut finder, &rules, Request::crop("bench"), picture).ok());
         judged.flatten().map(|face| face.aligned).collect::<Vec<AlignedFace>>()
     })
     .await?;

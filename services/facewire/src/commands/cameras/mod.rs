@@ -13,6 +13,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::connect::{self, viewed};
+use super::gates;
 use crate::cli::Cameras;
 use crate::config::Config;
 use crate::output::{self, Exit};
@@ -84,14 +85,15 @@ pub(crate) async fn run(config: Config, args: Cameras) -> anyhow::Result<Exit> {
     if sums.is_empty() && window.camera.is_some() {
         bail!(no_such_camera(&store, &window).await);
     }
-    let gate = Gate::new(config.quality.gate, &config.quality.collections);
+    let gate = gates::now(&config, &store).await?;
     let mut cameras = gathered(sums, causes);
     let signals = args.signals || window.camera.is_some();
     for camera in &mut cameras {
         if signals {
             spread(&store, &window, &gate, camera).await?;
         }
-        camera.what_if = what_if(&store, &args, &gate.limits(&camera.sum.collection), camera).await?;
+        let limits = gate.limits(&camera.sum.collection, &camera.sum.camera);
+        camera.what_if = what_if(&store, &args, &limits, camera).await?;
     }
     let report = Report { since: args.ended.since, cameras };
     if args.json {
@@ -125,7 +127,7 @@ fn gathered(sums: Vec<CameraSum>, causes: Vec<Cause>) -> Vec<CameraReport> {
 async fn spread(store: &Store, window: &Window, gate: &Gate, camera: &mut CameraReport) -> anyhow::Result<()> {
     let (collection, name) = names(&camera.sum)?;
     let window = Window { collection: Some(collection), camera: Some(name), ..window.clone() };
-    let limits = gate.limits(&camera.sum.collection);
+    let limits = gate.limits(&camera.sum.collection, &camera.sum.camera);
     let bounds = |signal: Signal| {
         let (least, most) = limits.range(signal);
         let in_frames = signal.spec().bounds.iter().all(|bound| bound.in_frames);

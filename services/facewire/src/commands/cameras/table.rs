@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Color, Table};
 use facewire_domain::Bound;
-use facewire_store_pg::Cause;
+use facewire_store_pg::{CameraSum, Cause};
 use indicatif::HumanCount;
 
 use super::whatif::{Answer, Rejudged};
@@ -55,7 +55,7 @@ fn overview(cameras: &[CameraReport]) -> Table {
         _ => cameras.iter().any(|camera| of(camera) > 0),
     };
     let kept: Vec<(&str, Count)> = counts.into_iter().filter(|(name, of)| worth_a_column(name, *of)).collect();
-    let mut header = vec!["camera", "verdict", "usable", "success", "crops"];
+    let mut header = vec!["camera", "verdict", "usable", "expected", "success", "crops"];
     header.extend(kept.iter().map(|(name, _)| *name));
     let numbers = 2..header.len();
     header.push("to blame");
@@ -65,6 +65,7 @@ fn overview(cameras: &[CameraReport]) -> Table {
             Cell::new(format!("{}/{}", camera.sum.collection, camera.sum.camera)),
             verdict(camera.verdict),
             Cell::new(camera.sum.usable.map_or("-".to_owned(), percent)),
+            Cell::new(expected(&camera.sum)),
             Cell::new(percent(camera.sum.success)),
             Cell::new(number(camera.sum.crops)),
         ];
@@ -83,6 +84,12 @@ fn verdict(verdict: Verdict) -> Cell {
         Verdict::Bad => Cell::new("BAD").fg(Color::Red),
         Verdict::Unknown => Cell::new("?"),
     }
+}
+
+/// `93 %`, `93 % of 7` where not every face has a score.
+fn expected(sum: &CameraSum) -> String {
+    let Some(share) = sum.expected_recognisable.map(percent) else { return "-".to_owned() };
+    if sum.scored == sum.faces { share } else { format!("{share} of {}", number(sum.scored)) }
 }
 
 /// `blur: 7 of 8 rejected, median 12.3, at least 40 is needed`, and the others short.
@@ -150,19 +157,14 @@ fn what_if(cameras: &[CameraReport]) {
     if all.iter().all(|(_, judged)| judged.answers.is_empty()) {
         line("no limit of the gate rejected a face: there is nothing to ask of another one");
     } else {
-        let mut table =
-            output::table(&["camera", "what if", "would accept", "would reject", "would fall to another limit"]);
-        for (camera, answer) in all.iter().flat_map(|(camera, judged)| judged.answers.iter().map(move |a| (camera, a)))
-        {
-            let accept = format!("+{}", HumanCount(answer.would_accept));
-            let reject = format!("-{}", HumanCount(answer.would_reject));
-            table.add_row([camera.clone(), answer.limits.clone(), accept, reject, falls(answer)]);
-        }
-        right(&mut table, 2..4);
-        line(table);
+        line(answers(&all));
         line(
-            "accepted is not recognised: try a limit on one collection first (quality.collections in the configuration)",
+            "~: what the scores lead to expect, if those people are enrolled; lost: people who were recognised (matched)",
         );
+        line("try a limit on one collection first (quality.collections in the configuration)");
+        if all.iter().flat_map(|(_, judged)| &judged.answers).any(|answer| answer.unscored > 0) {
+            line("unscored: faces of an older release, without a score; what they would gain is not known");
+        }
     }
     let sum = |of: fn(&Rejudged) -> u64| HumanCount(all.iter().map(|(_, judged)| of(judged)).sum());
     let newest = if all.iter().any(|(_, judged)| judged.cut) { "newest " } else { "" };
@@ -179,6 +181,41 @@ fn what_if(cameras: &[CameraReport]) {
     if otherwise.0 > 0 {
         line(format_args!("{otherwise} were judged otherwise when they came: the limits were others then"));
     }
+}
+
+/// A row a question. Recognitions gained and errors are of the newly accepted, those lost of the newly rejected.
+fn answers(all: &[(String, Rejudged)]) -> Table {
+    let header = ["camera", "what if", "accepts", "recognised", "errors", "rejects", "lost", "falls to another limit"];
+    let mut table = output::table(&header);
+    for (camera, answer) in all.iter().flat_map(|(camera, judged)| judged.answers.iter().map(move |a| (camera, a))) {
+        let (recognised, errors) = gained(answer);
+        let lost =
+            if answer.would_reject > 0 { HumanCount(answer.lost_recognitions).to_string() } else { String::new() };
+        table.add_row([
+            camera.clone(),
+            answer.limits.clone(),
+            format!("+{}", HumanCount(answer.would_accept)),
+            recognised,
+            errors,
+            format!("-{}", HumanCount(answer.would_reject)),
+            lost,
+            falls(answer),
+        ]);
+    }
+    right(&mut table, 2..7);
+    table
+}
+
+/// `~12.3` and `~4.7`: recognitions and errors to expect of the newly accepted, those without a score apart. Empty where
+/// there is nothing to expect.
+fn gained(answer: &Answer) -> (String, String) {
+    let unscored = (answer.unscored > 0).then(|| format!("{} unscored", HumanCount(answer.unscored)));
+    if answer.would_accept == answer.unscored {
+        return (unscored.unwrap_or_default(), String::new());
+    }
+    let gained = format!("~{:.1}", answer.gained_recognitions);
+    let recognised = [Some(gained), unscored].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    (recognised, format!("~{:.1}", answer.expected_errors))
 }
 
 fn falls(answer: &Answer) -> String {
@@ -207,4 +244,21 @@ fn share(part: i64, whole: i64) -> f64 {
 fn percent(share: f64) -> String {
     let percent = (share * 100.0).round();
     format!("{} %", if share < 1.0 { percent.min(99.0) } else { percent })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recognitions_are_told_to_a_tenth_and_faces_without_a_score_apart() {
+        let told = |would_accept, gained_recognitions, expected_errors, unscored| {
+            gained(&Answer { would_accept, gained_recognitions, expected_errors, unscored, ..Answer::default() })
+        };
+        let pair = |recognised: &str, errors: &str| (recognised.to_owned(), errors.to_owned());
+        assert_eq!(told(17, 12.34, 4.66, 0), pair("~12.3", "~4.7"));
+        assert_eq!(told(3, 0.25, 0.75, 2), pair("~0.2, 2 unscored", "~0.8"));
+        assert_eq!(told(2, 0.0, 0.0, 2), pair("2 unscored", ""));
+        assert_eq!(told(0, 0.0, 0.0, 0), pair("", ""));
+    }
 }

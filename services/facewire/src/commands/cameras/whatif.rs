@@ -35,16 +35,47 @@ impl Question {
 }
 
 /// What came of a question. Everything is against the limits of now.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub(super) struct Answer {
     /// The limits that were tried.
     pub(super) limits: String,
     /// Faces that the limits of now refuse and these accept.
     pub(super) would_accept: u64,
+    /// Of them: as many as their scores expect to be recognised. A face that was never embedded has only the early score.
+    pub(super) gained_recognitions: f64,
+    /// Of them: the rest of those that have a score.
+    pub(super) expected_errors: f64,
+    /// Of them: without a score, so that nothing can be expected of them.
+    pub(super) unscored: u64,
     /// Faces that the limits of now accept and these refuse.
     pub(super) would_reject: u64,
+    /// Of them: those of known people who were recognised. Of the others nothing is claimed.
+    pub(super) lost_recognitions: u64,
     /// Faces that a limit in question refuses now, and then another one would: by that other one.
     pub(super) would_fall_to: BTreeMap<String, u64>,
+}
+
+impl Answer {
+    fn accept(&mut self, score: f32) {
+        self.would_accept += 1;
+        // What is no probability cannot be summed as one.
+        if (0.0..=1.0).contains(&score) {
+            self.gained_recognitions += f64::from(score);
+            self.expected_errors += f64::from(1.0 - score);
+        } else {
+            self.unscored += 1;
+        }
+    }
+
+    fn reject(&mut self, matched: bool) {
+        self.would_reject += 1;
+        self.lost_recognitions += u64::from(matched);
+    }
+
+    fn fall_to(&mut self, bound: Option<&Bound>) {
+        let name = bound.map_or("unknown", |bound| bound.name);
+        *self.would_fall_to.entry(name.to_owned()).or_default() += 1;
+    }
 }
 
 /// Faces judged anew.
@@ -134,12 +165,7 @@ struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     fn new(now: GateLimits, questions: &'a [Question], never_measured: u64) -> Self {
-        let answer = |question: &Question| Answer {
-            limits: question.label.clone(),
-            would_accept: 0,
-            would_reject: 0,
-            would_fall_to: BTreeMap::new(),
-        };
+        let answer = |question: &Question| Answer { limits: question.label.clone(), ..Answer::default() };
         let answers = questions.iter().map(answer).collect();
         let questions = questions.iter().map(|question| (question, question.limits(now))).collect();
         let sum = Rejudged { judged: 0, cut: false, refused: 0, judged_otherwise_then: 0, never_measured, answers };
@@ -157,12 +183,9 @@ impl<'a> Tally<'a> {
         self.sum.judged_otherwise_then += u64::from(now.is_err() != face.refused);
         for ((question, limits), answer) in self.questions.iter().zip(&mut self.sum.answers) {
             match (&now, by(limits)) {
-                (Err(_), Ok(())) => answer.would_accept += 1,
-                (Ok(()), Err(_)) => answer.would_reject += 1,
-                (Err(before), Err(then)) if question.is_about(*before) && *before != then => {
-                    let name = then.map_or("unknown", |bound| bound.name);
-                    *answer.would_fall_to.entry(name.to_owned()).or_default() += 1;
-                }
+                (Err(_), Ok(())) => answer.accept(face.signals.score),
+                (Ok(()), Err(_)) => answer.reject(face.matched),
+                (Err(before), Err(then)) if question.is_about(*before) && *before != then => answer.fall_to(then),
                 _ => {}
             }
         }
@@ -171,7 +194,57 @@ impl<'a> Tally<'a> {
 
 #[cfg(test)]
 mod tests {
+    use facewire_domain::Quality;
+    use facewire_store_pg::MeasuredPlace;
+    use uuid::Uuid;
+
     use super::*;
+
+    fn scored(score: f32, matched: bool) -> MeasuredFace {
+        let signals = Quality { blur: 100.0, score, ..Quality::default() };
+        let place = MeasuredPlace::new(OffsetDateTime::UNIX_EPOCH, Uuid::nil(), 0);
+        MeasuredFace { signals, refused: false, matched, of_many: false, place }
+    }
+
+    fn tallied(question: &str, faces: &[MeasuredFace]) -> Answer {
+        let now = GateLimits { min_score: Some(0.5), ..GateLimits::OFF };
+        let questions = asked(&[question.parse().unwrap()]);
+        let mut tally = Tally::new(now, &questions, 0);
+        faces.iter().for_each(|face| tally.judge(face));
+        tally.sum.answers.remove(0)
+    }
+
+    #[test]
+    fn what_is_gained_is_expected_and_what_is_lost_is_counted() {
+        let faces = [
+            scored(0.125, false),
+            scored(0.25, false),
+            scored(0.375, false),
+            scored(0.5, true),
+            scored(0.625, false),
+            scored(0.75, true),
+        ];
+        let looser = tallied("score=0.25", &faces);
+        assert_eq!((looser.would_accept, looser.gained_recognitions, looser.expected_errors), (2, 0.625, 1.375));
+        assert_eq!((looser.unscored, looser.would_reject, looser.lost_recognitions), (0, 0, 0));
+        let stricter = tallied("score=0.7", &faces);
+        assert_eq!(
+            (stricter.would_reject, stricter.lost_recognitions),
+            (2, 1),
+            "of who was not matched nothing is claimed"
+        );
+        assert_eq!((stricter.would_accept, stricter.gained_recognitions, stricter.expected_errors), (0, 0.0, 0.0));
+        let by_another = tallied("blur=200", &faces);
+        assert_eq!((by_another.would_accept, by_another.would_reject, by_another.lost_recognitions), (0, 3, 2));
+    }
+
+    #[test]
+    fn without_a_score_nothing_is_expected() {
+        let faces = [f32::NAN, f32::NEG_INFINITY, 0.25].map(|score| scored(score, false));
+        let off = tallied("score=off", &faces);
+        assert_eq!((off.would_accept, off.unscored), (3, 2));
+        assert_eq!((off.gained_recognitions, off.expected_errors), (0.25, 0.75));
+    }
 
     #[test]
     fn a_suggestion_is_round_and_never_stricter_than_its_value() {

@@ -179,7 +179,14 @@ fn endings(report: &Report) -> Table {
 
 /// What the gate cost and saved: each crop that it rejected was played once more without it.
 fn gates(report: &Report) -> Table {
-    let mut table = output::table(&["camera", "right, gate on", "right, gate off", "rejected: right", "wrong", "no face"]);
+    let mut table = output::table(&[
+        "camera",
+        "right, gate on",
+        "gate off",
+        "rejected; would be right",
+        "would be wrong",
+        "no face either way",
+    ]);
     for CameraReport { camera, gate, .. } in &report.cameras {
         table.add_row([
             camera.clone(),

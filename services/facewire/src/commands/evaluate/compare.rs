@@ -23,38 +23,46 @@ const MOST: usize = 14_000;
 const GROUP_FMR: f64 = 1e-3;
 
 /// Clean faces and whose they are.
-pub(super) struct Rows {
+pub(in crate::commands) struct Rows {
     embeddings: Embeddings,
     people: Vec<u32>,
     qualities: Vec<Option<Quality>>,
     /// Faces that were left out because there are too many.
-    pub(super) left_out: usize,
+    pub(in crate::commands) left_out: usize,
 }
 
 impl Rows {
     /// Everybody's clean photos that pass.
     pub(super) fn new(experiment: &Experiment, standard: &Standard) -> anyhow::Result<Self> {
-        let mut all: Vec<(u32, &Seen, &[f32])> = Vec::new();
-        for (index, _, person) in everybody(experiment.faces) {
+        let photos = everybody(experiment.faces).flat_map(|(index, _, person)| {
             let photos = person.gallery.iter().chain(&person.probes);
-            let seen = photos.filter_map(|photo| clean(experiment.sights, *photo));
-            let passed = seen.filter(|seen| seen.refusal(standard).is_none());
-            all.extend(passed.filter_map(|seen| Some((index, seen, seen.embedding()?))));
-        }
+            photos.filter_map(move |photo| Some((index, clean(experiment.sights, *photo)?)))
+        });
+        let passed = photos.filter(|(_, seen)| seen.refusal(standard).is_none());
+        Self::of_faces(passed, experiment.dim, |seen| experiment.judging.quality(seen))
+    }
+
+    /// Faces and whose they are; too many are thinned out.
+    pub(in crate::commands) fn of_faces<'a>(
+        faces: impl Iterator<Item = (u32, &'a Seen)>,
+        dim: usize,
+        quality: impl Fn(&Seen) -> Option<Quality>,
+    ) -> anyhow::Result<Self> {
+        let embedded = faces.filter_map(|(person, seen)| Some((person, seen, seen.embedding()?)));
+        let all: Vec<(u32, &Seen, &[f32])> = embedded.collect();
         // Every so many: all people stay.
         let step = all.len().div_ceil(MOST).max(1);
         let left_out = all.len() - all.len().div_ceil(step);
-        let mut rows =
-            Self { embeddings: Embeddings::new(experiment.dim), people: Vec::new(), qualities: Vec::new(), left_out };
+        let mut rows = Self { embeddings: Embeddings::new(dim), people: Vec::new(), qualities: Vec::new(), left_out };
         for (person, seen, embedding) in all.into_iter().step_by(step) {
             rows.embeddings.push(embedding)?;
             rows.people.push(person);
-            rows.qualities.push(experiment.judging.quality(seen));
+            rows.qualities.push(quality(seen));
         }
         Ok(rows)
     }
 
-    pub(super) fn compare(&self) -> anyhow::Result<Comparisons> {
+    pub(in crate::commands) fn compare(&self) -> anyhow::Result<Comparisons> {
         Ok(all_against_all(&self.embeddings, &self.people)?)
     }
 

@@ -13,30 +13,32 @@ use crate::commands::producer::collect;
 
 /// A person and their photos, by index of [`Faces::files`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Person {
-    pub(super) name: String,
+pub(in crate::commands) struct Person {
+    pub(in crate::commands) name: String,
     /// Photos to enrol; none of a stranger.
-    pub(super) gallery: Vec<usize>,
-    pub(super) probes: Vec<usize>,
+    pub(in crate::commands) gallery: Vec<usize>,
+    pub(in crate::commands) probes: Vec<usize>,
 }
 
 /// An open set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Faces {
-    pub(super) files: Vec<PathBuf>,
+pub(in crate::commands) struct Faces {
+    pub(in crate::commands) files: Vec<PathBuf>,
     /// Those to enrol, by name.
-    pub(super) people: Vec<Person>,
+    pub(in crate::commands) people: Vec<Person>,
     /// Those who are not enrolled, by name.
-    pub(super) strangers: Vec<Person>,
+    pub(in crate::commands) strangers: Vec<Person>,
+    /// Those who have too few photos for either, where somebody wants them too: all their photos are probes.
+    pub(in crate::commands) rest: Vec<Person>,
 }
 
 /// Pairs of a list, by index of files that are each there once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Pairs {
-    pub(super) files: Vec<PathBuf>,
+    pub(in crate::commands) files: Vec<PathBuf>,
     pub(super) pairs: Vec<(usize, usize, bool)>,
     /// Whose each pair of one person is, where the list names people.
-    pub(super) named: bool,
+    pub(in crate::commands) named: bool,
 }
 
 /// What is to be evaluated.
@@ -53,40 +55,78 @@ impl Data {
         match (&args.faces, &args.pairs, &args.bin) {
             (_, _, Some(bin)) => Ok(Self::Bin(BinSet::read(bin)?)),
             (root, Some(list), None) => Ok(Self::Pairs(pairs(list, root.as_deref())?)),
-            (Some(faces), None, None) => Ok(Self::Faces(select(args, faces)?)),
+            (Some(faces), None, None) => Ok(Self::Faces(select(&Choice::of(args, faces))?)),
             (None, None, None) => bail!("nothing to evaluate: give --faces, --pairs or --bin"),
         }
     }
 }
 
-fn select(args: &Evaluate, folder: &Path) -> anyhow::Result<Faces> {
+/// Who is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::commands) struct Choice<'a> {
+    /// `<person>/*`.
+    pub(in crate::commands) folder: &'a Path,
+    /// A list of the only ones that count.
+    pub(in crate::commands) people: Option<&'a Path>,
+    /// Of each person, photos to enrol.
+    pub(in crate::commands) enroll: usize,
+    /// Of each person, photos to probe with at most.
+    pub(in crate::commands) probes: usize,
+    /// Photos that a person must have to be enrolled.
+    pub(in crate::commands) least: usize,
+    /// Strangers of another folder.
+    pub(in crate::commands) strangers: Option<&'a Path>,
+    /// The first so many who have a single photo are strangers.
+    pub(in crate::commands) singles: usize,
+    /// The others are wanted too.
+    pub(in crate::commands) rest: bool,
+}
+
+impl<'a> Choice<'a> {
+    fn of(args: &'a Evaluate, folder: &'a Path) -> Self {
+        Self {
+            folder,
+            people: args.people.as_deref(),
+            enroll: args.enroll as usize,
+            probes: args.max_probes as usize,
+            least: args.least_photos(),
+            strangers: args.strangers.as_deref(),
+            singles: args.strangers_single.unwrap_or(0),
+            rest: false,
+        }
+    }
+}
+
+/// Reads the folders; no picture is touched.
+pub(in crate::commands) fn select(choice: &Choice) -> anyhow::Result<Faces> {
+    let Choice { folder, enroll, probes, least, mut singles, .. } = *choice;
     let everybody = photos_of(&read_folder(folder)?);
-    let listed: Option<HashSet<String>> = match &args.people {
+    let listed: Option<HashSet<String>> = match choice.people {
         Some(list) => Some(read_lfw_people(list)?.into_iter().map(|(name, _)| name).collect()),
         None => None,
     };
     let wanted = |name: &String| listed.as_ref().is_none_or(|listed| listed.contains(name));
     let mut faces = Faces::default();
-    let (enroll, probes) = (args.enroll as usize, args.max_probes as usize);
-    let mut singles = args.strangers_single.unwrap_or(0);
     for (name, photos) in everybody.into_iter().filter(|(name, _)| wanted(name)) {
-        if photos.len() >= args.least_photos() {
-            let mut photos = faces.take(photos, enroll + probes);
+        if photos.len() >= least {
+            let mut photos = faces.take(photos, enroll.saturating_add(probes));
             let rest = photos.split_off(enroll.min(photos.len()));
             faces.people.push(Person { name, gallery: photos, probes: rest });
         } else if photos.len() == 1 && singles > 0 {
             singles -= 1;
             let probes = faces.take(photos, 1);
             faces.strangers.push(Person { name, gallery: Vec::new(), probes });
+        } else if choice.rest {
+            let probes = faces.take(photos, probes);
+            faces.rest.push(Person { name, gallery: Vec::new(), probes });
         }
     }
-    if let Some(folder) = &args.strangers {
+    if let Some(folder) = choice.strangers {
         for (name, photos) in strangers(folder)? {
             let probes = faces.take(photos, probes);
             faces.strangers.push(Person { name, gallery: Vec::new(), probes });
         }
     }
-    let least = args.least_photos();
     if faces.people.is_empty() {
         bail!("nobody in {} has {least} photos: {enroll} to enrol and the rest to probe with", folder.display());
     }

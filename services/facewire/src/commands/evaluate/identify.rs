@@ -17,22 +17,22 @@ use super::work::Sights;
 
 /// A probe of one camera.
 #[derive(Debug)]
-pub(super) struct Shot<'a> {
+pub(in crate::commands) struct Shot<'a> {
     /// By index: first those to enrol, then strangers.
-    pub(super) person: u32,
-    pub(super) known: bool,
-    pub(super) camera: Camera,
+    pub(in crate::commands) person: u32,
+    pub(in crate::commands) known: bool,
+    pub(in crate::commands) camera: Camera,
     /// Index of the photo.
-    pub(super) photo: usize,
-    pub(super) seen: &'a Seen,
+    pub(in crate::commands) photo: usize,
+    pub(in crate::commands) seen: &'a Seen,
     /// Why the gate rejects it, whether or not it is on.
-    pub(super) reason: Option<String>,
+    pub(in crate::commands) reason: Option<String>,
     /// Among those enrolled without a gate.
-    pub(super) free: Option<Ranked>,
+    pub(in crate::commands) free: Option<Ranked>,
     /// Among those enrolled with it.
     gated: Option<Ranked>,
     /// Similarity to the person's own nearest photo, enrolled without a gate.
-    pub(super) own: Option<f32>,
+    pub(in crate::commands) own: Option<f32>,
 }
 
 /// What a gallery took and refused.
@@ -44,33 +44,33 @@ struct Enrolled {
 }
 
 /// Everything that is known of an open set.
-pub(super) struct Experiment<'a> {
-    pub(super) faces: &'a Faces,
-    pub(super) sights: &'a Sights,
-    pub(super) cameras: &'static [Camera],
-    pub(super) judging: Judging,
-    pub(super) dim: usize,
-    pub(super) shots: Vec<Shot<'a>>,
+pub(in crate::commands) struct Experiment<'a> {
+    pub(in crate::commands) faces: &'a Faces,
+    pub(in crate::commands) sights: &'a Sights,
+    pub(in crate::commands) cameras: &'static [Camera],
+    pub(in crate::commands) judging: Judging,
+    pub(in crate::commands) dim: usize,
+    pub(in crate::commands) shots: Vec<Shot<'a>>,
     free: Enrolled,
     gated: Enrolled,
 }
 
 /// By what faces are judged and decided.
 #[derive(Debug, Clone)]
-pub(super) struct Judging {
+pub(in crate::commands) struct Judging {
     /// Of probes.
-    pub(super) probe: Standard,
+    pub(in crate::commands) probe: Standard,
     /// Of photos to enrol.
-    pub(super) enrol: Standard,
+    pub(in crate::commands) enrol: Standard,
     /// The gate is on.
-    pub(super) gate: bool,
+    pub(in crate::commands) gate: bool,
     /// How far the best person must lead, in similarity.
-    pub(super) margin: Option<f32>,
+    pub(in crate::commands) margin: Option<f32>,
 }
 
 impl Judging {
     /// Everything that is known of a face, if there is one.
-    pub(super) fn quality(&self, seen: &Seen) -> Option<Quality> {
+    pub(in crate::commands) fn quality(&self, seen: &Seen) -> Option<Quality> {
         seen.quality().map(|quality| self.probe.completed(*quality))
     }
 }
@@ -83,7 +83,7 @@ pub(super) struct Operating {
 }
 
 /// People with their indices: those to enrol, then strangers.
-pub(super) fn everybody(faces: &Faces) -> impl Iterator<Item = (u32, bool, &Person)> {
+pub(in crate::commands) fn everybody(faces: &Faces) -> impl Iterator<Item = (u32, bool, &Person)> {
     let known = faces.people.iter().map(|person| (true, person));
     let strangers = faces.strangers.iter().map(|person| (false, person));
     (0..).zip(known.chain(strangers)).map(|(index, (known, person))| (index, known, person))
@@ -91,7 +91,7 @@ pub(super) fn everybody(faces: &Faces) -> impl Iterator<Item = (u32, bool, &Pers
 
 impl<'a> Experiment<'a> {
     /// Enrols and searches.
-    pub(super) fn new(
+    pub(in crate::commands) fn new(
         (faces, sights): (&'a Faces, &'a Sights),
         cameras: &'static [Camera],
         judging: Judging,
@@ -117,7 +117,7 @@ impl<'a> Experiment<'a> {
     }
 
     /// The probes that fit, as the evaluation takes them.
-    pub(super) fn set(&self, gate: bool, of: impl Fn(&Shot) -> bool) -> anyhow::Result<OpenSet> {
+    pub(in crate::commands) fn set(&self, gate: bool, of: impl Fn(&Shot) -> bool) -> anyhow::Result<OpenSet> {
         let answer = |shot: &Shot| {
             let (rejected, ranked) =
                 if gate { (shot.reason.clone(), shot.gated) } else { (shot.seen.reason(&Standard::OPEN), shot.free) };
@@ -195,7 +195,7 @@ impl<'a> Experiment<'a> {
     }
 
     /// What the gate rejects, over all cameras and of each. Everything is searched without a gate, at the threshold in force.
-    pub(super) fn effects(&self, threshold: f32) -> anyhow::Result<Vec<GateEffect>> {
+    pub(in crate::commands) fn effects(&self, threshold: f32) -> anyhow::Result<Vec<GateEffect>> {
         let set = self.set(false, |_| true)?;
         let effect = |name: &str, camera: Option<Camera>| {
             let of = |known: bool| {
@@ -212,7 +212,7 @@ impl<'a> Experiment<'a> {
 
 impl Shot<'_> {
     /// Whether an error is the probe's own: it was searched, and who is on it is enrolled or a stranger.
-    pub(super) fn told(&self) -> bool {
+    pub(in crate::commands) fn told(&self) -> bool {
         self.free.is_some() && (!self.known || self.own.is_some())
     }
 }
@@ -230,12 +230,12 @@ pub(super) fn taken_for(set: &OpenSet, shot: &Shot, threshold: f32) -> Option<u3
 }
 
 /// Whether that is right: the person, or, of a stranger, nobody.
-pub(super) fn right(set: &OpenSet, shot: &Shot, threshold: f32) -> bool {
+pub(in crate::commands) fn right(set: &OpenSet, shot: &Shot, threshold: f32) -> bool {
     taken_for(set, shot, threshold) == shot.known.then_some(shot.person)
 }
 
 /// What the first camera of a photo, the clean one, saw.
-pub(super) fn clean(sights: &Sights, photo: usize) -> Option<&Seen> {
+pub(in crate::commands) fn clean(sights: &Sights, photo: usize) -> Option<&Seen> {
     sights.get(photo)?.first().map(Arc::as_ref)
 }
 
@@ -311,6 +311,7 @@ pub(super) mod tests {
             files: (0..5).map(|n| format!("{n}.jpg").into()).collect(),
             people: vec![person("a", &[0], &[1]), person("b", &[2], &[3])],
             strangers: vec![person("c", &[], &[4])],
+            rest: Vec::new(),
         };
         let sights = vec![
             vec![good(0.0)],

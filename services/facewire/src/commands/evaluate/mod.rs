@@ -2,14 +2,14 @@
 //! computed from scores is the evaluation crate's; here are the pictures, the options and what is shown.
 
 mod cache;
-mod compare;
-mod data;
+pub(super) mod compare;
+pub(super) mod data;
 mod features;
-mod identify;
-mod seen;
-mod show;
-mod signals;
-mod work;
+pub(super) mod identify;
+pub(super) mod seen;
+pub(super) mod show;
+pub(super) mod signals;
+pub(super) mod work;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -46,10 +46,12 @@ use work::{Picture, Sights, Source, Worker};
 /// Version of what decides what is seen of a picture, besides the models and the rules: raise it when finding, judging,
 /// aligning, measuring or embedding changes, or the layout of a record.
 const CHAIN: u32 = 1;
+/// Nothing is taken over from another release.
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// The folder of what was seen, in the cache directory.
 const FOLDER: &str = "evaluate";
 /// Photos to enrol are published by this alone.
-const CLEAN: &[Camera] = &[Camera::Clean];
+pub(super) const CLEAN: &[Camera] = &[Camera::Clean];
 
 pub(crate) async fn run(config: Config, args: Evaluate) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
@@ -102,7 +104,7 @@ fn evaluate(
     data: Data,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> anyhow::Result<Report> {
-    let look = Look { config, models, keep: !args.no_cache, stop };
+    let look = Look { config, models, cache: folder(args.no_cache, args.cache.as_ref())?, stop };
     let base = Report {
         title: "Facewire evaluation".to_owned(),
         created: OffsetDateTime::now_utc().format(&Rfc3339).ok(),
@@ -126,6 +128,15 @@ fn evaluate(
     }
 }
 
+/// Where what was seen is kept; `None`: nowhere.
+pub(super) fn folder(nowhere: bool, named: Option<&PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+    match named {
+        _ if nowhere => Ok(None),
+        Some(folder) => Ok(Some(folder.clone())),
+        None => Ok(Some(FetchOptions::default().cache_dir()?.join(FOLDER))),
+    }
+}
+
 /// Of the folder or file that is evaluated.
 fn name(args: &Evaluate) -> String {
     let path = args.bin.as_ref().or(args.pairs.as_ref()).or(args.faces.as_ref());
@@ -133,17 +144,18 @@ fn name(args: &Evaluate) -> String {
 }
 
 /// How pictures are looked at.
-struct Look<'a> {
-    config: &'a Config,
-    models: &'a Loaded,
-    keep: bool,
-    stop: &'a (dyn Fn() -> bool + Sync),
+pub(super) struct Look<'a> {
+    pub(super) config: &'a Config,
+    pub(super) models: &'a Loaded,
+    /// Where what was seen is kept.
+    pub(super) cache: Option<PathBuf>,
+    pub(super) stop: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl Look<'_> {
-    fn at(&self, sources: &[Source]) -> anyhow::Result<Sights> {
+    pub(super) fn at(&self, sources: &[Source]) -> anyhow::Result<Sights> {
         let rules = rules(self.config);
-        let cache = if self.keep { Some(open_cache(self.models, &rules, &folder()?)?) } else { None };
+        let cache = self.cache.as_ref().map(|folder| open_cache(self.models, &rules, folder)).transpose()?;
         if let Some(cache) = cache.as_ref().filter(|cache| cache.len() > 0) {
             let (known, path) = (cache.len(), cache.path().display());
             output::say(format_args!("{known} pictures are known from earlier runs, in {path}"));
@@ -155,9 +167,9 @@ impl Look<'_> {
         sights
     }
 
-    /// The gate's, for pictures of that intent.
+    /// The gate's as it is configured, for pictures of that intent by a camera without a gate of its own.
     fn standard(&self, intent: Intent) -> Standard {
-        let limits = self.config.quality.gate().limits_for(work::COLLECTION, intent);
+        let limits = self.config.quality.gate().limits_for(work::COLLECTION, "", intent);
         Standard { limits, model: self.models.pack.manifest().score.clone() }
     }
 }
@@ -165,11 +177,6 @@ impl Look<'_> {
 /// The services' rules without a limit: the gate is applied to what was measured.
 pub(super) fn rules(config: &Config) -> Rules {
     Rules { gate: Gate::new(GateLimits::OFF, &HashMap::new()), ..config.quality.rules(None) }
-}
-
-/// The folder of what was seen before.
-fn folder() -> anyhow::Result<PathBuf> {
-    Ok(FetchOptions::default().cache_dir()?.join(FOLDER))
 }
 
 fn open_cache(models: &Loaded, rules: &Rules, folder: &Path) -> anyhow::Result<Cache> {
@@ -214,7 +221,7 @@ fn chain(models: &Loaded, rules: &Rules) -> anyhow::Result<ImageHash> {
     let bare = PackManifest { calibration: None, score: None, published: Vec::new(), ..manifest.clone() };
     let text = bare.to_toml().map_err(anyhow::Error::msg)?;
     let (signals, fingerprint) = (Signal::ALL.map(Signal::name), models.pack.fingerprint());
-    Ok(ImageHash::of(format!("{CHAIN}\n{fingerprint}\n{text}\n{rules:?}\n{signals:?}").as_bytes()))
+    Ok(ImageHash::of(format!("{CHAIN} {RELEASE}\n{fingerprint}\n{text}\n{rules:?}\n{signals:?}").as_bytes()))
 }
 
 fn resampling(args: &Evaluate) -> Resampling {

@@ -5,15 +5,15 @@ use facewire_domain::{Bound, GateLimits, ImageHash, Quality, Reason, Refusal, Sc
 
 /// What is asked of a face, as the services ask it: before it is embedded and once more when it was.
 #[derive(Debug, Clone)]
-pub(super) struct Standard {
-    pub(super) limits: GateLimits,
+pub(in crate::commands) struct Standard {
+    pub(in crate::commands) limits: GateLimits,
     /// Predicts whether a face will be recognised.
-    pub(super) model: Option<ScoreModel>,
+    pub(in crate::commands) model: Option<ScoreModel>,
 }
 
 impl Standard {
     /// A gate that lets every face pass.
-    pub(super) const OPEN: Self = Self { limits: GateLimits::OFF, model: None };
+    pub(in crate::commands) const OPEN: Self = Self { limits: GateLimits::OFF, model: None };
 
     /// The first limit that a face breaks.
     pub(super) fn judge(&self, quality: &Quality) -> Option<Refusal> {
@@ -21,7 +21,7 @@ impl Standard {
         let (mut before, mut after) = (*quality, *quality);
         let model = self.model.as_ref();
         score::judge(model.map(|model| &model.early), &self.limits, &mut before)
-            .or_else(|| score::judge(Some(&model?.embedded), &self.limits, &mut after))
+            .or_else(|| score::judge_embedded(model?, &self.limits, &mut after))
     }
 
     /// What is known of a face in the end, with the prediction.
@@ -33,16 +33,16 @@ impl Standard {
 
 /// One picture, as it was published.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Seen {
+pub(in crate::commands) struct Seen {
     /// Shorter side, in pixels, of the largest face that was found; `None`: none was, or nobody looked.
-    pub(super) face_side: Option<f32>,
+    pub(in crate::commands) face_side: Option<f32>,
     /// Faces that were found.
-    pub(super) faces: u32,
-    pub(super) outcome: Outcome,
+    pub(in crate::commands) faces: u32,
+    pub(in crate::commands) outcome: Outcome,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Outcome {
+pub(in crate::commands) enum Outcome {
     /// There is no face to judge.
     Refused(Refusal),
     /// One face, whatever its quality.
@@ -58,7 +58,7 @@ impl Seen {
     }
 
     /// Of the gate's face, if there is one.
-    pub(super) fn embedding(&self) -> Option<&[f32]> {
+    pub(in crate::commands) fn embedding(&self) -> Option<&[f32]> {
         match &self.outcome {
             Outcome::Refused(_) => None,
             Outcome::Face { embedding, .. } | Outcome::Aligned { embedding } => Some(embedding),

@@ -27,7 +27,7 @@ pub(super) fn show(report: &Report) {
     report.notes.iter().for_each(line);
 }
 
-fn heading(text: &str) {
+pub(in crate::commands) fn heading(text: &str) {
     line(format_args!("\n{text}"));
 }
 
@@ -184,7 +184,7 @@ fn subgroups(report: &Report) {
 }
 
 /// The value, or, where too few errors are behind it, only the bound and their number.
-fn rate(rate: &Rate) -> String {
+pub(in crate::commands) fn rate(rate: &Rate) -> String {
     match rate.bound() {
         _ if rate.trials == 0 => "–".to_owned(),
         None => percent(rate.value),
@@ -195,7 +195,7 @@ fn rate(rate: &Rate) -> String {
     }
 }
 
-fn percent(share: f64) -> String {
+pub(in crate::commands) fn percent(share: f64) -> String {
     match share.abs() {
         0.0 => "0 %".to_owned(),
         size if size >= 0.1 => format!("{:.1} %", share * 100.0),
@@ -204,15 +204,15 @@ fn percent(share: f64) -> String {
     }
 }
 
-fn interval(interval: Option<Interval>) -> String {
+pub(in crate::commands) fn interval(interval: Option<Interval>) -> String {
     interval.map_or_else(|| "–".to_owned(), |found| format!("{} to {}", percent(found.low), percent(found.high)))
 }
 
-fn ratio(ratio: Option<f64>) -> String {
+pub(in crate::commands) fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.1}"))
 }
 
-fn reasons(reasons: &BTreeMap<String, u64>) -> String {
+pub(in crate::commands) fn reasons(reasons: &BTreeMap<String, u64>) -> String {
     let each: Vec<String> = reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     if each.is_empty() { String::new() } else { format!(": {}", each.join(", ")) }
 }

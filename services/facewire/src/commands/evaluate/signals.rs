@@ -16,10 +16,10 @@ const DEMAND: Demand = Demand { min_error_ratio: 3.0, max_loss: 0.02 };
 const SHARES: [f64; 6] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
 
 /// What a limit judges.
-struct Measure {
+pub(in crate::commands) struct Measure {
     name: String,
-    direction: Direction,
-    of: Box<dyn Fn(&Quality) -> f64>,
+    pub(in crate::commands) direction: Direction,
+    pub(in crate::commands) of: Box<dyn Fn(&Quality) -> f64>,
 }
 
 fn direction(bound: &Bound) -> Direction {
@@ -30,7 +30,7 @@ fn direction(bound: &Bound) -> Direction {
     }
 }
 
-fn of_bound(bound: &'static Bound) -> Measure {
+pub(in crate::commands) fn of_bound(bound: &'static Bound) -> Measure {
     let of = Box::new(|quality: &Quality| decimal(bound.signal.spec().judged(quality)));
     Measure { name: bound.name.to_owned(), direction: direction(bound), of }
 }
@@ -71,7 +71,7 @@ pub(super) fn discard(
 }
 
 /// Probes of people who are enrolled without a gate, with everything that is known of them.
-fn judged(experiment: &Experiment, set: &OpenSet, threshold: f32) -> Vec<(Quality, bool)> {
+pub(in crate::commands) fn judged(experiment: &Experiment, set: &OpenSet, threshold: f32) -> Vec<(Quality, bool)> {
     let known = experiment.shots.iter().filter(|shot| shot.known && shot.told());
     known.filter_map(|shot| Some((experiment.judging.quality(shot.seen)?, right(set, shot, threshold)))).collect()
 }

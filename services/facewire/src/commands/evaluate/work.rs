@@ -30,13 +30,13 @@ const WAITING: usize = 64;
 
 /// A picture and the cameras that publish it.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
-    pub(super) picture: Picture,
-    pub(super) cameras: &'static [Camera],
+pub(in crate::commands) struct Source {
+    pub(in crate::commands) picture: Picture,
+    pub(in crate::commands) cameras: &'static [Camera],
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Picture {
+pub(in crate::commands) enum Picture {
     /// A file, published as it is by a clean camera.
     File(PathBuf),
     /// An aligned face of a test set.
@@ -77,7 +77,7 @@ impl FaceFind for Watched {
 }
 
 /// For each source and each of its cameras, in order, what was seen.
-pub(super) type Sights = Vec<Vec<Arc<Seen>>>;
+pub(in crate::commands) type Sights = Vec<Vec<Arc<Seen>>>;
 
 /// Looks at every picture. `stop` is asked before each.
 pub(super) fn see(
@@ -127,7 +127,11 @@ pub(super) fn see(
         noting.context("what was seen cannot be kept: --no-cache goes on without")
     })?;
     if stop() {
-        bail!("stopped before the end; what was seen until then is kept, and a new run goes on from there");
+        let kept = shared.board().cache.is_some();
+        bail!(
+            "stopped before the end{}",
+            if kept { "; what was seen is kept, and a new run goes on from there" } else { "" }
+        );
     }
     let board = shared.board.into_inner().unwrap_or_else(PoisonError::into_inner);
     let sight = |key: Option<ImageHash>| board.known.get(&key?).cloned().flatten();

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use anyhow::{Context, bail};
 use facewire_bus::StageLag;
 use facewire_contracts::subjects;
-use facewire_domain::{CropId, Decision, Gate, GateLimits, PersonId, Stage};
+use facewire_domain::{CropId, Decision, GateLimits, Intent, PersonId, Stage};
 use facewire_store_pg::{CropLife, EndingRecord, Person, Store, StoreError};
 use serde::Serialize;
 
-use super::connect;
+use super::{connect, gates};
 use crate::cli::Why;
 use crate::config::Config;
 use crate::output::{self, Exit};
@@ -25,7 +25,7 @@ struct Known {
     life: CropLife,
     /// Everybody whom the endings name, by id.
     persons: HashMap<PersonId, Person>,
-    /// The gate's limits as this configuration has them.
+    /// The gate's limits of now, as this configuration and the calibrations in force have them.
     limits: GateLimits,
     /// Where it may be, while endings are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,9 +46,9 @@ pub(crate) async fn run(config: Config, args: Why) -> anyhow::Result<Exit> {
     })?;
     let store = connect::postgres(&config).await?;
     let Some(life) = store.why(crop).await? else { bail!(unknown(&config, crop).await) };
-    let collection = life.crop.collection.as_str();
-    let gate = Gate::new(config.quality.gate, &config.quality.collections);
-    let mut limits = gate.limits(collection);
+    let crop = &life.crop;
+    let intent = crop.intent.parse().unwrap_or(Intent::Recognize);
+    let mut limits = gates::now(&config, &store).await?.limits_for(&crop.collection, &crop.camera, intent);
     if life.crop.face_count > 1 {
         limits = limits.in_frame();
     }

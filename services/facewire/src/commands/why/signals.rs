@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(of("brightness").kept(), Some(true), "a value on its limit keeps it");
         assert_eq!(of("brightness").limit(), "0.150 to 0.900");
         assert_eq!(of("landmarks").kept(), Some(false), "what is no number keeps no limit");
-        for unjudged in ["detection", "pitch", "score"] {
+        for unjudged in ["detection", "pitch", "embedding"] {
             assert_eq!((of(unjudged).limit().as_str(), of(unjudged).kept()), ("no limit", None));
         }
     }

@@ -1,0 +1,100 @@
+//! The arguments of `facewire calibrate`.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+use facewire_domain::{CameraId, CollectionId};
+
+use super::evaluate::rate;
+
+/// From folders of your own people, DIR/<person>/*, to what similarities mean on your cameras and which limits of the gate
+/// earn their place, shown beside what is in force today. Nothing changes without --apply, and --revert undoes it. What
+/// too few errors support is not proposed.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("task").required(true).args(["faces", "list", "revert"]))]
+pub(crate) struct Calibrate {
+    /// People, DIR/<person>/*. Of each, the first photos by name are enrolled and the others are probes.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) faces: Option<PathBuf>,
+    /// Whose crops it is for, and whose number of people counts if a server answers.
+    #[arg(long, value_name = "C")]
+    pub(crate) collection: Option<CollectionId>,
+    /// For this camera of the collection alone.
+    #[arg(long, value_name = "CAM", requires = "collection")]
+    pub(crate) camera: Option<CameraId>,
+    /// People who are not enrolled: DIR/<person>/*, or files of one stranger each.
+    #[arg(long, value_name = "DIR", requires = "faces", conflicts_with = "strangers_single")]
+    pub(crate) strangers: Option<PathBuf>,
+    /// As strangers, the first N people of --faces who have a single photo.
+    #[arg(long, value_name = "N", requires = "faces")]
+    pub(crate) strangers_single: Option<usize>,
+    /// Of each person, enrol this many photos.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) enroll: u32,
+    /// Share of strangers who may be taken for somebody (configuration: match.fpir, or the collection's own).
+    #[arg(long, value_name = "RATE", value_parser = rate, requires = "faces")]
+    pub(crate) fpir: Option<f64>,
+    /// Keep it in Postgres and put it in force: services follow within seconds.
+    #[arg(long, requires = "faces", requires = "collection")]
+    pub(crate) apply: bool,
+    /// The calibrations that were kept, newest first; with --collection, that one's.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Take a calibration back, the one in force for --collection and --camera unless named: the one before it is in force
+    /// again, or else the pack's and the configured limits.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) revert: Option<Option<String>>,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// As in `evaluate`: where what was measured is kept for the next run, embeddings among it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Measure every picture anew and keep nothing.
+    #[arg(long, conflicts_with = "cache")]
+    pub(crate) no_cache: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn calibrate(line: &str) -> Result<Calibrate, clap::Error> {
+        let words = ["facewire", "calibrate"].into_iter().chain(line.split_ascii_whitespace());
+        match Cli::try_parse_from(words)?.command {
+            Command::Calibrate(args) => Ok(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_task_at_a_time_and_a_place_to_apply_it_to() {
+        for well in [
+            "--faces d",
+            "--faces d --collection office --camera door --apply --fpir 0.001 --enroll 2",
+            "--faces d --strangers-single 50 --json",
+            "--list --collection office",
+            "--revert --collection office --camera door",
+        ] {
+            assert!(calibrate(well).is_ok(), "{well}");
+        }
+        for wrong in [
+            "",
+            "--apply",
+            "--faces d --apply",
+            "--faces d --list",
+            "--faces d --camera door",
+            "--list --revert",
+            "--faces d --collection an/office",
+            "--faces d --fpir 1",
+            "--revert v1 --fpir 0.1",
+        ] {
+            assert!(calibrate(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(calibrate("--revert v1").unwrap().revert, Some(Some("v1".to_owned())));
+        assert_eq!(calibrate("--revert --collection office").unwrap().revert, Some(None));
+    }
+}

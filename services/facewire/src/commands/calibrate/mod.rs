@@ -1,0 +1,189 @@
+//! `facewire calibrate`: from a user's own labelled folders to a table of thresholds and limits of the gate, beside what is
+//! in force today. Pictures are looked at as `evaluate` does, with no limit; what is computed from scores is the evaluation
+//! crate's. Names and paths of people must not come in.
+
+mod limits;
+mod matching;
+mod report;
+mod show;
+mod stored;
+mod today;
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use anyhow::Context;
+use facewire_domain::{CalibratedGate, Calibration, Gate, GateOverride, Intent};
+use facewire_evaluation::report::OpenSetRates;
+use facewire_evaluation::{OpenSet, Resampling};
+use facewire_runtime::Shutdown;
+use facewire_store_pg::Store;
+use time::OffsetDateTime;
+
+use super::evaluate::data::{self, Choice, Faces};
+use super::evaluate::identify::{Experiment, Judging};
+use super::evaluate::seen::Standard;
+use super::evaluate::work::{Picture, Sights, Source};
+use super::evaluate::{self, CLEAN, Look};
+use super::{connect, progress};
+use crate::cli::Calibrate;
+use crate::config::Config;
+use crate::models::{self, Loaded};
+use crate::output::{self, Exit};
+use crate::signals as process_signals;
+
+use report::{Crowd, Report, Sample, Side};
+use today::Today;
+
+pub(crate) async fn run(config: Config, args: Calibrate) -> anyhow::Result<Exit> {
+    match (&args.revert, &args.faces) {
+        _ if args.list => stored::list(&config, &args).await,
+        (Some(version), _) => stored::revert(&config, &args, version.as_deref()).await,
+        (None, Some(folder)) => {
+            let folder = folder.clone();
+            measure(config, args, folder.as_path()).await
+        }
+        (None, None) => anyhow::bail!("nothing to do: give --faces, --list or --revert"),
+    }
+}
+
+async fn measure(config: Config, args: Calibrate, folder: &Path) -> anyhow::Result<Exit> {
+    let shutdown = Shutdown::new(config.shutdown.grace);
+    process_signals::listen(shutdown.clone())?;
+    let faces = data::select(&choice(&args, folder))?;
+    let store = server(&config, &args).await?;
+    let models = models::load(&config.models, progress::fetching(std::io::stderr().is_terminal())).await?;
+    let today = Today::read(&config, &args, models.pack.manifest(), store.as_ref()).await?;
+    let apply = args.apply;
+    let work = move || {
+        let cache = evaluate::folder(args.no_cache, args.cache.as_ref())?;
+        let look = Look { config: &config, models: &models, cache, stop: &|| shutdown.is_draining() };
+        let report = calibrate(&look, &args, &faces, today)?;
+        anyhow::Ok((args, report))
+    };
+    let (args, mut report) = tokio::task::spawn_blocking(work).await??;
+    if let Some(store) = store.filter(|_| apply) {
+        stored::apply(&store, &report).await?;
+        report.applied = true;
+    }
+    if args.json {
+        output::json(&report)?;
+    } else {
+        show::show(&report);
+    }
+    Ok(Exit::Well)
+}
+
+/// Every photo counts: who has too few to be enrolled is still somebody else than the others.
+fn choice<'a>(args: &'a Calibrate, folder: &'a Path) -> Choice<'a> {
+    let enroll = args.enroll as usize;
+    Choice {
+        folder,
+        people: None,
+        enroll,
+        probes: usize::MAX,
+        least: enroll.saturating_add(1),
+        strangers: args.strangers.as_deref(),
+        singles: args.strangers_single.unwrap_or(0),
+        rest: true,
+    }
+}
+
+/// Postgres, where a collection is named. Without --apply it may be away.
+async fn server(config: &Config, args: &Calibrate) -> anyhow::Result<Option<Store>> {
+    if args.collection.is_none() {
+        return Ok(None);
+    }
+    match connect::postgres(config).await {
+        Ok(store) => Ok(Some(store)),
+        Err(error) if args.apply => Err(error),
+        Err(_) => {
+            output::say(
+                "no server answers: the people of the folders count, and the pack and configuration are today's",
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Blocks for as long as it takes.
+fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyhow::Result<Report> {
+    let source = |file: &std::path::PathBuf| Source { picture: Picture::File(file.clone()), cameras: CLEAN };
+    let sights = look.at(&faces.files.iter().map(source).collect::<Vec<_>>())?;
+    let manifest = look.models.pack.manifest();
+    let dim = manifest.embedder.dim;
+    let before = Experiment::new((faces, &sights), CLEAN, judging(look.models, &today, &today.gate), dim)?;
+    let compared = matching::compare(faces, &sights, dim)?;
+    let sample = Sample::of(faces, &sights, &compared);
+    let table = matching::table(&compared.scores).with_context(|| matching::needed(&compared))?;
+    let mut notes = compared.notes();
+    let confidence = matching::confidence(&before, today.calibration.as_ref(), &mut notes)?;
+    let crowd = Crowd::of(&today, faces);
+    let fresh = Calibration {
+        version: String::new(),
+        data: matching::data(&compared),
+        people: compared.people,
+        genuine: compared.scores.genuine().len() as u64,
+        impostor: compared.scores.impostor().len() as u64,
+        margin: today.margin(),
+        table,
+        confidence,
+    };
+    let threshold = fresh.threshold_for(today.fpir(args), crowd.people);
+    let limits = limits::proposals(&before, &today, threshold)?;
+    let gate = limits::changed(&limits, &today);
+    let date = OffsetDateTime::now_utc().date();
+    let version = matching::version(&today, &manifest.fingerprint(), (&fresh, &gate), date)?;
+    let calibration = Calibration { version, ..fresh };
+    calibration.validate().map_err(anyhow::Error::msg).context("the sample makes no calibration")?;
+    let after = after(look, (faces, &sights), &today, &calibration.version, gate)?;
+    let asked = today.threshold(today.fpir(args), crowd.people);
+    let report = Report {
+        collection: today.collection.clone(),
+        camera: today.camera.clone(),
+        model: manifest.fingerprint(),
+        fpir: today.fpir(args),
+        gallery: crowd,
+        sample,
+        today: asked.map(|(threshold, by)| side(&before, threshold, by)).transpose()?,
+        new: side(&after, threshold, calibration.version.clone())?,
+        limits,
+        gate,
+        calibration,
+        applied: false,
+        notes,
+    };
+    Ok(report.with_notes(&today))
+}
+
+/// The same people judged with the limits that are proposed.
+fn after<'a>(
+    look: &Look,
+    (faces, sights): (&'a Faces, &'a Sights),
+    today: &Today,
+    version: &str,
+    limits: GateOverride,
+) -> anyhow::Result<Experiment<'a>> {
+    let (collection, camera) = (today.collection.clone(), today.camera.clone());
+    let own = CalibratedGate { version: version.to_owned(), collection, camera, limits };
+    let gates = today.elsewhere.iter().cloned().chain([own]);
+    let gate = today.configured.clone().with_calibrated(gates.collect());
+    let judging = judging(look.models, today, &gate);
+    Experiment::new((faces, sights), CLEAN, judging, look.models.pack.manifest().embedder.dim)
+}
+
+fn judging(models: &Loaded, today: &Today, gate: &Gate) -> Judging {
+    let standard =
+        |intent| Standard { limits: today.limits(gate, intent), model: models.pack.manifest().score.clone() };
+    let margin = Some(today.margin()).filter(|margin| *margin > 0.0);
+    Judging { probe: standard(Intent::Recognize), enrol: standard(Intent::Enroll), gate: true, margin }
+}
+
+/// What becomes of the folders' people at a threshold, with the limits of that experiment.
+fn side(experiment: &Experiment, threshold: f32, decided_by: String) -> anyhow::Result<Side> {
+    let set: OpenSet = experiment.set(true, |_| true)?;
+    let mut rates = OpenSetRates::new("", &set, &[], &[threshold], Resampling::default());
+    let row = rates.table.pop().context("a threshold without rates")?;
+    let gate = experiment.effects(threshold)?.into_iter().next().context("a gate without effect")?;
+    Ok(Side { decided_by, row, enrolments_refused: rates.failure_to_enrol, gate })
+}

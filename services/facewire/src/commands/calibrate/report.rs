@@ -1,0 +1,155 @@
+//! What a calibration is shown with: the sample behind it, what changes, and what is too small to be told.
+
+use facewire_domain::{Calibration, CameraId, CollectionId, GateOverride};
+use facewire_evaluation::report::OpenSetRow;
+use facewire_evaluation::{GateEffect, Rate};
+use serde::Serialize;
+
+use super::limits::{Proposal, Verdict};
+use super::matching::Compared;
+use super::today::Today;
+use crate::commands::evaluate::data::Faces;
+use crate::commands::evaluate::identify::clean;
+use crate::commands::evaluate::work::Sights;
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) collection: CollectionId,
+    pub(super) camera: Option<CameraId>,
+    /// Fingerprint of the pack.
+    pub(super) model: String,
+    /// The rate that is asked for.
+    pub(super) fpir: f64,
+    pub(super) gallery: Crowd,
+    pub(super) sample: Sample,
+    /// `None`: nothing decides today.
+    pub(super) today: Option<Side>,
+    pub(super) new: Side,
+    pub(super) limits: Vec<Proposal>,
+    /// What is kept.
+    pub(super) calibration: Calibration,
+    /// What is kept of the gate: only what changes.
+    pub(super) gate: GateOverride,
+    pub(super) applied: bool,
+    pub(super) notes: Vec<String>,
+}
+
+/// Whose number a threshold follows from.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Crowd {
+    pub(super) people: u32,
+    /// They are those enrolled in the collection, not those of the folders.
+    pub(super) enrolled: bool,
+}
+
+impl Crowd {
+    pub(super) fn of(today: &Today, faces: &Faces) -> Self {
+        let folders = u32::try_from(faces.people.len()).unwrap_or(u32::MAX);
+        match today.people.filter(|people| *people > 0) {
+            Some(people) => Self { people, enrolled: true },
+            None => Self { people: folders, enrolled: false },
+        }
+    }
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Sample {
+    /// To enrol; the others are strangers or have too few photos.
+    pub(super) people: usize,
+    pub(super) strangers: usize,
+    pub(super) others: usize,
+    pub(super) photos: usize,
+    /// Photos without a face to use.
+    pub(super) without_face: usize,
+    /// Pairs of one person.
+    pub(super) genuine: usize,
+    /// Pairs of two.
+    pub(super) impostor: usize,
+}
+
+impl Sample {
+    pub(super) fn of(faces: &Faces, sights: &Sights, compared: &Compared) -> Self {
+        let blank = |photo: &usize| clean(sights, *photo).is_none_or(|seen| seen.embedding().is_none());
+        Self {
+            people: faces.people.len(),
+            strangers: faces.strangers.len(),
+            others: faces.rest.len(),
+            photos: faces.files.len(),
+            without_face: (0..faces.files.len()).filter(blank).count(),
+            genuine: compared.scores.genuine().len(),
+            impostor: compared.scores.impostor().len(),
+        }
+    }
+}
+
+/// The same people, by what holds today or by what is proposed.
+#[derive(Debug, Serialize)]
+pub(super) struct Side {
+    /// A calibration's version, or `configuration`.
+    pub(super) decided_by: String,
+    #[serde(flatten)]
+    pub(super) row: OpenSetRow,
+    /// People of whom no photo to enrol passes.
+    pub(super) enrolments_refused: Rate,
+    /// What the gate rejects, had it passed.
+    pub(super) gate: GateEffect,
+}
+
+impl Report {
+    /// What the limits that change do to the probes, in numbers.
+    fn cost(&self) -> Option<String> {
+        let (before, after) = (&self.today.as_ref()?.gate, &self.new.gate);
+        let moved = |limit: &&Proposal| limit.proposed != limit.today;
+        let names: Vec<&str> = self.limits.iter().filter(moved).map(|limit| limit.bound.name).collect();
+        if names.is_empty() {
+            return None;
+        }
+        let side = |gate: &GateEffect| {
+            let (all, lost) = (gate.errors_rejected.trials, gate.loss.errors);
+            format!("{all} of {} probes, {lost} of which would have been right", gate.probes)
+        };
+        Some(format!(
+            "With other limits ({}) the gate rejects {}; today it rejects {}.",
+            names.join(", "),
+            side(after),
+            side(before)
+        ))
+    }
+
+    /// With what a reader must know before they apply it.
+    pub(super) fn with_notes(mut self, today: &Today) -> Self {
+        let mut notes = Vec::new();
+        let people = f64::from(self.gallery.people.max(1));
+        let fmr = -((-self.fpir).ln_1p() / people).exp_m1();
+        if !self.calibration.supported(fmr) {
+            notes.push(format!(
+                "TOO SMALL for this threshold: FPIR {} among {} people is an FMR of {fmr:.1e}, and 30 errors at it need {:.0} pairs of \
+                 two people; the sample has {}. The threshold continues the table and is not measured.",
+                self.fpir,
+                self.gallery.people,
+                (30.0 / fmr).ceil(),
+                self.sample.impostor
+            ));
+        }
+        if self.sample.strangers == 0 {
+            notes.push("No strangers: FPIR is not measured; give --strangers or --strangers-single.".to_owned());
+        } else if !self.new.row.endings.fpir.supported() {
+            notes.push("Fewer than 30 strangers were taken for somebody: only a bound of FPIR is told.".to_owned());
+        }
+        if today.fixed().is_some() {
+            notes.push("The configuration fixes the threshold: it stands above every calibration.".to_owned());
+        }
+        notes.extend(self.cost());
+        let unsupported = self.limits.iter().filter(|limit| limit.verdict == Verdict::Unsupported).count();
+        if unsupported > 0 {
+            notes.push(format!(
+                "{unsupported} limits stay as they are: fewer than {} rejected crops speak of them.",
+                super::limits::LEAST
+            ));
+        }
+        notes.append(&mut self.notes);
+        Self { notes, ..self }
+    }
+}

@@ -1,0 +1,119 @@
+//! `facewire calibrate` as a person runs it, on folders made of the design's photos: too few are refused with the numbers that
+//! would be needed; enough are shown beside today's, kept, listed, and taken back.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use facewire_config::Secret;
+use facewire_devstack::testing;
+use facewire_store_pg::{Options, Store};
+use serde_json::Value;
+
+/// The design's photos beside the workspace, by person; says so loudly where they are not.
+fn photos() -> Option<Vec<(String, Vec<PathBuf>)>> {
+    let Some(root) = testing::shared_data().map(|data| data.join("lfw/images")).filter(|root| root.is_dir()) else {
+        eprintln!("NOT CHECKED: the design's photos are not there, so nothing was calibrated");
+        return None;
+    };
+    let list = |folder: &Path| {
+        let mut all: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        all.sort();
+        all
+    };
+    let name = |folder: &Path| folder.file_name().unwrap().to_str().unwrap().to_owned();
+    Some(list(&root).iter().map(|folder| (name(folder), list(folder))).collect())
+}
+
+/// Folders of so many people with three photos, and of so many with one.
+fn folders(root: &Path, photos: &[(String, Vec<PathBuf>)], several: usize, one: usize) {
+    let with = |least: usize, most: usize| photos.iter().filter(move |(_, all)| (least..=most).contains(&all.len()));
+    let chosen = with(3, usize::MAX).take(several).map(|person| (person, 3));
+    for ((name, all), count) in chosen.chain(with(1, 1).take(one).map(|person| (person, 1))) {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+        for photo in all.iter().take(count) {
+            std::fs::copy(photo, root.join(name).join(photo.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+/// Runs the binary with nothing configured and nothing running.
+fn facewire(data: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_facewire"));
+    command.arg("--data").arg(data.join("no-stack")).arg("calibrate").args(arguments);
+    command.env_remove("FACEWIRE_CONFIG").output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn too_few_photos_are_refused_with_what_would_be_needed() {
+    let Some(photos) = photos() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (people, seen) = (folder.path().join("people"), folder.path().join("seen"));
+    folders(&people, &photos, 3, 1);
+    let arguments = ["--faces", people.to_str().unwrap(), "--cache", seen.to_str().unwrap()];
+    let said = refused(&facewire(folder.path(), &arguments));
+    for word in ["too small", "4 people", "10 photos", "9 pairs of one person, 36 of two", "3000 pairs"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_calibration_is_shown_kept_listed_and_taken_back() {
+    let Some(photos) = photos() else { return };
+    let (database, folder) = (testing::database().await.unwrap(), tempfile::tempdir().unwrap());
+    let url = database.url();
+    let store = Store::connect(&Options { url: Secret::new(&url), ..Options::default() }).await.unwrap();
+    store.migrate().await.unwrap();
+    let (people, seen) = (folder.path().join("people"), folder.path().join("seen"));
+    folders(&people, &photos, 25, 12);
+    let data = ["--faces", people.to_str().unwrap(), "--cache", seen.to_str().unwrap(), "--strangers-single", "10"];
+    let place = ["--postgres", url.as_str(), "--collection", "office", "--camera", "door"];
+
+    // Without a place nothing is asked for and nothing changes.
+    let shown = text(&facewire(folder.path(), &data));
+    for word in ["87 photos", "today", "new", "default-lfw-1", "nothing was changed", "stay as they are", "TOO SMALL"] {
+        assert!(shown.contains(word), "{word}\n{shown}");
+    }
+    assert!(photos.iter().all(|(name, _)| !shown.contains(name)), "nobody is named");
+
+    let applied = text(&facewire(folder.path(), &[&data[..], &place[..], &["--apply", "--json"]].concat()));
+    let report: Value = serde_json::from_str(&applied).unwrap();
+    assert_eq!((&report["applied"], &report["sample"]["others"]), (&true.into(), &2.into()));
+    let made = &report["calibration"];
+    assert_eq!((&made["people"], &made["genuine"]), (&37.into(), &75.into()));
+    assert_eq!(made["data"], "37 people, 87 photos, all against all");
+    let rates: Vec<f64> = made["table"].as_array().unwrap().iter().map(|p| p["fmr"].as_f64().unwrap()).collect();
+    assert_eq!(rates, [0.1, 0.01]);
+    let version = made["version"].as_str().unwrap();
+    assert!(
+        version.starts_with("office-door-20") && version.len() == "office-door-20260102-01234567".len(),
+        "{version}"
+    );
+    let row = store.calibration(version).await.unwrap().unwrap();
+    assert_eq!((row.collection.as_str(), row.camera.unwrap().as_str()), ("office", "door"));
+    assert!(row.applied_at.is_some() && row.document.matching.unwrap().version == version);
+
+    // The same again is the same calibration; then it is today's.
+    let again: Value =
+        serde_json::from_str(&text(&facewire(folder.path(), &[&data[..], &place[..], &["--json"]].concat()))).unwrap();
+    assert_eq!((&again["today"]["decided_by"], &again["applied"]), (&version.into(), &false.into()));
+    let listed = text(&facewire(folder.path(), &["--list", "--postgres", &url]));
+    assert!(listed.contains(version) && listed.contains("in force"), "{listed}");
+
+    let elsewhere = ["--revert", "--postgres", &url, "--collection", "office"];
+    assert!(refused(&facewire(folder.path(), &elsewhere)).contains("no calibration is in force"));
+    let reverted = text(&facewire(folder.path(), &[&["--revert"], &place[..]].concat()));
+    assert!(reverted.contains(version), "{reverted}");
+    assert!(refused(&facewire(folder.path(), &["--revert", version, "--postgres", &url])).contains("not applied"));
+    assert!(store.calibrations_in_force(&row.model).await.unwrap().is_empty());
+    assert!(refused(&facewire(folder.path(), &["--revert", "nobodys", "--postgres", &url])).contains("--list"));
+}
