@@ -29,8 +29,7 @@ fn cases(face: &[u8], group: &[u8]) -> Vec<Case> {
     let sharp = || Bytes::copy_from_slice(face);
     let head = |camera: &str, name, value| Shot::of(camera, sharp()).header(name, value);
     let half = Bytes::copy_from_slice(&face[..face.len() / 2]);
-    let blurred = changed(face, |image| degrade::gaussian(image, 12.0));
-    let dark = changed(face, |image| degrade::darken(image, 0.12, 1.0));
+    let small = changed(face, |image| degrade::shrink(image, image.width() / 12, image.height() / 12));
     vec![
         case(Shot::of("empty", ""), "invalid_image", "ingest", None),
         case(Shot::of("text", "not a picture at all"), "unsupported_format", "ingest", None),
@@ -43,8 +42,7 @@ fn cases(face: &[u8], group: &[u8]) -> Vec<Case> {
         case(Shot::of("tiny", blank(8)), "image_too_small", "ingest", Some("side")),
         case(Shot::of("blank", blank(160)), "no_face", "quality", None),
         case(Shot::of("group", Bytes::copy_from_slice(group)), "multiple_faces", "quality", Some("faces")),
-        case(Shot::of("blurred", blurred), "low_quality", "quality", Some("blur")),
-        case(Shot::of("dark", dark), "low_quality", "quality", Some("too_dark")),
+        case(Shot::of("small", small), "face_too_small", "quality", Some("face_size")),
         case(head("when", headers::CAPTURED_AT, "yesterday"), "invalid_message", "ingest", None),
         case(head("intent", headers::INTENT, "identify"), "invalid_message", "ingest", None),
         case(head("whom", headers::INTENT, "enroll"), "invalid_message", "ingest", None),

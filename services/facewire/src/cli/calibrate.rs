@@ -23,19 +23,19 @@ pub(crate) struct Calibrate {
     #[arg(long, value_name = "CAM", requires = "collection")]
     pub(crate) camera: Option<CameraId>,
     /// People who are not enrolled: DIR/<person>/*, or files of one stranger each.
-    #[arg(long, value_name = "DIR", requires = "faces", conflicts_with = "strangers_single")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["strangers_single", "list", "revert"])]
     pub(crate) strangers: Option<PathBuf>,
     /// As strangers, the first N people of --faces who have a single photo.
-    #[arg(long, value_name = "N", requires = "faces")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["list", "revert"])]
     pub(crate) strangers_single: Option<usize>,
     /// Of each person, enrol this many photos.
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) enroll: u32,
     /// Share of strangers who may be taken for somebody (configuration: match.fpir, or the collection's own).
-    #[arg(long, value_name = "RATE", value_parser = rate, requires = "faces")]
+    #[arg(long, value_name = "RATE", value_parser = rate, conflicts_with_all = ["list", "revert"])]
     pub(crate) fpir: Option<f64>,
     /// Keep it in Postgres and put it in force: services follow within seconds.
-    #[arg(long, requires = "faces", requires = "collection")]
+    #[arg(long, requires = "collection", conflicts_with_all = ["list", "revert"])]
     pub(crate) apply: bool,
     /// The calibrations that were kept, newest first; with --collection, that one's.
     #[arg(long)]

@@ -12,7 +12,7 @@ use facewire_contracts::{Message as _, convert, headers, subjects, v1};
 use facewire_devstack::testing::{self, TestStack};
 use facewire_domain::{CropId, ImageHash, Stage};
 use facewire_telemetry::testing::Receiver;
-use facewire_vision::degrade::darken;
+use facewire_vision::degrade::shrink;
 use facewire_vision::encode::encode_jpeg;
 use facewire_vision::{DecodeLimits, decode};
 use time::OffsetDateTime;
@@ -162,14 +162,15 @@ pub(crate) async fn four_crops(deployment: &mut Deployment, trace: &str) -> Vec<
     let samples = testing::samples().await.unwrap();
     let person = samples.people().into_iter().find(|person| person.subject == "barack-obama").unwrap();
     let read = |path: &std::path::Path| std::fs::read(path).unwrap();
-    let dark = darken(&decode(&read(&person.enroll), &DecodeLimits::default()).unwrap(), 0.2, 1.0);
+    let picture = decode(&read(&person.enroll), &DecodeLimits::default()).unwrap();
+    let far = shrink(&picture, picture.width() / 12, picture.height() / 12);
     let traced = (headers::TRACEPARENT, trace);
     let enrol = [traced, (headers::INTENT, "enroll"), (headers::SUBJECT, "7"), (headers::NAME, "Seven")];
     vec![
         deployment.ask("desk", read(&person.enroll), &enrol).await,
         deployment.ask("door", read(&person.enroll), &[traced]).await,
         deployment.ask("hall", read(&samples.strangers().remove(0)), &[traced]).await,
-        deployment.ask("cellar", encode_jpeg(&dark, 90).unwrap(), &[traced]).await,
+        deployment.ask("cellar", encode_jpeg(&far, 90).unwrap(), &[traced]).await,
     ]
 }
 

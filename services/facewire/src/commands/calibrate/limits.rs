@@ -13,7 +13,7 @@ use crate::commands::evaluate::signals::{judged, of_bound};
 /// What a limit must prove: the rejected fail five times as often as the accepted, and of those who would have been
 /// recognised at most 3 % are lost.
 pub(super) const DEMAND: Demand = Demand { min_error_ratio: 5.0, max_loss: 0.03 };
-/// Rejected crops that a proposal needs behind it.
+/// Crops that a verdict needs behind it: failed ones among the rejected to propose a limit, rejected ones to take one away.
 pub(super) const LEAST: u64 = SUPPORTING_ERRORS;
 
 /// What is proposed of a limit.
@@ -74,12 +74,13 @@ fn propose(bound: &'static Bound, today: Option<f32>, table: &Limits) -> Proposa
     let today_does = today.map(|limit| table.row(decimal(limit)));
     let best = table.best(DEMAND);
     let enough = |row: &LimitRow| row.rejected >= LEAST;
+    let proven = |row: &LimitRow| row.errors_rejected.errors >= LEAST;
     #[expect(clippy::cast_possible_truncation, reason = "a measured value, which is of single precision")]
     let value = |row: &LimitRow| row.limit as f32;
     let (proposed, verdict, evidence) = match (&today_does, &best) {
         // It rejects the same crops as the best one.
-        (Some(now), Some(row)) if enough(row) && row.rejected == now.rejected => (today, Verdict::Kept, Some(*now)),
-        (_, Some(row)) if enough(row) => (Some(value(row)), Verdict::Moved, Some(*row)),
+        (Some(now), Some(row)) if proven(row) && row.rejected == now.rejected => (today, Verdict::Kept, Some(*now)),
+        (_, Some(row)) if proven(row) => (Some(value(row)), Verdict::Moved, Some(*row)),
         // A stricter or equal one that earns its place would have been the best.
         (Some(now), _) if enough(now) => (None, Verdict::Off, None),
         (None, None) => (None, Verdict::Kept, None),

@@ -1,6 +1,7 @@
 //! The part of a calibration that says what similarities mean: everybody against everybody, thresholds by rate, and the
 //! probability that the best candidate is the right one.
 
+use anyhow::Context;
 use facewire_domain::{Calibration, Confidence, FmrPoint, GateOverride, ImageHash};
 use facewire_evaluation::calibrate::platt;
 use facewire_evaluation::rate::SUPPORTING_ERRORS;
@@ -65,7 +66,7 @@ pub(super) fn compare(faces: &Faces, sights: &Sights, dim: usize) -> anyhow::Res
 }
 
 /// The points that the sample supports; `None`: they make no table.
-pub(super) fn table(scores: &Scores) -> Option<Vec<FmrPoint>> {
+fn table(scores: &Scores) -> Option<Vec<FmrPoint>> {
     let mut table: Vec<FmrPoint> = Vec::new();
     for row in scores.fmr_table(&TARGETS).into_iter().take_while(|row| row.fmr.supported()) {
         let point = FmrPoint { fmr: row.target, threshold: row.threshold.clamp(-1.0, 1.0) };
@@ -78,8 +79,27 @@ pub(super) fn table(scores: &Scores) -> Option<Vec<FmrPoint>> {
     (table.len() >= LEAST_POINTS && !scores.genuine().is_empty()).then_some(table)
 }
 
+/// The calibration, without a version yet.
+pub(super) fn unnamed(
+    experiment: &Experiment,
+    compared: &Compared,
+    today: &Today,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Calibration> {
+    Ok(Calibration {
+        version: String::new(),
+        data: format!("{} people, {} photos, all against all", compared.people, compared.photos),
+        people: compared.people,
+        genuine: compared.scores.genuine().len() as u64,
+        impostor: compared.scores.impostor().len() as u64,
+        margin: today.margin(),
+        table: table(&compared.scores).with_context(|| needed(compared))?,
+        confidence: confidence(experiment, today.calibration.as_ref(), notes)?,
+    })
+}
+
 /// Says what a table would need.
-pub(super) fn needed(compared: &Compared) -> String {
+fn needed(compared: &Compared) -> String {
     let (people, photos) = (compared.people, compared.photos);
     let (genuine, impostor) = (compared.scores.genuine().len(), compared.scores.impostor().len());
     let rate = TARGETS.get(LEAST_POINTS - 1).copied().unwrap_or(1.0);
@@ -95,14 +115,9 @@ pub(super) fn needed(compared: &Compared) -> String {
     )
 }
 
-/// One line; neither names nor paths.
-pub(super) fn data(compared: &Compared) -> String {
-    format!("{} people, {} photos, all against all", compared.people, compared.photos)
-}
-
 /// The probability that the best candidate is right, fitted on probes and strangers against those enrolled without a gate.
 /// Where too few are right or wrong, today's stays.
-pub(super) fn confidence(
+fn confidence(
     experiment: &Experiment,
     today: Option<&Calibration>,
     notes: &mut Vec<String>,

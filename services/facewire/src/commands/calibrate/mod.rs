@@ -114,22 +114,10 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let dim = manifest.embedder.dim;
     let before = Experiment::new((faces, &sights), CLEAN, judging(look.models, &today, &today.gate), dim)?;
     let compared = matching::compare(faces, &sights, dim)?;
-    let sample = Sample::of(faces, &sights, &compared);
-    let table = matching::table(&compared.scores).with_context(|| matching::needed(&compared))?;
     let mut notes = compared.notes();
-    let confidence = matching::confidence(&before, today.calibration.as_ref(), &mut notes)?;
-    let crowd = Crowd::of(&today, faces);
-    let fresh = Calibration {
-        version: String::new(),
-        data: matching::data(&compared),
-        people: compared.people,
-        genuine: compared.scores.genuine().len() as u64,
-        impostor: compared.scores.impostor().len() as u64,
-        margin: today.margin(),
-        table,
-        confidence,
-    };
-    let threshold = fresh.threshold_for(today.fpir(args), crowd.people);
+    let fresh = matching::unnamed(&before, &compared, &today, &mut notes)?;
+    let (fpir, gallery) = (today.fpir(args), Crowd::of(&today, faces));
+    let threshold = fresh.threshold_for(fpir, gallery.people);
     let limits = limits::proposals(&before, &today, threshold)?;
     let gate = limits::changed(&limits, &today);
     let date = OffsetDateTime::now_utc().date();
@@ -137,15 +125,20 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let calibration = Calibration { version, ..fresh };
     calibration.validate().map_err(anyhow::Error::msg).context("the sample makes no calibration")?;
     let after = after(look, (faces, &sights), &today, &calibration.version, gate)?;
-    let asked = today.threshold(today.fpir(args), crowd.people);
+    let asked = today.threshold(fpir, gallery.people);
+    let beside = asked.map(|(threshold, by)| side(&before, threshold, by)).transpose();
+    let beside = beside.unwrap_or_else(|error| {
+        notes.push(format!("Today cannot be shown beside it: {error:#}."));
+        None
+    });
     let report = Report {
         collection: today.collection.clone(),
         camera: today.camera.clone(),
         model: manifest.fingerprint(),
-        fpir: today.fpir(args),
-        gallery: crowd,
-        sample,
-        today: asked.map(|(threshold, by)| side(&before, threshold, by)).transpose()?,
+        fpir,
+        gallery,
+        sample: Sample::of(faces, &sights, &compared),
+        today: beside,
         new: side(&after, threshold, calibration.version.clone())?,
         limits,
         gate,

@@ -49,7 +49,7 @@ fn sides(report: &Report) {
     };
     match &report.today {
         Some(today) => add("today", today),
-        None => line("today nothing decides: the pack has no calibration"),
+        None => line("today nothing decides that could be shown beside it"),
     }
     add("new", &report.new);
     line(rows);
