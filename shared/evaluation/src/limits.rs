@@ -39,6 +39,8 @@ pub struct LimitRow {
 pub struct Demand {
     /// The error rate of the rejected is at least so many times that of the accepted.
     pub min_error_ratio: f64,
+    /// Share of the rejected that fail at least, 0 to 1: from a half on a limit saves more errors than it costs right ones.
+    pub min_error_share: f64,
     /// Share of the right ones that may be lost at most, 0 to 1.
     pub max_loss: f64,
 }
@@ -46,7 +48,8 @@ pub struct Demand {
 impl Demand {
     fn met_by(&self, row: &LimitRow) -> bool {
         let (rejected, accepted) = (row.errors_rejected, row.errors_accepted);
-        rejected.errors > 0 && rejected.value >= self.min_error_ratio * accepted.value && row.loss <= self.max_loss
+        let fails = rejected.value >= self.min_error_ratio * accepted.value && rejected.value >= self.min_error_share;
+        rejected.errors > 0 && fails && row.loss <= self.max_loss
     }
 }
 
@@ -154,7 +157,7 @@ mod tests {
         assert_eq!(limits.len(), 5);
         let row = limits.row(20.0);
         assert_eq!((row.rejected, row.errors_rejected.errors, row.ratio), (2, 2, None));
-        let best = limits.best(Demand { min_error_ratio: 2.0, max_loss: 0.0 }).unwrap();
+        let best = limits.best(Demand { min_error_ratio: 2.0, min_error_share: 0.0, max_loss: 0.0 }).unwrap();
         assert_eq!(best.limit, 20.0);
     }
 
@@ -164,15 +167,17 @@ mod tests {
         let list: Vec<(f64, bool)> =
             (0..100).map(|i| (f64::from(i), if i < 10 { i % 2 == 0 } else { i % 10 != 0 })).collect();
         let limits = Limits::new(&judged(&list), Direction::HigherIsBetter);
-        let best = limits.best(Demand { min_error_ratio: 3.0, max_loss: 0.1 }).unwrap();
+        let best = limits.best(Demand { min_error_ratio: 3.0, min_error_share: 0.0, max_loss: 0.1 }).unwrap();
         assert!((10.0..=14.0).contains(&best.limit), "{best:?}");
-        assert!(limits.best(Demand { min_error_ratio: 3.0, max_loss: 0.0 }).is_none());
-        assert!(limits.best(Demand { min_error_ratio: 30.0, max_loss: 0.5 }).is_none());
+        assert!(limits.best(Demand { min_error_ratio: 3.0, min_error_share: 0.0, max_loss: 0.0 }).is_none());
+        assert!(limits.best(Demand { min_error_ratio: 30.0, min_error_share: 0.0, max_loss: 0.5 }).is_none());
         let random: Vec<(f64, bool)> = (0..100).map(|i| (f64::from(i), i % 2 == 0)).collect();
         let limits = Limits::new(&judged(&random), Direction::HigherIsBetter);
-        assert!(limits.best(Demand { min_error_ratio: 3.0, max_loss: 0.5 }).is_none());
+        assert!(limits.best(Demand { min_error_ratio: 3.0, min_error_share: 0.0, max_loss: 0.5 }).is_none());
         assert!(
-            Limits::new(&[], Direction::HigherIsBetter).best(Demand { min_error_ratio: 1.0, max_loss: 1.0 }).is_none()
+            Limits::new(&[], Direction::HigherIsBetter)
+                .best(Demand { min_error_ratio: 1.0, min_error_share: 0.0, max_loss: 1.0 })
+                .is_none()
         );
     }
 
@@ -181,7 +186,7 @@ mod tests {
         fn no_stricter_limit_meets_the_demand(list in prop::collection::vec((0u8..12, any::<bool>()), 1..60), loss in 0f64..1.0) {
             let list: Vec<(f64, bool)> = list.into_iter().map(|(v, r)| (f64::from(v), r)).collect();
             let limits = Limits::new(&judged(&list), Direction::LowerIsBetter);
-            let demand = Demand { min_error_ratio: 2.0, max_loss: loss };
+            let demand = Demand { min_error_ratio: 2.0, min_error_share: 0.0, max_loss: loss };
             let found = limits.best(demand).map(|row| row.limit);
             let fits = |limit: &f64| {
                 let rejected: Vec<bool> = list.iter().filter(|(v, _)| v > limit).map(|(_, right)| *right).collect();

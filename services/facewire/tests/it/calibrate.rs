@@ -80,7 +80,9 @@ async fn a_calibration_is_shown_kept_listed_and_taken_back() {
 
     // Without a place nothing is asked for and nothing changes.
     let shown = text(&facewire(folder.path(), &data));
-    for word in ["87 photos", "today", "new", "default-lfw-1", "nothing was changed", "stay as they are", "TOO SMALL"] {
+    for word in
+        ["87 photos", "today", "new", "default-lfw-view1-1", "nothing was changed", "stay as they are", "TOO SMALL"]
+    {
         assert!(shown.contains(word), "{word}\n{shown}");
     }
     assert!(photos.iter().all(|(name, _)| !shown.contains(name)), "nobody is named");

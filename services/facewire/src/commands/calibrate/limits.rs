@@ -10,9 +10,9 @@ use super::today::Today;
 use crate::commands::evaluate::identify::Experiment;
 use crate::commands::evaluate::signals::{judged, of_bound};
 
-/// What a limit must prove: the rejected fail five times as often as the accepted, and of those who would have been
-/// recognised at most 3 % are lost.
-pub(super) const DEMAND: Demand = Demand { min_error_ratio: 5.0, max_loss: 0.03 };
+/// What a limit must prove: the rejected fail five times as often as the accepted and more often than not, and of those who
+/// would have been recognised at most 3 % are lost.
+pub(super) const DEMAND: Demand = Demand { min_error_ratio: 5.0, min_error_share: 0.5, max_loss: 0.03 };
 /// Crops that a verdict needs behind it: failed ones among the rejected to propose a limit, rejected ones to take one away.
 pub(super) const LEAST: u64 = SUPPORTING_ERRORS;
 

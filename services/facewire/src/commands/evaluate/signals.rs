@@ -11,7 +11,7 @@ use super::identify::{Experiment, right};
 
 /// What a limit must prove, for the verdict in the report: the rejected fail at least so many times as often, and at most
 /// this share of the right ones is lost.
-const DEMAND: Demand = Demand { min_error_ratio: 3.0, max_loss: 0.02 };
+const DEMAND: Demand = Demand { min_error_ratio: 5.0, min_error_share: 0.5, max_loss: 0.03 };
 /// Candidates beside the limit in force: they reject these shares.
 const SHARES: [f64; 6] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
 
@@ -94,7 +94,7 @@ pub(super) fn limits(experiment: &Experiment, threshold: f32) -> anyhow::Result<
             None => "none does".to_owned(),
         };
         let verdict = format!(
-            "In force: {limit} (the first row); other rows reject {}. Asked of a limit: the rejected fail at least {} times as \
+            "In force: {limit} (the first row); other rows reject {}. Asked of a limit: half of the rejected fail, at least {} times as \
              often, at most {} % of the right ones are lost; {best}.",
             SHARES.map(|share| format!("{} %", share * 100.0)).join(", "),
             DEMAND.min_error_ratio,
