@@ -256,7 +256,8 @@ mod tests {
         let size = Term { signal: "face_size".to_owned(), shape: Shape::Log, weight: 2.0, usual: 100.0 };
         let score = Some(Logit { intercept: -8.5, terms: vec![size] });
         let enroll = GateOverride { min_score: Some(Some(0.8)), ..GateOverride::default() };
-        let gate = Gate::new(GateLimits::default(), &HashMap::new()).with_enroll(enroll);
+        let limits = GateLimits { min_score: Some(0.4), ..GateLimits::OFF };
+        let gate = Gate::new(limits, &HashMap::new()).with_enroll(enroll);
         let rules = Rules { score, gate, ..Rules::default() };
         let refusal = |side, intent| {
             let request = Request { intent, ..asked("office", false) };

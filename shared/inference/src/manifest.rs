@@ -289,7 +289,7 @@ mod tests {
             ("faceplugin_rfb", "scrfd", "multiples of 32"),
             ("faceplugin_rfb", "yolo", "yolo"),
             ("margin = 0.05", "margin = 5.0", "calibration.margin"),
-            ("threshold = 0.414", "threshold = 0.3", "calibration.table"),
+            ("threshold = 0.4184", "threshold = 0.3", "calibration.table"),
             ("impostor =", "imposter =", "imposter"),
         ] {
             let message = changed(from, to).unwrap_err();
