@@ -14,7 +14,7 @@ use crate::output;
 const CLEAN_RIGHT: f64 = 0.9;
 
 /// Everything that the demo found. `admitted`, `rows` and `results` count enrolments too.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) published: u64,
     pub(super) admitted: u64,
@@ -66,7 +66,7 @@ pub(super) struct Accuracy {
 }
 
 /// One camera.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct CameraReport {
     pub(super) camera: String,
     pub(super) admitted: u64,
@@ -238,6 +238,21 @@ mod tests {
         assert_eq!(quoted("/var/lib/a-b_c.d"), "/var/lib/a-b_c.d");
         assert_eq!(quoted("/my files/it's"), r"'/my files/it'\''s'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn a_demo_that_recognises_nobody_fails() {
+        let report = |camera: &str, genuine, correct| {
+            let on = Accuracy { genuine, correct, ..Accuracy::default() };
+            let gate = GateReport { on, ..GateReport::default() };
+            let cameras = vec![CameraReport { camera: camera.to_owned(), gate, ..CameraReport::default() }];
+            Report { cameras, ..Report::default() }
+        };
+        assert!(report("clean", 10, 9).recognises());
+        assert!(!report("clean", 10, 8).recognises());
+        assert!(!report("clean", 3, 0).recognises());
+        assert!(report("dark", 10, 0).recognises(), "a spoiled camera may fail");
+        assert!(report("clean", 0, 0).recognises(), "nobody known was shown");
     }
 
     #[test]
