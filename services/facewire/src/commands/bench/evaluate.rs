@@ -2,16 +2,13 @@
 //! written), against the same decode-to-embedding work on the same pictures in a bare loop.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use bytes::Bytes;
-use facewire_assess::{Request, Rules, Unjudged, judge};
-use facewire_inference::{FaceEmbedder, FaceFinder};
 use facewire_runtime::Shutdown;
 
-use super::{Measurement, cores, per_second};
+use super::{Measurement, bare, cores, per_second};
 use crate::commands::producer::collect;
 use crate::commands::{demo, evaluate, progress};
 use crate::config::Config;
@@ -62,46 +59,17 @@ fn in_turns(
     }
     let rules = evaluate::rules(config);
     let mut looking = evaluate::Looking::new(models, &rules, &files)?;
-    let mut sessions = Vec::new();
-    for _ in 0..cores() {
-        let finder = models.pack.finder(&models.runtime, &models.session)?;
-        sessions.push((finder, models.pack.embedder(&models.runtime, &models.session)?));
-    }
+    let mut sessions = bare::sessions(models)?;
     let (mut ours, mut bare) = (Duration::ZERO, Duration::ZERO);
     for turn in 0..TURNS {
         if shutdown.is_draining() {
             bail!("stopped before the end");
         }
-        bare += bare_loop(&mut sessions, &rules, pictures)?;
+        bare += bare::bare_loop(&mut sessions, &rules, pictures, pictures.len())?;
         let cache = folder.path().join(turn.to_string());
         let started = Instant::now();
         looking.look(&cache)?;
         ours += started.elapsed();
     }
     Ok((ours, bare))
-}
-
-type Session = (FaceFinder, Box<dyn FaceEmbedder>);
-
-/// Decode, find, align, embed.
-fn bare_loop(sessions: &mut [Session], rules: &Rules, pictures: &[Bytes]) -> anyhow::Result<Duration> {
-    let next = AtomicUsize::new(0);
-    let started = Instant::now();
-    std::thread::scope(|scope| {
-        let one = |(finder, embedder): &mut Session| {
-            while let Some(picture) = pictures.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match judge(finder, rules, Request::crop("bench"), picture) {
-                    Ok(faces) => {
-                        embedder.embed(&faces.into_iter().map(|face| face.aligned).collect::<Vec<_>>())?;
-                    }
-                    Err(Unjudged::Rejected(_)) => {}
-                    Err(Unjudged::Inference(error)) => return Err(anyhow::Error::from(error)),
-                }
-            }
-            Ok(())
-        };
-        let threads: Vec<_> = sessions.iter_mut().map(|session| scope.spawn(move || one(session))).collect();
-        threads.into_iter().try_for_each(|t| t.join().map_err(|_| anyhow!("the bare loop panicked"))?)
-    })?;
-    Ok(started.elapsed())
 }

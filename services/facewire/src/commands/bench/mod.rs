@@ -1,6 +1,7 @@
 //! `facewire bench`: numbers that mean something anywhere, since each comes with a limit taken in the same run on the same
 //! machine, and the ratio to it.
 
+mod bare;
 mod bus;
 mod embed;
 mod evaluate;

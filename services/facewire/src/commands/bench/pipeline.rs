@@ -1,12 +1,10 @@
 //! `bench pipeline`: crops a second from the producer's publish to the last result, against the same decode-to-embedding
 //! work on the same pictures in a bare loop on all cores.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use bytes::Bytes;
-use facewire_assess::{Request, Unjudged, judge};
 use facewire_bus::{Bus, Options, Results};
 use facewire_runtime::Shutdown;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -14,7 +12,7 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
 use super::memory::{self, Memory};
-use super::{Measurement, cores, per_second, stack};
+use super::{Measurement, bare, cores, per_second, stack};
 use crate::commands::producer::Target;
 use crate::commands::{demo, progress};
 use crate::compose::{Chain, Service};
@@ -71,46 +69,11 @@ async fn in_turns(
     Ok((chain, bare, load.memory.finish()))
 }
 
-/// Decode, find, align, judge, embed; no queue, no store.
+/// On threads of its own: it blocks.
 async fn bare_loop(config: &Config, models: &Loaded, pictures: &[Bytes], crops: usize) -> anyhow::Result<Duration> {
     let (models, pictures, rules) = (models.clone(), pictures.to_vec(), config.quality.rules(models.score()));
-    tokio::task::spawn_blocking(move || {
-        let mut sessions = Vec::new();
-        for _ in 0..cores() {
-            sessions.push((
-                models.pack.finder(&models.runtime, &models.session)?,
-                models.pack.embedder(&models.runtime, &models.session)?,
-            ));
-        }
-        let next = AtomicUsize::new(0);
-        let started = Instant::now();
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = sessions
-                .iter_mut()
-                .map(|(finder, embedder)| {
-                    let (next, pictures, rules) = (&next, &pictures, &rules);
-                    scope.spawn(move || {
-                        while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < crops) {
-                            let Some(picture) = pictures.get(index % pictures.len()) else { continue };
-                            match judge(finder, rules, Request::crop("bench"), picture) {
-                                Ok(faces) => {
-                                    let passed = faces.into_iter().filter(|face| face.refusal.is_none());
-                                    let faces: Vec<_> = passed.map(|face| face.aligned).collect();
-                                    embedder.embed(&faces)?;
-                                }
-                                Err(Unjudged::Rejected(_)) => {}
-                                Err(Unjudged::Inference(error)) => return Err(anyhow::Error::from(error)),
-                            }
-                        }
-                        Ok(())
-                    })
-                })
-                .collect();
-            threads.into_iter().try_for_each(|t| t.join().map_err(|_| anyhow!("the bare loop panicked"))?)
-        })?;
-        Ok(started.elapsed())
-    })
-    .await?
+    let work = move || bare::bare_loop(&mut bare::sessions(&models)?, &rules, &pictures, crops);
+    tokio::task::spawn_blocking(work).await?
 }
 
 /// An outside producer, and who waits for its results.

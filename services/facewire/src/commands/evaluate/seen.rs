@@ -26,7 +26,7 @@ impl Standard {
 
     /// What is known of a face in the end, with the prediction.
     pub(super) fn completed(&self, mut quality: Quality) -> Quality {
-        score::judge(self.model.as_ref().map(|model| &model.embedded), &GateLimits::OFF, &mut quality);
+        quality.score = self.model.as_ref().map_or(1.0, |model| model.embedded.probability(&quality));
         quality
     }
 }
