@@ -35,51 +35,101 @@ impl State {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default)]
+struct Services {
+    by_name: BTreeMap<&'static str, Service>,
+    /// The number of the next hold.
+    next: u64,
+}
+
+#[derive(Debug)]
 struct Service {
     state: State,
     /// It was ready once.
     started: bool,
+    /// Why it cannot work now although its pipeline runs.
+    holds: BTreeMap<u64, String>,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { state: State::Starting, started: false, holds: BTreeMap::new() }
+    }
+}
+
+/// A service is not ready until this is dropped.
+#[derive(Debug)]
+#[must_use = "the service is ready again as soon as this is dropped"]
+pub struct Held {
+    health: Health,
+    service: &'static str,
+    number: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(service) = self.health.lock().by_name.get_mut(self.service) {
+            service.holds.remove(&self.number);
+        }
+    }
 }
 
 /// The services of one process. Cloning shares it.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    services: Arc<Mutex<BTreeMap<&'static str, Service>>>,
+    services: Arc<Mutex<Services>>,
 }
 
 impl Health {
     /// A service says how it is.
     pub fn set(&self, service: &'static str, state: State) {
         let mut services = self.lock();
-        let entry = services.entry(service).or_insert(Service { state, started: false });
+        let entry = services.by_name.entry(service).or_default();
         entry.state = state;
         entry.started |= state == State::Ready;
     }
 
+    /// The pipeline of a service runs and cannot work: a device that fails, a store that refuses everything. `why` is shown to
+    /// operators and must hold nothing biometric.
+    pub fn hold(&self, service: &'static str, why: &str) -> Held {
+        let mut services = self.lock();
+        let number = services.next;
+        services.next += 1;
+        services.by_name.entry(service).or_default().holds.insert(number, why.to_owned());
+        Held { health: self.clone(), service, number }
+    }
+
     /// Every service by name.
     pub fn states(&self) -> BTreeMap<&'static str, State> {
-        self.lock().iter().map(|(name, service)| (*name, service.state)).collect()
+        self.lock().by_name.iter().map(|(name, service)| (*name, service.state)).collect()
+    }
+
+    /// Why services cannot work, by name; services that can are left out.
+    pub fn held(&self) -> BTreeMap<&'static str, Vec<String>> {
+        let services = self.lock();
+        let held = services.by_name.iter().filter(|(_, service)| !service.holds.is_empty());
+        held.map(|(name, service)| (*name, service.holds.values().cloned().collect())).collect()
     }
 
     /// No service gave up: there is no reason to kill the process.
     pub fn is_live(&self) -> bool {
-        self.lock().values().all(|service| service.state != State::Failed)
+        self.lock().by_name.values().all(|service| service.state != State::Failed)
     }
 
     /// There are services, and all of them work.
     pub fn is_ready(&self) -> bool {
         let services = self.lock();
-        !services.is_empty() && services.values().all(|service| service.state == State::Ready)
+        let works = |service: &Service| service.state == State::Ready && service.holds.is_empty();
+        !services.by_name.is_empty() && services.by_name.values().all(works)
     }
 
     /// There are services, and all of them were ready once.
     pub fn has_started(&self) -> bool {
         let services = self.lock();
-        !services.is_empty() && services.values().all(|service| service.started)
+        !services.by_name.is_empty() && services.by_name.values().all(|service| service.started)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Service>> {
+    fn lock(&self) -> MutexGuard<'_, Services> {
         // The map is never left half-changed.
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,5 +154,19 @@ mod tests {
         assert!(health.is_live() && !health.is_ready() && health.has_started());
         health.set("a", State::Failed);
         assert!(!health.is_live());
+    }
+
+    #[test]
+    fn a_service_that_is_held_back_is_live_and_not_ready() {
+        let health = Health::default();
+        health.set("a", State::Ready);
+        let (first, second) = (health.hold("a", "no rights"), health.hold("a", "no schema"));
+        assert!(health.is_live() && health.has_started() && !health.is_ready());
+        assert_eq!(health.held()["a"], ["no rights", "no schema"]);
+        drop(first);
+        health.set("a", State::Ready);
+        assert!(!health.is_ready(), "the supervision knows nothing of what holds it back");
+        drop(second);
+        assert!(health.is_ready() && health.held().is_empty());
     }
 }

@@ -17,15 +17,17 @@
 pub mod health;
 pub mod inbox;
 pub mod live;
+pub mod patience;
 pub mod pipeline;
 pub mod retry;
 pub mod shutdown;
 pub mod supervise;
 mod watch;
 
-pub use health::{Health, State};
+pub use health::{Health, Held, State};
 pub use inbox::{Closed, EdgeStats, Inbox, Outbox, inbox};
 pub use live::Live;
+pub use patience::Patience;
 pub use pipeline::{ActorError, Pipeline, PipelineError};
 pub use retry::{Backoff, retry};
 pub use shutdown::Shutdown;
