@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use examine::{Examined, examine};
-use facewire_bus::{Bus, Done, Outgoing, StageOptions};
+use facewire_bus::{Batch, BatchOptions, Batches, Bus, Done, Outgoing, StageOptions};
 use facewire_domain::{Reason, Stage};
 use facewire_runtime::{
-    ActorError, Backoff, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, retry, supervise,
+    ActorError, Outbox, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise,
 };
 use facewire_store_pg::{Admission, Store, StoreError};
-use facewire_telemetry::{BatchSpan, events};
+use facewire_telemetry::events;
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
 pub use examine::Limits;
 
@@ -106,8 +105,17 @@ impl Ingest {
                 Ok(handed_on?)
             },
         )?;
-        let (store, options, drain) = (self.store.clone(), options.clone(), shutdown.token().clone());
-        pipeline.spawn("register", register(store, options, registering, done, drain));
+        let batches = Batches::new(
+            registering,
+            |examined: &Box<Examined>| &examined.delivery,
+            BatchOptions {
+                stage: Stage::Ingest,
+                span: "admit batch",
+                size: options.batch,
+                interval: options.batch_interval,
+            },
+        );
+        pipeline.spawn("register", register(self.store.clone(), Patience::new(SERVICE, shutdown), batches, done));
         Ok(pipeline)
     }
 }
@@ -115,31 +123,22 @@ impl Ingest {
 /// Writes the rows of a batch, then hands each crop on.
 async fn register(
     store: Store,
-    options: Options,
-    mut inbox: Inbox<Box<Examined>>,
+    patience: Patience,
+    mut batches: Batches<Box<Examined>>,
     done: Outbox<Done>,
-    drain: CancellationToken,
 ) -> Result<(), ActorError> {
-    loop {
-        let batch = inbox.recv_paced(options.batch, options.batch_interval).await;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let waited = batch.first().map(|examined| examined.delivery.waited()).unwrap_or_default();
-        events::BatchTaken { stage: Stage::Ingest, size: batch.len(), waited }.emit();
-        let _span = BatchSpan::start("admit batch", Stage::Ingest, batch.iter().map(|e| e.delivery.span()));
-        let rows: Vec<_> = batch.iter().map(|examined| examined.row.clone()).collect();
-        let waiting = |error: &StoreError, failures| {
-            events::StoreWaited { service: SERVICE, store: "postgresql", failures, error }.emit();
-        };
-        let admitted = || store.admit(&rows);
-        let admissions = retry(Backoff::default(), &drain, StoreError::is_transient, waiting, admitted).await?;
-        for (examined, admission) in batch.into_iter().zip(admissions) {
-            let head = &examined.row.head;
-            events::CropAdmitted { collection: head.collection.as_str(), camera: head.camera.as_str() }.emit();
+    while let Some(Batch { items, span: _span }) = batches.next().await {
+        let rows: Vec<_> = items.iter().map(|examined| examined.row.clone()).collect();
+        let admissions = patience.wait("postgresql", StoreError::kind, || store.admit(&rows)).await?;
+        for (examined, admission) in items.into_iter().zip(admissions) {
+            if admission == Admission::New {
+                let head = &examined.row.head;
+                events::CropAdmitted { collection: head.collection.as_str(), camera: head.camera.as_str() }.emit();
+            }
             done.send(hand_on(*examined, admission)).await?;
         }
     }
+    Ok(())
 }
 
 fn hand_on(examined: Examined, admission: Admission) -> Done {

@@ -11,17 +11,16 @@ mod task;
 use std::sync::Arc;
 
 use enrol::enrol;
-use facewire_bus::{Bus, Delivery, Done, Outgoing};
+use facewire_bus::{Batch, BatchOptions, Batches, Bus, Delivery, Done, Outgoing};
 use facewire_contracts::v1;
 use facewire_domain::{Calibration, Intent, Reason, Stage};
 use facewire_runtime::{
-    ActorError, Backoff, Inbox, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, State, retry, supervise,
+    ActorError, Inbox, Outbox, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, State, supervise,
 };
 use facewire_store_pg::{Store, StoreError};
 use facewire_store_vec::{VecError, VecStore};
-use facewire_telemetry::{BatchSpan, events};
+use facewire_telemetry::events;
 use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
 
 use known::Known;
 pub use options::{CollectionOptions, Options};
@@ -84,7 +83,7 @@ impl Match {
 
     fn worker(&self, shutdown: &Shutdown) -> Worker {
         let pack = self.calibration.clone().map(Arc::new);
-        Worker { service: self.clone(), pack, known: Known::default(), drain: shutdown.token().clone() }
+        Worker { service: self.clone(), pack, known: Known::default(), patience: Patience::new(SERVICE, shutdown) }
     }
 }
 
@@ -92,26 +91,22 @@ pub(crate) struct Worker {
     service: Match,
     pack: Option<Arc<Calibration>>,
     known: Known,
-    drain: CancellationToken,
+    patience: Patience,
 }
 
 impl Worker {
-    async fn run(self, mut items: Inbox<Delivery>, done: Outbox<Done>) -> Result<(), ActorError> {
-        loop {
-            let batch = items.recv_paced(self.service.options.batch, self.service.options.batch_interval).await;
-            if batch.is_empty() {
-                return Ok(());
-            }
+    async fn run(self, items: Inbox<Delivery>, done: Outbox<Done>) -> Result<(), ActorError> {
+        let Options { batch: size, batch_interval: interval, .. } = self.service.options;
+        let options = BatchOptions { stage: Stage::Match, span: "match batch", size, interval };
+        let mut batches = Batches::new(items, |delivery| delivery, options);
+        while let Some(Batch { items, span: _span }) = batches.next().await {
             let started = OffsetDateTime::now_utc();
-            let waited = batch.first().map(Delivery::waited).unwrap_or_default();
-            events::BatchTaken { stage: Stage::Match, size: batch.len(), waited }.emit();
-            let _span = BatchSpan::start("match batch", Stage::Match, batch.iter().map(Delivery::span));
             let (mut enrolments, mut probes) = (Vec::new(), Vec::new());
-            for delivery in batch {
-                match Task::read(delivery, self.service.dim) {
+            for delivery in items {
+                match Task::read(delivery, &self.service.model, self.service.dim) {
                     Ok(task) if task.identity.intent == Intent::Enroll => enrolments.push(task),
                     Ok(task) => probes.push(task),
-                    Err(dead) => done.send(*dead).await?,
+                    Err(unfit) => done.send(*unfit).await?,
                 }
             }
             // Enrolments first: a probe that came right behind one finds it.
@@ -120,6 +115,7 @@ impl Worker {
             let endings = recognize::recognize(&self, &probes).await?;
             send(&done, probes, endings, started).await?;
         }
+        Ok(())
     }
 
     /// Waits out a vector engine that is down.
@@ -127,10 +123,7 @@ impl Worker {
     where
         F: Future<Output = Result<T, VecError>>,
     {
-        let waiting = |error: &VecError, failures| {
-            events::StoreWaited { service: SERVICE, store: "qdrant", failures, error }.emit();
-        };
-        retry(Backoff::default(), &self.drain, VecError::is_transient, waiting, operation).await
+        self.patience.wait("qdrant", VecError::kind, operation).await
     }
 
     /// Waits out a Postgres that is down.
@@ -138,10 +131,7 @@ impl Worker {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let waiting = |error: &StoreError, failures| {
-            events::StoreWaited { service: SERVICE, store: "postgresql", failures, error }.emit();
-        };
-        retry(Backoff::default(), &self.drain, StoreError::is_transient, waiting, operation).await
+        self.patience.wait("postgresql", StoreError::kind, operation).await
     }
 }
 

@@ -1,8 +1,9 @@
 //! A task off the wire, checked once.
 
-use facewire_bus::{Delivery, Done};
+use facewire_bus::{Delivery, Done, Outgoing};
 use facewire_contracts::convert::{self, CropIdentity};
 use facewire_contracts::v1;
+use facewire_domain::{Detail, Outcome, Reason, Stage};
 
 use crate::dead;
 
@@ -18,8 +19,9 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// `dim`: numbers of an embedding. The vector engine refuses a whole batch for one of another length.
-    pub(crate) fn read(delivery: Delivery, dim: usize) -> Result<Self, Box<Done>> {
+    /// `model` and `dim`: of the gallery. An embedding of another model has no similarity to those in it, even where it has as
+    /// many numbers; its crop ends as failed, and published once more it is embedded anew.
+    pub(crate) fn read(delivery: Delivery, model: &str, dim: usize) -> Result<Self, Box<Done>> {
         let task: v1::MatchTask = match convert::decode(delivery.payload.clone(), "MatchTask") {
             Ok(task) => task,
             Err(error) => return Err(dead(delivery, &error.to_string())),
@@ -31,6 +33,12 @@ impl Task {
             Ok(identity) => identity,
             Err(error) => return Err(dead(delivery, &error.to_string())),
         };
+        if task.model != model {
+            let detail = format!("embedded by the model {}, and the gallery is of {model}", task.model);
+            let outcome = Outcome::failed(Stage::Match, Reason::Internal, Detail::message(detail));
+            let ending = v1::Ending { model: task.model, ..outcome.into() };
+            return Err(Box::new(delivery.done(vec![Outgoing::ending(crop, task.face, ending)])));
+        }
         if task.embedding.len() != dim || !task.embedding.iter().all(|x| x.is_finite()) {
             return Err(dead(delivery, &format!("field embedding is not {dim} finite numbers")));
         }

@@ -1,6 +1,7 @@
 //! NATS JetStream, and the only crate that names it: streams and consumers, the source and the sink of a stage, delivery
 //! rules (publish, wait for the PubAck, then ack). What a message means must not come in.
 
+mod batches;
 mod client;
 mod dead;
 mod delivery;
@@ -17,6 +18,7 @@ mod stage;
 mod streams;
 mod unreadable;
 
+pub use batches::{Batch, BatchOptions, Batches};
 pub use client::{Bus, Message, Published};
 pub use dead::{DeadFilter, DeadLetterEntry, DeadLetters, DeadReader, Replayed};
 pub use delivery::{Delivery, Done, Outgoing};

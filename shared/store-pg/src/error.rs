@@ -63,6 +63,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What it means for the item in hand and for its service.
+    pub fn kind(&self) -> facewire_domain::FaultKind {
+        if self.is_transient() { facewire_domain::FaultKind::Transient } else { facewire_domain::FaultKind::Poison }
+    }
+
     /// The same call may succeed later without anything being changed.
     pub fn is_transient(&self) -> bool {
         matches!(self, StoreError::Unavailable { .. })

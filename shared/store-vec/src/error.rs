@@ -61,6 +61,11 @@ mod code {
 }
 
 impl VecError {
+    /// What it means for the item in hand and for its service.
+    pub fn kind(&self) -> facewire_domain::FaultKind {
+        if self.is_transient() { facewire_domain::FaultKind::Transient } else { facewire_domain::FaultKind::Poison }
+    }
+
     /// Whether the same call can succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Fault(_))
