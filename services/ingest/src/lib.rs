@@ -13,7 +13,7 @@ use facewire_domain::{Reason, Stage};
 use facewire_runtime::{
     ActorError, Outbox, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise,
 };
-use facewire_store_pg::{Admission, Store, StoreError};
+use facewire_store_pg::{Admission, Store};
 use facewire_telemetry::events;
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
@@ -129,7 +129,7 @@ async fn register(
 ) -> Result<(), ActorError> {
     while let Some(Batch { items, span: _span }) = batches.next().await {
         let rows: Vec<_> = items.iter().map(|examined| examined.row.clone()).collect();
-        let admissions = patience.wait("postgresql", StoreError::kind, || store.admit(&rows)).await?;
+        let admissions = patience.wait(|| store.admit(&rows)).await?;
         for (examined, admission) in items.into_iter().zip(admissions) {
             if admission == Admission::New {
                 let head = &examined.row.head;

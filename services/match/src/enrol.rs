@@ -1,17 +1,14 @@
-//! Enrolment (DESIGN §3): the row first, as `pending` and with its embedding, then the point, then `indexed`. Whatever a
-//! crash leaves between those steps, a redelivery or the reconciler completes.
-
-use std::collections::HashMap;
+//! Enrolment: which similarity to another person is a conflict follows from the rules; the gallery does the rest.
 
 use facewire_contracts::convert::WireError;
 use facewire_contracts::v1;
-use facewire_domain::{Detail, FaceId, Outcome, PersonId, Reason, Rule, Stage, Status, SubjectId, decide, decimal};
+use facewire_domain::{Detail, Outcome, Reason, Stage, Status, SubjectId, decimal};
+use facewire_gallery::{Candidate, Conflict, Enrolled};
 use facewire_runtime::ActorError;
-use facewire_store_pg::{ConflictKind, Enrolment, FaceQuality, NewFace};
-use facewire_store_vec::{FacePayload, FacePoint};
+use facewire_store_pg::{FaceQuality, NewFace};
 
 use crate::Worker;
-use crate::recognize::{failed, search};
+use crate::recognize::failed;
 use crate::task::Task;
 
 /// The ending of each enrolment, in order.
@@ -19,74 +16,28 @@ pub(crate) async fn enrol(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::End
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let lookalikes = lookalikes(worker, tasks).await?;
+    let rules = worker.rules(tasks).await?;
     let mut endings: Vec<Option<v1::Ending>> = Vec::with_capacity(tasks.len());
-    let mut faces = Vec::new();
-    for (task, lookalike) in tasks.iter().zip(lookalikes) {
-        match (lookalike, new_face(task)) {
-            (Some(conflict), _) => endings.push(Some(conflict)),
-            (None, Err(error)) => endings.push(Some(broken(&error))),
-            (None, Ok(face)) => {
+    let mut candidates = Vec::new();
+    for task in tasks {
+        match (rules.conflict(&task.identity.collection, &task.identity.camera), new_face(task)) {
+            (Err(unruled), _) => endings.push(Some(failed(&unruled))),
+            (_, Err(error)) => endings.push(Some(broken(&error))),
+            (Ok(conflict_from), Ok(face)) => {
                 endings.push(None);
-                faces.push(face);
+                candidates.push(Candidate { face, conflict_from });
             }
         }
     }
-    let store = &worker.service.store;
-    let enrolled = worker.rows(|| store.begin_enrolment(&faces)).await?;
-    index(worker, &faces, &enrolled).await?;
-    let mut written = enrolled.iter().map(ending);
-    let complete = endings.into_iter().map(|known| known.or_else(|| written.next()));
+    let enrolled = worker.patience.wait(|| worker.service.gallery.enrol(&candidates)).await?;
+    for (candidate, enrolled) in candidates.iter().zip(&enrolled) {
+        if matches!(enrolled, Enrolled::Done { before: false, .. }) {
+            worker.known.enrolled(&candidate.face.collection);
+        }
+    }
+    let mut answers = enrolled.iter().map(ending);
+    let complete = endings.into_iter().map(|known| known.or_else(|| answers.next()));
     complete.map(|ending| ending.ok_or_else(|| "an enrolment has no answer".into())).collect()
-}
-
-/// The points of what is pending, then the mark that they are there.
-async fn index(worker: &Worker, faces: &[NewFace], enrolled: &[Enrolment]) -> Result<(), ActorError> {
-    let pending: HashMap<FaceId, FacePoint> = faces
-        .iter()
-        .zip(enrolled)
-        .filter_map(|(new, enrolment)| match enrolment {
-            Enrolment::Pending { person, face } => Some((*face, point(new, *person, *face))),
-            Enrolment::AlreadyIndexed { .. } | Enrolment::Conflict { .. } => None,
-        })
-        .collect();
-    if pending.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<FaceId> = pending.keys().copied().collect();
-    let points: Vec<FacePoint> = pending.into_values().collect();
-    worker.vectors(|| worker.service.vectors.upsert(&points)).await?;
-    worker.rows(|| worker.service.store.mark_indexed(&ids)).await?;
-    points.iter().for_each(|point| worker.known.enrolled(&point.payload.collection));
-    Ok(())
-}
-
-/// A face that is very near to another person's is a doubt about who somebody is, and a person must settle it.
-async fn lookalikes(worker: &Worker, tasks: &[Task]) -> Result<Vec<Option<v1::Ending>>, ActorError> {
-    let rules = worker.rules(tasks).await?;
-    let limit = |task: &Task| rules.conflict(&task.identity.collection, &task.identity.camera);
-    let limits: Vec<_> = tasks.iter().map(limit).collect();
-    if limits.iter().all(|limit| *limit == Ok(None)) {
-        return Ok(tasks.iter().map(|_| None).collect());
-    }
-    let hits = search(worker, tasks).await?;
-    let judged = tasks.iter().zip(limits).zip(hits).map(|((task, limit), mut hits)| {
-        let limit = match limit {
-            Ok(limit) => limit?,
-            Err(unruled) => return Some(failed(&unruled)),
-        };
-        let own = task.identity.subject.as_ref().map(|s| PersonId::derive(&task.identity.collection, s));
-        hits.retain(|hit| Some(hit.person) != own);
-        let nearest = decide(&hits, &Rule { threshold: limit, margin: 0.0 }).0;
-        let nearest = nearest.best.filter(|_| nearest.matched)?;
-        let detail = Detail {
-            similarity: Some(decimal(nearest.similarity)),
-            threshold: Some(decimal(limit)),
-            ..Detail::message("the face is that of another enrolled person")
-        };
-        Some(Outcome::rejected(Stage::Match, Reason::IdentityConflict, detail).into())
-    });
-    Ok(judged.collect())
 }
 
 fn new_face(task: &Task) -> Result<NewFace, WireError> {
@@ -109,41 +60,31 @@ fn new_face(task: &Task) -> Result<NewFace, WireError> {
     })
 }
 
-fn point(new: &NewFace, person: PersonId, face: FaceId) -> FacePoint {
-    let payload = FacePayload {
-        collection: new.collection.clone(),
-        person,
-        cluster: None,
-        is_prototype: false,
-        asset: Some(new.image_hash),
-        instance: new.crop,
-        quality_score: new.quality.as_ref().map(|q| q.signals.score),
-        detection_confidence: new.quality.as_ref().map(|q| q.signals.detection_score),
-        bbox: new.bounding_box,
-        taken_at: new.captured_at,
-    };
-    FacePoint { face, embedding: new.embedding.clone(), payload }
+fn ending(enrolled: &Enrolled) -> v1::Ending {
+    match enrolled {
+        Enrolled::Done { person, face, before } => {
+            let status = if *before { Status::AlreadyEnrolled } else { Status::Enrolled };
+            v1::Ending {
+                person_id: person.to_string(),
+                face_id: face.to_string(),
+                ..Outcome::success(status, Stage::Match).into()
+            }
+        }
+        Enrolled::Conflict(conflict) => {
+            Outcome::rejected(Stage::Match, Reason::IdentityConflict, detail(*conflict)).into()
+        }
+    }
 }
 
-fn ending(enrolment: &Enrolment) -> v1::Ending {
-    let success = |status, person: &PersonId, face: &FaceId| v1::Ending {
-        person_id: person.to_string(),
-        face_id: face.to_string(),
-        ..Outcome::success(status, Stage::Match).into()
-    };
-    match enrolment {
-        // The second: a crop that enrolled its face and died before it could tell.
-        Enrolment::Pending { person, face } | Enrolment::AlreadyIndexed { person, face, same_crop: true } => {
-            success(Status::Enrolled, person, face)
-        }
-        Enrolment::AlreadyIndexed { person, face, .. } => success(Status::AlreadyEnrolled, person, face),
-        Enrolment::Conflict { kind, .. } => {
-            let detail = Detail::message(match kind {
-                ConflictKind::NameTaken => "the name belongs to another subject of this collection",
-                ConflictKind::ImageOfOther => "the very same image is enrolled for another subject",
-            });
-            Outcome::rejected(Stage::Match, Reason::IdentityConflict, detail).into()
-        }
+fn detail(conflict: Conflict) -> Detail {
+    match conflict {
+        Conflict::NameTaken => Detail::message("the name belongs to another subject of this collection"),
+        Conflict::ImageOfOther => Detail::message("the very same image is enrolled for another subject"),
+        Conflict::Lookalike { similarity, limit } => Detail {
+            similarity: Some(decimal(similarity)),
+            threshold: Some(decimal(limit)),
+            ..Detail::message("the face is that of another enrolled person")
+        },
     }
 }
 

@@ -91,7 +91,7 @@ impl Worker {
             }
         }
         let stored = self.stored().await?;
-        let (options, model) = (&self.service.options, self.service.model.as_str());
+        let (options, model) = (&self.service.options, self.service.gallery.model.as_str());
         Ok(Rules { options, model, pack: self.pack.as_ref(), stored, people })
     }
 
@@ -99,7 +99,7 @@ impl Worker {
         if let Some(people) = self.known.people(collection) {
             return Ok(people);
         }
-        let people = self.rows(|| self.service.store.gallery_size(collection)).await?;
+        let people = self.patience.wait(|| self.service.gallery.store.gallery_size(collection)).await?;
         let people = u32::try_from(people).unwrap_or(u32::MAX);
         self.known.counted(collection, people);
         Ok(people)
@@ -110,7 +110,7 @@ impl Worker {
         if let Some(stored) = self.known.stored() {
             return Ok(stored);
         }
-        let rows = self.rows(|| self.service.store.calibrations_in_force(&self.service.model)).await?;
+        let rows = self.patience.wait(|| self.service.gallery.store.calibrations_in_force(&self.service.gallery.model)).await?;
         let matching = rows.into_iter().filter_map(|row| {
             let calibration = Arc::new(row.document.matching?);
             Some(((row.collection, row.camera), calibration))

@@ -17,8 +17,7 @@ use facewire_domain::{Calibration, Intent, Reason, Stage};
 use facewire_runtime::{
     ActorError, Inbox, Outbox, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, State, supervise,
 };
-use facewire_store_pg::{Store, StoreError};
-use facewire_store_vec::{VecError, VecStore};
+use facewire_gallery::Gallery;
 use facewire_telemetry::events;
 use time::OffsetDateTime;
 
@@ -32,14 +31,8 @@ use task::Task;
 pub struct Match {
     /// NATS.
     pub bus: Bus,
-    /// Postgres.
-    pub store: Store,
-    /// The vector engine.
-    pub vectors: VecStore,
-    /// Numbers of an embedding of the pack that serves.
-    pub dim: usize,
-    /// The pack's fingerprint: calibrations are of one model.
-    pub model: String,
+    /// People and faces, of the pack that serves.
+    pub gallery: Gallery,
     /// What the pack says of its similarities.
     pub calibration: Option<Calibration>,
     /// Its options.
@@ -75,7 +68,7 @@ impl Match {
             return Ok(());
         }
         match self.worker(shutdown).stored().await {
-            Ok(stored) if stored.is_empty() => Err(Unruled { model: self.model.clone(), of: String::new() }),
+            Ok(stored) if stored.is_empty() => Err(Unruled { model: self.gallery.model.clone(), of: String::new() }),
             // A store that cannot say is the pipeline's to tell.
             Ok(_) | Err(_) => Ok(()),
         }
@@ -103,7 +96,7 @@ impl Worker {
             let started = OffsetDateTime::now_utc();
             let (mut enrolments, mut probes) = (Vec::new(), Vec::new());
             for delivery in items {
-                match Task::read(delivery, &self.service.model, self.service.dim) {
+                match Task::read(delivery, &self.service.gallery.model, self.service.gallery.dim as usize) {
                     Ok(task) if task.identity.intent == Intent::Enroll => enrolments.push(task),
                     Ok(task) => probes.push(task),
                     Err(unfit) => done.send(*unfit).await?,
@@ -116,22 +109,6 @@ impl Worker {
             send(&done, probes, endings, started).await?;
         }
         Ok(())
-    }
-
-    /// Waits out a vector engine that is down.
-    async fn vectors<T, F>(&self, operation: impl FnMut() -> F) -> Result<T, VecError>
-    where
-        F: Future<Output = Result<T, VecError>>,
-    {
-        self.patience.wait("qdrant", VecError::kind, operation).await
-    }
-
-    /// Waits out a Postgres that is down.
-    async fn rows<T, F>(&self, operation: impl FnMut() -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        self.patience.wait("postgresql", StoreError::kind, operation).await
     }
 }
 

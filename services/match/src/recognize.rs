@@ -43,7 +43,7 @@ pub(crate) async fn search(worker: &Worker, tasks: &[Task]) -> Result<Vec<Vec<fa
         return Ok(Vec::new());
     }
     let probes: Vec<Probe> = tasks.iter().map(probe).collect();
-    Ok(worker.vectors(|| worker.service.vectors.search(&probes)).await?)
+    Ok(worker.patience.wait(|| worker.service.gallery.vectors.search(&probes)).await?)
 }
 
 fn probe(task: &Task) -> Probe {

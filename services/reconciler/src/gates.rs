@@ -31,7 +31,7 @@ enum Untold {
 /// The actor: tells what is in force, at first and when it changed or NATS lost it. What fails is tried again; until then the
 /// stages keep what they were told last.
 pub(crate) async fn tell(reconciler: Reconciler, shutdown: Shutdown) -> Result<(), ActorError> {
-    let (key, mut settings, mut failures) = (CalibratedGates::key(&reconciler.model), None, 0u32);
+    let (key, mut settings, mut failures) = (CalibratedGates::key(&reconciler.gallery.model), None, 0u32);
     loop {
         let told = tokio::select! {
             () = shutdown.draining() => return Ok(()),
@@ -58,7 +58,7 @@ fn complain(key: &str, error: &Untold, failures: u32) {
     match error {
         Untold::Rows(error) if error.is_transient() => waited("postgresql"),
         Untold::Bus(_) => waited("nats"),
-        // It stays so until somebody mends it: said once a minute.
+        // It stays so until somebody fixes it: said once a minute.
         _ if failures.is_multiple_of(20) => {
             events::SettingRefused { service: SERVICE, key, error: &error.to_string() }.emit()
         }
@@ -67,7 +67,7 @@ fn complain(key: &str, error: &Untold, failures: u32) {
 }
 
 async fn once(reconciler: &Reconciler, key: &str, settings: &mut Option<Settings>) -> Result<(), Untold> {
-    let document = document(&reconciler.store.calibrations_in_force(&reconciler.model).await?)?;
+    let document = document(&reconciler.gallery.store.calibrations_in_force(&reconciler.gallery.model).await?)?;
     let settings = match settings {
         Some(settings) => settings,
         None => settings.insert(reconciler.bus.settings().await?),

@@ -9,18 +9,19 @@ use crate::pass::Token;
 use crate::{ReconcileError, Reconciler, SERVICE};
 use facewire_bus::Lease;
 
-/// Between two looks at a lease that somebody else holds.
-const LOOK: Duration = Duration::from_millis(200);
+/// Between two tries to get a lease that somebody else holds.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Reconciler {
-    /// Does `work` as the holder of the lease, for which it waits up to `patience`.
+    /// Does `work` as the holder of the lease, for which it waits up to `timeout`.
     pub(crate) async fn as_holder<T>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         work: impl AsyncFnOnce(Token) -> Result<T, ReconcileError>,
     ) -> Result<T, ReconcileError> {
-        let mut lease = self.acquire(patience).await?;
-        let token = Token(lease.token());
+        let mut lease = self.acquire(timeout).await?;
+        // Of Postgres, not of a clock: one that is ahead would fence off everybody after it.
+        let token = Token(self.gallery.store.next_fence(SERVICE).await?);
         let done = tokio::select! {
             done = work(token) => done,
             lost = keep(&mut lease, self.options.lease / 3) => Err(lost),
@@ -29,10 +30,10 @@ impl Reconciler {
         done
     }
 
-    async fn acquire(&self, patience: Duration) -> Result<Lease, ReconcileError> {
+    async fn acquire(&self, timeout: Duration) -> Result<Lease, ReconcileError> {
         let leases = self.bus.leases(self.options.lease).await?;
         let holder = format!("{SERVICE} {}", std::process::id());
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(lease) = leases.acquire(SERVICE, &holder).await? {
                 return Ok(lease);
@@ -40,13 +41,13 @@ impl Reconciler {
             if Instant::now() >= deadline {
                 return Err(ReconcileError::Busy);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Asked before every repair.
     pub(crate) async fn still_ours(&self, token: Token) -> Result<(), ReconcileError> {
-        if self.store.fence(SERVICE, token.0).await? { Ok(()) } else { Err(ReconcileError::LeaseLost) }
+        if self.gallery.store.holds_fence(SERVICE, token.0).await? { Ok(()) } else { Err(ReconcileError::LeaseLost) }
     }
 }
 

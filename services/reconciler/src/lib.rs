@@ -2,9 +2,10 @@
 //! the hot path, and it never guesses: a face without a point gets the point of its stored embedding. One instance works at
 //! a time, by a lease; one that lost it is fenced off.
 
+mod brake;
+mod compare;
 mod cursor;
 mod gates;
-mod judge;
 mod lease;
 mod pass;
 mod rebuild;
@@ -13,17 +14,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use facewire_bus::{Bus, BusError};
-use facewire_domain::FaceId;
+use facewire_domain::{Fault, FaultKind, FaceId};
+use facewire_gallery::{Gallery, GalleryError};
 use facewire_runtime::{ActorError, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
-use facewire_store_pg::{Store, StoreError, StoredFace};
-use facewire_store_vec::{FacePoint, VecError, VecStore};
+use facewire_store_pg::StoreError;
+use facewire_store_vec::VecError;
 use facewire_telemetry::events;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-pub use judge::{Judge, Kind};
+pub use brake::Brake;
+pub use compare::{Comparison, Kind};
 pub use pass::{PassOptions, PassReport};
-pub use rebuild::Rebuilt;
+pub use rebuild::{RebuildOptions, Rebuilt};
 
 use pass::Pass;
 
@@ -43,6 +46,8 @@ pub struct Options {
     /// A point without a row is removed only if it still has none this long after it was found.
     #[serde(with = "facewire_config::duration")]
     pub grace: Duration,
+    /// When a pass may not remove points until somebody allows it.
+    pub brake: Brake,
     /// Faces read and written at a time.
     pub batch: u32,
     /// Faces that a full pass checks in a second, at most.
@@ -59,6 +64,7 @@ impl Default for Options {
             full_interval: Duration::from_secs(3600),
             pending_after: Duration::from_secs(60),
             grace: Duration::from_secs(60),
+            brake: Brake::default(),
             batch: 256,
             rate: 5000,
             lease: Duration::from_secs(30),
@@ -71,14 +77,8 @@ impl Default for Options {
 pub struct Reconciler {
     /// NATS, for the lease.
     pub bus: Bus,
-    /// Postgres.
-    pub store: Store,
-    /// The vector engine.
-    pub vectors: VecStore,
-    /// The fingerprint of the pack that serves.
-    pub model: String,
-    /// Numbers of its embeddings.
-    pub dim: u32,
+    /// Postgres and the vector engine, for the pack that serves.
+    pub gallery: Gallery,
     /// Its options.
     pub options: Options,
 }
@@ -86,12 +86,9 @@ pub struct Reconciler {
 /// Why a pass could not be finished.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// Postgres.
+    /// A store, or a gallery that is not the configured model's.
     #[error(transparent)]
-    Rows(#[from] StoreError),
-    /// The vector engine.
-    #[error(transparent)]
-    Points(#[from] VecError),
+    Gallery(#[from] GalleryError),
     /// The lease could not be asked for.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -101,23 +98,45 @@ pub enum ReconcileError {
     /// Another instance took over.
     #[error("the lease was lost to another reconciler")]
     LeaseLost,
+    /// A rebuilt index would lack so many faces that it looks like a mistake.
+    #[error(
+        "{removals} of {points} faces would leave the index: is this the right Postgres, and the right model pack? If they have \
+         to go, say so with --allow-mass-removal"
+    )]
+    Braked {
+        /// Points that would go.
+        removals: u64,
+        /// Points that serve.
+        points: u64,
+    },
 }
 
-impl ReconcileError {
-    /// The next pass may succeed.
-    pub fn is_transient(&self) -> bool {
+impl From<StoreError> for ReconcileError {
+    fn from(error: StoreError) -> Self {
+        GalleryError::from(error).into()
+    }
+}
+
+impl From<VecError> for ReconcileError {
+    fn from(error: VecError) -> Self {
+        GalleryError::from(error).into()
+    }
+}
+
+impl Fault for ReconcileError {
+    fn kind(&self) -> FaultKind {
         match self {
-            Self::Rows(error) => error.is_transient(),
-            Self::Points(error) => error.is_transient(),
-            Self::Bus(_) | Self::Busy | Self::LeaseLost => true,
+            Self::Gallery(error) => error.kind(),
+            Self::Bus(_) | Self::Busy | Self::LeaseLost => FaultKind::Transient,
+            Self::Braked { .. } => FaultKind::Systemic,
         }
     }
 
-    fn store(&self) -> &'static str {
+    fn system(&self) -> &'static str {
         match self {
-            Self::Rows(_) => "postgresql",
-            Self::Points(_) => "qdrant",
+            Self::Gallery(error) => error.system(),
             Self::Bus(_) | Self::Busy | Self::LeaseLost => "nats",
+            Self::Braked { .. } => "qdrant",
         }
     }
 }
@@ -136,38 +155,32 @@ impl Reconciler {
         .await
     }
 
+    /// What cannot be reached, and what an operator has to settle, is tried again at the next interval; until an operator did,
+    /// the service is not ready.
     async fn passes(self, shutdown: Shutdown) -> Result<(), ActorError> {
+        let mut held = None;
         loop {
-            let started = Instant::now();
-            let pass = async {
-                if self.store.pass_is_due(SERVICE, self.options.full_interval).await? {
-                    let report = self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await?;
-                    self.store.note_pass(SERVICE).await?;
-                    tell(&report, started.elapsed());
-                    return Ok(report.total_fixed());
-                }
-                let completed = self.complete_pending().await?;
-                events::PassDone { pass: "pending", checked: completed, took: started.elapsed() }.emit();
-                Ok(completed)
-            };
             let done = tokio::select! {
                 // Nothing is lost: repairs may end anywhere, and the lease expires.
                 () = shutdown.draining() => return Ok(()),
-                done = pass => done,
+                done = self.pass() => done,
             };
-            match done {
-                Ok(completed) => {
-                    if completed > 0 {
-                        events::Reconciled { completed }.emit();
-                    }
+            let why = match done {
+                Ok(report) if report.held_back > 0 => {
+                    let points = report.points;
+                    Some(ReconcileError::Braked { removals: report.held_back, points })
                 }
                 // Somebody else does the work.
-                Err(ReconcileError::Busy) => {}
-                // The next pass finds what this one could not reach.
-                Err(error) if error.is_transient() => {
-                    events::StoreWaited { service: SERVICE, store: error.store(), failures: 0, error: &error }.emit();
-                }
-                Err(error) => return Err(error.into()),
+                Ok(_) | Err(ReconcileError::Busy) => None,
+                Err(error) if error.kind() == FaultKind::Poison => return Err(error.into()),
+                Err(error) => Some(error),
+            };
+            held = why.as_ref().filter(|why| why.kind() == FaultKind::Systemic).map(|why| {
+                drop(held);
+                shutdown.health().hold(SERVICE, &why.to_string())
+            });
+            if let Some(error) = why {
+                events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
             }
             tokio::select! {
                 () = shutdown.draining() => return Ok(()),
@@ -176,63 +189,99 @@ impl Reconciler {
         }
     }
 
+    /// A full pass when one is due, else a short one.
+    async fn pass(&self) -> Result<PassReport, ReconcileError> {
+        let started = Instant::now();
+        self.gallery.check_serving().await?;
+        if self.full_is_due().await? {
+            let report = self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await?;
+            self.gallery.store.note_pass(SERVICE).await?;
+            report_pass(&report, started.elapsed());
+            return Ok(report);
+        }
+        let completed = self.complete().await?;
+        events::PassDone { pass: "pending", checked: completed, took: started.elapsed() }.emit();
+        if completed > 0 {
+            events::Reconciled { completed }.emit();
+        }
+        Ok(PassReport::default())
+    }
+
+    /// The schedule says so, or the index is empty and must not be.
+    async fn full_is_due(&self) -> Result<bool, ReconcileError> {
+        let Gallery { store, vectors, .. } = &self.gallery;
+        if store.pass_is_due(SERVICE, self.options.full_interval).await? {
+            return Ok(true);
+        }
+        Ok(vectors.scroll(None, 1, false).await?.points.is_empty() && store.has_indexed_faces().await?)
+    }
+
     /// Compares everything; repairs if asked, and then only as the one holder of the lease, for which it waits up to
-    /// `patience`. `progress` hears how many faces were checked.
+    /// `timeout`. `progress` hears how many faces were checked.
+    ///
+    /// # Errors
+    /// [`ReconcileError`]; of a repair that another instance does, [`ReconcileError::Busy`].
     pub async fn full(
         &self,
         options: PassOptions,
-        patience: Duration,
+        timeout: Duration,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<PassReport, ReconcileError> {
+        self.gallery.check_serving().await?;
         if !options.fix {
             return Pass::new(self, options, None, progress).run().await;
         }
-        self.as_holder(patience, async |token| Pass::new(self, options, Some(token), progress).run().await).await
+        self.as_holder(timeout, async |token| Pass::new(self, options, Some(token), progress).run().await).await
     }
 
     /// Fills a new index from Postgres and lets it take the old one's place, while searches go on. `progress` hears how many
     /// faces were copied.
+    ///
+    /// # Errors
+    /// As [`Reconciler::full`], and [`ReconcileError::Braked`].
     pub async fn rebuild(
         &self,
-        patience: Duration,
+        options: RebuildOptions,
+        timeout: Duration,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Rebuilt, ReconcileError> {
-        self.as_holder(patience, async |token| self.rebuild_with(token, progress).await).await
+        self.as_holder(timeout, async |token| self.rebuild_with(options, token, progress).await).await
     }
 
-    /// Completes every enrolment that a crash left between the two stores; says how many.
-    pub async fn complete_pending(&self) -> Result<u64, ReconcileError> {
+    /// Completes every enrolment that a crash left between the two stores, and removes every face that was erased; how many.
+    ///
+    /// # Errors
+    /// As [`Reconciler::full`].
+    pub async fn complete(&self) -> Result<u64, ReconcileError> {
         self.as_holder(Duration::ZERO, async |token| {
-            let mut completed = 0;
-            let mut after: Option<FaceId> = None;
+            let (Gallery { store, .. }, batch) = (&self.gallery, self.options.batch.max(1));
+            let (mut completed, mut after): (u64, Option<FaceId>) = (0, None);
             loop {
-                let faces = self.store.pending_faces(self.options.pending_after, after, self.options.batch).await?;
-                let Some(last) = faces.last().map(|face| face.record.face) else {
-                    return Ok(completed);
-                };
+                let faces = store.pending_faces(self.options.pending_after, after, batch).await?;
+                let Some(last) = faces.last().map(|face| face.record.face) else { break };
                 after = Some(last);
-                // What another model made is a full pass's affair.
-                let ours = faces.into_iter().filter(|f| f.record.model == self.model && f.record.dim == self.dim);
-                let points: Vec<FacePoint> = ours.map(point).collect();
-                let ids: Vec<FaceId> = points.iter().map(|point| point.face).collect();
                 self.still_ours(token).await?;
-                self.vectors.upsert(&points).await?;
-                completed += self.store.mark_indexed(&ids).await?;
+                // What another model made is a full pass's affair.
+                completed += self.gallery.index(faces).await?;
+            }
+            after = None;
+            loop {
+                let faces = store.tombstoned_faces(after, batch).await?;
+                let Some(last) = faces.last() else { return Ok(completed) };
+                after = Some(*last);
+                self.still_ours(token).await?;
+                self.gallery.forget(&faces).await?;
+                completed += faces.len() as u64;
             }
         })
         .await
     }
 }
 
-fn tell(report: &PassReport, took: Duration) {
+fn report_pass(report: &PassReport, took: Duration) {
     for kind in Kind::ALL {
         let of = |counts: &BTreeMap<Kind, u64>| counts.get(&kind).copied().unwrap_or_default();
         events::DifferencesFound { kind: kind.as_str(), found: of(&report.found), fixed: of(&report.fixed) }.emit();
     }
     events::PassDone { pass: "full", checked: report.rows.max(report.points), took }.emit();
-}
-
-/// The point that a row should have.
-pub fn point(face: StoredFace) -> FacePoint {
-    FacePoint { face: face.record.face, payload: judge::payload(&face.record), embedding: face.embedding }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use facewire_domain::FaceId;
+use facewire_gallery::payload;
 use facewire_store_pg::StoredFace;
 use facewire_store_vec::StoredPoint;
 use serde::Serialize;
@@ -12,10 +13,10 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::cursor::{Points, Rows};
-use crate::judge::{Judge, Kind, payload};
-use crate::{ReconcileError, Reconciler, point};
+use crate::compare::{Comparison, Kind};
+use crate::{ReconcileError, Reconciler};
 
-/// Points without a row that wait for their grace period, at most: 16 bytes each. Beyond it the join waits.
+/// Points that have to go and wait for their grace period, at most: 32 bytes each. Beyond it the join waits.
 const WAITING: usize = 65_536;
 
 /// What a pass does.
@@ -27,11 +28,13 @@ pub struct PassOptions {
     pub limit: Option<u64>,
     /// Ids that are kept of each kind, as examples.
     pub samples: usize,
+    /// Remove however many points have no row or are of another model: somebody looked, and they do have to go.
+    pub allow_mass_removal: bool,
 }
 
 impl Default for PassOptions {
     fn default() -> Self {
-        Self { fix: true, limit: None, samples: 3 }
+        Self { fix: true, limit: None, samples: 3, allow_mass_removal: false }
     }
 }
 
@@ -44,8 +47,10 @@ pub struct PassReport {
     pub points: u64,
     /// Differences by kind.
     pub found: BTreeMap<Kind, u64>,
-    /// Of these, repaired. What was mended by others in between, or came back, is not counted.
+    /// Of these, repaired. What others repaired in between, or came back, is not counted.
     pub fixed: BTreeMap<Kind, u64>,
+    /// Points that had to go and were kept: too many for a pass that nobody allowed it.
+    pub held_back: u64,
     /// The first ids of each kind.
     pub samples: BTreeMap<Kind, Vec<String>>,
 }
@@ -73,7 +78,8 @@ pub(crate) struct Pass<'a> {
     progress: &'a (dyn Fn(u64) + Send + Sync),
     report: PassReport,
     batches: BTreeMap<Kind, Vec<FaceId>>,
-    waiting: VecDeque<(Instant, FaceId)>,
+    /// Points to remove, each with when its grace ends.
+    waiting: VecDeque<(Instant, Kind, FaceId)>,
 }
 
 impl<'a> Pass<'a> {
@@ -90,8 +96,8 @@ impl<'a> Pass<'a> {
 
     pub(crate) async fn run(mut self) -> Result<PassReport, ReconcileError> {
         let batch = self.reconciler.options.batch.max(1);
-        let mut rows = Rows::new(&self.reconciler.store, batch);
-        let mut points = Points::new(&self.reconciler.vectors, batch);
+        let mut rows = Rows::new(&self.reconciler.gallery.store, batch);
+        let mut points = Points::new(&self.reconciler.gallery.vectors, batch);
         let started = Instant::now();
         loop {
             let (row, point) = (rows.peek().await?, points.peek().await?);
@@ -101,7 +107,7 @@ impl<'a> Pass<'a> {
             let stored = (point == Some(face)).then(|| points.take()).flatten();
             self.report.rows += u64::from(record.is_some());
             self.report.points += u64::from(stored.is_some());
-            if let Some(kind) = self.reconciler.judge().judge(record.as_ref(), stored.as_ref()) {
+            if let Some(kind) = self.reconciler.comparison().difference(record.as_ref(), stored.as_ref()) {
                 self.found(kind, face).await?;
                 if self.options.limit.is_some_and(|limit| self.report.total_found() >= limit) {
                     break;
@@ -140,8 +146,9 @@ impl<'a> Pass<'a> {
         if !self.options.fix || self.token.is_none() {
             return Ok(());
         }
-        if kind == Kind::OrphanPoint {
-            self.waiting.push_back((Instant::now() + self.reconciler.options.grace, face));
+        if kind.removes() {
+            let grace = if kind == Kind::OrphanPoint { self.reconciler.options.grace } else { Duration::ZERO };
+            self.waiting.push_back((Instant::now() + grace, kind, face));
             if self.waiting.len() >= WAITING {
                 self.let_go().await?;
             }
@@ -155,15 +162,32 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Waits for the grace of the oldest points without a row, then removes those that still have none.
+    /// Waits for the grace of the oldest points that have to go, then removes those that still have to; or holds them all back
+    /// where there are too many.
     async fn let_go(&mut self) -> Result<(), ReconcileError> {
+        if self.brakes() {
+            self.report.held_back += self.waiting.len() as u64;
+            self.waiting.clear();
+            return Ok(());
+        }
         let batch = self.reconciler.options.batch.max(1) as usize;
-        let oldest: Vec<(Instant, FaceId)> = self.waiting.drain(..batch.min(self.waiting.len())).collect();
-        if let Some((due, _)) = oldest.last() {
+        let oldest: Vec<(Instant, Kind, FaceId)> = self.waiting.drain(..batch.min(self.waiting.len())).collect();
+        if let Some((due, ..)) = oldest.iter().max_by_key(|(due, ..)| *due) {
             tokio::time::sleep_until(*due).await;
         }
-        self.batches.insert(Kind::OrphanPoint, oldest.into_iter().map(|(_, face)| face).collect());
-        self.repair(Kind::OrphanPoint).await
+        for kind in [Kind::OrphanPoint, Kind::OtherModel] {
+            let faces = oldest.iter().filter(|(_, of, _)| *of == kind).map(|(.., face)| *face).collect();
+            self.batches.insert(kind, faces);
+            self.repair(kind).await?;
+        }
+        Ok(())
+    }
+
+    fn brakes(&self) -> bool {
+        let found = |kind: Kind| self.report.found.get(&kind).copied().unwrap_or_default();
+        let removals = Kind::ALL.into_iter().filter(|kind| kind.removes()).map(found).sum();
+        let brake = self.reconciler.options.brake;
+        !self.options.allow_mass_removal && brake.holds(removals, self.report.points, self.report.rows)
     }
 
     async fn repair(&mut self, kind: Kind) -> Result<(), ReconcileError> {
@@ -171,27 +195,27 @@ impl<'a> Pass<'a> {
         let Some(token) = self.token.filter(|_| !faces.is_empty()) else { return Ok(()) };
         let confirmed = self.confirm(kind, &faces).await?;
         self.reconciler.still_ours(token).await?;
-        let fixed = self.reconciler.repair(kind, &confirmed).await?;
+        let fixed = self.reconciler.repair(kind, confirmed).await?;
         *self.report.fixed.entry(kind).or_default() += fixed;
         Ok(())
     }
 
     /// Reads both sides once more: what was in flight has arrived by now, and is left alone.
     async fn confirm(&self, kind: Kind, faces: &[FaceId]) -> Result<Vec<Difference>, ReconcileError> {
-        let points = self.reconciler.vectors.retrieve(faces, false).await?;
-        let rows = self.reconciler.store.faces(faces).await?;
+        let points = self.reconciler.gallery.vectors.retrieve(faces, false).await?;
+        let rows = self.reconciler.gallery.store.faces(faces).await?;
         let mut points: HashMap<FaceId, StoredPoint> = points.into_iter().map(|p| (p.face, p)).collect();
         let mut rows: HashMap<FaceId, StoredFace> = rows.into_iter().map(|row| (row.record.face, row)).collect();
-        let judge = self.reconciler.judge();
+        let comparison = self.reconciler.comparison();
         let differences = faces.iter().map(|face| (*face, rows.remove(face), points.remove(face)));
         Ok(differences
-            .filter(|(_, row, point)| judge.judge(row.as_ref().map(|r| &r.record), point.as_ref()) == Some(kind))
+            .filter(|(_, row, point)| comparison.difference(row.as_ref().map(|r| &r.record), point.as_ref()) == Some(kind))
             .map(|(face, row, _)| Difference { face, row })
             .collect())
     }
 }
 
-/// A difference that still stands.
+/// A difference that is still there.
 pub(crate) struct Difference {
     face: FaceId,
     row: Option<StoredFace>,
@@ -199,37 +223,33 @@ pub(crate) struct Difference {
 
 impl Reconciler {
     /// What rows and points are compared by, now.
-    pub(crate) fn judge(&self) -> Judge<'_> {
-        Judge {
-            model: &self.model,
-            dim: self.dim,
+    pub(crate) fn comparison(&self) -> Comparison<'_> {
+        Comparison {
+            model: &self.gallery.model,
+            dim: self.gallery.dim,
             settled_before: OffsetDateTime::now_utc() - self.options.pending_after,
         }
     }
 
     /// Each repair may be repeated, and is in an order that leaves a crash something to find.
-    async fn repair(&self, kind: Kind, differences: &[Difference]) -> Result<u64, ReconcileError> {
+    async fn repair(&self, kind: Kind, differences: Vec<Difference>) -> Result<u64, ReconcileError> {
+        let gallery = &self.gallery;
         let ids: Vec<FaceId> = differences.iter().map(|difference| difference.face).collect();
-        let rows = || differences.iter().filter_map(|difference| difference.row.as_ref());
+        let rows = differences.into_iter().filter_map(|difference| difference.row);
         match kind {
             Kind::MissingPoint => {
-                self.store.mark_pending(&ids).await?;
-                let points: Vec<_> = rows().cloned().map(point).collect();
-                self.vectors.upsert(&points).await?;
-                self.store.mark_indexed(&ids).await?;
+                gallery.store.mark_pending(&ids).await?;
+                gallery.index(rows.collect()).await?;
             }
-            Kind::OrphanPoint => self.vectors.delete(&ids).await?,
-            Kind::Tombstoned => {
-                self.vectors.delete(&ids).await?;
-                self.store.forget(&ids).await?;
-            }
+            Kind::OrphanPoint => gallery.vectors.delete(&ids).await?,
+            Kind::Tombstoned => gallery.forget(&ids).await?,
             Kind::PayloadDrift => {
-                let payloads: Vec<_> = rows().map(|row| (row.record.face, payload(&row.record))).collect();
-                self.vectors.set_payload(&payloads).await?;
+                let payloads: Vec<_> = rows.map(|row| (row.record.face, payload(&row.record))).collect();
+                gallery.vectors.set_payload(&payloads).await?;
             }
             Kind::OtherModel => {
-                self.store.queue_reembedding(&ids, &self.model).await?;
-                self.vectors.delete(&ids).await?;
+                gallery.store.queue_reembedding(&ids, &gallery.model).await?;
+                gallery.vectors.delete(&ids).await?;
             }
         }
         Ok(ids.len() as u64)

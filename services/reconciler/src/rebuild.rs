@@ -1,95 +1,151 @@
-//! The whole index anew from Postgres, while searches go on with the old one: a new collection is filled, then takes the old
-//! one's name. What changed meanwhile is caught up, and a full pass finds the rest.
+//! The whole index anew from Postgres, while searches go on with the old one: a new Qdrant collection is filled, then the
+//! alias is switched to it. What was enrolled meanwhile is copied both before and after the switch, and a full pass finds the
+//! rest.
 
 use facewire_domain::FaceId;
-use facewire_store_pg::VectorState;
+use facewire_gallery::{Gallery, point};
+use facewire_store_pg::{ChangedSince, VectorState};
 use facewire_store_vec::VecStore;
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::pass::{Pass, PassOptions, PassReport, Token};
-use crate::{ReconcileError, Reconciler, point};
+use crate::{ReconcileError, Reconciler};
 
-/// Catching up ends when a round finds no more faces than this, or after [`ROUNDS`]: the pass after the switch has the rest.
+/// Catching up before the switch ends when a round finds no more faces than this, or after [`ROUNDS`]: the round after the
+/// switch has the rest.
 const FEW: u64 = 32;
 const ROUNDS: usize = 8;
+
+/// What is asked of a rebuild.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RebuildOptions {
+    /// Replace the index even by one that holds far fewer faces.
+    pub allow_mass_removal: bool,
+}
 
 /// What a rebuild did.
 #[derive(Debug, Clone, Serialize)]
 pub struct Rebuilt {
-    /// The new collection.
+    /// The new Qdrant collection.
     pub collection: String,
-    /// Faces that were copied.
+    /// Faces that were copied before the switch.
     pub copied: u64,
+    /// Faces that changed around the switch and were copied after it.
+    pub copied_after: u64,
+    /// Collections that interrupted rebuilds had left behind, and that were dropped.
+    pub dropped: Vec<String>,
     /// The pass after the switch.
     pub after: PassReport,
+}
+
+/// A collection that is being filled. Whoever is interrupted leaves it behind, and the next rebuild drops it.
+struct Filling<'a> {
+    reconciler: &'a Reconciler,
+    successor: VecStore,
+    token: Token,
+    progress: &'a (dyn Fn(u64) + Send + Sync),
+    copied: u64,
 }
 
 impl Reconciler {
     pub(crate) async fn rebuild_with(
         &self,
+        options: RebuildOptions,
         token: Token,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Rebuilt, ReconcileError> {
-        let successor = self.vectors.successor(self.dim).await?;
-        let filled = self.fill(&successor, token, progress).await;
-        let copied = match filled {
-            Ok(copied) => copied,
+        self.gallery.check_serving().await?;
+        let Gallery { vectors, model, dim, .. } = &self.gallery;
+        let dropped = self.drop_abandoned(token).await?;
+        let successor = vectors.successor(model, *dim).await?;
+        let mut filling = Filling { reconciler: self, successor: successor.clone(), token, progress, copied: 0 };
+        let filled = async {
+            let since = filling.fill().await?;
+            self.check_size(filling.copied, options).await?;
+            Ok(since)
+        };
+        let since = match filled.await {
+            Ok(since) => since,
             Err(error) => {
-                // The old index was never touched. If this fails too, an unused collection is left behind.
+                // The old index was never touched. If this fails too, the next rebuild drops what is left.
                 let _ = successor.drop_collection().await;
                 return Err(error);
             }
         };
         self.still_ours(token).await?;
-        successor.replace(&self.vectors).await?;
-        let after = Pass::new(self, PassOptions::default(), Some(token), &|_| {}).run().await?;
-        Ok(Rebuilt { collection: successor.collection().to_owned(), copied, after })
+        let copied = filling.copied;
+        vectors.switch_to(&successor).await?;
+        // Enrolments that wrote their point just before the switch wrote it into the old collection, and their rows changed
+        // no earlier than the last round began.
+        filling.copy(Some(since)).await?;
+        let copied_after = filling.copied - copied;
+        let pass = PassOptions { allow_mass_removal: options.allow_mass_removal, ..PassOptions::default() };
+        let after = Pass::new(self, pass, Some(token), &|_| {}).run().await?;
+        let collection = successor.collection().to_owned();
+        Ok(Rebuilt { collection, copied, copied_after, dropped, after })
     }
 
-    async fn fill(
-        &self,
-        successor: &VecStore,
-        token: Token,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<u64, ReconcileError> {
-        let mut copied = 0;
+    /// Drops what interrupted rebuilds left behind: only the holder of the lease makes such collections.
+    async fn drop_abandoned(&self, token: Token) -> Result<Vec<String>, ReconcileError> {
+        let abandoned = self.gallery.vectors.abandoned(&self.gallery.model).await?;
+        for collection in &abandoned {
+            self.still_ours(token).await?;
+            collection.drop_collection().await?;
+        }
+        Ok(abandoned.iter().map(|collection| collection.collection().to_owned()).collect())
+    }
+
+    /// An index with far fewer faces than the one that serves is a mistake until somebody says that it is none.
+    async fn check_size(&self, copied: u64, options: RebuildOptions) -> Result<(), ReconcileError> {
+        let served = self.gallery.vectors.count(None).await?;
+        let missing = served.saturating_sub(copied);
+        if !options.allow_mass_removal && self.options.brake.holds(missing, served, copied) {
+            return Err(ReconcileError::Braked { removals: missing, points: served });
+        }
+        Ok(())
+    }
+}
+
+impl Filling<'_> {
+    /// Copies everything, then what changed meanwhile, round by round. Says from when on the next round has to look.
+    async fn fill(&mut self) -> Result<OffsetDateTime, ReconcileError> {
         let mut since = None;
         for _ in 0..=ROUNDS {
             // Clocks differ a little between machines; copying a face twice is harmless.
-            let began = OffsetDateTime::now_utc() - self.options.pending_after;
-            let round = self.copy(successor, since, token, &|count| progress(copied + count)).await?;
-            copied += round;
-            if since.is_some() && round <= FEW {
+            let began = OffsetDateTime::now_utc() - self.reconciler.options.pending_after;
+            let round = self.copy(since).await?;
+            let last = since.replace(began).is_some() && round <= FEW;
+            if last {
                 break;
             }
-            since = Some(began);
         }
-        Ok(copied)
+        Ok(since.unwrap_or(OffsetDateTime::UNIX_EPOCH))
     }
 
-    async fn copy(
-        &self,
-        successor: &VecStore,
-        since: Option<OffsetDateTime>,
-        token: Token,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<u64, ReconcileError> {
-        let mut copied = 0;
-        let mut after: Option<FaceId> = None;
+    /// Copies the faces that changed since then, or all. How many.
+    async fn copy(&mut self, since: Option<OffsetDateTime>) -> Result<u64, ReconcileError> {
+        let Reconciler { gallery, options, .. } = self.reconciler;
+        let (mut copied, mut after): (u64, Option<FaceId>) = (0, None);
+        let mut changed = since.map(ChangedSince::new);
         loop {
-            let faces = self.store.faces_after(after, self.options.batch.max(1), since).await?;
+            let limit = options.batch.max(1);
+            let faces = match &mut changed {
+                Some(changed) => gallery.store.faces_changed(changed, limit).await?,
+                None => gallery.store.faces_after(after, limit).await?,
+            };
             let Some(last) = faces.last().map(|face| face.record.face) else { return Ok(copied) };
             after = Some(last);
-            let served = faces.into_iter().filter(|face| {
-                let wanted = matches!(face.record.state, VectorState::Indexed | VectorState::Pending);
-                wanted && face.record.model == self.model && face.record.dim == self.dim
+            let wanted = faces.into_iter().filter(|face| {
+                let state = matches!(face.record.state, VectorState::Indexed | VectorState::Pending);
+                state && gallery.is_served(&face.record)
             });
-            let points: Vec<_> = served.map(point).collect();
-            self.still_ours(token).await?;
-            successor.upsert(&points).await?;
+            let points: Vec<_> = wanted.map(point).collect();
+            self.reconciler.still_ours(self.token).await?;
+            self.successor.upsert(&points).await?;
             copied += points.len() as u64;
-            progress(copied);
+            self.copied += points.len() as u64;
+            (self.progress)(self.copied);
         }
     }
 }

@@ -11,3 +11,12 @@ pub enum FaultKind {
     /// Permissions, schema or configuration: nothing succeeds until an operator changes something. The service is not ready.
     Systemic,
 }
+
+/// An error of an adapter, sorted for whoever waits.
+pub trait Fault: std::fmt::Display {
+    /// What it means for the item in hand and for its service.
+    fn kind(&self) -> FaultKind;
+
+    /// What failed, as telemetry names it: `postgresql`, `qdrant`, `nats`, `object-store`, `device`.
+    fn system(&self) -> &'static str;
+}

@@ -1,10 +1,9 @@
 //! Waiting out what is not the item's fault, in place: the item stays in hand, the full inbox behind it stops the pulling,
 //! and no delivery attempt is used up. The kind of an error is its adapter's knowledge.
 
-use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
-use facewire_domain::FaultKind;
+use facewire_domain::{Fault, FaultKind};
 use facewire_telemetry::events;
 use tokio_util::sync::CancellationToken;
 
@@ -33,29 +32,24 @@ impl Patience {
     ///
     /// # Errors
     /// The last error of `operation`.
-    pub async fn wait<T, E, F>(
-        &self,
-        store: &'static str,
-        kind: impl Fn(&E) -> FaultKind,
-        operation: impl FnMut() -> F,
-    ) -> Result<T, E>
+    pub async fn wait<T, E, F>(&self, operation: impl FnMut() -> F) -> Result<T, E>
     where
-        E: Display,
+        E: Fault,
         F: Future<Output = Result<T, E>>,
     {
         let held: Mutex<Option<Held>> = Mutex::new(None);
         let waiting = |error: &E, failures: u32| {
-            events::StoreWaited { service: self.service, store, failures, error }.emit();
+            events::StoreWaited { service: self.service, store: error.system(), failures, error }.emit();
             let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-            match kind(error) {
+            match error.kind() {
                 FaultKind::Systemic if held.is_none() => {
-                    *held = Some(self.health.hold(self.service, &format!("{store}: {error}")));
+                    *held = Some(self.health.hold(self.service, &error.to_string()));
                 }
                 FaultKind::Systemic => {}
                 FaultKind::Transient | FaultKind::Poison => *held = None,
             }
         };
-        retry(self.backoff, &self.drain, |error| kind(error) != FaultKind::Poison, waiting, operation).await
+        retry(self.backoff, &self.drain, |error| error.kind() != FaultKind::Poison, waiting, operation).await
     }
 }
 
@@ -66,11 +60,21 @@ mod tests {
     use std::cell::Cell;
     use std::time::Duration;
 
-    fn kind(error: &&str) -> FaultKind {
-        match *error {
-            "away" => FaultKind::Transient,
-            "no rights" => FaultKind::Systemic,
-            _ => FaultKind::Poison,
+    #[derive(Debug, PartialEq, thiserror::Error)]
+    #[error("{0}")]
+    struct Failure(&'static str);
+
+    impl Fault for Failure {
+        fn kind(&self) -> FaultKind {
+            match self.0 {
+                "away" => FaultKind::Transient,
+                "no rights" => FaultKind::Systemic,
+                _ => FaultKind::Poison,
+            }
+        }
+
+        fn system(&self) -> &'static str {
+            "postgresql"
         }
     }
 
@@ -80,15 +84,15 @@ mod tests {
         shutdown.health().set("s", State::Ready);
         let (calls, ready) = (Cell::new(0), Cell::new(Vec::new()));
         let patience = Patience::new("s", &shutdown);
-        let answer = patience.wait("postgresql", kind, || {
+        let answer = patience.wait(|| {
             let call = calls.replace(calls.get() + 1);
             let mut seen = ready.take();
             seen.push(shutdown.health().is_ready());
             ready.set(seen);
             let answers = ["away", "no rights", "no rights", "away", "bad item"];
-            async move { Err::<(), _>(answers[call]) }
+            async move { Err::<(), _>(Failure(answers[call])) }
         });
-        assert_eq!(answer.await, Err("bad item"));
+        assert_eq!(answer.await, Err(Failure("bad item")));
         assert_eq!(ready.take(), [true, true, false, false, true], "not ready only while it is systemic");
         assert!(shutdown.health().is_ready());
     }
@@ -98,7 +102,7 @@ mod tests {
         let shutdown = Shutdown::new(Duration::from_secs(1));
         shutdown.drain();
         let patience = Patience::new("s", &shutdown);
-        assert_eq!(patience.wait("qdrant", kind, || async { Err::<(), _>("no rights") }).await, Err("no rights"));
+        assert_eq!(patience.wait(|| async { Err::<(), _>(Failure("no rights")) }).await, Err(Failure("no rights")));
         assert!(shutdown.health().held().is_empty());
     }
 }

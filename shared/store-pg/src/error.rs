@@ -148,6 +148,16 @@ fn is_transient_code(code: &str) -> bool {
     matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58")) || matches!(code, "25006" | "55P03" | "25P03")
 }
 
+impl facewire_domain::Fault for StoreError {
+    fn kind(&self) -> facewire_domain::FaultKind {
+        self.kind()
+    }
+
+    fn system(&self) -> &'static str {
+        "postgresql"
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

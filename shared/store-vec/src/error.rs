@@ -102,3 +102,13 @@ pub(crate) fn exists_already(error: &QdrantError) -> bool {
     let QdrantError::ResponseError { status } = error else { return false };
     i32::from(status.code()) == code::ALREADY_EXISTS || status.message().contains("already exists")
 }
+
+impl facewire_domain::Fault for VecError {
+    fn kind(&self) -> facewire_domain::FaultKind {
+        self.kind()
+    }
+
+    fn system(&self) -> &'static str {
+        "qdrant"
+    }
+}

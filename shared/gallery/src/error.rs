@@ -1,0 +1,45 @@
+//! What can go wrong: the stores' own errors, sorted as they sort them.
+
+use facewire_domain::{Fault, FaultKind};
+use facewire_store_pg::StoreError;
+use facewire_store_vec::VecError;
+
+/// A store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum GalleryError {
+    /// Postgres.
+    #[error(transparent)]
+    Rows(#[from] StoreError),
+    /// The vector engine.
+    #[error(transparent)]
+    Points(#[from] VecError),
+    /// The gallery's embeddings are another model's: nothing that the configured one makes is comparable with them.
+    #[error(
+        "the gallery is of the model {serving}, and {configured} is configured: configure the former in models.pack, or bring \
+         the gallery to the new model with `facewire reembed`"
+    )]
+    OtherModel {
+        /// Fingerprint of the model that serves.
+        serving: String,
+        /// Fingerprint of the configured pack.
+        configured: String,
+    },
+}
+
+impl Fault for GalleryError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Rows(error) => error.kind(),
+            Self::Points(error) => error.kind(),
+            Self::OtherModel { .. } => FaultKind::Systemic,
+        }
+    }
+
+    fn system(&self) -> &'static str {
+        match self {
+            Self::Rows(error) => error.system(),
+            Self::Points(error) => error.system(),
+            Self::OtherModel { .. } => "postgresql",
+        }
+    }
+}

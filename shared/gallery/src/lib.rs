@@ -1,0 +1,68 @@
+//! People and faces over the stores (DESIGN §6, §9): enrol, reassign, merge, split, erase, and the one place that turns a
+//! face's row into a point. Postgres is written first, so that the reconciler completes whatever a crash leaves. Every operation
+//! may be repeated after an error. Queues, thresholds and pixels must not come in.
+
+mod enrol;
+mod erase;
+mod error;
+mod people;
+mod point;
+mod serving;
+
+use facewire_domain::FaceId;
+use facewire_store_pg::{FaceRecord, Store, StoredFace};
+use facewire_store_vec::{FacePoint, VecStore};
+
+pub use enrol::{Candidate, Conflict, Enrolled};
+pub use erase::{Erasure, Receipt};
+pub use error::GalleryError;
+pub use people::Moved;
+pub use point::{payload, point};
+
+/// The stores, and the model whose embeddings the index holds.
+#[derive(Debug, Clone)]
+pub struct Gallery {
+    /// Postgres, the truth.
+    pub store: Store,
+    /// The vector index.
+    pub vectors: VecStore,
+    /// The fingerprint of the pack that serves.
+    pub model: String,
+    /// Numbers of its embeddings.
+    pub dim: u32,
+}
+
+impl Gallery {
+    /// Whether the index may hold this face: its embedding is the serving model's.
+    pub fn is_served(&self, record: &FaceRecord) -> bool {
+        record.model == self.model && record.dim == self.dim
+    }
+
+    /// Writes the points of these rows, then marks the rows as indexed; rows of another model are left as they are. How many
+    /// were marked.
+    ///
+    /// # Errors
+    /// Of either store.
+    pub async fn index(&self, faces: Vec<StoredFace>) -> Result<u64, GalleryError> {
+        let points: Vec<FacePoint> = faces.into_iter().filter(|face| self.is_served(&face.record)).map(point).collect();
+        let ids: Vec<FaceId> = points.iter().map(|point| point.face).collect();
+        self.vectors.upsert(&points).await?;
+        Ok(self.store.mark_indexed(&ids).await?)
+    }
+
+    /// The same for rows that changed, read anew.
+    pub(crate) async fn index_again(&self, faces: &[FaceId]) -> Result<u64, GalleryError> {
+        let faces = self.store.faces(faces).await?;
+        self.index(faces).await
+    }
+
+    /// Removes the points of rows that are tombstoned, then the rows. Rows in another state stay.
+    ///
+    /// # Errors
+    /// Of either store.
+    pub async fn forget(&self, faces: &[FaceId]) -> Result<(), GalleryError> {
+        self.vectors.delete(faces).await?;
+        self.store.forget(faces).await?;
+        Ok(())
+    }
+}
