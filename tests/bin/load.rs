@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
+use facewire_artifacts::Samples;
 use facewire_bus::{Bus, BusError, Message};
 use facewire_contracts::{headers, subjects};
-use facewire_devstack::artifacts::Samples;
 use facewire_domain::{CameraId, CollectionId, CropId, FaceId, ImageHash, SubjectId};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

@@ -1,8 +1,8 @@
 //! Services put together from a configuration: which there are, what each needs, and running several in one process. This
 //! is the only place where services meet.
 
+use facewire_artifacts::progress::Reporter;
 use facewire_bus::Bus;
-use facewire_devstack::progress::Reporter;
 use facewire_domain::{ScoreModel, Stage};
 use facewire_embed_gpu::{Embed, MakeEmbedder};
 use facewire_enrich::Enrich;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use facewire_artifacts::progress::Reporter;
 use facewire_config::Secret;
-use facewire_devstack::progress::Reporter;
 use facewire_devstack::{Stack, StackOptions};
 use facewire_runtime::Shutdown;
 use tokio::task::JoinHandle;

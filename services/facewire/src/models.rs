@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use facewire_devstack::artifacts::{self, FetchOptions, Kind};
-use facewire_devstack::progress::Reporter;
+use facewire_artifacts::progress::Reporter;
+use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
 use facewire_domain::Logit;
 use facewire_embed_gpu::MakeEmbedder;
 use facewire_inference::{

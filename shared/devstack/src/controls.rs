@@ -44,9 +44,9 @@ macro_rules! controls {
                 self.server.resume()
             }
 
-            /// The handle that the stack watches.
-            pub(crate) fn managed(&self) -> &$crate::process::Managed {
-                &self.server
+            /// Resolves when the running server ends by itself or by a fault of this kind; never where none runs.
+            pub async fn died(&self) -> $crate::Died {
+                self.server.died().await
             }
         }
     };

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use facewire_artifacts::offload::{Cancel, offload};
+use facewire_artifacts::process::run_tool;
+use facewire_artifacts::{Artifacts, Client, FetchOptions, Kind, State};
 use nix::sys::statvfs::statvfs;
 
-use crate::artifacts::{Artifacts, FetchOptions, Kind, Pin, Source, State, pinned, verify};
 use crate::error::StackError;
-use crate::offload::{Cancel, offload};
 use crate::ports;
-use crate::process::{Account, check_reach, run_tool};
+use crate::process::{Account, check_reach};
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +57,18 @@ pub async fn doctor(options: DoctorOptions) -> Result<Vec<Check>, StackError> {
 
 fn look(options: &DoctorOptions, cancel: &Cancel) -> Vec<Check> {
     let states: Vec<(Kind, Result<State, String>)> = Kind::ALL.map(|kind| (kind, state(options, kind))).into();
-    let lacks = |npm: bool| {
-        let is_npm = |kind: Kind| pinned(kind).is_ok_and(|pin| matches!(pin.source, Source::Npm { .. }));
-        states.iter().any(|(kind, state)| is_npm(*kind) == npm && *state != Ok(State::Present))
-    };
+    let lacks = |client| states.iter().any(|(kind, state)| kind.client() == client && *state != Ok(State::Present));
     let (python, npm) = (options.fetch.python.to_string_lossy(), options.fetch.npm.to_string_lossy());
     let mut checks = vec![
-        client("pip", &python, &["-m", "pip", "--version"], "install python3 and python3-pip", lacks(false), cancel),
-        client("npm", &npm, &["--version"], "install nodejs and npm", lacks(true), cancel),
+        client(
+            "pip",
+            &python,
+            &["-m", "pip", "--version"],
+            "install python3 and python3-pip",
+            lacks(Client::Pip),
+            cancel,
+        ),
+        client("npm", &npm, &["--version"], "install nodejs and npm", lacks(Client::Npm), cancel),
         cache_dir(&options.fetch),
         disk("disk space for the cache", options.fetch.cache_dir().ok(), missing_bytes(&states)),
     ];
@@ -83,9 +88,7 @@ fn check(name: impl Into<String>, state: CheckState, detail: impl Into<String>, 
 }
 
 fn state(options: &DoctorOptions, kind: Kind) -> Result<State, String> {
-    let cache = options.fetch.cache_dir().map_err(|error| error.to_string())?;
-    let pin: Pin = pinned(kind).map_err(|error| error.to_string())?;
-    Ok(verify(&cache, &pin))
+    kind.verify(&options.fetch).map_err(|error| error.to_string())
 }
 
 /// A package manager's client is only needed while something is still to be fetched.
@@ -127,7 +130,7 @@ fn writable(dir: &Path) -> std::io::Result<()> {
 
 fn missing_bytes(states: &[(Kind, Result<State, String>)]) -> u64 {
     let absent = states.iter().filter(|(_, state)| *state != Ok(State::Present));
-    absent.filter_map(|(kind, _)| pinned(*kind).ok()).map(|pin| 2 * pin.bytes + pin.unpacked_bytes).sum()
+    absent.map(|(kind, _)| kind.disk_bytes()).sum()
 }
 
 fn disk(name: &str, dir: Option<PathBuf>, needed: u64) -> Check {

@@ -1,27 +1,29 @@
-//! The local stack that needs no Docker (DESIGN §9): pinned artefacts fetched through the package managers' own clients,
-//! nats-server and PostgreSQL as child processes that never outlive this one, and Qdrant's protocol served in process
-//! over qdrant-edge. The only crate that names qdrant-edge. Services, business rules and clients of the three stores must
-//! not come in.
+//! The local stack that needs no Docker (DESIGN §10): nats-server and PostgreSQL as child processes that never outlive
+//! this one, and, with the feature `qdrant`, Qdrant's protocol served in process over qdrant-edge. The only crate that
+//! names qdrant-edge. A production build links none of it.
 //!
-//! Linux only: children are bound to this process by the kernel's parent-death signal.
+//! Without the feature there are single servers for tests; with it also [`Stack`](stack::Stack), which is all three.
+//! qdrant-edge takes minutes to compile, so a crate whose tests need no vector index leaves the feature out.
 
 mod controls;
 mod dirs;
 mod error;
 mod lock;
-mod offload;
 mod ports;
 mod process;
+#[cfg(feature = "qdrant")]
+mod qdrant_port;
 
-pub mod artifacts;
 pub mod doctor;
 pub mod nats;
 pub mod postgres;
-pub mod progress;
+#[cfg(feature = "qdrant")]
 pub mod qdrant;
+#[cfg(feature = "qdrant")]
 pub mod stack;
 pub mod testing;
 
-pub use dirs::default_data_dir;
-pub use error::{FetchError, StackError};
-pub use stack::{Died, Stack, StackOptions};
+pub use error::StackError;
+pub use process::Died;
+#[cfg(feature = "qdrant")]
+pub use stack::{Stack, StackOptions};

@@ -84,7 +84,8 @@ mod tests {
             scope.spawn(|| {
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     let child = std::process::Command::new("true");
-                    let _ = crate::process::Process::start(child, nix::sys::signal::Signal::SIGKILL).unwrap();
+                    let _ =
+                        facewire_artifacts::process::Process::start(child, nix::sys::signal::Signal::SIGKILL).unwrap();
                 }
             });
             let refused = (0..2000).filter(|_| DirLock::take(dir.path()).is_err()).count();

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use facewire_artifacts::offload::{Cancel, offload};
+use facewire_artifacts::process::{Process, poll};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::dirs::{make_dir, write_file};
 use crate::error::{At, StackError};
 use crate::lock::DirLock;
-use crate::offload::{Cancel, offload};
 use crate::ports;
-use crate::process::{Managed, Process, Spec, fresh_log, log_tail, poll};
+use crate::process::{Managed, Spec, fresh_log, log_tail};
 
 const NAME: &str = "nats-server";
 

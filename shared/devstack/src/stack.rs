@@ -1,24 +1,19 @@
 //! The three servers of a local stack as one thing: started together, watched, stopped together. Services must not come
 //! in: they get URLs.
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use tokio::sync::watch;
+use facewire_artifacts::progress::{Event, Reporter};
+use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
 
-use crate::artifacts::{self, FetchOptions, Kind};
 use crate::dirs::make_dir;
 use crate::error::StackError;
 use crate::lock::DirLock;
 use crate::nats::{NatsOptions, NatsServer};
-use crate::ports;
 use crate::postgres::{PostgresOptions, PostgresServer};
-use crate::process::{Ended, Managed, log_tail};
-use crate::progress::{Event, Reporter};
-use crate::qdrant::{LocalQdrant, QdrantError};
+use crate::process::Died;
+use crate::qdrant::LocalQdrant;
+use crate::qdrant_port::serve_in;
 
 /// What to start and where.
 #[derive(Debug, Clone)]
@@ -72,20 +67,6 @@ pub struct Stack {
     postgres: Option<PostgresServer>,
     qdrant: Option<LocalQdrant>,
     _lock: Option<DirLock>,
-}
-
-/// A server of the stack that ended by itself.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{server} ended by itself ({status}). The end of its log {log}:\n{tail}")]
-pub struct Died {
-    /// `nats-server` or `postgres`.
-    pub server: &'static str,
-    /// Its status in words.
-    pub status: String,
-    /// Its log file.
-    pub log: PathBuf,
-    /// The log's last lines.
-    pub tail: String,
 }
 
 impl Stack {
@@ -168,13 +149,17 @@ impl Stack {
 
     /// Resolves when a child ends by itself; never, where none was started.
     pub async fn died(&self) -> Died {
-        let watched =
-            [self.nats.as_ref().map(NatsServer::managed), self.postgres.as_ref().map(PostgresServer::managed)];
-        let [nats, postgres] = watched.map(end_of);
         tokio::select! {
-            died = nats => died,
-            died = postgres => died,
+            died = end_of(self.nats.as_ref().map(NatsServer::died)) => died,
+            died = end_of(self.postgres.as_ref().map(PostgresServer::died)) => died,
         }
+    }
+}
+
+async fn end_of(died: Option<impl Future<Output = Died>>) -> Died {
+    match died {
+        Some(died) => died.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -183,22 +168,6 @@ struct Kept {
     nats: Option<NatsServer>,
     postgres: Option<PostgresServer>,
     qdrant: Option<LocalQdrant>,
-}
-
-fn end_of(server: Option<&Managed>) -> Pin<Box<dyn Future<Output = Died> + Send + '_>> {
-    let watched = server.and_then(|server| Some((server.spec(), server.ended()?)));
-    Box::pin(async move {
-        let Some((spec, mut ended)) = watched else { return std::future::pending().await };
-        let status = wait_for_end(&mut ended).await;
-        Died { server: spec.name, status, log: spec.log.clone(), tail: log_tail(&spec.log) }
-    })
-}
-
-async fn wait_for_end(ended: &mut watch::Receiver<Option<Ended>>) -> String {
-    match ended.wait_for(Option::is_some).await {
-        Ok(ended) => ended.as_ref().map(|ended| ended.status.clone()).unwrap_or_default(),
-        Err(_) => "status unknown".to_owned(),
-    }
 }
 
 async fn start_nats(
@@ -248,42 +217,7 @@ async fn start_qdrant(options: &StackOptions, report: &Reporter) -> Result<Optio
         return Ok(None);
     }
     report(Event::Starting { server: "qdrant" });
-    let (server, port) = serve_qdrant(options.data_dir.join("qdrant"), options.qdrant_port).await?;
+    let (server, port) = serve_in(options.data_dir.join("qdrant"), options.qdrant_port).await?;
     report(Event::Listening { server: "qdrant", port });
     Ok(Some(server))
-}
-
-/// Serves Qdrant's protocol from `dir` on the named port of 127.0.0.1 or a free one.
-///
-/// A server that stopped in this process a moment ago may seem to hold port and directory still: a child that some thread
-/// forks just then has copies of its files until the exec. So a refusal counts only when it lasts.
-pub(crate) async fn serve_qdrant(dir: PathBuf, named: Option<u16>) -> Result<(LocalQdrant, u16), StackError> {
-    make_dir(&dir, 0o700)?;
-    let mut tries = 50;
-    loop {
-        match try_serve_qdrant(&dir, named).await {
-            Err(StackError::PortTaken { .. } | StackError::Qdrant(QdrantError::InUse { .. })) if tries > 0 => {
-                tries -= 1;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            other => return other,
-        }
-    }
-}
-
-async fn try_serve_qdrant(dir: &Path, named: Option<u16>) -> Result<(LocalQdrant, u16), StackError> {
-    let port = match named {
-        Some(port) if !ports::is_free(port) => return Err(StackError::PortTaken { server: "qdrant", port }),
-        Some(port) => port,
-        None => ports::candidate().ok_or(StackError::NoPort { server: "qdrant", tries: 1 })?,
-    };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let started = LocalQdrant::start(dir, address).await;
-    let server = started.map_err(|error| match error {
-        QdrantError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => {
-            StackError::PortTaken { server: "qdrant", port }
-        }
-        other => StackError::Qdrant(other),
-    })?;
-    Ok((server, port))
 }

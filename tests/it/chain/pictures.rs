@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use facewire_devstack::artifacts::{Person, Samples};
+use facewire_artifacts::{Person, Samples};
 use facewire_devstack::testing;
 use facewire_vision::encode::{encode_jpeg, encode_png};
 use facewire_vision::{DecodeLimits, RgbImage, decode};

@@ -7,7 +7,8 @@ use super::repo::Repo;
 use super::{Faults, breaks, holds, passes};
 
 const SERVICES: [&str; 8] = ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "facewire"];
-const SHARED: [&str; 13] = [
+const SHARED: [&str; 14] = [
+    "artifacts",
     "domain",
     "contracts",
     "runtime",

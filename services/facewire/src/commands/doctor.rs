@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use comfy_table::{Cell, Color};
+use facewire_artifacts::{Artifacts, FetchOptions};
 use facewire_bus::Bus;
-use facewire_devstack::artifacts::{Artifacts, FetchOptions};
 use facewire_devstack::doctor::{Check, CheckState, DoctorOptions, doctor};
 use facewire_inference::{OnnxRuntime, Pack};
 use facewire_store_pg::Store;

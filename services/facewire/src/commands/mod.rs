@@ -30,8 +30,8 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use facewire_artifacts::default_data_dir;
 use facewire_config::Secret;
-use facewire_devstack::default_data_dir;
 
 use crate::cli::{Cli, Command, Place};
 use crate::config::Config;

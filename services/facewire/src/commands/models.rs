@@ -6,7 +6,7 @@ use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use facewire_devstack::artifacts::{self, FetchOptions, Kind};
+use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
 use facewire_inference::{
     BUILTIN_PACKS, Pack, PackManifest, builtin_manifest, install_builtin, install_zip, installed_manifest,
 };

@@ -1,7 +1,7 @@
 //! `facewire run <service>…`: services of their own, against servers that are there.
 
 use anyhow::bail;
-use facewire_devstack::progress;
+use facewire_artifacts::progress;
 use facewire_devstack::qdrant::LocalQdrant;
 use facewire_runtime::Shutdown;
 

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use facewire_artifacts::progress;
+use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
 use facewire_config::Secret;
-use facewire_devstack::artifacts::{self, FetchOptions, Kind};
 use facewire_devstack::postgres::{PostgresOptions, PostgresServer};
-use facewire_devstack::progress;
 use facewire_store_pg::Store;
 
 use super::data_dir;

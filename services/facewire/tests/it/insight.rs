@@ -5,10 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use facewire_artifacts::progress;
+use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
 use facewire_config::Secret;
-use facewire_devstack::artifacts::{self, FetchOptions, Kind};
 use facewire_devstack::postgres::{PostgresOptions, PostgresServer};
-use facewire_devstack::{progress, testing};
+use facewire_devstack::testing;
 use facewire_domain::{
     BoundingBox, Candidate, CropId, Decision, GateLimits, ImageHash, Intent, Outcome, Quality, Stage, Status,
 };

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use facewire_artifacts::offload::Cancel;
+use facewire_artifacts::process::{poll, run_tool};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -15,8 +17,7 @@ use super::{PostgresOptions, ROLE, plain_command};
 use crate::dirs::{make_dir, write_file};
 use crate::error::{At, StackError};
 use crate::lock::DirLock;
-use crate::offload::Cancel;
-use crate::process::{Account, give_to, poll, run_tool};
+use crate::process::{Account, give_to};
 
 /// Makes the cluster unless it is there; returns the password of its superuser.
 pub(super) fn prepare(

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use facewire_artifacts::offload::{Cancel, offload};
+use facewire_artifacts::process::{Process, poll, run_tool};
 use nix::sys::signal::Signal;
 
 use crate::dirs::make_dir;
 use crate::error::{At, StackError};
 use crate::lock::DirLock;
-use crate::offload::{Cancel, offload};
 use crate::ports;
-use crate::process::{Account, Managed, Process, Spec, check_reach, fresh_log, log_tail, poll, run_tool};
+use crate::process::{Account, Managed, Spec, check_reach, fresh_log, log_tail};
 
 const NAME: &str = "postgres";
 

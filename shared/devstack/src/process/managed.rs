@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use facewire_artifacts::offload::{Cancel, offload};
+use facewire_artifacts::process::{Process, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::sync::watch;
 
-use super::{Ended, Process, poll};
+use super::log_tail;
 use crate::error::StackError;
-use crate::offload::{Cancel, offload};
 
 /// Starts the server and waits until it is ready.
 type Launch = Box<dyn Fn(&Cancel) -> Result<Process, StackError> + Send + Sync>;
@@ -27,6 +27,20 @@ pub(crate) struct Spec {
     /// The signal for a handle that is dropped without a stop.
     pub(crate) on_drop: Signal,
     pub(crate) log: PathBuf,
+}
+
+/// A server of the stack that ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{server} ended by itself ({status}). The end of its log {log}:\n{tail}")]
+pub struct Died {
+    /// `nats-server` or `postgres`.
+    pub server: &'static str,
+    /// Its status in words.
+    pub status: String,
+    /// Its log file.
+    pub log: PathBuf,
+    /// The log's last lines.
+    pub tail: String,
 }
 
 /// The handle; clones act on the same server. Dropping the last stops it.
@@ -49,10 +63,6 @@ impl Managed {
         let inner = Inner { spec, launch: Box::new(launch), running: Mutex::new(None) };
         inner.launch(cancel)?;
         Ok(Self(Arc::new(inner)))
-    }
-
-    pub(crate) fn spec(&self) -> &Spec {
-        &self.0.spec
     }
 
     /// Stops it in order; stopping a stopped server is nothing.
@@ -96,9 +106,17 @@ impl Managed {
         self.0.signal_family(Signal::SIGCONT)
     }
 
-    /// Changes to `Some` when the process that runs now has ended; `None` where none runs.
-    pub(crate) fn ended(&self) -> Option<watch::Receiver<Option<Ended>>> {
-        self.0.running().as_ref().map(Process::ended)
+    /// Resolves when the process that runs now ends; never where none runs.
+    pub(crate) async fn died(&self) -> Died {
+        let Some(mut ended) = self.0.running().as_ref().map(Process::ended) else {
+            return std::future::pending().await;
+        };
+        let status = match ended.wait_for(Option::is_some).await {
+            Ok(ended) => ended.as_ref().map(|ended| ended.status.clone()).unwrap_or_default(),
+            Err(_) => "status unknown".to_owned(),
+        };
+        let spec = &self.0.spec;
+        Died { server: spec.name, status, log: spec.log.clone(), tail: log_tail(&spec.log) }
     }
 }
 

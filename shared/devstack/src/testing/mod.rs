@@ -1,84 +1,32 @@
-//! Real servers for test suites: each test has its own nats-server, its own empty database and its own local Qdrant, under
+//! Real servers for test suites: each test has its own nats-server, its own empty database and (feature `qdrant`) its own local Qdrant, under
 //! `cargo test` (many tests in a process) and nextest (a process each) alike. Nothing here belongs to a test's runtime,
 //! which ends with the test. Streams, tables and collections must not come in.
 
 mod area;
 mod postgres;
+#[cfg(feature = "qdrant")]
 mod qdrant;
+#[cfg(feature = "qdrant")]
+mod stack;
 
 use std::path::{Path, PathBuf};
 
 pub use postgres::TestDatabase;
-pub use qdrant::TestQdrant;
+#[cfg(feature = "qdrant")]
+pub use qdrant::{TestQdrant, qdrant};
+#[cfg(feature = "qdrant")]
+pub use stack::TestStack;
 
-use crate::artifacts::{self, Artifacts, FetchOptions, Kind, Samples};
+use facewire_artifacts::progress::silent;
+use facewire_artifacts::{self as artifacts, Artifacts, FetchOptions, Kind, Samples};
+
 use crate::error::StackError;
 use crate::nats::{NatsOptions, NatsServer};
-use crate::progress::silent;
 use area::Area;
-
-/// The three servers for one test. All of it is gone when dropped.
-pub struct TestStack {
-    /// `nats://…`, with JetStream.
-    pub nats_url: String,
-    /// `postgres://…`: an empty database.
-    pub postgres_url: String,
-    /// `http://…`: Qdrant's gRPC.
-    pub qdrant_url: String,
-    /// ONNX Runtime's library.
-    pub ort_lib: PathBuf,
-    /// The directory of the default models (`fr_*.onnx`).
-    pub default_models: PathBuf,
-    /// To make NATS fail.
-    pub nats: TestNats,
-    /// To make PostgreSQL fail, if the stack is isolated.
-    pub postgres: TestDatabase,
-    /// To make Qdrant fail.
-    pub qdrant: TestQdrant,
-}
-
-impl TestStack {
-    /// Starts the set; the PostgreSQL server is shared by the tests of this process.
-    ///
-    /// # Errors
-    /// What [`artifacts::ensure`] and the starts say.
-    pub async fn start() -> Result<Self, StackError> {
-        Self::with(false).await
-    }
-
-    /// The same with a PostgreSQL server of its own, which the test may stop, kill and pause.
-    ///
-    /// # Errors
-    /// As [`TestStack::start`].
-    pub async fn isolated() -> Result<Self, StackError> {
-        Self::with(true).await
-    }
-
-    async fn with(isolated: bool) -> Result<Self, StackError> {
-        let found = fetched(&[Kind::NatsServer, Kind::Postgres, Kind::OnnxRuntime, Kind::DefaultModels]).await?;
-        let database = async {
-            match isolated {
-                true => TestDatabase::isolated(found.clone()).await,
-                false => TestDatabase::shared(found.clone()).await,
-            }
-        };
-        let (nats, postgres, qdrant) = tokio::try_join!(nats(), database, qdrant())?;
-        Ok(Self {
-            nats_url: nats.url(),
-            postgres_url: postgres.url(),
-            qdrant_url: qdrant.url(),
-            ort_lib: found.ort_lib,
-            default_models: found.default_models,
-            nats,
-            postgres,
-            qdrant,
-        })
-    }
-}
 
 /// Artefacts for tests, fetched where missing.
 async fn fetched(kinds: &[Kind]) -> Result<Artifacts, StackError> {
-    artifacts::ensure(kinds, &FetchOptions::default(), silent()).await
+    Ok(artifacts::ensure(kinds, &FetchOptions::default(), silent()).await?)
 }
 
 /// The library of ONNX Runtime and the directory of the default models, for suites that need no server.
@@ -143,14 +91,6 @@ impl std::ops::Deref for TestNats {
     fn deref(&self) -> &NatsServer {
         &self.server
     }
-}
-
-/// A local Qdrant alone.
-///
-/// # Errors
-/// What the start says.
-pub async fn qdrant() -> Result<TestQdrant, StackError> {
-    TestQdrant::start().await
 }
 
 /// The project's golden data, which is never committed: `shared/data` beside the workspace root. `None` where it is not

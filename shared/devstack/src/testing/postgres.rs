@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use facewire_artifacts::offload::{Cancel, offload};
+use facewire_artifacts::{Artifacts, FetchOptions, Kind};
+
 use super::area::Area;
-use crate::artifacts::{Artifacts, FetchOptions};
 use crate::error::StackError;
-use crate::offload::{Cancel, offload};
 use crate::postgres::{PostgresOptions, PostgresServer};
 
 /// A server and its directory; the order of the fields is the order in which they go.
@@ -106,7 +107,7 @@ impl Host {
         let area = Area::new()?;
         let template = FetchOptions::default().cache_dir()?.join(format!(
             "postgres-template-{}-{}",
-            crate::artifacts::Kind::Postgres.version(),
+            Kind::Postgres.version(),
             nix::unistd::geteuid()
         ));
         let options = PostgresOptions {

@@ -4,12 +4,20 @@
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
+use facewire_artifacts::offload::offload;
 use tokio::sync::{Mutex, oneshot};
 
 use super::area::Area;
 use crate::error::StackError;
-use crate::offload::offload;
-use crate::stack::serve_qdrant;
+use crate::qdrant_port::serve_in;
+
+/// A local Qdrant alone.
+///
+/// # Errors
+/// What the start says.
+pub async fn qdrant() -> Result<TestQdrant, StackError> {
+    TestQdrant::start().await
+}
 
 /// A local Qdrant of one test; gone when dropped.
 pub struct TestQdrant {
@@ -19,7 +27,7 @@ pub struct TestQdrant {
 }
 
 impl TestQdrant {
-    pub(super) async fn start() -> Result<Self, StackError> {
+    async fn start() -> Result<Self, StackError> {
         let area = Area::new()?;
         let (serving, port) = Serving::start(area.path().join("qdrant"), None).await?;
         Ok(Self { running: Mutex::new(Some(serving)), port, area })
@@ -90,7 +98,7 @@ fn serve(
         return;
     };
     runtime.block_on(async {
-        match serve_qdrant(dir, port).await {
+        match serve_in(dir, port).await {
             Err(error) => drop(ready.send(Err(error))),
             Ok((server, port)) => {
                 let _ = ready.send(Ok(port));

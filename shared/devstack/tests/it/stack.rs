@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use facewire_devstack::progress::silent;
+use facewire_artifacts::progress::silent;
 use facewire_devstack::{Stack, StackError, StackOptions};
 
 use crate::support::{artifacts, child_in, eventually, family, fill_stream, lives, open_dir, sql, stream_messages};
@@ -127,7 +127,7 @@ async fn a_user_without_rights_can_run_it() {
     let program = dir.path().join("tests");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     assert!(Command::new("chown").args(["nobody", &stack.to_string_lossy()]).status().unwrap().success());
-    let cache = facewire_devstack::artifacts::default_cache_dir().unwrap();
+    let cache = facewire_artifacts::default_cache_dir().unwrap();
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "nobody", "--regid", "65534", "--clear-groups"]).arg(&program);
     command.env("FACEWIRE_CACHE", cache).env("HOME", "/nonexistent").current_dir("/");

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use facewire_devstack::artifacts::{Artifacts, FetchOptions, Kind, ensure};
-use facewire_devstack::progress::silent;
+use facewire_artifacts::progress::silent;
+use facewire_artifacts::{Artifacts, FetchOptions, Kind, ensure};
 
 /// Waits for a condition; fails loudly after a minute.
 pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {

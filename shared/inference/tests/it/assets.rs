@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use facewire_devstack::artifacts::{FetchOptions, Kind, ensure};
-use facewire_devstack::progress::silent;
+use facewire_artifacts::progress::silent;
+use facewire_artifacts::{FetchOptions, Kind, ensure};
 use facewire_inference::{FaceEmbedder, FaceFinder, OnnxRuntime, Pack, SessionOptions, install_builtin};
 use facewire_vision::{DecodeLimits, RgbImage, decode};
 

@@ -9,9 +9,9 @@ mod tally;
 
 use std::io::IsTerminal;
 
+use facewire_artifacts::progress::Reporter;
 use facewire_bus::Bus;
 use facewire_devstack::StackOptions;
-use facewire_devstack::progress::Reporter;
 use facewire_domain::{CollectionId, GateOverride};
 use facewire_runtime::Shutdown;
 use facewire_store_pg::{LedgerFilter, Store};

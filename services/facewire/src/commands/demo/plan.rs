@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use facewire_devstack::artifacts::{self, FetchOptions, Kind};
-use facewire_devstack::progress::Reporter;
+use facewire_artifacts::progress::Reporter;
+use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
 use facewire_domain::{BoundingBox, CameraId, SubjectId};
 use facewire_inference::FaceFind;
 use facewire_vision::degrade::cut_out;

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use facewire_artifacts::FetchOptions;
 use facewire_assess::Rules;
-use facewire_devstack::artifacts::FetchOptions;
 use facewire_domain::{Calibration, Gate, GateLimits, ImageHash, Intent, Signal};
 use facewire_evaluation::datasets::BinSet;
 use facewire_evaluation::report::{self, Acquisition, DataSet, Model};

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use super::pins::Source;
 use super::{FetchOptions, Pin};
-use crate::error::{At, FetchError};
+use crate::error::{FetchError, InCache};
 use crate::offload::Cancel;
 use crate::process::run_tool;
 use crate::progress::{Event, Reporter};

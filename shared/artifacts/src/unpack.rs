@@ -66,7 +66,7 @@ fn kept(pin: &Pin, name: &str) -> bool {
 fn write(target: &Path, name: &str, executable: bool, from: &mut dyn Read) -> io::Result<FileMark> {
     let path = inside(target, name)?;
     if let Some(parent) = path.parent() {
-        crate::dirs::make_dir(parent, 0o755).map_err(io::Error::other)?;
+        crate::dirs::make_dir(parent, 0o755)?;
     }
     let mode = if executable { 0o755 } else { 0o644 };
     let file = File::options().write(true).create_new(true).mode(mode).open(&path)?;

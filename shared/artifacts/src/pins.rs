@@ -1,4 +1,4 @@
-//! The table of what is fetched (DESIGN §9): each artefact by version and checksum. Where the files come from is the
+//! The table of what is fetched (DESIGN §10): each artefact by version and checksum. Where the files come from is the
 //! package managers' own set-up: no host name must come in.
 
 use super::Kind;
@@ -16,6 +16,24 @@ pub(crate) enum Source {
     PipSdist { project: &'static str },
     /// An npm package (`tgz`).
     Npm { package: &'static str },
+}
+
+/// A package manager whose own client fetches artefacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// Python's.
+    Pip,
+    /// Node.js's.
+    Npm,
+}
+
+impl Source {
+    pub(crate) fn client(self) -> Client {
+        match self {
+            Self::PipWheel { .. } | Self::PipSdist { .. } => Client::Pip,
+            Self::Npm { .. } => Client::Npm,
+        }
+    }
 }
 
 /// One artefact.

@@ -1,4 +1,4 @@
-//! What the stack tells while it works, for a bar or a log line. How it is shown must not come in: that is the caller's.
+//! Progress of fetching artefacts and starting servers, for a progress bar or a log line. Showing it is the caller's work.
 
 use std::sync::Arc;
 

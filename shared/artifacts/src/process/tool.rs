@@ -13,10 +13,11 @@ use super::{Ended, Process, last_lines};
 use crate::offload::Cancel;
 
 /// How a program ended.
-pub(crate) struct ToolRun {
-    pub(crate) ended: Ended,
+pub struct ToolRun {
+    /// Its status.
+    pub ended: Ended,
     /// The last lines of both its outputs.
-    pub(crate) tail: String,
+    pub tail: String,
 }
 
 /// Runs a program to its end. Its outputs go to the file `talk`; `tick` runs a few times a second; a set `cancel` kills
@@ -24,12 +25,7 @@ pub(crate) struct ToolRun {
 ///
 /// # Errors
 /// The program did not start, or `cancel` was set (`Interrupted`).
-pub(crate) fn run_tool(
-    mut command: Command,
-    talk: &Path,
-    cancel: &Cancel,
-    mut tick: impl FnMut(),
-) -> io::Result<ToolRun> {
+pub fn run_tool(mut command: Command, talk: &Path, cancel: &Cancel, mut tick: impl FnMut()) -> io::Result<ToolRun> {
     let out = File::create(talk)?;
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     let process = Process::start(command, Signal::SIGKILL)?;

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{FetchOptions, Pin, fetch, unpack};
 use crate::dirs::{make_dir, per_user};
-use crate::error::{At, FetchError, StackError};
+use crate::error::{FetchError, InCache};
 use crate::offload::Cancel;
 use crate::process::poll;
 use crate::progress::{Event, Reporter};
@@ -44,7 +44,7 @@ pub(super) struct FileMark {
 
 /// What the cache holds of an artefact.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     /// All files are there with their sizes.
     Present,
     /// Nothing is there.
@@ -171,10 +171,7 @@ fn stage(
 
 /// Readable for every user, whatever the umask: PostgreSQL may run as another one.
 fn make_cache_dir(path: &Path) -> Result<(), FetchError> {
-    make_dir(path, 0o755).map_err(|error| match error {
-        StackError::File { path, source, .. } => FetchError::Cache { path, source },
-        other => FetchError::Cache { path: path.to_owned(), source: io::Error::other(other.to_string()) },
-    })
+    make_dir(path, 0o755).in_cache(path)
 }
 
 pub(super) fn remove(path: &Path) -> Result<(), FetchError> {

@@ -1,0 +1,4 @@
+//! Fetching with the real package managers.
+
+#[cfg(test)]
+mod fetching;
