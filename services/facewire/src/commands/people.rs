@@ -1,0 +1,115 @@
+//! `facewire people`: merge, split, assign, hide, erase. What each means stands in the gallery.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use anyhow::{Context, bail};
+use facewire_domain::{CollectionId, ImageHash, PersonId, SubjectId};
+use facewire_gallery::{Erasure, Gallery};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::cli::{People, PeopleCommand};
+use crate::config::Config;
+use crate::output::{self, Exit};
+
+/// Who changed a face's person, as its row says.
+const BY: &str = "facewire people";
+
+pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
+    let gallery = super::connect::gallery(&config).await?;
+    let collection = &args.collection;
+    let person = |subject: &SubjectId| PersonId::derive(collection, subject);
+    let (text, said) = match &args.command {
+        PeopleCommand::Merge { from, into } => {
+            let moved = gallery.merge(person(from), person(into)).await?;
+            let moved = moved.with_context(|| {
+                format!("{from} and {into} are not two people of collection {collection}, or one was merged before")
+            })?;
+            (format!("{from} is {into} now; {} faces moved", moved.faces), json!({ "faces": moved.faces }))
+        }
+        PeopleCommand::Split { from, to, name, faces } => {
+            let name = name.as_deref().unwrap_or(to.as_str());
+            let split = gallery.split(collection, person(from), faces, to, name, BY).await?;
+            let split = split.with_context(|| format!("none of these faces is of {from} in collection {collection}"))?;
+            let count = split.faces.len();
+            (format!("{count} faces of {from} are of {to} now"), json!({ "person_id": split.person, "faces": count }))
+        }
+        PeopleCommand::Assign { to, faces, .. } => {
+            let moved = gallery.reassign(collection, faces, to.as_ref().map(person), BY).await?;
+            let moved = moved.with_context(|| format!("collection {collection} has no such person, or they were merged"))?;
+            let whose = to.as_ref().map_or("nobody", SubjectId::as_str);
+            (format!("{} faces are of {whose} now", moved.faces), json!({ "faces": moved.faces }))
+        }
+        PeopleCommand::Hide { person: subject, undo } => {
+            if !gallery.store.hide_person(person(subject), !undo).await? {
+                bail!("collection {collection} has no person {subject}, or they were merged into another");
+            }
+            let now = if *undo { "named again" } else { "hidden: recognised, and never named" };
+            (format!("{subject} is {now}"), json!({ "hidden": !undo }))
+        }
+        PeopleCommand::Erase { person: subject, image, before, yes } => {
+            let what = erasure(collection, subject.as_ref().map(person), image.as_deref(), *before).await?;
+            if !yes && !confirmed(&what)? {
+                return Ok(Exit::Failed);
+            }
+            return erase(&gallery, &what, args.json).await;
+        }
+    };
+    if args.json { output::json(&said)? } else { output::line(text) }
+    Ok(Exit::Success)
+}
+
+async fn erasure(
+    collection: &CollectionId,
+    person: Option<PersonId>,
+    image: Option<&std::path::Path>,
+    before: Option<OffsetDateTime>,
+) -> anyhow::Result<Erasure> {
+    match (person, image, before) {
+        (Some(person), ..) => Ok(Erasure::Person(person)),
+        (_, Some(file), _) => {
+            let bytes = tokio::fs::read(file).await.with_context(|| format!("cannot read {}", file.display()))?;
+            Ok(Erasure::Image(collection.clone(), ImageHash::of(&bytes)))
+        }
+        (.., Some(before)) => Ok(Erasure::Before(collection.clone(), before)),
+        (None, None, None) => bail!("name what to erase: --person, --image or --before"),
+    }
+}
+
+/// Asks on a terminal; without one, `--yes` is needed.
+fn confirmed(what: &Erasure) -> anyhow::Result<bool> {
+    let what = match what {
+        Erasure::Person(person) => format!("person {person}"),
+        Erasure::Image(collection, _) => format!("the faces of this picture in collection {collection}"),
+        Erasure::Before(collection, before) => format!("every face of collection {collection} stored before {before}"),
+    };
+    if !std::io::stdin().is_terminal() {
+        bail!("erasing cannot be undone: say --yes");
+    }
+    let mut error = std::io::stderr().lock();
+    write!(error, "erase {what} for good? [y/N] ")?;
+    error.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+async fn erase(gallery: &Gallery, what: &Erasure, json: bool) -> anyhow::Result<Exit> {
+    let receipt = gallery.erase(what).await?;
+    if json {
+        output::json(&receipt)?;
+        return Ok(Exit::Success);
+    }
+    let mut table = output::table(&["erased", "count"]);
+    for (what, count) in [
+        ("persons", receipt.persons),
+        ("faces: rows, embeddings, points", receipt.faces),
+        ("images, where they were kept", receipt.images),
+        ("results that named the person", receipt.results),
+    ] {
+        table.add_row([what.to_owned(), count.to_string()]);
+    }
+    output::line(table);
+    output::say("messages that are still in RESULTS go when they are older than nats.results_max_age");
+    Ok(Exit::Success)
+}
