@@ -8,7 +8,7 @@ mod insight;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 pub(crate) use calibrate::Calibrate;
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
@@ -51,10 +51,14 @@ pub(crate) struct Place {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the local stack and every service in one process.
+    #[cfg(feature = "local")]
     Up(Up),
     /// Run one service or several against servers that are there.
     Run(Run),
+    /// Create or update the database schema, the streams and the vector index.
+    Migrate(Migrate),
     /// The whole chain on real faces: start, enrol, play cameras, sum up.
+    #[cfg(feature = "local")]
     Demo(Demo),
     /// Enrol a person from image files.
     Enroll(Enroll),
@@ -85,11 +89,13 @@ pub(crate) enum Command {
     /// Thresholds and limits from your own people's photos: shown beside today's, kept with --apply, undone with --revert.
     Calibrate(Box<Calibrate>),
     /// Measure this machine; every number has a limit taken in the same run.
+    #[cfg(feature = "local")]
     Bench(Bench),
     /// Print the resolved configuration, secrets hidden.
     Config,
 }
 
+#[cfg(feature = "local")]
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     /// Port of the local nats-server (a free one unless named).
@@ -108,18 +114,29 @@ pub(crate) struct Up {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// ingest, quality, embed-gpu, match, enrich, reconciler; or qdrant: the local vector engine as a process of its own.
-    #[arg(required = true, value_name = "SERVICE")]
+    #[arg(required = true, value_name = "SERVICE", help = crate::commands::run::names())]
     pub(crate) services: Vec<String>,
     /// Where /livez, /readyz and /startupz answer (configuration: health.listen).
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) health: Option<std::net::SocketAddr>,
     /// For `qdrant`: where to listen.
+    #[cfg(feature = "local")]
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6334")]
     pub(crate) listen: std::net::SocketAddr,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Show what would be created or changed, and change nothing. Exit status 3 if there is something.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(feature = "local")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Degrade {
     /// Each probe as it is.
     None,
@@ -127,6 +144,7 @@ pub(crate) enum Degrade {
     Cameras,
 }
 
+#[cfg(feature = "local")]
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// People of your own: DIR/<person>/*; the sample faces otherwise.
@@ -321,6 +339,7 @@ pub(crate) struct Rebuild {
     pub(crate) json: bool,
 }
 
+#[cfg(feature = "local")]
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -330,6 +349,7 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
+#[cfg(feature = "local")]
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Crops a second end to end, against the same work in a bare loop on all cores.

@@ -1,14 +1,11 @@
-//! How the commands find a running stack: `facewire up` notes its servers in the data directory, for its owner's eyes only
+//! How the commands find a running stack: `facewire up` notes its servers in the data directory, readable by its owner only
 //! (the Postgres URL holds a password). URLs named on the command line or in the configuration come first.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+/// The note's name in the data directory.
 const FILE: &str = "endpoints.json";
 
 /// Where the three servers are.
@@ -25,31 +22,49 @@ impl Endpoints {
         let text = std::fs::read_to_string(data_dir.join(FILE)).ok()?;
         serde_json::from_str(&text).ok()
     }
+}
 
-    /// Notes them until the guard is dropped.
-    pub(crate) fn note(&self, data_dir: &Path) -> anyhow::Result<Noted> {
-        let path = data_dir.join(FILE);
-        // A file of a killed `up` may lie there with other rights: make it anew.
-        let _ = std::fs::remove_file(&path);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        file.write_all(serde_json::to_string(self)?.as_bytes())?;
-        Ok(Noted { path })
+#[cfg(feature = "local")]
+pub(crate) use note::Noted;
+
+/// Writing the note.
+#[cfg(feature = "local")]
+mod note {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::{Path, PathBuf};
+
+    use anyhow::Context;
+
+    use super::{Endpoints, FILE};
+
+    /// Removes the note when the stack stops.
+    #[derive(Debug)]
+    pub(crate) struct Noted {
+        path: PathBuf,
     }
-}
 
-/// Removes the note when the stack stops.
-#[derive(Debug)]
-pub(crate) struct Noted {
-    path: PathBuf,
-}
+    impl Endpoints {
+        /// Notes them until the guard is dropped.
+        pub(crate) fn note(&self, data_dir: &Path) -> anyhow::Result<Noted> {
+            let path = data_dir.join(FILE);
+            // A file of a killed `up` may be there with other rights: make it anew.
+            let _ = std::fs::remove_file(&path);
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            file.write_all(serde_json::to_string(self)?.as_bytes())?;
+            Ok(Noted { path })
+        }
+    }
 
-impl Drop for Noted {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+    impl Drop for Noted {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }

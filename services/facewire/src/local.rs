@@ -1,17 +1,16 @@
-//! The local stack with every service in this process: what `up`, `demo` and `bench` run on.
+//! The local stack, migrated, with every service in this process: what `up`, `demo` and `bench` run on.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use facewire_artifacts::progress::Reporter;
+use facewire_composition::{Chain, Config, Parts, Service};
 use facewire_config::Secret;
 use facewire_devstack::{Stack, StackOptions};
 use facewire_runtime::Shutdown;
 use tokio::task::JoinHandle;
 
-use crate::compose::{self, Chain, Service};
-use crate::config::Config;
 use crate::endpoints::{Endpoints, Noted};
 
 /// A running stack and, after [`Local::start_services`], its services.
@@ -23,7 +22,7 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Starts the servers that `options` does not name, and points the configuration at all three.
+    /// Starts the servers that `options` does not name, points the configuration at all three, and migrates them.
     pub(crate) async fn start(
         config: &mut Config,
         options: StackOptions,
@@ -41,6 +40,8 @@ impl Local {
             postgres: stack.postgres_url.clone(),
             qdrant: stack.qdrant_url.clone(),
         };
+        facewire_composition::migrate(&Parts::stores(config).await?).await?;
+        // Noted last: who finds the endpoints finds servers that are ready for use.
         let noted = endpoints.note(&data_dir)?;
         Ok(Self { stack, services: None, shutdown, _noted: noted })
     }
@@ -60,7 +61,9 @@ impl Local {
     ) {
         let (config, shutdown) = (config.clone(), self.shutdown.clone());
         self.services =
-            Some(tokio::spawn(async move { compose::run(&config, &services, chain, report, &shutdown).await }));
+            Some(tokio::spawn(
+                async move { facewire_composition::run(&config, &services, chain, report, &shutdown).await },
+            ));
     }
 
     /// Runs `work` beside the services; a service that gives up or a server that dies ends it with that error.
@@ -86,8 +89,8 @@ impl Local {
     pub(crate) async fn drain(&mut self) -> anyhow::Result<()> {
         self.shutdown.drain();
         let Some(services) = self.services.take() else { return Ok(()) };
-        let patience = self.shutdown.grace() + Duration::from_secs(5);
-        tokio::time::timeout(patience, services).await.context("the services did not stop in time")??
+        let timeout = self.shutdown.grace() + Duration::from_secs(5);
+        tokio::time::timeout(timeout, services).await.context("the services did not stop in time")??
     }
 
     /// Drains the services, then stops the servers.

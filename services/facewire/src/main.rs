@@ -1,14 +1,14 @@
-//! The one binary: reads the command line, runs a command, turns its error into words and an exit status. No logic here.
+//! The one binary: reads the command line, runs a command, turns its error into a message and an exit status.
 
 mod cli;
 mod commands;
-mod compose;
-mod config;
+
 mod endpoints;
-mod health;
+
 mod limits;
+#[cfg(feature = "local")]
 mod local;
-mod models;
+
 mod output;
 mod signals;
 

@@ -7,20 +7,20 @@ use std::process::ExitCode;
 /// How a command ended, as a process status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// 0: all is well.
-    Well,
+    /// 0: the work is done and nothing is wrong.
+    Success,
     /// 1: the command could not do its work. Errors end so too.
     Failed,
     /// 3: the work was done and something is wrong with what it found (a broken invariant, a missing part).
-    Unwell,
+    ProblemsFound,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         match exit {
-            Exit::Well => ExitCode::SUCCESS,
+            Exit::Success => ExitCode::SUCCESS,
             Exit::Failed => ExitCode::from(1),
-            Exit::Unwell => ExitCode::from(3),
+            Exit::ProblemsFound => ExitCode::from(3),
         }
     }
 }

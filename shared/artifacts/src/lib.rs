@@ -12,6 +12,7 @@ mod samples;
 mod unpack;
 
 pub mod dirs;
+pub mod doctor;
 pub mod offload;
 pub mod process;
 pub mod progress;

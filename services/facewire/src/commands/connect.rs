@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use facewire_bus::{Bus, Results};
+use facewire_composition::Config;
 use facewire_runtime::Backoff;
 use facewire_store_pg::{Store, StoreError};
 
-use crate::config::Config;
 use crate::output;
 
 /// Between two tries at reading results.

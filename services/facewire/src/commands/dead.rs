@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, anyhow, bail};
 use comfy_table::CellAlignment;
 use facewire_bus::{BusError, DeadFilter, DeadLetterEntry, DeadLetters};
+use facewire_composition::Config;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{connect, words};
 use crate::cli::{DeadChoice, DeadCommand, DeadWhich};
-use crate::config::Config;
 use crate::output::{self, Exit};
 
 /// More letters than this are replayed or dropped only after a question.
@@ -123,7 +123,7 @@ async fn list(letters: &DeadLetters, filter: DeadFilter, limit: usize, json: boo
         if !json {
             table.add_row(told.row());
         } else if !output::line_read(serde_json::to_string(&told)?) {
-            return Ok(Exit::Well);
+            return Ok(Exit::Success);
         }
     }
     for column in [0, 5] {
@@ -139,14 +139,14 @@ async fn list(letters: &DeadLetters, filter: DeadFilter, limit: usize, json: boo
     if more {
         output::say(format_args!("these are the oldest {limit}, and there are more: --limit, or a narrower filter"));
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 async fn show(letters: &DeadLetters, sequence: u64, json: bool) -> anyhow::Result<Exit> {
     let told = Told::of(letters.get(sequence).await.map_err(explained)?);
     if json {
         output::json(&told)?;
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     let mut table = output::table(&["letter", &told.sequence.to_string()]);
     let crop = told.crop_id.clone().unwrap_or_else(|| "not known".to_owned());
@@ -174,7 +174,7 @@ async fn show(letters: &DeadLetters, sequence: u64, json: bool) -> anyhow::Resul
         let crop = plain(&crop, SHORT);
         output::line(format_args!("`facewire why {crop}` tells the whole life of the crop"));
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// The error, and what to do about it where it does not say.
@@ -218,7 +218,7 @@ impl Act {
         };
         if sequences.is_empty() {
             output::line("no dead letter fits");
-            return Ok(Exit::Well);
+            return Ok(Exit::Success);
         }
         let sure = choice.yes || !(choice.all || sequences.len() > MANY);
         if !sure && !self.confirmed(sequences.len()).await? {
@@ -229,7 +229,7 @@ impl Act {
         let ended = self.each(letters, &sequences, choice.all, &mut tally).await;
         self.sum_up(&tally);
         ended?;
-        Ok(if tally.failed == 0 { Exit::Well } else { Exit::Failed })
+        Ok(if tally.failed == 0 { Exit::Success } else { Exit::Failed })
     }
 
     /// Goes on after a letter that cannot be had, and ends where the server is at fault: the others would fare no better.

@@ -1,11 +1,13 @@
-//! `facewire doctor`: what this machine has of what Facewire needs, and what mends it. It mends nothing itself.
+//! `facewire doctor`: what this machine has of what Facewire needs, and what fixes it. It fixes nothing itself.
 
 use std::path::PathBuf;
 
 use comfy_table::{Cell, Color};
+use facewire_artifacts::doctor::{Check, CheckState};
 use facewire_artifacts::{Artifacts, FetchOptions};
 use facewire_bus::Bus;
-use facewire_devstack::doctor::{Check, CheckState, DoctorOptions, doctor};
+use facewire_composition::Config;
+use facewire_composition::models::{self, DEFAULT_PACK};
 use facewire_inference::{OnnxRuntime, Pack};
 use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
@@ -13,35 +15,46 @@ use serde_json::json;
 
 use super::{client, data_dir};
 use crate::cli::{Doctor, Place};
-use crate::config::Config;
 use crate::endpoints::Endpoints;
-use crate::models::{self, DEFAULT_PACK};
 use crate::output::{self, Exit};
 
-/// What a `mend` begins with where nothing needs to be done, as `devstack` words it too.
+/// What a `fix` begins with where nothing needs to be done, as `devstack` words it too.
 const NOTHING: &str = "nothing";
 
 pub(crate) async fn run(config: &Config, place: &Place, args: &Doctor) -> anyhow::Result<Exit> {
-    let options = DoctorOptions { data_dir: data_dir(place).ok(), ..DoctorOptions::default() };
-    let mut checks = doctor(options).await?;
+    let mut checks = machine(config, place).await?;
     let models = config.models.clone();
     checks.extend(tokio::task::spawn_blocking(move || [runtime(&models), pack(&models)]).await?);
     checks.extend(stack(config, place).await);
     let well = checks.iter().all(is_well);
     if args.json {
         let found: Vec<_> = checks.iter().map(as_json).collect();
-        output::json(&json!({ "well": well, "checks": found }))?;
+        output::json(&json!({ "ok": well, "checks": found }))?;
     } else {
         show(&checks, well);
     }
-    Ok(if well { Exit::Well } else { Exit::Unwell })
+    Ok(if well { Exit::Success } else { Exit::ProblemsFound })
+}
+
+/// What the local stack needs.
+#[cfg(feature = "local")]
+async fn machine(_config: &Config, place: &Place) -> anyhow::Result<Vec<Check>> {
+    use facewire_devstack::doctor::{DoctorOptions, doctor};
+    Ok(doctor(DoctorOptions { data_dir: data_dir(place).ok(), ..DoctorOptions::default() }).await?)
+}
+
+/// What fetching models needs: a build without the local stack fetches nothing else.
+#[cfg(not(feature = "local"))]
+async fn machine(config: &Config, _place: &Place) -> anyhow::Result<Vec<Check>> {
+    let kinds = models::artifacts(&config.models)?;
+    Ok(facewire_artifacts::doctor::doctor(&kinds, &FetchOptions::default()).await?)
 }
 
 /// What is missing and will be fetched or made by itself is well.
 fn is_well(check: &Check) -> bool {
     match check.state {
         CheckState::Present => true,
-        CheckState::Missing => check.mend.starts_with(NOTHING),
+        CheckState::Missing => check.fix.starts_with(NOTHING),
         CheckState::Wrong => false,
     }
 }
@@ -56,7 +69,7 @@ fn word(check: &Check) -> &'static str {
 }
 
 fn as_json(check: &Check) -> serde_json::Value {
-    json!({ "name": check.name, "state": word(check), "detail": check.detail, "mend": check.mend })
+    json!({ "name": check.name, "state": word(check), "detail": check.detail, "fix": check.fix })
 }
 
 fn show(checks: &[Check], well: bool) {
@@ -71,7 +84,7 @@ fn show(checks: &[Check], well: bool) {
             Cell::new(&check.name),
             Cell::new(word(check)).fg(colour),
             Cell::new(&check.detail),
-            Cell::new(&check.mend),
+            Cell::new(&check.fix),
         ]);
     }
     output::line(table);
@@ -82,19 +95,19 @@ fn show(checks: &[Check], well: bool) {
 }
 
 fn present(name: &str, detail: impl Into<String>) -> Check {
-    Check { name: name.to_owned(), state: CheckState::Present, detail: detail.into(), mend: String::new() }
+    Check { name: name.to_owned(), state: CheckState::Present, detail: detail.into(), fix: String::new() }
 }
 
-fn missing(name: &str, detail: impl Into<String>, mend: impl Into<String>) -> Check {
-    Check { name: name.to_owned(), state: CheckState::Missing, detail: detail.into(), mend: mend.into() }
+fn missing(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check { name: name.to_owned(), state: CheckState::Missing, detail: detail.into(), fix: fix.into() }
 }
 
-fn wrong(name: &str, detail: impl ToString, mend: impl Into<String>) -> Check {
-    Check { name: name.to_owned(), state: CheckState::Wrong, detail: detail.to_string(), mend: mend.into() }
+fn wrong(name: &str, detail: impl ToString, fix: impl Into<String>) -> Check {
+    Check { name: name.to_owned(), state: CheckState::Wrong, detail: detail.to_string(), fix: fix.into() }
 }
 
 /// Whether ONNX Runtime loads here, and has what the configuration asks for. Blocking.
-fn runtime(models: &crate::config::Models) -> Check {
+fn runtime(models: &facewire_composition::Models) -> Check {
     const NAME: &str = "ONNX Runtime loads";
     let library: Option<PathBuf> = match &models.onnxruntime {
         Some(path) => Some(path.clone()),
@@ -120,7 +133,7 @@ fn runtime(models: &crate::config::Models) -> Check {
 }
 
 /// Whether the configured pack is whole. Blocking: it hashes every file.
-fn pack(models: &crate::config::Models) -> Check {
+fn pack(models: &facewire_composition::Models) -> Check {
     let name = &models.pack;
     let title = format!("model pack {name}");
     let directory = match models::directory(models) {
@@ -161,7 +174,7 @@ async fn stack(config: &Config, place: &Place) -> Vec<Check> {
         Ok(config) => config,
         Err(error) => return vec![wrong("running Facewire", error, "correct the configuration")],
     };
-    let mend = match &noted {
+    let fix = match &noted {
         Some(dir) => format!(
             "`facewire up` noted it in {} and may have been killed: start it again, or remove endpoints.json there",
             dir.display()
@@ -172,7 +185,7 @@ async fn stack(config: &Config, place: &Place) -> Vec<Check> {
     let found = [("NATS answers", nats), ("Postgres answers", postgres), ("Qdrant answers", qdrant)];
     let check = |(name, found): (&str, anyhow::Result<String>)| match found {
         Ok(detail) => present(name, detail),
-        Err(error) => wrong(name, format!("{error:#}"), mend.as_str()),
+        Err(error) => wrong(name, format!("{error:#}"), fix.as_str()),
     };
     found.into_iter().map(check).collect()
 }
@@ -209,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_library_that_is_not_there_is_named() {
-        let models = crate::config::Models { onnxruntime: Some("/no/such/lib.so".into()), ..Default::default() };
+        let models = facewire_composition::Models { onnxruntime: Some("/no/such/lib.so".into()), ..Default::default() };
         let check = runtime(&models);
         assert_eq!((check.state, check.detail.contains("/no/such/lib.so")), (CheckState::Wrong, true));
     }

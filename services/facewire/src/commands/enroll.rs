@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use facewire_bus::{Bus, Results};
+use facewire_composition::Config;
 use facewire_contracts::{headers, subjects, v1};
 use facewire_domain::{CollectionId, CropId, Detail, Status};
 use serde::Serialize;
@@ -15,7 +16,6 @@ use tokio::time::Instant;
 use super::producer::{Crop, Target, collect};
 use super::{connect, words};
 use crate::cli::Enroll;
-use crate::config::Config;
 use crate::output::{self, Exit};
 
 /// The camera that enrolments come from.
@@ -60,7 +60,7 @@ pub(crate) async fn run(config: Config, args: &Enroll) -> anyhow::Result<Exit> {
     let mut lines = send(&bus, &target, files).await;
     wait(&bus, &filter, results, &mut lines, args, deadline).await;
     report(&lines, &subject, args)?;
-    Ok(if lines.iter().all(enrolled) { Exit::Well } else { Exit::Unwell })
+    Ok(if lines.iter().all(enrolled) { Exit::Success } else { Exit::ProblemsFound })
 }
 
 fn patience(args: &Enroll) -> impl std::fmt::Display {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use comfy_table::CellAlignment;
+use facewire_composition::models::{self};
+use facewire_composition::{Config, Index, Parts};
 use facewire_reconciler::{Kind, PassOptions, PassReport, ReconcileError, Reconciler};
 use facewire_store_vec::VecStore;
 use indicatif::HumanCount;
@@ -12,9 +14,6 @@ use serde::Serialize;
 
 use super::{connect, progress};
 use crate::cli::{FacesCommand, FindOrphans, Rebuild};
-use crate::compose;
-use crate::config::Config;
-use crate::models;
 use crate::output::{self, Exit};
 
 pub(crate) async fn run(config: Config, command: &FacesCommand) -> anyhow::Result<Exit> {
@@ -52,7 +51,7 @@ async fn find_orphans(mut config: Config, args: &FindOrphans) -> anyhow::Result<
     }
     // Whoever only looks, from a script perhaps, learns by the status whether there is something to mend.
     let left = found.report.total_found() - found.report.total_fixed();
-    Ok(if left == 0 { Exit::Well } else { Exit::Unwell })
+    Ok(if left == 0 { Exit::Success } else { Exit::ProblemsFound })
 }
 
 fn show(found: &Found) {
@@ -72,7 +71,7 @@ fn show(found: &Found) {
         if count(&report.found) > 0 {
             let samples = report.samples.get(&kind).map(|ids| ids.join("\n")).unwrap_or_default();
             table.add_row([
-                words(kind).to_owned(),
+                label(kind).to_owned(),
                 HumanCount(count(&report.found)).to_string(),
                 HumanCount(count(&report.fixed)).to_string(),
                 samples,
@@ -88,7 +87,7 @@ fn show(found: &Found) {
     }
 }
 
-fn words(kind: Kind) -> &'static str {
+fn label(kind: Kind) -> &'static str {
     match kind {
         Kind::MissingPoint => "face without a point",
         Kind::OrphanPoint => "point without a face",
@@ -121,14 +120,18 @@ pub(crate) async fn rebuild(config: Config, args: &Rebuild) -> anyhow::Result<Ex
             done.rebuilt.collection, done.seconds
         ));
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 async fn reconciler(config: &Config) -> anyhow::Result<Reconciler> {
-    let bus = connect::nats(config, "faces").await?;
-    let store = connect::postgres(config).await?;
-    let vectors = VecStore::connect(&config.qdrant)?;
-    compose::reconciler(config, &models::manifest(&config.models)?, bus, store, vectors)
+    let (vectors, pack) = (VecStore::connect(&config.qdrant)?, models::manifest(&config.models)?);
+    let parts = Parts {
+        bus: connect::nats(config, "faces").await?,
+        store: Some(connect::postgres(config).await?),
+        index: Some(Index { vectors, pack }),
+        chain: None,
+    };
+    facewire_composition::reconciler(config, &parts)
 }
 
 fn busy(error: ReconcileError) -> anyhow::Error {

@@ -1,6 +1,7 @@
 //! `facewire failures`: endings that were no success, newest first, and how many of each cause. It reads only.
 
 use comfy_table::CellAlignment;
+use facewire_composition::Config;
 use facewire_domain::Detail;
 use facewire_store_pg::{FailureCount, FailureFilter, FailureRow};
 use indicatif::HumanCount;
@@ -9,7 +10,6 @@ use serde::Serialize;
 use super::connect::{self, viewed};
 use super::words;
 use crate::cli::Failures;
-use crate::config::Config;
 use crate::output::{self, Exit, line};
 
 #[derive(Debug, Serialize)]
@@ -33,7 +33,7 @@ pub(crate) async fn run(config: Config, args: Failures) -> anyhow::Result<Exit> 
     } else {
         show(&report);
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 fn show(report: &Report) {

@@ -1,12 +1,12 @@
 //! The gate of now, for the commands that judge with it: what is configured, and what calibrations in force say.
 
 use anyhow::Context;
+use facewire_composition::Config;
+use facewire_composition::models::{self};
 use facewire_domain::{CalibratedGate, Gate};
 use facewire_store_pg::{CalibrationRow, Store};
 
 use super::connect::viewed;
-use crate::config::Config;
-use crate::models;
 
 /// The gates' parts of calibrations.
 pub(super) fn calibrated(rows: &[CalibrationRow]) -> anyhow::Result<Vec<CalibratedGate>> {

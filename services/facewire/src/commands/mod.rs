@@ -1,10 +1,12 @@
 //! The commands, a file each, and what they share: the configuration with the named or running servers in it.
 
+#[cfg(feature = "local")]
 mod bench;
 mod calibrate;
 mod cameras;
 mod connect;
 mod dead;
+#[cfg(feature = "local")]
 mod demo;
 mod doctor;
 mod enroll;
@@ -12,15 +14,18 @@ mod evaluate;
 mod faces;
 mod failures;
 mod gates;
+mod migrate;
 mod models;
 mod producer;
 mod progress;
 mod publish;
 mod resume;
-mod run;
+pub(crate) mod run;
 mod spoil;
 mod stats;
+#[cfg(feature = "local")]
 mod stopped;
+#[cfg(feature = "local")]
 mod up;
 mod watch;
 mod why;
@@ -31,10 +36,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use facewire_artifacts::default_data_dir;
+use facewire_composition::Config;
 use facewire_config::Secret;
 
+#[cfg(feature = "local")]
+use stopped::read;
+
 use crate::cli::{Cli, Command, Place};
-use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::output::{self, Exit};
 
@@ -51,19 +59,18 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
 
 async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Result<Exit> {
     match command {
+        #[cfg(feature = "local")]
         Command::Up(args) => up::run(config, &place, &args).await,
         Command::Run(args) => run::run(config, &place, &args).await,
+        Command::Migrate(args) => migrate::run(client(config, &place)?, &args).await,
+        #[cfg(feature = "local")]
         Command::Demo(args) => demo::run(config, &place, &args).await,
         Command::Enroll(args) => enroll::run(client(config, &place)?, &args).await,
         Command::Publish(args) => publish::run(client(config, &place)?, &args).await,
         Command::Watch(args) => watch::run(client(config, &place)?, &args).await,
-        Command::Why(args) => stopped::read(client(config, &place)?, &place, |config| why::run(config, args)).await,
-        Command::Cameras(args) => {
-            stopped::read(client(config, &place)?, &place, |config| cameras::run(config, args)).await
-        }
-        Command::Failures(args) => {
-            stopped::read(client(config, &place)?, &place, |config| failures::run(config, args)).await
-        }
+        Command::Why(args) => read(client(config, &place)?, &place, |config| why::run(config, args)).await,
+        Command::Cameras(args) => read(client(config, &place)?, &place, |config| cameras::run(config, args)).await,
+        Command::Failures(args) => read(client(config, &place)?, &place, |config| failures::run(config, args)).await,
         Command::Stats(args) => stats::run(client(config, &place)?, &args).await,
         Command::Dead(args) => dead::run(client(config, &place)?, &args.command).await,
         Command::Faces(args) => faces::run(client(config, &place)?, &args.command).await,
@@ -72,11 +79,12 @@ async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Re
         Command::Models(args) => models::run(&config, &args.command).await,
         Command::Evaluate(args) => evaluate::run(config, *args).await,
         Command::Calibrate(args) => calibrate::run(client(config, &place)?, *args).await,
+        #[cfg(feature = "local")]
         Command::Bench(args) => bench::run(config, &args).await,
         Command::Config => {
             let place = client(config, &place)?;
             output::line(toml::to_string_pretty(&place)?);
-            Ok(Exit::Well)
+            Ok(Exit::Success)
         }
     }
 }
@@ -97,7 +105,21 @@ fn quiet_unless_serving(config: &Config, command: &Command) -> facewire_telemetr
 }
 
 fn serves(command: &Command) -> bool {
-    matches!(command, Command::Up(_) | Command::Run(_))
+    match command {
+        #[cfg(feature = "local")]
+        Command::Up(_) => true,
+        Command::Run(_) => true,
+        _ => false,
+    }
+}
+
+/// Runs a command that reads Postgres; a build without the local stack has no stopped one to read from.
+#[cfg(not(feature = "local"))]
+async fn read<F>(config: Config, _place: &Place, command: impl FnOnce(Config) -> F) -> anyhow::Result<Exit>
+where
+    F: Future<Output = anyhow::Result<Exit>>,
+{
+    command(config).await
 }
 
 /// The process's name in telemetry: the service's where it runs one alone.

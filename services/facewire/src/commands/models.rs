@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
+use facewire_composition::Config;
+use facewire_composition::models::{self, DEFAULT_PACK};
 use facewire_inference::{
     BUILTIN_PACKS, Pack, PackManifest, builtin_manifest, install_builtin, install_zip, installed_manifest,
 };
@@ -15,8 +17,6 @@ use tokio::process::Command;
 
 use super::progress;
 use crate::cli::ModelsCommand;
-use crate::config::Config;
-use crate::models::{self, DEFAULT_PACK};
 use crate::output::{self, Exit};
 
 /// Where InsightFace publishes its packs.
@@ -51,7 +51,7 @@ async fn list(config: &Config, json: bool) -> anyhow::Result<Exit> {
     let rows = tokio::task::spawn_blocking(move || rows(&place, &configured)).await??;
     if json {
         output::json(&serde_json::json!({ "directory": directory, "packs": rows }))?;
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     let mut table = output::table(&["pack", "version", "installed", "numbers a face", "licence"]);
     for row in &rows {
@@ -68,7 +68,7 @@ async fn list(config: &Config, json: bool) -> anyhow::Result<Exit> {
     output::line(table);
     output::line(format_args!("installed in {}", directory.display()));
     output::line("`models.pack` in the configuration, or FACEWIRE__MODELS__PACK, names the one in use");
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// The built-in packs, then whatever else is installed. Blocking.
@@ -122,7 +122,7 @@ async fn install(config: &Config, name: &str, accepted: bool, from: Option<PathB
         output::line(format_args!("to use it, set models.pack = \"{name}\" or FACEWIRE__MODELS__PACK={name}"));
         output::line("embeddings of different packs do not compare: enrol everybody again after the change");
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// InsightFace's weights come with a condition that somebody has to accept.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use facewire_bus::{Bus, BusError, Published};
+use facewire_composition::Config;
 use facewire_contracts::headers;
 use facewire_runtime::{Backoff, Shutdown, retry};
 use futures_util::{StreamExt, stream};
@@ -20,7 +21,6 @@ use super::producer::{Crop, Target, changed_at, collect};
 use super::resume::{Notes, RunOf, key};
 use super::{connect, progress, words};
 use crate::cli::Publish;
-use crate::config::Config;
 use crate::output::{self, Exit};
 use crate::signals;
 
@@ -309,7 +309,7 @@ fn report(summary: &Summary, args: &Publish) -> anyhow::Result<Exit> {
         });
         return Ok(Exit::Failed);
     }
-    Ok(if summary.failed > 0 { Exit::Unwell } else { Exit::Well })
+    Ok(if summary.failed > 0 { Exit::ProblemsFound } else { Exit::Success })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, bail};
 use comfy_table::{CellAlignment, Table};
 use facewire_bus::StageLag;
+use facewire_composition::Config;
 use facewire_contracts::subjects;
 use facewire_domain::CollectionId;
 use facewire_store_pg::{Gallery, Ledger, LedgerFilter};
@@ -13,7 +14,6 @@ use serde::Serialize;
 
 use super::{connect, words};
 use crate::cli::Stats;
-use crate::config::Config;
 use crate::output::{self, Exit};
 
 #[derive(Debug, Serialize)]
@@ -59,7 +59,7 @@ pub(crate) async fn run(config: Config, args: &Stats) -> anyhow::Result<Exit> {
     } else {
         show(&all);
     }
-    Ok(if all.errors.is_empty() { Exit::Well } else { Exit::Unwell })
+    Ok(if all.errors.is_empty() { Exit::Success } else { Exit::ProblemsFound })
 }
 
 async fn counts(config: &Config, collection: Option<CollectionId>) -> anyhow::Result<Counts> {

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use facewire_artifacts::progress;
 use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
+use facewire_composition::Config;
 use facewire_config::Secret;
 use facewire_devstack::postgres::{PostgresOptions, PostgresServer};
 use facewire_store_pg::Store;
 
 use super::data_dir;
 use crate::cli::Place;
-use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::output::{self, Exit};
 

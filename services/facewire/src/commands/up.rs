@@ -3,13 +3,12 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use facewire_composition::{Config, Service};
 use facewire_devstack::StackOptions;
 use facewire_runtime::{Health, Shutdown};
 
 use super::{data_dir, progress};
 use crate::cli::{Place, Up};
-use crate::compose::Service;
-use crate::config::Config;
 use crate::local::Local;
 use crate::output::{self, Exit};
 use crate::signals;
@@ -35,7 +34,7 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow:
     let starting = Local::start(&mut config, options, report.clone(), shutdown.clone());
     let mut local = tokio::select! {
         local = starting => local?,
-        () = shutdown.draining() => return Ok(Exit::Well),
+        () = shutdown.draining() => return Ok(Exit::Success),
     };
     let services = if args.no_services { Vec::new() } else { Service::all() };
     if !services.is_empty() {
@@ -55,7 +54,7 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow:
     let ended = local.beside(asked).await;
     let stopped = local.stop().await;
     ended.and(stopped)?;
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// The streams are there once every service is ready; a publish before would find none.

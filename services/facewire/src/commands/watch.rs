@@ -4,13 +4,13 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use facewire_bus::{Bus, ResultEvent, Results};
+use facewire_composition::Config;
 use facewire_contracts::{convert, subjects, v1};
 use facewire_domain::{CameraId, CollectionId, Detail};
 use time::OffsetDateTime;
 
 use super::{connect, words};
 use crate::cli::Watch;
-use crate::config::Config;
 use crate::output::{self, Exit};
 
 pub(crate) async fn run(config: Config, args: &Watch) -> anyhow::Result<Exit> {
@@ -27,7 +27,7 @@ pub(crate) async fn run(config: Config, args: &Watch) -> anyhow::Result<Exit> {
         () = show => {}
         asked = tokio::signal::ctrl_c() => asked?,
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 fn filter(args: &Watch) -> anyhow::Result<String> {

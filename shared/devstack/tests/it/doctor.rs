@@ -3,9 +3,10 @@
 use std::fs;
 use std::process::Command;
 
+use facewire_artifacts::doctor::{Check, CheckState};
 use facewire_artifacts::progress::silent;
 use facewire_artifacts::{FetchOptions, Kind, ensure};
-use facewire_devstack::doctor::{CheckState, DoctorOptions, doctor};
+use facewire_devstack::doctor::{DoctorOptions, doctor};
 
 #[tokio::test]
 async fn the_doctor_reads_every_byte() {
@@ -15,13 +16,13 @@ async fn the_doctor_reads_every_byte() {
     let dir = cache.path().join(from.file_name().unwrap());
     let fetch = FetchOptions { cache_dir: Some(cache.path().to_owned()), ..FetchOptions::default() };
     let options = DoctorOptions { fetch, ..DoctorOptions::default() };
-    let state = |checks: &[facewire_devstack::doctor::Check], name: &str| {
+    let state = |checks: &[Check], name: &str| {
         checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no check {name}")).clone()
     };
     let checks = doctor(options.clone()).await.unwrap();
     assert_eq!(state(&checks, "artefact sample-group").state, CheckState::Present);
     let missing = state(&checks, "artefact postgres");
-    assert!(missing.state == CheckState::Missing && !missing.mend.is_empty());
+    assert!(missing.state == CheckState::Missing && !missing.fix.is_empty());
     assert_eq!(state(&checks, "cache directory").state, CheckState::Present);
 
     // Same size, one bit changed.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use bytes::Bytes;
 use facewire_assess::{Request, Rules, Unjudged, judge};
+use facewire_composition::models::Loaded;
 use facewire_inference::{FaceEmbedder, FaceFinder};
 
 use super::cores;
-use crate::models::Loaded;
 
 /// The models of one thread.
 type Session = (FaceFinder, Box<dyn FaceEmbedder>);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use facewire_bus::Bus;
+use facewire_composition::models::{self};
+use facewire_composition::{Config, Service};
 use facewire_runtime::Shutdown;
 use facewire_vision::{decode, encode_jpeg, resize};
 
@@ -11,9 +13,6 @@ use super::memory::Memory;
 use super::pipeline::Load;
 use super::{Measurement, per_second, stack, zero};
 use crate::commands::{demo, progress};
-use crate::compose::Service;
-use crate::config::Config;
-use crate::models;
 
 /// A small crop, as a camera on a wall cuts them.
 const SIDE: u32 = 112;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use facewire_assess::{Request, judge};
 use facewire_bus::{Bus, Message};
+use facewire_composition::models::{self, Loaded};
+use facewire_composition::{Chain, Config, Service};
 use facewire_contracts::{Message as _, subjects, v1};
 use facewire_domain::Stage;
 use facewire_inference::SessionOptions;
@@ -16,9 +18,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Measurement, cores, per_second, stack};
 use crate::commands::{demo, progress};
-use crate::compose::{Chain, Service};
-use crate::config::Config;
-use crate::models::{self, Loaded};
 
 /// Publishes that wait for their PubAck at a time.
 const IN_FLIGHT: usize = 256;
@@ -52,7 +51,6 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
 
 /// Puts the faces on the stage's stream, before it runs.
 async fn fill(bus: &Bus, aligned: &[AlignedFace], faces: usize) -> anyhow::Result<()> {
-    bus.ensure_streams().await?;
     let publishing = stream::iter(0..faces).map(anyhow::Ok).try_for_each_concurrent(IN_FLIGHT, |index| {
         let rgb = aligned.get(index % aligned.len()).map(|face| face.as_bytes().to_vec()).unwrap_or_default();
         let crop = v1::Crop { crop_id: index.to_string(), collection: "bench".to_owned(), ..v1::Crop::default() };

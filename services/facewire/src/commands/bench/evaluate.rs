@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use facewire_composition::Config;
+use facewire_composition::models::{self, Loaded};
 use facewire_runtime::Shutdown;
 
 use super::{Measurement, bare, cores, per_second};
 use crate::commands::producer::collect;
 use crate::commands::{demo, evaluate, progress};
-use crate::config::Config;
-use crate::models::{self, Loaded};
 
 /// How often the two sides take turns.
 const TURNS: usize = 6;

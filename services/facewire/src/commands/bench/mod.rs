@@ -13,13 +13,13 @@ mod zero;
 use std::io::IsTerminal;
 use std::os::unix::fs::PermissionsExt;
 
+use facewire_composition::Config;
 use facewire_devstack::StackOptions;
 use facewire_runtime::Shutdown;
 use serde::Serialize;
 
 use super::progress;
 use crate::cli::{Bench, BenchCommand};
-use crate::config::Config;
 use crate::local::Local;
 use crate::output::{self, Exit};
 use crate::signals;
@@ -62,7 +62,7 @@ pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
     } else {
         show(&measurement)
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 fn show(m: &Measurement) {

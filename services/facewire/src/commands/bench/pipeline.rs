@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use facewire_bus::{Bus, Options, Results};
+use facewire_composition::models::{self, Loaded};
+use facewire_composition::{Chain, Config, Service};
 use facewire_runtime::Shutdown;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use time::OffsetDateTime;
@@ -15,9 +17,6 @@ use super::memory::{self, Memory};
 use super::{Measurement, bare, cores, per_second, stack};
 use crate::commands::producer::Target;
 use crate::commands::{demo, progress};
-use crate::compose::{Chain, Service};
-use crate::config::Config;
-use crate::models::{self, Loaded};
 
 /// Crops that are on their way at a time: enough to keep every stage busy. More are published as results come, so that the
 /// producer's and every stage's work falls into the time that is measured.
@@ -94,7 +93,6 @@ impl Load {
     /// are.
     pub(super) async fn start(options: &Options, pictures: &[Bytes], window: usize) -> anyhow::Result<Self> {
         let producer = Bus::connect(options, "facewire-bench producer").await?;
-        producer.ensure_streams().await?;
         let results = producer.results("results.bench.*", true).await?;
         let target = Target::new("bench".parse()?, "bench".parse()?, Vec::new())?;
         let (pictures, next) = (pictures.to_vec(), OffsetDateTime::now_utc());

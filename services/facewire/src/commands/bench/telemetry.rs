@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
+use facewire_composition::models::{self};
+use facewire_composition::{Config, Service};
 use facewire_runtime::Shutdown;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -22,10 +24,7 @@ use tokio::process::{Child, Command};
 use super::pipeline::Load;
 use super::{Measurement, per_second, stack};
 use crate::commands::{demo, progress};
-use crate::compose::Service;
-use crate::config::Config;
 use crate::local::Local;
-use crate::models;
 
 /// How often the two sides take turns; an even number, so that each goes first as often.
 const TURNS: usize = 8;

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
+use facewire_composition::Chain;
 use facewire_domain::{BoundingBox, Point};
 use facewire_inference::{Embedding, FaceEmbedder, FaceFind, FoundFace, InferenceError};
 use facewire_vision::align::TEMPLATE;
 use facewire_vision::{AlignedFace, RgbImage};
-
-use crate::compose::Chain;
 
 struct Finder;
 

@@ -13,6 +13,8 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::Context;
+use facewire_composition::Config;
+use facewire_composition::models::{self, Loaded};
 use facewire_domain::{CalibratedGate, Calibration, Gate, GateOverride, Intent};
 use facewire_evaluation::report::OpenSetRates;
 use facewire_evaluation::{OpenSet, Resampling};
@@ -27,8 +29,6 @@ use super::evaluate::work::{Picture, Sights, Source};
 use super::evaluate::{self, CLEAN, Look};
 use super::{connect, progress};
 use crate::cli::Calibrate;
-use crate::config::Config;
-use crate::models::{self, Loaded};
 use crate::output::{self, Exit};
 use crate::signals as process_signals;
 
@@ -71,7 +71,7 @@ async fn measure(config: Config, args: Calibrate, folder: &Path) -> anyhow::Resu
     } else {
         show::show(&report);
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// Every photo counts: who has too few to be enrolled is still somebody else than the others.

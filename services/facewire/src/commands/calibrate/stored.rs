@@ -1,6 +1,8 @@
 //! Calibrations in Postgres: kept and applied, listed, reverted.
 
 use anyhow::{Context, bail};
+use facewire_composition::Config;
+use facewire_composition::models::{self};
 use facewire_store_pg::{CalibrationRow, NewCalibration, Store, StoredCalibration};
 use serde_json::json;
 
@@ -8,8 +10,6 @@ use super::report::Report;
 use crate::cli::Calibrate;
 use crate::commands::connect::{self, viewed};
 use crate::commands::words;
-use crate::config::Config;
-use crate::models;
 use crate::output::{self, Exit, line};
 
 /// Calibrations that are listed, the newest.
@@ -42,11 +42,11 @@ pub(super) async fn list(config: &Config, args: &Calibrate) -> anyhow::Result<Ex
     let rows = viewed(store.calibrations(args.collection.as_ref(), MOST).await)?;
     if args.json {
         output::json(&rows)?;
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     if rows.is_empty() {
         line("no calibration was kept; `facewire calibrate --faces DIR --collection C --apply` makes one");
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     let head = ["version", "collection", "camera", "made", "applied", "", "measured on", "limits", "model"];
     let mut table = output::table(&head);
@@ -58,7 +58,7 @@ pub(super) async fn list(config: &Config, args: &Calibrate) -> anyhow::Result<Ex
         table.add_row(cells(row, in_force.contains(&row.version)));
     }
     line(table);
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 fn cells(row: &CalibrationRow, in_force: bool) -> [String; 9] {
@@ -102,14 +102,14 @@ pub(super) async fn revert(config: &Config, args: &Calibrate, version: Option<&s
     let now = now.map(|row| row.version);
     if args.json {
         output::json(&json!({ "reverted": version, "in_force": now }))?;
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     line(format_args!("{version} is reverted; services follow within seconds"));
     match now {
         Some(now) => line(format_args!("{now} is in force there")),
         None => line("no calibration of that place is in force: what holds for every other place holds there"),
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// The one in force for the collection and camera of the command line.

@@ -1,6 +1,7 @@
 //! What holds today at the place that is calibrated: the pack's or a stored calibration, a threshold that the configuration
 //! fixes, the gate, and how many people are enrolled.
 
+use facewire_composition::Config;
 use facewire_domain::{CalibratedGate, Calibration, CameraId, CollectionId, Gate, GateLimits, GateOverride, Intent};
 use facewire_inference::PackManifest;
 use facewire_store_pg::{CalibrationRow, Store};
@@ -8,7 +9,6 @@ use facewire_store_pg::{CalibrationRow, Store};
 use crate::cli::Calibrate;
 use crate::commands::connect::viewed;
 use crate::commands::gates;
-use crate::config::Config;
 
 /// The collection that commands use unless told otherwise.
 const DEFAULT: &str = "default";

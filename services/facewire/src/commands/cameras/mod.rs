@@ -7,6 +7,7 @@ mod whatif;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
+use facewire_composition::Config;
 use facewire_domain::{CameraId, CollectionId, Gate, GateLimits, Signal};
 use facewire_store_pg::{CameraSum, Cause, SignalBounds, SignalSpread, Store, Window};
 use serde::Serialize;
@@ -15,7 +16,6 @@ use time::OffsetDateTime;
 use super::connect::{self, viewed};
 use super::gates;
 use crate::cli::Cameras;
-use crate::config::Config;
 use crate::output::{self, Exit};
 
 use whatif::Rejudged;
@@ -101,7 +101,7 @@ pub(crate) async fn run(config: Config, args: Cameras) -> anyhow::Result<Exit> {
     } else {
         table::show(&report);
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// Each camera with its causes, the worst first.

@@ -11,6 +11,8 @@ use std::io::IsTerminal;
 
 use facewire_artifacts::progress::Reporter;
 use facewire_bus::Bus;
+use facewire_composition::models::{self};
+use facewire_composition::{Chain, Config, Service};
 use facewire_devstack::StackOptions;
 use facewire_domain::{CollectionId, GateOverride};
 use facewire_runtime::Shutdown;
@@ -18,10 +20,7 @@ use facewire_store_pg::{LedgerFilter, Store};
 
 use super::{data_dir, progress};
 use crate::cli::{Degrade, Demo, Place};
-use crate::compose::{Chain, Service};
-use crate::config::Config;
 use crate::local::Local;
-use crate::models;
 use crate::output::{self, Exit};
 use crate::signals;
 
@@ -53,7 +52,7 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyho
     } else {
         report::show(&sum)
     }
-    Ok(if sum.holds() && sum.recognises() { Exit::Well } else { Exit::Unwell })
+    Ok(if sum.holds() && sum.recognises() { Exit::Success } else { Exit::ProblemsFound })
 }
 
 /// Where it runs. A machine without a data directory plays a demo all the same, unless one was named.
@@ -87,7 +86,6 @@ async fn act(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Report> {
     let bus = Bus::connect(&config.nats, "facewire-demo").await?;
-    bus.ensure_streams().await?;
     local.start_services(config, Service::all(), Some(chain), report);
     let playing = async {
         tokio::select! {

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use facewire_artifacts::progress::Reporter;
 use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
+use facewire_composition::models::Loaded;
 use facewire_domain::{BoundingBox, CameraId, SubjectId};
 use facewire_inference::FaceFind;
 use facewire_vision::degrade::cut_out;
@@ -15,7 +16,6 @@ use crate::cli::{Degrade, Demo};
 use crate::commands::producer::collect;
 use crate::commands::progress;
 use crate::commands::spoil::{face_side, publish, side};
-use crate::models::Loaded;
 
 /// Around a face that is cut out of a group, as a part of its longer side: what camera-side detectors commonly leave.
 const MARGIN: f32 = 0.4;

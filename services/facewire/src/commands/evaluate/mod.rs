@@ -20,6 +20,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use facewire_artifacts::FetchOptions;
 use facewire_assess::Rules;
+use facewire_composition::Config;
+use facewire_composition::models::{self, Loaded};
 use facewire_domain::{Calibration, Gate, GateLimits, ImageHash, Intent, Signal};
 use facewire_evaluation::datasets::BinSet;
 use facewire_evaluation::report::{self, Acquisition, DataSet, Model};
@@ -32,8 +34,6 @@ use time::format_description::well_known::Rfc3339;
 
 use super::progress;
 use crate::cli::{Evaluate, GateSwitch};
-use crate::config::Config;
-use crate::models::{self, Loaded};
 use crate::output::{self, Exit};
 use crate::signals as process_signals;
 
@@ -74,7 +74,7 @@ pub(crate) async fn run(config: Config, args: Evaluate) -> anyhow::Result<Exit> 
     } else {
         show::show(&report)
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// Said before the work and not after it.
@@ -185,6 +185,7 @@ fn open_cache(models: &Loaded, rules: &Rules, folder: &Path) -> anyhow::Result<C
     cache.with_context(|| format!("cannot use {}: --no-cache goes on without", folder.display()))
 }
 
+#[cfg(feature = "local")]
 /// Looking alone, for a measurement of it: models that are open, files, and a folder for the cache of each turn.
 pub(super) struct Looking<'a> {
     models: &'a Loaded,
@@ -193,6 +194,7 @@ pub(super) struct Looking<'a> {
     sources: Vec<Source>,
 }
 
+#[cfg(feature = "local")]
 impl<'a> Looking<'a> {
     pub(super) fn new(models: &'a Loaded, rules: &'a Rules, files: &[PathBuf]) -> anyhow::Result<Self> {
         let source = |file: &PathBuf| Source { picture: Picture::File(file.clone()), cameras: CLEAN };

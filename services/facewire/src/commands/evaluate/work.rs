@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use facewire_assess::{Request, Rules, Unjudged, judge};
+use facewire_composition::models::Loaded;
 use facewire_domain::{BoundingBox, Detail, ImageHash, Quality, Reason, Refusal};
 use facewire_evaluation::datasets::{BinImage, BinSet};
 use facewire_inference::{Embedding, FaceEmbedder, FaceFind, FoundFace, InferenceError};
@@ -19,7 +20,6 @@ use indicatif::ProgressBar;
 use super::cache::Cache;
 use super::seen::{Outcome, Seen};
 use crate::commands::spoil::{face_side, guessed_side, publish, side};
-use crate::models::Loaded;
 
 /// Faces that are embedded in one run at most, however many the model takes.
 const BATCH: usize = 16;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, bail};
 use facewire_bus::StageLag;
+use facewire_composition::Config;
 use facewire_contracts::subjects;
 use facewire_domain::{CropId, Decision, GateLimits, Intent, PersonId, Stage};
 use facewire_store_pg::{CropLife, EndingRecord, Person, Store, StoreError};
@@ -15,7 +16,6 @@ use serde::Serialize;
 
 use super::{connect, gates};
 use crate::cli::Why;
-use crate::config::Config;
 use crate::output::{self, Exit};
 
 /// What is known of a crop.
@@ -60,7 +60,7 @@ pub(crate) async fn run(config: Config, args: Why) -> anyhow::Result<Exit> {
     } else {
         story::tell(&known);
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// Not admitted: perhaps not yet.

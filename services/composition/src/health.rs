@@ -27,21 +27,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What an operator may set of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Options {
+pub struct Options {
     /// Where the endpoints listen (`0.0.0.0:8080`, say); nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
 }
 
 /// A socket that is bound, so that a taken port is an error at the start.
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     listener: TcpListener,
     health: Health,
 }
 
 impl Endpoint {
     /// Binds, if there is an address.
-    pub(crate) async fn bind(options: &Options, health: Health) -> anyhow::Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn bind(options: &Options, health: Health) -> anyhow::Result<Option<Self>> {
         let Some(address) = options.listen else { return Ok(None) };
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("health.listen: {address} cannot be listened on; name another with --health ADDRESS")
@@ -59,7 +62,7 @@ impl Endpoint {
     }
 
     /// Answers until it is dropped.
-    pub(crate) async fn serve(self) -> Infallible {
+    pub async fn serve(self) -> Infallible {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {

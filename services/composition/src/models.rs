@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use facewire_artifacts::progress::Reporter;
-use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
-use facewire_domain::Logit;
+use facewire_artifacts::{FetchOptions, Kind, ensure};
+use facewire_domain::{Logit, ScoreModel};
 use facewire_embed_gpu::MakeEmbedder;
 use facewire_inference::{
     OnnxRuntime, Pack, PackManifest, SessionOptions, builtin_manifest, install_builtin, installed_manifest,
@@ -16,18 +16,54 @@ use facewire_quality::MakeFinder;
 use crate::config::Models;
 
 /// The pack that needs no licence of its own, and is fetched when it is missing.
-pub(crate) const DEFAULT_PACK: &str = "default";
+pub const DEFAULT_PACK: &str = "default";
+
+/// A pack's manifest, in its directory.
+const MANIFEST: &str = "pack.toml";
 
 /// Models that were found, checked and can be opened on any thread.
 #[derive(Debug, Clone)]
-pub(crate) struct Loaded {
-    pub(crate) pack: Pack,
-    pub(crate) runtime: OnnxRuntime,
-    pub(crate) session: SessionOptions,
+pub struct Loaded {
+    /// The pack.
+    pub pack: Pack,
+    /// ONNX Runtime.
+    pub runtime: OnnxRuntime,
+    /// How sessions are opened.
+    pub session: SessionOptions,
+}
+
+/// The models that the chain runs: the configured pack's, or whatever a test or a benchmark puts in their place.
+#[derive(Clone)]
+pub struct Chain {
+    /// Opens a detector; called once in each thread of `quality`.
+    pub finders: MakeFinder,
+    /// Opens an embedder; called once in each thread of `embed-gpu`.
+    pub embedders: MakeEmbedder,
+    /// The pack's fingerprint.
+    pub model: String,
+    /// Faces that one run of an embedder takes at most.
+    pub max_batch: Option<usize>,
+    /// The model of the quality score.
+    pub score: Option<ScoreModel>,
+}
+
+impl From<&Loaded> for Chain {
+    fn from(loaded: &Loaded) -> Self {
+        Self {
+            finders: loaded.finders(),
+            embedders: loaded.embedders(),
+            model: loaded.pack.fingerprint(),
+            max_batch: loaded.max_batch(),
+            score: loaded.pack.manifest().score.clone(),
+        }
+    }
 }
 
 /// Where packs are installed.
-pub(crate) fn directory(models: &Models) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// No cache directory can be chosen.
+pub fn directory(models: &Models) -> anyhow::Result<PathBuf> {
     match &models.directory {
         Some(directory) => Ok(directory.clone()),
         None => Ok(FetchOptions::default().cache_dir()?.join("packs")),
@@ -35,27 +71,42 @@ pub(crate) fn directory(models: &Models) -> anyhow::Result<PathBuf> {
 }
 
 /// What the configured pack says of itself, without its files: the installed manifest, else the one we ship.
-pub(crate) fn manifest(models: &Models) -> anyhow::Result<PackManifest> {
-    let path = directory(models)?.join(&models.pack).join("pack.toml");
+///
+/// # Errors
+/// A manifest that cannot be read; a pack that is neither installed nor built in.
+pub fn manifest(models: &Models) -> anyhow::Result<PackManifest> {
+    let path = directory(models)?.join(&models.pack).join(MANIFEST);
     match std::fs::read_to_string(&path) {
         Ok(text) => installed_manifest(&text).map_err(|e| anyhow!("{}: {e}", path.display())),
         Err(_) => Ok(builtin_manifest(&models.pack)?),
     }
 }
 
-/// Fetches what may be fetched, checks every checksum, loads the library. Blocks for a while, so it runs on its own
-/// thread.
-pub(crate) async fn load(models: &Models, report: Reporter) -> anyhow::Result<Loaded> {
+/// The artefacts that the configured models need fetched.
+///
+/// # Errors
+/// No cache directory can be chosen.
+pub fn artifacts(models: &Models) -> anyhow::Result<Vec<Kind>> {
     let mut kinds = Vec::new();
     if models.onnxruntime.is_none() {
         kinds.push(Kind::OnnxRuntime);
     }
-    let directory = directory(models)?.join(&models.pack);
-    let installed = directory.join("pack.toml").is_file();
-    if models.pack == DEFAULT_PACK && !installed {
+    if models.pack == DEFAULT_PACK && !directory(models)?.join(&models.pack).join(MANIFEST).is_file() {
         kinds.push(Kind::DefaultModels);
     }
-    let found = artifacts::ensure(&kinds, &FetchOptions::default(), report).await?;
+    Ok(kinds)
+}
+
+/// Fetches what may be fetched, checks every checksum, loads the library. Blocks for a while, so it runs on its own
+/// thread.
+///
+/// # Errors
+/// A pack that is not installed, a checksum that does not hold, a library or provider that cannot be used.
+pub async fn load(models: &Models, report: Reporter) -> anyhow::Result<Loaded> {
+    let kinds = artifacts(models)?;
+    let directory = directory(models)?.join(&models.pack);
+    let installed = directory.join(MANIFEST).is_file();
+    let found = ensure(&kinds, &FetchOptions::default(), report).await?;
     let models = models.clone();
     tokio::task::spawn_blocking(move || {
         let pack = if models.pack == DEFAULT_PACK && !installed {
@@ -76,24 +127,24 @@ pub(crate) async fn load(models: &Models, report: Reporter) -> anyhow::Result<Lo
 
 impl Loaded {
     /// For the quality stage's threads.
-    pub(crate) fn finders(&self) -> MakeFinder {
+    pub fn finders(&self) -> MakeFinder {
         let models = self.clone();
         Arc::new(move || Ok(Box::new(models.pack.finder(&models.runtime, &models.session)?)))
     }
 
     /// For the embed stage's threads.
-    pub(crate) fn embedders(&self) -> MakeEmbedder {
+    pub fn embedders(&self) -> MakeEmbedder {
         let models = self.clone();
         Arc::new(move || models.pack.embedder(&models.runtime, &models.session))
     }
 
     /// The pack's model of the score before a face is embedded.
-    pub(crate) fn score(&self) -> Option<Logit> {
+    pub fn score(&self) -> Option<Logit> {
         self.pack.manifest().score.as_ref().map(|score| score.early.clone())
     }
 
     /// Faces that one run takes at most.
-    pub(crate) fn max_batch(&self) -> Option<usize> {
+    pub fn max_batch(&self) -> Option<usize> {
         Some(self.pack.manifest().embedder.faces_per_run())
     }
 }

@@ -1,0 +1,21 @@
+//! The services put together: one configuration, one table of services, and running several of them in one process. This
+//! is the only library where services meet; the binary and the end-to-end tests are built on it.
+//!
+//! Where to add what: a service's options in [`Config`], its line in the table in `service.rs`. Command lines, help texts,
+//! health and the tests' processes are derived from the table.
+
+mod config;
+mod health;
+mod migrate;
+pub mod models;
+mod parts;
+mod run;
+mod service;
+
+pub use config::{Config, Models, ShutdownOptions};
+pub use health::{Endpoint, Options as HealthOptions};
+pub use migrate::{Change, check, migrate, plan};
+pub use models::Chain;
+pub use parts::{Index, Parts};
+pub use run::{Running, run, start};
+pub use service::{Needs, Service, reconciler};

@@ -1,0 +1,98 @@
+//! What the services of one process share: connections and models, opened once.
+
+use anyhow::Context;
+use facewire_artifacts::progress::Reporter;
+use facewire_bus::Bus;
+use facewire_inference::PackManifest;
+use facewire_store_pg::Store;
+use facewire_store_vec::VecStore;
+
+use crate::config::Config;
+use crate::models::{self, Chain};
+use crate::service::{Needs, Service};
+
+/// The vector index, and what the configured pack says of the embeddings in it.
+#[derive(Debug, Clone)]
+pub struct Index {
+    /// The connection.
+    pub vectors: VecStore,
+    /// The pack whose embeddings are compared.
+    pub pack: PackManifest,
+}
+
+impl Index {
+    /// Numbers in an embedding.
+    ///
+    /// # Errors
+    /// A manifest with more than `u32::MAX`.
+    pub fn dim(&self) -> anyhow::Result<u32> {
+        Ok(u32::try_from(self.pack.embedder.dim)?)
+    }
+}
+
+/// Connections and models of one process. Cloning shares them.
+#[derive(Clone)]
+pub struct Parts {
+    /// NATS, which every service needs.
+    pub bus: Bus,
+    /// Postgres, where a service of this process needs it.
+    pub store: Option<Store>,
+    /// The vector index, where a service of this process needs it.
+    pub index: Option<Index>,
+    /// The models, where a service of this process runs them.
+    pub chain: Option<Chain>,
+}
+
+impl Parts {
+    /// Opens what these services need. The models are loaded (and the default pack fetched) unless `chain` has them.
+    ///
+    /// # Errors
+    /// A server that does not answer, options that cannot be used, models that cannot be fetched or opened.
+    pub async fn open(
+        config: &Config,
+        services: &[Service],
+        chain: Option<Chain>,
+        report: Reporter,
+    ) -> anyhow::Result<Self> {
+        let any = |needs: fn(Needs) -> bool| services.iter().any(|service| needs(service.needs()));
+        let mut parts = Self::connect(config, any(|needs| needs.rows), any(|needs| needs.index)).await?;
+        parts.chain = match (chain, any(|needs| needs.models)) {
+            (Some(chain), _) => Some(chain),
+            (None, true) => Some(Chain::from(&models::load(&config.models, report).await?)),
+            (None, false) => None,
+        };
+        Ok(parts)
+    }
+
+    /// Connections to all three servers, without models: for migrations and for commands.
+    ///
+    /// # Errors
+    /// A server that does not answer, options that cannot be used.
+    pub async fn stores(config: &Config) -> anyhow::Result<Self> {
+        Self::connect(config, true, true).await
+    }
+
+    async fn connect(config: &Config, rows: bool, index: bool) -> anyhow::Result<Self> {
+        let bus = Bus::connect(&config.nats, "facewire").await?;
+        let store = if rows { Some(Store::connect(&config.postgres).await?) } else { None };
+        let index = if index {
+            let (vectors, pack) = (VecStore::connect(&config.qdrant)?, models::manifest(&config.models)?);
+            Some(Index { vectors, pack })
+        } else {
+            None
+        };
+        Ok(Self { bus, store, index, chain: None })
+    }
+
+    pub(crate) fn store(&self) -> anyhow::Result<Store> {
+        self.store.clone().context("a service was started without Postgres, which it needs")
+    }
+
+    pub(crate) fn index(&self) -> anyhow::Result<Index> {
+        self.index.clone().context("a service was started without the vector index, which it needs")
+    }
+
+    pub(crate) fn chain(&self) -> anyhow::Result<Chain> {
+        self.chain.clone().context("a service was started without models, which it needs")
+    }
+}

@@ -1,0 +1,91 @@
+//! Running services in one process: started together, ended together, with health and metrics over HTTP beside them.
+
+use facewire_artifacts::progress::Reporter;
+use facewire_runtime::{ServiceError, Shutdown, State};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::health::Endpoint;
+use crate::migrate;
+use crate::models::Chain;
+use crate::parts::Parts;
+use crate::service::Service;
+
+/// Connects, checks that `facewire migrate` has run, and runs services until the shutdown. One that gives up asks the
+/// others to finish, and its error comes back. `chain` takes the place of the configured pack's models.
+///
+/// # Errors
+/// What a start says; the first error of a service.
+pub async fn run(
+    config: &Config,
+    services: &[Service],
+    chain: Option<Chain>,
+    report: Reporter,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let health = shutdown.health();
+    let endpoint = Endpoint::bind(&config.health, health.clone()).await?;
+    services.iter().for_each(|service| health.set(service.name(), State::Starting));
+    let work = async {
+        let parts = Parts::open(config, services, chain, report).await?;
+        migrate::check(&parts).await?;
+        start(config, services, &parts, shutdown)?.wait().await
+    };
+    match endpoint {
+        None => work.await,
+        Some(endpoint) => tokio::select! {
+            done = work => done,
+            never = endpoint.serve() => match never {},
+        },
+    }
+}
+
+/// Starts services on parts that hold what they need.
+///
+/// # Errors
+/// A part is missing.
+pub fn start(config: &Config, services: &[Service], parts: &Parts, shutdown: &Shutdown) -> anyhow::Result<Running> {
+    let mut running = JoinSet::new();
+    for service in services {
+        running.spawn(service.start(config, parts, shutdown.clone())?);
+    }
+    Ok(Running { running, shutdown: shutdown.clone() })
+}
+
+/// Started services. Dropping it drops them at once: nothing in hand is finished or acked.
+#[derive(Debug)]
+pub struct Running {
+    running: JoinSet<Result<(), ServiceError>>,
+    shutdown: Shutdown,
+}
+
+impl Running {
+    /// Waits until all have ended. The end of one drains the others.
+    ///
+    /// # Errors
+    /// The first error of a service.
+    pub async fn wait(mut self) -> anyhow::Result<()> {
+        let mut first_error = None;
+        while let Some(ended) = self.running.join_next().await {
+            if let Err(error) = ended.map_err(anyhow::Error::from).and_then(|r| r.map_err(anyhow::Error::from)) {
+                first_error.get_or_insert(error);
+            }
+            self.shutdown.drain();
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    /// Asks all to finish, and waits for it.
+    ///
+    /// # Errors
+    /// As [`Running::wait`].
+    pub async fn drain(self) -> anyhow::Result<()> {
+        self.shutdown.drain();
+        self.wait().await
+    }
+
+    /// Drops all where they are, as a killed process would, and waits until they are gone.
+    pub async fn abort(mut self) {
+        self.running.shutdown().await;
+    }
+}

@@ -1,0 +1,184 @@
+//! The table of services: what each is called, what it needs, and how it is started. It is the one place that a new service
+//! is added to, beside its options in `config.rs`.
+
+use std::pin::Pin;
+
+use facewire_domain::Stage;
+use facewire_embed_gpu::Embed;
+use facewire_enrich::Enrich;
+use facewire_ingest::Ingest;
+use facewire_match::Match;
+use facewire_quality::Quality;
+use facewire_reconciler::Reconciler;
+use facewire_runtime::{ServiceError, Shutdown};
+
+use crate::config::Config;
+use crate::parts::Parts;
+
+/// A service that can be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// A stage of the chain.
+    Stage(Stage),
+    /// Makes Postgres and the vector index equal.
+    Reconciler,
+}
+
+/// What a service needs besides NATS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Postgres.
+    pub rows: bool,
+    /// The vector index.
+    pub index: bool,
+    /// Models that it runs.
+    pub models: bool,
+}
+
+const NOTHING: Needs = Needs { rows: false, index: false, models: false };
+const ROWS: Needs = Needs { rows: true, ..NOTHING };
+const MODELS: Needs = Needs { models: true, ..NOTHING };
+const ROWS_AND_INDEX: Needs = Needs { rows: true, index: true, ..NOTHING };
+
+/// A started service, to be polled until it ends.
+pub(crate) type Started = Pin<Box<dyn Future<Output = Result<(), ServiceError>> + Send>>;
+
+type Start = fn(&Config, &Parts, Shutdown) -> anyhow::Result<Started>;
+
+/// A row of the table.
+struct Row {
+    needs: Needs,
+    start: Start,
+}
+
+impl Service {
+    /// The services that are no stage.
+    const OTHERS: [Service; 1] = [Service::Reconciler];
+
+    /// All, in the order of the chain.
+    pub fn all() -> Vec<Service> {
+        Stage::ALL.into_iter().map(Service::Stage).chain(Self::OTHERS).collect()
+    }
+
+    /// As on the command line, in health and in telemetry.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Stage(stage) => stage.service(),
+            Service::Reconciler => "reconciler",
+        }
+    }
+
+    /// The service of this name.
+    pub fn named(name: &str) -> Option<Service> {
+        Self::all().into_iter().find(|service| service.name() == name)
+    }
+
+    /// What it needs besides NATS.
+    pub fn needs(self) -> Needs {
+        self.row().needs
+    }
+
+    /// Starts it with parts that hold what it needs.
+    ///
+    /// # Errors
+    /// A part that it needs is missing.
+    pub(crate) fn start(self, config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+        (self.row().start)(config, parts, shutdown)
+    }
+
+    /// The table.
+    fn row(self) -> Row {
+        let (needs, start): (Needs, Start) = match self {
+            Service::Stage(Stage::Ingest) => (ROWS, ingest),
+            Service::Stage(Stage::Quality) => (MODELS, quality),
+            Service::Stage(Stage::Embed) => (MODELS, embed),
+            Service::Stage(Stage::Match) => (ROWS_AND_INDEX, matching),
+            Service::Stage(Stage::Enrich) => (ROWS, enrich),
+            Service::Reconciler => (ROWS_AND_INDEX, reconciling),
+        };
+        Row { needs, start }
+    }
+}
+
+fn ingest(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+    let service = Ingest { bus: parts.bus.clone(), store: parts.store()?, options: config.ingest.clone() };
+    Ok(Box::pin(service.run(shutdown)))
+}
+
+fn quality(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+    let chain = parts.chain()?;
+    let service = Quality {
+        bus: parts.bus.clone(),
+        finder: chain.finders,
+        model: chain.model,
+        score: chain.score.map(|score| score.early),
+        options: config.quality.clone(),
+    };
+    Ok(Box::pin(service.run(shutdown)))
+}
+
+fn embed(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+    let chain = parts.chain()?;
+    let service = Embed {
+        bus: parts.bus.clone(),
+        embedder: chain.embedders,
+        model: chain.model,
+        max_batch: chain.max_batch,
+        score: chain.score,
+        gate: config.quality.gate(),
+        options: config.embed.clone(),
+    };
+    Ok(Box::pin(service.run(shutdown)))
+}
+
+fn matching(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+    let index = parts.index()?;
+    let service = Match {
+        bus: parts.bus.clone(),
+        store: parts.store()?,
+        vectors: index.vectors,
+        dim: index.pack.embedder.dim,
+        model: index.pack.fingerprint(),
+        calibration: index.pack.calibration,
+        options: config.matching.clone(),
+    };
+    Ok(Box::pin(service.run(shutdown)))
+}
+
+fn enrich(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+    let service = Enrich { bus: parts.bus.clone(), store: parts.store()?, options: config.enrich.clone() };
+    Ok(Box::pin(service.run(shutdown)))
+}
+
+fn reconciling(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+    Ok(Box::pin(reconciler(config, parts)?.run(shutdown)))
+}
+
+/// The reconciler against the configured pack, as a service or for one pass.
+///
+/// # Errors
+/// Postgres or the vector index is missing in `parts`.
+pub fn reconciler(config: &Config, parts: &Parts) -> anyhow::Result<Reconciler> {
+    let index = parts.index()?;
+    Ok(Reconciler {
+        bus: parts.bus.clone(),
+        store: parts.store()?,
+        dim: index.dim()?,
+        model: index.pack.fingerprint(),
+        vectors: index.vectors,
+        options: config.reconciler.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_service_is_found_by_its_name_alone() {
+        for service in Service::all() {
+            assert_eq!(Service::named(service.name()), Some(service));
+        }
+        assert_eq!(Service::named("embed"), None, "the stage's name is not the service's");
+    }
+}
