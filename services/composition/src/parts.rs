@@ -3,6 +3,7 @@
 use anyhow::Context;
 use facewire_artifacts::progress::Reporter;
 use facewire_bus::Bus;
+use facewire_gallery::Gallery;
 use facewire_inference::PackManifest;
 use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
@@ -90,6 +91,16 @@ impl Parts {
 
     pub(crate) fn index(&self) -> anyhow::Result<Index> {
         self.index.clone().context("a service was started without the vector index, which it needs")
+    }
+
+    /// People and faces, of the configured pack.
+    ///
+    /// # Errors
+    /// Postgres or the vector index is missing.
+    pub fn gallery(&self) -> anyhow::Result<Gallery> {
+        let index = self.index()?;
+        let (dim, model) = (index.dim()?, index.pack.fingerprint());
+        Ok(Gallery { store: self.store()?, vectors: index.vectors, model, dim })
     }
 
     pub(crate) fn chain(&self) -> anyhow::Result<Chain> {

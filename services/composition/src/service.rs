@@ -135,10 +135,7 @@ fn matching(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Resul
     let index = parts.index()?;
     let service = Match {
         bus: parts.bus.clone(),
-        store: parts.store()?,
-        vectors: index.vectors,
-        dim: index.pack.embedder.dim,
-        model: index.pack.fingerprint(),
+        gallery: parts.gallery()?,
         calibration: index.pack.calibration,
         options: config.matching.clone(),
     };
@@ -159,15 +156,7 @@ fn reconciling(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Re
 /// # Errors
 /// Postgres or the vector index is missing in `parts`.
 pub fn reconciler(config: &Config, parts: &Parts) -> anyhow::Result<Reconciler> {
-    let index = parts.index()?;
-    Ok(Reconciler {
-        bus: parts.bus.clone(),
-        store: parts.store()?,
-        dim: index.dim()?,
-        model: index.pack.fingerprint(),
-        vectors: index.vectors,
-        options: config.reconciler.clone(),
-    })
+    Ok(Reconciler { bus: parts.bus.clone(), gallery: parts.gallery()?, options: config.reconciler.clone() })
 }
 
 #[cfg(test)]
