@@ -350,14 +350,39 @@ pub(crate) struct Bench {
 }
 
 #[cfg(feature = "local")]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PipelineBench {
+    /// Crops to send of each mix.
+    #[arg(long, default_value_t = 2_000)]
+    pub(crate) crops: usize,
+    /// What the crops show: `clean` photos, what the demo's four `cameras` send, `tight` cuts at the detector's box.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = MixName::all())]
+    pub(crate) mix: Vec<MixName>,
+    /// People in the gallery.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) gallery: usize,
+    /// A Python with numpy, onnxruntime and opencv, for a loop with the same models beside (`python3` unless named).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
+}
+
+/// What the crops of a bench show.
+#[cfg(feature = "local")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MixName {
+    /// Photos as they are.
+    Clean,
+    /// What four cameras send: clean, blurred, dark, small and tilted.
+    Cameras,
+    /// Cut at the detector's box.
+    Tight,
+}
+
+#[cfg(feature = "local")]
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Crops a second end to end, against the same work in a bare loop on all cores.
-    Pipeline {
-        /// Crops to send.
-        #[arg(long, default_value_t = 4_000)]
-        crops: usize,
-    },
+    Pipeline(PipelineBench),
     /// The chain with traces, metrics and logs exported, against the same chain without.
     Telemetry {
         /// Crops to send on each side.

@@ -10,8 +10,8 @@ use facewire_runtime::Shutdown;
 use facewire_vision::{decode, encode_jpeg, resize};
 
 use super::memory::Memory;
-use super::pipeline::Load;
-use super::{Measurement, per_second, stack, zero};
+use super::load::Load;
+use super::{Durability, Measurement, per_second, stack, zero};
 use crate::commands::{demo, progress};
 
 /// A small crop, as a camera on a wall cuts them.
@@ -29,7 +29,7 @@ pub(super) async fn run(mut config: Config, crops: usize, shutdown: Shutdown) ->
     let picture = crop(&demo::sample_pictures(&models, report.clone()).await?)?;
     let dim = models.pack.manifest().embedder.dim;
     drop(models);
-    let (mut local, _directory) = stack(&mut config, &shutdown).await?;
+    let (mut local, _directory) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
     let bus = Bus::connect(&config.nats, "facewire-bench hop").await?;
     let hop = local.beside(async { Ok(bus.measure_hop(picture.clone(), crops, IN_FLIGHT).await?) }).await?;
     local.start_services(&config, Service::all(), Some(zero::chain(dim)), report);

@@ -16,7 +16,7 @@ use facewire_runtime::Shutdown;
 use facewire_vision::AlignedFace;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Measurement, cores, per_second, stack};
+use super::{Durability, Measurement, cores, per_second, stack};
 use crate::commands::{demo, progress};
 
 /// Publishes that wait for their PubAck at a time.
@@ -38,7 +38,7 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
         return Err(anyhow!("no face was found in the sample pictures"));
     }
     let (limit, limit_is) = bare(&models, &aligned, faces).await?;
-    let (mut local, _directory) = stack(&mut config, &shutdown).await?;
+    let (mut local, _directory) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
     let bus = Bus::connect(&config.nats, "facewire-bench").await?;
     local.beside(fill(&bus, &aligned, faces)).await?;
     local.start_services(&config, vec![Service::Stage(Stage::Embed)], Some(Chain::from(&models)), report);

@@ -5,11 +5,16 @@ mod bare;
 mod bus;
 mod embed;
 mod evaluate;
+mod gallery;
+mod load;
 mod memory;
+mod mixes;
 mod pipeline;
+mod python;
 mod telemetry;
 mod zero;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::os::unix::fs::PermissionsExt;
 
@@ -36,40 +41,69 @@ pub(super) struct Measurement {
     /// How the limit was taken.
     limit_is: String,
     ratio: f64,
+    /// What the crops show, where that can be chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mix: Option<&'static str>,
+    /// What else did the same in the same run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    references: Vec<Reference>,
+    /// What became of the items.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    statuses: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<memory::Memory>,
     items: usize,
 }
 
+/// Another way to do the same.
+#[derive(Debug, Serialize)]
+pub(super) struct Reference {
+    name: String,
+    /// In the measurement's unit.
+    value: f64,
+    /// Facewire's value as a multiple of it.
+    ratio: f64,
+}
+
 impl Measurement {
     fn new(bench: &'static str, unit: &'static str, items: usize, value: f64, limit: f64, limit_is: String) -> Self {
-        Self { bench, unit, value, limit, limit_is, ratio: value / limit, memory: None, items }
+        let (mix, references, statuses, memory) = Default::default();
+        Self { bench, unit, value, limit, limit_is, ratio: value / limit, mix, references, statuses, memory, items }
     }
 }
 
 pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
-    let measurement = match args.command.clone() {
-        BenchCommand::Pipeline { crops } => pipeline::run(config, crops.max(1), shutdown).await?,
-        BenchCommand::Telemetry { crops } => telemetry::run(config, crops.max(1), shutdown).await?,
-        BenchCommand::Bus { crops } => bus::run(config, crops.max(1), shutdown).await?,
-        BenchCommand::Embed { faces } => embed::run(config, faces.max(1), shutdown).await?,
-        BenchCommand::Evaluate { folder, count } => evaluate::run(config, folder, count.max(1), shutdown).await?,
+    let measured = match args.command.clone() {
+        BenchCommand::Pipeline(args) => pipeline::run(config, &args, shutdown).await?,
+        BenchCommand::Telemetry { crops } => vec![telemetry::run(config, crops.max(1), shutdown).await?],
+        BenchCommand::Bus { crops } => vec![bus::run(config, crops.max(1), shutdown).await?],
+        BenchCommand::Embed { faces } => vec![embed::run(config, faces.max(1), shutdown).await?],
+        BenchCommand::Evaluate { folder, count } => vec![evaluate::run(config, folder, count.max(1), shutdown).await?],
     };
-    if args.json {
-        output::json(&measurement)?
-    } else {
-        show(&measurement)
+    for measurement in &measured {
+        if args.json {
+            output::json(measurement)?
+        } else {
+            show(measurement)
+        }
     }
     Ok(Exit::Success)
 }
 
 fn show(m: &Measurement) {
-    output::line(format_args!("{} over {} items", m.bench, m.items));
+    let mix = m.mix.map(|mix| format!(", {mix} crops")).unwrap_or_default();
+    output::line(format_args!("{} over {} items{mix}", m.bench, m.items));
     output::line(format_args!("  facewire  {:10.1} {}", m.value, m.unit));
     output::line(format_args!("  limit     {:10.1} {}  ({})", m.limit, m.unit, m.limit_is));
     output::line(format_args!("  ratio     {:10.3}", m.ratio));
+    for Reference { name, value, ratio } in &m.references {
+        output::line(format_args!("  beside    {value:10.1} {}  ({name}); {ratio:.2} times as many", m.unit));
+    }
+    for (status, count) in &m.statuses {
+        output::line(format_args!("  ended     {count:10} {status}"));
+    }
     if let Some(memory) = &m.memory {
         output::line(format_args!(
             "  memory    {:10.0} MiB peak; {:.0} MiB after a quarter, {:.0} MiB at the end",
@@ -78,11 +112,25 @@ fn show(m: &Measurement) {
     }
 }
 
+/// Whether the servers wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// As in production.
+    Synced,
+    /// What is measured is not the disk.
+    Unsynced,
+}
+
 /// A stack of its own that is thrown away; its directory lives as long as the second part.
-async fn stack(config: &mut Config, shutdown: &Shutdown) -> anyhow::Result<(Local, tempfile::TempDir)> {
+async fn stack(
+    config: &mut Config,
+    durability: Durability,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(Local, tempfile::TempDir)> {
     let passable = std::fs::Permissions::from_mode(0o711);
     let directory = tempfile::Builder::new().prefix("facewire-bench-").permissions(passable).tempdir()?;
-    let options = StackOptions { durable: false, ..StackOptions::new(directory.path().join("stack")) };
+    let durable = durability == Durability::Synced;
+    let options = StackOptions { durable, ..StackOptions::new(directory.path().join("stack")) };
     let report = progress::fetching(std::io::stderr().is_terminal());
     let local = Local::start(config, options, report, shutdown.clone()).await?;
     Ok((local, directory))

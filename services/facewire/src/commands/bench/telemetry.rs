@@ -21,8 +21,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-use super::pipeline::Load;
-use super::{Measurement, per_second, stack};
+use super::load::Load;
+use super::{Durability, Measurement, per_second, stack};
 use crate::commands::{demo, progress};
 use crate::local::Local;
 
@@ -83,7 +83,7 @@ impl Side {
         pictures: &[Bytes],
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
-        let (local, directory) = stack(&mut config, shutdown).await?;
+        let (local, directory) = stack(&mut config, Durability::Unsynced, shutdown).await?;
         let mut command = Command::new(std::env::current_exe().context("this program cannot find itself")?);
         command.arg("run").args(Service::all().iter().map(|service| service.name()));
         command.args(["--nats", config.nats.url.expose(), "--postgres", config.postgres.url.expose()]);

@@ -25,7 +25,7 @@ use crate::output::{self, Exit};
 use crate::signals;
 
 use kept::DemoDir;
-use plan::Plan;
+pub(crate) use plan::{Plan, Play};
 use play::Gate;
 use report::Report;
 use tally::Tally;
@@ -72,9 +72,13 @@ fn directory(place: &Place, args: &Demo) -> anyhow::Result<DemoDir> {
 /// What the default demo's cameras would publish if they cut the faces out, for measurements on the same faces: crops, not
 /// whole photographs.
 pub(crate) async fn sample_pictures(models: &models::Loaded, report: Reporter) -> anyhow::Result<Vec<bytes::Bytes>> {
+    Ok(sample_plan(models, report).await?.plays.into_iter().map(|play| play.image).collect())
+}
+
+/// The same with the people to enrol, and the camera of each crop.
+pub(crate) async fn sample_plan(models: &models::Loaded, report: Reporter) -> anyhow::Result<Plan> {
     let args = Demo { faces: None, enroll: 1, strangers: None, degrade: Degrade::Cameras, forget: true, json: true };
-    let plan = plan::prepare(&args, models, true, report).await?;
-    Ok(plan.plays.into_iter().map(|play| play.image).collect())
+    plan::prepare(&args, models, true, report).await
 }
 
 async fn act(

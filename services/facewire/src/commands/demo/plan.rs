@@ -22,25 +22,25 @@ const MARGIN: f32 = 0.4;
 
 /// A person to enrol.
 #[derive(Debug, Clone)]
-pub(super) struct Enrolment {
-    pub(super) subject: SubjectId,
-    pub(super) name: String,
-    pub(super) image: Bytes,
+pub(crate) struct Enrolment {
+    pub(crate) subject: SubjectId,
+    pub(crate) name: String,
+    pub(crate) image: Bytes,
 }
 
 /// One crop of one camera, and who is on it: `None` is a stranger.
 #[derive(Debug, Clone)]
-pub(super) struct Play {
-    pub(super) camera: CameraId,
-    pub(super) truth: Option<SubjectId>,
-    pub(super) image: Bytes,
+pub(crate) struct Play {
+    pub(crate) camera: CameraId,
+    pub(crate) truth: Option<SubjectId>,
+    pub(crate) image: Bytes,
 }
 
 /// Everything that will be published.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
-    pub(super) enrolments: Vec<Enrolment>,
-    pub(super) plays: Vec<Play>,
+pub(crate) struct Plan {
+    pub(crate) enrolments: Vec<Enrolment>,
+    pub(crate) plays: Vec<Play>,
 }
 
 /// A picture to play: a file, and if it shows several people, each of them is cut out.

@@ -1,0 +1,70 @@
+//! The Python loop that `bench pipeline` is compared with: `deploy/bench/python_loop.py`, run by an interpreter of the user's.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::process::Command;
+
+/// The script.
+const LOOP: &str = include_str!("../../../../../deploy/bench/python_loop.py");
+/// What it imports.
+const MODULES: &str = "import cv2, numpy, onnxruntime";
+/// Longest run of it.
+const TIMEOUT: Duration = Duration::from_secs(900);
+
+/// An interpreter that has what the script imports.
+#[derive(Debug)]
+pub(super) struct Python(PathBuf);
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    found: u64,
+    crops_per_second: f64,
+}
+
+/// The interpreter that was named, else `python3`, if it has the modules.
+pub(super) async fn find(named: Option<&Path>) -> anyhow::Result<Python> {
+    let interpreter = named.unwrap_or(Path::new("python3")).to_owned();
+    let asked = Command::new(&interpreter).args(["-c", MODULES]).stdin(Stdio::null()).output().await;
+    let asked = asked.with_context(|| format!("{} cannot be run", interpreter.display()))?;
+    if !asked.status.success() {
+        bail!(
+            "{} lacks a module: pip install numpy onnxruntime opencv-python-headless, or name another with --python",
+            interpreter.display()
+        );
+    }
+    Ok(Python(interpreter))
+}
+
+impl Python {
+    /// The same pictures through the loop.
+    pub(super) async fn crops_per_second(
+        &self,
+        models: &Path,
+        pictures: &[Bytes],
+        crops: usize,
+        gallery: usize,
+    ) -> anyhow::Result<f64> {
+        let directory = tempfile::tempdir()?;
+        let (script, faces) = (directory.path().join("python_loop.py"), directory.path().join("pictures"));
+        tokio::fs::write(&script, LOOP).await?;
+        tokio::fs::create_dir(&faces).await?;
+        for (number, picture) in pictures.iter().enumerate() {
+            tokio::fs::write(faces.join(format!("{number:06}")), picture).await?;
+        }
+        let mut command = Command::new(&self.0);
+        command.arg(&script).arg("--models").arg(models).arg("--pictures").arg(&faces);
+        command.args(["--crops", &crops.to_string(), "--gallery", &gallery.to_string()]);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(TIMEOUT, command.output()).await.context("the Python loop does not end")??;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "the Python loop failed: {said}");
+        let answer: Answer = serde_json::from_slice(&output.stdout).context("the Python loop's answer")?;
+        anyhow::ensure!(answer.found > 0, "the Python loop found no face: it measured nothing");
+        Ok(answer.crops_per_second)
+    }
+}
