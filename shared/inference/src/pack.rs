@@ -38,6 +38,11 @@ impl Pack {
         Ok(Self { directory: directory.to_owned(), manifest })
     }
 
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// What the pack says of itself.
     pub fn manifest(&self) -> &PackManifest {
         &self.manifest
