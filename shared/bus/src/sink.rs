@@ -7,7 +7,7 @@ use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use facewire_contracts::headers;
 use facewire_domain::{Reason, Stage};
-use facewire_runtime::{Backoff, Inbox, retry};
+use facewire_runtime::{Backoff, Inbox, Shutdown, retry};
 use facewire_telemetry::events;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -21,16 +21,42 @@ use crate::outgoing::Outgoing;
 /// Items taken from the inbox at a time.
 pub(crate) const TAKE: usize = 64;
 
+/// The part of the grace period for which a drain goes on trying to publish. What is not stored by then stays unacked and is
+/// delivered again: a next stage that is full or away must not keep this one from a clean end.
+const DRAIN_PART: f64 = 0.5;
+
+/// Cancelled when publishing has been tried for long enough after the drain began.
+pub(crate) fn give_up(shutdown: &Shutdown) -> (CancellationToken, impl Future<Output = ()> + use<>) {
+    let (token, shutdown) = (CancellationToken::new(), shutdown.clone());
+    let given_up = token.clone();
+    let watch = async move {
+        shutdown.draining().await;
+        tokio::time::sleep(shutdown.grace().mul_f64(DRAIN_PART)).await;
+        given_up.cancel();
+    };
+    (token, watch)
+}
+
 /// Runs until the inbox is closed and everything in flight is acked. Under load, what is done within `interval` leaves
 /// together: one write and one wake-up of the server, not one a message.
-pub(crate) async fn run(bus: Bus, stage: Stage, mut inbox: Inbox<Done>, in_flight: usize, interval: Duration) {
+pub(crate) async fn run(
+    bus: Bus,
+    stage: Stage,
+    mut inbox: Inbox<Done>,
+    in_flight: usize,
+    interval: Duration,
+    shutdown: Shutdown,
+) {
+    let (stop, watch) = give_up(&shutdown);
+    tokio::pin!(watch);
     let mut pending = FuturesUnordered::new();
     let mut open = true;
     while open || !pending.is_empty() {
         tokio::select! {
+            () = &mut watch, if !stop.is_cancelled() => {}
             items = inbox.recv_paced(TAKE, interval), if open && pending.len() < in_flight => {
                 open = !items.is_empty();
-                pending.extend(items.into_iter().map(|done| finish(&bus, stage, done)));
+                pending.extend(items.into_iter().map(|done| finish(&bus, stage, done, &stop)));
             }
             Some(()) = pending.next(), if !pending.is_empty() => {}
         }
@@ -39,11 +65,15 @@ pub(crate) async fn run(bus: Bus, stage: Stage, mut inbox: Inbox<Done>, in_fligh
     let _ = bus.flush().await;
 }
 
-/// Publishes what a message became, waits for the PubAcks, then acks it.
-pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done) {
+/// Publishes what a message became, waits for the PubAcks, then acks it. Once `stop` is cancelled, what cannot be published at
+/// once is left unacked.
+pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done, stop: &CancellationToken) {
     let Done { outgoing, mut ack, reply, received, mut span, _permit } = done;
     for outgoing in outgoing {
-        if let Err(error) = publish(bus, stage, &outgoing, span.traceparent()).await {
+        if let Err(error) = publish(bus, stage, &outgoing, span.traceparent(), stop).await {
+            if is_transient(&error) {
+                return;
+            }
             if outgoing.given_back {
                 // It came in this size, but its headers grew. The server has it still.
                 ack = AckKind::Nak(None);
@@ -53,7 +83,7 @@ pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done) {
             span.dead(Reason::Internal, &error.to_string());
             for last in outgoing.undeliverable(stage, &error.to_string()) {
                 // Small messages on subjects of our own: what refuses these refuses everything.
-                let _ = publish(bus, stage, &last, span.traceparent()).await;
+                let _ = publish(bus, stage, &last, span.traceparent(), stop).await;
             }
             ack = AckKind::Term;
         }
@@ -65,8 +95,20 @@ pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done) {
     events::StageDone { stage, took: received.elapsed() }.emit();
 }
 
-/// Publishes until it is stored. Only a message that no retry can make smaller comes back as an error.
-async fn publish(bus: &Bus, stage: Stage, outgoing: &Outgoing, traceparent: Option<String>) -> Result<(), BusError> {
+/// Whether publishing it again may succeed: no retry makes a message smaller.
+fn is_transient(error: &BusError) -> bool {
+    !matches!(error, BusError::TooLarge { .. })
+}
+
+/// Publishes until it is stored, or until `stop`. Comes back with an error for a message that can never be stored, and for one
+/// that was not by then.
+async fn publish(
+    bus: &Bus,
+    stage: Stage,
+    outgoing: &Outgoing,
+    traceparent: Option<String>,
+    stop: &CancellationToken,
+) -> Result<(), BusError> {
     let Some(id) = &outgoing.id else {
         // Whoever asked for a copy may be gone; the stream has the result.
         let _ = bus.tell(outgoing.subject.clone(), outgoing.payload.clone()).await;
@@ -78,9 +120,6 @@ async fn publish(bus: &Bus, stage: Stage, outgoing: &Outgoing, traceparent: Opti
         map.insert(headers::TRACEPARENT, value);
     }
     let waiting = |error: &BusError, failures| events::PublishRetried { stage, failures, error }.emit();
-    let transient = |error: &BusError| !matches!(error, BusError::TooLarge { .. });
-    // The pipeline's grace period ends the wait in the worst case: the item stays unacked and comes back.
-    let never = CancellationToken::new();
     let publish = || bus.publish_as(&outgoing.subject, map.clone(), outgoing.payload.clone());
-    retry(Backoff::default(), &never, transient, waiting, publish).await.map(drop)
+    retry(Backoff::default(), stop, is_transient, waiting, publish).await.map(drop)
 }

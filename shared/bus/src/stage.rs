@@ -39,8 +39,9 @@ impl Bus {
         pipeline.spawn("observer", observe(self.clone(), stage, shutdown.token().clone()));
         pipeline.spawn("keeper", async move { keeper.await.map_err(Into::into) });
         let (bus, in_flight, interval) = (self.clone(), options.sink_in_flight.max(1), options.sink_interval);
+        let shutdown = shutdown.clone();
         pipeline.spawn("sink", async move {
-            sink::run(bus, stage, sinking, in_flight, interval).await;
+            sink::run(bus, stage, sinking, in_flight, interval, shutdown).await;
             Ok(())
         });
         (work, finished)

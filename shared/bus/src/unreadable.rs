@@ -17,6 +17,7 @@ use facewire_domain::{Reason, Stage};
 use serde::Deserialize;
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Bus;
 use crate::delivery::{Delivery, Info};
@@ -145,7 +146,7 @@ impl Unreadable {
         let info = Info { sequence: seq, stream_time: time, delivered: 1 };
         let permit = self.in_flight.enter(None, message.payload.len());
         let dead = Delivery::new(stage, message, info, permit, None).dead(stage, Reason::InvalidMessage, &error);
-        sink::finish(bus, stage, dead).await;
+        sink::finish(bus, stage, dead, &CancellationToken::new()).await;
         // The dead letter is stored; the server takes the deletion of an unacked message for its end. Another instance may have been faster: then there is nothing left to delete.
         let name = stage.stream();
         let stream =

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod dead;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod give_back;
 #[cfg(test)]
 mod isolation;
