@@ -150,7 +150,7 @@ async fn connect(
         true => {
             let vectors = VecStore::connect(&config.qdrant)?;
             let manifest = models::manifest(&config.models)?;
-            vectors.ensure(u32::try_from(manifest.embedder.dim)?).await?;
+            vectors.ensure(&manifest.fingerprint(), u32::try_from(manifest.embedder.dim)?).await?;
             Some((vectors, manifest))
         }
         false => None,

@@ -55,7 +55,7 @@ async fn index(worker: &Worker, faces: &[NewFace], enrolled: &[Enrolment]) -> Re
     }
     let ids: Vec<FaceId> = pending.keys().copied().collect();
     let points: Vec<FacePoint> = pending.into_values().collect();
-    worker.vectors(|| worker.service.vectors.upsert(&points)).await?;
+    worker.vectors(|| worker.service.vectors.upsert(&points)).await?.all()?;
     worker.rows(|| worker.service.store.mark_indexed(&ids)).await?;
     points.iter().for_each(|point| worker.known.enrolled(&point.payload.collection));
     Ok(())
@@ -112,7 +112,7 @@ fn new_face(task: &Task) -> Result<NewFace, WireError> {
 fn point(new: &NewFace, person: PersonId, face: FaceId) -> FacePoint {
     let payload = FacePayload {
         collection: new.collection.clone(),
-        person,
+        person: Some(person),
         cluster: None,
         is_prototype: false,
         asset: Some(new.image_hash),

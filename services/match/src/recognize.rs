@@ -43,7 +43,8 @@ pub(crate) async fn search(worker: &Worker, tasks: &[Task]) -> Result<Vec<Vec<fa
         return Ok(Vec::new());
     }
     let probes: Vec<Probe> = tasks.iter().map(probe).collect();
-    Ok(worker.vectors(|| worker.service.vectors.search(&probes)).await?)
+    let found = worker.vectors(|| worker.service.vectors.search(&probes)).await?;
+    Ok(found.into_iter().collect::<Result<_, _>>()?)
 }
 
 fn probe(task: &Task) -> Probe {

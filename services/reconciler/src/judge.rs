@@ -77,7 +77,7 @@ impl Judge<'_> {
 pub(crate) fn payload(record: &FaceRecord) -> FacePayload {
     FacePayload {
         collection: record.collection.clone(),
-        person: record.person,
+        person: Some(record.person),
         cluster: record.cluster_id,
         is_prototype: record.is_prototype,
         asset: Some(record.image_hash),

@@ -216,7 +216,7 @@ impl Reconciler {
                 let points: Vec<FacePoint> = ours.map(point).collect();
                 let ids: Vec<FaceId> = points.iter().map(|point| point.face).collect();
                 self.still_ours(token).await?;
-                self.vectors.upsert(&points).await?;
+                self.vectors.upsert(&points).await?.all()?;
                 completed += self.store.mark_indexed(&ids).await?;
             }
         })

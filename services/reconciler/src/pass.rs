@@ -215,7 +215,7 @@ impl Reconciler {
             Kind::MissingPoint => {
                 self.store.mark_pending(&ids).await?;
                 let points: Vec<_> = rows().cloned().map(point).collect();
-                self.vectors.upsert(&points).await?;
+                self.vectors.upsert(&points).await?.all()?;
                 self.store.mark_indexed(&ids).await?;
             }
             Kind::OrphanPoint => self.vectors.delete(&ids).await?,
@@ -225,7 +225,7 @@ impl Reconciler {
             }
             Kind::PayloadDrift => {
                 let payloads: Vec<_> = rows().map(|row| (row.record.face, payload(&row.record))).collect();
-                self.vectors.set_payload(&payloads).await?;
+                self.vectors.set_payload(&payloads).await?.all()?;
             }
             Kind::OtherModel => {
                 self.store.queue_reembedding(&ids, &self.model).await?;

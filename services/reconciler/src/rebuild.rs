@@ -31,7 +31,7 @@ impl Reconciler {
         token: Token,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Rebuilt, ReconcileError> {
-        let successor = self.vectors.successor(self.dim).await?;
+        let successor = self.vectors.successor(&self.model, self.dim).await?;
         let filled = self.fill(&successor, token, progress).await;
         let copied = match filled {
             Ok(copied) => copied,
@@ -42,7 +42,9 @@ impl Reconciler {
             }
         };
         self.still_ours(token).await?;
-        successor.replace(&self.vectors).await?;
+        if let Some(predecessor) = self.vectors.switch_alias(&successor).await? {
+            predecessor.drop_collection().await?;
+        }
         let after = Pass::new(self, PassOptions::default(), Some(token), &|_| {}).run().await?;
         Ok(Rebuilt { collection: successor.collection().to_owned(), copied, after })
     }
@@ -87,7 +89,7 @@ impl Reconciler {
             });
             let points: Vec<_> = served.map(point).collect();
             self.still_ours(token).await?;
-            successor.upsert(&points).await?;
+            successor.upsert(&points).await?.all()?;
             copied += points.len() as u64;
             progress(copied);
         }

@@ -116,9 +116,9 @@ mod tests {
                 read_fan_out_factor: Some(1),
                 ..CollectionParams::default()
             }),
-            hnsw_config: Some(hnsw.clone()),
-            optimizer_config: Some(optimizers.clone()),
-            quantization_config: Some(quantized.clone()),
+            hnsw_config: Some(hnsw),
+            optimizer_config: Some(optimizers),
+            quantization_config: Some(quantized),
             strict_mode_config: Some(strict.clone()),
             metadata: HashMap::from([("owner".to_owned(), Value::from("ops")), (MODEL.to_owned(), Value::from("old"))]),
             ..CollectionConfig::default()
