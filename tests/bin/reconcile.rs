@@ -122,7 +122,7 @@ async fn enrol(
         .collect();
     let mut points: Vec<FacePoint> = reconciler.store.faces(&ids).await?.into_iter().map(point).collect();
     points.iter_mut().for_each(|point| point.payload.is_prototype = prototype);
-    reconciler.vectors.upsert(&points).await?;
+    reconciler.vectors.upsert(&points).await?.all()?;
     reconciler.store.mark_indexed(&ids).await?;
     Ok(ids)
 }

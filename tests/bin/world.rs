@@ -80,10 +80,10 @@ impl World {
     /// Waits for the vector engine, and makes its collection.
     pub(crate) async fn collection(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let dim = self.places.reconciler(self.places.bus("plan").await?, Duration::ZERO).await?.dim;
+        let reconciler = self.places.reconciler(self.places.bus("plan").await?, Duration::ZERO).await?;
         loop {
-            match self.places.vectors()?.ensure(dim).await {
-                Ok(()) => return Ok(()),
+            match self.places.vectors()?.ensure(&reconciler.model, reconciler.dim).await {
+                Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => {
                     return Err(error).context("the vector engine does not start");
                 }

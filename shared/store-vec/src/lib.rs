@@ -1,46 +1,69 @@
-//! The vector index of enrolled faces, in Qdrant: one point a face, cosine, the payload of DESIGN §6. The only crate
-//! that talks to Qdrant, and only through `qdrant-client`; Postgres is the truth, this can be rebuilt from it. Decisions,
-//! SQL and queues must not come in.
+//! The vector index of the kept faces, in Qdrant: one point a face, cosine, the payload of DESIGN §6, one Qdrant collection
+//! for each model behind an alias. The only crate that talks to Qdrant, and only through `qdrant-client`; Postgres is the
+//! truth, this can be rebuilt from it. No decisions, SQL or queues.
 
+mod batch;
 mod collection;
 mod error;
+mod limits;
+mod naming;
 mod options;
 mod point;
 mod scan;
 mod search;
+mod settings;
+mod successor;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use facewire_telemetry::events;
 use qdrant_client::Qdrant;
 
+use limits::Limits;
+use settings::Creation;
+
+pub use collection::{Ensured, Serving};
 pub use error::VecError;
 pub use options::Options;
 pub use point::{FacePayload, FacePoint, StoredPoint};
 pub use scan::Page;
 pub use search::Probe;
-pub use write::Selection;
+pub use successor::Unserved;
+pub use write::{Selection, Stored};
 
-/// A client of one Qdrant collection. Cheap to clone; shares its connections, which are made when they are first needed
-/// and made anew when they break.
+/// A client of one Qdrant collection: of the one that serves, through its alias, or of one by its own name. Cheap to
+/// clone; clones share their connections, which are made when they are first needed and made anew when they break.
 #[derive(Clone)]
 pub struct VecStore {
     client: Qdrant,
+    /// What requests name: the alias, or a collection of its own.
     collection: Arc<str>,
+    alias: Arc<str>,
+    creation: Creation,
+    hnsw_ef: Option<u64>,
+    limits: Arc<RwLock<Limits>>,
 }
 
 impl VecStore {
-    /// Takes the options in. Makes no call: the server may come up later, and [`health`](Self::health) tells.
+    /// A client of the collection that serves. Makes no call: the server may come up later, see [`health`](Self::health).
     ///
     /// # Errors
     /// [`VecError::Options`] for a URL or a key that cannot be used.
     pub fn connect(options: &Options) -> Result<Self, VecError> {
-        Ok(Self { client: options.client()?, collection: options.collection.as_str().into() })
+        let alias: Arc<str> = options.collection.as_str().into();
+        Ok(Self {
+            client: options.client()?,
+            collection: Arc::clone(&alias),
+            alias,
+            creation: Creation { shards: options.shards, replicas: options.replicas },
+            hnsw_ef: options.hnsw_ef,
+            limits: Arc::default(),
+        })
     }
 
-    /// The Qdrant collection (or alias) that it works on.
+    /// The alias or the Qdrant collection that it works on.
     pub fn collection(&self) -> &str {
         &self.collection
     }
@@ -63,6 +86,14 @@ impl VecStore {
         let answer = call.await;
         events::StoreAnswered { system: "qdrant", operation, took: started.elapsed(), well: answer.is_ok() }.emit();
         answer.map_err(|error| self.error(error))
+    }
+
+    fn limits(&self) -> Limits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_limits(&self, limits: Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     fn error(&self, error: qdrant_client::QdrantError) -> VecError {

@@ -7,6 +7,7 @@ use qdrant_client::Qdrant;
 use serde::{Deserialize, Serialize};
 
 use crate::VecError;
+use crate::naming::MAX_ALIAS;
 
 /// How to reach Qdrant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,13 +17,21 @@ pub struct Options {
     pub url: String,
     /// The server's API key.
     pub api_key: Option<Secret>,
-    /// The Qdrant collection, or an alias of one. All of Facewire's collections share it, told apart by payload.
+    /// The alias of the Qdrant collection that serves, and the start of the names of its collections, one for each model.
+    /// All of Facewire's collections share it, told apart by payload. At most 200 bytes.
     pub collection: String,
     /// Longest wait for one answer. A call whose connection broke is tried once more, so it can take twice as long.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
     /// Connections to the server, 1 and up. One carries many calls at once; more help beyond a gigabit.
     pub connections: usize,
+    /// How many candidates a search keeps while it walks the vector index: more find the nearest face more surely, and take
+    /// longer. The server's own (100) unless given.
+    pub hnsw_ef: Option<u64>,
+    /// Shards of a collection that is made; the server's choice unless given. A rebuilt one has its predecessor's.
+    pub shards: Option<u32>,
+    /// Replicas of each shard of a collection that is made; the server's choice (1) unless given.
+    pub replicas: Option<u32>,
 }
 
 impl Default for Options {
@@ -33,6 +42,9 @@ impl Default for Options {
             collection: "facewire_faces".to_owned(),
             timeout: Duration::from_secs(10),
             connections: 2,
+            hnsw_ef: None,
+            shards: None,
+            replicas: None,
         }
     }
 }
@@ -43,8 +55,12 @@ impl Options {
         if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
             return Err(refuse("the URL starts with http:// or https://"));
         }
-        if self.collection.is_empty() {
-            return Err(refuse("the collection needs a name"));
+        let forbidden = |c: char| c.is_control() || r#"<>:"/\|?*"#.contains(c);
+        if self.collection.is_empty() || self.collection.len() > MAX_ALIAS || self.collection.contains(forbidden) {
+            return Err(refuse("the collection's name has 1 to 200 bytes, and none of <>:\"/\\|?*"));
+        }
+        if self.hnsw_ef == Some(0) || self.shards == Some(0) || self.replicas == Some(0) {
+            return Err(refuse("hnsw_ef, shards and replicas are 1 and up"));
         }
         // The client checks at each call that the server's version is near its own, with a thread and prints to stdout;
         // messages that a server does not know are refused by it anyway.
@@ -88,6 +104,16 @@ mod tests {
         for url in ["", "127.0.0.1:6334", "ftp://x", "http://", "http://a b"] {
             assert!(refused(Options { url: url.to_owned(), ..Options::default() }).contains("URL"), "{url}");
         }
+    }
+
+    #[test]
+    fn a_name_or_a_number_that_qdrant_does_not_take_is_refused_at_once() {
+        for name in ["", "a/b", "a\0b", &"x".repeat(201)] {
+            let options = Options { collection: name.to_owned(), ..Options::default() };
+            assert!(refused(options).contains("name"), "{name}");
+        }
+        assert!(refused(Options { hnsw_ef: Some(0), ..Options::default() }).contains("hnsw_ef"));
+        assert!(refused(Options { replicas: Some(0), ..Options::default() }).contains("replicas"));
     }
 
     #[test]

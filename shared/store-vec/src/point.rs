@@ -58,8 +58,8 @@ pub(crate) const INDEXES: [(&str, Index); 9] = [
 pub struct FacePayload {
     /// The gallery.
     pub collection: CollectionId,
-    /// Whose face.
-    pub person: PersonId,
+    /// Whose face; a face of nobody known is never a hit.
+    pub person: Option<PersonId>,
     /// The cluster within the person.
     pub cluster: Option<Uuid>,
     /// It stands for its person.
@@ -132,7 +132,7 @@ impl FacePayload {
             |b: BoundingBox| Value::from([b.x1, b.y1, b.x2, b.y2].map(|edge| Value::from(f64::from(edge))).to_vec());
         let fields = [
             (field::COLLECTION, Some(Value::from(self.collection.as_str()))),
-            (field::PERSON, Some(text(&self.person))),
+            (field::PERSON, self.person.map(|id| text(&id))),
             (field::CLUSTER, self.cluster.map(|id| text(&id))),
             (field::PROTOTYPE, Some(Value::from(self.is_prototype))),
             (field::ASSET, self.asset.map(|hash| text(&hash))),
@@ -157,7 +157,7 @@ impl FacePayload {
         }
         Some(Self {
             collection: text(field::COLLECTION)?.parse().ok()?,
-            person: text(field::PERSON)?.parse().ok()?,
+            person: optional(fields.get(field::PERSON), |v| string(v)?.parse().ok())?,
             cluster: optional(fields.get(field::CLUSTER), |v| string(v)?.parse().ok())?,
             is_prototype: matches!(fields.get(field::PROTOTYPE)?.kind, Some(Kind::BoolValue(true))),
             asset: optional(fields.get(field::ASSET), |v| hash(string(v)?))?,
@@ -247,13 +247,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn payload() -> impl Strategy<Value = FacePayload> {
-        let ids = (any::<u128>(), any::<Option<u128>>(), any::<Option<u128>>(), any::<Option<[u8; 32]>>());
+        let ids = (any::<Option<u128>>(), any::<Option<u128>>(), any::<Option<u128>>(), any::<Option<[u8; 32]>>());
         let scores = (any::<bool>(), prop::option::of(0f32..=1.0), prop::option::of(0f32..=1.0));
         let places = (prop::option::of(prop::array::uniform4(-100f32..2000.0)), 0i64..4_000_000_000, 0u32..1_000_000);
         (ids, scores, places).prop_map(|((person, cluster, instance, asset), (is_prototype, q, d), (b, s, micro))| {
             FacePayload {
                 collection: "office".parse().unwrap(),
-                person: Uuid::from_u128(person).into(),
+                person: person.map(|id| Uuid::from_u128(id).into()),
                 cluster: cluster.map(Uuid::from_u128),
                 is_prototype,
                 asset: asset.map(ImageHash::from_bytes),
@@ -291,7 +291,13 @@ mod tests {
             ("taken_at".to_owned(), Value::from("2026-01-02T03:04:05Z")),
         ]);
         assert!(FacePayload::from_wire(&wire).is_some());
-        for (name, value) in [("cluster_id", "x"), ("asset_id", "abc"), ("bbox", "1,2,3,4"), ("quality_score", "0.5")] {
+        for (name, value) in [
+            ("person_id", "x"),
+            ("cluster_id", "x"),
+            ("asset_id", "abc"),
+            ("bbox", "1,2,3,4"),
+            ("quality_score", "0.5"),
+        ] {
             let mut wire = wire.clone();
             wire.insert(name.to_owned(), Value::from(value));
             assert_eq!(FacePayload::from_wire(&wire), None, "{name}");

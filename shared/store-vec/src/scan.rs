@@ -1,11 +1,16 @@
-//! Reading what is stored: page by page in id order, by id, and counting.
+//! Reading what is stored: page by page in id order, by id, and counting. Where shards have replicas, most of them must
+//! agree: a face that one of them lost is read as missing, so that it is written again.
 
 use facewire_domain::{CollectionId, FaceId};
-use qdrant_client::qdrant::{CountPointsBuilder, GetPointsBuilder, ScrollPointsBuilder};
+use qdrant_client::qdrant::{
+    CountPointsBuilder, GetPointsBuilder, ReadConsistencyType, ScrollPointsBuilder, read_consistency,
+};
 
 use crate::point::{StoredPoint, face, id};
 use crate::write::Selection;
 use crate::{VecError, VecStore};
+
+const MAJORITY: read_consistency::Value = read_consistency::Value::Type(ReadConsistencyType::Majority as i32);
 
 /// A page of faces.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +24,8 @@ pub struct Page {
 impl VecStore {
     /// A page of all faces, in id order, beginning with `from` (or the first that follows it).
     ///
-    /// Points with ids that are not faces' are passed over, with a warning.
+    /// Points with ids that are not faces' are passed over, with a warning. A page is shorter where the collection limits
+    /// what one answer holds.
     ///
     /// # Errors
     /// Transient ones, and [`VecError::NoCollection`].
@@ -28,9 +34,10 @@ impl VecStore {
         let mut points = Vec::new();
         loop {
             let mut request = ScrollPointsBuilder::new(&*self.collection)
-                .limit(limit.max(1))
+                .limit(limit.clamp(1, self.limits().page))
                 .with_payload(true)
-                .with_vectors(embeddings);
+                .with_vectors(embeddings)
+                .read_consistency(MAJORITY);
             if let Some(offset) = offset {
                 request = request.offset(offset);
             }
@@ -57,15 +64,18 @@ impl VecStore {
             return Ok(Vec::new());
         }
         let ids: Vec<_> = faces.iter().map(|face| id(*face)).collect();
-        let request = GetPointsBuilder::new(&*self.collection, ids).with_payload(true).with_vectors(embeddings);
+        let request = GetPointsBuilder::new(&*self.collection, ids)
+            .with_payload(true)
+            .with_vectors(embeddings)
+            .read_consistency(MAJORITY);
         let answer = self.timed("get_points", self.client.get_points(request)).await?;
         Ok(answer.result.into_iter().filter_map(StoredPoint::from_wire).collect())
     }
 
-    /// How many faces are stored, exactly: of one gallery, or of all.
+    /// How many faces are stored, exactly: of one gallery, or of all. Reads all of them: not for the hot path.
     ///
     /// # Errors
-    /// Transient ones, and [`VecError::NoCollection`].
+    /// Transient ones, [`VecError::NoCollection`], and [`VecError::Refused`] where strict mode forbids exact counts.
     pub async fn count(&self, collection: Option<&CollectionId>) -> Result<u64, VecError> {
         let mut request = CountPointsBuilder::new(&*self.collection).exact(true);
         if let Some(collection) = collection {

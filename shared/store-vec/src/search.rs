@@ -1,14 +1,16 @@
 //! Who a probe is near to: one round trip for a batch of probes, a second one only for those whose nearest faces are all
 //! of one person.
 
+use std::ops::Range;
+
 use facewire_domain::{CollectionId, Hit, PersonId};
 use qdrant_client::qdrant::{
     BatchResult, Condition, Filter, PayloadIncludeSelector, QueryBatchPointsBuilder, QueryPoints, QueryPointsBuilder,
-    with_payload_selector::SelectorOptions,
+    SearchParams, with_payload_selector::SelectorOptions,
 };
 
 use crate::point::{face, field, person};
-use crate::{VecError, VecStore};
+use crate::{VecError, VecStore, batch};
 
 /// Faces fetched for each probe unless it says otherwise: more than most people have enrolled, so that the runner-up is
 /// usually among them.
@@ -32,80 +34,123 @@ impl std::fmt::Debug for Probe {
     }
 }
 
-impl Probe {
-    fn limit(&self) -> usize {
-        self.limit.unwrap_or(DEFAULT_LIMIT).max(1) as usize
-    }
+/// A query for a probe: all of its collection's persons, or all but one.
+struct Query<'a> {
+    probe: &'a Probe,
+    without: Option<PersonId>,
+    limit: u32,
+}
+
+/// What a query found.
+struct Found {
+    hits: Vec<Hit>,
+    // Beyond these there may be more.
+    full: bool,
 }
 
 impl VecStore {
-    /// The nearest faces of each probe's collection, nearest first, in the order of the probes. Where there is a second
-    /// person at all, the nearest face of theirs is among the hits, so that `decide` sees the true runner-up: when the
-    /// first faces are all of one person, a second query leaves that person out and adds one hit.
+    /// The nearest faces of each probe's collection, nearest first, in the order of the probes. Faces without a person are
+    /// never among them. Where there is a second person at all, the nearest face of theirs is among the hits, so that
+    /// `decide` sees the true runner-up: when the first faces are all of one person, a second query leaves that person out
+    /// and adds one hit.
+    ///
+    /// A probe that can never be searched for (another dimension, a number that is not finite) has an error of its own,
+    /// [`VecError::Rejected`].
     ///
     /// # Errors
-    /// [`VecError::Rejected`] for an embedding of another dimension, [`VecError::NoCollection`] before `ensure`; transient
-    /// ones. One bad probe fails the batch.
-    pub async fn search(&self, probes: &[Probe]) -> Result<Vec<Vec<Hit>>, VecError> {
-        if probes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let queries = probes.iter().map(|probe| self.query(probe, None, probe.limit() as u64)).collect();
-        let mut found = self.run(queries).await?;
-        let alone: Vec<(usize, PersonId)> = probes
-            .iter()
-            .zip(&found)
-            .enumerate()
-            .filter_map(|(at, (probe, hits))| Some((at, only_person(hits, probe.limit())?)))
-            .collect();
-        if !alone.is_empty() {
-            let queries = alone.iter().filter_map(|(at, person)| Some(self.query(probes.get(*at)?, Some(*person), 1)));
-            let others = self.run(queries.collect()).await?;
-            for ((at, _), other) in alone.iter().zip(others) {
-                if let Some(hits) = found.get_mut(*at) {
-                    hits.extend(other);
-                }
+    /// Transient ones; [`VecError::NoCollection`] before `ensure`, and other systemic ones.
+    pub async fn search(&self, probes: &[Probe]) -> Result<Vec<Result<Vec<Hit>, VecError>>, VecError> {
+        let limits = self.limits();
+        let mut results: Vec<Result<Vec<Hit>, VecError>> = Vec::with_capacity(probes.len());
+        let (mut places, mut queries) = (Vec::new(), Vec::new());
+        for (place, probe) in probes.iter().enumerate() {
+            let checked = limits.check(&probe.embedding);
+            if checked.is_ok() {
+                places.push(place);
+                let limit = probe.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, limits.page);
+                queries.push(Query { probe, without: None, limit });
             }
+            results.push(checked.map(|()| Vec::new()));
         }
-        Ok(found)
+        let found = self.run(&queries).await?;
+        let (mut alone, mut others) = (Vec::new(), Vec::new());
+        for ((place, query), found) in places.into_iter().zip(&queries).zip(found) {
+            if let Ok(found) = &found
+                && let Some(person) = only_person(found)
+            {
+                alone.push(place);
+                others.push(Query { probe: query.probe, without: Some(person), limit: 1 });
+            }
+            put(&mut results, place, found);
+        }
+        for (place, other) in alone.into_iter().zip(self.run(&others).await?) {
+            put(&mut results, place, other);
+        }
+        Ok(results)
     }
 
-    fn query(&self, probe: &Probe, without: Option<PersonId>, limit: u64) -> QueryPoints {
-        let mut filter = Filter::must([Condition::matches(field::COLLECTION, probe.collection.as_str().to_owned())]);
-        filter.must_not.extend(without.map(|person| Condition::matches(field::PERSON, person.to_string())));
+    async fn run(&self, queries: &[Query<'_>]) -> Result<Vec<Result<Found, VecError>>, VecError> {
+        let call = |part: Range<usize>| {
+            let part = queries.get(part).unwrap_or_default();
+            let request = part.iter().map(|query| self.query(query)).collect::<Vec<_>>();
+            async move {
+                let request = QueryBatchPointsBuilder::new(&*self.collection, request);
+                let answer = self.timed("query_batch", self.client.query_batch(request)).await?;
+                // How many there are is checked by who asked.
+                let results = answer.result.into_iter().enumerate();
+                Ok(results.map(|(at, result)| self.found(result, part.get(at))).collect())
+            }
+        };
+        batch::each(queries.len(), self.limits().queries, call).await
+    }
+
+    fn query(&self, query: &Query<'_>) -> QueryPoints {
+        let collection = query.probe.collection.as_str().to_owned();
+        let mut filter = Filter::must([Condition::matches(field::COLLECTION, collection)]);
+        filter.must_not.push(Condition::is_empty(field::PERSON));
+        filter.must_not.extend(query.without.map(|person| Condition::matches(field::PERSON, person.to_string())));
         let payload = SelectorOptions::Include(PayloadIncludeSelector { fields: vec![field::PERSON.to_owned()] });
-        QueryPointsBuilder::new(&*self.collection)
-            .query(probe.embedding.clone())
+        let request = QueryPointsBuilder::new(&*self.collection)
+            .query(query.probe.embedding.clone())
             .filter(filter)
-            .limit(limit)
-            .with_payload(payload)
-            .build()
+            .limit(query.limit.into())
+            .with_payload(payload);
+        match self.hnsw_ef {
+            Some(ef) => request.params(SearchParams { hnsw_ef: Some(ef), ..SearchParams::default() }).build(),
+            None => request.build(),
+        }
     }
 
-    async fn run(&self, queries: Vec<QueryPoints>) -> Result<Vec<Vec<Hit>>, VecError> {
-        let expected = queries.len();
-        let request = QueryBatchPointsBuilder::new(&*self.collection, queries);
-        let answer = self.timed("query_batch", self.client.query_batch(request)).await?;
-        if answer.result.len() != expected {
-            return Err(VecError::Answer("there are not as many results as queries"));
+    fn found(&self, result: BatchResult, query: Option<&Query<'_>>) -> Found {
+        let got = result.result.len();
+        let full = query.is_some_and(|query| got >= query.limit as usize);
+        let hit = |point: qdrant_client::qdrant::ScoredPoint| {
+            let face = face(point.id.as_ref())?;
+            Some(Hit { face, person: person(&point.payload)?, similarity: point.score })
+        };
+        let hits: Vec<Hit> = result.result.into_iter().filter_map(hit).collect();
+        if hits.len() < got {
+            let strangers = got - hits.len();
+            tracing::warn!(strangers, collection = &*self.collection, "points in the collection are not faces");
         }
-        answer.result.into_iter().map(hits).collect()
+        Found { hits, full }
     }
 }
 
-fn hits(result: BatchResult) -> Result<Vec<Hit>, VecError> {
-    let hit = |point: qdrant_client::qdrant::ScoredPoint| {
-        let face = face(point.id.as_ref())?;
-        Some(Hit { face, person: person(&point.payload)?, similarity: point.score })
-    };
-    let found: Option<Vec<Hit>> = result.result.into_iter().map(hit).collect();
-    found.ok_or(VecError::Answer("a point has no face or person id"))
+/// Adds what was found to the result at a place; an error replaces it.
+fn put(results: &mut [Result<Vec<Hit>, VecError>], place: usize, found: Result<Found, VecError>) {
+    let Some(result) = results.get_mut(place) else { return };
+    match (result, found) {
+        (Ok(hits), Ok(found)) => hits.extend(found.hits),
+        (result, Err(error)) => *result = Err(error),
+        (Err(_), Ok(_)) => {}
+    }
 }
 
 /// The person of all hits, when there may be more faces beyond them.
-fn only_person(hits: &[Hit], limit: usize) -> Option<PersonId> {
-    let first = hits.first()?.person;
-    (hits.len() >= limit && hits.iter().all(|hit| hit.person == first)).then_some(first)
+fn only_person(found: &Found) -> Option<PersonId> {
+    let first = found.hits.first()?.person;
+    (found.full && found.hits.iter().all(|hit| hit.person == first)).then_some(first)
 }
 
 #[cfg(test)]
@@ -114,11 +159,14 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_second_look_is_taken_only_when_one_person_fills_the_page() {
+    fn a_second_query_is_made_only_when_one_person_fills_the_page() {
         let hit = |person| Hit { face: Uuid::nil().into(), person: Uuid::from_u128(person).into(), similarity: 0.5 };
-        assert_eq!(only_person(&[], 1), None);
-        assert_eq!(only_person(&[hit(1)], 2), None, "there are no more faces");
-        assert_eq!(only_person(&[hit(1), hit(2)], 2), None, "the runner-up is here");
-        assert_eq!(only_person(&[hit(1), hit(1)], 2), Some(Uuid::from_u128(1).into()));
+        let only = |persons: &[u128], full| {
+            only_person(&Found { hits: persons.iter().map(|person| hit(*person)).collect(), full })
+        };
+        assert_eq!(only(&[], true), None);
+        assert_eq!(only(&[1], false), None, "there are no more faces");
+        assert_eq!(only(&[1, 2], true), None, "the runner-up is here");
+        assert_eq!(only(&[1, 1], true), Some(Uuid::from_u128(1).into()));
     }
 }

@@ -1,15 +1,37 @@
-//! Writes: each returns when Qdrant has applied it, and each may be repeated.
+//! Writes: each returns when Qdrant has confirmed that it is applied, and each may be repeated. Where shards have replicas,
+//! one of them puts the writes of a face in order, so that replicas cannot end with different ones.
+
+use std::ops::Range;
 
 use facewire_domain::{CollectionId, FaceId, PersonId};
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::points_update_operation::{Operation, OverwritePayload};
 use qdrant_client::qdrant::{
     Condition, DeletePointsBuilder, Filter, PointsIdsList, PointsSelector, PointsUpdateOperation,
-    UpdateBatchPointsBuilder, UpsertPointsBuilder,
+    UpdateBatchPointsBuilder, UpdateResult, UpdateStatus, UpsertPointsBuilder, WriteOrdering, WriteOrderingType,
 };
 
 use crate::point::{FacePayload, FacePoint, field, id};
-use crate::{VecError, VecStore};
+use crate::{VecError, VecStore, batch};
+
+/// What became of a batch of writes.
+#[derive(Debug, Default)]
+#[must_use = "a rejected face is not stored"]
+pub struct Stored {
+    /// The faces that can never be stored as they are, each with the reason ([`VecError::Rejected`]). All others are
+    /// stored.
+    pub rejected: Vec<(FaceId, VecError)>,
+}
+
+impl Stored {
+    /// For callers to whom a rejected face is an error like any other.
+    ///
+    /// # Errors
+    /// The first rejection.
+    pub fn all(self) -> Result<(), VecError> {
+        self.rejected.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+}
 
 /// Many faces at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,35 +52,61 @@ impl Selection {
 }
 
 impl VecStore {
-    /// Stores faces, replacing those that are there; one call for the whole batch.
+    /// Stores faces, replacing those that are there; one call for the whole batch, unless it holds a face that Qdrant
+    /// rejects, or is larger than the collection takes.
     ///
     /// # Errors
-    /// [`VecError::Rejected`] for an embedding of another dimension: then none is stored. Transient ones.
-    pub async fn upsert(&self, faces: &[FacePoint]) -> Result<(), VecError> {
-        if faces.is_empty() {
-            return Ok(());
+    /// Transient and systemic ones: then nobody knows which faces are stored, and all may be stored again.
+    pub async fn upsert(&self, faces: &[FacePoint]) -> Result<Stored, VecError> {
+        let limits = self.limits();
+        let mut stored = Stored::default();
+        let mut fine: Vec<&FacePoint> = Vec::with_capacity(faces.len());
+        for face in faces {
+            match limits.check(&face.embedding) {
+                Ok(()) => fine.push(face),
+                Err(error) => stored.rejected.push((face.face, error)),
+            }
         }
-        let points = faces.iter().map(FacePoint::to_wire).collect::<Result<Vec<_>, _>>()?;
-        let request = UpsertPointsBuilder::new(&*self.collection, points).wait(true);
-        self.timed("upsert_points", self.client.upsert_points(request)).await.map(drop)
+        let call = |part: Range<usize>| {
+            let points = fine.get(part).unwrap_or_default().iter().map(|face| face.to_wire());
+            let points = points.collect::<Result<Vec<_>, _>>();
+            async move {
+                let points = points?;
+                let count = points.len();
+                let request = UpsertPointsBuilder::new(&*self.collection, points).wait(true).ordering(ordering());
+                let answer = self.timed("upsert_points", self.client.upsert_points(request)).await?;
+                confirmed(answer.result)?;
+                Ok(vec![(); count])
+            }
+        };
+        let done = batch::each(fine.len(), limits.upserts, call).await?;
+        stored.rejected.extend(rejections(fine.iter().map(|face| face.face), done));
+        Ok(stored)
     }
 
-    /// Replaces the payloads of stored faces, in one call; their vectors stay.
+    /// Replaces the payloads of stored faces, in one call; their vectors stay. A face that is not stored is rejected.
     ///
     /// # Errors
-    /// [`VecError::Rejected`] when one of the faces is not there; those before it are changed. Transient ones.
-    pub async fn set_payload(&self, faces: &[(FaceId, FacePayload)]) -> Result<(), VecError> {
-        if faces.is_empty() {
-            return Ok(());
-        }
+    /// As for [`upsert`](Self::upsert).
+    pub async fn set_payload(&self, faces: &[(FaceId, FacePayload)]) -> Result<Stored, VecError> {
         let operation = |(face, payload): &(FaceId, FacePayload)| {
             let points_selector = Some(PointsSelector::from(vec![id(*face)]));
             let overwrite = OverwritePayload { payload: payload.to_wire()?, points_selector, ..Default::default() };
             Ok(PointsUpdateOperation { operation: Some(Operation::OverwritePayload(overwrite)) })
         };
-        let operations = faces.iter().map(operation).collect::<Result<Vec<_>, VecError>>()?;
-        let request = UpdateBatchPointsBuilder::new(&*self.collection, operations).wait(true);
-        self.timed("update_points_batch", self.client.update_points_batch(request)).await.map(drop)
+        let call = |part: Range<usize>| {
+            let operations = faces.get(part).unwrap_or_default().iter().map(operation);
+            let operations = operations.collect::<Result<Vec<_>, VecError>>();
+            async move {
+                let operations = operations?;
+                let request =
+                    UpdateBatchPointsBuilder::new(&*self.collection, operations).wait(true).ordering(ordering());
+                let answer = self.timed("update_points_batch", self.client.update_points_batch(request)).await?;
+                answer.result.into_iter().map(|result| confirmed(Some(result))).collect()
+            }
+        };
+        let done = batch::each(faces.len(), self.limits().upserts, call).await?;
+        Ok(Stored { rejected: rejections(faces.iter().map(|(face, _)| *face), done).collect() })
     }
 
     /// Removes faces; those that are not there do not matter.
@@ -81,7 +129,49 @@ impl VecStore {
     }
 
     async fn remove(&self, points: PointsSelectorOneOf) -> Result<(), VecError> {
-        let request = DeletePointsBuilder::new(&*self.collection).points(points).wait(true);
-        self.timed("delete_points", self.client.delete_points(request)).await.map(drop)
+        let request = DeletePointsBuilder::new(&*self.collection).points(points).wait(true).ordering(ordering());
+        let answer = self.timed("delete_points", self.client.delete_points(request)).await;
+        confirmed(answer.map_err(VecError::without_item)?.result)
+    }
+}
+
+/// Without it, two writers may reach two replicas in different orders, and the replicas stay different.
+fn ordering() -> WriteOrdering {
+    WriteOrdering { r#type: WriteOrderingType::Medium as i32 }
+}
+
+fn rejections(
+    faces: impl Iterator<Item = FaceId>,
+    done: Vec<Result<(), VecError>>,
+) -> impl Iterator<Item = (FaceId, VecError)> {
+    faces.zip(done).filter_map(|(face, result)| Some((face, result.err()?)))
+}
+
+/// A server that does not wait as long as the write takes answers without an error, and says so in the status only.
+pub(crate) fn confirmed(result: Option<UpdateResult>) -> Result<(), VecError> {
+    let result = result.ok_or(VecError::Answer("a write has no result"))?;
+    match UpdateStatus::try_from(result.status) {
+        Ok(UpdateStatus::Completed) => Ok(()),
+        Ok(UpdateStatus::Acknowledged) => Err(VecError::Unconfirmed("it is received, and not applied yet")),
+        Ok(UpdateStatus::WaitTimeout) => {
+            Err(VecError::Unconfirmed("it was not applied within the server's time limit"))
+        }
+        Ok(UpdateStatus::ClockRejected) => Err(VecError::Unconfirmed("a replica saw it as older than what it has")),
+        Ok(UpdateStatus::UnknownUpdateStatus) | Err(_) => Err(VecError::Unconfirmed("its state is unknown")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_completed_write_is_a_success() {
+        for status in 0..=6 {
+            let result = confirmed(Some(UpdateResult { operation_id: Some(1), status }));
+            assert_eq!(result.is_ok(), status == UpdateStatus::Completed as i32, "{status}");
+            assert!(result.is_ok() || result.is_err_and(|error| error.is_transient()));
+        }
+        assert!(confirmed(None).is_err());
     }
 }

@@ -84,7 +84,7 @@ async fn a_crash_between_the_two_stores_is_completed() {
     let points = world.vectors.retrieve(&[id], true).await.unwrap();
     let [point] = points.as_slice() else { panic!("{points:?}") };
     let payload = point.payload.as_ref().unwrap();
-    assert_eq!((payload.person, payload.instance, payload.asset), (person, face.crop, Some(hash)));
+    assert_eq!((payload.person, payload.instance, payload.asset), (Some(person), face.crop, Some(hash)));
     let kept = point.embedding.as_ref().unwrap().iter().zip(&face.embedding).all(|(a, b)| (a - b).abs() < 1e-5);
     assert!(kept, "the stored embedding became the point's, and no other");
     let gallery = world.store.gallery(None).await.unwrap();

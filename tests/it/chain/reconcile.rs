@@ -62,7 +62,7 @@ async fn rows(reconciler: &Reconciler, numbers: std::ops::Range<u64>, model: &st
 async fn enrolled(reconciler: &Reconciler, numbers: std::ops::Range<u64>) -> Vec<FaceId> {
     let ids = rows(reconciler, numbers, &reconciler.model).await;
     let points: Vec<FacePoint> = reconciler.store.faces(&ids).await.unwrap().into_iter().map(stray).collect();
-    reconciler.vectors.upsert(&points).await.unwrap();
+    reconciler.vectors.upsert(&points).await.unwrap().all().unwrap();
     reconciler.store.mark_indexed(&ids).await.unwrap();
     ids
 }
@@ -70,7 +70,7 @@ async fn enrolled(reconciler: &Reconciler, numbers: std::ops::Range<u64>) -> Vec
 fn stray(face: facewire_store_pg::StoredFace) -> FacePoint {
     let payload = FacePayload {
         collection: face.record.collection,
-        person: face.record.person,
+        person: Some(face.record.person),
         cluster: None,
         is_prototype: false,
         asset: Some(face.record.image_hash),
@@ -102,10 +102,10 @@ async fn plant(reconciler: &Reconciler, whole: u64, each: u64) {
     let drifted = enrolled(reconciler, range(each)).await;
     let wrong = store.faces(&drifted).await.unwrap().into_iter().map(stray);
     let wrong: Vec<_> = wrong.map(|p| (p.face, FacePayload { is_prototype: true, ..p.payload })).collect();
-    vectors.set_payload(&wrong).await.unwrap();
+    vectors.set_payload(&wrong).await.unwrap().all().unwrap();
     let foreign = rows(reconciler, range(each), "another@1:00000000").await;
     let points: Vec<_> = store.faces(&foreign).await.unwrap().into_iter().map(stray).collect();
-    vectors.upsert(&points).await.unwrap();
+    vectors.upsert(&points).await.unwrap().all().unwrap();
     store.mark_indexed(&foreign).await.unwrap();
 }
 

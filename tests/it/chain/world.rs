@@ -107,7 +107,7 @@ impl World {
         let qdrant = facewire_store_vec::Options { url: stack.qdrant_url.clone(), ..Default::default() };
         let vectors = VecStore::connect(&qdrant).unwrap();
         let models = Models::install(&stack);
-        vectors.ensure(models.dim()).await.unwrap();
+        vectors.ensure(&models.pack.fingerprint(), models.dim()).await.unwrap();
         let reader = bus.results("results.>", true).await.unwrap();
         Self { bus, store, vectors, models, stack, reader, unread: Vec::new() }
     }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use prost::Message as _;
-use qdrant_client::qdrant::{self as grpc, PointsUpdateOperation};
+use qdrant_client::qdrant::{self as grpc, CreateCollection, PointsUpdateOperation};
 use qdrant_edge::{
     CreateIndex, EdgeConfig, EdgeShard, FieldIndexOperations, PayloadFieldSchema, PointId, ScrollRequest,
     UpdateOperation, WithPayloadInterface, WithVector,
@@ -21,11 +21,14 @@ use tonic::Status;
 
 use super::convert::{path as json_path, status};
 use super::journal::Journal;
+use super::strict::Strict;
 use super::{filter, update, wal};
 
 const META: &str = "collection.json";
 const SHARD: &str = "shard";
 const JOURNAL: &str = "journal";
+/// The request that made the collection, with what was changed since: what the engine does not keep is shown from it.
+const SETTINGS: &str = "settings";
 /// Flushed at the next look when the journal is longer, even while writes go on.
 const JOURNAL_LIMIT: u64 = 8 * 1024 * 1024;
 /// After as many bytes of writes the engine's own log is cut, even while no flush is possible: it is mapped memory.
@@ -42,6 +45,9 @@ const PAGE: usize = 4096;
 struct Meta {
     name: String,
     indexes: BTreeMap<String, PayloadFieldSchema>,
+    /// In seconds since 1970.
+    #[serde(default)]
+    created_at: i64,
 }
 
 /// What one writer at a time may touch.
@@ -63,6 +69,10 @@ pub(super) struct Collection {
     shard: EdgeShard,
     writer: Arc<Mutex<Writer>>,
     optimizing: AtomicBool,
+    settings: RwLock<CreateCollection>,
+    // What `settings` and the indexes come to.
+    strict: RwLock<Option<Arc<Strict>>>,
+    created_at: i64,
     home: Home,
 }
 
@@ -101,15 +111,18 @@ pub(super) type OpenError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Collection {
     /// Makes a collection in `dir`, which must not exist.
-    pub(super) fn create(dir: PathBuf, name: &str, config: EdgeConfig) -> Result<Self, Status> {
+    pub(super) fn create(dir: PathBuf, settings: CreateCollection, config: EdgeConfig) -> Result<Self, Status> {
         let made = || -> Result<Self, OpenError> {
             let shard_dir = dir.join(SHARD);
             fs::create_dir_all(&shard_dir)?;
             let shard = EdgeShard::new(&shard_dir, config)?;
-            let meta = Meta { name: name.to_owned(), indexes: BTreeMap::new() };
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+            let name = settings.collection_name.clone();
+            let meta = Meta { name, indexes: BTreeMap::new(), created_at: i64::try_from(now)? };
+            replace_file(&dir.join(SETTINGS), &settings.encode_to_vec())?;
             save(&dir, &meta)?;
             let journal = Journal::open(&dir.join(JOURNAL), |_| ())?;
-            Ok(Self::assemble(dir.clone(), shard, journal, meta))
+            Ok(Self::assemble(dir.clone(), shard, journal, meta, settings))
         };
         made().map_err(|error| {
             let _ = fs::remove_dir_all(&dir);
@@ -143,7 +156,7 @@ impl Collection {
         if replayed > 0 {
             tracing::info!(replayed, collection = meta.name, "writes after the last flush were replayed");
         }
-        let doubled = super::heal::heal(&shard)?;
+        let doubled = super::dedup::dedup(&shard)?;
         if doubled > 0 {
             tracing::info!(
                 doubled,
@@ -151,14 +164,23 @@ impl Collection {
                 "points that an interrupted optimization doubled are single again"
             );
         }
-        let collection = Self::assemble(dir, shard, journal, meta);
+        let settings = match fs::read(dir.join(SETTINGS)) {
+            Ok(bytes) => CreateCollection::decode(&*bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => CreateCollection::default(),
+            Err(error) => return Err(error.into()),
+        };
+        let collection = Self::assemble(dir, shard, journal, meta, settings);
         collection.flush(&mut collection.writer.blocking_lock())?;
         Ok(Some(collection))
     }
 
-    fn assemble(dir: PathBuf, shard: EdgeShard, journal: Journal, meta: Meta) -> Self {
+    fn assemble(dir: PathBuf, shard: EdgeShard, journal: Journal, meta: Meta, settings: CreateCollection) -> Self {
+        let strict = Strict::of(settings.strict_mode_config.as_ref(), &meta.indexes).map(Arc::new);
         Self {
             name: meta.name.clone(),
+            settings: RwLock::new(settings),
+            strict: RwLock::new(strict),
+            created_at: meta.created_at,
             dim: dimension(&shard),
             shard,
             writer: Arc::new(Mutex::new(Writer {
@@ -189,6 +211,40 @@ impl Collection {
         &self.shard
     }
 
+    /// As it was asked for, with what was changed since.
+    pub(super) fn settings(&self) -> CreateCollection {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub(super) fn created_at(&self) -> i64 {
+        self.created_at
+    }
+
+    /// Its strict mode, where that is on.
+    pub(super) fn strict(&self) -> Option<Arc<Strict>> {
+        self.strict.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what it was asked for.
+    pub(super) fn change_settings(
+        &self,
+        writer: &mut Writer,
+        change: impl FnOnce(&mut CreateCollection),
+    ) -> Result<(), Status> {
+        let mut settings = self.settings();
+        change(&mut settings);
+        replace_file(&self.home.dir.join(SETTINGS), &settings.encode_to_vec()).map_err(storage)?;
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        self.update_strict(&writer.meta);
+        Ok(())
+    }
+
+    fn update_strict(&self, meta: &Meta) {
+        let strict = Strict::of(self.settings().strict_mode_config.as_ref(), &meta.indexes).map(Arc::new);
+        *self.strict.write().unwrap_or_else(PoisonError::into_inner) = strict;
+    }
+
     /// The turn to write: wait for it on the runtime, not on a blocking thread.
     pub(super) fn writer(&self) -> Arc<Mutex<Writer>> {
         Arc::clone(&self.writer)
@@ -209,6 +265,10 @@ impl Collection {
     /// Applies a write and journals it: when this returns, a killed process has it at its next start. Gives the
     /// operation's number.
     pub(super) fn apply(&self, writer: &mut Writer, operation: PointsUpdateOperation) -> Result<u64, Status> {
+        if let Some(strict) = self.strict() {
+            let (points, filter) = update::extent(&operation);
+            strict.write(points, filter)?;
+        }
         let operation = update::pin(operation, |filter| self.matching(filter))?;
         let entry = operation.encode_to_vec();
         if let Some(operation) = update::compile(operation, self.dim)? {
@@ -272,6 +332,7 @@ impl Collection {
 
     fn remember(&self, writer: &mut Writer, meta: Meta) -> Result<u64, Status> {
         save(&self.home.dir, &meta).map_err(storage)?;
+        self.update_strict(&meta);
         writer.meta = meta;
         writer.operations += 1;
         Ok(writer.operations)
@@ -362,9 +423,13 @@ fn save(dir: &Path, meta: &Meta) -> io::Result<()> {
 
 /// Replaces a JSON file as a whole, synced.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    replace_file(path, &serde_json::to_vec_pretty(value)?)
+}
+
+fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = fs::File::create(&beside)?;
-    file.write_all(&serde_json::to_vec_pretty(value)?)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)
 }

@@ -1,5 +1,6 @@
 //! Qdrant's `Collections` service and its health check.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,16 +34,18 @@ fn info(collection: &Collection) -> grpc::CollectionInfo {
     let status =
         if collection.is_optimizing() { grpc::CollectionStatus::Yellow } else { grpc::CollectionStatus::Green };
     let schema = info.payload_schema.into_iter().map(|(field, index)| (field.to_string(), index_out(index)));
-    grpc::CollectionInfo {
+    let mut shown = grpc::CollectionInfo {
         status: status as i32,
         optimizer_status: Some(grpc::OptimizerStatus { ok: true, error: String::new() }),
         segments_count: info.segments_count as u64,
-        config: Some(config_out(&collection.shard().config())),
+        config: Some(config_out(&collection.shard().config(), collection.settings())),
         payload_schema: schema.collect(),
         points_count: Some(info.points_count as u64),
         indexed_vectors_count: Some(info.indexed_vectors_count as u64),
         ..grpc::CollectionInfo::default()
-    }
+    };
+    shown.created_at.get_or_insert_default().seconds = collection.created_at();
+    shown
 }
 
 impl CollectionsService {
@@ -75,12 +78,29 @@ impl Collections for CollectionsService {
     async fn create(&self, request: Request<grpc::CreateCollection>) -> Answer<grpc::CollectionOperationResponse> {
         let (since, request) = (Instant::now(), request.into_inner());
         let config = edge_config(&request)?;
-        self.0.create(request.collection_name, config).await?;
+        self.0.create(request, config).await?;
         done(true, since)
     }
 
-    async fn update(&self, _: Request<grpc::UpdateCollection>) -> Answer<grpc::CollectionOperationResponse> {
-        unserved("changes of a collection's parameters")
+    async fn update(&self, request: Request<grpc::UpdateCollection>) -> Answer<grpc::CollectionOperationResponse> {
+        let (since, request) = (Instant::now(), request.into_inner());
+        let grpc::UpdateCollection { collection_name, strict_mode_config: strict, metadata, .. } = request.clone();
+        let served = |request| grpc::UpdateCollection {
+            collection_name: String::new(),
+            timeout: None,
+            strict_mode_config: None,
+            metadata: HashMap::new(),
+            ..request
+        };
+        if served(request) != grpc::UpdateCollection::default() {
+            return unserved("changes of a collection's parameters other than its strict mode and metadata");
+        }
+        let change = move |settings: &mut grpc::CreateCollection| {
+            settings.strict_mode_config = strict.or(settings.strict_mode_config.take());
+            settings.metadata.extend(metadata);
+        };
+        self.0.write(&collection_name, move |collection, writer| collection.change_settings(writer, change)).await?;
+        done(true, since)
     }
 
     async fn delete(&self, request: Request<grpc::DeleteCollection>) -> Answer<grpc::CollectionOperationResponse> {

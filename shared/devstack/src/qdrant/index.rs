@@ -112,8 +112,13 @@ fn optimizers(diff: Option<&grpc::OptimizersConfigDiff>) -> Result<EdgeOptimizer
     })
 }
 
-/// How the configuration is shown.
-pub(super) fn config_out(config: &EdgeConfig) -> grpc::CollectionConfig {
+/// How the configuration is shown: what the engine runs with, and for the rest what was asked for.
+#[expect(deprecated, reason = "a real server still shows the older flag")]
+pub(super) fn config_out(config: &EdgeConfig, asked: grpc::CreateCollection) -> grpc::CollectionConfig {
+    let on_disk = match asked.vectors_config.and_then(|vectors| vectors.config) {
+        Some(vectors_config::Config::Params(params)) => params.on_disk,
+        _ => None,
+    };
     let vectors = config.vectors.get(DEFAULT_VECTOR_NAME).map(|params| {
         let distance = match params.distance {
             Distance::Cosine => grpc::Distance::Cosine,
@@ -121,16 +126,18 @@ pub(super) fn config_out(config: &EdgeConfig) -> grpc::CollectionConfig {
             Distance::Dot => grpc::Distance::Dot,
             Distance::Manhattan => grpc::Distance::Manhattan,
         };
-        let params = grpc::VectorParams { size: params.size as u64, distance: distance as i32, ..Default::default() };
+        let (size, distance) = (params.size as u64, distance as i32);
+        let params = grpc::VectorParams { size, distance, on_disk, ..Default::default() };
         grpc::VectorsConfig { config: Some(vectors_config::Config::Params(params)) }
     });
     let hnsw = &config.hnsw_config;
     grpc::CollectionConfig {
         params: Some(grpc::CollectionParams {
-            shard_number: 1,
+            shard_number: asked.shard_number.unwrap_or(1),
             vectors_config: vectors,
-            replication_factor: Some(1),
-            write_consistency_factor: Some(1),
+            replication_factor: Some(asked.replication_factor.unwrap_or(1)),
+            write_consistency_factor: Some(asked.write_consistency_factor.unwrap_or(1)),
+            on_disk_payload: asked.on_disk_payload.unwrap_or(true),
             ..Default::default()
         }),
         hnsw_config: Some(grpc::HnswConfigDiff {
@@ -146,6 +153,8 @@ pub(super) fn config_out(config: &EdgeConfig) -> grpc::CollectionConfig {
             indexing_threshold: Some(config.optimizers.get_indexing_threshold_kb() as u64),
             ..Default::default()
         }),
+        strict_mode_config: asked.strict_mode_config,
+        metadata: asked.metadata,
         ..Default::default()
     }
 }

@@ -7,14 +7,16 @@
 mod collection;
 mod collections;
 mod convert;
+mod dedup;
+mod faults;
 mod filter;
-mod heal;
 mod index;
 mod journal;
 mod points;
 mod pool;
 mod read;
 mod store;
+mod strict;
 mod update;
 mod upkeep;
 mod wal;
@@ -30,9 +32,11 @@ use qdrant_client::qdrant::qdrant_server::QdrantServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 
 use collections::{CollectionsService, HealthService};
+pub use faults::Faults;
 use points::PointsService;
 use store::Store;
 use upkeep::Upkeep;
@@ -86,6 +90,7 @@ pub enum QdrantError {
 /// A local Qdrant that runs in this process. Dropping it stops the server soon after, without waiting; `shutdown` waits.
 pub struct LocalQdrant {
     address: SocketAddr,
+    faults: Faults,
     stop: CancellationToken,
     server: JoinHandle<Result<(), QdrantError>>,
     _guard: DropGuard,
@@ -106,9 +111,10 @@ impl LocalQdrant {
         let address = listener.local_addr().map_err(|source| QdrantError::Listen { address: listen, source })?;
         let opened = open(data_dir).await?;
         let stop = CancellationToken::new();
-        let server = tokio::spawn(run(opened, listener, stop.clone(), interval));
+        let faults = Faults::default();
+        let server = tokio::spawn(run(opened, listener, stop.clone(), interval, faults.clone()));
         let guard = stop.clone().drop_guard();
-        Ok(Self { address, stop, server, _guard: guard })
+        Ok(Self { address, faults, stop, server, _guard: guard })
     }
 
     /// Where it listens, for `qdrant-client`: `http://127.0.0.1:PORT`.
@@ -119,6 +125,11 @@ impl LocalQdrant {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What a test makes it answer.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Takes no more calls, finishes those in flight (at most five seconds), flushes, and frees port and directory. What
@@ -138,7 +149,7 @@ impl LocalQdrant {
 /// # Errors
 /// As `LocalQdrant::start`, and when the server ends by itself.
 pub async fn serve(data_dir: &Path, listener: TcpListener, shutdown: CancellationToken) -> Result<(), QdrantError> {
-    run(open(data_dir).await?, listener, shutdown, upkeep::INTERVAL).await
+    run(open(data_dir).await?, listener, shutdown, upkeep::INTERVAL, Faults::default()).await
 }
 
 async fn open(data_dir: &Path) -> Result<Arc<Store>, QdrantError> {
@@ -153,15 +164,19 @@ async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
     interval: Duration,
+    faults: Faults,
 ) -> Result<(), QdrantError> {
     let upkeep = Upkeep::start(Arc::clone(&store), interval).map_err(QdrantError::Thread)?;
     // Without it, a small answer waits for the client's delayed acknowledgement: 40 ms.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let points = PointsServer::new(PointsService(Arc::clone(&store))).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let points = PointsServer::new(PointsService { store: Arc::clone(&store), faults: faults.clone() })
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(usize::MAX);
+    let collections = CollectionsServer::new(CollectionsService(Arc::clone(&store)));
     let server = tonic::transport::Server::builder()
-        .add_service(points.max_encoding_message_size(usize::MAX))
-        .add_service(CollectionsServer::new(CollectionsService(Arc::clone(&store))))
-        .add_service(QdrantServer::new(HealthService))
+        .add_service(InterceptedService::new(points, faults.clone()))
+        .add_service(InterceptedService::new(collections, faults.clone()))
+        .add_service(InterceptedService::new(QdrantServer::new(HealthService), faults))
         .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     let overtime = async {
         shutdown.cancelled().await;

@@ -8,12 +8,16 @@ use qdrant_client::qdrant::points_update_operation::{self as wire, Operation};
 use qdrant_client::qdrant::{self as grpc, PointsUpdateOperation};
 use tonic::{Request, Response, Status};
 
+use super::faults::Faults;
 use super::index::index_schema;
 use super::read;
 use super::store::Store;
 
 /// The service.
-pub(super) struct PointsService(pub(super) Arc<Store>);
+pub(super) struct PointsService {
+    pub(super) store: Arc<Store>,
+    pub(super) faults: Faults,
+}
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -22,10 +26,13 @@ pub(super) fn unserved<T>(what: &str) -> Answer<T> {
     Err(Status::unimplemented(format!("the local Qdrant does not serve {what}; use a real server for it")))
 }
 
-fn updated(operation_id: u64, wait: Option<bool>) -> grpc::UpdateResult {
+fn updated(operation_id: u64, wait: Option<bool>, faults: &Faults) -> grpc::UpdateResult {
     // The write is done either way; without `wait` the real server would not say so yet.
-    let status =
-        if wait.unwrap_or_default() { grpc::UpdateStatus::Completed } else { grpc::UpdateStatus::Acknowledged };
+    let status = match wait.unwrap_or_default() {
+        true if faults.is_unconfirmed() => grpc::UpdateStatus::WaitTimeout,
+        true => grpc::UpdateStatus::Completed,
+        false => grpc::UpdateStatus::Acknowledged,
+    };
     grpc::UpdateResult { operation_id: Some(operation_id), status: status as i32 }
 }
 
@@ -43,8 +50,8 @@ impl PointsService {
     ) -> Answer<grpc::PointsOperationResponse> {
         let since = Instant::now();
         let operation = PointsUpdateOperation { operation: Some(operation) };
-        let id = self.0.write(&collection, move |collection, writer| collection.apply(writer, operation)).await?;
-        done(updated(id, wait), since)
+        let id = self.store.write(&collection, move |collection, writer| collection.apply(writer, operation)).await?;
+        done(updated(id, wait, &self.faults), since)
     }
 
     async fn read<T: Send + 'static>(
@@ -52,8 +59,8 @@ impl PointsService {
         collection: &str,
         read: impl FnOnce(&super::collection::Collection) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        let collection = self.0.get(collection)?;
-        self.0.pool().run(move || read(&collection)).await
+        let collection = self.store.get(collection)?;
+        self.store.pool().run(move || read(&collection)).await
     }
 
     async fn query(
@@ -61,8 +68,11 @@ impl PointsService {
         collection: &str,
         queries: Vec<grpc::QueryPoints>,
     ) -> Result<Vec<Vec<grpc::ScoredPoint>>, Status> {
-        let collection = self.0.get(collection)?;
-        read::query(self.0.pool(), &collection, queries).await
+        let collection = self.store.get(collection)?;
+        if let Some(strict) = collection.strict() {
+            strict.queries(&queries)?;
+        }
+        read::query(self.store.pool(), &collection, queries).await
     }
 }
 
@@ -156,10 +166,10 @@ impl Points for PointsService {
         let schema = index_schema(request.field_type, request.field_index_params)?;
         let field = request.field_name;
         let id = self
-            .0
+            .store
             .write(&request.collection_name, move |collection, writer| collection.create_index(writer, &field, schema))
             .await?;
-        done(updated(id, request.wait), since)
+        done(updated(id, request.wait, &self.faults), since)
     }
 
     async fn delete_field_index(
@@ -169,10 +179,10 @@ impl Points for PointsService {
         let (since, request) = (Instant::now(), request.into_inner());
         let field = request.field_name;
         let id = self
-            .0
+            .store
             .write(&request.collection_name, move |collection, writer| collection.delete_index(writer, &field))
             .await?;
-        done(updated(id, request.wait), since)
+        done(updated(id, request.wait, &self.faults), since)
     }
 
     async fn create_vector_name(
@@ -246,11 +256,11 @@ impl Points for PointsService {
 
     async fn update_batch(&self, request: Request<grpc::UpdateBatchPoints>) -> Answer<grpc::UpdateBatchResponse> {
         let (since, request) = (Instant::now(), request.into_inner());
-        let (operations, wait) = (request.operations, request.wait);
+        let (operations, wait, faults) = (request.operations, request.wait, self.faults.clone());
         let result = self
-            .0
+            .store
             .write(&request.collection_name, move |collection, writer| {
-                let apply = |operation| collection.apply(writer, operation).map(|id| updated(id, wait));
+                let apply = |operation| collection.apply(writer, operation).map(|id| updated(id, wait, &faults));
                 operations.into_iter().map(apply).collect::<Result<Vec<_>, _>>()
             })
             .await?;

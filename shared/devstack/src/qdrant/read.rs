@@ -132,6 +132,9 @@ pub(super) fn scroll(
     if request.order_by.is_some() {
         return Err(wrong_input("the local Qdrant scrolls in id order"));
     }
+    if let Some(strict) = collection.strict() {
+        strict.page(request.limit.unwrap_or_default().into(), request.filter.as_ref())?;
+    }
     let request = ScrollRequest {
         offset: request.offset.map(|offset| point_id(Some(offset))).transpose()?,
         limit: Some(limit(request.limit.map(u64::from))?),
@@ -157,6 +160,9 @@ pub(super) fn get(collection: &Collection, request: grpc::GetPoints) -> Result<V
 /// How many points match; exact unless the request says otherwise.
 pub(super) fn count(collection: &Collection, request: grpc::CountPoints) -> Result<u64, Status> {
     no_shard_key(&request.shard_key_selector)?;
+    if let Some(strict) = collection.strict() {
+        strict.count(&request)?;
+    }
     let request = CountRequest { filter: filter(request.filter)?, exact: request.exact.unwrap_or(true) };
     let count = collection.shard().count(request).map_err(status)?;
     u64::try_from(count).map_err(wrong_input)

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use qdrant_client::qdrant::{AliasOperations, alias_operations::Action};
+use qdrant_client::qdrant::{AliasOperations, CreateCollection, alias_operations::Action};
 use qdrant_edge::EdgeConfig;
 use tokio::sync::Mutex;
 use tonic::Status;
@@ -91,7 +91,8 @@ impl Store {
     }
 
     /// Makes a collection.
-    pub(super) async fn create(self: &Arc<Self>, name: String, config: EdgeConfig) -> Result<(), Status> {
+    pub(super) async fn create(self: &Arc<Self>, request: CreateCollection, config: EdgeConfig) -> Result<(), Status> {
+        let name = request.collection_name.clone();
         valid_name(&name)?;
         let turn = Arc::clone(&self.changes).lock_owned().await;
         let store = Arc::clone(self);
@@ -106,7 +107,7 @@ impl Store {
                     return Err(Status::already_exists(format!("Wrong input: Collection `{name}` already exists!")));
                 }
                 let dir = store.root.join("collections").join(uuid::Uuid::new_v4().simple().to_string());
-                let collection = Arc::new(Collection::create(dir, &name, config)?);
+                let collection = Arc::new(Collection::create(dir, request, config)?);
                 store.known_mut().collections.insert(name, collection);
                 Ok(())
             })

@@ -25,6 +25,23 @@ fn selector(operation: &mut Operation) -> Option<&mut Option<grpc::PointsSelecto
     }
 }
 
+/// How large a write is: the points that it brings, or the filter that it is for.
+pub(super) fn extent(operation: &PointsUpdateOperation) -> (usize, Option<&grpc::Filter>) {
+    let selector = match &operation.operation {
+        Some(Operation::Upsert(list)) => return (list.points.len(), None),
+        Some(Operation::SetPayload(op)) => op.points_selector.as_ref(),
+        Some(Operation::OverwritePayload(op)) => op.points_selector.as_ref(),
+        Some(Operation::DeletePayload(op)) => op.points_selector.as_ref(),
+        Some(Operation::ClearPayload(op)) => op.points.as_ref(),
+        Some(Operation::DeletePoints(op)) => op.points.as_ref(),
+        _ => None,
+    };
+    match selector.and_then(|selector| selector.points_selector_one_of.as_ref()) {
+        Some(PointsSelectorOneOf::Filter(filter)) => (0, Some(filter)),
+        _ => (0, None),
+    }
+}
+
 /// Rewrites the older spellings and replaces a filter by the ids that `matching` finds for it.
 #[expect(deprecated, reason = "the older spellings are still on the wire of older clients")]
 pub(super) fn pin(

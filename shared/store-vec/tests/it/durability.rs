@@ -8,12 +8,12 @@ use facewire_store_vec::{Selection, VecStore};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{DIM, assert_stored, face, face_id, gallery, options, until};
+use crate::support::{DIM, MODEL, assert_stored, face, face_id, gallery, options, until};
 
 async fn open(dir: &Path) -> (LocalQdrant, VecStore) {
     let server = LocalQdrant::start(dir, ([127, 0, 0, 1], 0).into()).await.unwrap();
     let store = VecStore::connect(&options(&server.url(), "facewire_faces")).unwrap();
-    store.ensure(DIM as u32).await.unwrap();
+    store.ensure(MODEL, DIM as u32).await.unwrap();
     (server, store)
 }
 
@@ -22,7 +22,7 @@ async fn a_restart_keeps_everything() {
     let dir = tempfile::tempdir().unwrap();
     let (server, store) = open(dir.path()).await;
     let faces: Vec<_> = (1..=50).map(|n| face(n, n % 7, "office")).collect();
-    store.upsert(&faces).await.unwrap();
+    store.upsert(&faces).await.unwrap().all().unwrap();
     server.shutdown().await;
     let (server, store) = open(dir.path()).await;
     assert_stored(&store, &faces).await;
@@ -83,18 +83,18 @@ async fn acknowledged_writes_survive_a_kill() {
     for round in 0..4u128 {
         // Dropping the server kills it (SIGKILL) right after the last acknowledgement.
         let (_server, store) = Server::start(dir.path()).await;
-        store.ensure(DIM as u32).await.unwrap();
+        store.ensure(MODEL, DIM as u32).await.unwrap();
         assert_stored(&store, &faces).await;
         for n in 0..25 {
             let face = face(round * 100 + n + 1, n % 4, if n % 2 == 0 { "office" } else { "hall" });
-            store.upsert(std::slice::from_ref(&face)).await.unwrap();
+            store.upsert(std::slice::from_ref(&face)).await.unwrap().all().unwrap();
             faces.push(face);
         }
         store.delete(&[face_id(round * 100 + 3)]).await.unwrap();
         faces.retain(|face| face.face != face_id(round * 100 + 3));
         let changed = faces.get_mut(round as usize).unwrap();
         changed.payload.quality_score = Some(0.5 + round as f32 / 16.0);
-        store.set_payload(&[(changed.face, changed.payload.clone())]).await.unwrap();
+        store.set_payload(&[(changed.face, changed.payload.clone())]).await.unwrap().all().unwrap();
         if round == 2 {
             store.delete_all(&Selection::Collection(gallery("hall"))).await.unwrap();
             faces.retain(|face| face.payload.collection != gallery("hall"));

@@ -1,6 +1,10 @@
-//! The client against a Qdrant that runs: the local one always, and a real server where `FACEWIRE_TEST_QDRANT_URL` names
-//! one (each test in a collection of its own, removed afterwards).
+//! The client against a Qdrant that runs: the local one always, and a real server where `FACEWIRE_TEST_QDRANT_URL` (and
+//! `FACEWIRE_TEST_QDRANT_API_KEY`, where it needs one) names one (each test under an alias of its own, removed afterwards).
 
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod collections;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]

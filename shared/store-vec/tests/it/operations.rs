@@ -1,11 +1,12 @@
 //! Each operation by itself.
 
-use facewire_store_vec::{Selection, VecError, VecStore};
+use facewire_domain::FaultKind;
+use facewire_store_vec::Selection;
 use qdrant_client::Payload;
 use qdrant_client::qdrant::{PointStruct, UpsertPointsBuilder};
 
 use crate::support::{
-    DIM, all, assert_stored, each_server, each_server_with_client, face, face_id, gallery, options, person_id,
+    DIM, all, assert_stored, each_server, each_server_with_client, face, face_id, gallery, person_id,
 };
 
 #[tokio::test]
@@ -13,13 +14,13 @@ async fn what_is_stored_comes_back_in_id_order() {
     each_server(|store| async move {
         assert_stored(&store, &[]).await;
         let faces: Vec<_> = (1..=40).rev().map(|n| face(n << 90 | n, n % 5, "office")).collect();
-        store.upsert(&faces).await.unwrap();
+        store.upsert(&faces).await.unwrap().all().unwrap();
         assert_stored(&store, &faces).await;
         let from = store.scroll(Some(face_id(20 << 90)), 1, false).await.unwrap();
         assert_eq!((from.points[0].face, from.points[0].embedding.clone()), (face_id(20 << 90 | 20), None));
         assert_eq!(from.next, Some(face_id(21 << 90 | 21)));
         // The same again changes nothing.
-        store.upsert(&faces[10..20]).await.unwrap();
+        store.upsert(&faces[10..20]).await.unwrap().all().unwrap();
         assert_stored(&store, &faces).await;
     })
     .await;
@@ -28,12 +29,12 @@ async fn what_is_stored_comes_back_in_id_order() {
 #[tokio::test]
 async fn an_upsert_replaces_vector_and_payload() {
     each_server(|store| async move {
-        store.upsert(&[face(1, 1, "office")]).await.unwrap();
+        store.upsert(&[face(1, 1, "office")]).await.unwrap().all().unwrap();
         let mut later = face(1, 2, "hall");
         later.payload.cluster = None;
         later.payload.bbox = None;
         later.embedding.rotate_left(1);
-        store.upsert(std::slice::from_ref(&later)).await.unwrap();
+        store.upsert(std::slice::from_ref(&later)).await.unwrap().all().unwrap();
         assert_stored(&store, &[later]).await;
     })
     .await;
@@ -43,7 +44,7 @@ async fn an_upsert_replaces_vector_and_payload() {
 async fn counting_and_deleting() {
     each_server(|store| async move {
         let faces: Vec<_> = (1..=30).map(|n| face(n, n % 3, if n % 2 == 0 { "office" } else { "hall" })).collect();
-        store.upsert(&faces).await.unwrap();
+        store.upsert(&faces).await.unwrap().all().unwrap();
         assert_eq!(store.count(None).await.unwrap(), 30);
         assert_eq!(store.count(Some(&gallery("hall"))).await.unwrap(), 15);
         assert_eq!(store.count(Some(&gallery("roof"))).await.unwrap(), 0);
@@ -54,11 +55,11 @@ async fn counting_and_deleting() {
         store.delete_all(&Selection::Person(person_id(0))).await.unwrap();
         let left: Vec<_> =
             faces.into_iter().filter(|f| f.payload.collection == gallery("office") && f.face != face_id(2)).collect();
-        let left: Vec<_> = left.into_iter().filter(|f| f.payload.person != person_id(0)).collect();
+        let left: Vec<_> = left.into_iter().filter(|f| f.payload.person != Some(person_id(0))).collect();
         assert_stored(&store, &left).await;
         store.delete(&[]).await.unwrap();
-        store.upsert(&[]).await.unwrap();
-        store.set_payload(&[]).await.unwrap();
+        store.upsert(&[]).await.unwrap().all().unwrap();
+        store.set_payload(&[]).await.unwrap().all().unwrap();
         assert_eq!(store.search(&[]).await.unwrap().len(), 0);
     })
     .await;
@@ -67,7 +68,7 @@ async fn counting_and_deleting() {
 #[tokio::test]
 async fn retrieving_gives_what_is_there() {
     each_server(|store| async move {
-        store.upsert(&[face(1, 1, "office"), face(2, 2, "office")]).await.unwrap();
+        store.upsert(&[face(1, 1, "office"), face(2, 2, "office")]).await.unwrap().all().unwrap();
         let got = store.retrieve(&[face_id(2), face_id(3)], false).await.unwrap();
         assert_eq!((got.len(), got[0].face, got[0].embedding.clone()), (1, face_id(2), None));
         assert_eq!(store.retrieve(&[face_id(1)], true).await.unwrap()[0].embedding.as_ref().unwrap().len(), DIM);
@@ -80,16 +81,21 @@ async fn retrieving_gives_what_is_there() {
 async fn a_payload_is_replaced_as_a_whole_and_the_vector_stays() {
     each_server(|store| async move {
         let mut faces: Vec<_> = (1..=4).map(|n| face(n, 1, "office")).collect();
-        store.upsert(&faces).await.unwrap();
+        store.upsert(&faces).await.unwrap().all().unwrap();
         for (n, face) in faces.iter_mut().enumerate().skip(1) {
             face.payload = crate::support::face(50 + n as u128, 9, "hall").payload;
             face.payload.cluster = None;
         }
         let changes: Vec<_> = faces[1..].iter().map(|face| (face.face, face.payload.clone())).collect();
-        store.set_payload(&changes).await.unwrap();
+        store.set_payload(&changes).await.unwrap().all().unwrap();
         assert_stored(&store, &faces).await;
-        let missing = store.set_payload(&[(face_id(77), faces[0].payload.clone())]).await.unwrap_err();
-        assert!(matches!(missing, VecError::Rejected(_)), "{missing}");
+        // One that is not stored is rejected alone.
+        faces[0].payload.quality_score = Some(0.75);
+        let changes = [face_id(77), face_id(1), face_id(78)].map(|id| (id, faces[0].payload.clone()));
+        let done = store.set_payload(&changes).await.unwrap();
+        assert_eq!(done.rejected.iter().map(|(face, _)| *face).collect::<Vec<_>>(), [face_id(77), face_id(78)]);
+        assert!(done.rejected.iter().all(|(_, error)| error.kind() == FaultKind::Poison), "{done:?}");
+        assert_stored(&store, &faces).await;
         assert_eq!(store.count(None).await.unwrap(), 4);
     })
     .await;
@@ -98,7 +104,7 @@ async fn a_payload_is_replaced_as_a_whole_and_the_vector_stays() {
 #[tokio::test]
 async fn a_strangers_points_are_told_apart() {
     each_server_with_client(|store, client| async move {
-        store.upsert(&[face(1, 1, "office")]).await.unwrap();
+        store.upsert(&[face(1, 1, "office")]).await.unwrap().all().unwrap();
         let mut points: Vec<_> = (0..5u64).map(|n| PointStruct::new(n, vec![0.5; DIM], Payload::new())).collect();
         points.push(PointStruct::new(uuid::Uuid::from_u128(9).to_string(), vec![0.5; DIM], Payload::new()));
         client.upsert_points(UpsertPointsBuilder::new(store.collection(), points).wait(true)).await.unwrap();
@@ -110,40 +116,23 @@ async fn a_strangers_points_are_told_apart() {
 }
 
 #[tokio::test]
-async fn ensuring_twice_is_fine_and_another_dimension_is_not() {
+async fn a_bad_point_is_rejected_alone() {
     each_server(|store| async move {
-        store.ensure(DIM as u32).await.unwrap();
-        let error = store.ensure(512).await.unwrap_err();
-        assert!(
-            matches!(error, VecError::WrongDimension { expected: 512, found, .. } if found == DIM as u64),
-            "{error}"
-        );
-        assert!(!error.is_transient());
-        let mut bad = face(1, 1, "office");
-        bad.embedding.push(0.0);
-        let error = store.upsert(&[face(2, 1, "office"), bad]).await.unwrap_err();
-        assert!(matches!(error, VecError::Rejected(_)) && !error.is_transient(), "{error}");
-        assert_eq!(store.count(None).await.unwrap(), 0);
+        let unaware = store.at(&store.serving().await.unwrap().unwrap().collection);
+        for store in [&store, &unaware] {
+            let mut faces: Vec<_> = (1..=20).map(|n| face(n, 1, "office")).collect();
+            faces[3].embedding.push(0.0);
+            faces[11].embedding[0] = f32::NAN;
+            let done = store.upsert(&faces).await.unwrap();
+            let mut rejected: Vec<_> = done.rejected.iter().map(|(face, _)| *face).collect();
+            rejected.sort_unstable();
+            assert_eq!(rejected, [face_id(4), face_id(12)]);
+            assert!(done.rejected.iter().all(|(_, error)| error.kind() == FaultKind::Poison), "{done:?}");
+            assert!(done.all().is_err());
+            faces.retain(|face| !rejected.contains(&face.face));
+            assert_stored(store, &faces).await;
+            store.delete_all(&Selection::Collection(gallery("office"))).await.unwrap();
+        }
     })
     .await;
-}
-
-#[tokio::test]
-async fn many_may_ensure_at_once_and_before_that_there_is_no_collection() {
-    let dir = tempfile::tempdir().unwrap();
-    let start = facewire_devstack::qdrant::LocalQdrant::start(dir.path(), ([127, 0, 0, 1], 0).into());
-    let server = start.await.unwrap();
-    let stores: Vec<_> = (0..4).map(|_| VecStore::connect(&options(&server.url(), "shared")).unwrap()).collect();
-    let error = stores[0].count(None).await.unwrap_err();
-    assert!(matches!(&error, VecError::NoCollection { collection } if collection == "shared"), "{error}");
-    assert!(!stores[0].health().await.unwrap().is_empty());
-    let tasks: Vec<_> =
-        stores.iter().cloned().map(|store| tokio::spawn(async move { store.ensure(16).await })).collect();
-    for task in tasks {
-        task.await.unwrap().unwrap();
-    }
-    let client = qdrant_client::Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
-    let info = client.collection_info("shared").await.unwrap().result.unwrap();
-    assert_eq!(info.payload_schema.len(), 9, "{:?}", info.payload_schema.keys());
-    server.shutdown().await;
 }

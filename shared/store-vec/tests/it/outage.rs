@@ -6,7 +6,7 @@ use facewire_devstack::qdrant::LocalQdrant;
 use facewire_store_vec::{Options, Probe, VecError, VecStore};
 use tokio::net::TcpListener;
 
-use crate::support::{DIM, face, gallery, options, until, vector};
+use crate::support::{DIM, MODEL, face, gallery, options, until, vector};
 
 #[tokio::test]
 async fn the_client_recovers_by_itself() {
@@ -14,8 +14,8 @@ async fn the_client_recovers_by_itself() {
     let server = LocalQdrant::start(dir.path(), ([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = server.address();
     let store = VecStore::connect(&options(&server.url(), "facewire_faces")).unwrap();
-    store.ensure(DIM as u32).await.unwrap();
-    store.upsert(&[face(1, 1, "office")]).await.unwrap();
+    store.ensure(MODEL, DIM as u32).await.unwrap();
+    store.upsert(&[face(1, 1, "office")]).await.unwrap().all().unwrap();
     for _ in 0..2 {
         assert!(store.health().await.is_ok());
     }
@@ -27,7 +27,7 @@ async fn the_client_recovers_by_itself() {
             store.health().await.unwrap_err(),
             store.search(std::slice::from_ref(&probe)).await.unwrap_err(),
             store.upsert(&[face(2, 1, "office")]).await.unwrap_err(),
-            store.ensure(DIM as u32).await.unwrap_err(),
+            store.ensure(MODEL, DIM as u32).await.unwrap_err(),
             store.count(None).await.unwrap_err(),
         ];
         for error in errors {
@@ -38,7 +38,7 @@ async fn the_client_recovers_by_itself() {
     let server = LocalQdrant::start(dir.path(), address).await.unwrap();
     until("the server's return", || async { store.health().await.is_ok() }).await;
     for _ in 0..4 {
-        assert_eq!(store.search(std::slice::from_ref(&probe)).await.unwrap()[0].len(), 1);
+        assert_eq!(store.search(std::slice::from_ref(&probe)).await.unwrap()[0].as_ref().unwrap().len(), 1);
     }
     server.shutdown().await;
 }

@@ -2,10 +2,17 @@
 
 use std::collections::HashMap;
 
-use facewire_domain::{Hit, PersonId, Rule, decide};
-use facewire_store_vec::{FacePoint, Probe, VecError};
+use facewire_domain::{FaultKind, Hit, PersonId, Rule, decide};
+use facewire_store_vec::{FacePayload, FacePoint, Options, Probe, VecError, VecStore};
+use qdrant_client::Payload;
+use qdrant_client::qdrant::{
+    PointStruct, StrictModeConfigBuilder, UpdateCollectionBuilder, UpsertPointsBuilder, Value,
+};
 
-use crate::support::{DIM, dot, each_server, face, face_id, gallery, normalised, person_id, vector};
+use crate::support::{
+    DIM, MODEL, assert_stored, client, dot, each_bare_server, each_server, each_server_with_client, face, face_id,
+    gallery, normalised, person_id, vector,
+};
 
 /// Similarities of two ways to compute differ in the last digits.
 const CLOSE: f32 = 1e-5;
@@ -17,12 +24,11 @@ fn probe(collection: &str, embedding: Vec<f32>, limit: Option<u32>) -> Probe {
 /// The faces of a collection, nearest first.
 fn ranked(faces: &[FacePoint], probe: &Probe) -> Vec<Hit> {
     let here = faces.iter().filter(|face| face.payload.collection == probe.collection);
-    let hit = |face: &FacePoint| Hit {
-        face: face.face,
-        person: face.payload.person,
-        similarity: dot(&face.embedding, &probe.embedding),
+    let hit = |face: &FacePoint| {
+        let person = face.payload.person?;
+        Some(Hit { face: face.face, person, similarity: dot(&face.embedding, &probe.embedding) })
     };
-    let mut hits: Vec<Hit> = here.map(hit).collect();
+    let mut hits: Vec<Hit> = here.filter_map(hit).collect();
     hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
     hits
 }
@@ -37,6 +43,11 @@ fn two_best(hits: &[Hit]) -> [Option<f32>; 2] {
     let mut best: Vec<f32> = best.into_values().collect();
     best.sort_by(|a, b| b.total_cmp(a));
     [best.first().copied(), best.get(1).copied()]
+}
+
+/// What is found for each probe, where each has an answer.
+async fn all_found(store: &VecStore, probes: &[Probe]) -> Vec<Vec<Hit>> {
+    store.search(probes).await.unwrap().into_iter().map(Result::unwrap).collect()
 }
 
 const RULE: Rule = Rule { threshold: 0.5, margin: 0.0 };
@@ -67,7 +78,7 @@ async fn a_batch_agrees_with_brute_force() {
         }
         faces.extend((0..30).map(|n| face(1000 + n, 500, "lone")));
         for batch in faces.chunks(64) {
-            store.upsert(batch).await.unwrap();
+            store.upsert(batch).await.unwrap().all().unwrap();
         }
         let probes: Vec<_> = (0..64u128)
             .map(|n| {
@@ -75,7 +86,7 @@ async fn a_batch_agrees_with_brute_force() {
                 probe(collection, vector(n + 7000), [None, Some(1), Some(3), Some(100)][(n / 4 % 4) as usize])
             })
             .collect();
-        let found = store.search(&probes).await.unwrap();
+        let found = all_found(&store, &probes).await;
         assert_eq!(found.len(), probes.len());
         for (probe, hits) in probes.iter().zip(&found) {
             let expected = ranked(&faces, probe);
@@ -107,14 +118,14 @@ async fn the_runner_up_is_found_behind_a_person_who_fills_the_page() {
         let elsewhere =
             FacePoint { face: face_id(102), embedding: near.clone(), payload: face(102, 4, "hall").payload };
         faces.extend([other, third, elsewhere]);
-        store.upsert(&faces).await.unwrap();
+        store.upsert(&faces).await.unwrap().all().unwrap();
 
         let probes = [
             probe("office", near.clone(), None),
             probe("hall", near.clone(), Some(1)),
             probe("office", near, Some(60)),
         ];
-        let found = store.search(&probes).await.unwrap();
+        let found = all_found(&store, &probes).await;
         assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [17, 1, 42]);
         for (probe, hits) in probes.iter().zip(&found) {
             assert_decision(&faces, probe, hits);
@@ -130,11 +141,90 @@ async fn the_runner_up_is_found_behind_a_person_who_fills_the_page() {
 }
 
 #[tokio::test]
-async fn a_probe_of_another_model_is_refused() {
+async fn a_bad_probe_fails_alone() {
+    each_server_with_client(|store, _| async move {
+        let faces: Vec<_> = (1..=20).map(|n| face(n, n, "office")).collect();
+        store.upsert(&faces).await.unwrap().all().unwrap();
+        // A handle that did not ensure knows no dimension: the server refuses the batch, and the bad one is looked for.
+        let unaware = store.at(&store.serving().await.unwrap().unwrap().collection);
+        for store in [store, unaware] {
+            for (at, bad) in [(0, vec![0.5; DIM + 1]), (7, vec![f32::NAN; DIM]), (19, vec![0.5; 1])] {
+                let mut probes: Vec<_> = faces.iter().map(|f| probe("office", f.embedding.clone(), Some(3))).collect();
+                probes[at].embedding = bad;
+                let found = store.search(&probes).await.unwrap();
+                for (n, (result, face)) in found.iter().zip(&faces).enumerate() {
+                    match result {
+                        Ok(hits) => assert_eq!((n != at, hits[0].face), (true, face.face)),
+                        Err(error) => assert_eq!((n, error.kind()), (at, FaultKind::Poison), "{error}"),
+                    }
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn faces_of_nobody_are_never_found() {
     each_server(|store| async move {
-        store.upsert(&[face(1, 1, "office")]).await.unwrap();
-        let error = store.search(&[probe("office", vec![1.0; DIM + 1], None)]).await.unwrap_err();
-        assert!(matches!(error, VecError::Rejected(_)), "{error}");
+        let near = vector(4711);
+        let mut faces: Vec<_> = (1..=60).map(|n| face(n, 1, "office")).collect();
+        for face in &mut faces {
+            // All nearer than anybody's.
+            face.payload.person = None;
+            face.embedding = near.clone();
+        }
+        faces.push(face(100, 1, "office"));
+        faces.push(face(101, 2, "office"));
+        store.upsert(&faces).await.unwrap().all().unwrap();
+        let probe = probe("office", near, None);
+        let found = all_found(&store, std::slice::from_ref(&probe)).await;
+        let mut persons: Vec<_> = found[0].iter().map(|hit| hit.person).collect();
+        persons.sort_unstable();
+        assert_eq!(persons, [person_id(1), person_id(2)]);
+        assert_decision(&faces, &probe, &found[0]);
+        assert_stored(&store, &faces).await;
+
+        // One that gets a name is found from then on, one that loses it no more.
+        let named = FacePayload { person: Some(person_id(3)), ..faces[0].payload.clone() };
+        let unnamed = FacePayload { person: None, ..faces[60].payload.clone() };
+        store.set_payload(&[(faces[0].face, named), (faces[60].face, unnamed)]).await.unwrap().all().unwrap();
+        let found = all_found(&store, &[probe]).await;
+        let persons: Vec<_> = found[0].iter().map(|hit| hit.person).collect();
+        assert_eq!(persons, [person_id(3), person_id(2)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_strangers_point_is_no_hit() {
+    each_server_with_client(|store, client| async move {
+        store.upsert(&[face(1, 1, "office")]).await.unwrap().all().unwrap();
+        let payload: Payload =
+            HashMap::from([("collection", Value::from("office")), ("person_id", Value::from("no id"))]).into();
+        let stranger = PointStruct::new(7, vector(9), payload);
+        client.upsert_points(UpsertPointsBuilder::new(store.collection(), vec![stranger]).wait(true)).await.unwrap();
+        let found = all_found(&store, &[probe("office", vector(9), None)]).await;
+        assert_eq!(found[0].iter().map(|hit| hit.face).collect::<Vec<_>>(), [face_id(1)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_search_asks_for_the_candidates_that_the_options_say() {
+    each_bare_server(async |options: Options| {
+        let wide = VecStore::connect(&Options { hnsw_ef: Some(300), ..options.clone() }).unwrap();
+        wide.ensure(MODEL, DIM as u32).await.unwrap();
+        wide.upsert(&[face(1, 1, "office")]).await.unwrap().all().unwrap();
+        let strict = StrictModeConfigBuilder::default().enabled(true).search_max_hnsw_ef(200u32);
+        let update = UpdateCollectionBuilder::new(wide.serving().await.unwrap().unwrap().collection);
+        client(&options.url).update_collection(update.strict_mode_config(strict)).await.unwrap();
+        // A server that allows fewer shows that they were asked for.
+        let probe = [probe("office", vector(1), None)];
+        let error = wide.search(&probe).await.unwrap_err();
+        assert_eq!((matches!(error, VecError::Limit(_)), error.kind()), (true, FaultKind::Systemic), "{error}");
+        let narrow = VecStore::connect(&Options { hnsw_ef: Some(200), ..options }).unwrap();
+        assert_eq!(all_found(&narrow, &probe).await[0].len(), 1);
     })
     .await;
 }

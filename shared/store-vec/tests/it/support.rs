@@ -3,14 +3,17 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use facewire_config::Secret;
 use facewire_devstack::qdrant::LocalQdrant;
 use facewire_domain::{BoundingBox, CollectionId, FaceId, PersonId};
-use facewire_store_vec::{FacePayload, FacePoint, Options, StoredPoint, VecStore};
+use facewire_store_vec::{Ensured, FacePayload, FacePoint, Options, Probe, StoredPoint, VecStore};
 use qdrant_client::Qdrant;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub(crate) const DIM: usize = 8;
+/// The fingerprint of the model that the tests' vectors are said to be of.
+pub(crate) const MODEL: &str = "test@1:00000000";
 
 pub(crate) fn options(url: &str, collection: &str) -> Options {
     Options {
@@ -26,25 +29,41 @@ pub(crate) async fn each_server<F: Future<Output = ()>>(test: impl Fn(VecStore) 
     each_server_with_client(|store, _| test(store)).await;
 }
 
-fn client(url: &str) -> Qdrant {
-    Qdrant::from_url(url).skip_compatibility_check().build().unwrap()
+/// The real server's API key.
+fn key() -> Option<String> {
+    std::env::var("FACEWIRE_TEST_QDRANT_API_KEY").ok().filter(|key| !key.is_empty())
+}
+
+pub(crate) fn client(url: &str) -> Qdrant {
+    Qdrant::from_url(url).api_key(key()).skip_compatibility_check().build().unwrap()
 }
 
 /// The same with a bare client, for what the store does not offer.
 pub(crate) async fn each_server_with_client<F: Future<Output = ()>>(test: impl Fn(VecStore, Qdrant) -> F) {
+    each_bare_server(async |options: Options| {
+        let store = VecStore::connect(&options).unwrap();
+        assert_eq!(store.ensure(MODEL, DIM as u32).await.unwrap(), Ensured::Created);
+        test(store, client(&options.url)).await;
+    })
+    .await;
+}
+
+/// The same where nothing is there yet.
+pub(crate) async fn each_bare_server(test: impl AsyncFn(Options)) {
     let dir = tempfile::tempdir().unwrap();
     let local = LocalQdrant::start(dir.path(), ([127, 0, 0, 1], 0).into()).await.unwrap();
-    let store = VecStore::connect(&options(&local.url(), "facewire_faces")).unwrap();
-    store.ensure(DIM as u32).await.unwrap();
-    test(store, client(&local.url())).await;
+    test(options(&local.url(), "facewire_faces")).await;
     local.shutdown().await;
 
-    let Ok(url) = std::env::var("FACEWIRE_TEST_QDRANT_URL") else { return };
-    let collection = format!("facewire_test_{}", Uuid::new_v4().simple());
-    let store = VecStore::connect(&options(&url, &collection)).unwrap();
-    store.ensure(DIM as u32).await.unwrap();
-    test(store, client(&url)).await;
-    client(&url).delete_collection(collection).await.unwrap();
+    let Some(url) = std::env::var("FACEWIRE_TEST_QDRANT_URL").ok().filter(|url| !url.is_empty()) else { return };
+    let alias = format!("facewire_test_{}", Uuid::new_v4().simple());
+    test(Options { api_key: key().map(Secret::new), ..options(&url, &alias) }).await;
+    let client = client(&url);
+    for collection in client.list_collections().await.unwrap().collections {
+        if collection.name.starts_with(&alias) {
+            client.delete_collection(collection.name).await.unwrap();
+        }
+    }
 }
 
 /// Waits until it is true, at most a minute.
@@ -98,7 +117,7 @@ pub(crate) fn face(n: u128, person: u128, collection: &str) -> FacePoint {
         embedding: vector(n),
         payload: FacePayload {
             collection: gallery(collection),
-            person: person_id(person),
+            person: Some(person_id(person)),
             cluster: n.is_multiple_of(2).then(|| Uuid::from_u128(person + 1000)),
             is_prototype: n.is_multiple_of(3),
             asset: None,
@@ -109,6 +128,11 @@ pub(crate) fn face(n: u128, person: u128, collection: &str) -> FacePoint {
             taken_at: OffsetDateTime::from_unix_timestamp(1_700_000_000 + n as i64).unwrap(),
         },
     }
+}
+
+/// A probe that is exactly a face's.
+pub(crate) fn probe(face: &FacePoint, limit: Option<u32>) -> Probe {
+    Probe { collection: face.payload.collection.clone(), embedding: face.embedding.clone(), limit }
 }
 
 /// Everything that is stored, page by page.

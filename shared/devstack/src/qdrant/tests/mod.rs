@@ -1,6 +1,6 @@
 //! The local Qdrant through `qdrant-client`, as services use it. What Facewire's own client does with it is tested there.
 
-mod life;
+mod lifecycle;
 mod reading;
 mod writing;
 

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use qdrant_client::qdrant::{
-    CollectionInfo, CollectionStatus, CreateAliasBuilder, CreateFieldIndexCollectionBuilder, FieldType,
-    OptimizersConfigDiffBuilder, QueryPointsBuilder, RenameAliasBuilder, SearchParamsBuilder, UpdateCollectionBuilder,
+    CollectionInfo, CollectionStatus, CreateAliasBuilder, CreateCollection, CreateFieldIndexCollectionBuilder,
+    DeletePointsBuilder, FieldType, HnswConfigDiffBuilder, OptimizersConfigDiffBuilder, QueryBatchPointsBuilder,
+    QueryPointsBuilder, RenameAliasBuilder, SearchParamsBuilder, StrictModeConfigBuilder, UpdateCollection,
+    UpdateCollectionBuilder,
 };
 
 use super::*;
@@ -85,9 +87,93 @@ async fn two_servers_do_not_share_a_directory_nor_a_port() {
 #[tokio::test]
 async fn what_is_not_served_says_so() {
     let (_dir, server, client) = fresh().await;
-    let (code, text) = code(client.update_collection(UpdateCollectionBuilder::new(NAME)).await);
+    let hnsw = HnswConfigDiffBuilder::default().m(8);
+    let (code, text) = code(client.update_collection(UpdateCollectionBuilder::new(NAME).hnsw_config(hnsw)).await);
     assert_eq!(code, Code::Unimplemented);
     assert!(text.contains("local Qdrant"), "{text}");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn metadata_and_settings_are_remembered_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, client) = serve(dir.path()).await;
+    let vectors = VectorParamsBuilder::new(DIM, Distance::Cosine).on_disk(true);
+    let request = CreateCollectionBuilder::new(NAME).vectors_config(vectors).shard_number(3).replication_factor(2);
+    let mut request: CreateCollection = request.into();
+    request.metadata.insert("model".to_owned(), "a".into());
+    client.create_collection(request).await.unwrap();
+    let mut update = UpdateCollection { collection_name: NAME.to_owned(), ..UpdateCollection::default() };
+    update.metadata.insert("owner".to_owned(), "ops".into());
+    client.update_collection(update).await.unwrap();
+    let before = info(&client, NAME).await;
+    server.shutdown().await;
+
+    let (server, client) = serve(dir.path()).await;
+    let after = info(&client, NAME).await;
+    assert_eq!((&after.config, &after.created_at), (&before.config, &before.created_at));
+    assert!(after.created_at.unwrap().seconds > 1_700_000_000);
+    let config = after.config.unwrap();
+    assert_eq!((&config.metadata["model"], &config.metadata["owner"]), (&"a".into(), &"ops".into()));
+    let params = config.params.unwrap();
+    assert_eq!((params.shard_number, params.replication_factor), (3, Some(2)));
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn strict_mode_refuses_in_the_real_servers_words() {
+    let (dir, server, client) = fresh().await;
+    upsert(&client, (1..=5).map(|id| point(id, vec![("who", "ann".into())])).collect()).await;
+    let strict = StrictModeConfigBuilder::default()
+        .enabled(true)
+        .max_query_limit(4u32)
+        .unindexed_filtering_retrieve(false)
+        .unindexed_filtering_update(false)
+        .search_allow_exact(false)
+        .search_max_hnsw_ef(50u32)
+        .search_max_batchsize(1u64)
+        .upsert_max_batchsize(2u64);
+    client.update_collection(UpdateCollectionBuilder::new(NAME).strict_mode_config(strict)).await.unwrap();
+    server.shutdown().await;
+    let (server, client) = serve(dir.path()).await;
+
+    let who = || Filter::must([Condition::matches("who", "ann".to_owned())]);
+    let query = || QueryPointsBuilder::new(NAME).query(vec![1.0; 4]).limit(4);
+    let words = |result: (Code, String)| {
+        assert_eq!(result.0, Code::InvalidArgument);
+        result.1
+    };
+    let index = "Bad request: Index required but not found for \"who\" of one of the following types: [keyword]. \
+                 Help: Create an index for this key or use a different filter.";
+    assert_eq!(words(code(client.query(query().filter(who())).await)), index);
+    assert_eq!(
+        words(code(matching(&client, who()).await)),
+        "Bad request: Limit exceeded 1000 > 4 for \"limit\". \
+        Help: Reduce the \"limit\" parameter to or below 4."
+    );
+    assert_eq!(words(code(client.scroll(ScrollPointsBuilder::new(NAME).limit(4).filter(who())).await)), index);
+    let exact = "Bad request: Exact search disabled!. Help: Set exact=false.";
+    assert_eq!(words(code(client.count(CountPointsBuilder::new(NAME).exact(true)).await)), exact);
+    let params = SearchParamsBuilder::default().exact(true);
+    assert_eq!(words(code(client.query(query().params(params)).await)), exact);
+    let params = SearchParamsBuilder::default().hnsw_ef(51);
+    assert!(words(code(client.query(query().params(params)).await)).contains("Limit exceeded 51 > 50 for \"hnsw_ef\""));
+    let batch = QueryBatchPointsBuilder::new(NAME, vec![query().build(), query().build()]);
+    assert!(words(code(client.query_batch(batch).await)).contains("Limit exceeded 2 > 1"));
+    let three = (1..=3).map(|id| point(id, vec![])).collect::<Vec<_>>();
+    let refused = client.upsert_points(UpsertPointsBuilder::new(NAME, three).wait(true)).await;
+    assert!(words(code(refused)).contains("Limit exceeded 3 > 2 for \"upsert limit\""));
+    let delete = || DeletePointsBuilder::new(NAME).points(who()).wait(true);
+    assert_eq!(words(code(client.delete_points(delete()).await)), index);
+    assert_eq!(client.query(query()).await.unwrap().result.len(), 4);
+
+    let keyword = CreateFieldIndexCollectionBuilder::new(NAME, "who", FieldType::Keyword).wait(true);
+    client.create_field_index(keyword).await.unwrap();
+    assert_eq!(client.query(query().filter(who())).await.unwrap().result.len(), 4);
+    client.delete_points(delete()).await.unwrap();
+    let off = StrictModeConfigBuilder::default().enabled(false);
+    client.update_collection(UpdateCollectionBuilder::new(NAME).strict_mode_config(off)).await.unwrap();
+    assert_eq!(count(&client).await, 0);
     server.shutdown().await;
 }
 

@@ -12,11 +12,11 @@ use qdrant_edge::{
 const PAGE: usize = 512;
 
 /// Leaves one of each point, its newest version. Gives how many points were stored again.
-pub(super) fn heal(shard: &EdgeShard) -> OperationResult<usize> {
+pub(super) fn dedup(shard: &EdgeShard) -> OperationResult<usize> {
     if shard.info().segments_count < 2 {
         return Ok(0);
     }
-    let (mut healed, mut offset) = (0, None);
+    let (mut repeated, mut offset) = (0, None);
     loop {
         let (page, next) = shard.scroll(ScrollRequest {
             offset,
@@ -28,11 +28,11 @@ pub(super) fn heal(shard: &EdgeShard) -> OperationResult<usize> {
         let ids: Vec<PointId> = page.into_iter().map(|record| record.id).collect();
         let filter = Filter::new_must(Condition::HasId(HasIdCondition::from_iter(ids.iter().copied())));
         if shard.count(CountRequest { filter: Some(filter), exact: true })? > ids.len() {
-            healed += store_again(shard, ids)?;
+            repeated += store_again(shard, ids)?;
         }
         offset = next;
         if offset.is_none() {
-            return Ok(healed);
+            return Ok(repeated);
         }
     }
 }
