@@ -137,7 +137,11 @@ async fn register(
         for (examined, admission) in batch.into_iter().zip(admissions) {
             let head = &examined.row.head;
             events::CropAdmitted { collection: head.collection.as_str(), camera: head.camera.as_str() }.emit();
-            done.send(hand_on(*examined, admission)).await?;
+            done.send(match admission {
+                Ok(admission) => hand_on(*examined, admission),
+                Err(error) => examined.delivery.dead(Stage::Ingest, Reason::Internal, &error.to_string()),
+            })
+            .await?;
         }
     }
 }

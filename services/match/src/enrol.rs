@@ -7,7 +7,7 @@ use facewire_contracts::convert::WireError;
 use facewire_contracts::v1;
 use facewire_domain::{Detail, FaceId, Outcome, PersonId, Reason, Rule, Stage, Status, SubjectId, decide, decimal};
 use facewire_runtime::ActorError;
-use facewire_store_pg::{ConflictKind, Enrolment, FaceQuality, NewFace};
+use facewire_store_pg::{ConflictKind, Enrolment, FaceQuality, NewFace, StoreError};
 use facewire_store_vec::{FacePayload, FacePoint};
 
 use crate::Worker;
@@ -35,19 +35,23 @@ pub(crate) async fn enrol(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::End
     let store = &worker.service.store;
     let enrolled = worker.rows(|| store.begin_enrolment(&faces)).await?;
     index(worker, &faces, &enrolled).await?;
-    let mut written = enrolled.iter().map(ending);
+    let mut written = enrolled.iter().map(|enrolment| enrolment.as_ref().map_or_else(failed_to_store, ending));
     let complete = endings.into_iter().map(|known| known.or_else(|| written.next()));
     complete.map(|ending| ending.ok_or_else(|| "an enrolment has no answer".into())).collect()
 }
 
 /// The points of what is pending, then the mark that they are there.
-async fn index(worker: &Worker, faces: &[NewFace], enrolled: &[Enrolment]) -> Result<(), ActorError> {
+async fn index(
+    worker: &Worker,
+    faces: &[NewFace],
+    enrolled: &[Result<Enrolment, StoreError>],
+) -> Result<(), ActorError> {
     let pending: HashMap<FaceId, FacePoint> = faces
         .iter()
         .zip(enrolled)
         .filter_map(|(new, enrolment)| match enrolment {
-            Enrolment::Pending { person, face } => Some((*face, point(new, *person, *face))),
-            Enrolment::AlreadyIndexed { .. } | Enrolment::Conflict { .. } => None,
+            Ok(Enrolment::Pending { person, face }) => Some((*face, point(new, *person, *face))),
+            Ok(Enrolment::AlreadyIndexed { .. } | Enrolment::Conflict { .. }) | Err(_) => None,
         })
         .collect();
     if pending.is_empty() {
@@ -145,6 +149,10 @@ fn ending(enrolment: &Enrolment) -> v1::Ending {
             Outcome::rejected(Stage::Match, Reason::IdentityConflict, detail).into()
         }
     }
+}
+
+fn failed_to_store(error: &StoreError) -> v1::Ending {
+    Outcome::failed(Stage::Match, Reason::Internal, Detail::message(error.to_string())).into()
 }
 
 fn broken(error: &WireError) -> v1::Ending {

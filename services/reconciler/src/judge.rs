@@ -57,6 +57,10 @@ impl Judge<'_> {
         if record.updated_at >= self.settled_before {
             return None;
         }
+        // The index holds no face without a person yet.
+        if record.person.is_none() && matches!(record.state, VectorState::Pending | VectorState::Indexed) {
+            return point.map(|_| Kind::OrphanPoint);
+        }
         let ours = record.model == self.model && record.dim == self.dim;
         match record.state {
             VectorState::Tombstoned => Some(Kind::Tombstoned),
@@ -66,18 +70,18 @@ impl Judge<'_> {
             VectorState::Pending => Some(Kind::MissingPoint),
             VectorState::Indexed => match point {
                 None => Some(Kind::MissingPoint),
-                Some(point) if point.payload.as_ref() != Some(&payload(record)) => Some(Kind::PayloadDrift),
+                Some(point) if point.payload != payload(record) => Some(Kind::PayloadDrift),
                 Some(_) => None,
             },
         }
     }
 }
 
-/// What stands beside a face's vector.
-pub(crate) fn payload(record: &FaceRecord) -> FacePayload {
-    FacePayload {
+/// What stands beside a face's vector; none for a face without a person.
+pub(crate) fn payload(record: &FaceRecord) -> Option<FacePayload> {
+    Some(FacePayload {
         collection: record.collection.clone(),
-        person: record.person,
+        person: record.person?,
         cluster: record.cluster_id,
         is_prototype: record.is_prototype,
         asset: Some(record.image_hash),
@@ -86,5 +90,5 @@ pub(crate) fn payload(record: &FaceRecord) -> FacePayload {
         detection_confidence: record.quality.as_ref().map(|q| q.signals.detection_score),
         bbox: record.bounding_box,
         taken_at: record.captured_at,
-    }
+    })
 }

@@ -213,7 +213,7 @@ impl Reconciler {
                 after = Some(last);
                 // What another model made is a full pass's affair.
                 let ours = faces.into_iter().filter(|f| f.record.model == self.model && f.record.dim == self.dim);
-                let points: Vec<FacePoint> = ours.map(point).collect();
+                let points: Vec<FacePoint> = ours.filter_map(point).collect();
                 let ids: Vec<FaceId> = points.iter().map(|point| point.face).collect();
                 self.still_ours(token).await?;
                 self.vectors.upsert(&points).await?;
@@ -232,7 +232,8 @@ fn tell(report: &PassReport, took: Duration) {
     events::PassDone { pass: "full", checked: report.rows.max(report.points), took }.emit();
 }
 
-/// The point that a row should have.
-pub fn point(face: StoredFace) -> FacePoint {
-    FacePoint { face: face.record.face, payload: judge::payload(&face.record), embedding: face.embedding }
+/// The point that a row should have; none for a face without a person.
+pub fn point(face: StoredFace) -> Option<FacePoint> {
+    let payload = judge::payload(&face.record)?;
+    Some(FacePoint { face: face.record.face, payload, embedding: face.embedding })
 }

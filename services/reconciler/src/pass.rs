@@ -214,7 +214,7 @@ impl Reconciler {
         match kind {
             Kind::MissingPoint => {
                 self.store.mark_pending(&ids).await?;
-                let points: Vec<_> = rows().cloned().map(point).collect();
+                let points: Vec<_> = rows().cloned().filter_map(point).collect();
                 self.vectors.upsert(&points).await?;
                 self.store.mark_indexed(&ids).await?;
             }
@@ -224,7 +224,8 @@ impl Reconciler {
                 self.store.forget(&ids).await?;
             }
             Kind::PayloadDrift => {
-                let payloads: Vec<_> = rows().map(|row| (row.record.face, payload(&row.record))).collect();
+                let payloads: Vec<_> =
+                    rows().filter_map(|row| Some((row.record.face, payload(&row.record)?))).collect();
                 self.vectors.set_payload(&payloads).await?;
             }
             Kind::OtherModel => {

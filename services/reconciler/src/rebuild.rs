@@ -71,21 +71,26 @@ impl Reconciler {
     async fn copy(
         &self,
         successor: &VecStore,
-        since: Option<OffsetDateTime>,
+        mut since: Option<OffsetDateTime>,
         token: Token,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<u64, ReconcileError> {
         let mut copied = 0;
         let mut after: Option<FaceId> = None;
         loop {
-            let faces = self.store.faces_after(after, self.options.batch.max(1), since).await?;
-            let Some(last) = faces.last().map(|face| face.record.face) else { return Ok(copied) };
-            after = Some(last);
+            let batch = self.options.batch.max(1);
+            let faces = match since {
+                None => self.store.faces_after(after, batch).await?,
+                Some(since) => self.store.faces_changed((since, after), batch).await?,
+            };
+            let Some(last) = faces.last().map(|face| &face.record) else { return Ok(copied) };
+            after = Some(last.face);
+            since = since.map(|_| last.updated_at);
             let served = faces.into_iter().filter(|face| {
                 let wanted = matches!(face.record.state, VectorState::Indexed | VectorState::Pending);
                 wanted && face.record.model == self.model && face.record.dim == self.dim
             });
-            let points: Vec<_> = served.map(point).collect();
+            let points: Vec<_> = served.filter_map(point).collect();
             self.still_ours(token).await?;
             successor.upsert(&points).await?;
             copied += points.len() as u64;
