@@ -116,11 +116,11 @@ async fn enrol(
     let ids: Vec<FaceId> = answers
         .into_iter()
         .filter_map(|answer| match answer {
-            Enrolment::Pending { face, .. } => Some(face),
-            Enrolment::AlreadyIndexed { .. } | Enrolment::Conflict { .. } => None,
+            Ok(Enrolment::Pending { face, .. }) => Some(face),
+            Ok(Enrolment::AlreadyIndexed { .. } | Enrolment::Conflict { .. }) | Err(_) => None,
         })
         .collect();
-    let mut points: Vec<FacePoint> = reconciler.store.faces(&ids).await?.into_iter().map(point).collect();
+    let mut points: Vec<FacePoint> = reconciler.store.faces(&ids).await?.into_iter().filter_map(point).collect();
     points.iter_mut().for_each(|point| point.payload.is_prototype = prototype);
     reconciler.vectors.upsert(&points).await?.all()?;
     reconciler.store.mark_indexed(&ids).await?;

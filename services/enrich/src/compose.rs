@@ -1,25 +1,33 @@
-//! The result that consumers read, from the row and the persons' names.
+//! The result that consumers read, from the row and the persons' names; and the message that it travels in.
 
 use std::collections::HashMap;
 
-use facewire_contracts::{convert, v1};
+use facewire_bus::Message;
+use facewire_contracts::{convert, headers, subjects, v1};
 use facewire_domain::{Candidate, Decision, PersonId, Stage, decimal};
-use facewire_store_pg::{FaceQuality, Person, StageTime};
+use facewire_store_pg::{Ending, FaceQuality, Finished, Person, PersonStatus, StageTime};
+use time::OffsetDateTime;
 
-use crate::read::Ended;
+/// The persons that were looked up, by the ids that rows name.
+pub(crate) type Persons = HashMap<PersonId, Person>;
 
-/// Everything of DESIGN §4. A person who is not matched is not named, but for the runner-up of a match.
-pub(crate) fn result(ended: &Ended, persons: &HashMap<PersonId, Person>) -> v1::Result {
-    let row = &ended.row;
+/// Whose names the result of a row needs.
+pub(crate) fn persons(row: &Ending) -> impl Iterator<Item = PersonId> + use<> {
+    let decision = row.decision.as_ref().filter(|decision| decision.matched);
+    let candidates = [decision.and_then(|d| d.best), decision.and_then(|d| d.runner_up)];
+    candidates.into_iter().flatten().map(|candidate| candidate.person).chain(row.person)
+}
+
+/// Everything of DESIGN §4. A person who is not matched is not named, but for the runner-up of a match; and a hidden one never.
+pub(crate) fn result(row: &Ending, persons: &Persons) -> v1::Result {
     let outcome = &row.outcome;
-    let enriched = StageTime { stage: Stage::Enrich, started_at: ended.started_at, finished_at: row.finished_at };
     v1::Result {
         crop_id: row.crop.crop.to_string(),
         collection: row.crop.collection.to_string(),
         camera: row.crop.camera.to_string(),
         captured_at: Some(convert::timestamp(row.crop.captured_at)),
         received_at: Some(convert::timestamp(row.crop.received_at)),
-        finished_at: Some(convert::timestamp(row.finished_at)),
+        finished_at: row.finished_at.map(convert::timestamp),
         intent: row.crop.intent.to_string(),
         status: outcome.status.to_string(),
         failure_reason: outcome.reason.map(|reason| reason.to_string()),
@@ -32,33 +40,62 @@ pub(crate) fn result(ended: &Ended, persons: &HashMap<PersonId, Person>) -> v1::
         person: row.person.map(|id| person(id, None, persons)),
         face_index: row.face_index,
         face_count: row.face_count,
-        times: row.times.iter().chain([&enriched]).map(stage_time).collect(),
+        times: row.times.iter().map(|time| stage_time(time, row.finished_at)).collect(),
         image_hash: row.crop.image_hash.to_string(),
         model: row.model.clone(),
     }
+}
+
+/// The same without what may be long and can be read in the row: for a result that the server does not take whole.
+pub(crate) fn shortened(mut result: v1::Result) -> v1::Result {
+    result.times.clear();
+    if let Some(detail) = &mut result.detail {
+        detail.message = None;
+    }
+    result
+}
+
+/// The message of a result. Each generation of a row has an id of its own, so that what replaced an ending is not dropped as
+/// its duplicate.
+pub(crate) fn message(
+    finished: &Finished,
+    result: &v1::Result,
+    traceparent: Option<String>,
+) -> Result<Message, serde_json::Error> {
+    let first = subjects::message_id(&result.crop_id, "result", result.face_index);
+    let id = if finished.generation > 1 { format!("{first}:{}", finished.generation) } else { first };
+    Ok(Message {
+        subject: subjects::results(&result.collection, &result.camera),
+        id: Some(id),
+        headers: traceparent.map(|value| (headers::TRACEPARENT, value)).into_iter().collect(),
+        payload: serde_json::to_vec(result)?.into(),
+    })
 }
 
 fn quality(q: &FaceQuality) -> v1::Quality {
     v1::Quality::new(&q.signals, &q.status)
 }
 
-fn stage_time(time: &StageTime) -> v1::StageTime {
+/// The last stage ends with the write.
+fn stage_time(time: &StageTime, written_at: Option<OffsetDateTime>) -> v1::StageTime {
+    let last = written_at.filter(|_| time.stage == Stage::Enrich);
+    let finished_at = last.map_or(time.finished_at, |written_at| written_at.max(time.started_at));
     v1::StageTime {
         stage: time.stage.to_string(),
         started_at: Some(convert::timestamp(time.started_at)),
-        finished_at: Some(convert::timestamp(time.finished_at)),
+        finished_at: Some(convert::timestamp(finished_at)),
     }
 }
 
-fn decision(d: &Decision, persons: &HashMap<PersonId, Person>) -> v1::Decision {
-    let named =
-        |candidate: Option<Candidate>| candidate.filter(|_| d.matched).map(|c| person(c.person, Some(c), persons));
+fn decision(d: &Decision, persons: &Persons) -> v1::Decision {
+    let best = d.best.filter(|_| d.matched);
+    let runner_up = d.runner_up.filter(|second| d.matched && !is_hidden(second.person, persons));
     v1::Decision {
         matched: d.matched,
         threshold: decimal(d.threshold),
         similarity: d.best.map(|best| decimal(best.similarity)),
-        person: named(d.best),
-        runner_up: named(d.runner_up),
+        person: best.map(|c| person(c.person, Some(c), persons)),
+        runner_up: runner_up.map(|c| person(c.person, Some(c), persons)),
         confidence: d.confidence.map(decimal),
         calibration: d.calibration.clone(),
         margin: d.margin.map(decimal),
@@ -67,14 +104,24 @@ fn decision(d: &Decision, persons: &HashMap<PersonId, Person>) -> v1::Decision {
     }
 }
 
-fn person(id: PersonId, candidate: Option<Candidate>, persons: &HashMap<PersonId, Person>) -> v1::Person {
+fn is_hidden(id: PersonId, persons: &Persons) -> bool {
+    persons.get(&id).is_some_and(|person| person.status == PersonStatus::Hidden)
+}
+
+/// A hidden person is an id without name and subject: that somebody known was seen, and not who.
+fn person(id: PersonId, candidate: Option<Candidate>, persons: &Persons) -> v1::Person {
     let known = persons.get(&id);
+    let named = known.filter(|person| person.status != PersonStatus::Hidden);
     v1::Person {
         // After a merge, whoever took over.
         person_id: known.map_or(id, |person| person.person_id).to_string(),
-        subject_id: known.map(|person| person.subject_id.to_string()).unwrap_or_default(),
-        name: known.map(|person| person.name.clone()).unwrap_or_default(),
+        subject_id: named.map(|person| person.subject_id.to_string()).unwrap_or_default(),
+        name: named.map(|person| person.name.clone()).unwrap_or_default(),
         similarity: candidate.map(|c| decimal(c.similarity)),
         face_id: candidate.map(|c| c.face.to_string()),
     }
 }
+
+#[cfg(test)]
+#[path = "compose_tests.rs"]
+mod tests;

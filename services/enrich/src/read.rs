@@ -3,39 +3,24 @@
 use bytes::Bytes;
 use facewire_contracts::convert::{self, CropIdentity, WireError};
 use facewire_contracts::v1;
-use facewire_domain::{CropId, Decision, Outcome, PersonId, Stage};
+use facewire_domain::{Decision, Outcome, Stage};
 use facewire_store_pg::{CropHead, Ending, FaceQuality, StageTime};
 use time::OffsetDateTime;
 
 /// An ending that was read.
 #[derive(Debug, Clone)]
-pub(crate) struct Ended {
+pub(crate) struct Read {
     pub(crate) row: Ending,
+    /// A subject that gets the result as well.
     pub(crate) reply_to: Option<String>,
-    pub(crate) started_at: OffsetDateTime,
-}
-
-impl Ended {
-    /// Which ending of all: a crop has one a face.
-    pub(crate) fn key(&self) -> (CropId, u32) {
-        (self.row.crop.crop, self.row.face_index)
-    }
-
-    /// Whose names the result needs.
-    pub(crate) fn persons(&self) -> Vec<PersonId> {
-        let decision = self.row.decision.as_ref();
-        let best = decision.filter(|d| d.matched).and_then(|d| d.best);
-        let runner_up = decision.and_then(|d| d.runner_up);
-        [best, runner_up].into_iter().flatten().map(|c| c.person).chain(self.row.person).collect()
-    }
 }
 
 fn bad(field: &'static str) -> WireError {
     WireError::Field { field }
 }
 
-pub(crate) fn read(payload: Bytes) -> Result<Ended, WireError> {
-    let started_at = OffsetDateTime::now_utc();
+pub(crate) fn read(payload: Bytes) -> Result<Read, WireError> {
+    let now = OffsetDateTime::now_utc();
     let task: v1::EnrichTask = convert::decode(payload, "EnrichTask")?;
     let crop = task.crop.ok_or(bad("crop"))?;
     let ending = task.ending.ok_or(bad("ending"))?;
@@ -43,6 +28,8 @@ pub(crate) fn read(payload: Bytes) -> Result<Ended, WireError> {
     let outcome = Outcome::try_from(&ending)?;
     let decision = ending.verdict.as_ref().map(Decision::try_from).transpose()?;
     let quality = task.face.as_ref().and_then(|face| face.quality.as_ref());
+    // It ends with the write; the result says when that was.
+    let enrich = StageTime { stage: Stage::Enrich, started_at: now, finished_at: now };
     let row = Ending {
         crop: CropHead {
             crop: identity.crop,
@@ -63,10 +50,11 @@ pub(crate) fn read(payload: Bytes) -> Result<Ended, WireError> {
         person: optional(&ending.person_id, "person_id")?,
         face: optional(&ending.face_id, "face_id")?,
         model: Some(ending.model).filter(|model| !model.is_empty()),
-        times: crop.times.iter().map(stage_time).collect::<Result<_, _>>()?,
-        finished_at: OffsetDateTime::now_utc(),
+        times: crop.times.iter().map(stage_time).chain([Ok(enrich)]).collect::<Result<_, _>>()?,
+        // The write's own time.
+        finished_at: None,
     };
-    Ok(Ended { row, reply_to: Some(crop.reply_to).filter(|subject| !subject.is_empty()), started_at })
+    Ok(Read { row, reply_to: Some(crop.reply_to).filter(|subject| !subject.is_empty()) })
 }
 
 fn optional<T: std::str::FromStr>(text: &str, field: &'static str) -> Result<Option<T>, WireError> {
@@ -80,4 +68,73 @@ fn stage_time(time: &v1::StageTime) -> Result<StageTime, WireError> {
         started_at: convert::time(time.started_at.as_ref(), "started_at")?,
         finished_at: convert::time(time.finished_at.as_ref(), "finished_at")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use facewire_contracts::Message;
+    use facewire_domain::{Intent, Reason, Status};
+
+    fn task() -> v1::EnrichTask {
+        let at = Some(convert::timestamp(OffsetDateTime::UNIX_EPOCH));
+        let crop = v1::Crop {
+            crop_id: uuid_of(1),
+            collection: "office".to_owned(),
+            camera: "door".to_owned(),
+            captured_at: at,
+            received_at: at,
+            image_hash: vec![7; 32].into(),
+            intent: "enroll".to_owned(),
+            subject_id: "17".to_owned(),
+            times: vec![v1::StageTime { stage: "ingest".to_owned(), started_at: at, finished_at: at }],
+            ..v1::Crop::default()
+        };
+        let ending = v1::Ending {
+            status: "enrolled".to_owned(),
+            stage: "match".to_owned(),
+            person_id: uuid_of(2),
+            face_id: uuid_of(3),
+            ..v1::Ending::default()
+        };
+        v1::EnrichTask { crop: Some(crop), face: None, ending: Some(ending) }
+    }
+
+    fn uuid_of(number: u8) -> String {
+        format!("00000000-0000-8000-8000-0000000000{number:02x}")
+    }
+
+    fn parse(task: &v1::EnrichTask) -> Result<Read, WireError> {
+        read(task.encode_to_vec().into())
+    }
+
+    #[test]
+    fn a_task_becomes_the_row_that_it_is_about() {
+        let read = parse(&task()).unwrap();
+        assert_eq!((read.row.crop.intent, read.row.outcome.status), (Intent::Enroll, Status::Enrolled));
+        assert_eq!(read.row.person.unwrap().to_string(), uuid_of(2));
+        assert_eq!((read.row.face_count, read.reply_to, read.row.model), (1, None, None), "empty is absent");
+        let stages: Vec<Stage> = read.row.times.iter().map(|time| time.stage).collect();
+        assert_eq!((stages, read.row.finished_at), (vec![Stage::Ingest, Stage::Enrich], None));
+    }
+
+    #[test]
+    fn what_is_missing_or_unreadable_is_named() {
+        type Break = fn(&mut v1::EnrichTask);
+        let breaks: [(&str, Break); 5] = [
+            ("crop", |task| task.crop = None),
+            ("ending", |task| task.ending = None),
+            ("crop_id", |task| task.crop.as_mut().unwrap().crop_id = "7".to_owned()),
+            ("person_id", |task| task.ending.as_mut().unwrap().person_id = "nobody".to_owned()),
+            ("stage", |task| task.crop.as_mut().unwrap().times[0].stage = "cooking".to_owned()),
+        ];
+        for (field, damage) in breaks {
+            let mut task = task();
+            damage(&mut task);
+            assert_eq!(parse(&task).unwrap_err(), bad(field));
+        }
+        let mut failed = task();
+        failed.ending = Some(Outcome::failed(Stage::Match, Reason::Internal, Default::default()).into());
+        assert_eq!(parse(&failed).unwrap().row.outcome.reason, Some(Reason::Internal));
+    }
 }

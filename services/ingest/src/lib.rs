@@ -131,6 +131,13 @@ async fn register(
         let rows: Vec<_> = items.iter().map(|examined| examined.row.clone()).collect();
         let admissions = patience.wait(|| store.admit(&rows)).await?;
         for (examined, admission) in items.into_iter().zip(admissions) {
+            let admission = match admission {
+                Ok(admission) => admission,
+                Err(error) => {
+                    done.send(examined.delivery.dead(Stage::Ingest, Reason::Internal, &error.to_string())).await?;
+                    continue;
+                }
+            };
             if admission == Admission::New {
                 let head = &examined.row.head;
                 events::CropAdmitted { collection: head.collection.as_str(), camera: head.camera.as_str() }.emit();
@@ -146,6 +153,7 @@ fn hand_on(examined: Examined, admission: Admission) -> Done {
     let outgoing = match (admission, refusal, task.crop.clone()) {
         // Published once more by its producer, long after it ended: there is nothing left to do.
         (Admission::Ended, ..) => Vec::new(),
+        (Admission::OtherIntent { first }, _, Some(crop)) => return delivery.done(other_intent(crop, first)),
         (_, Some(outcome), Some(crop)) => vec![Outgoing::ending(crop, None, outcome.into())],
         (_, None, Some(crop)) => vec![Outgoing::work(Stage::Quality, &crop, &task)],
         // `examine` always sets the crop; a message without one could go nowhere.

@@ -1,9 +1,9 @@
 //! Probes: one search for the batch, then the domain's decision for each.
 
 use facewire_contracts::v1;
-use facewire_domain::{Candidate, Detail, Outcome, Reason, Stage, decide};
+use facewire_domain::{Candidate, Detail, Hit, Outcome, Reason, Stage, decide};
 use facewire_runtime::ActorError;
-use facewire_store_vec::Probe;
+use facewire_store_vec::{Probe, VecError};
 use facewire_telemetry::events;
 
 use crate::Worker;
@@ -22,6 +22,10 @@ pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1:
             Ok(applied) => applied,
             Err(unruled) => return failed(&unruled),
         };
+        let hits = match hits {
+            Ok(hits) => hits,
+            Err(error) => return internal(&error.to_string()),
+        };
         let (decision, outcome) = decide(&hits, &applied.rule);
         let decision = applied.told(decision);
         let similarity = |candidate: Option<Candidate>| candidate.map(|candidate| candidate.similarity);
@@ -34,11 +38,18 @@ pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1:
 
 /// Nothing says what a match needs.
 pub(crate) fn failed(unruled: &Unruled) -> v1::Ending {
-    Outcome::failed(Stage::Match, Reason::Internal, Detail::message(unruled.to_string())).into()
+    internal(&unruled.to_string())
 }
 
+fn internal(why: &str) -> v1::Ending {
+    Outcome::failed(Stage::Match, Reason::Internal, Detail::message(why)).into()
+}
+
+/// What the gallery holds near one face; an error is that face's own.
+type Found = Result<Vec<Hit>, VecError>;
+
 /// What the gallery holds near each face, in order.
-pub(crate) async fn search(worker: &Worker, tasks: &[Task]) -> Result<Vec<Vec<facewire_domain::Hit>>, ActorError> {
+async fn search(worker: &Worker, tasks: &[Task]) -> Result<Vec<Found>, ActorError> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }

@@ -82,6 +82,7 @@ impl Comparison<'_> {
 #[cfg(test)]
 mod tests {
     use facewire_domain::ImageHash;
+    use facewire_store_pg::FaceOrigin;
     use time::Duration;
     use uuid::Uuid;
 
@@ -94,8 +95,12 @@ mod tests {
             face: Uuid::from_u128(1).into(),
             collection: "office".parse().unwrap(),
             person: Some(Uuid::from_u128(2).into()),
+            origin: FaceOrigin::Enrolled,
             crop: None,
             face_index: 0,
+            asset: None,
+            assigned_by: None,
+            assigned_at: None,
             image_hash: ImageHash::of(b"image"),
             model: model.to_owned(),
             dim: 2,

@@ -9,6 +9,7 @@ mod gates;
 mod lease;
 mod pass;
 mod rebuild;
+mod reembed;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use brake::Brake;
 pub use compare::{Comparison, Kind};
 pub use pass::{PassOptions, PassReport};
 pub use rebuild::{RebuildOptions, Rebuilt};
+pub use reembed::{Reembed, ReembedOptions, Reembedded};
 
 use pass::Pass;
 
@@ -109,6 +111,26 @@ pub enum ReconcileError {
         /// Points that serve.
         points: u64,
     },
+    /// Some faces cannot be embedded by the new model: no image of them was kept.
+    #[error(
+        "{missing} faces have no kept image to embed (for example {sample}): enrol them anew, erase them, or leave them out of the \
+         index with --leave-behind. What was embedded stays; nothing was switched"
+    )]
+    Incomplete {
+        /// How many.
+        missing: u64,
+        /// Some ids.
+        sample: String,
+    },
+    /// Faces were enrolled just before the switch.
+    #[error("faces were enrolled just before the switch: run it again, it goes on where it was")]
+    EnrolledMeanwhile,
+    /// Another model serves by now.
+    #[error("another process switched the model meanwhile: look with `facewire stats`, and run it again if need be")]
+    SwitchedMeanwhile,
+    /// Embedding failed.
+    #[error("faces could not be embedded: {0}")]
+    Embed(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<StoreError> for ReconcileError {
@@ -127,8 +149,10 @@ impl Fault for ReconcileError {
     fn kind(&self) -> FaultKind {
         match self {
             Self::Gallery(error) => error.kind(),
-            Self::Bus(_) | Self::Busy | Self::LeaseLost => FaultKind::Transient,
-            Self::Braked { .. } => FaultKind::Systemic,
+            Self::Bus(_) | Self::Busy | Self::LeaseLost | Self::EnrolledMeanwhile | Self::SwitchedMeanwhile => {
+                FaultKind::Transient
+            }
+            Self::Braked { .. } | Self::Incomplete { .. } | Self::Embed(_) => FaultKind::Systemic,
         }
     }
 
@@ -137,6 +161,9 @@ impl Fault for ReconcileError {
             Self::Gallery(error) => error.system(),
             Self::Bus(_) | Self::Busy | Self::LeaseLost => "nats",
             Self::Braked { .. } => "qdrant",
+            Self::EnrolledMeanwhile | Self::SwitchedMeanwhile => "postgresql",
+            Self::Incomplete { .. } => "object-store",
+            Self::Embed(_) => "device",
         }
     }
 }
@@ -246,6 +273,21 @@ impl Reconciler {
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Rebuilt, ReconcileError> {
         self.as_holder(timeout, async |token| self.rebuild_with(options, token, progress).await).await
+    }
+
+    /// Brings the gallery to another model from its kept images, while searches go on with the old one. `progress` hears how
+    /// many faces were embedded. Interrupted, it goes on where it was.
+    ///
+    /// # Errors
+    /// As [`Reconciler::full`]; [`ReconcileError::Incomplete`], and then nothing is switched.
+    pub async fn reembed(
+        &self,
+        options: &ReembedOptions,
+        embedder: &impl Reembed,
+        timeout: Duration,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Reembedded, ReconcileError> {
+        self.as_holder(timeout, async |token| self.reembed_with(options, embedder, token, progress).await).await
     }
 
     /// Completes every enrolment that a crash left between the two stores, and removes every face that was erased; how many.

@@ -245,7 +245,9 @@ impl Reconciler {
             Kind::Tombstoned => gallery.forget(&ids).await?,
             Kind::PayloadDrift => {
                 let payloads: Vec<_> = rows.map(|row| (row.record.face, payload(&row.record))).collect();
-                gallery.vectors.set_payload(&payloads).await?;
+                // A face whose point is gone by now is found by the next pass.
+                let rejected = gallery.vectors.set_payload(&payloads).await?.rejected;
+                return Ok((payloads.len() - rejected.len()) as u64);
             }
             Kind::OtherModel => {
                 gallery.store.queue_reembedding(&ids, &gallery.model).await?;

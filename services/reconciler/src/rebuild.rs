@@ -4,7 +4,7 @@
 
 use facewire_domain::FaceId;
 use facewire_gallery::{Gallery, point};
-use facewire_store_pg::{ChangedSince, VectorState};
+use facewire_store_pg::VectorState;
 use facewire_store_vec::VecStore;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -75,11 +75,14 @@ impl Reconciler {
         };
         self.still_ours(token).await?;
         let copied = filling.copied;
-        vectors.switch_to(&successor).await?;
+        let predecessor = vectors.switch_alias(&successor).await?;
         // Enrolments that wrote their point just before the switch wrote it into the old collection, and their rows changed
         // no earlier than the last round began.
         filling.copy(Some(since)).await?;
         let copied_after = filling.copied - copied;
+        if let Some(predecessor) = predecessor {
+            predecessor.drop_collection().await?;
+        }
         let pass = PassOptions { allow_mass_removal: options.allow_mass_removal, ..PassOptions::default() };
         let after = Pass::new(self, pass, Some(token), &|_| {}).run().await?;
         let collection = successor.collection().to_owned();
@@ -88,12 +91,13 @@ impl Reconciler {
 
     /// Drops what interrupted rebuilds left behind: only the holder of the lease makes such collections.
     async fn drop_abandoned(&self, token: Token) -> Result<Vec<String>, ReconcileError> {
-        let abandoned = self.gallery.vectors.abandoned(&self.gallery.model).await?;
-        for collection in &abandoned {
+        let mut dropped = Vec::new();
+        for unserved in self.gallery.vectors.unserved().await? {
             self.still_ours(token).await?;
-            collection.drop_collection().await?;
+            unserved.store.drop_collection().await?;
+            dropped.push(unserved.store.collection().to_owned());
         }
-        Ok(abandoned.iter().map(|collection| collection.collection().to_owned()).collect())
+        Ok(dropped)
     }
 
     /// An index with far fewer faces than the one that serves is a mistake until somebody says that it is none.
@@ -127,24 +131,25 @@ impl Filling<'_> {
     async fn copy(&mut self, since: Option<OffsetDateTime>) -> Result<u64, ReconcileError> {
         let Reconciler { gallery, options, .. } = self.reconciler;
         let (mut copied, mut after): (u64, Option<FaceId>) = (0, None);
-        let mut changed = since.map(ChangedSince::new);
+        let mut changed = since;
         loop {
             let limit = options.batch.max(1);
-            let faces = match &mut changed {
-                Some(changed) => gallery.store.faces_changed(changed, limit).await?,
+            let faces = match changed {
+                Some(since) => gallery.store.faces_changed((since, after), limit).await?,
                 None => gallery.store.faces_after(after, limit).await?,
             };
-            let Some(last) = faces.last().map(|face| face.record.face) else { return Ok(copied) };
-            after = Some(last);
+            let Some(last) = faces.last().map(|face| &face.record) else { return Ok(copied) };
+            after = Some(last.face);
+            changed = changed.map(|_| last.updated_at);
             let wanted = faces.into_iter().filter(|face| {
                 let state = matches!(face.record.state, VectorState::Indexed | VectorState::Pending);
                 state && gallery.is_served(&face.record)
             });
             let points: Vec<_> = wanted.map(point).collect();
             self.reconciler.still_ours(self.token).await?;
-            self.successor.upsert(&points).await?;
-            copied += points.len() as u64;
-            self.copied += points.len() as u64;
+            let written = points.len() - self.successor.upsert(&points).await?.rejected.len();
+            copied += written as u64;
+            self.copied += written as u64;
             (self.progress)(self.copied);
         }
     }

@@ -4,7 +4,7 @@
 
 use facewire_domain::FaceId;
 use facewire_gallery::{Gallery, point};
-use facewire_store_pg::FaceRecord;
+use facewire_store_pg::{FaceRecord, Switch};
 use facewire_store_vec::VecStore;
 use serde::Serialize;
 
@@ -89,12 +89,19 @@ impl Reconciler {
             return Err(error);
         }
         self.still_ours(token).await?;
-        let switched = target.store.switch_serving(&self.gallery.model, &target.model, target.dim).await?;
-        if !switched {
-            let _ = successor.drop_collection().await;
-            return Err(ReconcileError::SwitchedMeanwhile);
+        let (from, to) = (&self.gallery.model, &target.model);
+        match target.store.switch_reembedded(from, to, target.dim, options.leave_behind).await? {
+            Switch::Done => {}
+            not => {
+                let _ = successor.drop_collection().await;
+                return Err(match not {
+                    Switch::Incomplete => ReconcileError::EnrolledMeanwhile,
+                    Switch::SwitchedMeanwhile | Switch::Done => ReconcileError::SwitchedMeanwhile,
+                });
+            }
         }
-        target.vectors.switch_to(&successor).await?;
+        // The old model's collection stays until the next rebuild: whoever still has the old pack goes on searching it.
+        target.vectors.switch_alias(&successor).await?;
         done.collection = Some(successor.collection().to_owned());
         while target.store.apply_reembeddings(options.batch.max(1)).await? > 0 {
             self.still_ours(token).await?;
@@ -154,8 +161,8 @@ impl Reconciler {
             *after = Some(last);
             let points: Vec<_> = faces.into_iter().map(point).collect();
             self.still_ours(token).await?;
-            successor.upsert(&points).await?;
-            done.indexed += points.len() as u64;
+            let rejected = successor.upsert(&points).await?.rejected;
+            done.indexed += (points.len() - rejected.len()) as u64;
         }
     }
 }

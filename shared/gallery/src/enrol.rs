@@ -3,7 +3,7 @@
 //! the mark: two replicas, or two items of one batch, cannot both enrol the same face for different people.
 
 use facewire_domain::{FaceId, Hit, PersonId};
-use facewire_store_pg::{ConflictKind, Enrolment, NewFace};
+use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
 use facewire_store_vec::Probe;
 
 use crate::{Gallery, GalleryError};
@@ -31,6 +31,8 @@ pub enum Enrolled {
     },
     /// Nothing was written: a person must settle it.
     Conflict(Conflict),
+    /// Nothing was written: it cannot be stored, for this reason.
+    Refused(String),
 }
 
 /// Why a face may not be enrolled for a subject.
@@ -67,10 +69,11 @@ impl Gallery {
             return Ok(Vec::new());
         }
         let collections: Vec<_> = candidates.iter().map(|candidate| candidate.face.collection.clone()).collect();
-        let lock = self.store.enrolment_lock(&collections).await?;
+        let mut lock = self.store.enrolment_lock(&collections).await?;
         let own = self.own_persons(candidates).await?;
-        let hits = self.near(candidates).await?;
         let mut answers: Vec<Option<Enrolled>> = vec![None; candidates.len()];
+        let hits = self.near(candidates, &mut answers).await?;
+        lock.check().await?;
         // A candidate that is refused only for the face of an earlier one is judged again once that one was refused itself.
         while answers.iter().any(Option::is_none) {
             let judged = judge(candidates, &own, &hits, &answers);
@@ -100,8 +103,12 @@ impl Gallery {
         Ok(named.into_iter().map(|person| survivors.get(&person).copied().unwrap_or(person)).collect())
     }
 
-    /// What the gallery holds near each candidate that asks for it.
-    async fn near(&self, candidates: &[Candidate]) -> Result<Vec<Vec<Hit>>, GalleryError> {
+    /// What the gallery holds near each candidate that asks for it. One that cannot be searched for has its answer.
+    async fn near(
+        &self,
+        candidates: &[Candidate],
+        answers: &mut [Option<Enrolled>],
+    ) -> Result<Vec<Vec<Hit>>, GalleryError> {
         let asked = |candidate: &&Candidate| candidate.conflict_from.is_some();
         let probe = |candidate: &Candidate| Probe {
             collection: candidate.face.collection.clone(),
@@ -110,11 +117,14 @@ impl Gallery {
         };
         let probes: Vec<Probe> = candidates.iter().filter(asked).map(probe).collect();
         let mut found = self.vectors.search(&probes).await?.into_iter();
-        let hits = candidates.iter().map(|candidate| match candidate.conflict_from {
-            Some(_) => found.next().unwrap_or_default(),
-            None => Vec::new(),
+        let hits = candidates.iter().zip(answers).map(|(candidate, answer)| {
+            let asked = candidate.conflict_from.and_then(|_| found.next());
+            asked.transpose().unwrap_or_else(|error| {
+                *answer = Some(Enrolled::Refused(error.to_string()));
+                None
+            })
         });
-        Ok(hits.collect())
+        Ok(hits.map(Option::unwrap_or_default).collect())
     }
 
     /// Rows, points, marks.
@@ -123,8 +133,8 @@ impl Gallery {
         let pending: Vec<FaceId> = enrolments
             .iter()
             .filter_map(|enrolment| match enrolment {
-                Enrolment::Pending { face, .. } => Some(*face),
-                Enrolment::AlreadyIndexed { .. } | Enrolment::Conflict { .. } => None,
+                Ok(Enrolment::Pending { face, .. }) => Some(*face),
+                Ok(Enrolment::AlreadyIndexed { .. } | Enrolment::Conflict { .. }) | Err(_) => None,
             })
             .collect();
         if !pending.is_empty() {
@@ -134,7 +144,11 @@ impl Gallery {
     }
 }
 
-fn answer(enrolment: Enrolment) -> Enrolled {
+fn answer(enrolment: Result<Enrolment, StoreError>) -> Enrolled {
+    let enrolment = match enrolment {
+        Ok(enrolment) => enrolment,
+        Err(error) => return Enrolled::Refused(error.to_string()),
+    };
     match enrolment {
         // The second: a crop that enrolled its face and died before it could say so.
         Enrolment::Pending { person, face } | Enrolment::AlreadyIndexed { person, face, same_crop: true } => {
@@ -167,7 +181,7 @@ fn judge(candidates: &[Candidate], own: &[PersonId], hits: &[Vec<Hit>], answers:
             (_, None) => Judged::Fit,
             (_, Some(limit)) => {
                 let gone = |mate: usize| {
-                    matches!(answers.get(mate), Some(Some(Enrolled::Conflict(_))))
+                    matches!(answers.get(mate), Some(Some(Enrolled::Conflict(_) | Enrolled::Refused(_))))
                         || matches!(judged.get(mate), Some(Judged::Refused(_)))
                 };
                 let undecided = |mate: usize| matches!(answers.get(mate), Some(None));

@@ -1,6 +1,7 @@
 //! What can go wrong: the stores' own errors, sorted as they sort them.
 
 use facewire_domain::{Fault, FaultKind};
+use facewire_store_object::ObjectError;
 use facewire_store_pg::StoreError;
 use facewire_store_vec::VecError;
 
@@ -13,6 +14,9 @@ pub enum GalleryError {
     /// The vector engine.
     #[error(transparent)]
     Points(#[from] VecError),
+    /// The object store.
+    #[error(transparent)]
+    Images(#[from] ObjectError),
     /// The gallery's embeddings are another model's: nothing that the configured one makes is comparable with them.
     #[error(
         "the gallery is of the model {serving}, and {configured} is configured: configure the former in models.pack, or bring \
@@ -31,6 +35,7 @@ impl Fault for GalleryError {
         match self {
             Self::Rows(error) => error.kind(),
             Self::Points(error) => error.kind(),
+            Self::Images(error) => error.kind(),
             Self::OtherModel { .. } => FaultKind::Systemic,
         }
     }
@@ -39,6 +44,7 @@ impl Fault for GalleryError {
         match self {
             Self::Rows(error) => error.system(),
             Self::Points(error) => error.system(),
+            Self::Images(error) => error.system(),
             Self::OtherModel { .. } => "postgresql",
         }
     }

@@ -10,6 +10,7 @@ mod point;
 mod serving;
 
 use facewire_domain::FaceId;
+use facewire_store_object::ImageStore;
 use facewire_store_pg::{FaceRecord, Store, StoredFace};
 use facewire_store_vec::{FacePoint, VecStore};
 
@@ -26,6 +27,8 @@ pub struct Gallery {
     pub store: Store,
     /// The vector index.
     pub vectors: VecStore,
+    /// Kept images; `None`: none are kept here.
+    pub images: Option<ImageStore>,
     /// The fingerprint of the pack that serves.
     pub model: String,
     /// Numbers of its embeddings.
@@ -39,14 +42,18 @@ impl Gallery {
     }
 
     /// Writes the points of these rows, then marks the rows as indexed; rows of another model are left as they are. How many
-    /// were marked.
+    /// were marked. A row whose point the index refuses stays pending, and is told to operators.
     ///
     /// # Errors
     /// Of either store.
     pub async fn index(&self, faces: Vec<StoredFace>) -> Result<u64, GalleryError> {
         let points: Vec<FacePoint> = faces.into_iter().filter(|face| self.is_served(&face.record)).map(point).collect();
-        let ids: Vec<FaceId> = points.iter().map(|point| point.face).collect();
-        self.vectors.upsert(&points).await?;
+        let rejected = self.vectors.upsert(&points).await?.rejected;
+        for (face, error) in &rejected {
+            tracing::error!(%face, %error, "the vector index refuses a face: it is not searched");
+        }
+        let written = points.iter().map(|point| point.face);
+        let ids: Vec<FaceId> = written.filter(|face| rejected.iter().all(|(other, _)| other != face)).collect();
         Ok(self.store.mark_indexed(&ids).await?)
     }
 

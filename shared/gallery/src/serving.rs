@@ -3,6 +3,9 @@
 
 use crate::{Gallery, GalleryError};
 
+/// Faces that are counted of each model, at most.
+const ENOUGH: u32 = 100_000;
+
 impl Gallery {
     /// Whether the gallery is of the configured model. The first to ask of an empty gallery decides.
     ///
@@ -13,9 +16,9 @@ impl Gallery {
             Some(serving) => serving.model,
             None => {
                 // A gallery of an earlier release says nothing: it is of the model that most of its faces are of.
-                let models = self.store.models_of_faces().await?;
-                match models.into_iter().max_by_key(|(_, faces)| *faces) {
-                    Some((model, _)) if model != self.model => model,
+                let models = self.store.models_of_faces(ENOUGH).await?;
+                match models.into_iter().next() {
+                    Some(commonest) if commonest.model != self.model => commonest.model,
                     _ => self.store.claim_serving(&self.model, self.dim).await?.model,
                 }
             }

@@ -45,7 +45,7 @@ fn ending(crop: CropHead, number: u64) -> Ending {
         face: None,
         model: Some("pack-1".to_owned()),
         times: Stage::ALL.map(|stage| StageTime { stage, started_at: at, finished_at: at }).to_vec(),
-        finished_at: at,
+        finished_at: Some(at),
         crop,
     }
 }
@@ -56,7 +56,7 @@ async fn work(store: Store, run: OffsetDateTime, numbers: Vec<u64>, batch: usize
         let heads = chunk.iter().map(|number| head(run, *number)).collect::<Result<Vec<_>, _>>()?;
         let crop = |head: &CropHead| NewCrop { head: head.clone(), bytes: 20_000, format: None, size: None };
         let crops: Vec<NewCrop> = heads.iter().map(crop).collect();
-        let keys: Vec<(CropId, u32)> = heads.iter().map(|head| (head.crop, 0)).collect();
+        let keys: Vec<(CropId, u32, u32)> = heads.iter().map(|head| (head.crop, 0, 1)).collect();
         let endings: Vec<Ending> = heads.into_iter().zip(chunk).map(|(head, number)| ending(head, *number)).collect();
         let start = Instant::now();
         store.admit(&crops).await?;

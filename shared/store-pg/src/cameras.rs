@@ -115,7 +115,7 @@ pub struct SignalSpread {
     /// Faces above the most that is accepted.
     pub above: i64,
     /// Faces that this signal ended.
-    pub broke: i64,
+    pub decisive: i64,
 }
 
 const SUMS: &str = concat!(
@@ -147,12 +147,12 @@ const CAUSES: &str = concat!(
 );
 
 const SPREADS: &str = concat!(
-    "SELECT collection, camera, signal, faces, p[1] AS p5, p[2] AS p50, p[3] AS p95, below, above, broke FROM (
+    "SELECT collection, camera, signal, faces, p[1] AS p5, p[2] AS p50, p[3] AS p95, below, above, decisive FROM (
      SELECT s.collection, s.camera, s.signal, count(*) AS faces,
      percentile_cont(ARRAY[0.05, 0.5, 0.95]) WITHIN GROUP (ORDER BY s.value) AS p,
      count(*) FILTER (WHERE NOT coalesce(s.value >= b.least, b.least IS NULL)
         AND NOT (NOT b.in_frames AND s.face_count > 1)) AS below,
-     count(*) FILTER (WHERE s.value > b.most) AS above, count(*) FILTER (WHERE s.broke) AS broke
+     count(*) FILTER (WHERE s.value > b.most) AS above, count(*) FILTER (WHERE s.decisive) AS decisive
      FROM (SELECT * FROM facewire_signals WHERE",
     in_window!("finished_at"),
     ") s LEFT JOIN UNNEST($5::text[], $6::text[], $7::float8[], $8::float8[], $9::bool[])

@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::store::{CHUNK, Store, int, run, text};
+use crate::parts::Parts;
+use crate::store::{Store, int, run, text};
 
 /// What every stage knows of a crop.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +50,12 @@ pub struct NewCrop {
 pub enum Admission {
     /// Its row was written by this call. Of duplicates in one batch the first is new.
     New,
+    /// It was admitted before with another intent, or for another subject, and that stays: this one is to be refused with an
+    /// answer, since the crop's id does not contain what is wanted of it.
+    OtherIntent {
+        /// The intent that it was admitted with.
+        first: Intent,
+    },
     /// It was admitted before and is on its way, or an ending of it may still be replaced: send it on again.
     Seen,
     /// Every face of it has an ending that is published and did not fail: there is nothing left to do.
@@ -64,47 +71,97 @@ ON CONFLICT DO NOTHING
 RETURNING crop_id";
 
 // A failed ending is left out, since a replay may replace it; an unpublished one, since its result may be lost.
-const ENDED: &str = "
-SELECT c.crop_id
-FROM crops c JOIN recognitions r ON r.crop_id = c.crop_id
-WHERE c.crop_id = ANY($1::uuid[])
-GROUP BY c.crop_id
-HAVING count(*) FILTER (WHERE r.status <> 'failed' AND r.published_at IS NOT NULL) >= greatest(1, c.face_count)";
+const SEEN: &str = "
+SELECT c.crop_id, c.intent, c.subject_id,
+       (SELECT count(*) FROM recognitions r
+        WHERE r.crop_id = c.crop_id AND r.status <> 'failed' AND r.published_at IS NOT NULL) >= greatest(1, c.face_count)
+FROM crops c WHERE c.crop_id = ANY($1::uuid[])";
+
+/// A crop that was there: intent, subject, whether it ended.
+struct Seen {
+    intent: String,
+    subject: Option<String>,
+    ended: bool,
+}
 
 impl Store {
-    /// Writes the rows of the crops that have none; answers in the order of `crops`.
-    pub async fn admit(&self, crops: &[NewCrop]) -> Result<Vec<Admission>, StoreError> {
+    /// Writes the rows of the crops that have none; answers in the order of `crops`. An error within the answer is that
+    /// crop's own fault: its values cannot be stored.
+    ///
+    /// # Errors
+    /// What is no crop's fault; nothing is known of any of them then.
+    pub async fn admit(&self, crops: &[NewCrop]) -> Result<Vec<Result<Admission, StoreError>>, StoreError> {
         self.ensure_collections(crops.iter().map(|crop| &crop.head.collection)).await?;
-        let mut by_id: HashMap<CropId, &NewCrop> = HashMap::with_capacity(crops.len());
-        for crop in crops {
-            by_id.entry(crop.head.crop).or_insert(crop);
+        let mut first: HashMap<CropId, (usize, &NewCrop)> = HashMap::with_capacity(crops.len());
+        for (index, crop) in crops.iter().enumerate() {
+            first.entry(crop.head.crop).or_insert((index, crop));
         }
-        let mut unique: Vec<&NewCrop> = by_id.into_values().collect();
+        let mut unique: Vec<&NewCrop> = first.values().map(|(_, crop)| *crop).collect();
         // Every process takes keys in the same order: no deadlock.
         unique.sort_unstable_by_key(|crop| crop.head.crop);
-        let (mut new, mut ended) = (HashSet::new(), HashSet::new());
-        for chunk in unique.chunks(CHUNK) {
-            let written = run!(self, "admit", connection => insert(connection, chunk).await)?;
-            new.extend(written);
-            let seen: Vec<Uuid> = ids(chunk).filter(|id| !new.contains(id)).collect();
-            if !seen.is_empty() {
-                ended.extend(run!(self, "admit", connection => {
-                    sqlx::query_scalar::<_, Uuid>(ENDED).bind(&seen).fetch_all(connection).await
-                })?);
+        let mut written = Written::default();
+        let mut parts = Parts::of(unique.len());
+        while let Some(part) = parts.next() {
+            let items = unique.get(part.clone()).unwrap_or_default();
+            match run!(self, "admit", connection => insert(connection, items).await) {
+                Ok(new) => {
+                    written.new.extend(new);
+                    let others = ids(items).filter(|id| !written.new.contains(id)).collect();
+                    written.seen.extend(self.seen(others).await?);
+                }
+                Err(error) => {
+                    let at_fault = parts.failed(part, error.clone())?.and_then(|index| unique.get(index));
+                    written.faults.extend(at_fault.map(|crop| (crop.head.crop, error)));
+                }
             }
         }
-        // Taking the id out leaves duplicates of a new crop as seen.
-        Ok(crops.iter().map(|crop| admission(crop.head.crop.as_uuid(), &mut new, &ended)).collect())
+        let answer = |(index, crop): (usize, &NewCrop)| {
+            let (at, first) = first.get(&crop.head.crop).copied().unwrap_or((index, crop));
+            written.admission(crop, first, at == index)
+        };
+        Ok(crops.iter().enumerate().map(answer).collect())
+    }
+
+    async fn seen(&self, ids: Vec<Uuid>) -> Result<Vec<(Uuid, Seen)>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<(Uuid, String, Option<String>, bool)> = run!(self, "admit", connection => {
+            sqlx::query_as(SEEN).bind(&ids).fetch_all(connection).await
+        })?;
+        Ok(rows.into_iter().map(|(id, intent, subject, ended)| (id, Seen { intent, subject, ended })).collect())
     }
 }
 
-fn admission(id: Uuid, new: &mut HashSet<Uuid>, ended: &HashSet<Uuid>) -> Admission {
-    if new.remove(&id) {
-        Admission::New
-    } else if ended.contains(&id) {
-        Admission::Ended
-    } else {
-        Admission::Seen
+/// What became of the crops of a batch.
+#[derive(Default)]
+struct Written {
+    new: HashSet<Uuid>,
+    seen: HashMap<Uuid, Seen>,
+    faults: HashMap<CropId, StoreError>,
+}
+
+impl Written {
+    /// The answer for `crop`; `first` is the first of its id in the batch, and `is_first` says that it is the same.
+    fn admission(&self, crop: &NewCrop, first: &NewCrop, is_first: bool) -> Result<Admission, StoreError> {
+        if let Some(error) = self.faults.get(&crop.head.crop) {
+            return Err(error.clone());
+        }
+        let wanted = |crop: &NewCrop| (crop.head.intent, crop.head.subject.clone());
+        if self.new.contains(&crop.head.crop.as_uuid()) {
+            return Ok(match is_first {
+                true => Admission::New,
+                false if wanted(crop) == wanted(first) => Admission::Seen,
+                false => Admission::OtherIntent { first: first.head.intent },
+            });
+        }
+        // A row that was removed between the two statements: the crop comes again, and is new then.
+        let Some(seen) = self.seen.get(&crop.head.crop.as_uuid()) else { return Ok(Admission::Seen) };
+        let first: Intent = seen.intent.parse().map_err(|_| StoreError::corrupt("crops.intent"))?;
+        if first != crop.head.intent || seen.subject.as_deref() != crop.head.subject.as_ref().map(SubjectId::as_str) {
+            return Ok(Admission::OtherIntent { first });
+        }
+        Ok(if seen.ended { Admission::Ended } else { Admission::Seen })
     }
 }
 

@@ -4,112 +4,21 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use facewire_domain::{
-    BoundingBox, Candidate, Decision, Detail, FaceId, Outcome, PersonId, Quality, Stage, Status, SubjectId,
-};
-use serde::{Deserialize, Serialize};
+use facewire_domain::{CropId, Decision, Detail, Status, SubjectId};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::crops::CropHead;
+use crate::ending::{Ending, FaceQuality, Finished};
 use crate::error::StoreError;
-use crate::store::{CHUNK, Store, int, run, text};
-use facewire_domain::CropId;
-
-/// When a stage worked on a crop.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct StageTime {
-    /// The stage.
-    pub stage: Stage,
-    /// It took the crop from its stream.
-    #[serde(with = "time::serde::rfc3339")]
-    pub started_at: OffsetDateTime,
-    /// It handed the crop on.
-    #[serde(with = "time::serde::rfc3339")]
-    pub finished_at: OffsetDateTime,
-}
-
-/// What the gate measured and found, as results show it (DESIGN §4).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FaceQuality {
-    /// The signals.
-    #[serde(flatten)]
-    pub signals: Quality,
-    /// `ok`, or the signal that broke its limit.
-    pub status: String,
-}
-
-/// How one face of a crop ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ending {
-    /// The crop; its row is rebuilt from this where it is missing (a restored database).
-    pub crop: CropHead,
-    /// Which of the crop's faces, from 0.
-    pub face_index: u32,
-    /// Endings that the crop will have, 1 and up; raises the crop's own number, never lowers it.
-    pub face_count: u32,
-    /// Status, reason, stage, detail.
-    pub outcome: Outcome,
-    /// Where a face was found.
-    pub quality: Option<FaceQuality>,
-    /// Where a face was found, in pixels of the upright image.
-    pub bounding_box: Option<BoundingBox>,
-    /// Recognize: who it is or is nearest to.
-    pub decision: Option<Decision>,
-    /// Enrol: the person. For a match the decision says it.
-    pub person: Option<PersonId>,
-    /// Enrol: the face.
-    pub face: Option<FaceId>,
-    /// Pack and version that made the embedding.
-    pub model: Option<String>,
-    /// The stages it passed.
-    pub times: Vec<StageTime>,
-    /// When `enrich` wrote it down.
-    pub finished_at: OffsetDateTime,
-}
-
-impl Ending {
-    fn key(&self) -> (Uuid, i32) {
-        (self.crop.crop.as_uuid(), int(self.face_index))
-    }
-
-    fn failed(&self) -> bool {
-        self.outcome.status == Status::Failed
-    }
-
-    /// Who was recognised.
-    fn matched(&self) -> Option<Candidate> {
-        self.decision.as_ref().filter(|decision| decision.matched).and_then(|decision| decision.best)
-    }
-
-    /// The recognised or enrolled person.
-    fn person_id(&self) -> Option<Uuid> {
-        let matched = self.matched();
-        self.person.or(matched.map(|best| best.person)).map(|person| person.as_uuid())
-    }
-
-    /// The recognised or enrolled face.
-    fn face_id(&self) -> Option<Uuid> {
-        let matched = self.matched();
-        self.face.or(matched.map(|best| best.face)).map(|face| face.as_uuid())
-    }
-}
-
-/// What became of an [`Ending`] that was handed in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Finished {
-    /// The row's result was published before: do not publish again.
-    pub published: bool,
-    /// The row holds this very ending, written by this call. Otherwise an earlier one stands.
-    pub first: bool,
-    /// With `first`: it took the place of a failed ending, whose result may have been published already.
-    pub replaced: bool,
-}
+use crate::parts::Parts;
+use crate::store::{CHUNK, Store, int, run, text, unsigned};
+use crate::stored;
 
 // One statement, hence one transaction and one round trip. A crop's row is touched only where it is missing or counts too
-// few faces; a standing ending gives way only if it failed and the new one did not.
+// few faces; an ending gives way only if it failed and the new one did not, and the
+// row is of the next generation then.
 const FINISH: &str = r#"
 WITH input AS MATERIALIZED (
     SELECT * FROM UNNEST(
@@ -131,17 +40,17 @@ WITH input AS MATERIALIZED (
 ), wrote AS (
     INSERT INTO recognitions (crop_id, face_index, collection, camera, status, reason, stage, detail, quality, box,
         decision, person_id, face_id, similarity, threshold, runner_up, model, times, received_at, finished_at)
-    SELECT crop_id, face_index, collection, camera, status, reason, stage, detail, quality, box,
-        decision, person_id, face_id, similarity, threshold, runner_up, model, times, received_at, finished_at
+    SELECT crop_id, face_index, collection, camera, status, reason, stage, detail, quality, box, decision, person_id,
+        face_id, similarity, threshold, runner_up, model, times, received_at, coalesce(finished_at, clock_timestamp())
     FROM input
     ON CONFLICT (crop_id, face_index) DO UPDATE SET
         status = EXCLUDED.status, reason = EXCLUDED.reason, stage = EXCLUDED.stage, detail = EXCLUDED.detail,
         quality = EXCLUDED.quality, box = EXCLUDED.box, decision = EXCLUDED.decision, person_id = EXCLUDED.person_id,
         face_id = EXCLUDED.face_id, similarity = EXCLUDED.similarity, threshold = EXCLUDED.threshold,
         runner_up = EXCLUDED.runner_up, model = EXCLUDED.model, times = EXCLUDED.times,
-        finished_at = EXCLUDED.finished_at, published_at = NULL
+        finished_at = EXCLUDED.finished_at, published_at = NULL, generation = recognitions.generation + 1
     WHERE recognitions.status = 'failed' AND EXCLUDED.status <> 'failed'
-    RETURNING crop_id, face_index, status, reason, stage, detail, collection, camera, finished_at, xmax <> 0 AS replaced
+    RETURNING crop_id, face_index, status, reason, stage, detail, collection, camera, finished_at, generation
 ), failures AS (
     INSERT INTO stage_failures (crop_id, face_index, stage, status, reason, signal, value, "limit", message, collection,
         camera, at)
@@ -150,64 +59,75 @@ WITH input AS MATERIALIZED (
     FROM wrote WHERE status IN ('rejected', 'failed')
     ON CONFLICT DO NOTHING
 )
-SELECT crop_id, face_index, replaced FROM wrote"#;
+SELECT crop_id, face_index, generation, finished_at FROM wrote"#;
 
-const STANDING: &str = "
-SELECT r.crop_id, r.face_index, r.published_at IS NOT NULL
-FROM recognitions r JOIN UNNEST($1::uuid[], $2::integer[]) AS i (crop_id, face_index)
-  ON r.crop_id = i.crop_id AND r.face_index = i.face_index";
-
+// A replica that published an earlier generation must not mark the one that took its place.
 const PUBLISHED: &str = "
 UPDATE recognitions r SET published_at = now()
-FROM UNNEST($1::uuid[], $2::integer[]) AS i (crop_id, face_index)
-WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.published_at IS NULL";
+FROM UNNEST($1::uuid[], $2::integer[], $3::integer[]) AS i (crop_id, face_index, generation)
+WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.generation = i.generation AND r.published_at IS NULL";
+
+type Key = (Uuid, i32);
+
+/// What one batch came to.
+#[derive(Default)]
+struct Batch {
+    /// Generation and time of what this call wrote.
+    wrote: HashMap<Key, (u32, OffsetDateTime)>,
+    /// What other calls wrote.
+    stored: HashMap<Key, Result<Finished, StoreError>>,
+    faults: HashMap<Key, StoreError>,
+}
 
 impl Store {
     /// Writes the endings that have no row yet, or whose row failed while they did not (a replayed dead letter); every
-    /// other row stays as it is. Answers in the order of `endings`. What is rejected or failed also enters
-    /// `stage_failures`.
-    pub async fn finish(&self, endings: &[Ending]) -> Result<Vec<Finished>, StoreError> {
-        let kept = keep(endings)?;
-        let mut unique: Vec<&Ending> = kept.values().filter_map(|index| endings.get(*index)).collect();
+    /// other row stays as it is. Answers in the order of `endings` what the rows hold now. What is rejected or failed also
+    /// enters `stage_failures`. An error within the answer is that ending's own fault: its values cannot be stored.
+    ///
+    /// # Errors
+    /// What is no ending's fault. Some may have been written; handing all in again is harmless.
+    pub async fn finish(&self, endings: &[Ending]) -> Result<Vec<Result<Finished, StoreError>>, StoreError> {
+        let chosen = choose(endings);
+        let mut unique: Vec<&Ending> = chosen.values().filter_map(|index| endings.get(*index)).collect();
         // Every process takes keys in the same order: no deadlock.
         unique.sort_unstable_by_key(|ending| ending.key());
-        let mut wrote: HashMap<(Uuid, i32), bool> = HashMap::with_capacity(unique.len());
-        let mut standing: HashMap<(Uuid, i32), bool> = HashMap::new();
-        for chunk in unique.chunks(CHUNK) {
-            let rows = run!(self, "finish", connection => write(connection, chunk).await)?;
-            wrote.extend(rows.into_iter().map(|(crop, face, replaced)| ((crop, face), replaced)));
-            let others: (Vec<Uuid>, Vec<i32>) =
-                chunk.iter().map(|ending| ending.key()).filter(|key| !wrote.contains_key(key)).unzip();
-            if !others.0.is_empty() {
-                let rows = run!(self, "finish", connection => look_up(connection, &others).await)?;
-                standing.extend(rows.into_iter().map(|(crop, face, published)| ((crop, face), published)));
+        let mut batch = Batch::default();
+        let mut parts = Parts::of(unique.len());
+        while let Some(part) = parts.next() {
+            let items = unique.get(part.clone()).unwrap_or_default();
+            match run!(self, "finish", connection => write(connection, items).await) {
+                Ok(rows) => batch.wrote.extend(
+                    rows.into_iter().map(|(crop, face, generation, at)| ((crop, face), (unsigned(generation), at))),
+                ),
+                Err(error) => {
+                    let at_fault = parts.failed(part, error.clone())?.and_then(|index| unique.get(index));
+                    batch.faults.extend(at_fault.map(|ending| (ending.key(), error)));
+                }
             }
         }
-        Ok(endings
-            .iter()
-            .enumerate()
-            .map(|(index, ending)| {
-                let key = ending.key();
-                let first = wrote.contains_key(&key) && kept.get(&key) == Some(&index);
-                Finished {
-                    published: standing.get(&key).copied().unwrap_or(false),
-                    first,
-                    replaced: first && wrote.get(&key).copied().unwrap_or(false),
-                }
-            })
-            .collect())
+        let mut others: Vec<Key> = unique.iter().map(|ending| ending.key()).collect();
+        others.retain(|key| !batch.wrote.contains_key(key) && !batch.faults.contains_key(key));
+        for chunk in others.chunks(CHUNK) {
+            let keys: (Vec<Uuid>, Vec<i32>) = chunk.iter().copied().unzip();
+            let rows = run!(self, "finish", connection => stored::rows(connection, &keys).await)?;
+            batch.stored.extend(rows.into_iter().map(|row| (row.key(), row.try_into())));
+        }
+        Ok(endings.iter().enumerate().map(|(index, ending)| answer(endings, &chosen, &batch, index, ending)).collect())
     }
 
-    /// Remembers that the results of these endings were published. Returns how many were not remembered before.
-    pub async fn mark_published(&self, endings: &[(CropId, u32)]) -> Result<u64, StoreError> {
-        let mut keys: Vec<(Uuid, i32)> = endings.iter().map(|(crop, face)| (crop.as_uuid(), int(*face))).collect();
+    /// Remembers that the results of these generations were published. Returns how many were not remembered before.
+    pub async fn mark_published(&self, results: &[(CropId, u32, u32)]) -> Result<u64, StoreError> {
+        let mut keys: Vec<(Uuid, i32, i32)> =
+            results.iter().map(|(crop, face, generation)| (crop.as_uuid(), int(*face), int(*generation))).collect();
         keys.sort_unstable();
         keys.dedup();
         let mut marked = 0;
         for chunk in keys.chunks(CHUNK) {
-            let (crops, faces): (Vec<Uuid>, Vec<i32>) = chunk.iter().copied().unzip();
+            let crops: Vec<Uuid> = chunk.iter().map(|key| key.0).collect();
+            let faces: Vec<i32> = chunk.iter().map(|key| key.1).collect();
+            let generations: Vec<i32> = chunk.iter().map(|key| key.2).collect();
             marked += run!(self, "mark published", connection => {
-                sqlx::query(PUBLISHED).bind(&crops).bind(&faces).execute(connection).await
+                sqlx::query(PUBLISHED).bind(&crops).bind(&faces).bind(&generations).execute(connection).await
             })?
             .rows_affected();
         }
@@ -215,30 +135,51 @@ impl Store {
     }
 }
 
+fn has_its_reason(ending: &Ending) -> bool {
+    let needs_reason = matches!(ending.outcome.status, Status::NoMatch | Status::Rejected | Status::Failed);
+    needs_reason == ending.outcome.reason.is_some()
+}
+
 /// Which ending of a batch counts for each key: the first, but a failed one gives way as its row would.
-fn keep(endings: &[Ending]) -> Result<HashMap<(Uuid, i32), usize>, StoreError> {
-    let mut kept: HashMap<(Uuid, i32), (usize, bool)> = HashMap::with_capacity(endings.len());
-    for (index, ending) in endings.iter().enumerate() {
-        let needs_reason = matches!(ending.outcome.status, Status::NoMatch | Status::Rejected | Status::Failed);
-        if needs_reason != ending.outcome.reason.is_some() {
-            return Err(StoreError::Invalid { index, what: "exactly the endings that are no success have a reason" });
-        }
-        let entry = kept.entry(ending.key()).or_insert((index, ending.failed()));
+fn choose(endings: &[Ending]) -> HashMap<Key, usize> {
+    let mut chosen: HashMap<Key, (usize, bool)> = HashMap::with_capacity(endings.len());
+    for (index, ending) in endings.iter().enumerate().filter(|(_, ending)| has_its_reason(ending)) {
+        let entry = chosen.entry(ending.key()).or_insert((index, ending.failed()));
         if entry.1 && !ending.failed() {
             *entry = (index, false);
         }
     }
-    Ok(kept.into_iter().map(|(key, (index, _))| (key, index)).collect())
+    chosen.into_iter().map(|(key, (index, _))| (key, index)).collect()
 }
 
-async fn look_up(
+fn answer(
+    endings: &[Ending],
+    chosen: &HashMap<Key, usize>,
+    batch: &Batch,
+    index: usize,
+    ending: &Ending,
+) -> Result<Finished, StoreError> {
+    if !has_its_reason(ending) {
+        return Err(StoreError::Invalid { index, what: "exactly the endings that are no success have a reason" });
+    }
+    let key = ending.key();
+    if let Some(error) = batch.faults.get(&key) {
+        return Err(error.clone());
+    }
+    let written = chosen.get(&key).and_then(|at| Some((*at, endings.get(*at)?, *batch.wrote.get(&key)?)));
+    if let Some((at, ending, (generation, time))) = written {
+        let row = Ending { finished_at: Some(time), ..ending.clone() };
+        return Ok(Finished { row, generation, published: false, wrote: at == index });
+    }
+    // Retention may remove a row between the two statements; then the ending is new the next time.
+    let gone = || StoreError::Unavailable { operation: "finish", cause: "the row was removed meanwhile".to_owned() };
+    batch.stored.get(&key).cloned().unwrap_or_else(|| Err(gone()))
+}
+
+async fn write(
     connection: &mut PgConnection,
-    keys: &(Vec<Uuid>, Vec<i32>),
-) -> Result<Vec<(Uuid, i32, bool)>, sqlx::Error> {
-    sqlx::query_as(STANDING).bind(&keys.0).bind(&keys.1).fetch_all(connection).await
-}
-
-async fn write(connection: &mut PgConnection, endings: &[&Ending]) -> Result<Vec<(Uuid, i32, bool)>, sqlx::Error> {
+    endings: &[&Ending],
+) -> Result<Vec<(Uuid, i32, i32, OffsetDateTime)>, sqlx::Error> {
     fn column<'a, T>(endings: &[&'a Ending], value: impl Fn(&'a Ending) -> T) -> Vec<T> {
         endings.iter().map(|ending| value(ending)).collect()
     }

@@ -1,94 +1,19 @@
 //! Enrolment: Postgres first, with the face pending (DESIGN §3). Whoever writes persons or faces holds the collection's
 //! lock, so that two processes that enrol the same name or image cannot both win. Vectors are indexed elsewhere.
 
-use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId, ImageHash, Landmarks, PersonId, SubjectId};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::embedding;
-use crate::endings::FaceQuality;
 use crate::enrol_plan::{Known, KnownFace, KnownPerson, Plan, keys, plan};
 use crate::error::StoreError;
-use crate::faces::VectorState;
+use crate::face_record::VectorState;
+use crate::new_face::{Enrolment, NewFace, storable};
+use crate::parts::Parts;
 use crate::persons::{lock_collections, name_key};
-use crate::store::{CHUNK, Store, insert_collections, run, text};
-
-/// A face to remember for a subject. Its `Debug` shows nothing biometric.
-#[derive(Clone, PartialEq)]
-pub struct NewFace {
-    /// The gallery.
-    pub collection: CollectionId,
-    /// The person's id in the caller's world; the person row is made where it is missing.
-    pub subject: SubjectId,
-    /// The person's name. A new person without one is called as their subject; a known one keeps theirs.
-    pub name: Option<String>,
-    /// Of the original bytes.
-    pub image_hash: ImageHash,
-    /// L2-normalised; finite numbers only.
-    pub embedding: Vec<f32>,
-    /// Pack and version that made the embedding. A known face of another model is enrolled anew.
-    pub model: String,
-    /// In pixels of the upright image; finite.
-    pub bounding_box: Option<BoundingBox>,
-    /// In pixels of the upright image; finite.
-    pub landmarks: Option<Landmarks>,
-    /// What the gate measured; finite.
-    pub quality: Option<FaceQuality>,
-    /// The crop that it came with.
-    pub crop: Option<CropId>,
-    /// When the picture was taken.
-    pub captured_at: OffsetDateTime,
-}
-
-impl std::fmt::Debug for NewFace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NewFace")
-            .field("collection", &self.collection)
-            .field("crop", &self.crop)
-            .field("model", &self.model)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a face may not be enrolled for a subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ConflictKind {
-    /// The name (ignoring case) belongs to another subject.
-    NameTaken,
-    /// The very same image is enrolled for another person.
-    ImageOfOther,
-}
-
-/// What became of a [`NewFace`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Enrolment {
-    /// The row is there and waits for the vector engine: upsert the point, then [`Store::mark_indexed`].
-    Pending {
-        /// Whose face; after a merge the person that took over.
-        person: PersonId,
-        /// The face.
-        face: FaceId,
-    },
-    /// That image was enrolled for that person before, and its vector is indexed.
-    AlreadyIndexed {
-        /// Whose face.
-        person: PersonId,
-        /// The face.
-        face: FaceId,
-        /// The crop that asks is the one that enrolled it, and comes once more.
-        same_crop: bool,
-    },
-    /// Nothing was written.
-    Conflict {
-        /// What is taken.
-        kind: ConflictKind,
-        /// By whom.
-        person: PersonId,
-    },
-}
+use crate::store::{Store, insert_collections, run, text};
 
 // UNION (not ALL) ends on a circle of merges.
 const KNOWN_PERSONS: &str = "
@@ -112,7 +37,7 @@ UNION
 SELECT f.face_id, f.collection, f.person_id, f.crop_id, f.image_hash, f.model, f.vector_state
 FROM faces f JOIN UNNEST($2::text[], $3::bytea[]) AS i (collection, image_hash)
   ON f.collection = i.collection AND f.image_hash = i.image_hash
-WHERE f.vector_state <> 'tombstoned'";
+WHERE f.origin = 'enrolled' AND f.vector_state <> 'tombstoned'";
 
 // The owner of a face whose image was merged over may be unknown by subject and name: look them up for their own merges.
 const OWNERS: &str = "
@@ -134,63 +59,92 @@ FROM UNNEST($1::uuid[], $2::text[], $3::text[]) AS i (person_id, name, name_key)
 
 const NEW_FACES: &str = "
 INSERT INTO faces (face_id, person_id, collection, crop_id, image_hash, embedding, model, box, landmarks, quality,
-                   captured_at)
-SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[], $7::text[], $8::jsonb[],
-                     $9::jsonb[], $10::jsonb[], $11::timestamptz[])
+                   captured_at, assigned_by, assigned_at)
+SELECT *, 'enrolment', now()
+FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[], $7::text[], $8::jsonb[], $9::jsonb[],
+            $10::jsonb[], $11::timestamptz[])
 ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id, crop_id = EXCLUDED.crop_id,
+    assigned_by = EXCLUDED.assigned_by, assigned_at = EXCLUDED.assigned_at,
     embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box, landmarks = EXCLUDED.landmarks,
     quality = EXCLUDED.quality, captured_at = EXCLUDED.captured_at, vector_state = 'pending', updated_at = now()";
 
 impl Store {
     /// Writes persons and their faces, the faces pending; answers in the order of `faces`. Within a batch the first to ask
-    /// for a name or image has it.
-    pub async fn begin_enrolment(&self, faces: &[NewFace]) -> Result<Vec<Enrolment>, StoreError> {
-        let bytes = faces
-            .iter()
-            .enumerate()
-            .map(|(index, face)| check(face).map_err(|what| StoreError::Invalid { index, what }))
-            .collect::<Result<Vec<Vec<u8>>, StoreError>>()?;
-        let mut answers = Vec::with_capacity(faces.len());
-        for (chunk, bytes) in faces.chunks(CHUNK).zip(bytes.chunks(CHUNK)) {
-            let items: Vec<&NewFace> = chunk.iter().collect();
-            let part = run!(self, "enrol", connection => enrol(connection, &items, bytes).await)?;
-            answers.extend(part);
+    /// for a name or image has it. An error within the answer is that face's own fault: it cannot be stored.
+    ///
+    /// # Errors
+    /// What is no face's fault. Some may have been written; handing all in again is harmless.
+    pub async fn begin_enrolment(&self, faces: &[NewFace]) -> Result<Vec<Result<Enrolment, StoreError>>, StoreError> {
+        let mut answers: Vec<Option<Result<Enrolment, StoreError>>> = Vec::with_capacity(faces.len());
+        let mut items: Vec<(usize, &NewFace, Vec<u8>)> = Vec::with_capacity(faces.len());
+        for (index, face) in faces.iter().enumerate() {
+            match check(face) {
+                Ok(bytes) => {
+                    items.push((index, face, bytes));
+                    answers.push(None);
+                }
+                Err(what) => answers.push(Some(Err(StoreError::Invalid { index, what }))),
+            }
         }
-        Ok(answers)
+        let mut parts = Parts::of(items.len());
+        while let Some(part) = parts.next() {
+            let items_of_part = items.get(part.clone()).unwrap_or_default();
+            match run!(self, "enrol", connection => enrol(connection, items_of_part).await) {
+                Ok(Err(serving)) => return Err(StoreError::OtherModel { serving }),
+                Ok(Ok(enrolments)) => {
+                    for ((index, ..), enrolment) in items_of_part.iter().zip(enrolments) {
+                        set(&mut answers, *index, Ok(enrolment));
+                    }
+                }
+                Err(error) => {
+                    if let Some((index, ..)) = parts.failed(part, error.clone())?.and_then(|at| items.get(at)) {
+                        set(&mut answers, *index, Err(error));
+                    }
+                }
+            }
+        }
+        let unanswered = || Err(StoreError::Query { operation: "enrol", code: "no answer".to_owned() });
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect())
+    }
+}
+
+fn set<T>(answers: &mut [Option<T>], index: usize, answer: T) {
+    if let Some(place) = answers.get_mut(index) {
+        *place = Some(answer);
     }
 }
 
 /// The embedding's bytes, if everything about the face can be stored and read again.
 fn check(face: &NewFace) -> Result<Vec<u8>, &'static str> {
-    let in_box = face.bounding_box.iter().flat_map(|b| [b.x1, b.y1, b.x2, b.y2]);
-    let in_points = face.landmarks.iter().flatten().flat_map(|point| [point.x, point.y]);
-    let in_quality = face.quality.iter().flat_map(|quality| quality.signals.values());
-    if in_box.chain(in_points).chain(in_quality).any(|number| !number.is_finite()) {
-        return Err("its box, landmarks or quality hold what is not a number");
-    }
-    if face.model.contains('\0') || face.quality.as_ref().is_some_and(|quality| quality.status.contains('\0')) {
-        return Err("its model or quality status holds a NUL");
-    }
+    storable(face.bounding_box, face.landmarks, face.quality.as_ref(), &face.model)?;
     embedding::to_bytes(&face.embedding).ok_or("its embedding is empty or holds what is not a number")
 }
 
+// Held to the end of the transaction: whoever makes another model serve waits for it, and sees what was written.
+const SERVING: &str = "SELECT model FROM serving WHERE name = 'index' FOR SHARE";
+
+/// The answers; or the model that serves, where an embedding is of another one: then nothing is written.
 async fn enrol(
     connection: &mut PgConnection,
-    batch: &[&NewFace],
-    bytes: &[Vec<u8>],
-) -> Result<Vec<Enrolment>, sqlx::Error> {
+    items: &[(usize, &NewFace, Vec<u8>)],
+) -> Result<Result<Vec<Enrolment>, String>, sqlx::Error> {
+    let batch: Vec<&NewFace> = items.iter().map(|(_, face, _)| *face).collect();
     let mut tx = connection.begin().await?;
     let mut collections: Vec<&str> = batch.iter().map(|item| item.collection.as_str()).collect();
     collections.sort_unstable();
     collections.dedup();
     insert_collections(&mut tx, &collections).await?;
     lock_collections(&mut tx, &collections).await?;
-    let known = read(&mut tx, batch).await?;
-    let plan = plan(batch, known);
+    let serving: Option<String> = sqlx::query_scalar(SERVING).fetch_optional(&mut *tx).await?;
+    if let Some(serving) = serving.filter(|serving| batch.iter().any(|item| item.model != *serving)) {
+        return Ok(Err(serving));
+    }
+    let known = read(&mut tx, &batch).await?;
+    let plan = plan(&batch, known);
     write_persons(&mut tx, &plan).await?;
-    write_faces(&mut tx, &plan, batch, bytes).await?;
+    write_faces(&mut tx, &plan, items).await?;
     tx.commit().await?;
-    Ok(plan.answers)
+    Ok(Ok(plan.answers))
 }
 
 type PersonColumns = (Uuid, String, String, String, String, Option<Uuid>);
@@ -256,14 +210,14 @@ async fn write_persons(connection: &mut PgConnection, plan: &Plan) -> Result<(),
 async fn write_faces(
     connection: &mut PgConnection,
     plan: &Plan,
-    batch: &[&NewFace],
-    bytes: &[Vec<u8>],
+    items: &[(usize, &NewFace, Vec<u8>)],
 ) -> Result<(), sqlx::Error> {
     let rows: Vec<(Uuid, Uuid, &NewFace, &[u8])> = plan
         .faces
         .iter()
         .filter_map(|(face, (index, person))| {
-            Some((*face, *person, *batch.get(*index)?, bytes.get(*index)?.as_slice()))
+            let (_, item, bytes) = items.get(*index)?;
+            Some((*face, *person, *item, bytes.as_slice()))
         })
         .collect();
     if rows.is_empty() {

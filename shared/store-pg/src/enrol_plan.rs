@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use facewire_domain::{CollectionId, FaceId, PersonId};
 use uuid::Uuid;
 
-use crate::enrol::{ConflictKind, Enrolment, NewFace};
-use crate::faces::VectorState;
+use crate::face_record::VectorState;
+use crate::new_face::{ConflictKind, Enrolment, NewFace};
 use crate::persons::{MERGES, name_key};
 
 /// Longest name in characters; the rest is cut off.

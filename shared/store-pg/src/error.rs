@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use facewire_domain::FaultKind;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 
@@ -40,16 +41,22 @@ pub enum StoreError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// An embedding is not of the model that serves. Configure that one, or bring the gallery to the other.
+    #[error("the gallery is of the model {serving}, and an embedding is of another one")]
+    OtherModel {
+        /// Fingerprint of the model that serves.
+        serving: String,
+    },
     /// The options, the credentials or the database's name are wrong.
     #[error("postgres cannot be used: {what}")]
     Config {
         /// What to correct.
         what: &'static str,
     },
-    /// The schema is of another release, or a migration failed.
-    #[error("the schema could not be brought up to date: {what}")]
+    /// The schema is not that of this release, or a migration failed.
+    #[error("the schema of the database does not fit: {what}")]
     Schema {
-        /// The version or SQLSTATE.
+        /// What differs, and what to run.
         what: String,
     },
     /// Postgres refused a statement: a defect of ours, or a schema that was not migrated.
@@ -63,14 +70,20 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What it means for the item in hand and for its service.
-    pub fn kind(&self) -> facewire_domain::FaultKind {
-        if self.is_transient() { facewire_domain::FaultKind::Transient } else { facewire_domain::FaultKind::Poison }
-    }
-
     /// The same call may succeed later without anything being changed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, StoreError::Unavailable { .. })
+        self.kind() == FaultKind::Transient
+    }
+
+    /// What the error means for the item in hand and for the service.
+    pub fn kind(&self) -> FaultKind {
+        match self {
+            StoreError::Unavailable { .. } => FaultKind::Transient,
+            StoreError::Conflict { .. } | StoreError::Corrupt { .. } | StoreError::Invalid { .. } => FaultKind::Poison,
+            StoreError::Config { .. } | StoreError::Schema { .. } | StoreError::OtherModel { .. } => FaultKind::Systemic,
+            StoreError::Query { code, .. } if is_data_code(code) => FaultKind::Poison,
+            StoreError::Query { .. } => FaultKind::Systemic,
+        }
     }
 
     /// A row holds in `column` what cannot be read.
@@ -109,6 +122,7 @@ impl StoreError {
                 StoreError::Conflict { operation, constraint: constraint.unwrap_or("a unique index").to_owned() }
             }
             ("28P01" | "28000", _) => StoreError::Config { what: "the user or password is not accepted" },
+            ("42501", _) => StoreError::Config { what: "the user lacks a privilege that the operation needs" },
             ("3D000", _) => StoreError::Config { what: "the database does not exist" },
             (code, Some(constraint)) => StoreError::Query { operation, code: format!("{code} ({constraint})") },
             (code, None) => StoreError::Query { operation, code: code.to_owned() },
@@ -148,8 +162,15 @@ fn is_transient_code(code: &str) -> bool {
     matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58")) || matches!(code, "25006" | "55P03" | "25P03")
 }
 
+/// The values of a row are refused. By class: 22 data exception, 23 integrity constraint, 54 a limit that this row exceeds.
+/// Everything else that is not transient concerns every row: 42 (undefined table or column, insufficient privilege), 28, 3D,
+/// 0A and the like.
+fn is_data_code(code: &str) -> bool {
+    matches!(code.get(..2), Some("22" | "23" | "54"))
+}
+
 impl facewire_domain::Fault for StoreError {
-    fn kind(&self) -> facewire_domain::FaultKind {
+    fn kind(&self) -> FaultKind {
         self.kind()
     }
 
@@ -161,6 +182,19 @@ impl facewire_domain::Fault for StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_value_is_the_items_fault_and_a_missing_table_is_everybodys() {
+        let query = |code: &str| StoreError::Query { operation: "finish", code: code.to_owned() }.kind();
+        for code in ["22008", "22P02", "23514 (recognitions_reason_given)", "23502", "54000"] {
+            assert_eq!(query(code), FaultKind::Poison, "{code}");
+        }
+        for code in ["42P01", "42703", "0A000", "XX000", "an answer of another shape than expected"] {
+            assert_eq!(query(code), FaultKind::Systemic, "{code}");
+        }
+        assert_eq!(StoreError::Config { what: "x" }.kind(), FaultKind::Systemic);
+        assert_eq!(StoreError::Invalid { index: 0, what: "x" }.kind(), FaultKind::Poison);
+    }
 
     #[test]
     fn shutdown_crowding_and_deadlock_pass() {

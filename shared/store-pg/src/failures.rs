@@ -50,7 +50,7 @@ pub struct FailureRow {
     /// A sentence.
     pub message: Option<String>,
     /// Whether it is how the face ended; otherwise a replay has made it good.
-    pub stands: bool,
+    pub is_current: bool,
 }
 
 /// Failures of one cause.
@@ -80,7 +80,7 @@ macro_rules! of_failures {
 
 const ROWS: &str = of_failures!(
     "SELECT at, collection, camera, crop_id, face_index, status, reason, stage, signal, signal_value, signal_limit, message,
-     stands",
+     is_current",
     "ORDER BY at DESC, crop_id, face_index, stage, reason LIMIT $7"
 );
 

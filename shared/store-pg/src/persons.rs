@@ -81,15 +81,28 @@ pub struct Gallery {
     pub tombstoned: u64,
 }
 
-const PERSONS: &str = "
-WITH RECURSIVE chain AS (
-    SELECT person_id AS asked, person_id, merged_into, 0 AS depth FROM persons WHERE person_id = ANY($1::uuid[])
-    UNION ALL
-    SELECT chain.asked, p.person_id, p.merged_into, depth + 1
-    FROM chain JOIN persons p ON p.person_id = chain.merged_into WHERE depth < $2
-), last AS (SELECT DISTINCT ON (asked) asked, person_id FROM chain ORDER BY asked, depth DESC)
-SELECT last.asked, p.person_id, p.subject_id, p.name, p.status, p.metadata
-FROM last JOIN persons p ON p.person_id = last.person_id";
+/// The chain of merges of each person that is asked for, and its end; the rest of the statement follows.
+macro_rules! last_of_merges {
+    ($rest:literal) => {
+        concat!(
+            "WITH RECURSIVE chain AS (
+                SELECT person_id AS asked, person_id, merged_into, 0 AS depth FROM persons
+                WHERE person_id = ANY($1::uuid[])
+                UNION ALL
+                SELECT chain.asked, p.person_id, p.merged_into, depth + 1
+                FROM chain JOIN persons p ON p.person_id = chain.merged_into WHERE depth < $2
+            ), last AS (SELECT DISTINCT ON (asked) asked, person_id FROM chain ORDER BY asked, depth DESC) ",
+            $rest
+        )
+    };
+}
+
+const PERSONS: &str = last_of_merges!(
+    "SELECT last.asked, p.person_id, p.subject_id, p.name, p.status, p.metadata
+     FROM last JOIN persons p ON p.person_id = last.person_id"
+);
+
+const SURVIVORS: &str = last_of_merges!("SELECT asked, person_id FROM last");
 
 const LIST: &str = "
 SELECT p.person_id, p.subject_id, p.name, p.status, p.metadata, p.merged_into, p.created_at,
@@ -125,6 +138,21 @@ impl Store {
                 let asked: Uuid = row.try_get("asked").map_err(|_| CORRUPT)?;
                 found.insert(asked.into(), person(&row)?);
             }
+        }
+        Ok(found)
+    }
+
+    /// Whom these persons were merged into in the end; those who were not are their own survivors. Unknown ids are missing.
+    pub async fn survivors(&self, ids: &[PersonId]) -> Result<HashMap<PersonId, PersonId>, StoreError> {
+        let mut wanted: Vec<Uuid> = ids.iter().map(PersonId::as_uuid).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut found = HashMap::with_capacity(wanted.len());
+        for chunk in wanted.chunks(CHUNK) {
+            let rows: Vec<(Uuid, Uuid)> = run!(self, "survivors", connection => {
+                sqlx::query_as(SURVIVORS).bind(chunk).bind(i64::from(MERGES)).fetch_all(connection).await
+            })?;
+            found.extend(rows.into_iter().map(|(asked, last)| (PersonId::from(asked), PersonId::from(last))));
         }
         Ok(found)
     }

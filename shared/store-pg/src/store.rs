@@ -6,10 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use facewire_domain::CollectionId;
-use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Postgres};
+use sqlx::{ConnectOptions, Postgres};
 use tokio::time::error::Elapsed;
 
 use crate::error::StoreError;
@@ -25,13 +24,12 @@ const ATTEMPTS: u32 = 5;
 /// How much later than the server the client gives up, so that the server's own answer usually comes first.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// Longest wait for another service's migration and the run of our own.
-const MIGRATION_PATIENCE: Duration = Duration::from_secs(300);
+/// Connections that may hold an enrolment lock, beside those of the pool: holders and waiters. Whoever finds none waits as
+/// for any other connection.
+const LOCK_CONNECTIONS: u32 = 4;
 
 /// Collections remembered as present; beyond it the memory starts anew.
 const KNOWN_COLLECTIONS: usize = 4096;
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Runs an operation, `connection => future's body`, to a `Result<_, StoreError>`: within the deadline, and anew where
 /// Postgres undid it for a deadlock or for a unique key that appeared in between (every operation decides from the rows
@@ -66,6 +64,8 @@ pub(crate) use run;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    /// Opens its connections only when they are needed.
+    locks: PgPool,
     connect: PgConnectSecret,
     patience: Duration,
     known: Arc<RwLock<HashSet<CollectionId>>>,
@@ -91,28 +91,17 @@ impl Store {
             .connect_with(connect.clone())
             .await
             .map_err(|error| StoreError::from_sqlx("connect", &error))?;
+        let locks = PgPoolOptions::new()
+            .max_connections(LOCK_CONNECTIONS)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_lazy_with(connect.clone());
         Ok(Store {
             pool,
+            locks,
             connect: PgConnectSecret(connect),
             patience: options.statement_timeout + SLACK,
             known: Arc::default(),
         })
-    }
-
-    /// Brings the schema up to date. Several services may do this at once: an advisory lock lets one through at a time.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        // A connection of its own, closed afterwards: waiting for the lock must not run into the statement timeout, and
-        // the lock must not outlive a failure in a pooled session.
-        let options = self.connect.0.clone().options([("statement_timeout", "0")]);
-        let run = async {
-            let mut connection = options.connect().await.map_err(|error| StoreError::from_sqlx("migrate", &error))?;
-            let result = MIGRATIONS.run_direct(None, &mut connection, false).await;
-            if connection.close().await.is_err() {
-                tracing::debug!("the migration's connection was gone before it was closed");
-            }
-            result.map_err(|error| StoreError::from_migration(&error))
-        };
-        tokio::time::timeout(MIGRATION_PATIENCE, run).await.unwrap_or_else(|_| Err(late("migrate")))
     }
 
     /// Postgres answers, and the schema is there.
@@ -125,6 +114,17 @@ impl Store {
     /// Closes the pool; operations afterwards are unavailable.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.locks.close().await;
+    }
+
+    /// Connections for locks that are held while others write.
+    pub(crate) fn lock_pool(&self) -> &PgPool {
+        &self.locks
+    }
+
+    /// What a connection outside the pool is opened with.
+    pub(crate) fn connect_options(&self) -> &PgConnectOptions {
+        &self.connect.0
     }
 
     /// A connection for one attempt.
@@ -196,13 +196,18 @@ pub(crate) async fn insert_collections(connection: &mut PgConnection, names: &[&
         .map(|_| ())
 }
 
-fn late(operation: &'static str) -> StoreError {
+pub(crate) fn late(operation: &'static str) -> StoreError {
     StoreError::Unavailable { operation, cause: "no answer within the deadline".to_owned() }
 }
 
 /// A count or index as Postgres stores it; numbers beyond its range do not occur and stop at its end.
 pub(crate) fn int(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+/// A count or index as it was stored, in 32 bits.
+pub(crate) fn unsigned(value: i32) -> u32 {
+    u32::try_from(value).unwrap_or_default()
 }
 
 /// A count or index as it was stored.

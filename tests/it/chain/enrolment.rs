@@ -67,7 +67,7 @@ async fn a_crash_between_the_two_stores_is_completed() {
         captured_at: at,
     };
     let begun = world.store.begin_enrolment(std::slice::from_ref(&face)).await.unwrap();
-    let Some(&Enrolment::Pending { face: id, person }) = begun.first() else { panic!("{begun:?}") };
+    let Some(&Ok(Enrolment::Pending { face: id, person })) = begun.first() else { panic!("{begun:?}") };
 
     let services = world.start();
     let before = world.ask(&Shot::photo("before", &obama.probes[0])).await;

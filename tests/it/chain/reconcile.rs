@@ -52,7 +52,7 @@ async fn rows(reconciler: &Reconciler, numbers: std::ops::Range<u64>, model: &st
     let faces: Vec<NewFace> = numbers.map(|number| new_face(number, model, reconciler.dim)).collect();
     let answers = reconciler.store.begin_enrolment(&faces).await.unwrap();
     let ids = answers.into_iter().map(|answer| match answer {
-        Enrolment::Pending { face, .. } => face,
+        Ok(Enrolment::Pending { face, .. }) => face,
         other => panic!("{other:?}"),
     });
     ids.collect()
@@ -70,7 +70,7 @@ async fn enrolled(reconciler: &Reconciler, numbers: std::ops::Range<u64>) -> Vec
 fn stray(face: facewire_store_pg::StoredFace) -> FacePoint {
     let payload = FacePayload {
         collection: face.record.collection,
-        person: Some(face.record.person),
+        person: face.record.person,
         cluster: None,
         is_prototype: false,
         asset: Some(face.record.image_hash),

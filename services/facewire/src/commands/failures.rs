@@ -67,7 +67,7 @@ fn show(report: &Report) {
 
 fn row(failure: &FailureRow) -> [String; 6] {
     let face = if failure.face_index > 0 { format!(" face {}", failure.face_index + 1) } else { String::new() };
-    let mended = if failure.stands { "" } else { ", made good since" };
+    let mended = if failure.is_current { "" } else { ", made good since" };
     [
         words::moment(failure.at),
         format!("{}{face}", failure.crop_id),

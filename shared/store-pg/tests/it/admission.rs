@@ -1,8 +1,10 @@
 //! A crop is admitted once.
 
-use facewire_store_pg::Admission::{Ended, New, Seen};
+use facewire_domain::{FaultKind, Intent};
+use facewire_store_pg::Admission::{Ended, New, OtherIntent, Seen};
+use facewire_store_pg::{NewCrop, StoreError};
 
-use crate::support::{crop, failed, matched, test_database};
+use crate::support::{admit, crop, failed, finish, matched, test_database};
 
 #[tokio::test]
 async fn the_schema_is_made_once_however_many_services_start() {
@@ -23,9 +25,9 @@ async fn a_crop_is_new_once_even_within_a_batch() {
     let db = test_database().await;
     let store = db.migrated().await;
     let batch = [crop(1), crop(2), crop(1), crop(3), crop(2)];
-    assert_eq!(store.admit(&batch).await.unwrap(), [New, New, Seen, New, Seen]);
-    assert_eq!(store.admit(&batch[..2]).await.unwrap(), [Seen, Seen]);
-    assert_eq!(store.admit(&[]).await.unwrap(), []);
+    assert_eq!(admit(&store, &batch).await, [New, New, Seen, New, Seen]);
+    assert_eq!(admit(&store, &batch[..2]).await, [Seen, Seen]);
+    assert_eq!(admit(&store, &[]).await, []);
     let life = store.why(crop(2).head.crop).await.unwrap().unwrap();
     assert_eq!((life.crop.bytes, life.crop.width, life.crop.face_count), (Some(20_000), Some(320), 1));
     assert_eq!(life.crop.image_hash, crop(2).head.image_hash.to_string());
@@ -42,7 +44,7 @@ async fn many_processes_admit_the_same_crops_once() {
         let store = if task % 2 == 0 { store.clone() } else { db.store().await };
         // Overlapping batches, each in another order, longer than a statement takes.
         let batch: Vec<_> = (0..1500u64).map(|i| crop((i * 7 + task * 131) % 1500)).collect();
-        tasks.push(tokio::spawn(async move { store.admit(&batch).await.unwrap() }));
+        tasks.push(tokio::spawn(async move { admit(&store, &batch).await }));
     }
     let mut new = 0;
     for task in tasks {
@@ -59,15 +61,96 @@ async fn a_crop_has_ended_when_every_face_is_published_and_none_failed() {
     let store = db.migrated().await;
     let [whole, half, broken] = [1, 2, 3].map(crop);
     let batch = [whole.clone(), half.clone(), broken.clone()];
-    store.admit(&batch).await.unwrap();
+    admit(&store, &batch).await;
     let face_of_two = |face_index| facewire_store_pg::Ending { face_index, face_count: 2, ..matched(2) };
-    store.finish(&[matched(1), face_of_two(1), failed(3)]).await.unwrap();
-    assert_eq!(store.admit(&batch).await.unwrap(), [Seen, Seen, Seen], "nothing is published");
-    let keys = [(whole.head.crop, 0), (half.head.crop, 1), (broken.head.crop, 0)];
+    finish(&store, &[matched(1), face_of_two(1), failed(3)]).await;
+    assert_eq!(admit(&store, &batch).await, [Seen, Seen, Seen], "nothing is published");
+    let keys = [(whole.head.crop, 0, 1), (half.head.crop, 1, 1), (broken.head.crop, 0, 1)];
     assert_eq!(store.mark_published(&keys).await.unwrap(), 3);
-    assert_eq!(store.admit(&batch).await.unwrap(), [Ended, Seen, Seen]);
-    store.finish(&[face_of_two(0), matched(3)]).await.unwrap();
-    store.mark_published(&[(half.head.crop, 0), (broken.head.crop, 0)]).await.unwrap();
-    assert_eq!(store.admit(&batch).await.unwrap(), [Ended, Ended, Ended]);
+    assert_eq!(admit(&store, &batch).await, [Ended, Seen, Seen]);
+    finish(&store, &[face_of_two(0), matched(3)]).await;
+    store.mark_published(&[(half.head.crop, 0, 1), (broken.head.crop, 0, 2)]).await.unwrap();
+    assert_eq!(admit(&store, &batch).await, [Ended, Ended, Ended]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn the_same_crop_with_another_intent_or_subject_is_told_so() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let wanting = |intent, subject: Option<&str>| {
+        let mut crop = crop(1);
+        (crop.head.intent, crop.head.subject) = (intent, subject.map(|subject| subject.parse().unwrap()));
+        crop
+    };
+    let (plain, enroll) = (wanting(Intent::Recognize, None), wanting(Intent::Enroll, Some("17")));
+    let first = |first| OtherIntent { first };
+    // In one batch, in the next one, and after it ended.
+    let batch = [plain.clone(), enroll.clone(), plain.clone()];
+    assert_eq!(admit(&store, &batch).await, [New, first(Intent::Recognize), Seen]);
+    assert_eq!(admit(&store, std::slice::from_ref(&enroll)).await, [first(Intent::Recognize)]);
+    finish(&store, &[matched(1)]).await;
+    store.mark_published(&[(plain.head.crop, 0, 1)]).await.unwrap();
+    assert_eq!(admit(&store, &[enroll, plain]).await, [first(Intent::Recognize), Ended]);
+    // Another person for the same picture is another wish as well.
+    let mut other = crop(2);
+    (other.head.intent, other.head.subject) = (Intent::Enroll, Some("17".parse().unwrap()));
+    admit(&store, std::slice::from_ref(&other)).await;
+    other.head.subject = Some("18".parse().unwrap());
+    assert_eq!(admit(&store, &[other]).await, [first(Intent::Enroll)]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_crop_that_cannot_be_stored_is_refused_alone() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let mut batch: Vec<NewCrop> = (0..9).map(crop).collect();
+    batch[4].head.captured_at = time::Date::MIN.midnight().assume_utc();
+    let answers = store.admit(&batch).await.unwrap();
+    assert_eq!(answers.iter().filter(|answer| **answer == Ok(New)).count(), 8);
+    assert_eq!(answers[4].as_ref().unwrap_err().kind(), FaultKind::Poison);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_schema_of_another_release_is_told_with_what_to_run() {
+    let db = test_database().await;
+    let store = db.store().await;
+    let plan = store.migration_plan().await.unwrap();
+    assert_eq!((plan[0].version, plan[0].description.as_str()), (1, "schema"));
+    let missing = store.check_schema().await.unwrap_err();
+    assert_eq!(missing.kind(), FaultKind::Systemic);
+    assert!(missing.to_string().contains("run `facewire migrate`"), "{missing}");
+    store.migrate().await.unwrap();
+    assert_eq!(store.migration_plan().await.unwrap(), []);
+    store.check_schema().await.unwrap();
+
+    let mut operator = db.operator().await;
+    let newest = plan.last().unwrap().version;
+    for (change, told) in [
+        (format!("DELETE FROM _sqlx_migrations WHERE version = {newest}"), "1 migrations are missing"),
+        ("UPDATE _sqlx_migrations SET success = false WHERE version = 3".to_owned(), "migration 3 failed half-way"),
+        ("UPDATE _sqlx_migrations SET success = true, checksum = 'x' WHERE version = 3".to_owned(), "another content"),
+        ("TRUNCATE _sqlx_migrations".to_owned(), "missing, from version 1 on"),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(change)).execute(&mut operator).await.unwrap();
+        let error = store.check_schema().await.unwrap_err();
+        assert!(matches!(&error, StoreError::Schema { what } if what.contains(told)), "{error}");
+    }
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_release_is_left_alone() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    sqlx::query("INSERT INTO _sqlx_migrations SELECT 9999, 'later', now(), true, 'x', 1")
+        .execute(&mut db.operator().await)
+        .await
+        .unwrap();
+    let error = store.migration_plan().await.unwrap_err();
+    assert!(error.to_string().contains("newer than this release"), "{error}");
+    assert!(store.migrate().await.is_err());
     db.drop().await;
 }

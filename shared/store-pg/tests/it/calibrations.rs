@@ -4,7 +4,7 @@ use facewire_domain::{Calibration, FmrPoint};
 use facewire_store_pg::{Enrolment, NewCalibration, NewFace, Store, StoreError, StoredCalibration};
 use sqlx::Executor;
 
-use crate::support::{face, test_database};
+use crate::support::{enrol, face, test_database};
 
 fn calibration(version: &str, camera: Option<&str>) -> NewCalibration {
     let point = |fmr, threshold| FmrPoint { fmr, threshold };
@@ -131,7 +131,7 @@ async fn a_gallery_counts_the_people_that_can_be_found() {
     assert_eq!(store.gallery_size(&office).await.unwrap(), 0);
     let elsewhere = NewFace { collection: "lab".parse().unwrap(), ..face("9", None, 9) };
     let faces = [face("1", None, 1), face("1", None, 2), face("2", None, 3), face("3", None, 4), elsewhere];
-    let enrolled = store.begin_enrolment(&faces).await.unwrap();
+    let enrolled = enrol(&store, &faces).await;
     let pending = |at: usize| match enrolled[at] {
         Enrolment::Pending { person, face } => (person, face),
         ref other => panic!("{other:?}"),

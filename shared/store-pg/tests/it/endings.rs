@@ -1,25 +1,31 @@
 //! A face ends once; only a failure can be made good.
 
-use facewire_domain::{Detail, Outcome, Reason, Stage};
+use facewire_domain::{Detail, FaultKind, Outcome, Reason, Stage};
 use facewire_store_pg::{Ending, Finished, StoreError};
 
-use crate::support::{crop, failed, head, matched, rejected, test_database};
+use crate::support::{admit, crop, failed, finish, head, matched, rejected, test_database};
 
-const FIRST: Finished = Finished { published: false, first: true, replaced: false };
-const AGAIN: Finished = Finished { published: false, first: false, replaced: false };
-const DONE: Finished = Finished { published: true, first: false, replaced: false };
-const REPLACED: Finished = Finished { published: false, first: true, replaced: true };
+/// Generation, whether this call wrote it, whether it was published.
+type State = (u32, bool, bool);
+
+const FIRST: State = (1, true, false);
+const LATER: State = (1, false, false);
+const DONE: State = (1, false, true);
+
+fn states(finished: Vec<Finished>) -> Vec<State> {
+    finished.iter().map(|f| (f.generation, f.wrote, f.published)).collect()
+}
 
 #[tokio::test]
 async fn an_ending_is_first_once_and_later_ones_change_nothing() {
     let db = test_database().await;
     let store = db.migrated().await;
-    store.admit(&[crop(1), crop(2)]).await.unwrap();
+    admit(&store, &[crop(1), crop(2)]).await;
     let batch = [matched(1), rejected(2), matched(1)];
-    assert_eq!(store.finish(&batch).await.unwrap(), [FIRST, FIRST, AGAIN]);
-    assert_eq!(store.mark_published(&[(head(1).crop, 0), (head(1).crop, 0)]).await.unwrap(), 1);
-    assert_eq!(store.mark_published(&[(head(1).crop, 0)]).await.unwrap(), 0);
-    assert_eq!(store.finish(&[rejected(1), matched(2)]).await.unwrap(), [DONE, AGAIN]);
+    assert_eq!(states(finish(&store, &batch).await), [FIRST, FIRST, LATER]);
+    assert_eq!(store.mark_published(&[(head(1).crop, 0, 1), (head(1).crop, 0, 1)]).await.unwrap(), 1);
+    assert_eq!(store.mark_published(&[(head(1).crop, 0, 1)]).await.unwrap(), 0);
+    assert_eq!(states(finish(&store, &[rejected(1), matched(2)]).await), [DONE, LATER]);
 
     let life = store.why(head(1).crop).await.unwrap().unwrap();
     let [ending] = life.endings.as_slice() else { panic!("{life:?}") };
@@ -44,12 +50,12 @@ async fn an_ending_is_first_once_and_later_ones_change_nothing() {
 async fn a_replay_replaces_a_failure_and_its_history_stays() {
     let db = test_database().await;
     let store = db.migrated().await;
-    store.admit(&[crop(1)]).await.unwrap();
-    assert_eq!(store.finish(&[failed(1)]).await.unwrap(), [FIRST]);
-    store.mark_published(&[(head(1).crop, 0)]).await.unwrap();
-    assert_eq!(store.finish(&[failed(1)]).await.unwrap(), [DONE]);
-    assert_eq!(store.finish(&[matched(1)]).await.unwrap(), [REPLACED]);
-    assert_eq!(store.finish(&[failed(1)]).await.unwrap(), [AGAIN]);
+    admit(&store, &[crop(1)]).await;
+    assert_eq!(states(finish(&store, &[failed(1)]).await), [FIRST]);
+    store.mark_published(&[(head(1).crop, 0, 1)]).await.unwrap();
+    assert_eq!(states(finish(&store, &[failed(1)]).await), [DONE]);
+    assert_eq!(states(finish(&store, &[matched(1)]).await), [(2, true, false)]);
+    assert_eq!(states(finish(&store, &[failed(1)]).await), [(2, false, false)]);
     let life = store.why(head(1).crop).await.unwrap().unwrap();
     assert_eq!((life.endings.len(), life.endings[0].status.as_str()), (1, "matched"));
     assert_eq!(life.endings[0].published_at, None);
@@ -62,7 +68,7 @@ async fn a_replay_replaces_a_failure_and_its_history_stays() {
 async fn in_one_batch_a_failure_gives_way_too() {
     let db = test_database().await;
     let store = db.migrated().await;
-    assert_eq!(store.finish(&[failed(1), matched(1), rejected(1)]).await.unwrap(), [AGAIN, FIRST, AGAIN]);
+    assert_eq!(states(finish(&store, &[failed(1), matched(1), rejected(1)]).await), [LATER, FIRST, LATER]);
     assert_eq!(store.why(head(1).crop).await.unwrap().unwrap().endings[0].status, "matched");
     db.drop().await;
 }
@@ -73,8 +79,8 @@ async fn a_missing_crop_is_rebuilt_and_a_frame_counts_its_faces() {
     let store = db.migrated().await;
     let face = |face_index, face_count| Ending { face_index, face_count, ..matched(1) };
     // Faces of one frame in one batch, with different ideas of how many there are; the crop's row is missing.
-    assert_eq!(store.finish(&[face(0, 1), face(2, 3), face(1, 3)]).await.unwrap(), [FIRST; 3]);
-    assert_eq!(store.finish(&[face(1, 2)]).await.unwrap(), [AGAIN]);
+    assert_eq!(states(finish(&store, &[face(0, 1), face(2, 3), face(1, 3)]).await), [FIRST; 3]);
+    assert_eq!(states(finish(&store, &[face(1, 2)]).await), [LATER]);
     let life = store.why(head(1).crop).await.unwrap().unwrap();
     assert_eq!((life.crop.face_count, life.crop.bytes, life.endings.len()), (3, None, 3));
     assert_eq!(life.crop.camera, head(1).camera.as_str());
@@ -91,11 +97,11 @@ async fn many_processes_finish_the_same_crops_once() {
     for task in 0..6u64 {
         let store = if task % 2 == 0 { store.clone() } else { db.store().await };
         let batch: Vec<_> = (0..600u64).map(|i| (i * 7 + task * 131) % 600).map(matched).collect();
-        tasks.push(tokio::spawn(async move { store.finish(&batch).await.unwrap() }));
+        tasks.push(tokio::spawn(async move { finish(&store, &batch).await }));
     }
     let mut first = 0;
     for task in tasks {
-        first += task.await.unwrap().into_iter().filter(|finished| finished.first).count();
+        first += task.await.unwrap().into_iter().filter(|finished| finished.wrote).count();
     }
     let ledger = store.ledger(&Default::default()).await.unwrap();
     assert_eq!((first, ledger.rows, ledger.admitted), (600, 600, 600));
@@ -117,7 +123,7 @@ async fn what_is_not_a_number_or_not_text_ends_all_the_same() {
     if let Some(best) = strange.decision.as_mut().and_then(|decision| decision.best.as_mut()) {
         best.similarity = f32::NAN;
     }
-    assert_eq!(store.finish(&[ending, strange]).await.unwrap(), [FIRST, FIRST]);
+    assert_eq!(states(finish(&store, &[ending, strange]).await), [FIRST, FIRST]);
     let life = store.why(head(1).crop).await.unwrap().unwrap();
     assert!(life.endings[0].quality.as_ref().unwrap()["blur"].is_null());
     assert_eq!((life.failures[0].value, life.failures[0].limit), (None, Some(60.0)));
@@ -127,8 +133,105 @@ async fn what_is_not_a_number_or_not_text_ends_all_the_same() {
 
     let mut unexplained = failed(3);
     unexplained.outcome.reason = None;
-    let error = store.finish(&[matched(4), unexplained]).await.unwrap_err();
-    assert!(matches!(error, StoreError::Invalid { index: 1, .. }), "{error:?}");
-    assert_eq!(store.why(head(4).crop).await.unwrap(), None, "the batch was not written");
+    let answers = store.finish(&[matched(4), unexplained]).await.unwrap();
+    assert!(matches!(answers[1], Err(StoreError::Invalid { index: 1, .. })), "{answers:?}");
+    assert!(answers[0].as_ref().is_ok_and(|finished| finished.wrote), "its neighbour was written");
+    db.drop().await;
+}
+
+/// A time that Postgres has no room for.
+fn prehistoric(number: u64) -> Ending {
+    let mut ending = matched(number);
+    ending.crop.captured_at = time::Date::MIN.midnight().assume_utc();
+    ending
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_stored_fails_alone() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let mut batch: Vec<Ending> = (0..40).map(matched).collect();
+    for at in [3, 17, 39] {
+        batch[at] = prehistoric(at as u64);
+    }
+    let answers = store.finish(&batch).await.unwrap();
+    let faults: Vec<usize> = (0..40).filter(|at| answers[*at].is_err()).collect();
+    assert_eq!(faults, [3, 17, 39]);
+    assert_eq!(answers[17].as_ref().unwrap_err().kind(), FaultKind::Poison);
+    assert_eq!(store.ledger(&Default::default()).await.unwrap().rows, 37);
+    // Whoever comes later with the same key gets the same answer, and the fault of all is no item's.
+    assert!(store.finish(&[prehistoric(3)]).await.unwrap()[0].is_err());
+    sqlx::query("DROP TABLE stage_failures CASCADE").execute(&mut db.operator().await).await.unwrap();
+    assert_eq!(store.finish(&[matched(50), prehistoric(3)]).await.unwrap_err().kind(), FaultKind::Systemic);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_losing_ending_gets_what_the_row_holds() {
+    let db = test_database().await;
+    let (store, replica) = (db.migrated().await, db.store().await);
+    let mut enrolled = matched(1);
+    enrolled.decision = None;
+    enrolled.outcome = Outcome::success(facewire_domain::Status::Enrolled, Stage::Match);
+    enrolled.person = Some(uuid::Uuid::from_u128(1).into());
+    enrolled.face = Some(uuid::Uuid::from_u128(2).into());
+    enrolled.crop.intent = facewire_domain::Intent::Enroll;
+    enrolled.crop.subject = Some("17".parse().unwrap());
+    for first in [enrolled, matched(2), rejected(3), failed(4)] {
+        let number = finish(&store, std::slice::from_ref(&first)).await;
+        let loser = Ending { outcome: failed(9).outcome, decision: None, person: None, face: None, ..first.clone() };
+        let found = finish(&replica, &[loser]).await;
+        assert_eq!((found[0].wrote, found[0].published, found[0].generation), (false, false, 1));
+        assert_eq!(found[0].row, first, "what was written comes back");
+        assert_eq!(number[0].row, first);
+    }
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_replica_marks_only_the_generation_that_it_published() {
+    let db = test_database().await;
+    let (store, replica) = (db.migrated().await, db.store().await);
+    assert_eq!(states(finish(&store, &[failed(1)]).await), [FIRST]);
+    // A replay replaces the ending before the first replica has marked its own.
+    assert_eq!(states(finish(&replica, &[matched(1)]).await), [(2, true, false)]);
+    assert_eq!(store.mark_published(&[(head(1).crop, 0, 1)]).await.unwrap(), 0);
+    assert_eq!(states(finish(&store, &[matched(1)]).await), [(2, false, false)], "still to be published");
+    assert_eq!(replica.mark_published(&[(head(1).crop, 0, 2)]).await.unwrap(), 1);
+    assert_eq!(states(finish(&store, &[matched(1)]).await), [(2, false, true)]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn two_replicas_write_one_row_each_generation() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let numbers = 0..200u64;
+    finish(&store, &numbers.clone().map(failed).collect::<Vec<_>>()).await;
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let (replica, batch): (_, Vec<Ending>) = (db.store().await, numbers.clone().map(matched).collect());
+        tasks.push(tokio::spawn(async move { finish(&replica, &batch).await }));
+    }
+    let mut wrote = 0;
+    for task in tasks {
+        let answers = task.await.unwrap();
+        assert!(answers.iter().all(|f| f.generation == 2 && f.row.outcome.status == facewire_domain::Status::Matched));
+        wrote += answers.iter().filter(|finished| finished.wrote).count();
+    }
+    assert_eq!(wrote, 200);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn without_a_time_the_write_is_the_time() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let before: time::OffsetDateTime =
+        sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut db.operator().await).await.unwrap();
+    let answers = finish(&store, &[Ending { finished_at: None, ..matched(1) }]).await;
+    let written = answers[0].row.finished_at.unwrap();
+    assert!(written >= before);
+    assert_eq!(store.why(head(1).crop).await.unwrap().unwrap().endings[0].finished_at, written);
     db.drop().await;
 }

@@ -6,7 +6,7 @@ use facewire_domain::PersonId;
 use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
 use sqlx::{Connection, Executor};
 
-use crate::support::{TestDatabase, blocked_session, face, head, test_database};
+use crate::support::{TestDatabase, blocked_session, enrol, face, head, test_database};
 
 fn person(subject: &str) -> PersonId {
     PersonId::derive(&"office".parse().unwrap(), &subject.parse().unwrap())
@@ -27,25 +27,25 @@ fn pending(enrolment: Enrolment) -> facewire_domain::FaceId {
 async fn a_face_is_pending_until_it_is_indexed() {
     let db = test_database().await;
     let store = db.migrated().await;
-    let answers = store.begin_enrolment(&[face("17", Some("Anna"), 1), face("17", None, 1)]).await.unwrap();
+    let answers = enrol(&store, &[face("17", Some("Anna"), 1), face("17", None, 1)]).await;
     let id = pending(answers[0]);
     assert_eq!(answers[0], answers[1]);
-    assert_eq!(store.begin_enrolment(&[face("17", None, 1)]).await.unwrap(), answers[..1]);
+    assert_eq!(enrol(&store, &[face("17", None, 1)]).await, answers[..1]);
     assert_eq!(store.mark_indexed(&[id, id]).await.unwrap(), 1);
     // The crop that enrolled it comes once more; and then its image with another crop, and with none.
     let other = NewFace { crop: Some(head(2).crop), ..face("17", None, 1) };
     let none = NewFace { crop: None, ..face("17", None, 1) };
-    let again = store.begin_enrolment(&[face("17", None, 1), other, none]).await.unwrap();
+    let again = enrol(&store, &[face("17", None, 1), other, none]).await;
     let indexed = |same_crop| Enrolment::AlreadyIndexed { person: person("17"), face: id, same_crop };
     assert_eq!(again, [indexed(true), indexed(false), indexed(false)]);
     // Another model means another embedding, which has to be indexed.
     let newer = NewFace { model: "pack-2".to_owned(), embedding: vec![0.5; 4], ..face("17", None, 1) };
-    assert_eq!(store.begin_enrolment(&[newer]).await.unwrap(), answers[..1]);
-    let stored = store.faces_after(None, 10, None).await.unwrap();
+    assert_eq!(enrol(&store, &[newer]).await, answers[..1]);
+    let stored = store.faces_after(None, 10).await.unwrap();
     assert_eq!((stored.len(), stored[0].record.model.as_str(), stored[0].embedding.len()), (1, "pack-2", 4));
     // A face that was taken away can come back.
     store.tombstone(&[id]).await.unwrap();
-    assert_eq!(store.begin_enrolment(&[face("17", None, 1)]).await.unwrap(), answers[..1]);
+    assert_eq!(enrol(&store, &[face("17", None, 1)]).await, answers[..1]);
     db.drop().await;
 }
 
@@ -61,13 +61,13 @@ async fn names_and_images_belong_to_one_person() {
         face("17", Some("Angela"), 3),
         face("bert", None, 4),
     ];
-    let answers = store.begin_enrolment(&batch).await.unwrap();
+    let answers = enrol(&store, &batch).await;
     assert_eq!(answers[1], taken(ConflictKind::NameTaken, "17"));
     assert_eq!(answers[2], taken(ConflictKind::ImageOfOther, "17"));
     pending(answers[3]);
     pending(answers[4]);
     assert_eq!(answers[5], taken(ConflictKind::NameTaken, "18"), "a subject's id is their name where none is given");
-    assert_eq!(store.begin_enrolment(&batch).await.unwrap()[2..], answers[2..], "a second delivery is told the same");
+    assert_eq!(enrol(&store, &batch).await[2..], answers[2..], "a second delivery is told the same");
 
     let names = |list: Vec<facewire_store_pg::PersonSummary>| {
         list.into_iter().map(|summary| (summary.person.name, summary.faces)).collect::<Vec<_>>()
@@ -79,7 +79,7 @@ async fn names_and_images_belong_to_one_person() {
     assert_eq!(rest, [("Bert".to_owned(), 1)]);
     // Another collection has its own names and images.
     let elsewhere = NewFace { collection: "lab".parse().unwrap(), ..face("99", Some("angela"), 1) };
-    pending(store.begin_enrolment(&[elsewhere]).await.unwrap()[0]);
+    pending(enrol(&store, &[elsewhere]).await[0]);
     let (here, all) = (store.gallery(Some(&office)).await.unwrap(), store.gallery(None).await.unwrap());
     assert_eq!((here.persons, here.faces, all.persons, all.faces, all.pending), (2, 3, 3, 4, 4));
     db.drop().await;
@@ -89,7 +89,7 @@ async fn race(db: &TestDatabase, faces: Vec<NewFace>) -> Vec<Enrolment> {
     let mut tasks = Vec::new();
     for face in faces {
         let store = db.store().await;
-        tasks.push(tokio::spawn(async move { store.begin_enrolment(&[face]).await.unwrap()[0] }));
+        tasks.push(tokio::spawn(async move { enrol(&store, &[face]).await[0] }));
     }
     let mut answers = Vec::new();
     for task in tasks {
@@ -152,7 +152,7 @@ async fn a_name_taken_by_hand_in_the_middle_is_a_conflict_not_an_error() {
     let task = tokio::spawn(async move { racing.begin_enrolment(&[face("2", Some("Anna"), 1)]).await });
     blocked_session(&mut operator).await;
     tx.commit().await.unwrap();
-    assert_eq!(task.await.unwrap().unwrap(), [taken(ConflictKind::NameTaken, "1")]);
+    assert_eq!(task.await.unwrap().unwrap(), [Ok(taken(ConflictKind::NameTaken, "1"))]);
     db.drop().await;
 }
 
@@ -161,7 +161,7 @@ async fn merged_persons_lead_to_the_one_who_took_over() {
     let db = test_database().await;
     let store = db.migrated().await;
     let batch = [face("1", Some("Anna"), 1), face("2", Some("Anna K."), 2), face("3", Some("A. K."), 3)];
-    let faces: Vec<_> = store.begin_enrolment(&batch).await.unwrap().into_iter().map(pending).collect();
+    let faces: Vec<_> = enrol(&store, &batch).await.into_iter().map(pending).collect();
     store.mark_indexed(&faces).await.unwrap();
     assert!(store.merge_persons(person("1"), person("2")).await.unwrap());
     assert!(store.merge_persons(person("2"), person("3")).await.unwrap());
@@ -172,19 +172,19 @@ async fn merged_persons_lead_to_the_one_who_took_over() {
     let found = store.persons(&[person("1"), person("3"), person("4")]).await.unwrap();
     assert_eq!(found.len(), 2);
     assert_eq!((found[&person("1")].person_id, found[&person("1")].name.as_str()), (person("3"), "A. K."));
-    let stored = store.faces_after(None, 10, None).await.unwrap();
-    assert!(stored.iter().all(|face| face.record.person == person("3")), "{stored:?}");
+    let stored = store.faces_after(None, 10).await.unwrap();
+    assert!(stored.iter().all(|face| face.record.person == Some(person("3"))), "{stored:?}");
     assert_eq!(store.gallery(None).await.unwrap().pending, 2, "the vector engine has to learn the new owner");
     store.mark_indexed(&faces).await.unwrap();
 
     // The subject of old goes on under the new person: a known image, and a new one.
-    let answers = store.begin_enrolment(&[face("1", Some("Anna"), 1), face("1", None, 9)]).await.unwrap();
+    let answers = enrol(&store, &[face("1", Some("Anna"), 1), face("1", None, 9)]).await;
     assert_eq!(answers[0], Enrolment::AlreadyIndexed { person: person("3"), face: faces[0], same_crop: true });
     assert!(matches!(answers[1], Enrolment::Pending { person: owner, .. } if owner == person("3")));
     // An image of the merged person, now under the name of the one who took over, is theirs as well.
-    let answers = store.begin_enrolment(&[face("3", None, 1)]).await.unwrap();
+    let answers = enrol(&store, &[face("3", None, 1)]).await;
     assert_eq!(answers, [Enrolment::AlreadyIndexed { person: person("3"), face: faces[0], same_crop: true }]);
-    let answers = store.begin_enrolment(&[face("5", None, 1), face("6", Some("anna"), 7)]).await.unwrap();
+    let answers = enrol(&store, &[face("5", None, 1), face("6", Some("anna"), 7)]).await;
     assert_eq!(answers, [taken(ConflictKind::ImageOfOther, "3"), taken(ConflictKind::NameTaken, "3")]);
     db.drop().await;
 }
@@ -195,8 +195,14 @@ async fn what_cannot_be_read_again_is_not_enrolled() {
     let store = db.migrated().await;
     let mut nan = face("2", None, 2);
     nan.embedding[17] = f32::NAN;
-    let error = store.begin_enrolment(&[face("1", None, 1), nan]).await.unwrap_err();
-    assert!(matches!(error, StoreError::Invalid { index: 1, .. }), "{error:?}");
-    assert_eq!(store.gallery(None).await.unwrap().faces, 0);
+    let mut prehistoric = face("3", None, 3);
+    prehistoric.captured_at = time::Date::MIN.midnight().assume_utc();
+    let batch = [face("1", None, 1), nan, prehistoric, face("4", None, 4), face("5", None, 1)];
+    let answers = store.begin_enrolment(&batch).await.unwrap();
+    assert!(matches!(answers[1], Err(StoreError::Invalid { index: 1, .. })), "{answers:?}");
+    assert_eq!(answers[2].as_ref().unwrap_err().kind(), facewire_domain::FaultKind::Poison);
+    assert!(matches!((&answers[0], &answers[3]), (Ok(Enrolment::Pending { .. }), Ok(Enrolment::Pending { .. }))));
+    assert_eq!(answers[4], Ok(taken(ConflictKind::ImageOfOther, "1")), "the first to ask has it all the same");
+    assert_eq!(store.gallery(None).await.unwrap().faces, 2);
     db.drop().await;
 }

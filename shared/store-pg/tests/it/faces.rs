@@ -4,17 +4,15 @@ use std::time::Duration;
 
 use facewire_store_pg::{Enrolment, VectorState};
 
-use crate::support::{face, test_database};
+use crate::support::{enrol, face, test_database};
 
 #[tokio::test]
 async fn faces_come_in_the_order_of_their_ids_with_all_that_a_point_needs() {
     let db = test_database().await;
     let store = db.migrated().await;
     let batch: Vec<_> = (0..25).map(|i| face(&format!("s{}", i % 5), None, i)).collect();
-    let mut ids: Vec<_> = store
-        .begin_enrolment(&batch)
+    let mut ids: Vec<_> = enrol(&store, &batch)
         .await
-        .unwrap()
         .into_iter()
         .map(|answer| match answer {
             Enrolment::Pending { face, .. } => face,
@@ -24,7 +22,7 @@ async fn faces_come_in_the_order_of_their_ids_with_all_that_a_point_needs() {
     ids.sort();
     let (mut read, mut after) = (Vec::new(), None);
     loop {
-        let page = store.faces_after(after, 10, None).await.unwrap();
+        let page = store.faces_after(after, 10).await.unwrap();
         let Some(last) = page.last() else { break };
         after = Some(last.record.face);
         read.extend(page);
@@ -59,7 +57,7 @@ async fn faces_come_in_the_order_of_their_ids_with_all_that_a_point_needs() {
 async fn a_face_of_another_model_is_queued_and_comes_back() {
     let db = test_database().await;
     let store = db.migrated().await;
-    let [Enrolment::Pending { face: id, .. }] = store.begin_enrolment(&[face("17", None, 1)]).await.unwrap()[..] else {
+    let [Enrolment::Pending { face: id, .. }] = enrol(&store, &[face("17", None, 1)]).await[..] else {
         panic!("it is new");
     };
     store.mark_indexed(&[id]).await.unwrap();
@@ -69,7 +67,7 @@ async fn a_face_of_another_model_is_queued_and_comes_back() {
     assert_eq!(store.mark_indexed(&[id]).await.unwrap(), 0, "what is queued has no point");
     // The image enrolled anew with the new model ends the wait; so does going back to the old model.
     let newer = facewire_store_pg::NewFace { model: "pack-2".to_owned(), ..face("17", None, 1) };
-    assert!(matches!(store.begin_enrolment(&[newer]).await.unwrap()[..], [Enrolment::Pending { .. }]));
+    assert!(matches!(enrol(&store, &[newer]).await[..], [Enrolment::Pending { .. }]));
     assert_eq!(store.queue_reembedding(&[id], &model).await.unwrap(), 1);
     assert_eq!(store.mark_pending(&[id]).await.unwrap(), 1);
     assert_eq!(store.faces(&[id]).await.unwrap()[0].record.state, VectorState::Pending);

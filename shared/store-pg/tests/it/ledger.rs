@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use facewire_domain::{Reason, Status};
 use facewire_store_pg::{Ending, LedgerFilter, NewCrop};
 
-use crate::support::{crop, failed, head, matched, rejected, test_database};
+use crate::support::{admit, crop, failed, finish, head, matched, rejected, test_database};
 
 #[tokio::test]
 async fn the_ledger_counts_every_ending_by_what_it_was() {
@@ -13,12 +13,12 @@ async fn the_ledger_counts_every_ending_by_what_it_was() {
     let store = db.migrated().await;
     let mut crops: Vec<NewCrop> = (0..10).map(crop).collect();
     crops[9].head.collection = "lab".parse().unwrap();
-    store.admit(&crops).await.unwrap();
+    admit(&store, &crops).await;
     // 0 1 2 matched, 3 4 rejected, 5 failed, 6 a frame with two of three faces, 7 8 9 on their way.
     let frame = |face_index| Ending { face_index, face_count: 3, ..matched(6) };
     let batch = [matched(0), matched(1), matched(2), rejected(3), rejected(4), failed(5), frame(0), frame(2)];
-    store.finish(&batch).await.unwrap();
-    store.mark_published(&[(head(0).crop, 0), (head(6).crop, 2)]).await.unwrap();
+    finish(&store, &batch).await;
+    store.mark_published(&[(head(0).crop, 0, 1), (head(6).crop, 2, 1)]).await.unwrap();
 
     let all = store.ledger(&LedgerFilter::default()).await.unwrap();
     assert_eq!((all.admitted, all.expected, all.rows, all.published, all.unfinished), (10, 12, 8, 2, 4));

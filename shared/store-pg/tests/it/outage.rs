@@ -93,7 +93,7 @@ async fn a_crash_loses_nothing_that_was_answered() {
     // The same pool, with nothing but dead connections in it.
     let ledger = store.ledger(&Default::default()).await.unwrap();
     assert_eq!((ledger.admitted, ledger.rows, ledger.unfinished), (2, 1, 1));
-    assert_eq!(store.admit(&[crop(1), crop(3)]).await.unwrap(), [Admission::Seen, Admission::New]);
+    assert_eq!(store.admit(&[crop(1), crop(3)]).await.unwrap(), [Ok(Admission::Seen), Ok(Admission::New)]);
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use facewire_domain::{
     BoundingBox, Candidate, CropId, Decision, Detail, ImageHash, Intent, Outcome, Point, Quality, Reason, Stage, Status,
 };
-use facewire_store_pg::{CropHead, Ending, FaceQuality, NewCrop, NewFace, Options, StageTime, Store};
+use facewire_store_pg::{
+    Admission, CropHead, Ending, Enrolment, FaceQuality, Finished, NewCrop, NewFace, Options, StageTime, Store,
+};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use time::OffsetDateTime;
@@ -149,7 +151,7 @@ pub(crate) fn matched(number: u64) -> Ending {
         face: None,
         model: Some("pack-1".to_owned()),
         times: vec![time],
-        finished_at,
+        finished_at: Some(finished_at),
     }
 }
 
@@ -177,4 +179,19 @@ pub(crate) fn face(subject: &str, name: Option<&str>, image: u64) -> NewFace {
         crop: Some(head(image).crop),
         captured_at: at(0),
     }
+}
+
+/// Admits crops of which none is at fault.
+pub(crate) async fn admit(store: &Store, crops: &[NewCrop]) -> Vec<Admission> {
+    store.admit(crops).await.unwrap().into_iter().map(Result::unwrap).collect()
+}
+
+/// Finishes endings of which none is at fault.
+pub(crate) async fn finish(store: &Store, endings: &[Ending]) -> Vec<Finished> {
+    store.finish(endings).await.unwrap().into_iter().map(Result::unwrap).collect()
+}
+
+/// Enrols faces of which none is at fault.
+pub(crate) async fn enrol(store: &Store, faces: &[NewFace]) -> Vec<Enrolment> {
+    store.begin_enrolment(faces).await.unwrap().into_iter().map(Result::unwrap).collect()
 }

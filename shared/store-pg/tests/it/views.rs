@@ -6,14 +6,14 @@ use sqlx::{Connection, Executor};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::support::{failed, head, matched, test_database};
+use crate::support::{failed, finish, head, matched, test_database};
 
 /// An ending of a camera of its own, a second for each number, an hour ago.
 fn of(camera: &str, number: u64, base: Ending) -> Ending {
     let finished_at = hour_ago() + Duration::seconds(i64::try_from(number).unwrap());
     let mut crop = head(number);
     crop.camera = camera.parse().unwrap();
-    Ending { crop, finished_at, ..base }
+    Ending { crop, finished_at: Some(finished_at), ..base }
 }
 
 /// The same for the whole process, so that two calls agree.
@@ -68,8 +68,8 @@ async fn planted() -> (crate::support::TestDatabase, Store) {
         frame(0),
         frame(1),
     ];
-    store.finish(&batch).await.unwrap();
-    store.finish(&[sharp(11, 600.0)]).await.unwrap();
+    finish(&store, &batch).await;
+    finish(&store, &[sharp(11, 600.0)]).await;
     (db, store)
 }
 
@@ -129,7 +129,7 @@ async fn what_a_camera_lets_expect_is_the_mean_of_its_scores() {
         },
         unscored,
     ];
-    store.finish(&batch).await.unwrap();
+    finish(&store, &batch).await;
     let (sums, _) = store.cameras(&Window::default()).await.unwrap();
     let told: Vec<_> =
         sums.iter().map(|s| (s.camera.as_str(), s.measured, s.scored, s.expected_recognisable)).collect();
@@ -141,8 +141,8 @@ async fn what_a_camera_lets_expect_is_the_mean_of_its_scores() {
 async fn the_view_of_the_day_says_what_the_command_says() {
     let (db, store) = planted().await;
     let mut old = of("cam-a", 30, matched(30));
-    old.finished_at -= Duration::hours(30);
-    store.finish(&[old]).await.unwrap();
+    old.finished_at = old.finished_at.map(|time| time - Duration::hours(30));
+    finish(&store, &[old]).await;
     let day = Window { since: Some(OffsetDateTime::now_utc() - Duration::DAY), ..Window::default() };
     let (sums, _) = store.cameras(&day).await.unwrap();
     let mut operator = db.operator().await;
@@ -183,17 +183,17 @@ async fn a_signal_is_spread_and_held_against_its_bounds() {
     };
     // 10 20 39 90 100 200 300 400 500 600
     let blur = one("cam-a", "blur");
-    assert_eq!((blur.faces, blur.below, blur.above, blur.broke), (10, 3, 2, 3));
+    assert_eq!((blur.faces, blur.below, blur.above, blur.decisive), (10, 3, 2, 3));
     let whole = |share: Option<f64>| share.map(|value| (value * 10.0).round());
     assert_eq!([blur.p5, blur.p50, blur.p95].map(whole), [Some(145.0), Some(1500.0), Some(5550.0)]);
     let yaw = one("cam-a", "yaw");
-    assert_eq!((yaw.faces, yaw.below, yaw.above, yaw.broke), (10, 1, 0, 1));
+    assert_eq!((yaw.faces, yaw.below, yaw.above, yaw.decisive), (10, 1, 0, 1));
     assert_eq!((one("cam-a", "face_ratio").below, one("cam-b", "face_ratio").below), (10, 0), "no ratio in a frame");
     assert_eq!((one("cam-a", "roll").below, one("cam-a", "roll").above), (0, 0), "without bounds there is no beyond");
 
     let mut none = sharp(40, f32::NAN);
     none.crop.camera = "cam-c".parse().unwrap();
-    store.finish(&[none]).await.unwrap();
+    finish(&store, &[none]).await;
     let window = Window { camera: Some("cam-c".parse().unwrap()), ..Window::default() };
     let spreads = store.signal_spreads(&window, &bounds).await.unwrap();
     let blur = spreads.iter().find(|s| s.signal == "blur").unwrap();
@@ -205,7 +205,7 @@ async fn a_signal_is_spread_and_held_against_its_bounds() {
 async fn failures_are_newest_first_and_what_a_replay_mended_does_not_stand() {
     let (db, store) = planted().await;
     let (rows, counts) = store.failures(&FailureFilter::default(), 100).await.unwrap();
-    let told: Vec<_> = rows.iter().map(|row| (row.reason.as_str(), row.signal.as_deref(), row.stands)).collect();
+    let told: Vec<_> = rows.iter().map(|row| (row.reason.as_str(), row.signal.as_deref(), row.is_current)).collect();
     let blur = ("low_quality", Some("blur"), true);
     let expected = [
         ("store_unavailable", None, false),
@@ -238,8 +238,9 @@ async fn failures_are_newest_first_and_what_a_replay_mended_does_not_stand() {
 async fn measured_faces_come_page_by_page_without_a_gap() {
     let (db, store) = planted().await;
     // Endings of one moment, so that a page ends among them.
-    let same: Vec<Ending> = (50..57).map(|number| Ending { finished_at: hour_ago(), ..sharp(number, 700.0) }).collect();
-    store.finish(&same).await.unwrap();
+    let same: Vec<Ending> =
+        (50..57).map(|number| Ending { finished_at: Some(hour_ago()), ..sharp(number, 700.0) }).collect();
+    finish(&store, &same).await;
     let (office, camera): (CollectionId, _) = ("office".parse().unwrap(), "cam-a".parse().unwrap());
     let (mut read, mut after) = (Vec::new(), None);
     loop {
@@ -295,7 +296,7 @@ async fn a_range_of_time_reaches_an_index() {
     let (db, store) = planted().await;
     // Enough rows that reading them all would cost more.
     let many: Vec<Ending> = (1000..6000).map(|number| of("cam-d", number, matched(number))).collect();
-    store.finish(&many).await.unwrap();
+    finish(&store, &many).await;
     let mut operator = db.operator().await;
     operator.execute("ANALYZE recognitions, crops, stage_failures").await.unwrap();
     let recent = "collection = 'office' AND camera = 'cam-a' AND finished_at > now() - interval '2 hours'";

@@ -134,7 +134,7 @@ fn spread(camera: &CameraReport, signals: &[SignalReport]) -> Table {
             Cell::new(share)
         };
         let limit = words::range(signal.least, signal.most);
-        let broke = if limited { number(s.broke) } else { String::new() };
+        let decisive = if limited { number(s.decisive) } else { String::new() };
         table.add_row([
             Cell::new(&s.signal),
             value(s.p5),
@@ -142,7 +142,7 @@ fn spread(camera: &CameraReport, signals: &[SignalReport]) -> Table {
             value(s.p95),
             Cell::new(limit),
             beyond,
-            Cell::new(broke),
+            Cell::new(decisive),
         ]);
     }
     right(&mut table, 1..4);

@@ -11,7 +11,7 @@ use facewire_bus::StageLag;
 use facewire_composition::Config;
 use facewire_contracts::subjects;
 use facewire_domain::{CropId, Decision, GateLimits, Intent, PersonId, Stage};
-use facewire_store_pg::{CropLife, EndingRecord, Person, Store, StoreError};
+use facewire_store_pg::{CropHistory, EndingRecord, Person, Store, StoreError};
 use serde::Serialize;
 
 use super::{connect, gates};
@@ -22,7 +22,7 @@ use crate::output::{self, Exit};
 #[derive(Debug, Serialize)]
 struct Known {
     #[serde(flatten)]
-    life: CropLife,
+    life: CropHistory,
     /// Everybody whom the endings name, by id.
     persons: HashMap<PersonId, Person>,
     /// The gate's limits of now, as this configuration and the calibrations in force have them.
@@ -77,7 +77,7 @@ async fn unknown(config: &Config, crop: CropId) -> String {
     format!("no crop {crop} was admitted; {why}")
 }
 
-async fn persons(store: &Store, life: &CropLife) -> Result<HashMap<PersonId, Person>, StoreError> {
+async fn persons(store: &Store, life: &CropHistory) -> Result<HashMap<PersonId, Person>, StoreError> {
     let mut ids = Vec::new();
     for ending in &life.endings {
         ids.extend(ending.person_id.map(PersonId::from));
@@ -93,7 +93,7 @@ fn decision(ending: &EndingRecord) -> Option<Decision> {
 }
 
 /// Asks NATS where it may be. A NATS that is away takes nothing from the rest of the story.
-async fn on_its_way(config: &Config, life: &CropLife) -> Option<OnItsWay> {
+async fn on_its_way(config: &Config, life: &CropHistory) -> Option<OnItsWay> {
     let expected = i64::from(life.crop.face_count.max(1));
     let missing_endings = expected - i64::try_from(life.endings.len()).unwrap_or(i64::MAX);
     if missing_endings <= 0 {

@@ -157,11 +157,11 @@ fn stages(ending: &EndingRecord) {
         rows.add_row([stage.to_owned(), words::clock(from)].into_iter().chain(spans));
         before = to;
     };
-    for time in &times {
+    for time in times.iter().filter(|time| time.stage != Stage::Enrich) {
         row(time.stage.as_str(), time.started_at, time.finished_at);
     }
     if let Some(published) = ending.published_at {
-        row("enrich", ending.finished_at, published);
+        row(Stage::Enrich.as_str(), ending.finished_at, published);
     }
     line(rows);
 }

@@ -1,4 +1,4 @@
-//! The life of one crop, for a person who asks why: its row, its endings, what went wrong on the way. Reads only.
+//! The history of one crop, for a person who asks why: its row, its endings, what went wrong on the way. Reads only.
 
 use facewire_domain::CropId;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::store::{Store, run};
 
 /// A crop and all that became of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CropLife {
+pub struct CropHistory {
     /// The crop's own row.
     pub crop: CropRecord,
     /// Its endings by face; fewer than `face_count` while it is on its way.
@@ -140,7 +140,7 @@ FROM stage_failures WHERE crop_id = $1 ORDER BY at, face_index"#;
 
 impl Store {
     /// Everything about a crop; `None` where it was never admitted.
-    pub async fn why(&self, crop: CropId) -> Result<Option<CropLife>, StoreError> {
+    pub async fn why(&self, crop: CropId) -> Result<Option<CropHistory>, StoreError> {
         let id = crop.as_uuid();
         run!(self, "why", connection => {
             let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
@@ -149,7 +149,7 @@ impl Store {
             let endings = sqlx::query_as(ENDINGS).bind(id).fetch_all(&mut *tx).await?;
             let failures = sqlx::query_as(FAILURES).bind(id).fetch_all(&mut *tx).await?;
             tx.commit().await?;
-            Ok(Some(CropLife { crop, endings, failures }))
+            Ok(Some(CropHistory { crop, endings, failures }))
         })
     }
 }

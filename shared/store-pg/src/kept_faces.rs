@@ -1,0 +1,126 @@
+//! Faces that are kept of crops without being enrolled (a collection's `keep_faces`). Whether a face is kept is decided
+//! elsewhere.
+
+use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId, ImageHash, Landmarks};
+use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+
+use crate::embedding;
+use crate::ending::FaceQuality;
+use crate::error::StoreError;
+use crate::new_face::storable;
+use crate::parts::Parts;
+use crate::store::{Store, int, run, text};
+
+/// A face to keep without a person. Its `Debug` shows nothing biometric.
+#[derive(Clone, PartialEq)]
+pub struct KeptFace {
+    /// From `sha256(crop_id, face_index)`: the same face of a crop is always the same row.
+    pub face: FaceId,
+    /// The gallery.
+    pub collection: CollectionId,
+    /// The crop.
+    pub crop: CropId,
+    /// Which of its faces, from 0.
+    pub face_index: u32,
+    /// Of the original bytes.
+    pub image_hash: ImageHash,
+    /// The producer's id of the image.
+    pub asset: Option<String>,
+    /// L2-normalised; finite numbers only.
+    pub embedding: Vec<f32>,
+    /// Pack and version that made the embedding.
+    pub model: String,
+    /// In pixels of the upright image; finite.
+    pub bounding_box: Option<BoundingBox>,
+    /// In pixels of the upright image; finite.
+    pub landmarks: Option<Landmarks>,
+    /// What the gate measured; finite.
+    pub quality: Option<FaceQuality>,
+    /// When the picture was taken.
+    pub captured_at: OffsetDateTime,
+}
+
+impl std::fmt::Debug for KeptFace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptFace")
+            .field("face", &self.face)
+            .field("collection", &self.collection)
+            .field("crop", &self.crop)
+            .finish_non_exhaustive()
+    }
+}
+
+// A face that is there stays as it is: it may have a person by now, or have been erased. Only another model's embedding
+// replaces one, of a face that is still without a person.
+const KEEP: &str = "
+INSERT INTO faces (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
+                   captured_at, origin)
+SELECT DISTINCT ON (i.face_id) i.*, 'kept'
+FROM UNNEST($1::uuid[], $2::text[], $3::uuid[], $4::integer[], $5::bytea[], $6::text[], $7::bytea[], $8::text[], $9::jsonb[],
+            $10::jsonb[], $11::jsonb[], $12::timestamptz[])
+    AS i (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
+          captured_at)
+ORDER BY i.face_id
+ON CONFLICT (face_id) DO UPDATE SET embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box,
+    landmarks = EXCLUDED.landmarks, quality = EXCLUDED.quality, vector_state = 'pending', updated_at = now()
+WHERE faces.person_id IS NULL AND faces.vector_state <> 'tombstoned' AND faces.model <> EXCLUDED.model";
+
+impl Store {
+    /// Writes the rows of faces that have none, pending and without a person. Answers in the order of `faces`; an error there
+    /// is that face's own fault.
+    ///
+    /// # Errors
+    /// What is no face's fault. Some may have been written; handing all in again is harmless.
+    pub async fn keep_faces(&self, faces: &[KeptFace]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        self.ensure_collections(faces.iter().map(|face| &face.collection)).await?;
+        let mut answers = Vec::with_capacity(faces.len());
+        let mut items: Vec<(usize, &KeptFace, Vec<u8>)> = Vec::with_capacity(faces.len());
+        for (index, face) in faces.iter().enumerate() {
+            let checked = check(face).map_err(|what| StoreError::Invalid { index, what });
+            answers.push(checked.map(|bytes| items.push((index, face, bytes))));
+        }
+        // Every process takes keys in the same order: no deadlock.
+        items.sort_by_key(|(_, face, _)| face.face);
+        let mut parts = Parts::of(items.len());
+        while let Some(part) = parts.next() {
+            let of_part = items.get(part.clone()).unwrap_or_default();
+            if let Err(error) = run!(self, "keep faces", connection => insert(connection, of_part).await) {
+                let at_fault = parts.failed(part, error.clone())?.and_then(|at| items.get(at));
+                if let Some(place) = at_fault.and_then(|(index, ..)| answers.get_mut(*index)) {
+                    *place = Err(error);
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// The embedding's bytes, if everything about the face can be stored and read again.
+fn check(face: &KeptFace) -> Result<Vec<u8>, &'static str> {
+    storable(face.bounding_box, face.landmarks, face.quality.as_ref(), &face.model)?;
+    embedding::to_bytes(&face.embedding).ok_or("its embedding is empty or holds what is not a number")
+}
+
+async fn insert(connection: &mut PgConnection, items: &[(usize, &KeptFace, Vec<u8>)]) -> Result<(), sqlx::Error> {
+    fn column<'a, T>(items: &[(usize, &'a KeptFace, Vec<u8>)], value: impl Fn(&'a KeptFace) -> T) -> Vec<T> {
+        items.iter().map(|(_, face, _)| value(face)).collect()
+    }
+    sqlx::query(KEEP)
+        .bind(column(items, |face| face.face.as_uuid()))
+        .bind(column(items, |face| face.collection.as_str()))
+        .bind(column(items, |face| face.crop.as_uuid()))
+        .bind(column(items, |face| int(face.face_index)))
+        .bind(column(items, |face| face.image_hash.as_bytes().as_slice()))
+        .bind(column(items, |face| face.asset.as_deref().map(text).filter(|asset| !asset.is_empty())))
+        .bind(items.iter().map(|(_, _, bytes)| bytes.as_slice()).collect::<Vec<_>>())
+        .bind(column(items, |face| face.model.as_str()))
+        .bind(column(items, |face| face.bounding_box.map(Json)))
+        .bind(column(items, |face| face.landmarks.map(Json)))
+        .bind(column(items, |face| face.quality.as_ref().map(Json)))
+        .bind(column(items, |face| face.captured_at))
+        .execute(connection)
+        .await
+        .map(|_| ())
+}

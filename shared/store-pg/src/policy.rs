@@ -1,0 +1,161 @@
+//! A collection's policy: what is kept of its crops, and for how long. Removing what is too old is done elsewhere.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use facewire_domain::CollectionId;
+use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
+
+use crate::error::StoreError;
+use crate::store::{Store, run};
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant),+ }
+
+        impl $name {
+            /// As the table and JSON write it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+words!(
+    /// Which faces' embeddings stay.
+    KeepFaces {
+        /// Those that were enrolled.
+        #[default]
+        Enrolled = "enrolled",
+        /// Also those of crops that matched nobody.
+        Unmatched = "unmatched",
+        /// Those of every crop.
+        All = "all",
+    }
+);
+
+words!(
+    /// Which images stay.
+    KeepImages {
+        /// None.
+        #[default]
+        None = "none",
+        /// The aligned face.
+        Aligned = "aligned",
+        /// The face with its surroundings.
+        Crop = "crop",
+        /// The image as it was published.
+        Original = "original",
+    }
+);
+
+/// What a collection keeps. A duration is above zero; `None` is the operator's default for results, and for ever otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct CollectionPolicy {
+    /// Which embeddings.
+    pub keep_faces: KeepFaces,
+    /// Which images.
+    pub keep_images: KeepImages,
+    /// How long crops and their endings stay, from their admission on.
+    pub retain_results: Option<Duration>,
+    /// How long faces without a person stay.
+    pub retain_unmatched: Option<Duration>,
+    /// How long images stay.
+    pub retain_images: Option<Duration>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    collection: String,
+    keep_faces: String,
+    keep_images: String,
+    results: Option<f64>,
+    unmatched: Option<f64>,
+    images: Option<f64>,
+}
+
+impl TryFrom<Row> for (CollectionId, CollectionPolicy) {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let corrupt = StoreError::corrupt;
+        let collection = row.collection.parse().map_err(|_| corrupt("collections.collection"))?;
+        let duration = |seconds: Option<f64>| {
+            seconds.map(Duration::try_from_secs_f64).transpose().map_err(|_| corrupt("collections.retain_*"))
+        };
+        let policy = CollectionPolicy {
+            keep_faces: KeepFaces::parse(&row.keep_faces).ok_or(corrupt("collections.keep_faces"))?,
+            keep_images: KeepImages::parse(&row.keep_images).ok_or(corrupt("collections.keep_images"))?,
+            retain_results: duration(row.results)?,
+            retain_unmatched: duration(row.unmatched)?,
+            retain_images: duration(row.images)?,
+        };
+        Ok((collection, policy))
+    }
+}
+
+const POLICIES: &str = "
+SELECT collection, keep_faces, keep_images, extract(epoch FROM retain_results)::float8 AS results,
+       extract(epoch FROM retain_unmatched)::float8 AS unmatched, extract(epoch FROM retain_images)::float8 AS images
+FROM collections WHERE $1::text IS NULL OR collection = $1 ORDER BY collection";
+
+const SET: &str = "
+INSERT INTO collections (collection, keep_faces, keep_images, retain_results, retain_unmatched, retain_images)
+VALUES ($1, $2, $3, make_interval(secs => $4), make_interval(secs => $5), make_interval(secs => $6))
+ON CONFLICT (collection) DO UPDATE SET keep_faces = EXCLUDED.keep_faces, keep_images = EXCLUDED.keep_images,
+    retain_results = EXCLUDED.retain_results, retain_unmatched = EXCLUDED.retain_unmatched,
+    retain_images = EXCLUDED.retain_images";
+
+impl Store {
+    /// The policy of a collection; the default where it has no row.
+    pub async fn policy(&self, collection: &CollectionId) -> Result<CollectionPolicy, StoreError> {
+        Ok(self.read_policies(Some(collection)).await?.remove(collection).unwrap_or_default())
+    }
+
+    /// The policies of all collections.
+    pub async fn policies(&self) -> Result<BTreeMap<CollectionId, CollectionPolicy>, StoreError> {
+        self.read_policies(None).await
+    }
+
+    async fn read_policies(
+        &self,
+        collection: Option<&CollectionId>,
+    ) -> Result<BTreeMap<CollectionId, CollectionPolicy>, StoreError> {
+        let rows: Vec<Row> = run!(self, "policies", connection => {
+            sqlx::query_as(POLICIES).bind(collection.map(CollectionId::as_str)).fetch_all(connection).await
+        })?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Sets the whole policy of a collection, which gets its row where it has none.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a duration of zero.
+    pub async fn set_policy(&self, collection: &CollectionId, policy: &CollectionPolicy) -> Result<(), StoreError> {
+        let durations = [policy.retain_results, policy.retain_unmatched, policy.retain_images];
+        if durations.contains(&Some(Duration::ZERO)) {
+            return Err(StoreError::Invalid { index: 0, what: "what is kept is kept for longer than no time" });
+        }
+        let [results, unmatched, images] = durations.map(|duration| duration.map(|d| d.as_secs_f64()));
+        run!(self, "set policy", connection => {
+            sqlx::query(SET)
+                .bind(collection.as_str())
+                .bind(policy.keep_faces.as_str())
+                .bind(policy.keep_images.as_str())
+                .bind(results)
+                .bind(unmatched)
+                .bind(images)
+                .execute(connection)
+                .await
+        })?;
+        Ok(())
+    }
+}
