@@ -34,6 +34,11 @@ impl Directory {
         &self.root
     }
 
+    /// Whether it is there and can be read.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        fs::read_dir(&self.root)?.next().transpose().map(drop)
+    }
+
     fn file(&self, key: &ImageKey) -> PathBuf {
         self.root.join(key.to_string())
     }

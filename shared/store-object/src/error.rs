@@ -76,9 +76,12 @@ impl ObjectError {
         // The kind, not the message: that one can hold a path.
         let what = error.kind().to_string();
         match error.kind() {
-            Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::NotADirectory | Kind::IsADirectory => {
-                Self::Refused { operation, what }
-            }
+            // A file where a directory should be is there already, too.
+            Kind::PermissionDenied
+            | Kind::ReadOnlyFilesystem
+            | Kind::NotADirectory
+            | Kind::IsADirectory
+            | Kind::AlreadyExists => Self::Refused { operation, what },
             Kind::NotFound => Self::NoBucket,
             _ => Self::Unavailable { operation, what },
         }

@@ -3,7 +3,8 @@
 use std::env;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
@@ -21,7 +22,11 @@ const IDENTITY: [(&str, AmazonS3ConfigKey); 6] = [
     ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", AmazonS3ConfigKey::ContainerAuthorizationTokenFile),
 ];
 
-pub(crate) fn open(options: &Options, bucket: &str, prefix: &str) -> Result<Box<dyn ObjectStore>, ObjectError> {
+pub(crate) fn open(
+    options: &Options,
+    bucket: &str,
+    prefix: &str,
+) -> Result<(Box<dyn ObjectStore>, Probe), ObjectError> {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(&options.region)
@@ -43,7 +48,22 @@ pub(crate) fn open(options: &Options, bucket: &str, prefix: &str) -> Result<Box<
     };
     // Its own message can quote an option.
     let store = builder.build().map_err(|_| refuse("the bucket's options do not fit together"))?;
-    Ok(Box::new(PrefixStore::new(store, prefix)))
+    let probe = Probe { store: store.clone(), prefix: (!prefix.is_empty()).then(|| format!("{prefix}/")) };
+    Ok((Box::new(PrefixStore::new(store, prefix)), probe))
+}
+
+/// The cheapest question that shows whether the bucket can be used.
+pub(crate) struct Probe {
+    store: AmazonS3,
+    prefix: Option<String>,
+}
+
+impl Probe {
+    /// Lists one object.
+    pub(crate) async fn ask(&self) -> object_store::Result<()> {
+        let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
+        self.store.list_paginated(self.prefix.as_deref(), options).await.map(drop)
+    }
 }
 
 /// A few quick repetitions for a connection that broke or a server that is busy; waiting longer is the caller's.

@@ -59,7 +59,7 @@ impl ImageStore {
         limit: usize,
     ) -> Result<Page, ObjectError> {
         let limit = limit.max(1);
-        if let Some(directory) = self.inner.directory.clone() {
+        if let Some(directory) = self.directory().cloned() {
             let (collection, after) = (collection.cloned(), after.cloned());
             let page = blocking("list", move || directory.page(collection.as_ref(), after.as_ref(), limit));
             return self.timed("list", page).await;
@@ -117,14 +117,14 @@ impl ImageStore {
         collection: Option<&CollectionId>,
         older_than: Duration,
     ) -> Result<u64, ObjectError> {
-        let Some(directory) = self.inner.directory.clone() else { return Ok(0) };
+        let Some(directory) = self.directory().cloned() else { return Ok(0) };
         let collection = collection.cloned();
         let remove = move || directory.remove_unfinished(collection.as_ref(), older_than);
         self.timed("remove_unfinished", blocking("remove_unfinished", remove)).await
     }
 
     async fn remove_empty(&self, collection: &CollectionId) -> Result<(), ObjectError> {
-        let Some(directory) = self.inner.directory.clone() else { return Ok(()) };
+        let Some(directory) = self.directory().cloned() else { return Ok(()) };
         let collection = collection.clone();
         self.timed("remove_empty", blocking("remove_empty", move || directory.remove_empty(&collection))).await
     }

@@ -16,7 +16,7 @@ use object_store::{
 use crate::ObjectError;
 use crate::directory::Directory;
 use crate::key::{ImageKey, ImageKind};
-use crate::options::{Options, Place, refuse};
+use crate::options::{Options, Place};
 use crate::scan::MOST;
 
 /// The hash of the content, stored beside it where the store can (S3 can, a directory cannot): the key of an aligned face
@@ -47,10 +47,17 @@ pub struct ImageStore {
 
 pub(crate) struct Inner {
     pub(crate) store: Box<dyn ObjectStore>,
-    pub(crate) directory: Option<Directory>,
-    pub(crate) timeout: Duration,
+    backing: Backing,
+    timeout: Duration,
     max_bytes: u64,
     name: String,
+}
+
+/// What the store is made of.
+enum Backing {
+    Directory(Directory),
+    #[cfg(feature = "s3")]
+    Bucket(crate::s3::Probe),
 }
 
 impl fmt::Debug for ImageStore {
@@ -67,42 +74,41 @@ impl ImageStore {
     /// # Errors
     /// [`ObjectError::Options`] for options that cannot be used; those of the directory.
     pub fn connect(options: &Options) -> Result<Self, ObjectError> {
-        let (store, directory, name): (Box<dyn ObjectStore>, _, _) = match options.place()? {
+        let (store, backing, name): (Box<dyn ObjectStore>, _, _) = match options.place()? {
             Place::Directory(path) => {
                 let directory = Directory::open(&path).map_err(|error| ObjectError::io("open", &error))?;
                 let store = LocalFileSystem::new_with_prefix(directory.root())
                     .map_err(|error| ObjectError::of("open", &error))?
                     // A write that was reported is still there after a power failure.
                     .with_fsync(true);
-                (Box::new(store), Some(directory), "directory".to_owned())
+                (Box::new(store), Backing::Directory(directory), "directory".to_owned())
             }
             #[cfg(feature = "s3")]
             Place::Bucket { name, prefix } => {
-                (crate::s3::open(options, &name, &prefix)?, None, format!("bucket {name}"))
+                let (store, probe) = crate::s3::open(options, &name, &prefix)?;
+                (store, Backing::Bucket(probe), format!("bucket {name}"))
             }
             #[cfg(not(feature = "s3"))]
-            Place::Bucket { .. } => return Err(refuse("this build has no S3")),
+            Place::Bucket { .. } => return Err(crate::options::refuse("this build has no S3")),
         };
-        if u64::try_from(isize::MAX).is_ok_and(|most| options.max_bytes.as_u64() > most) {
-            return Err(refuse("max_bytes is larger than memory can be"));
-        }
         let (timeout, max_bytes) = (options.timeout, options.max_bytes.as_u64());
-        Ok(Self { inner: Arc::new(Inner { store, directory, timeout, max_bytes, name }) })
+        Ok(Self { inner: Arc::new(Inner { store, backing, timeout, max_bytes, name }) })
     }
 
-    /// Whether the store answers, and would let this process read. The identity needs the permissions to list, read,
-    /// write and delete: without the first, S3 refuses to say that an object is absent.
+    /// Whether the store answers, and lets this process list. The identity also needs the permissions to read, write and
+    /// delete; without the one to list, S3 does not even say that an object is absent.
     ///
     /// # Errors
     /// Transient ones while it is away; systemic ones for credentials, permissions, bucket or region.
     pub async fn health(&self) -> Result<(), ObjectError> {
         self.timed("health", async {
-            if let Some(directory) = self.inner.directory.clone() {
-                return blocking("health", move || directory.page(None, None, 1)).await.map(drop);
-            }
-            match self.inner.store.get(&".facewire-health".into()).await {
-                Err(error) if is_absent(&error) => Ok(()),
-                answer => answer.map(drop).map_err(|error| ObjectError::of("health", &error)),
+            match &self.inner.backing {
+                Backing::Directory(directory) => {
+                    let directory = directory.clone();
+                    blocking("health", move || directory.check()).await
+                }
+                #[cfg(feature = "s3")]
+                Backing::Bucket(probe) => probe.ask().await.map_err(|error| ObjectError::of("health", &error)),
             }
         })
         .await
@@ -115,14 +121,18 @@ impl ImageStore {
     /// of the store.
     pub async fn put(&self, key: &ImageKey, content: Bytes) -> Result<PutOutcome, ObjectError> {
         self.check_size(content.len() as u64)?;
-        let hash = hash_of(content.clone()).await?;
-        if key.kind() == ImageKind::Original && hash != key.hash() {
+        let directory = self.directory();
+        let hash = match key.kind() {
+            ImageKind::Crop | ImageKind::Aligned if directory.is_some() => None,
+            _ => Some(hash_of(content.clone()).await?),
+        };
+        if key.kind() == ImageKind::Original && hash != Some(key.hash()) {
             return Err(ObjectError::Corrupt { key: key.to_string() });
         }
         self.timed("put", async {
-            let Some(directory) = &self.inner.directory else {
-                let attributes = Attributes::from_iter([(CONTENT_HASH, hash.to_string())]);
-                return self.create(key, content, attributes).await;
+            let Some(directory) = directory else {
+                let attributes = hash.map(|hash| (CONTENT_HASH, hash.to_string()));
+                return self.create(key, content, attributes.into_iter().collect()).await;
             };
             let mut done = self.put_file(directory, key, content.clone()).await;
             for _ in 0..RACES {
@@ -209,6 +219,15 @@ impl ImageStore {
         first
     }
 
+    /// The directory, where it is one.
+    pub(crate) fn directory(&self) -> Option<&Directory> {
+        match &self.inner.backing {
+            Backing::Directory(directory) => Some(directory),
+            #[cfg(feature = "s3")]
+            Backing::Bucket(_) => None,
+        }
+    }
+
     fn check_size(&self, size: u64) -> Result<(), ObjectError> {
         let limit = self.inner.max_bytes;
         if size > limit { Err(ObjectError::TooLarge { size, limit }) } else { Ok(()) }
@@ -274,4 +293,21 @@ fn is_absent(error: &StoreError) -> bool {
 /// S3 answers 409, not 412, while another write or a deletion of the same key is in progress.
 fn is_conflict(source: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     source.to_string().contains("status code: 409")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_bucket_is_no_absent_object() {
+        let missing = |code: &str| {
+            let source =
+                format!("Server returned non-2xx status code: 404 Not Found: <Error><Code>{code}</Code></Error>");
+            StoreError::NotFound { path: "x".to_owned(), source: source.into() }
+        };
+        assert!(is_absent(&missing("NoSuchKey")));
+        assert!(!is_absent(&missing("NoSuchBucket")));
+        assert!(matches!(ObjectError::of("get", &missing("NoSuchBucket")), ObjectError::NoBucket));
+    }
 }
