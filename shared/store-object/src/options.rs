@@ -131,11 +131,7 @@ impl fmt::Debug for Options {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Directory(PathBuf),
-    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "refused by a build without S3"))]
-    Bucket {
-        name: String,
-        prefix: String,
-    },
+    Bucket { name: String, prefix: String },
 }
 
 pub(crate) fn refuse(what: impl Into<String>) -> ObjectError {

@@ -126,7 +126,11 @@ impl ImageStore {
     async fn remove_empty(&self, collection: &CollectionId) -> Result<(), ObjectError> {
         let Some(directory) = self.directory().cloned() else { return Ok(()) };
         let collection = collection.clone();
-        self.timed("remove_empty", blocking("remove_empty", move || directory.remove_empty(&collection))).await
+        self.timed("remove_empty", async {
+            let _removing = self.inner.removing.write().await;
+            blocking("remove_empty", move || directory.remove_empty(&collection)).await
+        })
+        .await
     }
 }
 

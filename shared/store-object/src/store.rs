@@ -12,6 +12,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{
     Attribute, Attributes, Error as StoreError, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
+use tokio::sync::RwLock;
 
 use crate::ObjectError;
 use crate::directory::Directory;
@@ -23,8 +24,8 @@ use crate::scan::MOST;
 /// or a crop names the original.
 const CONTENT_HASH: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("sha256"));
 
-/// How often a write is begun anew because its directory was removed meanwhile: a collection is being erased.
-const RACES: usize = 3;
+/// How often a write is tried whose directory is removed meanwhile: another process erases the collection.
+const RACES: usize = 10;
 
 /// What a write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct ImageStore {
 pub(crate) struct Inner {
     pub(crate) store: Box<dyn ObjectStore>,
     backing: Backing,
+    /// Writers of files read it; whoever removes their directories writes it.
+    pub(crate) removing: RwLock<()>,
     timeout: Duration,
     max_bytes: u64,
     name: String,
@@ -92,7 +95,7 @@ impl ImageStore {
             Place::Bucket { .. } => return Err(crate::options::refuse("this build has no S3")),
         };
         let (timeout, max_bytes) = (options.timeout, options.max_bytes.as_u64());
-        Ok(Self { inner: Arc::new(Inner { store, backing, timeout, max_bytes, name }) })
+        Ok(Self { inner: Arc::new(Inner { store, backing, removing: RwLock::new(()), timeout, max_bytes, name }) })
     }
 
     /// Whether the store answers, and lets this process list. The identity also needs the permissions to read, write and
@@ -103,10 +106,7 @@ impl ImageStore {
     pub async fn health(&self) -> Result<(), ObjectError> {
         self.timed("health", async {
             match &self.inner.backing {
-                Backing::Directory(directory) => {
-                    let directory = directory.clone();
-                    blocking("health", move || directory.check()).await
-                }
+                Backing::Directory(directory) => check(directory).await,
                 #[cfg(feature = "s3")]
                 Backing::Bucket(probe) => probe.ask().await.map_err(|error| ObjectError::of("health", &error)),
             }
@@ -134,14 +134,15 @@ impl ImageStore {
                 let attributes = hash.map(|hash| (CONTENT_HASH, hash.to_string()));
                 return self.create(key, content, attributes.into_iter().collect()).await;
             };
-            let mut done = self.put_file(directory, key, content.clone()).await;
+            let _writing = self.inner.removing.read().await;
             for _ in 0..RACES {
-                if !matches!(done, Err(ObjectError::NoBucket)) {
-                    break;
+                match self.put_file(directory, key, content.clone()).await {
+                    // The root is there: a directory below it was removed under the writer's hands.
+                    Err(ObjectError::NoBucket) => check(directory).await?,
+                    done => return done,
                 }
-                done = self.put_file(directory, key, content.clone()).await;
             }
-            done
+            Err(ObjectError::unavailable("put", "the image's directory is being removed"))
         })
         .await
     }
@@ -272,6 +273,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(call).await;
     done.map_err(|_| ObjectError::unavailable(operation, "stopped"))?
         .map_err(|error| ObjectError::io(operation, &error))
+}
+
+async fn check(directory: &Directory) -> Result<(), ObjectError> {
+    let directory = directory.clone();
+    blocking("health", move || directory.check()).await
 }
 
 async fn hash_of(content: Bytes) -> Result<ImageHash, ObjectError> {

@@ -45,13 +45,7 @@ const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("domain", &["tokio"]),
     (
         "runtime",
-        &[
-            "facewire-bus",
-            "facewire-store-pg",
-            "facewire-store-vec",
-            "facewire-store-object",
-            "facewire-inference",
-        ],
+        &["facewire-bus", "facewire-store-pg", "facewire-store-vec", "facewire-store-object", "facewire-inference"],
     ),
     ("contracts", &["facewire-bus", "facewire-runtime", "tokio"]),
     ("vision", &["facewire-inference", "facewire-runtime", "tokio"]),

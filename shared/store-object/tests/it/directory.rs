@@ -93,23 +93,40 @@ async fn an_erased_collection_leaves_no_directory() {
     kept.store.put(&face, Bytes::from("png")).await.unwrap();
 }
 
-/// Erasing removes directories under the hands of a writer.
-#[tokio::test]
-async fn a_write_beside_an_erasure_does_not_fail() {
-    let dir = tempfile::tempdir().unwrap();
-    let kept = in_directory(&dir);
-    let store = kept.store.clone();
+/// Erases a collection again and again, which removes directories under the hands of a writer, while the other store
+/// writes to it. Gives what the writes came to.
+async fn write_beside_an_erasure(erasing: ImageStore, writing: &ImageStore) -> Vec<Result<PutOutcome, ObjectError>> {
     let erasing = tokio::spawn(async move {
         for _ in 0..50 {
-            store.delete_collection(&collection("office"), 10).await.unwrap();
+            erasing.delete_collection(&collection("office"), 10).await.unwrap();
         }
     });
-    let (key, _) = original("office", "jpeg");
+    let (hash, mut outcomes) = (original("office", "jpeg").0.hash(), Vec::new());
     for face in 0..50 {
-        let key = ImageKey::aligned(collection("office"), key.hash(), face);
-        kept.store.put(&key, Bytes::from("png")).await.unwrap();
+        let key = ImageKey::aligned(collection("office"), hash, face);
+        outcomes.push(writing.put(&key, Bytes::from("png")).await);
     }
     erasing.await.unwrap();
+    outcomes
+}
+
+#[tokio::test]
+async fn a_write_beside_an_erasure_succeeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = in_directory(&dir);
+    for outcome in write_beside_an_erasure(kept.store.clone(), &kept.store).await {
+        assert_eq!(outcome.unwrap(), PutOutcome::Written);
+    }
+}
+
+#[tokio::test]
+async fn a_write_beside_an_erasure_by_another_process_is_tried_again_at_worst() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = in_directory(&dir);
+    let other = ImageStore::connect(&kept.options).unwrap();
+    for outcome in write_beside_an_erasure(other, &kept.store).await {
+        assert!(outcome.as_ref().err().is_none_or(|error| error.kind() == FaultKind::Transient), "{outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn everything_is_listed_once_in_key_order() {
             assert_eq!(listed(&pages(&kept, Some(name), 4).await), of);
         }
         let page = kept.store.list(None, sorted.get(7), 2).await.unwrap();
-        assert_eq!(listed(&[page.clone()]), sorted[8..10]);
+        assert_eq!(listed(std::slice::from_ref(&page)), sorted[8..10]);
         assert_eq!(page.objects[0].size, sorted[8].to_string().len() as u64);
         let age = time::OffsetDateTime::now_utc() - page.objects[0].modified;
         assert!(age.whole_hours() == 0, "{age}");
