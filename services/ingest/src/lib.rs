@@ -153,7 +153,13 @@ fn hand_on(examined: Examined, admission: Admission) -> Done {
     let outgoing = match (admission, refusal, task.crop.clone()) {
         // Published once more by its producer, long after it ended: there is nothing left to do.
         (Admission::Ended, ..) => Vec::new(),
-        (Admission::OtherIntent { first }, _, Some(crop)) => return delivery.done(other_intent(crop, first)),
+        (Admission::OtherIntent { first }, ..) => {
+            let error = format!(
+                "the same crop was admitted before with the intent {first}, or for another subject: publish it with a \
+                 Facewire-Captured-At of its own"
+            );
+            return delivery.dead_letter_only(Stage::Ingest, Reason::InvalidMessage, &error);
+        }
         (_, Some(outcome), Some(crop)) => vec![Outgoing::ending(crop, None, outcome.into())],
         (_, None, Some(crop)) => vec![Outgoing::work(Stage::Quality, &crop, &task)],
         // `examine` always sets the crop; a message without one could go nowhere.

@@ -153,7 +153,17 @@ impl Delivery {
     }
 
     /// Gives it up: the original goes to DEAD with the reason, and where the crop is known its ending is written too.
-    pub fn dead(mut self, stage: Stage, reason: Reason, error: &str) -> Done {
+    pub fn dead(self, stage: Stage, reason: Reason, error: &str) -> Done {
+        self.give_up(stage, reason, error, true)
+    }
+
+    /// The same without an ending: what is given up is not the crop, but a message that asks for something else of a crop
+    /// that was admitted before.
+    pub fn dead_letter_only(self, stage: Stage, reason: Reason, error: &str) -> Done {
+        self.give_up(stage, reason, error, false)
+    }
+
+    fn give_up(mut self, stage: Stage, reason: Reason, error: &str, ends: bool) -> Done {
         events::DeadLettered { stage, reason, error }.emit();
         let crop = self.crop(stage);
         let letter = v1::DeadLetter {
@@ -171,7 +181,7 @@ impl Delivery {
         let nanos = self.stream_time.unix_timestamp_nanos();
         let id = format!("{}:{}:{nanos}", stage.stream(), self.sequence);
         let mut outgoing = vec![Outgoing::dead_letter(stage, reason, Some(&id), &letter)];
-        if let Some(crop) = crop.filter(|crop| self.may_end(stage, crop)) {
+        if let Some(crop) = crop.filter(|crop| ends && self.may_end(stage, crop)) {
             self.span.crop(&crop.crop_id, &crop.collection, &crop.camera);
             outgoing.push(Outgoing::failure(crop, stage, reason, error));
         }

@@ -6,15 +6,18 @@ use super::manifest::{Crate, Dependency, Kind, crates};
 use super::repo::Repo;
 use super::{Faults, breaks, holds, passes};
 
-const SERVICES: [&str; 8] = ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "facewire"];
-const SHARED: [&str; 14] = [
+const SERVICES: [&str; 9] =
+    ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "composition", "facewire"];
+const SHARED: [&str; 16] = [
     "artifacts",
+    "gallery",
     "domain",
     "contracts",
     "runtime",
     "bus",
     "store-pg",
     "store-vec",
+    "store-object",
     "vision",
     "inference",
     "assess",
@@ -24,29 +27,45 @@ const SHARED: [&str; 14] = [
     "devstack",
 ];
 /// None of them depends on another.
-const ADAPTERS: [&str; 4] = ["bus", "store-pg", "store-vec", "inference"];
+const ADAPTERS: [&str; 5] = ["bus", "store-pg", "store-vec", "store-object", "inference"];
 /// Fuzz targets: a workspace of its own, so that libFuzzer and its flags stay out of everybody's builds. It can inherit
 /// neither versions nor lints.
 const APART: &str = "fuzz";
 /// They depend on no crate of the workspace.
 const ALONE: [&str; 2] = ["domain", "config"];
 /// A crate of the world, and the crates of ours that may name it.
-const OWNERS: [(&str, &[&str]); 6] = [
+const OWNERS: [(&str, &[&str]); 7] = [
     ("async-nats", &["bus"]),
     ("sqlx", &["store-pg"]),
     ("qdrant-client", &["store-vec", "devstack"]),
     ("qdrant-edge", &["devstack"]),
+    ("object_store", &["store-object"]),
     ("image", &["vision"]),
     ("ort", &["inference"]),
 ];
 /// A crate of ours, and what it must not depend on, ours or the world's.
 const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("domain", &["tokio"]),
-    ("runtime", &["facewire-bus", "facewire-store-pg", "facewire-store-vec", "facewire-inference"]),
+    (
+        "runtime",
+        &["facewire-bus", "facewire-store-pg", "facewire-store-vec", "facewire-store-object", "facewire-inference"],
+    ),
     ("contracts", &["facewire-bus", "facewire-runtime", "tokio"]),
     ("vision", &["facewire-inference", "facewire-runtime", "tokio"]),
-    ("assess", &["facewire-bus", "facewire-runtime", "facewire-store-pg", "facewire-store-vec", "tokio"]),
-    ("embed-gpu", &["facewire-store-pg", "facewire-store-vec"]),
+    (
+        "assess",
+        &[
+            "facewire-bus",
+            "facewire-runtime",
+            "facewire-store-pg",
+            "facewire-store-vec",
+            "facewire-store-object",
+            "tokio",
+        ],
+    ),
+    // It scales alone: no store at all.
+    ("embed-gpu", &["facewire-store-pg", "facewire-store-vec", "facewire-store-object"]),
+    // It keeps the aligned faces, in the object store alone.
     ("quality", &["facewire-store-pg", "facewire-store-vec"]),
 ];
 
@@ -205,6 +224,7 @@ fn each_engine_is_named_by_its_own_crate_alone() {
         ("services/quality/Cargo.toml", "dependencies.pixels.workspace = true"),
     ];
     breaks(owners, &renamed, "names image");
+    breaks(owners, &[("services/quality/Cargo.toml", "dependencies.object_store.workspace = true")], "object_store");
     breaks(owners, &[("shared/bus/Cargo.toml", "dependencies.tracing-opentelemetry = '1'")], "telemetry");
 }
 
@@ -213,6 +233,9 @@ fn stages_stay_free_of_what_is_not_theirs() {
     holds(forbidden);
     let store = "dependencies.facewire-store-pg.workspace = true";
     breaks(forbidden, &[("services/embed-gpu/Cargo.toml", store)], "facewire-store-pg");
+    let images = "dependencies.facewire-store-object.workspace = true";
+    breaks(forbidden, &[("services/embed-gpu/Cargo.toml", images)], "facewire-store-object");
+    passes(forbidden, &[("services/quality/Cargo.toml", images)]);
     breaks(forbidden, &[("shared/assess/Cargo.toml", "dependencies.facewire-bus.workspace = true")], "facewire-bus");
     breaks(forbidden, &[("shared/domain/Cargo.toml", "dependencies.tokio.workspace = true")], "tokio");
     passes(forbidden, &[("services/match/Cargo.toml", store)]);

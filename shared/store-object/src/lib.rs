@@ -1,0 +1,20 @@
+//! The kept images, in an object store: a local directory, or a bucket of an S3-compatible server. The only crate that
+//! names `object_store`. What is kept, and for how long, is the collection's policy and is decided elsewhere; pixels,
+//! SQL and queues must not come in.
+
+mod directory;
+mod error;
+#[cfg(feature = "s3")]
+mod http;
+mod key;
+mod options;
+#[cfg(feature = "s3")]
+mod s3;
+mod scan;
+mod store;
+
+pub use error::ObjectError;
+pub use key::{ImageKey, ImageKind, InvalidKey};
+pub use options::{Encryption, Options};
+pub use scan::{Deleted, Listed, Page};
+pub use store::{ImageStore, PutOutcome};
