@@ -1,5 +1,7 @@
 //! The Qdrant collection that serves: made when missing, checked when there, completed where an index is missing.
 
+use std::collections::HashMap;
+
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
     BoolIndexParamsBuilder, CollectionInfo, CreateAliasBuilder, CreateCollection, CreateFieldIndexCollectionBuilder,
@@ -13,7 +15,7 @@ use crate::naming::{self, Name};
 use crate::point::{INDEXES, Index};
 use crate::settings::MODEL;
 use crate::write::confirmed;
-use crate::{VecError, VecStore};
+use crate::{Known, VecError, VecStore};
 
 /// Whether the index was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,36 +53,51 @@ impl VecStore {
     /// [`VecError::OtherModel`] where another model's collection serves; [`VecError::WrongDimension`] and
     /// [`VecError::Foreign`] for a collection that does not fit; transient ones.
     pub async fn ensure(&self, model: &str, dim: u32) -> Result<Ensured, VecError> {
+        let model_alias = Name::model_alias(&naming::hash(model), &self.alias);
         let (serving, info, made) = match self.serving_with_info().await? {
             Some((serving, info)) => (serving, info, false),
             None => {
+                let aliases = self.aliases().await?;
+                let left = aliases.get(&model_alias).map(|collection| self.at(collection));
+                let made = left.is_none();
                 // The same name from everybody: whoever is first makes it.
-                let first = self.at(&Name::of(model, 1).under(&self.alias));
-                first.create(self.creation.first(first.collection.to_string(), model, dim)).await?;
+                let first = left.unwrap_or_else(|| self.at(&Name::of(model, 1).under(&self.alias)));
+                if made {
+                    first.create(self.creation.first(first.collection.to_string(), model, dim)).await?;
+                }
                 first.serve().await?;
                 let lagging =
                     || VecError::Unavailable("the alias was just made and is not there on every node yet".into());
                 let (serving, info) = self.serving_with_info().await?.ok_or_else(lagging)?;
-                (serving, info, true)
+                (serving, info, made)
             }
         };
-        if !serving.is_of(model, &self.alias) {
-            let read = || Name::read(&serving.collection, &self.alias).map(|name| name.hash);
-            let Some(found) = serving.model.clone().or_else(read) else {
-                let what = "it does not say which model made its vectors";
-                return Err(VecError::Foreign { collection: serving.collection, what });
-            };
-            return Err(VecError::OtherModel {
-                alias: self.alias.to_string(),
-                serving: found,
-                wanted: model.to_owned(),
-            });
-        }
+        self.is_ours(&serving, model)?;
         let collection = self.at(&serving.collection);
         collection.complete(&info, dim).await?;
-        self.learn(&info, dim);
+        if !self.aliases().await?.contains_key(&model_alias) {
+            collection.lead(&model_alias).await?;
+        }
+        self.set_known(Known { limits: limits(&info, dim), target: Some(model_alias.into()) });
         let empty = info.points_count == Some(0);
         Ok(if made || empty { Ensured::Created } else { Ensured::Present })
+    }
+
+    fn is_ours(&self, serving: &Serving, model: &str) -> Result<(), VecError> {
+        if serving.is_of(model, &self.alias) {
+            return Ok(());
+        }
+        let read = || Name::read(&serving.collection, &self.alias).map(|name| name.hash);
+        match serving.model.clone().or_else(read) {
+            Some(found) => {
+                let (alias, wanted) = (self.alias.to_string(), model.to_owned());
+                Err(VecError::OtherModel { alias, serving: found, wanted })
+            }
+            None => {
+                let what = "it does not say which model made its vectors";
+                Err(VecError::Foreign { collection: serving.collection.clone(), what })
+            }
+        }
     }
 
     /// The collection that serves, and its model. `None`: there is none yet.
@@ -92,7 +109,8 @@ impl VecStore {
     }
 
     pub(crate) async fn serving_with_info(&self) -> Result<Option<(Serving, CollectionInfo)>, VecError> {
-        let Some(collection) = self.aliased().await? else {
+        let aliases = self.aliases().await?;
+        let Some(collection) = aliases.get(&*self.alias) else {
             // A collection of this name is reached by it, and could not be replaced while searches go on.
             return match self.at(&self.alias).info().await {
                 Ok(_) => {
@@ -103,15 +121,31 @@ impl VecStore {
                 Err(error) => Err(error),
             };
         };
-        let info = self.at(&collection).info().await.map_err(VecError::just_made)?;
-        Ok(Some((Serving { collection, model: model_of(&info) }, info)))
+        let info = self.at(collection).info().await.map_err(VecError::just_made)?;
+        let model = model_of(&info);
+        let hash = model.as_deref().map(naming::hash).or_else(|| Some(Name::read(collection, &self.alias)?.hash));
+        let led = hash.and_then(|hash| aliases.get(&Name::model_alias(&hash, &self.alias)));
+        match led.filter(|led| *led != collection) {
+            None => Ok(Some((Serving { collection: collection.clone(), model }, info))),
+            // A switch was interrupted between its two aliases; searches and writes follow the model's.
+            Some(led) => {
+                let info = self.at(led).info().await.map_err(VecError::just_made)?;
+                Ok(Some((Serving { collection: led.clone(), model: model_of(&info) }, info)))
+            }
+        }
     }
 
-    /// The name of the collection that our alias leads to.
-    pub(crate) async fn aliased(&self) -> Result<Option<String>, VecError> {
+    /// Which collection each alias leads to.
+    pub(crate) async fn aliases(&self) -> Result<HashMap<String, String>, VecError> {
         let aliases = self.client.list_aliases().await.map_err(|error| self.error(error).without_item())?.aliases;
-        let ours = aliases.into_iter().find(|alias| *alias.alias_name == *self.alias);
-        Ok(ours.map(|alias| alias.collection_name))
+        Ok(aliases.into_iter().map(|alias| (alias.alias_name, alias.collection_name)).collect())
+    }
+
+    /// The collections that must not be dropped: where our alias leads, and where the alias of that one's model does.
+    pub(crate) async fn served(&self) -> Result<Vec<String>, VecError> {
+        let direct = self.aliases().await?.remove(&*self.alias);
+        let serving = self.serving().await?.map(|serving| serving.collection);
+        Ok(direct.into_iter().chain(serving).collect())
     }
 
     /// Drops the collection with all that is in it; one that is gone already is fine.
@@ -119,16 +153,23 @@ impl VecStore {
     /// # Errors
     /// [`VecError::Serving`] for the one that serves; transient ones.
     pub async fn drop_collection(&self) -> Result<(), VecError> {
-        if self.collection == self.alias || self.aliased().await?.as_deref() == Some(&*self.collection) {
+        if self.collection == self.alias || self.served().await?.iter().any(|served| **served == *self.collection) {
             return Err(VecError::Serving { collection: self.collection.to_string() });
         }
         let dropped = self.client.delete_collection(&*self.collection).await;
         dropped.map(drop).map_err(|error| self.error(error).without_item())
     }
 
-    /// Makes the alias lead here, from wherever it led: at once for every search.
+    /// Makes the model's alias lead here, then ours, from wherever they led: at once for every search.
     pub(crate) async fn serve(&self) -> Result<(), VecError> {
-        let request = CreateAliasBuilder::new(&*self.collection, &*self.alias);
+        if let Some(name) = Name::read(&self.collection, &self.alias) {
+            self.lead(&Name::model_alias(&name.hash, &self.alias)).await?;
+        }
+        self.lead(&self.alias).await
+    }
+
+    async fn lead(&self, alias: &str) -> Result<(), VecError> {
+        let request = CreateAliasBuilder::new(&*self.collection, alias);
         self.client.create_alias(request).await.map(drop).map_err(|error| self.error(error).just_made())
     }
 
@@ -163,12 +204,6 @@ impl VecStore {
         Ok(())
     }
 
-    /// Remembers what the collection takes.
-    pub(crate) fn learn(&self, info: &CollectionInfo, dim: u32) {
-        let strict = info.config.as_ref().and_then(|config| config.strict_mode_config.as_ref());
-        self.set_limits(Limits::of(dim, strict));
-    }
-
     fn fits(&self, info: &CollectionInfo, expected: u64) -> Result<(), VecError> {
         let collection = || self.collection.to_string();
         let config = info.config.as_ref().and_then(|config| config.params.as_ref());
@@ -184,6 +219,11 @@ impl VecStore {
         }
         Ok(())
     }
+}
+
+/// What a collection takes.
+pub(crate) fn limits(info: &CollectionInfo, dim: u32) -> Limits {
+    Limits::of(dim, info.config.as_ref().and_then(|config| config.strict_mode_config.as_ref()))
 }
 
 /// The fingerprint in a collection's metadata.

@@ -38,12 +38,20 @@ pub use write::{Selection, Stored};
 #[derive(Clone)]
 pub struct VecStore {
     client: Qdrant,
-    /// What requests name: the alias, or a collection of its own.
+    /// The alias, or a collection by its own name.
     collection: Arc<str>,
     alias: Arc<str>,
     creation: Creation,
     hnsw_ef: Option<u64>,
-    limits: Arc<RwLock<Limits>>,
+    known: Arc<RwLock<Known>>,
+}
+
+/// What `ensure` found out.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    limits: Limits,
+    /// The alias of the model that serves, which requests name from then on.
+    target: Option<Arc<str>>,
 }
 
 impl VecStore {
@@ -59,7 +67,7 @@ impl VecStore {
             alias,
             creation: Creation { shards: options.shards, replicas: options.replicas },
             hnsw_ef: options.hnsw_ef,
-            limits: Arc::default(),
+            known: Arc::default(),
         })
     }
 
@@ -88,12 +96,21 @@ impl VecStore {
         answer.map_err(|error| self.error(error))
     }
 
-    fn limits(&self) -> Limits {
-        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> Known {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_limits(&self, limits: Limits) {
-        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    fn limits(&self) -> Limits {
+        self.known().limits
+    }
+
+    /// What requests for points name.
+    fn target(&self) -> Arc<str> {
+        self.known().target.unwrap_or_else(|| Arc::clone(&self.collection))
+    }
+
+    fn set_known(&self, known: Known) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     fn error(&self, error: qdrant_client::QdrantError) -> VecError {

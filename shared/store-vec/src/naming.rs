@@ -1,5 +1,7 @@
-//! The names of collections: `<alias>-<first 12 hexadecimal digits of the fingerprint's SHA-256>-<number>`. The alias leads
-//! to the one that serves; a collection that is rebuilt for the same model gets the next number.
+//! The names of collections: `<alias>-<first 12 hexadecimal digits of the fingerprint's SHA-256>-<number>`; one that is
+//! rebuilt for the same model gets the next number. Two aliases lead to the one that serves: `<alias>` says which model
+//! serves, and `<alias>-<digits>` is what that model's searches and writes name, so that none of them ever meets another
+//! model's vectors, also not while another model takes over.
 
 use sha2::{Digest as _, Sha256};
 
@@ -36,6 +38,11 @@ impl Name {
 
     pub(crate) fn under(&self, alias: &str) -> String {
         format!("{alias}-{}-{}", self.hash, self.number)
+    }
+
+    /// The model's own alias.
+    pub(crate) fn model_alias(hash: &str, alias: &str) -> String {
+        format!("{alias}-{hash}")
     }
 
     /// `None`: not a collection of this alias.

@@ -33,7 +33,7 @@ impl VecStore {
         let mut offset = from.map(id);
         let mut points = Vec::new();
         loop {
-            let mut request = ScrollPointsBuilder::new(&*self.collection)
+            let mut request = ScrollPointsBuilder::new(&*self.target())
                 .limit(limit.clamp(1, self.limits().page))
                 .with_payload(true)
                 .with_vectors(embeddings)
@@ -64,7 +64,7 @@ impl VecStore {
             return Ok(Vec::new());
         }
         let ids: Vec<_> = faces.iter().map(|face| id(*face)).collect();
-        let request = GetPointsBuilder::new(&*self.collection, ids)
+        let request = GetPointsBuilder::new(&*self.target(), ids)
             .with_payload(true)
             .with_vectors(embeddings)
             .read_consistency(MAJORITY);
@@ -77,7 +77,7 @@ impl VecStore {
     /// # Errors
     /// Transient ones, [`VecError::NoCollection`], and [`VecError::Refused`] where strict mode forbids exact counts.
     pub async fn count(&self, collection: Option<&CollectionId>) -> Result<u64, VecError> {
-        let mut request = CountPointsBuilder::new(&*self.collection).exact(true);
+        let mut request = CountPointsBuilder::new(&*self.target()).exact(true);
         if let Some(collection) = collection {
             request = request.filter(Selection::Collection(collection.clone()).filter());
         }

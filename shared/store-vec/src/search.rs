@@ -94,7 +94,7 @@ impl VecStore {
             let part = queries.get(part).unwrap_or_default();
             let request = part.iter().map(|query| self.query(query)).collect::<Vec<_>>();
             async move {
-                let request = QueryBatchPointsBuilder::new(&*self.collection, request);
+                let request = QueryBatchPointsBuilder::new(&*self.target(), request);
                 let answer = self.timed("query_batch", self.client.query_batch(request)).await?;
                 // How many there are is checked by who asked.
                 let results = answer.result.into_iter().enumerate();
@@ -110,7 +110,7 @@ impl VecStore {
         filter.must_not.push(Condition::is_empty(field::PERSON));
         filter.must_not.extend(query.without.map(|person| Condition::matches(field::PERSON, person.to_string())));
         let payload = SelectorOptions::Include(PayloadIncludeSelector { fields: vec![field::PERSON.to_owned()] });
-        let request = QueryPointsBuilder::new(&*self.collection)
+        let request = QueryPointsBuilder::new(&*self.target())
             .query(query.probe.embedding.clone())
             .filter(filter)
             .limit(query.limit.into())

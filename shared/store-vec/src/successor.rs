@@ -4,9 +4,9 @@
 use qdrant_client::qdrant::UpdateCollectionBuilder;
 use time::OffsetDateTime;
 
-use crate::collection::model_of;
+use crate::collection::{limits, model_of};
 use crate::naming::Name;
-use crate::{VecError, VecStore, settings};
+use crate::{Known, VecError, VecStore, settings};
 
 /// Creations that are tried when others take the same number.
 const TRIES: u64 = 8;
@@ -27,7 +27,7 @@ pub struct Unserved {
 impl VecStore {
     /// A handle of the collection with this name of its own, such as `Serving` and a job's progress name it.
     pub fn at(&self, collection: &str) -> Self {
-        Self { collection: collection.into(), limits: Default::default(), ..self.clone() }
+        Self { collection: collection.into(), known: Default::default(), ..self.clone() }
     }
 
     /// A new, empty collection for the model's vectors beside the one that serves, with the settings of that one (shards,
@@ -68,16 +68,17 @@ impl VecStore {
     pub async fn open(&self, dim: u32) -> Result<(), VecError> {
         let info = self.info().await.map_err(VecError::just_made)?;
         self.complete(&info, dim).await?;
-        self.learn(&info, dim);
+        self.set_known(Known { limits: limits(&info, dim), target: None });
         Ok(())
     }
 
-    /// Makes the alias lead to `to`, at once for every search. Gives the collection that it led to before.
+    /// Makes `to` the collection that serves, at once for every search. Gives the one that served before. Where that is
+    /// another model's, services of that model go on with it until it is dropped; then they find none.
     ///
     /// # Errors
     /// [`VecError::Foreign`] where a collection has the alias's name; transient ones.
     pub async fn switch_alias(&self, to: &Self) -> Result<Option<Self>, VecError> {
-        let before = self.aliased().await?;
+        let before = self.serving().await?.map(|serving| serving.collection);
         to.serve().await?;
         tracing::info!(alias = &*self.alias, collection = &*to.collection, "another Qdrant collection serves");
         Ok(before.filter(|before| **before != *to.collection).map(|before| self.at(&before)))
@@ -89,10 +90,10 @@ impl VecStore {
     /// # Errors
     /// Transient ones.
     pub async fn unserved(&self) -> Result<Vec<Unserved>, VecError> {
-        let serving = self.aliased().await?;
+        let served = self.served().await?;
         let mut unserved = Vec::new();
         for (_, collection) in self.collections().await? {
-            if serving.as_deref() == Some(&*collection) {
+            if served.contains(&collection) {
                 continue;
             }
             let store = self.at(&collection);

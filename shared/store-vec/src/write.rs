@@ -73,7 +73,7 @@ impl VecStore {
             async move {
                 let points = points?;
                 let count = points.len();
-                let request = UpsertPointsBuilder::new(&*self.collection, points).wait(true).ordering(ordering());
+                let request = UpsertPointsBuilder::new(&*self.target(), points).wait(true).ordering(ordering());
                 let answer = self.timed("upsert_points", self.client.upsert_points(request)).await?;
                 confirmed(answer.result)?;
                 Ok(vec![(); count])
@@ -100,7 +100,7 @@ impl VecStore {
             async move {
                 let operations = operations?;
                 let request =
-                    UpdateBatchPointsBuilder::new(&*self.collection, operations).wait(true).ordering(ordering());
+                    UpdateBatchPointsBuilder::new(&*self.target(), operations).wait(true).ordering(ordering());
                 let answer = self.timed("update_points_batch", self.client.update_points_batch(request)).await?;
                 answer.result.into_iter().map(|result| confirmed(Some(result))).collect()
             }
@@ -129,7 +129,7 @@ impl VecStore {
     }
 
     async fn remove(&self, points: PointsSelectorOneOf) -> Result<(), VecError> {
-        let request = DeletePointsBuilder::new(&*self.collection).points(points).wait(true).ordering(ordering());
+        let request = DeletePointsBuilder::new(&*self.target()).points(points).wait(true).ordering(ordering());
         let answer = self.timed("delete_points", self.client.delete_points(request)).await;
         confirmed(answer.map_err(VecError::without_item)?.result)
     }

@@ -4,8 +4,8 @@ use facewire_domain::FaultKind;
 use facewire_store_vec::{Ensured, Options, Selection, VecError, VecStore};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{
-    CreateCollectionBuilder, Distance, HnswConfigDiffBuilder, OptimizersConfigDiffBuilder, StrictModeConfigBuilder,
-    UpdateCollectionBuilder, VectorParamsBuilder,
+    CreateAliasBuilder, CreateCollectionBuilder, Distance, HnswConfigDiffBuilder, OptimizersConfigDiffBuilder,
+    StrictModeConfigBuilder, UpdateCollectionBuilder, VectorParamsBuilder,
 };
 
 use crate::support::{
@@ -174,18 +174,60 @@ async fn a_successor_takes_over_at_once_and_keeps_the_settings() {
 }
 
 #[tokio::test]
-async fn another_model_takes_over_only_by_the_switch() {
-    each_server(|store| async move {
+async fn another_model_takes_over_and_nobody_meets_its_vectors() {
+    each_server_with_client(|store, _| async move {
         store.upsert(&[face(1, 1, "office")]).await.unwrap().all().unwrap();
-        let successor = store.successor(OTHER, 4).await.unwrap();
-        assert!(store.ensure(OTHER, 4).await.is_err());
-        let mut other = face(2, 2, "office");
-        other.embedding.truncate(4);
-        successor.upsert(&[other]).await.unwrap().all().unwrap();
+        // As many numbers as the old one's: nothing but the model tells them apart.
+        let successor = store.successor(OTHER, DIM as u32).await.unwrap();
+        let later = store.at(successor.collection());
+        assert!(store.ensure(OTHER, DIM as u32).await.is_err());
+        successor.upsert(&[face(2, 2, "office")]).await.unwrap().all().unwrap();
         let predecessor = store.switch_alias(&successor).await.unwrap().unwrap();
-        assert_eq!(store.ensure(OTHER, 4).await.unwrap(), Ensured::Present);
-        assert!(matches!(store.ensure(MODEL, DIM as u32).await, Err(VecError::OtherModel { .. })));
+
+        // A service of the old model that goes on finds and writes the old model's.
+        let found = store.search(&[probe(&face(2, 2, "office"), None)]).await.unwrap();
+        assert_eq!(found[0].as_ref().unwrap()[0].face, face(1, 1, "office").face);
+        store.upsert(&[face(3, 3, "office")]).await.unwrap().all().unwrap();
+        assert_stored(&later, &[face(2, 2, "office")]).await;
+        assert!(matches!(store.ensure(MODEL, DIM as u32).await, Err(VecError::OtherModel { serving, .. }) if serving == OTHER));
+        let names: Vec<_> = store.unserved().await.unwrap().iter().map(|u| u.store.collection().to_owned()).collect();
+        assert_eq!(names, [predecessor.collection()]);
         predecessor.drop_collection().await.unwrap();
+        let error = store.search(&[probe(&face(2, 2, "office"), None)]).await.unwrap_err();
+        assert!(matches!(error, VecError::NoCollection { .. }) && error.kind() == FaultKind::Systemic, "{error}");
+
+        assert_eq!(store.ensure(OTHER, DIM as u32).await.unwrap(), Ensured::Present);
+        assert_stored(&store, &[face(2, 2, "office")]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_switch_that_is_interrupted_between_its_aliases_loses_nothing() {
+    each_server_with_client(|store, client| async move {
+        store.upsert(&[face(1, 1, "office")]).await.unwrap().all().unwrap();
+        let first = store.serving().await.unwrap().unwrap().collection;
+        let successor = store.successor(MODEL, DIM as u32).await.unwrap();
+        successor.upsert(&[face(1, 1, "office"), face(2, 2, "office")]).await.unwrap().all().unwrap();
+        let alias = CreateAliasBuilder::new(successor.collection(), format!("{}-{HASH}", store.collection()));
+        client.create_alias(alias).await.unwrap();
+
+        assert_eq!(store.serving().await.unwrap().unwrap().collection, successor.collection());
+        store.ensure(MODEL, DIM as u32).await.unwrap();
+        assert_stored(&store, &[face(1, 1, "office"), face(2, 2, "office")]).await;
+        assert_eq!(store.unserved().await.unwrap().len(), 0);
+        for served in [&first, successor.collection()] {
+            assert!(matches!(store.at(served).drop_collection().await, Err(VecError::Serving { .. })));
+        }
+        // Done again, it is complete, and the first is nobody's.
+        store.switch_alias(&successor).await.unwrap();
+        let names: Vec<_> = store.unserved().await.unwrap().iter().map(|u| u.store.collection().to_owned()).collect();
+        assert_eq!(names, [first]);
+
+        // An alias that is gone is made anew, and the collection is kept.
+        client.delete_alias(store.collection()).await.unwrap();
+        assert_eq!(store.ensure(MODEL, DIM as u32).await.unwrap(), Ensured::Present);
+        assert_stored(&store, &[face(1, 1, "office"), face(2, 2, "office")]).await;
     })
     .await;
 }
