@@ -5,6 +5,7 @@
 pub mod calibrated;
 pub mod calibration;
 pub mod decision;
+pub mod fault;
 pub mod gate;
 pub mod geometry;
 pub mod ids;
@@ -17,6 +18,7 @@ pub mod stage;
 pub use calibrated::{CalibratedGate, CalibratedGates};
 pub use calibration::{Calibration, Confidence, FmrPoint};
 pub use decision::{Candidate, Decision, Hit, Rule, decide};
+pub use fault::FaultKind;
 pub use gate::{Gate, Refusal};
 pub use geometry::{BoundingBox, Landmarks, Point};
 pub use ids::{CameraId, CollectionId, CropId, FaceId, ImageHash, InvalidName, PersonId, SubjectId};
