@@ -2,8 +2,9 @@
 //! runs on threads of its own. Stores must not come in.
 
 use facewire_bus::{Delivery, Done};
-use facewire_contracts::{ProducerHeaders, convert, subjects, v1};
-use facewire_domain::{CropId, Detail, ImageHash, Outcome, Reason, Stage};
+use facewire_contracts::admission::{Admission, admission};
+use facewire_contracts::{ProducerHeaders, v1};
+use facewire_domain::{Detail, Outcome, Reason, Stage};
 use facewire_store_pg::{CropHead, NewCrop};
 use facewire_vision::{DecodeError, DecodeLimits, ImageInfo, probe};
 use time::OffsetDateTime;
@@ -30,11 +31,12 @@ pub(crate) struct Examined {
 /// goes to DEAD.
 pub(crate) fn examine(delivery: Delivery, limits: &Limits) -> Result<Box<Examined>, Done> {
     let started = OffsetDateTime::now_utc();
-    let Some((collection, camera)) = subjects::parse_crops(delivery.subject()) else {
+    let (headers, bad_header) = ProducerHeaders::parse(|name| delivery.header(name));
+    let read = admission(delivery.subject(), &headers, delivery.stream_time, &delivery.payload);
+    let Some(Admission { identity, crop: mut wire }) = read else {
         let error = "the subject is not crops.<collection>.<camera> with names of A-Z a-z 0-9 _ -";
         return Err(delivery.dead(Stage::Ingest, Reason::InvalidMessage, error));
     };
-    let (headers, bad_header) = ProducerHeaders::parse(|name| delivery.header(name));
     let image = delivery.payload.clone();
     let bytes = u64::try_from(image.len()).unwrap_or(u64::MAX);
     let info = judge_image(&image, bytes, limits);
@@ -43,36 +45,17 @@ pub(crate) fn examine(delivery: Delivery, limits: &Limits) -> Result<Box<Examine
         (None, Err((reason, detail))) => Some(reject(*reason, detail.clone())),
         (None, Ok(_)) => None,
     };
-    let captured_at = headers.captured_at.unwrap_or(delivery.stream_time);
-    let image_hash = ImageHash::of(&image);
-    let crop = CropId::derive(&collection, &camera, captured_at, &image_hash);
-    let mut wire = v1::Crop {
-        crop_id: crop.to_string(),
-        collection: collection.to_string(),
-        camera: camera.to_string(),
-        captured_at: Some(convert::timestamp(captured_at)),
-        received_at: Some(convert::timestamp(delivery.stream_time)),
-        image_hash: image_hash.as_bytes().to_vec().into(),
-        intent: headers.intent.as_str().to_owned(),
-        subject_id: headers.subject.as_ref().map(ToString::to_string).unwrap_or_default(),
-        person_name: headers.name.unwrap_or_default(),
-        threshold: headers.threshold,
-        frame: headers.frame,
-        reply_to: headers.reply_to.unwrap_or_default(),
-        face_count: 1,
-        ..v1::Crop::default()
-    };
     wire.stamp(Stage::Ingest, started, OffsetDateTime::now_utc());
     let row = NewCrop {
         head: CropHead {
-            crop,
-            collection,
-            camera,
-            captured_at,
-            received_at: delivery.stream_time,
-            image_hash,
-            intent: headers.intent,
-            subject: headers.subject,
+            crop: identity.crop,
+            collection: identity.collection,
+            camera: identity.camera,
+            captured_at: identity.captured_at,
+            received_at: identity.received_at,
+            image_hash: identity.image,
+            intent: identity.intent,
+            subject: identity.subject,
         },
         bytes,
         format: info.as_ref().ok().map(|info| info.format.as_str().to_owned()),

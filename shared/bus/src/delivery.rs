@@ -5,12 +5,16 @@ use std::time::{Duration, Instant};
 use async_nats::Subject;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
-use facewire_contracts::{Message as _, convert, headers, subjects, v1};
-use facewire_domain::{CropId, Detail, Outcome, Reason, Stage};
+use facewire_contracts::admission::admission;
+use facewire_contracts::convert::{self, CropIdentity};
+use facewire_contracts::{Message as _, ProducerHeaders, headers, subjects, v1};
+use facewire_domain::{CropId, Outcome, Reason, Stage};
 use facewire_telemetry::{CropSpan, events};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::inflight::Permit;
+use crate::outgoing::Outgoing;
 
 /// A message that a stage has taken. Dropped without [`Delivery::done`], it comes back after the ack wait.
 #[derive(Debug)]
@@ -21,41 +25,14 @@ pub struct Delivery {
     pub stream_time: OffsetDateTime,
     /// 1 for the first time.
     pub delivered: u64,
+    stage: Stage,
+    sequence: u64,
     subject: Subject,
     headers: Option<async_nats::HeaderMap>,
-    reply: Subject,
+    reply: Option<Subject>,
     permit: Permit,
     received: Instant,
     span: CropSpan,
-}
-
-/// A message to publish before the ack. The trace of the message that it comes of goes on in it.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// Where it goes.
-    pub subject: String,
-    /// The message id; `None` publishes outside any stream (for `Facewire-Reply-To`), at most once.
-    pub id: Option<String>,
-    /// The body.
-    pub payload: Bytes,
-    about: Option<About>,
-}
-
-/// What a trace tells of a crop.
-#[derive(Debug, Clone)]
-struct About {
-    crop: String,
-    collection: String,
-    camera: String,
-    /// Status and reason, where this is an ending.
-    ended: Option<(String, String)>,
-}
-
-impl About {
-    fn of(crop: &v1::Crop, ended: Option<(String, String)>) -> Self {
-        let (collection, camera) = (crop.collection.clone(), crop.camera.clone());
-        Self { crop: crop.crop_id.clone(), collection, camera, ended }
-    }
 }
 
 /// What becomes of a message: first everything in `outgoing` is published and acknowledged, then the message itself.
@@ -63,14 +40,22 @@ impl About {
 pub struct Done {
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) ack: AckKind,
-    pub(crate) reply: Subject,
+    /// Where the ack goes; none where the message is removed by its number instead.
+    pub(crate) reply: Option<Subject>,
     pub(crate) received: Instant,
     pub(crate) span: CropSpan,
     pub(crate) _permit: Permit,
 }
 
 impl Delivery {
-    pub(crate) fn new(stage: Stage, message: async_nats::Message, info: Info, permit: Permit, reply: Subject) -> Self {
+    /// `reply` is the ack subject; `None` where there is none to ack to.
+    pub(crate) fn new(
+        stage: Stage,
+        message: async_nats::Message,
+        info: Info,
+        permit: Permit,
+        reply: Option<Subject>,
+    ) -> Self {
         let incoming = message.headers.as_ref().and_then(|map| map.get(headers::TRACEPARENT));
         let incoming = incoming.map(|value| value.as_str()).filter(|value| value.len() <= headers::MAX_VALUE);
         let span = CropSpan::start(stage, &message.subject, incoming, info.delivered);
@@ -80,11 +65,18 @@ impl Delivery {
             payload: message.payload,
             stream_time: info.stream_time,
             delivered: info.delivered,
+            stage,
+            sequence: info.sequence,
             subject: message.subject,
             headers: message.headers,
             reply,
             permit,
         }
+    }
+
+    /// From now on it counts as worked on, and no longer as waiting in the source.
+    pub(crate) fn handed_on(&mut self) {
+        self.permit.hand_on();
     }
 
     /// Where it was published.
@@ -132,9 +124,27 @@ impl Delivery {
         self.finish(copies, AckKind::Ack)
     }
 
-    /// Give it back; the server delivers it again after `delay`, and counts that delivery.
-    pub fn retry_later(self, delay: Duration) -> Done {
-        self.finish(Vec::new(), AckKind::Nak(Some(delay)))
+    /// Gives it back without using up an attempt, for a fault that is not the message's (a device): the same message is
+    /// published to its own subject again, as a new one with `delivered` 1, and then this delivery is acked. Whoever takes it
+    /// next may be another instance. Its crop keeps its id; its stream time is a new one.
+    pub fn give_back(self) -> Done {
+        let count = self.header(headers::GIVEN_BACK).and_then(|value| value.parse().ok()).unwrap_or(0_u64);
+        // Each time another id, or the duplicate window would drop it.
+        let origin = match self.header(headers::MSG_ID) {
+            Some(id) => id.strip_suffix(&format!(":back:{count}")).unwrap_or(id).to_owned(),
+            None => format!("{}:{}", self.stage.stream(), self.sequence),
+        };
+        let count = count.saturating_add(1);
+        let mut map = self.headers.clone().unwrap_or_default();
+        map.insert(headers::GIVEN_BACK, count.to_string());
+        // Without the header, a crop's id derives from its first stream time.
+        let silent = self.stage == Stage::Ingest && map.get(headers::CAPTURED_AT).is_none();
+        if let Some(taken) = silent.then(|| self.stream_time.format(&Rfc3339).ok()).flatten() {
+            map.insert(headers::CAPTURED_AT, taken);
+        }
+        let id = format!("{origin}:back:{count}");
+        let outgoing = Outgoing::given_back(self.subject.to_string(), id, map, self.payload.clone());
+        self.finish(vec![outgoing], AckKind::Ack)
     }
 
     fn finish(self, outgoing: Vec<Outgoing>, ack: AckKind) -> Done {
@@ -142,11 +152,10 @@ impl Delivery {
         Done { outgoing, ack, reply, received, span, _permit: permit }
     }
 
-    /// Give it up: the original goes to DEAD with the reason, and where the crop is known its ending is written too.
+    /// Gives it up: the original goes to DEAD with the reason, and where the crop is known its ending is written too.
     pub fn dead(mut self, stage: Stage, reason: Reason, error: &str) -> Done {
         events::DeadLettered { stage, reason, error }.emit();
-        let crop = (stage != Stage::Ingest).then(|| v1::CropOnly::decode(self.payload.clone()).ok()?.crop).flatten();
-        let crop_id = crop.as_ref().map(|c| c.crop_id.clone()).unwrap_or_default();
+        let crop = self.crop(stage);
         let letter = v1::DeadLetter {
             stage: stage.as_str().to_owned(),
             reason: reason.as_str().to_owned(),
@@ -156,22 +165,36 @@ impl Delivery {
             payload: self.payload.clone(),
             delivered: self.delivered,
             died_at: Some(convert::timestamp(OffsetDateTime::now_utc())),
-            crop_id,
+            crop_id: crop.as_ref().map(|c| c.crop_id.clone()).unwrap_or_default(),
         };
-        let mut outgoing = vec![Outgoing {
-            subject: subjects::dead(stage, reason),
-            // The original's own ack subject names stream, consumer and sequence: the same letter is written once.
-            id: Some(format!("dead:{}", self.reply)),
-            payload: letter.encode_to_vec().into(),
-            about: None,
-        }];
-        if let Some(crop) = crop.filter(|crop| !crop.crop_id.is_empty() && stage != Stage::Enrich) {
+        // The original's place in its stream: however often and by whomever it is given up, one dead letter is written.
+        let nanos = self.stream_time.unix_timestamp_nanos();
+        let id = format!("{}:{}:{nanos}", stage.stream(), self.sequence);
+        let mut outgoing = vec![Outgoing::dead_letter(stage, reason, Some(&id), &letter)];
+        if let Some(crop) = crop.filter(|crop| self.may_end(stage, crop)) {
             self.span.crop(&crop.crop_id, &crop.collection, &crop.camera);
-            let outcome = Outcome::failed(stage, reason, Detail::message(error));
-            outgoing.push(Outgoing::failure(crop, outcome));
+            outgoing.push(Outgoing::failure(crop, stage, reason, error));
         }
         self.span.dead(reason, error);
         self.finish(outgoing, AckKind::Term)
+    }
+
+    /// The crop that the message is about, as far as it can be known.
+    fn crop(&self, stage: Stage) -> Option<v1::Crop> {
+        if stage == Stage::Ingest {
+            let (headers, _) = ProducerHeaders::parse(|name| self.header(name));
+            return Some(admission(&self.subject, &headers, self.stream_time, &self.payload)?.crop);
+        }
+        let crop = v1::CropOnly::decode(self.payload.clone()).ok()?.crop?;
+        Some(crop).filter(|crop| !crop.crop_id.is_empty())
+    }
+
+    /// Whether the crop's ending may be written. `enrich` writes to itself: only what it can read, and nothing in place of
+    /// what was such an ending already, or the two would take turns for ever.
+    fn may_end(&self, stage: Stage, crop: &v1::Crop) -> bool {
+        let read = || convert::decode::<v1::CropOnly>(self.payload.clone(), "CropOnly").is_ok();
+        let again = self.header(headers::MSG_ID).is_some_and(subjects::is_failure_id);
+        stage != Stage::Enrich || (!again && read() && CropIdentity::try_from(crop).is_ok())
     }
 
     fn header_pairs(&self) -> impl Iterator<Item = (String, String)> + '_ {
@@ -180,67 +203,10 @@ impl Delivery {
     }
 }
 
-impl Outgoing {
-    /// Work for the next stage.
-    pub fn work(to: Stage, crop: &v1::Crop, task: &impl facewire_contracts::Message) -> Self {
-        Self {
-            subject: subjects::stage(to, &crop.collection),
-            id: Some(subjects::message_id(&crop.crop_id, to.as_str(), crop.face_index)),
-            payload: task.encode_to_vec().into(),
-            about: Some(About::of(crop, None)),
-        }
-    }
-
-    /// A copy for whoever asked for one (`Facewire-Reply-To`), outside any stream.
-    pub fn copy(subject: String, payload: Bytes) -> Self {
-        Self { subject, id: None, payload, about: None }
-    }
-
-    /// What to say of a message that the server will never take, because it is too large: a dead letter without the body,
-    /// and the crop's ending.
-    pub(crate) fn undeliverable(&self, stage: Stage, error: &str) -> Vec<Self> {
-        let crop = v1::CropOnly::decode(self.payload.clone()).ok().and_then(|task| task.crop);
-        let crop = crop.filter(|crop| !crop.crop_id.is_empty());
-        let letter = v1::DeadLetter {
-            stage: stage.as_str().to_owned(),
-            reason: Reason::Internal.as_str().to_owned(),
-            error: error.to_owned(),
-            subject: self.subject.clone(),
-            died_at: Some(convert::timestamp(OffsetDateTime::now_utc())),
-            crop_id: crop.as_ref().map(|c| c.crop_id.clone()).unwrap_or_default(),
-            ..v1::DeadLetter::default()
-        };
-        let letter = Self {
-            subject: subjects::dead(stage, Reason::Internal),
-            id: self.id.as_ref().map(|id| format!("dead:{id}")),
-            payload: letter.encode_to_vec().into(),
-            about: None,
-        };
-        let outcome = Outcome::failed(stage, Reason::Internal, Detail::message(error));
-        let ending = crop.map(|crop| Self::failure(crop, outcome));
-        std::iter::once(letter).chain(ending).collect()
-    }
-
-    /// The ending of a message that was given up. Its id is not that of an ending in order: a letter may be replayed within
-    /// the duplicate window, and the ending that comes of it must not be dropped as this one's duplicate.
-    fn failure(crop: v1::Crop, outcome: Outcome) -> Self {
-        let id = subjects::message_id(&crop.crop_id, "enrich-failed", crop.face_index);
-        Self { id: Some(id), ..Self::ending(crop, None, outcome.into()) }
-    }
-
-    /// An ending, for `enrich`.
-    pub fn ending(crop: v1::Crop, face: Option<v1::Face>, ending: v1::Ending) -> Self {
-        let about = Some(About::of(&crop, Some((ending.status.clone(), ending.reason.clone()))));
-        let subject = subjects::stage(Stage::Enrich, &crop.collection);
-        let id = subjects::message_id(&crop.crop_id, Stage::Enrich.as_str(), crop.face_index);
-        let task = v1::EnrichTask { crop: Some(crop), face, ending: Some(ending) };
-        Self { subject, id: Some(id), payload: task.encode_to_vec().into(), about }
-    }
-}
-
-/// What the ack subject tells of a message.
+/// A message's place in its stream, and how often it was delivered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Info {
+    pub(crate) sequence: u64,
     pub(crate) stream_time: OffsetDateTime,
     pub(crate) delivered: u64,
 }

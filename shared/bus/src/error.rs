@@ -17,6 +17,22 @@ pub enum BusError {
         /// The server's answer.
         error: String,
     },
+    /// A stream, consumer or bucket is missing.
+    #[error("{what} is missing on the NATS server: run `facewire migrate`")]
+    NotMigrated {
+        /// Which.
+        what: String,
+    },
+    /// A stream reserves more bytes than the server has left.
+    #[error(
+        "the NATS server has too little storage for {what}: every stream reserves its byte limit; raise `max_file_store` of \
+         the server's `jetstream` section (or the account's limit), or lower `crops_max_bytes`, `stage_max_bytes`, \
+         `results_max_bytes` and `dead_max_bytes` of the section `nats`"
+    )]
+    NoStorage {
+        /// Which.
+        what: String,
+    },
     /// The stream has reached its byte limit: its consumers are behind. Publish again later.
     #[error(
         "the stream for {subject} is full (its byte limit is reached): its consumers are behind; publish again later"

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use async_nats::jetstream::kv::{self, CreateErrorKind, UpdateErrorKind};
-use async_nats::jetstream::stream::StorageType;
 use bytes::Bytes;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::client::Bus;
 use crate::error::{BusError, refused};
+use crate::layout;
 
 /// Where leases of one length of life are kept.
 #[derive(Debug, Clone)]
@@ -33,16 +33,7 @@ pub struct Lease {
 impl Bus {
     /// The bucket whose leases live for `ttl` after their last renewal.
     pub async fn leases(&self, ttl: Duration) -> Result<Leases, BusError> {
-        let config = kv::Config {
-            bucket: format!("facewire_leases_{}s", ttl.as_secs().max(1)),
-            history: 1,
-            max_age: ttl,
-            storage: StorageType::File,
-            num_replicas: self.options().replicas,
-            ..kv::Config::default()
-        };
-        let store =
-            self.jetstream().create_or_update_key_value(config).await.map_err(|e| refused("the lease (bucket)", e))?;
+        let store = self.bucket(layout::leases(ttl, self.options()), "the lease (bucket)").await?;
         Ok(Leases { store, ttl })
     }
 }

@@ -27,6 +27,10 @@ pub struct Options {
     pub crops_max_bytes: ByteSize,
     /// Bytes that each stage's stream may hold; past it, the stage before it waits.
     pub stage_max_bytes: ByteSize,
+    /// Bytes that RESULTS may hold; past it, the oldest results go.
+    pub results_max_bytes: ByteSize,
+    /// Bytes that DEAD may hold; past it, the oldest dead letters go.
+    pub dead_max_bytes: ByteSize,
     /// How long results stay readable.
     #[serde(with = "facewire_config::duration")]
     pub results_max_age: Duration,
@@ -48,6 +52,8 @@ impl Default for Options {
             replicas: 1,
             crops_max_bytes: ByteSize::gib(2),
             stage_max_bytes: ByteSize::gib(1),
+            results_max_bytes: ByteSize::gib(4),
+            dead_max_bytes: ByteSize::gib(1),
             results_max_age: Duration::from_secs(24 * 3600),
             dead_max_age: Duration::from_secs(14 * 24 * 3600),
             duplicate_window: Duration::from_secs(120),
@@ -56,12 +62,15 @@ impl Default for Options {
 }
 
 /// How a stage takes its work. The credit chain: `max_ack_pending` of the consumer must be at least, over all instances,
-/// pull batch + inboxes + in flight.
+/// pull batch + inboxes + in flight. Bytes are bounded apart from it, by `pull_bytes`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StageOptions {
     /// Messages asked for at a time.
     pub pull_batch: usize,
+    /// Bytes of messages that one instance holds at a time, from the pull to the ack. A message that is larger than all of
+    /// it is taken alone.
+    pub pull_bytes: ByteSize,
     /// Items that wait between the source and the workers.
     pub inbox: usize,
     /// Items whose publishes may be in flight at a time.
@@ -82,6 +91,7 @@ impl Default for StageOptions {
     fn default() -> Self {
         Self {
             pull_batch: 128,
+            pull_bytes: ByteSize::mib(64),
             inbox: 128,
             sink_in_flight: 256,
             sink_interval: Duration::from_millis(50),
@@ -94,13 +104,15 @@ impl Default for StageOptions {
 
 impl StageOptions {
     /// The most messages that one instance can hold unacked when its workers hold `workers`: what was delivered and waits
-    /// somewhere, from the server's side of the pull to the ack. This is the credit chain of DESIGN §7, and exact:
+    /// somewhere, from the server's side of the pull to the ack. This is the credit chain of DESIGN §8, and exact:
     ///
     /// * `pull_batch`: one pull at a time, and the next is asked for only when all of this one was handed on;
     /// * `inbox`: source to worker;
     /// * `workers`: in their hands, and in inboxes of their own;
     /// * `inbox`: worker to sink;
     /// * `sink_in_flight - 1 + 64`: the sink takes up to 64 more as long as fewer than `sink_in_flight` wait for PubAcks.
+    ///
+    /// Fewer where their bytes reach `pull_bytes` before: then one instance holds at most so many bytes, or one message.
     pub fn most_in_flight(&self, workers: usize) -> usize {
         self.pull_batch + self.inbox + workers + self.inbox + self.sink_in_flight.max(1) - 1 + crate::sink::TAKE
     }

@@ -4,18 +4,13 @@
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
-use async_nats::jetstream::stream::StorageType;
 use bytes::Bytes;
 use facewire_runtime::{ActorError, Shutdown};
 use facewire_telemetry::events;
 
 use crate::client::Bus;
 use crate::error::{BusError, refused};
-
-const BUCKET: &str = "facewire_settings";
-
-/// A value is at most so large: half of what a server takes as a message unless it is told otherwise.
-const MAX_VALUE: usize = 512 * 1024;
+use crate::layout::{self, MAX_SETTING};
 
 /// Between two looks at a value.
 const EVERY: Duration = Duration::from_secs(5);
@@ -29,19 +24,7 @@ pub struct Settings {
 impl Bus {
     /// The bucket of all settings.
     pub async fn settings(&self) -> Result<Settings, BusError> {
-        let config = kv::Config {
-            bucket: BUCKET.to_owned(),
-            history: 1,
-            max_value_size: i32::try_from(MAX_VALUE).unwrap_or(i32::MAX),
-            storage: StorageType::File,
-            num_replicas: self.options().replicas,
-            ..kv::Config::default()
-        };
-        let store = self
-            .jetstream()
-            .create_or_update_key_value(config)
-            .await
-            .map_err(|e| refused("the settings (bucket)", e))?;
+        let store = self.bucket(layout::settings(self.options()), "the settings (bucket)").await?;
         Ok(Settings { store })
     }
 
@@ -59,7 +42,7 @@ impl Settings {
     /// Writes a value.
     pub async fn put(&self, key: &str, value: Bytes) -> Result<(), BusError> {
         let bytes = value.len();
-        if bytes > MAX_VALUE {
+        if bytes > MAX_SETTING {
             return Err(BusError::TooLarge { subject: format!("the setting {key}"), bytes });
         }
         self.store.put(key, value).await.map(|_| ()).map_err(|e| refused("the settings (put)", e))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
+use facewire_contracts::headers;
 use facewire_domain::{Reason, Stage};
 use facewire_runtime::{Backoff, Inbox, retry};
 use facewire_telemetry::events;
@@ -12,10 +13,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Bus, Message};
-use crate::delivery::{Done, Outgoing};
+use crate::client::Bus;
+use crate::delivery::Done;
 use crate::error::BusError;
-use facewire_contracts::headers;
+use crate::outgoing::Outgoing;
 
 /// Items taken from the inbox at a time.
 pub(crate) const TAKE: usize = 64;
@@ -43,6 +44,11 @@ pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done) {
     let Done { outgoing, mut ack, reply, received, mut span, _permit } = done;
     for outgoing in outgoing {
         if let Err(error) = publish(bus, stage, &outgoing, span.traceparent()).await {
+            if outgoing.given_back {
+                // It came in this size, but its headers grew. The server has it still.
+                ack = AckKind::Nak(None);
+                continue;
+            }
             events::DeadLettered { stage, reason: Reason::Internal, error: &error.to_string() }.emit();
             span.dead(Reason::Internal, &error.to_string());
             for last in outgoing.undeliverable(stage, &error.to_string()) {
@@ -53,7 +59,9 @@ pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done) {
         }
     }
     // An ack that is lost with the connection means one more delivery, which is harmless.
-    let _ = bus.client().publish(reply, Bytes::from(ack)).await;
+    if let Some(reply) = reply {
+        let _ = bus.client().publish(reply, Bytes::from(ack)).await;
+    }
     events::StageDone { stage, took: received.elapsed() }.emit();
 }
 
@@ -64,15 +72,15 @@ async fn publish(bus: &Bus, stage: Stage, outgoing: &Outgoing, traceparent: Opti
         let _ = bus.tell(outgoing.subject.clone(), outgoing.payload.clone()).await;
         return Ok(());
     };
-    let message = Message {
-        subject: outgoing.subject.clone(),
-        id: Some(id.clone()),
-        headers: traceparent.map(|value| (headers::TRACEPARENT, value)).into_iter().collect(),
-        payload: outgoing.payload.clone(),
-    };
+    let mut map = outgoing.headers.clone();
+    map.insert(headers::MSG_ID, id.as_str());
+    if let Some(value) = traceparent {
+        map.insert(headers::TRACEPARENT, value);
+    }
     let waiting = |error: &BusError, failures| events::PublishRetried { stage, failures, error }.emit();
     let transient = |error: &BusError| !matches!(error, BusError::TooLarge { .. });
     // The pipeline's grace period ends the wait in the worst case: the item stays unacked and comes back.
     let never = CancellationToken::new();
-    retry(Backoff::default(), &never, transient, waiting, || bus.publish(message.clone())).await.map(drop)
+    let publish = || bus.publish_as(&outgoing.subject, map.clone(), outgoing.payload.clone());
+    retry(Backoff::default(), &never, transient, waiting, publish).await.map(drop)
 }

@@ -2,43 +2,42 @@
 //! gives up messages that were delivered too often. It never mistakes an error or the end of a stream for the end of work.
 //! It pulls over a connection of its own: a message that the client cannot read breaks that one alone.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::consumer::pull::Batch;
-use facewire_domain::{Reason, Stage};
+use facewire_domain::Stage;
 use facewire_runtime::{Backoff, Closed, Outbox};
 use facewire_telemetry::events;
-use futures_util::StreamExt;
-use futures_util::future::OptionFuture;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Bus;
-use crate::delivery::{Delivery, Done, Info};
+use crate::delivery::{Delivery, Done};
 use crate::error::BusError;
+use crate::feed::Feeder;
 use crate::inflight::InFlight;
+use crate::isolation::Isolation;
 use crate::options::StageOptions;
+use crate::pull::Puller;
 use crate::unreadable::Unreadable;
 
-/// A pull ends after this long even if it did not get all it asked for. A drain waits for the end of the pull, so that
-/// nothing delivered is left to the ack wait.
-const PULL_EXPIRES: Duration = Duration::from_secs(1);
-
-/// The server ends a pull by itself; if it has not by then, the connection or the consumer is gone.
-const PULL_LOST: Duration = Duration::from_secs(3);
+/// Between two questions to the server whether the consumer has redelivered messages; at most a quarter of the ack wait, so
+/// that every instance knows before a message that ended one of them comes to the next but one.
+const REDELIVERED_LOOK: Duration = Duration::from_secs(5);
 
 pub(crate) struct Source {
-    pub(crate) bus: Bus,
-    pub(crate) stage: Stage,
-    pub(crate) options: StageOptions,
-    pub(crate) in_flight: Arc<InFlight>,
-    pub(crate) out: Outbox<Delivery>,
-    /// For messages that are given up before a worker sees them.
-    pub(crate) sink: Outbox<Done>,
-    pub(crate) drain: CancellationToken,
+    bus: Bus,
+    stage: Stage,
+    options: StageOptions,
+    in_flight: Arc<InFlight>,
+    puller: Puller,
+    feeder: Feeder,
+    /// The consumer has redelivered messages.
+    careful: bool,
+    /// The next message did not fit into so many bytes.
+    starved: Option<usize>,
 }
 
 enum Broken {
@@ -47,12 +46,37 @@ enum Broken {
 }
 
 impl Source {
+    pub(crate) fn new(
+        bus: Bus,
+        stage: Stage,
+        options: &StageOptions,
+        in_flight: Arc<InFlight>,
+        (out, sink): (Outbox<Delivery>, Outbox<Done>),
+        drain: CancellationToken,
+    ) -> Self {
+        let batch = options.pull_batch.max(1);
+        let budget = usize::try_from(options.pull_bytes.as_u64()).unwrap_or(usize::MAX).max(1);
+        let max_deliver = options.max_deliver;
+        let isolation = Isolation::new(max_deliver, batch);
+        Self {
+            puller: Puller { stage, batch, budget, in_flight: Arc::clone(&in_flight), drain },
+            feeder: Feeder { stage, max_deliver, in_flight: Arc::clone(&in_flight), isolation, out, sink },
+            options: options.clone(),
+            careful: true,
+            starved: None,
+            bus,
+            stage,
+            in_flight,
+        }
+    }
+
     /// Runs until the drain, or until the workers are gone.
-    pub(crate) async fn run(self) -> Result<(), Closed> {
+    pub(crate) async fn run(mut self) -> Result<(), Closed> {
         let backoff = Backoff::default();
         let mut failures = 0;
+        let drain = self.puller.drain.clone();
         let mut unreadable = Unreadable::new(self.bus.clone(), self.stage, Arc::clone(&self.in_flight));
-        while !self.drain.is_cancelled() {
+        while !drain.is_cancelled() {
             let connects = self.bus.connects();
             let lost = match self.connected(&mut unreadable, &mut failures).await {
                 Ok(()) => return Ok(()),
@@ -61,7 +85,7 @@ impl Source {
             };
             events::ConsumerRecreated { stage: self.stage, failures, error: &lost }.emit();
             let found = tokio::select! {
-                () = self.drain.cancelled() => continue,
+                () = drain.cancelled() => continue,
                 found = unreadable.after_break(connects) => found,
             };
             match found {
@@ -71,111 +95,75 @@ impl Source {
                 Err(error) => events::StreamRefused { what: "unacked messages", error: &error.to_string() }.emit(),
             }
             tokio::select! {
-                () = self.drain.cancelled() => {}
+                () = drain.cancelled() => {}
                 () = tokio::time::sleep(backoff.pause(failures)) => {}
             }
             failures = failures.saturating_add(1);
-            // The streams may be gone with the server's disk; making them is idempotent.
-            if let Err(BusError::Refused { what, error }) = self.bus.ensure_streams().await {
-                events::StreamRefused { what: &what, error: &error }.emit();
-            }
+            self.recover_streams().await;
         }
         Ok(())
     }
 
+    /// The streams may be gone with the server's disk; making them is idempotent.
+    async fn recover_streams(&self) {
+        if let Err(BusError::Refused { what, error }) = self.bus.ensure_streams().await {
+            events::StreamRefused { what: &what, error: &error }.emit();
+        }
+    }
+
     /// Pulls over one connection until the drain, or until something broke.
-    async fn connected(&self, unreadable: &mut Unreadable, failures: &mut u32) -> Result<(), Broken> {
+    async fn connected(&mut self, unreadable: &mut Unreadable, failures: &mut u32) -> Result<(), Broken> {
         let lost = |error: BusError| Broken::Lost(error.to_string());
+        let drain = self.puller.drain.clone();
         let opened = async {
             let (own, broken) = self.bus.connect_again().await?;
             Ok((own.consumer(self.stage, &self.options).await?, broken))
         };
         let (consumer, broken) = tokio::select! {
-            () = self.drain.cancelled() => return Ok(()),
+            () = drain.cancelled() => return Ok(()),
             opened = opened => opened.map_err(lost)?,
         };
-        let mut looked = Instant::now();
-        while !self.drain.is_cancelled() {
+        self.careful = consumer.cached_info().num_redelivered > 0;
+        let (mut looked, mut asked) = (Instant::now(), Instant::now());
+        while !drain.is_cancelled() {
             self.pull(&consumer, &broken).await?;
             *failures = 0;
             if looked.elapsed() >= self.options.ack_wait {
                 looked = Instant::now();
                 unreadable.first_of_all().await.map_err(lost)?;
             }
+            if asked.elapsed() >= REDELIVERED_LOOK.min(self.options.ack_wait / 4) {
+                asked = Instant::now();
+                let info = consumer.get_info().await.map_err(|error| Broken::Lost(error.to_string()))?;
+                self.careful = info.num_redelivered > 0;
+            }
         }
         Ok(())
     }
 
-    /// One pull: waits for up to `pull_batch` messages or its expiry. What comes is taken at once, however long the workers'
-    /// inbox is full: the client drops what nobody has taken when its own time for the pull is over, and only what was
-    /// taken is said to be in progress. Either would burn a delivery of every message behind a store that is down.
-    async fn pull(&self, consumer: &PullConsumer, broken: &CancellationToken) -> Result<(), Broken> {
-        let pulling = consumer.batch().max_messages(self.options.pull_batch).expires(PULL_EXPIRES).messages();
-        let mut batch = pulling.await.map_err(|error| Broken::Lost(error.to_string()))?;
-        let (mut taken, mut handing, mut ended) = (VecDeque::new(), None, None);
-        loop {
-            if handing.is_none() {
-                handing = taken.pop_front().map(|delivery| Box::pin(self.hand_on(delivery)));
+    /// Pulls once and hands on what came, at the same time. What comes is taken at once, however long the workers' inbox is
+    /// full: the client drops what nobody has taken when its own time for the pull is over, and only what was taken is said
+    /// to be in progress. Either would use up a delivery of every message behind a store that is down.
+    async fn pull(&mut self, consumer: &PullConsumer, broken: &CancellationToken) -> Result<(), Broken> {
+        let Some(room) = self.puller.room(self.starved.take()).await else { return Ok(()) };
+        let (to, from) = mpsc::channel(self.puller.batch);
+        let pulled = if self.careful {
+            let carefully = self.puller.pull_carefully(consumer, broken, room, &self.feeder.isolation);
+            let (pulled, taken) = carefully.await;
+            for delivery in taken {
+                // No group is larger than a pull.
+                let _ = to.send(delivery).await;
             }
-            if handing.is_none() && ended.is_some() {
-                return ended.unwrap_or(Ok(()));
-            }
-            tokio::select! {
-                biased;
-                handed = OptionFuture::from(handing.as_mut()), if handing.is_some() => {
-                    handed.unwrap_or(Ok(())).map_err(Broken::Closed)?;
-                    handing = None;
-                }
-                next = next(&mut batch, broken), if ended.is_none() => match next {
-                    Ok(Some(message)) => taken.extend(self.take(message)),
-                    Ok(None) => ended = Some(Ok(())),
-                    Err(lost) => ended = Some(Err(lost)),
-                },
-            }
-        }
-    }
-
-    /// Takes a message in hand.
-    fn take(&self, message: async_nats::jetstream::Message) -> Option<Delivery> {
-        let info = message
-            .info()
-            .ok()
-            .map(|info| Info { stream_time: info.published, delivered: u64::try_from(info.delivered).unwrap_or(1) });
-        let message = message.message;
-        // Without a reply subject or with a strange one it is no JetStream delivery, and there is nothing to ack.
-        let (Some(info), Some(reply)) = (info, message.reply.clone()) else {
-            events::NotADelivery { stage: self.stage }.emit();
-            return None;
+            drop(to);
+            self.feeder.run(from).await.map_err(Broken::Closed)?;
+            pulled
+        } else {
+            let pulling = async { Ok(self.puller.pull(consumer, broken, room, to).await) };
+            let (pulled, ()) = tokio::try_join!(pulling, self.feeder.run(from)).map_err(Broken::Closed)?;
+            self.careful = pulled.redelivered;
+            pulled
         };
-        let permit = self.in_flight.enter(reply.clone());
-        let delivery = Delivery::new(self.stage, message, info, permit, reply);
-        if delivery.delivered > 1 {
-            events::Redelivered { stage: self.stage, delivered: delivery.delivered }.emit();
-        }
-        Some(delivery)
-    }
-
-    async fn hand_on(&self, delivery: Delivery) -> Result<(), Closed> {
-        if delivery.delivered <= self.options.max_deliver {
-            return self.out.send(delivery).await;
-        }
-        let error = format!("given up after {} deliveries", self.options.max_deliver);
-        self.sink.send(delivery.dead(self.stage, Reason::Internal, &error)).await
-    }
-}
-
-/// The next message of a pull; `None` at its end.
-async fn next(batch: &mut Batch, broken: &CancellationToken) -> Result<Option<async_nats::jetstream::Message>, Broken> {
-    let next = tokio::select! {
-        biased;
-        next = tokio::time::timeout(PULL_LOST, batch.next()) => next,
-        // The client connects again by itself, but the pull and what the server had sent of it are lost.
-        () = broken.cancelled() => return Err(Broken::Lost("the connection broke".to_owned())),
-    };
-    match next {
-        Err(_) => Err(Broken::Lost("the server did not end the pull in time".to_owned())),
-        Ok(None) => Ok(None),
-        Ok(Some(Err(error))) => Err(Broken::Lost(error.to_string())),
-        Ok(Some(Ok(message))) => Ok(Some(message)),
+        self.starved = pulled.starved;
+        pulled.lost.map_or(Ok(()), |lost| Err(Broken::Lost(lost)))
     }
 }

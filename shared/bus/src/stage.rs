@@ -33,15 +33,8 @@ impl Bus {
         let (out, work) = inbox(format!("{stage}: source->worker"), capacity);
         let (finished, sinking) = inbox(format!("{stage}: worker->sink"), capacity);
         let (in_flight, keeper) = InFlight::new(self.clone(), options.ack_wait);
-        let source = Source {
-            bus: self.clone(),
-            stage,
-            options: options.clone(),
-            in_flight,
-            out,
-            sink: finished.clone(),
-            drain: shutdown.token().clone(),
-        };
+        let ends = (out, finished.clone());
+        let source = Source::new(self.clone(), stage, options, in_flight, ends, shutdown.token().clone());
         pipeline.spawn("source", async move { source.run().await.map_err(Into::into) });
         pipeline.spawn("observer", observe(self.clone(), stage, shutdown.token().clone()));
         pipeline.spawn("keeper", async move { keeper.await.map_err(Into::into) });

@@ -1,7 +1,6 @@
-//! The streams and consumers of DESIGN §2, made or brought up to date by whichever service starts first.
+//! How much lies in the streams: what KEDA, the metrics and `facewire stats` look at.
 
-use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::consumer::pull;
 use facewire_contracts::subjects;
 use facewire_domain::Stage;
 use serde::Serialize;
@@ -9,7 +8,6 @@ use time::OffsetDateTime;
 
 use crate::client::Bus;
 use crate::error::{BusError, refused};
-use crate::options::{Options, StageOptions};
 
 /// How far a stage is behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,73 +28,7 @@ pub struct StageLag {
     pub oldest_ms: u64,
 }
 
-fn work_queue(stage: Stage, options: &Options) -> Config {
-    let max_bytes = if stage == Stage::Ingest { options.crops_max_bytes } else { options.stage_max_bytes };
-    Config {
-        name: stage.stream().to_owned(),
-        subjects: vec![subjects::filter(stage)],
-        retention: RetentionPolicy::WorkQueue,
-        storage: StorageType::File,
-        discard: DiscardPolicy::New,
-        max_bytes: i64::try_from(max_bytes.as_u64()).unwrap_or(i64::MAX),
-        duplicate_window: options.duplicate_window,
-        num_replicas: options.replicas,
-        ..Config::default()
-    }
-}
-
-fn limits(name: &str, subject: &str, max_age: std::time::Duration, options: &Options) -> Config {
-    Config {
-        name: name.to_owned(),
-        subjects: vec![subject.to_owned()],
-        retention: RetentionPolicy::Limits,
-        storage: StorageType::File,
-        discard: DiscardPolicy::Old,
-        max_age,
-        duplicate_window: options.duplicate_window.min(max_age),
-        num_replicas: options.replicas,
-        ..Config::default()
-    }
-}
-
 impl Bus {
-    /// Makes every stream, or brings it up to date.
-    pub async fn ensure_streams(&self) -> Result<(), BusError> {
-        let options = self.options();
-        let mut configs: Vec<Config> = Stage::ALL.iter().map(|stage| work_queue(*stage, options)).collect();
-        configs.push(limits(subjects::RESULTS, "results.*.*", options.results_max_age, options));
-        configs.push(limits(subjects::DEAD, "dead.*.*", options.dead_max_age, options));
-        for config in configs {
-            let name = config.name.clone();
-            self.jetstream()
-                .create_or_update_stream(config)
-                .await
-                .map_err(|error| refused(format!("the stream {name}"), error))?;
-        }
-        Ok(())
-    }
-
-    /// The stage's durable consumer.
-    pub(crate) async fn consumer(
-        &self,
-        stage: Stage,
-        options: &StageOptions,
-    ) -> Result<async_nats::jetstream::consumer::PullConsumer, BusError> {
-        let config = pull::Config {
-            durable_name: Some(subjects::consumer(stage).to_owned()),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: options.ack_wait,
-            // The stage itself gives a message up, so that it can say why; the server must not stop delivering before.
-            max_deliver: -1,
-            max_ack_pending: options.max_ack_pending,
-            ..pull::Config::default()
-        };
-        self.jetstream()
-            .create_consumer_on_stream(config, stage.stream())
-            .await
-            .map_err(|error| refused(format!("the consumer of {}", stage.stream()), error))
-    }
-
     /// How far each stage is behind. A stage whose consumer was never made counts its whole stream as pending.
     pub async fn lags(&self) -> Result<Vec<StageLag>, BusError> {
         let mut lags = Vec::with_capacity(Stage::ALL.len());

@@ -133,24 +133,23 @@ impl Unreadable {
         let (stage, bus) = (self.stage, &self.bus);
         let error = format!("the headers cannot be read: {flaw}");
         let Stored { seq, subject, data, time, .. } = stored;
-        // In the form of an ack subject: the letter's id is made of it, and tells when the stream took the message.
-        let (stream, consumer, nanos) = (stage.stream(), subjects::consumer(stage), time.unix_timestamp_nanos());
-        let ack = async_nats::Subject::from(format!("$JS.ACK.{stream}.{consumer}.1.{seq}.0.{nanos}.0"));
         let message = async_nats::Message {
             subject: subject.into(),
-            reply: Some(ack.clone()),
+            reply: None,
             payload: STANDARD.decode(&data).map_err(strange)?.into(),
             headers: Some(headers.readable),
             status: None,
             description: None,
             length: 0,
         };
-        let (info, permit) = (Info { stream_time: time, delivered: 1 }, self.in_flight.enter(ack.clone()));
-        let dead = Delivery::new(stage, message, info, permit, ack).dead(stage, Reason::InvalidMessage, &error);
+        let info = Info { sequence: seq, stream_time: time, delivered: 1 };
+        let permit = self.in_flight.enter(None, message.payload.len());
+        let dead = Delivery::new(stage, message, info, permit, None).dead(stage, Reason::InvalidMessage, &error);
         sink::finish(bus, stage, dead).await;
-        // The letter is stored. Another instance may have been faster: then there is nothing left to delete.
+        // The dead letter is stored; the server takes the deletion of an unacked message for its end. Another instance may have been faster: then there is nothing left to delete.
+        let name = stage.stream();
         let stream =
-            bus.jetstream().get_stream_no_info(stream).await.map_err(|e| refused(format!("the stream {stream}"), e))?;
+            bus.jetstream().get_stream_no_info(name).await.map_err(|e| refused(format!("the stream {name}"), e))?;
         let _ = stream.delete_message(seq).await;
         Ok(true)
     }

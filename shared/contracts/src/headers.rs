@@ -21,6 +21,8 @@ pub const THRESHOLD: &str = "Facewire-Threshold";
 pub const FRAME: &str = "Facewire-Frame";
 /// A subject that also gets the result.
 pub const REPLY_TO: &str = "Facewire-Reply-To";
+/// Our own, between stages: how often a delivery was given back without using up an attempt.
+pub const GIVEN_BACK: &str = "Facewire-Given-Back";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 

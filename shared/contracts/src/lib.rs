@@ -1,7 +1,9 @@
 //! The wire: messages generated from `proto/`, subjects, streams, headers, and the way between them and `domain`.
 //! No connection, no store and no business rule may come in.
 
+pub mod admission;
 pub mod convert;
+mod error;
 pub mod headers;
 pub mod subjects;
 pub mod task;
@@ -14,6 +16,6 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/facewire.v1.serde.rs"));
 }
 
-pub use convert::WireError;
+pub use error::WireError;
 pub use headers::{HeaderError, ProducerHeaders};
 pub use prost::Message;

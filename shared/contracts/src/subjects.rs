@@ -64,6 +64,20 @@ pub fn message_id(crop: &str, to: &str, face: u32) -> String {
     format!("{crop}:{to}:{face}")
 }
 
+/// What an ending is sent to, where the message that would have brought it about was given up.
+const FAILED: &str = "enrich-failed";
+
+/// The id of the ending of a crop that was given up. It is not that of an ordinary ending: a dead letter may be replayed
+/// within the duplicate window, and the ending that follows must not be dropped as a duplicate of this one.
+pub fn failure_id(crop: &str, face: u32) -> String {
+    message_id(crop, FAILED, face)
+}
+
+/// Whether a message has the id of such an ending.
+pub fn is_failure_id(id: &str) -> bool {
+    id.split(':').nth(1) == Some(FAILED)
+}
+
 /// Characters of a crop id that count; a UUID has 36.
 const MAX_ID: usize = 64;
 
@@ -114,6 +128,7 @@ mod tests {
         let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
         assert_eq!(message_id(id, "enrich", 2), format!("{id}:enrich:2"));
         assert_eq!(message_id("7\r\nNats-Rollup: all", "enrich", 0), "7--Nats-Rollup--all:enrich:0");
+        assert!(is_failure_id(&failure_id(id, 2)) && !is_failure_id(&message_id(id, "enrich", 2)));
     }
 
     #[test]

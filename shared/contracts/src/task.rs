@@ -4,7 +4,7 @@
 
 use facewire_domain::{CollectionId, Quality};
 
-use crate::convert::WireError;
+use crate::error::WireError;
 use crate::headers::{MAX_VALUE, reply_subject};
 use crate::v1;
 
@@ -21,6 +21,12 @@ const POINTS: usize = 5;
 pub trait Task {
     /// Says which field cannot be worked on.
     fn check(&self) -> Result<(), WireError>;
+}
+
+impl Task for v1::CropOnly {
+    fn check(&self) -> Result<(), WireError> {
+        crop(self.crop.as_ref())
+    }
 }
 
 impl Task for v1::QualityTask {

@@ -71,19 +71,14 @@ fn captured_at(stage: Stage, letter: &v1::DeadLetter, received_at: Option<Offset
     received_at.filter(|_| silent)?.format(&Rfc3339).ok()
 }
 
-/// When the original's stream took it. The id of a letter is `dead:` and the original's ack subject,
-/// `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>…`.
+/// When the original's stream took it. The id of a dead letter is `dead:<stream>:<sequence>:<nanoseconds>`.
 pub(super) fn received_at(letter_id: &str) -> Option<OffsetDateTime> {
-    let ack = letter_id.strip_prefix("dead:$JS.ACK.")?;
-    let tokens: Vec<&str> = ack.split('.').collect();
-    // NATS' ADR-15: seven tokens are the first form, nine or more the one with domain and account.
-    let at = match tokens.len() {
-        7 => 5,
-        9.. => 7,
-        _ => return None,
-    };
-    let nanos: i128 = tokens.get(at)?.parse().ok()?;
-    OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()
+    let mut tokens = letter_id.strip_prefix("dead:")?.split(':');
+    let (_stream, _sequence, nanos) = (tokens.next()?, tokens.next()?.parse::<u64>().ok()?, tokens.next()?);
+    if tokens.next().is_some() {
+        return None;
+    }
+    OffsetDateTime::from_unix_timestamp_nanos(nanos.parse().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -98,7 +93,7 @@ mod tests {
             stage: names.next().unwrap(),
             reason: names.next().unwrap(),
             died_at: OffsetDateTime::UNIX_EPOCH,
-            received_at: received_at("dead:$JS.ACK.CROPS.ingest.6.12.40.1700000000123456789.3"),
+            received_at: received_at("dead:CROPS:12:1700000000123456789"),
             letter: Some(letter),
         }
     }
@@ -118,16 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_the_ack_subject_tell_the_time() {
+    fn the_id_has_the_time() {
         let nanos = 1_700_000_000_123_456_789_i128;
-        for ack in [
-            format!("$JS.ACK.CROPS.ingest.6.12.40.{nanos}.3"),
-            format!("$JS.ACK._.szMpdrwD.CROPS.ingest.6.12.40.{nanos}.3"),
-            format!("$JS.ACK.hub.szMpdrwD.CROPS.ingest.6.12.40.{nanos}.3.token"),
-        ] {
-            assert_eq!(received_at(&format!("dead:{ack}")).unwrap().unix_timestamp_nanos(), nanos, "{ack}");
-        }
-        for strange in ["", "dead:", "dead:crop:embed:0", "dead:$JS.ACK.a.b", "dead:$JS.ACK.a.b.c.d.e.f.g"] {
+        assert_eq!(received_at(&format!("dead:CROPS:12:{nanos}")).unwrap().unix_timestamp_nanos(), nanos);
+        for strange in ["", "dead:", "dead:crop:embed:0", "dead:CROPS:12", "dead:CROPS:x:17", "dead:CROPS:12:17:1"] {
             assert_eq!(received_at(strange), None, "{strange}");
         }
     }

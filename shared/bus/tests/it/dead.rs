@@ -4,114 +4,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use facewire_bus::{Bus, BusError, DeadFilter, DeadLetterEntry, DeadLetters, Delivery, Done, Message, StageOptions};
-use facewire_config::Secret;
-use facewire_contracts::{Message as _, convert, headers, subjects, v1};
-use facewire_devstack::testing::{TestNats, nats};
+use facewire_bus::{BusError, DeadFilter, Message, StageOptions};
+use facewire_contracts::{Message as _, headers, subjects, v1};
 use facewire_domain::{Reason, Stage};
-use facewire_runtime::{Inbox, Outbox, Pipeline, Shutdown};
 use time::OffsetDateTime;
-use tokio::time::{Instant, sleep, timeout};
 
-/// Longest wait for anything that must come true.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct World {
-    bus: Bus,
-    letters: DeadLetters,
-    _nats: TestNats,
-}
-
-impl World {
-    async fn new() -> Self {
-        let nats = nats().await.unwrap();
-        let options = facewire_bus::Options { url: Secret::new(nats.url()), ..Default::default() };
-        let bus = Bus::connect(&options, "dead letters").await.unwrap();
-        bus.ensure_streams().await.unwrap();
-        let letters = bus.dead_letters().await.unwrap();
-        Self { bus, letters, _nats: nats }
-    }
-
-    async fn publish(&self, subject: &str, payload: &Bytes, pairs: &[(&'static str, &str)]) {
-        let headers = pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let message = Message { subject: subject.to_owned(), id: None, headers, payload: payload.clone() };
-        assert!(!self.bus.publish(message).await.unwrap().duplicate);
-    }
-
-    /// A letter as a stage writes it.
-    async fn write(&self, stage: Stage, reason: Reason, died_at: OffsetDateTime) -> u64 {
-        let letter = v1::DeadLetter {
-            stage: stage.to_string(),
-            reason: reason.to_string(),
-            subject: subjects::stage(stage, "office"),
-            payload: Bytes::from_static(b"work"),
-            delivered: 6,
-            died_at: Some(convert::timestamp(died_at)),
-            ..v1::DeadLetter::default()
-        };
-        self.write_raw(&subjects::dead(stage, reason), letter.encode_to_vec()).await
-    }
-
-    async fn write_raw(&self, subject: &str, payload: Vec<u8>) -> u64 {
-        let message = Message { subject: subject.to_owned(), payload: payload.into(), ..Message::default() };
-        self.bus.publish(message).await.unwrap().sequence
-    }
-
-    async fn sequences(&self, filter: DeadFilter) -> Vec<u64> {
-        self.letters.sequences(filter).await.unwrap()
-    }
-
-    /// The only letter, once it is there.
-    async fn only_letter(&self) -> DeadLetterEntry {
-        let sequence = until("the letter", async || self.sequences(DeadFilter::default()).await.first().copied()).await;
-        self.letters.get(sequence).await.unwrap()
-    }
-
-    async fn count(&self, stream: &str) -> u64 {
-        self.bus.stream_messages(stream).await.unwrap()
-    }
-}
-
-async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(done) = check().await {
-            return done;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// A running stage whose messages the test takes itself.
-struct Running {
-    shutdown: Shutdown,
-    pipeline: Pipeline,
-    items: Inbox<Delivery>,
-    done: Outbox<Done>,
-}
-
-impl Running {
-    fn start(world: &World, stage: Stage, options: &StageOptions) -> Self {
-        let shutdown = Shutdown::new(PATIENCE);
-        let mut pipeline = Pipeline::new();
-        let (items, done) = world.bus.stage(&mut pipeline, stage, options, &shutdown);
-        Self { shutdown, pipeline, items, done }
-    }
-
-    async fn take(&mut self) -> Delivery {
-        timeout(PATIENCE, self.items.recv()).await.expect("a message in time").expect("an open inbox")
-    }
-
-    async fn stop(self) {
-        let Self { shutdown, pipeline, mut items, done } = self;
-        shutdown.drain();
-        // What the source still hands over goes back: dropped, it comes again.
-        while timeout(PATIENCE, items.recv()).await.expect("the end of the source").is_some() {}
-        drop(done);
-        timeout(PATIENCE, pipeline.run(&shutdown)).await.expect("the end of the stage").unwrap();
-    }
-}
+use crate::world::{PATIENCE, Running, World, until};
 
 #[tokio::test]
 async fn letters_are_read_in_order_and_by_stage_reason_and_time() {
@@ -169,13 +67,12 @@ async fn letters_are_read_in_order_and_by_stage_reason_and_time() {
 async fn a_poisoned_message_comes_back_once_whoever_and_however_often_it_is_replayed() {
     let world = World::new().await;
     let work = Bytes::from_static(b"\xFFpoison");
-    let options = StageOptions { max_deliver: 1, ack_wait: PATIENCE, ..StageOptions::default() };
+    let options = StageOptions { max_deliver: 1, ack_wait: Duration::from_millis(300), ..StageOptions::default() };
     world.publish("stage.embed.office", &work, &[(headers::TRACEPARENT, "00-aa-bb-01")]).await;
 
-    // Given back once; its second delivery is one too many, and the stage gives it up.
+    // Lost once; its second delivery is one too many, and the stage gives it up.
     let mut stage = Running::start(&world, Stage::Embed, &options);
-    let delivery = stage.take().await;
-    stage.done.send(delivery.retry_later(Duration::ZERO)).await.unwrap();
+    drop(stage.take().await);
     let entry = world.only_letter().await;
     stage.stop().await;
     let letter = entry.letter.clone().unwrap();

@@ -3,4 +3,14 @@
 #[cfg(test)]
 mod dead;
 #[cfg(test)]
+mod give_back;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod migrate;
+#[cfg(test)]
 mod settings;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,266 @@
+//! Making the streams, consumers and buckets of DESIGN §2 what the options say, and checking that they are there. What an
+//! operator set beside that (placement, compression, descriptions) stays.
+
+use std::fmt;
+
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, ConsumerErrorKind};
+use async_nats::jetstream::{ErrorCode, consumer, kv};
+use facewire_contracts::subjects;
+use facewire_domain::Stage;
+use serde::Serialize;
+
+use crate::client::Bus;
+use crate::error::{BusError, refused};
+use crate::layout;
+use crate::options::StageOptions;
+
+/// What a change is made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamKind {
+    /// A JetStream stream.
+    Stream,
+    /// A stage's durable consumer, named like its stage.
+    Consumer,
+    /// A key-value bucket.
+    Bucket,
+}
+
+impl fmt::Display for StreamKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream => "stream",
+            Self::Consumer => "consumer",
+            Self::Bucket => "bucket",
+        })
+    }
+}
+
+/// One thing that [`Bus::migrate_streams`] creates or changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamChange {
+    /// Of what kind.
+    pub kind: StreamKind,
+    /// Its name.
+    pub name: String,
+    /// The field that changes; `None`: it is created.
+    pub field: Option<&'static str>,
+    /// The field's value on the server.
+    pub from: Option<String>,
+    /// The field's value by the options.
+    pub to: Option<String>,
+}
+
+impl fmt::Display for StreamChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let none = || "none".to_owned();
+        match self.field {
+            None => write!(f, "create {} {}", self.kind, self.name),
+            Some(field) => {
+                let (from, to) = (self.from.clone().unwrap_or_else(none), self.to.clone().unwrap_or_else(none));
+                write!(f, "change {} {}: {field} from {from} to {to}", self.kind, self.name)
+            }
+        }
+    }
+}
+
+/// A field's name, and its value as text.
+type Field = (&'static str, String);
+
+fn stream_fields(config: &Config) -> Vec<Field> {
+    vec![
+        ("subjects", config.subjects.join(" ")),
+        ("retention", format!("{:?}", config.retention)),
+        ("storage", format!("{:?}", config.storage)),
+        ("discard", format!("{:?}", config.discard)),
+        ("max_bytes", config.max_bytes.to_string()),
+        ("max_age", format!("{:?}", config.max_age)),
+        ("duplicate_window", format!("{:?}", config.duplicate_window)),
+        ("num_replicas", config.num_replicas.to_string()),
+    ]
+}
+
+/// The server's configuration with our fields; what is not ours stays as it is.
+fn merged(current: Config, wanted: &Config) -> Config {
+    Config {
+        subjects: wanted.subjects.clone(),
+        retention: wanted.retention,
+        storage: wanted.storage,
+        discard: wanted.discard,
+        max_bytes: wanted.max_bytes,
+        max_age: wanted.max_age,
+        duplicate_window: wanted.duplicate_window,
+        num_replicas: wanted.num_replicas,
+        ..current
+    }
+}
+
+fn consumer_fields(config: &consumer::Config) -> Vec<Field> {
+    vec![
+        ("ack_policy", format!("{:?}", config.ack_policy)),
+        ("ack_wait", format!("{:?}", config.ack_wait)),
+        ("max_deliver", config.max_deliver.to_string()),
+        ("max_ack_pending", config.max_ack_pending.to_string()),
+    ]
+}
+
+fn bucket_fields(max_bytes: i64, max_value_size: i32, max_age: std::time::Duration, replicas: usize) -> Vec<Field> {
+    vec![
+        ("max_bytes", max_bytes.to_string()),
+        ("max_value_size", max_value_size.to_string()),
+        ("max_age", format!("{max_age:?}")),
+        ("num_replicas", replicas.to_string()),
+    ]
+}
+
+/// The fields that differ, or that all of it is to be created.
+fn compare(kind: StreamKind, name: &str, current: Option<Vec<Field>>, wanted: Vec<Field>) -> Vec<StreamChange> {
+    let change = |field, from, to| StreamChange { kind, name: name.to_owned(), field, from, to };
+    let Some(current) = current else { return vec![change(None, None, None)] };
+    let pairs = current.into_iter().zip(wanted).filter(|((_, is), (_, should))| is != should);
+    pairs.map(|((field, is), (_, should))| change(Some(field), Some(is), Some(should))).collect()
+}
+
+impl Bus {
+    /// What [`Bus::migrate_streams`] would create or change; nothing is written.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`] where the server does not answer.
+    pub async fn plan_streams(&self, stages: &[(Stage, StageOptions)]) -> Result<Vec<StreamChange>, BusError> {
+        let mut changes = Vec::new();
+        for wanted in layout::streams(self.options()) {
+            let current = self.stream_config(&wanted.name).await?.map(|config| stream_fields(&config));
+            changes.extend(compare(StreamKind::Stream, &wanted.name, current, stream_fields(&wanted)));
+        }
+        for (stage, options) in stages {
+            let wanted = layout::consumer(*stage, options);
+            let current = self.existing_consumer(*stage).await?.map(|it| consumer_fields(&it.cached_info().config));
+            let wanted = consumer_fields(&consumer::IntoConsumerConfig::into_consumer_config(wanted));
+            changes.extend(compare(StreamKind::Consumer, subjects::consumer(*stage), current, wanted));
+        }
+        let wanted = layout::settings(self.options());
+        let current = self.stream_config(&bucket_stream(&wanted)).await?;
+        let current = current.map(|is| bucket_fields(is.max_bytes, is.max_message_size, is.max_age, is.num_replicas));
+        let fields = bucket_fields(wanted.max_bytes, wanted.max_value_size, wanted.max_age, wanted.num_replicas);
+        changes.extend(compare(StreamKind::Bucket, &wanted.bucket, current, fields));
+        Ok(changes)
+    }
+
+    /// Creates every stream, the durable consumers of these stages and the buckets, or changes them to what the options say.
+    /// Calling it again changes nothing. Buckets of leases are made by [`Bus::leases`], for each of their lifetimes.
+    ///
+    /// # Errors
+    /// [`BusError::NoStorage`] where the server has too little room for what the streams reserve; [`BusError::Refused`].
+    pub async fn migrate_streams(&self, stages: &[(Stage, StageOptions)]) -> Result<(), BusError> {
+        for wanted in layout::streams(self.options()) {
+            self.migrate_stream(wanted).await?;
+        }
+        for (stage, options) in stages {
+            self.consumer(*stage, options).await?;
+        }
+        self.bucket(layout::settings(self.options()), "the settings (bucket)").await.map(drop)
+    }
+
+    async fn migrate_stream(&self, wanted: Config) -> Result<(), BusError> {
+        let name = wanted.name.clone();
+        let made = match self.stream_config(&name).await? {
+            None => self.jetstream().create_stream(wanted).await.map(drop),
+            Some(current) if stream_fields(&current) == stream_fields(&wanted) => return Ok(()),
+            Some(current) => self.jetstream().update_stream(merged(current, &wanted)).await.map(drop),
+        };
+        made.map_err(|error| not_made(format!("the stream {name}"), &error))
+    }
+
+    /// Creates every stream, or changes it to what the options say, without consumers and buckets.
+    ///
+    /// # Errors
+    /// As [`Bus::migrate_streams`].
+    pub async fn ensure_streams(&self) -> Result<(), BusError> {
+        for wanted in layout::streams(self.options()) {
+            self.migrate_stream(wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether every stream, consumer and bucket is there. What they are set to is not looked at.
+    ///
+    /// # Errors
+    /// [`BusError::NotMigrated`] names the first that is missing; [`BusError::Refused`].
+    pub async fn check_streams(&self) -> Result<(), BusError> {
+        let missing = |what: String| BusError::NotMigrated { what };
+        for wanted in layout::streams(self.options()) {
+            let name = wanted.name;
+            self.stream_config(&name).await?.ok_or_else(|| missing(format!("the stream {name}")))?;
+        }
+        for stage in Stage::ALL {
+            let found = self.existing_consumer(stage).await?;
+            let what = || format!("the consumer {} of {}", subjects::consumer(stage), stage.stream());
+            found.ok_or_else(|| missing(what()))?;
+        }
+        let bucket = layout::settings(self.options());
+        let found = self.stream_config(&bucket_stream(&bucket)).await?;
+        found.map(drop).ok_or_else(|| missing(format!("the bucket {}", bucket.bucket)))
+    }
+
+    async fn stream_config(&self, name: &str) -> Result<Option<Config>, BusError> {
+        match self.jetstream().get_stream(name).await {
+            Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+                _ => Err(refused(format!("the stream {name}"), error)),
+            },
+        }
+    }
+
+    async fn existing_consumer(&self, stage: Stage) -> Result<Option<PullConsumer>, BusError> {
+        let (name, stream) = (subjects::consumer(stage), stage.stream());
+        match self.jetstream().get_consumer_from_stream(name, stream).await {
+            Ok(consumer) => Ok(Some(consumer)),
+            Err(error) => match error.kind() {
+                ConsumerErrorKind::JetStream(e)
+                    if [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::STREAM_NOT_FOUND].contains(&e.error_code()) =>
+                {
+                    Ok(None)
+                }
+                _ => Err(refused(format!("the consumer of {stream}"), error)),
+            },
+        }
+    }
+
+    /// The stage's durable consumer, made or changed to what the options say.
+    pub(crate) async fn consumer(&self, stage: Stage, options: &StageOptions) -> Result<PullConsumer, BusError> {
+        self.jetstream()
+            .create_consumer_on_stream(layout::consumer(stage, options), stage.stream())
+            .await
+            .map_err(|error| refused(format!("the consumer of {}", stage.stream()), error))
+    }
+
+    /// A bucket, made or changed to what it should be.
+    pub(crate) async fn bucket(&self, config: kv::Config, what: &str) -> Result<kv::Store, BusError> {
+        self.jetstream().create_or_update_key_value(config).await.map_err(|error| {
+            let source =
+                std::error::Error::source(&error).and_then(|source| source.downcast_ref::<CreateStreamError>());
+            source.map_or_else(|| refused(what, &error), |source| not_made(what.to_owned(), source))
+        })
+    }
+}
+
+/// The stream behind a bucket.
+fn bucket_stream(config: &kv::Config) -> String {
+    format!("KV_{}", config.bucket)
+}
+
+fn not_made(what: String, error: &CreateStreamError) -> BusError {
+    const NO_ROOM: [ErrorCode; 2] = [ErrorCode::INSUFFICIENT_RESOURCES, ErrorCode::STORAGE_RESOURCES_EXCEEDED];
+    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(one) = inner {
+        let kind = one.downcast_ref::<CreateStreamError>().map(CreateStreamError::kind);
+        if matches!(kind, Some(CreateStreamErrorKind::JetStream(e)) if NO_ROOM.contains(&e.error_code())) {
+            return BusError::NoStorage { what };
+        }
+        inner = one.source();
+    }
+    refused(what, error)
+}

@@ -1,0 +1,106 @@
+//! Messages that a stage publishes: work for the next stage, endings, dead letters, copies. Each has a deterministic id, so
+//! that publishing it again is harmless.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use facewire_contracts::{Message as _, convert, subjects, v1};
+use facewire_domain::{Detail, Outcome, Reason, Stage};
+use time::OffsetDateTime;
+
+/// A message to publish before the ack. The trace of the message that it comes of goes on in it.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Where it goes.
+    pub subject: String,
+    /// The message id; `None` publishes outside any stream (for `Facewire-Reply-To`), at most once.
+    pub id: Option<String>,
+    /// The body.
+    pub payload: Bytes,
+    /// Headers to publish it with; the trace and the id are set by the sink.
+    pub(crate) headers: HeaderMap,
+    /// The delivery itself, published anew.
+    pub(crate) given_back: bool,
+    pub(crate) about: Option<About>,
+}
+
+/// What a trace tells of a crop.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    pub(crate) crop: String,
+    pub(crate) collection: String,
+    pub(crate) camera: String,
+    /// Status and reason, where this is an ending.
+    pub(crate) ended: Option<(String, String)>,
+}
+
+impl About {
+    fn of(crop: &v1::Crop, ended: Option<(String, String)>) -> Self {
+        let (collection, camera) = (crop.collection.clone(), crop.camera.clone());
+        Self { crop: crop.crop_id.clone(), collection, camera, ended }
+    }
+}
+
+impl Outgoing {
+    /// Without headers.
+    fn new(subject: String, id: Option<String>, payload: Bytes, about: Option<About>) -> Self {
+        Self { subject, id, payload, headers: HeaderMap::new(), given_back: false, about }
+    }
+
+    /// Work for the next stage.
+    pub fn work(to: Stage, crop: &v1::Crop, task: &impl facewire_contracts::Message) -> Self {
+        let id = subjects::message_id(&crop.crop_id, to.as_str(), crop.face_index);
+        let (subject, payload) = (subjects::stage(to, &crop.collection), task.encode_to_vec().into());
+        Self::new(subject, Some(id), payload, Some(About::of(crop, None)))
+    }
+
+    /// A copy for whoever asked for one (`Facewire-Reply-To`), outside any stream.
+    pub fn copy(subject: String, payload: Bytes) -> Self {
+        Self::new(subject, None, payload, None)
+    }
+
+    /// An ending, for `enrich`.
+    pub fn ending(crop: v1::Crop, face: Option<v1::Face>, ending: v1::Ending) -> Self {
+        let about = Some(About::of(&crop, Some((ending.status.clone(), ending.reason.clone()))));
+        let subject = subjects::stage(Stage::Enrich, &crop.collection);
+        let id = subjects::message_id(&crop.crop_id, Stage::Enrich.as_str(), crop.face_index);
+        let task = v1::EnrichTask { crop: Some(crop), face, ending: Some(ending) };
+        Self::new(subject, Some(id), task.encode_to_vec().into(), about)
+    }
+
+    /// The ending of a crop whose message was given up, under [`subjects::failure_id`].
+    pub(crate) fn failure(crop: v1::Crop, stage: Stage, reason: Reason, error: &str) -> Self {
+        let id = subjects::failure_id(&crop.crop_id, crop.face_index);
+        let outcome = Outcome::failed(stage, reason, Detail::message(error));
+        Self { id: Some(id), ..Self::ending(crop, None, outcome.into()) }
+    }
+
+    /// A dead letter; `id` names what it was written of.
+    pub(crate) fn dead_letter(stage: Stage, reason: Reason, id: Option<&str>, letter: &v1::DeadLetter) -> Self {
+        let id = id.map(|id| format!("dead:{id}"));
+        Self::new(subjects::dead(stage, reason), id, letter.encode_to_vec().into(), None)
+    }
+
+    /// A delivery, published to its own subject again.
+    pub(crate) fn given_back(subject: String, id: String, headers: HeaderMap, payload: Bytes) -> Self {
+        Self { headers, given_back: true, ..Self::new(subject, Some(id), payload, None) }
+    }
+
+    /// What to say of a message that the server will never take, because it is too large: a dead letter without the body,
+    /// and the crop's ending.
+    pub(crate) fn undeliverable(&self, stage: Stage, error: &str) -> Vec<Self> {
+        let crop = v1::CropOnly::decode(self.payload.clone()).ok().and_then(|task| task.crop);
+        let crop = crop.filter(|crop| !crop.crop_id.is_empty());
+        let letter = v1::DeadLetter {
+            stage: stage.as_str().to_owned(),
+            reason: Reason::Internal.as_str().to_owned(),
+            error: error.to_owned(),
+            subject: self.subject.clone(),
+            died_at: Some(convert::timestamp(OffsetDateTime::now_utc())),
+            crop_id: crop.as_ref().map(|c| c.crop_id.clone()).unwrap_or_default(),
+            ..v1::DeadLetter::default()
+        };
+        let letter = Self::dead_letter(stage, Reason::Internal, self.id.as_deref(), &letter);
+        let ending = crop.map(|crop| Self::failure(crop, stage, Reason::Internal, error));
+        std::iter::once(letter).chain(ending).collect()
+    }
+}

@@ -1,0 +1,118 @@
+//! A delivery that is given back uses up no attempt, and its crop stays the same; what is given up has an ending.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use facewire_bus::{DeadFilter, Delivery, Message, StageOptions};
+use facewire_contracts::admission::admission;
+use facewire_contracts::{Message as _, ProducerHeaders, convert, headers, subjects, v1};
+use facewire_domain::{Reason, Stage};
+use time::OffsetDateTime;
+
+use crate::world::{PATIENCE, Running, World, until};
+
+fn crop_id(delivery: &Delivery) -> String {
+    let (headers, error) = ProducerHeaders::parse(|name| delivery.header(name));
+    assert_eq!(error, None);
+    admission(delivery.subject(), &headers, delivery.stream_time, &delivery.payload).unwrap().crop.crop_id
+}
+
+#[tokio::test]
+async fn a_delivery_given_back_comes_again_as_a_first_one_however_often() {
+    let world = World::new().await;
+    let options = StageOptions { max_deliver: 1, ack_wait: PATIENCE, ..StageOptions::images() };
+    for id in [None, Some("the producer's")] {
+        let pairs = [(headers::INTENT, "observe".to_owned()), (headers::TRACEPARENT, "00-aa-bb-01".to_owned())];
+        let message = Message {
+            subject: "crops.office.door".to_owned(),
+            id: id.map(str::to_owned),
+            headers: pairs.to_vec(),
+            payload: Bytes::from_static(b"image"),
+        };
+        world.bus.publish(message).await.unwrap();
+        let mut stage = Running::start(&world, Stage::Ingest, &options);
+        let mut delivery = stage.take().await;
+        let first = crop_id(&delivery);
+        for times in 1..4 {
+            stage.done.send(delivery.give_back()).await.unwrap();
+            delivery = stage.take().await;
+            assert_eq!(delivery.delivered, 1);
+            assert_eq!(crop_id(&delivery), first, "{id:?}, given back {times} times");
+            assert_eq!(delivery.header(headers::GIVEN_BACK), Some(times.to_string().as_str()));
+            assert_eq!(delivery.header(headers::INTENT), Some("observe"));
+            let id = delivery.header(headers::MSG_ID).unwrap();
+            assert!(id.ends_with(&format!(":back:{times}")) && id.matches(":back:").count() == 1, "{id}");
+        }
+        stage.done.send(delivery.done(Vec::new())).await.unwrap();
+        stage.stop().await;
+        assert_eq!((world.count("CROPS").await, world.count("DEAD").await), (0, 0));
+    }
+}
+
+/// The only message of ENRICH, taken by a stage of its own, which is left running.
+async fn ending(stage: &mut Running) -> (Delivery, v1::EnrichTask) {
+    let delivery = stage.take().await;
+    let task = convert::decode::<v1::EnrichTask>(delivery.payload.clone(), "EnrichTask").unwrap();
+    (delivery, task)
+}
+
+#[tokio::test]
+async fn a_crop_that_ingest_gives_up_after_too_many_deliveries_ends_as_failed() {
+    let world = World::new().await;
+    let options = StageOptions { max_deliver: 1, ack_wait: Duration::from_millis(300), ..StageOptions::images() };
+    let pairs = [(headers::INTENT, "observe"), (headers::REPLY_TO, "answers.7")];
+    world.publish("crops.office.door", &Bytes::from_static(b"image"), &pairs).await;
+    let mut ingest = Running::start(&world, Stage::Ingest, &options);
+    let taken = ingest.take().await;
+    let expected = crop_id(&taken);
+    drop(taken);
+
+    let mut enrich = Running::start(&world, Stage::Enrich, &options);
+    let (delivery, task) = ending(&mut enrich).await;
+    let (crop, ended) = (task.crop.unwrap(), task.ending.unwrap());
+    assert_eq!((&crop.crop_id, crop.reply_to.as_str(), crop.intent.as_str()), (&expected, "answers.7", "observe"));
+    convert::CropIdentity::try_from(&crop).unwrap();
+    let how = (ended.status.as_str(), ended.reason.as_str(), ended.stage.as_str());
+    assert_eq!(how, ("failed", "internal", "ingest"));
+    enrich.done.send(delivery.done(Vec::new())).await.unwrap();
+    assert_eq!(world.only_letter().await.letter.unwrap().crop_id, expected);
+    ingest.stop().await;
+    enrich.stop().await;
+}
+
+#[tokio::test]
+async fn an_ending_that_enrich_gives_up_is_replaced_once() {
+    let world = World::new().await;
+    let options = StageOptions { ack_wait: PATIENCE, ..StageOptions::default() };
+    let now = OffsetDateTime::now_utc();
+    let read = admission("crops.office.door", &ProducerHeaders::default(), now, b"image").unwrap();
+    // Its ending has no status that there is: `enrich` cannot record it.
+    let task = v1::EnrichTask { crop: Some(read.crop.clone()), face: None, ending: Some(v1::Ending::default()) };
+    world.publish("stage.enrich.office", &Bytes::from(task.encode_to_vec()), &[]).await;
+    let mut enrich = Running::start(&world, Stage::Enrich, &options);
+    let bad = enrich.take().await;
+    enrich.done.send(bad.dead(Stage::Enrich, Reason::InvalidMessage, "no such status")).await.unwrap();
+
+    let (replacement, task) = ending(&mut enrich).await;
+    let ended = task.ending.unwrap();
+    assert_eq!(task.crop.unwrap().crop_id, read.crop.crop_id);
+    let how = (ended.status.as_str(), ended.reason.as_str(), ended.stage.as_str());
+    assert_eq!(how, ("failed", "invalid_message", "enrich"));
+    assert_eq!(replacement.header(headers::MSG_ID), Some(subjects::failure_id(&read.crop.crop_id, 0).as_str()));
+
+    // If that is given up too, it stays at that.
+    enrich.done.send(replacement.dead(Stage::Enrich, Reason::Internal, "again")).await.unwrap();
+    until("two dead letters", async || (world.sequences(DeadFilter::default()).await.len() == 2).then_some(())).await;
+    enrich.stop().await;
+    assert_eq!(world.count("ENRICH").await, 0);
+
+    // And nothing is written of a crop that could not be recorded either.
+    let strange = v1::Crop { captured_at: None, ..read.crop };
+    let task = v1::EnrichTask { crop: Some(strange), face: None, ending: Some(v1::Ending::default()) };
+    world.publish("stage.enrich.office", &Bytes::from(task.encode_to_vec()), &[]).await;
+    let mut enrich = Running::start(&world, Stage::Enrich, &options);
+    let bad = enrich.take().await;
+    enrich.done.send(bad.dead(Stage::Enrich, Reason::InvalidMessage, "no time")).await.unwrap();
+    enrich.stop().await;
+    assert_eq!((world.count("ENRICH").await, world.count("DEAD").await), (0, 3));
+}

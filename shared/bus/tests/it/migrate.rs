@@ -1,0 +1,71 @@
+//! Streams, consumers and buckets: planned, made, changed, checked.
+
+use bytesize::ByteSize;
+use facewire_bus::{Bus, BusError, Options, StageOptions, StreamChange};
+use facewire_config::Secret;
+use facewire_devstack::testing::nats;
+use facewire_domain::Stage;
+
+fn lines(changes: &[StreamChange]) -> Vec<String> {
+    changes.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn a_plan_says_what_a_migration_does_and_a_second_one_does_nothing() {
+    let server = nats().await.unwrap();
+    let options = Options { url: Secret::new(server.url()), ..Options::default() };
+    let bus = Bus::connect(&options, "migrate").await.unwrap();
+    let stages: Vec<_> = Stage::ALL.into_iter().map(|stage| (stage, StageOptions::default())).collect();
+
+    let missing = bus.check_streams().await.unwrap_err();
+    assert!(matches!(missing, BusError::NotMigrated { .. }), "{missing}");
+    assert!(
+        missing.to_string().contains("run `facewire migrate`") && missing.to_string().contains("CROPS"),
+        "{missing}"
+    );
+    let plan = bus.plan_streams(&stages).await.unwrap();
+    let (streams, consumers) = (Stage::ALL.len() + 2, Stage::ALL.len());
+    assert_eq!(plan.len(), streams + consumers + 1, "{:?}", lines(&plan));
+    assert!(lines(&plan).contains(&"create stream CROPS".to_owned()), "{:?}", lines(&plan));
+    assert!(bus.check_streams().await.is_err(), "a plan writes nothing");
+
+    bus.migrate_streams(&stages[1..]).await.unwrap();
+    let missing = bus.check_streams().await.unwrap_err().to_string();
+    assert!(missing.starts_with("the consumer ingest of CROPS is missing"), "{missing}");
+    bus.migrate_streams(&stages).await.unwrap();
+    bus.check_streams().await.unwrap();
+    assert_eq!(lines(&bus.plan_streams(&stages).await.unwrap()), Vec::<String>::new());
+    // What the services do themselves changes nothing of it.
+    bus.settings().await.unwrap();
+    bus.ensure_streams().await.unwrap();
+    assert_eq!(lines(&bus.plan_streams(&stages).await.unwrap()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_differs_is_named_and_what_an_operator_set_stays() {
+    let server = nats().await.unwrap();
+    let options = Options { url: Secret::new(server.url()), ..Options::default() };
+    let bus = Bus::connect(&options, "migrate").await.unwrap();
+    let stages = [(Stage::Embed, StageOptions::default())];
+    bus.migrate_streams(&stages).await.unwrap();
+    let raw = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let mut config = raw.get_stream("DEAD").await.unwrap().cached_info().config.clone();
+    config.description = Some("ask the night shift".to_owned());
+    raw.update_stream(config).await.unwrap();
+
+    let options = Options { dead_max_bytes: ByteSize::mib(5), ..options };
+    let bus = Bus::connect(&options, "migrate").await.unwrap();
+    let stages = [(Stage::Embed, StageOptions { max_ack_pending: 77, ..StageOptions::default() })];
+    let plan = bus.plan_streams(&stages).await.unwrap();
+    let expected = [
+        "change stream DEAD: max_bytes from 1073741824 to 5242880",
+        "change consumer embed-gpu: max_ack_pending from 8192 to 77",
+    ];
+    assert_eq!(lines(&plan), expected);
+    let json = serde_json::to_value(&plan).unwrap();
+    assert_eq!((&json[0]["kind"], &json[0]["field"]), (&"stream".into(), &"max_bytes".into()));
+    bus.migrate_streams(&stages).await.unwrap();
+    assert_eq!(bus.plan_streams(&stages).await.unwrap(), []);
+    let kept = raw.get_stream("DEAD").await.unwrap().cached_info().config.description.clone();
+    assert_eq!(kept.as_deref(), Some("ask the night shift"));
+}
