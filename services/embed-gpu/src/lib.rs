@@ -1,6 +1,7 @@
 //! The embed stage: aligned faces to L2-normalised embeddings, in batches on dedicated threads. No store and no image
 //! codec may come in: it scales alone, on GPU nodes.
 
+mod task;
 mod work;
 
 use std::num::NonZeroUsize;
@@ -15,6 +16,9 @@ use facewire_runtime::{
 };
 use facewire_telemetry::events;
 use serde::{Deserialize, Serialize};
+
+use crate::task::Rules;
+use crate::work::Embedders;
 
 /// What an operator may set of the stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,7 +79,7 @@ const SERVICE: &str = "embed-gpu";
 impl Embed {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let rules = Arc::new(Live::new(work::Rules {
+        let rules = Arc::new(Live::new(Rules {
             model: self.model.clone(),
             score: self.score.clone(),
             gate: self.gate.clone(),
@@ -83,13 +87,15 @@ impl Embed {
         supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&rules, &shutdown)).await
     }
 
-    async fn pipeline(&self, rules: &Arc<Live<work::Rules>>, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
+    async fn pipeline(&self, rules: &Arc<Live<Rules>>, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
         self.bus.ensure_streams().await?;
-        let mut pipeline = Pipeline::new();
+        let mut pipeline = Pipeline::within(SERVICE, shutdown);
+        // The pipeline's own: a device that stays away drains it, and the service runs on.
+        let shutdown = &pipeline.shutdown().clone();
         let (gate, live) = (self.gate.clone(), Arc::clone(rules));
         let mut gates = self.bus.follow(SERVICE, CalibratedGates::key(&self.model), move |document| {
             let gate = gate.clone().with_document(document)?;
-            live.replace(work::Rules { gate, ..work::Rules::clone(&live.now()) });
+            live.replace(Rules { gate, ..Rules::clone(&live.now()) });
             Ok(())
         });
         // Before the first face, if the server answers.
@@ -100,15 +106,8 @@ impl Embed {
         let (batches, ready) = inbox("embed: batcher->embed", NonZeroUsize::MIN);
         let size = self.max_batch.unwrap_or(usize::MAX).min(self.options.batch).max(1);
         pipeline.spawn("batcher", batcher(items, batches, size, self.options.batch_wait));
-        let (make, rules) = (Arc::clone(&self.embedder), Arc::clone(rules));
-        pipeline.spawn_pool(
-            "embed",
-            self.options.threads,
-            ready,
-            move || make().map_err(Into::into),
-            move |embedder, batch| work::embed(embedder.as_mut(), &rules.now(), batch),
-            move |finished| Ok(finished.into_iter().try_for_each(|finished| done.blocking_send(finished))?),
-        )?;
+        let workers = Embedders { make: Arc::clone(&self.embedder), rules: Arc::clone(rules), done };
+        pipeline.spawn_workers("embed", self.options.threads, ready, workers)?;
         Ok(pipeline)
     }
 }

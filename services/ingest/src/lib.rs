@@ -95,8 +95,7 @@ impl Ingest {
             "examine",
             options.threads,
             work,
-            || Ok(()),
-            move |(), delivery| examine(delivery, &limits),
+            move |delivery| examine(delivery, &limits),
             move |judged| {
                 let handed_on = match judged {
                     Ok(crop) => examined.blocking_send(crop),

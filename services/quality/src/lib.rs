@@ -1,6 +1,7 @@
 //! The quality stage: the only one that decodes pixels. It finds the face, aligns it, measures it, and lets it pass or says
 //! which limit it broke (`assess`). No store may come in.
 
+mod task;
 mod work;
 
 use std::collections::HashMap;
@@ -14,6 +15,8 @@ use facewire_inference::{FaceFind, InferenceError};
 use facewire_runtime::{ActorError, Live, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
+
+use crate::work::Finders;
 
 /// What an operator may set of the stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,7 +111,9 @@ impl Quality {
 
     async fn pipeline(&self, rules: &Arc<Live<Rules>>, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
         self.bus.ensure_streams().await?;
-        let mut pipeline = Pipeline::new();
+        let mut pipeline = Pipeline::within(SERVICE, shutdown);
+        // The pipeline's own: a device that stays away drains it, and the service runs on.
+        let shutdown = &pipeline.shutdown().clone();
         let (gate, live) = (self.options.gate(), Arc::clone(rules));
         let mut gates = self.bus.follow(SERVICE, CalibratedGates::key(&self.model), move |document| {
             let gate = gate.clone().with_document(document)?;
@@ -119,15 +124,8 @@ impl Quality {
         gates.look().await;
         pipeline.spawn("gates", gates.run(shutdown.clone()));
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Quality, &self.options.stage, shutdown);
-        let (make, rules) = (Arc::clone(&self.finder), Arc::clone(rules));
-        pipeline.spawn_pool(
-            "quality",
-            self.options.threads,
-            items,
-            move || make().map_err(Into::into),
-            move |finder, delivery| work::work(finder.as_mut(), &rules.now(), delivery),
-            move |finished| Ok(done.blocking_send(finished)?),
-        )?;
+        let workers = Finders { make: Arc::clone(&self.finder), rules: Arc::clone(rules), done };
+        pipeline.spawn_workers("quality", self.options.threads, items, workers)?;
         Ok(pipeline)
     }
 }

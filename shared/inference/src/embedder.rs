@@ -4,7 +4,7 @@
 use facewire_vision::AlignedFace;
 
 use crate::detector::planes;
-use crate::error::InferenceError;
+use crate::error::{InferenceError, NotFinite};
 use crate::manifest::{ColourOrder, EmbedderSpec};
 use crate::runtime::Model;
 
@@ -22,15 +22,18 @@ pub trait FaceEmbedder: Send {
     /// Appends one face as the model wants it.
     fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>);
 
-    /// One embedding a face, in order, with what making it told. Any number of faces: they are run in pieces of
-    /// `max_batch`.
-    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedding>, InferenceError>;
+    /// One answer a face, in order. Any number of faces: they are run in pieces of `max_batch`. Fails as a whole only where
+    /// the model could not be run; a face whose own numbers are no embedding fails alone.
+    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError>;
 
-    /// The vectors alone.
+    /// The vectors alone; fails for the first face that has none.
     fn embed(&mut self, faces: &[AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError> {
-        Ok(self.embed_measured(faces)?.into_iter().map(|embedding| embedding.vector).collect())
+        self.embed_measured(faces)?.into_iter().map(|embedded| Ok(embedded?.vector)).collect()
     }
 }
+
+/// What came of one face of a batch.
+pub type Embedded = Result<Embedding, NotFinite>;
 
 /// What a face became.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +51,8 @@ pub struct OnnxEmbedder {
     model: Model,
     spec: EmbedderSpec,
     fingerprint: String,
+    /// Rows of every run, where the model takes no other number.
+    fixed_rows: Option<usize>,
     buffer: Vec<f32>,
 }
 
@@ -58,15 +63,14 @@ impl OnnxEmbedder {
         if shape.len() != 4 {
             return Err(model.misshapen(format!("its input has the shape {shape:?}, not [n, 3, 112, 112]")));
         }
-        if let Some(rows) = shape.first().filter(|rows| **rows > 0)
-            && spec.max_rows as i64 != *rows
-        {
+        let fixed_rows = shape.first().and_then(|rows| usize::try_from(*rows).ok()).filter(|rows| *rows > 0);
+        if let Some(rows) = fixed_rows.filter(|rows| *rows != spec.max_rows) {
             return Err(model.misshapen(format!("its batch is fixed at {rows}: set embedder.max_rows to that")));
         }
-        Ok(Self { model, spec: spec.clone(), fingerprint, buffer: Vec::new() })
+        Ok(Self { model, spec: spec.clone(), fingerprint, fixed_rows, buffer: Vec::new() })
     }
 
-    /// Raw outputs of the faces given, in order.
+    /// Raw outputs of the faces given, in order. A batch of fixed size is filled up with black images.
     fn rows<'a>(
         &mut self,
         faces: impl ExactSizeIterator<Item = &'a AlignedFace>,
@@ -76,16 +80,18 @@ impl OnnxEmbedder {
         buffer.clear();
         faces.for_each(|face| self.preprocess(face, &mut buffer));
         let side = AlignedFace::SIDE as usize;
-        let outputs = self.model.run([count, 3, side, side], &buffer);
+        let rows = self.fixed_rows.unwrap_or(count);
+        buffer.resize(rows * 3 * side * side, 0.0);
+        let outputs = self.model.run([rows, 3, side, side], &buffer);
         self.buffer = buffer;
-        let expected = count * self.spec.dim;
+        let dim = self.spec.dim;
         match outputs?.into_iter().next() {
-            Some((_, tensor)) if tensor.data.len() == expected => {
-                Ok(tensor.data.chunks_exact(self.spec.dim).map(<[f32]>::to_vec).collect())
+            Some((_, tensor)) if tensor.data.len() == rows * dim => {
+                Ok(tensor.data.chunks_exact(dim).take(count).map(<[f32]>::to_vec).collect())
             }
             other => {
                 let shape = other.map(|(_, tensor)| tensor.shape).unwrap_or_default();
-                Err(self.model.misshapen(format!("{count} faces gave {shape:?}, not [{count}, {}]", self.spec.dim)))
+                Err(self.model.misshapen(format!("{rows} faces gave {shape:?}, not [{rows}, {dim}]")))
             }
         }
     }
@@ -125,7 +131,7 @@ impl FaceEmbedder for OnnxEmbedder {
         }
     }
 
-    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedding>, InferenceError> {
+    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         let mut embeddings = Vec::with_capacity(faces.len());
         for piece in faces.chunks(self.spec.faces_per_run()) {
             let mirrors: Vec<AlignedFace> =
@@ -137,8 +143,7 @@ impl FaceEmbedder for OnnxEmbedder {
             for row in plain {
                 let index = embeddings.len();
                 let joined = combine(row, mirrored.next().map(Vec::as_slice));
-                let bad = || InferenceError::NotFinite { model: self.model.name().to_owned(), index };
-                embeddings.push(joined.ok_or_else(bad)?);
+                embeddings.push(joined.ok_or_else(|| NotFinite { model: self.model.name().to_owned(), index }));
             }
         }
         Ok(embeddings)

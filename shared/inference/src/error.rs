@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use facewire_domain::FaultKind;
+
 /// A model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
 pub enum InferenceError {
@@ -60,14 +62,34 @@ pub enum InferenceError {
         /// What was expected and what came.
         message: String,
     },
-    /// NaN, infinity, or a vector of length zero: it must never reach an index.
-    #[error("the model {model} made an embedding of face {index} of the batch that is not finite or has no length")]
-    NotFinite {
-        /// Its file name.
-        model: String,
-        /// Which face of the batch, from 0: embed the others without it.
-        index: usize,
-    },
+    /// One face has no embedding.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+}
+
+impl InferenceError {
+    /// What it says about the item in hand. A run that fails is the device's fault, not a face's.
+    pub fn kind(&self) -> FaultKind {
+        match self {
+            Self::NotFinite(_) => FaultKind::Poison,
+            Self::Run { .. } => FaultKind::Transient,
+            Self::Library { .. }
+            | Self::AnotherLibrary { .. }
+            | Self::Provider { .. }
+            | Self::Load { .. }
+            | Self::Shape { .. } => FaultKind::Systemic,
+        }
+    }
+}
+
+/// NaN, infinity, or a vector of length zero: it must never reach an index.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the model {model} made an embedding of face {index} of the batch that is not finite or has no length")]
+pub struct NotFinite {
+    /// Its file name.
+    pub model: String,
+    /// Which face of the batch, from 0.
+    pub index: usize,
 }
 
 /// A model pack could not be read or installed.

@@ -14,8 +14,8 @@ pub mod pack;
 pub mod runtime;
 
 pub use detector::{Detection, FaceDetector, Rfb320, Scrfd};
-pub use embedder::{Embedding, FaceEmbedder, OnnxEmbedder};
-pub use error::{InferenceError, PackError};
+pub use embedder::{Embedded, Embedding, FaceEmbedder, OnnxEmbedder};
+pub use error::{InferenceError, NotFinite, PackError};
 pub use finder::{FaceFind, FaceFinder, FoundFace};
 pub use install::{BUILTIN_PACKS, builtin_manifest, install_builtin, install_zip, installed_manifest};
 pub use landmarks::LandmarkModel;

@@ -11,6 +11,8 @@ pub enum State {
     Starting,
     /// Its pipeline runs.
     Ready,
+    /// Its pipeline runs, but something that it needs is away or refuses everything.
+    Blocked,
     /// Its pipeline failed and is built anew.
     Restarting {
         /// In a row.
@@ -28,6 +30,7 @@ impl State {
         match self {
             State::Starting => "starting",
             State::Ready => "ready",
+            State::Blocked => "blocked",
             State::Restarting { .. } => "restarting",
             State::Failed => "failed",
             State::Stopped => "stopped",
@@ -54,6 +57,13 @@ struct Service {
 impl Default for Service {
     fn default() -> Self {
         Self { state: State::Starting, started: false, holds: BTreeMap::new() }
+    }
+}
+
+impl Service {
+    /// With what holds it back.
+    fn seen(&self) -> State {
+        if self.state == State::Ready && !self.holds.is_empty() { State::Blocked } else { self.state }
     }
 }
 
@@ -92,6 +102,7 @@ impl Health {
     /// The pipeline of a service runs and cannot work: a device that fails, a store that refuses everything. `why` is shown to
     /// operators and must hold nothing biometric.
     pub fn hold(&self, service: &'static str, why: &str) -> Held {
+        tracing::warn!(service, why, "service is not ready");
         let mut services = self.lock();
         let number = services.next;
         services.next += 1;
@@ -101,7 +112,7 @@ impl Health {
 
     /// Every service by name.
     pub fn states(&self) -> BTreeMap<&'static str, State> {
-        self.lock().by_name.iter().map(|(name, service)| (*name, service.state)).collect()
+        self.lock().by_name.iter().map(|(name, service)| (*name, service.seen())).collect()
     }
 
     /// Why services cannot work, by name; services that can are left out.
@@ -119,8 +130,7 @@ impl Health {
     /// There are services, and all of them work.
     pub fn is_ready(&self) -> bool {
         let services = self.lock();
-        let works = |service: &Service| service.state == State::Ready && service.holds.is_empty();
-        !services.by_name.is_empty() && services.by_name.values().all(works)
+        !services.by_name.is_empty() && services.by_name.values().all(|service| service.seen() == State::Ready)
     }
 
     /// There are services, and all of them were ready once.
@@ -162,6 +172,7 @@ mod tests {
         health.set("a", State::Ready);
         let (first, second) = (health.hold("a", "no rights"), health.hold("a", "no schema"));
         assert!(health.is_live() && health.has_started() && !health.is_ready());
+        assert_eq!(health.states()["a"], State::Blocked);
         assert_eq!(health.held()["a"], ["no rights", "no schema"]);
         drop(first);
         health.set("a", State::Ready);

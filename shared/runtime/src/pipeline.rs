@@ -3,13 +3,14 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use facewire_telemetry::events::{self, PoolThread};
+use facewire_telemetry::events::FailureKind;
 use tokio::task::JoinSet;
 
-use crate::inbox::Inbox;
+use crate::pool::{Break, REOPEN_BACKOFF};
+use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::watch::Watch;
 
@@ -49,6 +50,17 @@ pub enum PipelineError {
     GraceExceeded(Duration),
 }
 
+impl PipelineError {
+    /// As it is counted.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Failed { .. } | Self::GraceExceeded(_) => FailureKind::Error,
+            Self::Panicked { .. } => FailureKind::Panic,
+            Self::Hung { .. } => FailureKind::Hang,
+        }
+    }
+}
+
 type Ended = (&'static str, Result<Result<(), ActorError>, String>);
 
 /// Longest time with work in hand and no sign of life. Far beyond any picture or batch and any one call of a store, and
@@ -61,21 +73,75 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Actors of one service. Dropping it aborts its tasks; its threads end when their inboxes close.
 #[derive(Debug)]
 pub struct Pipeline {
+    service: &'static str,
+    shutdown: Shutdown,
     actors: JoinSet<Ended>,
     watches: Vec<Watch>,
+    broken: Arc<Break>,
     hang_after: Duration,
+    reopen: Backoff,
 }
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Self { actors: JoinSet::new(), watches: Vec::new(), hang_after: HANG_AFTER }
+        Self::within("", &Shutdown::new(Duration::ZERO))
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // Wakes the threads that wait before they open a session anew.
+        self.shutdown.drain();
     }
 }
 
 impl Pipeline {
-    /// A pipeline without actors.
+    /// A pipeline without actors whose pools have no state that can break.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A pipeline of `service` without actors. Its actors drain with [`Pipeline::shutdown`], not with the shutdown given.
+    pub fn within(service: &'static str, shutdown: &Shutdown) -> Self {
+        Self {
+            service,
+            shutdown: shutdown.child(),
+            actors: JoinSet::new(),
+            watches: Vec::new(),
+            broken: Arc::default(),
+            hang_after: HANG_AFTER,
+            reopen: REOPEN_BACKOFF,
+        }
+    }
+
+    /// This pipeline's own: it drains with the service's, and when a pool's device stays away.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    pub(crate) fn service(&self) -> &'static str {
+        self.service
+    }
+
+    pub(crate) fn reopen_backoff(&self) -> Backoff {
+        self.reopen
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reopen_after(mut self, backoff: Backoff) -> Self {
+        self.reopen = backoff;
+        self
+    }
+
+    pub(crate) fn broken(&self) -> Arc<Break> {
+        Arc::clone(&self.broken)
+    }
+
+    /// Watches an actor that says itself when it has work in hand.
+    pub(crate) fn watch(&mut self, actor: &'static str) -> Watch {
+        let watch = Watch::new(actor);
+        self.watches.push(watch.clone());
+        watch
     }
 
     /// Runs an actor as a task. It is watched for hanging while it has work from an [`Inbox`] in hand.
@@ -84,8 +150,7 @@ impl Pipeline {
         F: Future<Output = Result<(), ActorError>> + Send + 'static,
     {
         use futures_util::FutureExt;
-        let watch = Watch::new(actor);
-        self.watches.push(watch.clone());
+        let watch = self.watch(actor);
         self.actors.spawn(async move {
             let ended = watch.over(AssertUnwindSafe(future).catch_unwind()).await;
             (actor, ended.map_err(panic_text))
@@ -117,46 +182,8 @@ impl Pipeline {
         self
     }
 
-    /// Runs a pool of equal threads on one inbox. `make` makes each thread's state (a session, say) on that thread; `work`
-    /// is watched for hanging; `hand_on` may wait for room as long as it takes.
-    pub fn spawn_pool<T, S, R>(
-        &mut self,
-        actor: &'static str,
-        threads: usize,
-        inbox: Inbox<T>,
-        make: impl Fn() -> Result<S, ActorError> + Clone + Send + 'static,
-        work: impl Fn(&mut S, T) -> R + Clone + Send + 'static,
-        hand_on: impl Fn(R) -> Result<(), ActorError> + Clone + Send + 'static,
-    ) -> Result<(), ActorError>
-    where
-        T: Send + 'static,
-    {
-        let inbox = Arc::new(Mutex::new(inbox));
-        for _ in 0..threads.max(1) {
-            let (inbox, make, work, hand_on) = (Arc::clone(&inbox), make.clone(), work.clone(), hand_on.clone());
-            let watch = Watch::new(actor);
-            self.watches.push(watch.clone());
-            self.spawn_thread(actor, move || {
-                let mut state = make()?;
-                let _lives = PoolThread::begin(actor);
-                // Whoever waits holds the lock: the others would only wait behind it for the next item anyway.
-                let next = || inbox.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-                while let Some(item) = next() {
-                    watch.works();
-                    let counted = events::Busy::begin(actor);
-                    let result = work(&mut state, item);
-                    drop(counted);
-                    watch.rests();
-                    hand_on(result)?;
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Waits until every actor has ended. The first failure aborts the rest. After the drain began, they have the grace
-    /// period.
+    /// Waits until every actor has ended. The first failure aborts the rest; a device that stays away drains them first.
+    /// After the drain began, they have the grace period.
     pub async fn run(mut self, shutdown: &Shutdown) -> Result<(), PipelineError> {
         let deadline = async {
             shutdown.draining().await;
@@ -178,7 +205,12 @@ impl Pipeline {
                 }
             };
             match joined {
-                None => return Ok(()),
+                None => {
+                    return self
+                        .broken
+                        .take()
+                        .map_or(Ok(()), |(actor, error)| Err(PipelineError::Failed { actor, error }));
+                }
                 Some(Ok((_, Ok(Ok(()))))) => {}
                 Some(Ok((actor, Ok(Err(error))))) => return Err(PipelineError::Failed { actor, error }),
                 Some(Ok((actor, Err(message)))) => return Err(PipelineError::Panicked { actor, message }),
@@ -201,7 +233,7 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
 mod tests {
     use super::*;
     use crate::inbox::inbox;
-    use crate::retry::{Backoff, retry};
+    use crate::retry::retry;
     use std::num::NonZeroUsize;
     use std::sync::mpsc;
     use tokio_util::sync::CancellationToken;
@@ -258,64 +290,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pool_shares_one_inbox() {
-        let (out, inbox) = inbox("a->pool", NonZeroUsize::MIN);
-        let (seen, heard) = mpsc::channel();
-        let mut pipeline = Pipeline::new();
-        let work = move |sum: &mut i32, item: i32| -> Result<(), ActorError> {
-            *sum += item;
-            Ok(seen.send(item)?)
-        };
-        pipeline.spawn_pool("pool", 3, inbox, || Ok(0), work, |sent| sent).unwrap();
-        pipeline.spawn("a", async move {
-            for item in 0..100 {
-                out.send(item).await?;
-            }
-            Ok(())
-        });
-        pipeline.run(&shutdown()).await.unwrap();
-        let mut all: Vec<i32> = heard.iter().collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..100).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
     async fn a_thread_that_panics_is_seen() {
         let mut pipeline = Pipeline::new();
         pipeline.spawn_thread("t", || panic!("boom {}", 1)).unwrap();
         assert!(
             matches!(pipeline.run(&shutdown()).await, Err(PipelineError::Panicked { message, .. }) if message == "boom 1")
         );
-    }
-
-    #[tokio::test]
-    async fn a_thread_that_hangs_is_seen_but_not_one_that_waits_for_room() {
-        let (out, items) = inbox("a->pool", NonZeroUsize::MIN);
-        let (never, hung) = mpsc::channel::<()>();
-        let hung = Mutex::new(hung);
-        let hung = Arc::new(hung);
-        let mut pipeline = Pipeline::new().hang_after(Duration::from_millis(50));
-        // The first item waits for room long past the limit; the second hangs.
-        let work = move |(): &mut (), item: u32| {
-            if item == 2 {
-                let _ = hung.lock().unwrap().recv();
-            }
-            item
-        };
-        let (room, full) = mpsc::sync_channel::<u32>(0);
-        pipeline.spawn_pool("pool", 1, items, || Ok(()), work, move |item| Ok(room.send(item)?)).unwrap();
-        let (waited, was) = tokio::sync::oneshot::channel();
-        pipeline.spawn("a", async move {
-            out.send(1).await?;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            let _ = waited.send(full.recv());
-            out.send(2).await?;
-            std::future::pending().await
-        });
-        let error = pipeline.run(&shutdown()).await.unwrap_err();
-        assert!(matches!(error, PipelineError::Hung { actor: "pool", .. }), "{error}");
-        assert_eq!(was.await.unwrap(), Ok(1));
-        drop(never);
     }
 
     #[tokio::test(start_paused = true)]

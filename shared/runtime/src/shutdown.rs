@@ -21,6 +21,12 @@ impl Shutdown {
         Self { drain: CancellationToken::new(), grace, health: Health::default() }
     }
 
+    /// One that begins to drain with this one, and can be drained alone; grace period and health are shared.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { drain: self.drain.child_token(), grace: self.grace, health: self.health.clone() }
+    }
+
     /// Asks everybody to finish.
     pub fn drain(&self) {
         self.drain.cancel();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use facewire_telemetry::events;
+use facewire_telemetry::events::{self, FailureKind};
 use tokio::time::Instant;
 
 use crate::health::State;
@@ -18,7 +18,7 @@ pub struct RestartPolicy {
     pub backoff: Backoff,
     /// Failures in a row that end the service.
     pub most: u32,
-    /// A pipeline that ran this long was healthy: the count begins anew.
+    /// A pipeline that ran this long before its last progress was healthy: the count begins anew.
     pub healthy_after: Duration,
 }
 
@@ -78,24 +78,32 @@ where
     let mut failures = 0;
     while !shutdown.is_draining() {
         let started = Instant::now();
-        let last = match build().await {
-            Err(error) => error.to_string(),
+        // A hang is noticed only after its limit: until then it looks like a healthy run.
+        let mut stalled = Duration::ZERO;
+        let (kind, last) = match build().await {
+            Err(error) => (FailureKind::Error, error.to_string()),
             Ok(pipeline) => {
                 health.set(service, State::Ready);
                 events::ServiceStarted { service }.emit();
                 match pipeline.run(shutdown).await {
                     Ok(()) if shutdown.is_draining() => break,
-                    Ok(()) => "every actor ended though nobody asked".to_owned(),
+                    Ok(()) => (FailureKind::Error, "every actor ended though nobody asked".to_owned()),
                     Err(source @ PipelineError::GraceExceeded(_)) => {
                         health.set(service, State::Failed);
                         return Err(ServiceError::Drain { service, source });
                     }
-                    Err(error) => error.to_string(),
+                    Err(error) => {
+                        if let PipelineError::Hung { limit, .. } = error {
+                            stalled = limit;
+                        }
+                        (error.kind(), error.to_string())
+                    }
                 }
             }
         };
-        failures = if started.elapsed() >= policy.healthy_after { 1 } else { failures + 1 };
-        events::ServiceFailed { service, failures, error: &last }.emit();
+        let healthy = started.elapsed().saturating_sub(stalled) >= policy.healthy_after;
+        failures = if healthy { 1 } else { failures + 1 };
+        events::ServiceFailed { service, kind, failures, error: &last }.emit();
         if failures >= policy.most {
             health.set(service, State::Failed);
             return Err(ServiceError::GaveUp { service, failures, last });
@@ -113,6 +121,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbox::inbox;
     use std::cell::Cell;
 
     #[tokio::test(start_paused = true)]
@@ -159,5 +168,46 @@ mod tests {
         .await
         .unwrap();
         assert_eq!(built.get(), 21);
+    }
+
+    /// Gives up after `most` runs that hang `after` their start.
+    async fn runs_that_hang(after: Duration) -> (u32, Result<(), ServiceError>) {
+        let built = Cell::new(0);
+        let shutdown = Shutdown::new(Duration::from_secs(1));
+        let supervised = supervise("s", RestartPolicy::default(), &shutdown, || {
+            built.set(built.get() + 1);
+            let (shutdown, enough) = (shutdown.clone(), built.get() > 20);
+            async move {
+                let (out, mut items) = inbox("a->b", std::num::NonZeroUsize::MIN);
+                let mut pipeline = Pipeline::new();
+                pipeline.spawn("a", async move {
+                    tokio::time::sleep(after).await;
+                    if enough {
+                        shutdown.drain();
+                        return Ok(());
+                    }
+                    out.send(()).await?;
+                    std::future::pending().await
+                });
+                pipeline.spawn("b", async move {
+                    while items.recv().await.is_some() {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(())
+                });
+                Ok(pipeline)
+            }
+        });
+        let ended = supervised.await;
+        (built.get(), ended)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_hangs_each_time_gives_up() {
+        let (built, ended) = runs_that_hang(Duration::from_secs(1)).await;
+        assert_eq!(built, RestartPolicy::default().most);
+        assert!(ended.unwrap_err().to_string().contains("actor b hangs"));
+        let (built, ended) = runs_that_hang(RestartPolicy::default().healthy_after).await;
+        assert!(ended.is_ok() && built == 21, "a long healthy run before each hang: {built} {ended:?}");
     }
 }

@@ -60,6 +60,7 @@ pub(crate) struct Metrics {
     pub(crate) blocked: Counter<f64>,
     pub(crate) threads: UpDownCounter<i64>,
     pub(crate) threads_busy: UpDownCounter<i64>,
+    pub(crate) worker_breaks: Counter<u64>,
     pub(crate) findings: Counter<u64>,
     pub(crate) repairs: Counter<u64>,
     pub(crate) checked: Counter<u64>,
@@ -156,6 +157,11 @@ impl Metrics {
                 .build(),
             threads: level("facewire.threads", "Threads of a pool"),
             threads_busy: level("facewire.threads.busy", "Threads of a pool that work on an item"),
+            worker_breaks: counter(
+                "facewire.worker.breaks",
+                "{break}",
+                "Sessions of a pool that broke and were opened anew",
+            ),
             findings: counter(
                 "facewire.reconciler.findings",
                 "{face}",

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use facewire_telemetry::events::{FailureKind, ServiceFailed, ServiceStarted};
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
@@ -77,8 +78,9 @@ impl Visit for Words {
 #[test]
 fn a_failure_is_seen() {
     let witness = Witness::listen();
-    facewire_telemetry::events::ServiceFailed { service: "quality", failures: 1, error: "down" }.emit();
-    facewire_telemetry::events::ServiceStarted { service: "quality" }.emit();
+    let kind = FailureKind::Error;
+    ServiceFailed { service: "quality", kind, failures: 1, error: "down" }.emit();
+    ServiceStarted { service: "quality" }.emit();
     let seen = witness.seen();
     assert_eq!((seen.started, seen.failed.len()), (1, 1));
     assert!(seen.failed[0].contains("quality") && seen.failed[0].contains("down"), "{seen:?}");

@@ -1,7 +1,8 @@
 //! Dynamic batches, on a model that is written here: the mean of each colour plane as an embedding of three numbers.
 
+use facewire_domain::FaultKind;
 use facewire_inference::manifest::{ColourOrder, EmbedderSpec, ModelFile};
-use facewire_inference::{FaceEmbedder, InferenceError, OnnxEmbedder, Provider, SessionOptions};
+use facewire_inference::{FaceEmbedder, InferenceError, NotFinite, OnnxEmbedder, Provider, SessionOptions};
 use facewire_vision::{AlignedFace, RgbImage};
 
 use crate::assets::{cosine, runtime};
@@ -56,6 +57,10 @@ fn open(batch: &[u8], spec: &EmbedderSpec) -> Result<OnnxEmbedder, InferenceErro
     OnnxEmbedder::new(model, spec, "means@1:0".to_owned())
 }
 
+fn embedder_of(spec: &EmbedderSpec) -> OnnxEmbedder {
+    open(&free(), spec).unwrap()
+}
+
 fn free() -> Vec<u8> {
     bytes(2, b"n")
 }
@@ -100,8 +105,14 @@ fn a_vector_without_length_names_its_face() {
     let mut spec = spec(8, true, ColourOrder::Rgb);
     spec.mean = 100.0;
     let mut embedder = open(&free(), &spec).unwrap();
-    let error = embedder.embed(&[face([9; 3]), face([100; 3])]).unwrap_err();
-    assert!(matches!(error, InferenceError::NotFinite { index: 1, .. }), "{error}");
+    let faces = [face([9; 3]), face([100; 3]), face([200, 9, 9])];
+    let embedded = embedder.embed_measured(&faces).unwrap();
+    let bad = NotFinite { model: "means.onnx".to_owned(), index: 1 };
+    assert_eq!(embedded.iter().map(|face| face.as_ref().err()).collect::<Vec<_>>(), [None, Some(&bad), None]);
+    let alone = |face: usize| embedder_of(&spec).embed_measured(&faces[face..=face]).unwrap().remove(0);
+    assert_eq!([&embedded[0], &embedded[2]], [&alone(0), &alone(2)], "the others have their own");
+    let error = embedder.embed(&faces).unwrap_err();
+    assert!(matches!(&error, InferenceError::NotFinite(error) if *error == bad) && error.kind() == FaultKind::Poison);
 }
 
 #[test]
@@ -111,6 +122,11 @@ fn a_fixed_batch_must_be_in_the_manifest() {
     let mut embedder = open(&number(1, 1), &spec(1, true, ColourOrder::Rgb)).unwrap();
     assert_eq!(embedder.max_batch(), Some(1));
     assert_eq!(embedder.embed(&[face([1, 2, 3]), face([9, 8, 7])]).unwrap().len(), 2);
+    // Three faces and their mirror images in runs of exactly four rows.
+    let faces = [face([1, 2, 3]), face([9, 8, 7]), face([50, 0, 200])];
+    let mut embedder = open(&number(1, 4), &spec(4, true, ColourOrder::Rgb)).unwrap();
+    let mut single = open(&number(1, 1), &spec(1, true, ColourOrder::Rgb)).unwrap();
+    assert_eq!(embedder.embed(&faces).unwrap(), single.embed(&faces).unwrap());
     let wrong = EmbedderSpec { dim: 4, ..spec(1, false, ColourOrder::Rgb) };
     let error = open(&number(1, 1), &wrong).unwrap().embed(&[face([1, 2, 3])]).unwrap_err();
     assert!(matches!(error, InferenceError::Shape { .. }), "{error}");

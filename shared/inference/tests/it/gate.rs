@@ -57,7 +57,7 @@ fn what_passes_is_recognised_and_little_is_held_back() {
             let Measured { face, mut quality } = measure(&picture, face).unwrap();
             let mut refusal = score::judge(Some(&scores.early), &limits, &mut quality);
             if refusal.is_none() {
-                let embedding = embedder.embed_measured(&[face]).unwrap().remove(0);
+                let embedding = embedder.embed_measured(&[face]).unwrap().remove(0).unwrap();
                 quality.embedding_length = embedding.length;
                 refusal = score::judge_embedded(&scores, &limits, &mut quality);
                 let same = refusal.is_none() && cosine(&embedding.vector, &clean) >= 0.42;

@@ -12,8 +12,8 @@ pub use messages::{
 };
 pub use reconciler::{DifferencesFound, PassDone, Reconciled};
 pub use services::{
-    Blocked, Busy, Inferred, PoolThread, ServiceFailed, ServiceStarted, SettingApplied, SettingRefused, StoreAnswered,
-    StoreWaited,
+    Blocked, Busy, FailureKind, Inferred, PoolThread, ServiceFailed, ServiceStarted, SettingApplied, SettingRefused,
+    StoreAnswered, StoreWaited, WorkerBroken,
 };
 
 use facewire_domain::{Reason, Stage};

@@ -7,11 +7,36 @@ use opentelemetry::KeyValue;
 
 use crate::metrics::record;
 
+/// How a pipeline failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// An actor returned an error, or the pipeline could not be built.
+    Error,
+    /// An actor panicked.
+    Panic,
+    /// An actor made no progress for too long.
+    Hang,
+}
+
+impl FailureKind {
+    const ALL: [Self; 3] = [Self::Error, Self::Panic, Self::Hang];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::Hang => "hang",
+        }
+    }
+}
+
 /// A service's pipeline failed and is built anew, or the service gives up.
 #[derive(Debug)]
 pub struct ServiceFailed<'a> {
     /// Which.
     pub service: &'static str,
+    /// How.
+    pub kind: FailureKind,
     /// In a row.
     pub failures: u32,
     /// The last error.
@@ -21,8 +46,9 @@ pub struct ServiceFailed<'a> {
 impl ServiceFailed<'_> {
     /// Says it.
     pub fn emit(&self) {
-        record(|m| m.failures.add(1, &[KeyValue::new("service", self.service)]));
-        tracing::error!(service = self.service, failures = self.failures, error = self.error, "service failed");
+        let kind = self.kind.as_str();
+        record(|m| m.failures.add(1, &[KeyValue::new("service", self.service), KeyValue::new("kind", kind)]));
+        tracing::error!(service = self.service, kind, failures = self.failures, error = self.error, "service failed");
     }
 }
 
@@ -37,10 +63,12 @@ impl ServiceStarted {
     /// Says it.
     pub fn emit(&self) {
         record(|m| {
-            let service = [KeyValue::new("service", self.service)];
-            m.starts.add(1, &service);
-            // So that the series is there before the first failure: an increase from nothing cannot be seen.
-            m.failures.add(0, &service);
+            let service = KeyValue::new("service", self.service);
+            m.starts.add(1, std::slice::from_ref(&service));
+            // So that the series are there before the first failure: an increase from nothing cannot be seen.
+            for kind in FailureKind::ALL {
+                m.failures.add(0, &[service.clone(), KeyValue::new("kind", kind.as_str())]);
+            }
         });
         tracing::info!(service = self.service, "service started");
     }
@@ -163,6 +191,7 @@ impl PoolThread {
         record(|m| {
             m.threads.add(1, &[KeyValue::new("pool", pool)]);
             m.threads_busy.add(0, &[KeyValue::new("pool", pool)]);
+            m.worker_breaks.add(0, &[KeyValue::new("pool", pool)]);
         });
         Self(pool)
     }
@@ -189,6 +218,28 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         record(|m| m.threads_busy.add(-1, &[KeyValue::new("pool", self.0)]));
+    }
+}
+
+/// The state of a pool's thread (a session on a device) broke: it is opened anew, and the item in hand waits.
+#[derive(Debug)]
+pub struct WorkerBroken<'a> {
+    /// Which service.
+    pub service: &'static str,
+    /// Which pool.
+    pub pool: &'static str,
+    /// In a row.
+    pub failures: u32,
+    /// What was seen.
+    pub error: &'a str,
+}
+
+impl WorkerBroken<'_> {
+    /// Counts and logs it.
+    pub fn emit(&self) {
+        record(|m| m.worker_breaks.add(1, &[KeyValue::new("pool", self.pool)]));
+        let Self { service, pool, failures, error } = *self;
+        tracing::warn!(service, pool, failures, error, "a session broke and is opened anew");
     }
 }
 

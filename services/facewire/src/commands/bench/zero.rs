@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use facewire_composition::Chain;
 use facewire_domain::{BoundingBox, Point};
-use facewire_inference::{Embedding, FaceEmbedder, FaceFind, FoundFace, InferenceError};
+use facewire_inference::{Embedded, Embedding, FaceEmbedder, FaceFind, FoundFace, InferenceError};
 use facewire_vision::align::TEMPLATE;
 use facewire_vision::{AlignedFace, RgbImage};
 
@@ -42,9 +42,9 @@ impl FaceEmbedder for Embedder {
     fn preprocess(&self, _face: &AlignedFace, _out: &mut Vec<f32>) {}
 
     /// The same direction for every face.
-    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedding>, InferenceError> {
+    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         let unit = (self.dim as f32).sqrt().recip();
-        Ok(faces.iter().map(|_| Embedding { vector: vec![unit; self.dim], length: 1.0 }).collect())
+        Ok(faces.iter().map(|_| Ok(Embedding { vector: vec![unit; self.dim], length: 1.0 })).collect())
     }
 }
 

@@ -341,27 +341,16 @@ impl Run<'_> {
             return Ok(());
         }
         let faces: Vec<AlignedFace> = waiting.iter().map(|waiting| waiting.face.clone()).collect();
-        let embeddings: Vec<Option<Embedding>> = match self.worker.embedder.embed_measured(&faces) {
-            Ok(embeddings) => embeddings.into_iter().map(Some).collect(),
-            Err(InferenceError::NotFinite { .. }) => {
-                let one = |face| match self.worker.embedder.embed_measured(std::slice::from_ref(face)) {
-                    Ok(embeddings) => Ok(embeddings.into_iter().next()),
-                    Err(InferenceError::NotFinite { .. }) => Ok(None),
-                    Err(error) => Err(error),
-                };
-                faces.iter().map(one).collect::<Result<_, _>>()?
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let embeddings = self.worker.embedder.embed_measured(&faces)?;
         for (waiting, embedding) in waiting.into_iter().zip(embeddings) {
             let Waiting { key, quality, face_side, faces, .. } = waiting;
             let outcome = match (embedding, quality) {
-                (Some(Embedding { vector: embedding, length }), Some(quality)) => {
+                (Ok(Embedding { vector: embedding, length }), Some(quality)) => {
                     let quality = Quality { embedding_length: length, ..quality };
                     Outcome::Face { quality, embedding }
                 }
-                (Some(embedding), None) => Outcome::Aligned { embedding: embedding.vector },
-                (None, _) => {
+                (Ok(embedding), None) => Outcome::Aligned { embedding: embedding.vector },
+                (Err(_), _) => {
                     let detail = Detail::message("the embedding has no direction");
                     Outcome::Refused(Refusal { reason: Reason::InferenceError, detail })
                 }
