@@ -61,13 +61,7 @@ impl Task {
 }
 
 /// What was measured on the face, now with the length of its embedding, its new score, and whether that is too low.
-fn reassess(
-    rules: &Rules,
-    identity: &CropIdentity,
-    frame: bool,
-    face: &mut v1::Face,
-    length: f32,
-) -> Option<Refusal> {
+fn reassess(rules: &Rules, identity: &CropIdentity, frame: bool, face: &mut v1::Face, length: f32) -> Option<Refusal> {
     let (model, seen) = (rules.score.as_ref()?, face.quality.as_ref()?);
     let mut quality = Quality { embedding_length: length, ..seen.into() };
     let limits = rules.gate.limits_for(identity.collection.as_str(), identity.camera.as_str(), identity.intent);

@@ -38,7 +38,8 @@ impl Worker for Embedders {
     fn work(&self, embedder: &mut Self::State, batch: Vec<Delivery>) -> Worked<Vec<Done>, Vec<Delivery>> {
         let started = OffsetDateTime::now_utc();
         let mut read = Read::of(batch);
-        let span = BatchSpan::start("embed batch", Stage::Embed, read.sound.iter().map(|(delivery, _)| delivery.span()));
+        let span =
+            BatchSpan::start("embed batch", Stage::Embed, read.sound.iter().map(|(delivery, _)| delivery.span()));
         let clock = Instant::now();
         let embedded = run(embedder.as_mut(), &read.faces);
         drop(span);

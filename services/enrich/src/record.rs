@@ -74,7 +74,7 @@ impl Worker {
             rest.push((delivery, reply_to));
         }
         let store = &self.service.store;
-        let answers = self.patience.wait("postgresql", StoreError::kind, || store.finish(&rows)).await?;
+        let answers = self.patience.wait(|| store.finish(&rows)).await?;
         let mut recorded = Vec::with_capacity(rest.len());
         for ((delivery, reply_to), answer) in rest.into_iter().zip(answers) {
             match answer {
@@ -104,7 +104,7 @@ impl Worker {
         let published: Vec<Key> =
             results.iter().filter(|(_, published)| published.is_ok()).map(|(key, _)| *key).collect();
         let store = &self.service.store;
-        self.patience.wait("postgresql", StoreError::kind, || store.mark_published(&published)).await?;
+        self.patience.wait(|| store.mark_published(&published)).await?;
         let mut copied = HashSet::new();
         for recorded in recorded {
             let published = results.get(&recorded.key()).filter(|_| !recorded.finished.published);
@@ -135,9 +135,9 @@ impl Worker {
             }
             let message = compose::message(finished, &result, recorded.delivery.span().traceparent())?;
             let bus = &self.service.bus;
-            match self.patience.wait("nats", fault, || bus.publish(message.clone())).await {
+            match self.patience.wait(|| bus.publish(message.clone())).await {
                 Ok(_) => return Ok((key, Ok(message.payload))),
-                Err(error) if fault(&error) != FaultKind::Poison => return Err(error.into()),
+                Err(error) if error.kind() != FaultKind::Poison => return Err(error.into()),
                 Err(error) if shortened => return Ok((key, Err(error.to_string()))),
                 Err(error) => events::PublishRetried { stage: Stage::Enrich, failures: 0, error: &error }.emit(),
             }
@@ -153,14 +153,13 @@ impl Worker {
             return Ok(Persons::new());
         }
         let store = &self.service.store;
-        match self.patience.wait("postgresql", StoreError::kind, || store.persons(&ids)).await {
+        match self.patience.wait(|| store.persons(&ids)).await {
             Err(error) if error.kind() == FaultKind::Poison => {}
             answer => return answer,
         }
         let mut persons = Persons::new();
         for id in ids {
-            match self.patience.wait("postgresql", StoreError::kind, || store.persons(std::slice::from_ref(&id))).await
-            {
+            match self.patience.wait(|| store.persons(std::slice::from_ref(&id))).await {
                 Ok(found) => persons.extend(found),
                 Err(error) if error.kind() == FaultKind::Poison => {
                     events::StoreWaited { service: crate::SERVICE, store: "postgresql", failures: 0, error: &error }
@@ -170,17 +169,6 @@ impl Worker {
             }
         }
         Ok(persons)
-    }
-}
-
-/// What an error of publishing means.
-fn fault(error: &BusError) -> FaultKind {
-    match error {
-        BusError::TooLarge { .. } => FaultKind::Poison,
-        BusError::Unreachable(_) | BusError::StreamFull { .. } | BusError::NotAcknowledged { .. } => {
-            FaultKind::Transient
-        }
-        _ => FaultKind::Systemic,
     }
 }
 

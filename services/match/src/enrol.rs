@@ -70,9 +70,7 @@ fn ending(enrolled: &Enrolled) -> v1::Ending {
                 ..Outcome::success(status, Stage::Match).into()
             }
         }
-        Enrolled::Refused(why) => {
-            Outcome::failed(Stage::Match, Reason::Internal, Detail::message(why.clone())).into()
-        }
+        Enrolled::Refused(why) => Outcome::failed(Stage::Match, Reason::Internal, Detail::message(why.clone())).into(),
         Enrolled::Conflict(conflict) => {
             Outcome::rejected(Stage::Match, Reason::IdentityConflict, detail(*conflict)).into()
         }

@@ -110,7 +110,10 @@ impl Worker {
         if let Some(stored) = self.known.stored() {
             return Ok(stored);
         }
-        let rows = self.patience.wait(|| self.service.gallery.store.calibrations_in_force(&self.service.gallery.model)).await?;
+        let rows = self
+            .patience
+            .wait(|| self.service.gallery.store.calibrations_in_force(&self.service.gallery.model))
+            .await?;
         let matching = rows.into_iter().filter_map(|row| {
             let calibration = Arc::new(row.document.matching?);
             Some(((row.collection, row.camera), calibration))

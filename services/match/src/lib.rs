@@ -14,10 +14,10 @@ use enrol::enrol;
 use facewire_bus::{Batch, BatchOptions, Batches, Bus, Delivery, Done, Outgoing};
 use facewire_contracts::v1;
 use facewire_domain::{Calibration, Intent, Reason, Stage};
+use facewire_gallery::Gallery;
 use facewire_runtime::{
     ActorError, Inbox, Outbox, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, State, supervise,
 };
-use facewire_gallery::Gallery;
 use facewire_telemetry::events;
 use time::OffsetDateTime;
 
@@ -47,7 +47,8 @@ impl Match {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
         if let Err(why) = self.ruled(&shutdown).await {
             let error = why.to_string();
-            events::ServiceFailed { service: SERVICE, kind: events::FailureKind::Error, failures: 1, error: &error }.emit();
+            events::ServiceFailed { service: SERVICE, kind: events::FailureKind::Error, failures: 1, error: &error }
+                .emit();
             shutdown.health().set(SERVICE, State::Failed);
             return Err(ServiceError::Refused { service: SERVICE, why: error });
         }

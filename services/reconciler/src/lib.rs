@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use facewire_bus::{Bus, BusError};
-use facewire_domain::{Fault, FaultKind, FaceId};
+use facewire_domain::{FaceId, Fault, FaultKind};
 use facewire_gallery::{Gallery, GalleryError};
 use facewire_runtime::{ActorError, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
 use facewire_store_pg::StoreError;
@@ -149,9 +149,8 @@ impl Fault for ReconcileError {
     fn kind(&self) -> FaultKind {
         match self {
             Self::Gallery(error) => error.kind(),
-            Self::Bus(_) | Self::Busy | Self::LeaseLost | Self::EnrolledMeanwhile | Self::SwitchedMeanwhile => {
-                FaultKind::Transient
-            }
+            Self::Bus(error) => error.kind(),
+            Self::Busy | Self::LeaseLost | Self::EnrolledMeanwhile | Self::SwitchedMeanwhile => FaultKind::Transient,
             Self::Braked { .. } | Self::Incomplete { .. } | Self::Embed(_) => FaultKind::Systemic,
         }
     }

@@ -12,8 +12,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::cursor::{Points, Rows};
 use crate::compare::{Comparison, Kind};
+use crate::cursor::{Points, Rows};
 use crate::{ReconcileError, Reconciler};
 
 /// Points that have to go and wait for their grace period, at most: 32 bytes each. Beyond it the join waits.
@@ -209,7 +209,9 @@ impl<'a> Pass<'a> {
         let comparison = self.reconciler.comparison();
         let differences = faces.iter().map(|face| (*face, rows.remove(face), points.remove(face)));
         Ok(differences
-            .filter(|(_, row, point)| comparison.difference(row.as_ref().map(|r| &r.record), point.as_ref()) == Some(kind))
+            .filter(|(_, row, point)| {
+                comparison.difference(row.as_ref().map(|r| &r.record), point.as_ref()) == Some(kind)
+            })
             .map(|(face, row, _)| Difference { face, row })
             .collect())
     }

@@ -1,5 +1,7 @@
 //! What can go wrong between us and NATS. Payloads and header values must not come into a text.
 
+use facewire_domain::{Fault, FaultKind};
+
 /// An error of the bus.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
@@ -98,6 +100,28 @@ pub enum BusError {
         /// Why.
         error: String,
     },
+}
+
+impl Fault for BusError {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Unreachable(_) | Self::NotAcknowledged { .. } | Self::StreamFull { .. } => FaultKind::Transient,
+            Self::Credentials(_)
+            | Self::Refused { .. }
+            | Self::NotMigrated { .. }
+            | Self::NoStorage { .. }
+            | Self::NoStream { .. } => FaultKind::Systemic,
+            Self::TooLarge { .. }
+            | Self::NoLetter { .. }
+            | Self::NoOriginal { .. }
+            | Self::NotALetter { .. }
+            | Self::LetterRemains { .. } => FaultKind::Poison,
+        }
+    }
+
+    fn system(&self) -> &'static str {
+        "nats"
+    }
 }
 
 /// For `map_err`: the server refused what was asked of JetStream.

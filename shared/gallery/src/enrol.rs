@@ -77,7 +77,8 @@ impl Gallery {
         // A candidate that is refused only for the face of an earlier one is judged again once that one was refused itself.
         while answers.iter().any(Option::is_none) {
             let judged = judge(candidates, &own, &hits, &answers);
-            let fit: Vec<usize> = (0..).zip(&judged).filter(|(_, j)| matches!(j, Judged::Fit)).map(|(at, _)| at).collect();
+            let fit: Vec<usize> =
+                (0..).zip(&judged).filter(|(_, j)| matches!(j, Judged::Fit)).map(|(at, _)| at).collect();
             let faces: Vec<NewFace> = fit.iter().filter_map(|at| Some(candidates.get(*at)?.face.clone())).collect();
             let written = self.write(&faces).await?;
             for (at, judged) in judged.into_iter().enumerate() {

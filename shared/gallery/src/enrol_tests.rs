@@ -28,7 +28,11 @@ fn own(candidates: &[Candidate]) -> Vec<PersonId> {
 }
 
 fn done() -> Option<Enrolled> {
-    Some(Enrolled::Done { person: own(&[candidate("a", 0.0, None)])[0], face: FaceId::from(Default::default()), before: false })
+    Some(Enrolled::Done {
+        person: own(&[candidate("a", 0.0, None)])[0],
+        face: FaceId::from(Default::default()),
+        before: false,
+    })
 }
 
 fn verdicts(candidates: &[Candidate], hits: &[Vec<Hit>], answers: &[Option<Enrolled>]) -> String {

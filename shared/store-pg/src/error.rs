@@ -80,7 +80,9 @@ impl StoreError {
         match self {
             StoreError::Unavailable { .. } => FaultKind::Transient,
             StoreError::Conflict { .. } | StoreError::Corrupt { .. } | StoreError::Invalid { .. } => FaultKind::Poison,
-            StoreError::Config { .. } | StoreError::Schema { .. } | StoreError::OtherModel { .. } => FaultKind::Systemic,
+            StoreError::Config { .. } | StoreError::Schema { .. } | StoreError::OtherModel { .. } => {
+                FaultKind::Systemic
+            }
             StoreError::Query { code, .. } if is_data_code(code) => FaultKind::Poison,
             StoreError::Query { .. } => FaultKind::Systemic,
         }

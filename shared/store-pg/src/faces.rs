@@ -101,7 +101,8 @@ impl Store {
 
     /// A page of all faces by id, in every state, with their embeddings.
     pub async fn faces_after(&self, after: Option<FaceId>, limit: u32) -> Result<Vec<StoredFace>, StoreError> {
-        const SQL: &str = select_faces!("coalesce(r.embedding, f.embedding)", "f.face_id > $1 ORDER BY f.face_id LIMIT $2");
+        const SQL: &str =
+            select_faces!("coalesce(r.embedding, f.embedding)", "f.face_id > $1 ORDER BY f.face_id LIMIT $2");
         let rows: Vec<Columns> = run!(self, "faces", connection => {
             sqlx::query_as(SQL).bind(start(after)).bind(i64::from(limit)).fetch_all(connection).await
         })?;
@@ -138,7 +139,8 @@ impl Store {
 
     /// These faces as they are now, as far as they are there, by id.
     pub async fn faces(&self, faces: &[FaceId]) -> Result<Vec<StoredFace>, StoreError> {
-        const SQL: &str = select_faces!("coalesce(r.embedding, f.embedding)", "f.face_id = ANY($1::uuid[]) ORDER BY f.face_id");
+        const SQL: &str =
+            select_faces!("coalesce(r.embedding, f.embedding)", "f.face_id = ANY($1::uuid[]) ORDER BY f.face_id");
         let ids: Vec<Uuid> = faces.iter().map(FaceId::as_uuid).collect();
         let mut found = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(CHUNK) {

@@ -147,8 +147,9 @@ async fn switch(
 ) -> Result<Switch, sqlx::Error> {
     let mut tx = connection.begin().await?;
     // Enrolments hold this row for sharing until they are committed: what they wrote is seen, and no new one begins.
-    let serving: Option<String> =
-        sqlx::query_scalar("SELECT model FROM serving WHERE name = 'index' FOR UPDATE").fetch_optional(&mut *tx).await?;
+    let serving: Option<String> = sqlx::query_scalar("SELECT model FROM serving WHERE name = 'index' FOR UPDATE")
+        .fetch_optional(&mut *tx)
+        .await?;
     if serving.as_deref() != Some(from) {
         return Ok(Switch::SwitchedMeanwhile);
     }
@@ -161,11 +162,13 @@ async fn switch(
             return Ok(Switch::Incomplete);
         }
     }
-    sqlx::query("UPDATE serving SET model = $1, dim = $2, qdrant_collection = NULL, since = now() WHERE name = 'index'")
-        .bind(text(to))
-        .bind(int(dim))
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "UPDATE serving SET model = $1, dim = $2, qdrant_collection = NULL, since = now() WHERE name = 'index'",
+    )
+    .bind(text(to))
+    .bind(int(dim))
+    .execute(&mut *tx)
+    .await?;
     tx.commit().await?;
     Ok(Switch::Done)
 }

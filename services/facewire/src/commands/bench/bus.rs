@@ -9,8 +9,8 @@ use facewire_composition::{Config, Service};
 use facewire_runtime::Shutdown;
 use facewire_vision::{decode, encode_jpeg, resize};
 
-use super::memory::Memory;
 use super::load::Load;
+use super::memory::Memory;
 use super::{Durability, Measurement, per_second, stack, zero};
 use crate::commands::{demo, progress};
 

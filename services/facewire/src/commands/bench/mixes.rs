@@ -62,7 +62,8 @@ pub(super) async fn prepare(
 fn embed(finder: &mut dyn FaceFind, embedder: &mut dyn FaceEmbedder, picture: &[u8]) -> anyhow::Result<Vec<f32>> {
     let mut rules = Rules::default();
     rules.gate = rules.gate.with_enroll(GateOverride::OFF);
-    let faces = judge(finder, &rules, Request::crop(PLACE), picture).map_err(|_| anyhow::anyhow!("no face to enrol"))?;
+    let faces =
+        judge(finder, &rules, Request::crop(PLACE), picture).map_err(|_| anyhow::anyhow!("no face to enrol"))?;
     let face = faces.into_iter().next().context("no face to enrol")?;
     embedder.embed(&[face.aligned])?.pop().context("no embedding")
 }

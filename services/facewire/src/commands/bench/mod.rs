@@ -83,11 +83,7 @@ pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
         BenchCommand::Evaluate { folder, count } => vec![evaluate::run(config, folder, count.max(1), shutdown).await?],
     };
     for measurement in &measured {
-        if args.json {
-            output::json(measurement)?
-        } else {
-            show(measurement)
-        }
+        if args.json { output::json(measurement)? } else { show(measurement) }
     }
     Ok(Exit::Success)
 }

@@ -60,7 +60,8 @@ impl Python {
         command.arg(&script).arg("--models").arg(models).arg("--pictures").arg(&faces);
         command.args(["--crops", &crops.to_string(), "--gallery", &gallery.to_string()]);
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(TIMEOUT, command.output()).await.context("the Python loop does not end")??;
+        let output =
+            tokio::time::timeout(TIMEOUT, command.output()).await.context("the Python loop does not end")??;
         let said = String::from_utf8_lossy(&output.stderr);
         anyhow::ensure!(output.status.success(), "the Python loop failed: {said}");
         let answer: Answer = serde_json::from_slice(&output.stdout).context("the Python loop's answer")?;
