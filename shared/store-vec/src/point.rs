@@ -94,7 +94,7 @@ pub struct FacePoint {
 pub struct StoredPoint {
     /// The point's id.
     pub face: FaceId,
-    /// `None`: what is stored is not a face's payload (damaged, or a stranger's).
+    /// `None`: what is stored is not a face's payload (damaged, or another program's).
     pub payload: Option<FacePayload>,
     /// The vector, where it was asked for; normalised by Qdrant.
     pub embedding: Option<Vec<f32>>,
@@ -216,7 +216,7 @@ pub(crate) fn id(face: FaceId) -> PointId {
     PointId::from(face.as_uuid().to_string())
 }
 
-/// The face of a point id; a number is a stranger's.
+/// The face of a point id; a number is another program's.
 pub(crate) fn face(id: Option<&PointId>) -> Option<FaceId> {
     match id?.point_id_options.as_ref()? {
         PointIdOptions::Uuid(text) => text.parse().ok(),
@@ -230,7 +230,7 @@ pub(crate) fn person(fields: &HashMap<String, Value>) -> Option<PersonId> {
 }
 
 impl StoredPoint {
-    /// `None`: a stranger's point.
+    /// `None`: another program's point.
     pub(crate) fn from_wire(point: RetrievedPoint) -> Option<Self> {
         let face = face(point.id.as_ref())?;
         let embedding = match point.vectors.and_then(|vectors| vectors.get_vector()) {

@@ -45,8 +45,8 @@ impl VecStore {
             let got = answer.result.len();
             points.extend(answer.result.into_iter().filter_map(StoredPoint::from_wire));
             if points.len() < got {
-                let strangers = got - points.len();
-                tracing::warn!(strangers, collection = &*self.collection, "points in the collection are not faces");
+                let foreign = got - points.len();
+                tracing::warn!(foreign, collection = &*self.collection, "points in the collection are not faces");
             }
             match (face(answer.next_page_offset.as_ref()), answer.next_page_offset) {
                 (None, Some(number)) => offset = Some(number),

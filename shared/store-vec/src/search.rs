@@ -130,8 +130,8 @@ impl VecStore {
         };
         let hits: Vec<Hit> = result.result.into_iter().filter_map(hit).collect();
         if hits.len() < got {
-            let strangers = got - hits.len();
-            tracing::warn!(strangers, collection = &*self.collection, "points in the collection are not faces");
+            let foreign = got - hits.len();
+            tracing::warn!(foreign, collection = &*self.collection, "points in the collection are not faces");
         }
         Found { hits, full }
     }

@@ -94,11 +94,11 @@ impl Drop for Home {
 /// The engine locks its log for itself, and closes the file without unlocking it: a child that another thread forked just
 /// then keeps the lock until its exec. The directory is ours, so whoever holds it is such a child and is gone at once.
 fn load(shard_dir: &Path) -> Result<EdgeShard, OpenError> {
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const TIMEOUT: Duration = Duration::from_secs(2);
     let started = Instant::now();
     loop {
         match EdgeShard::load(shard_dir, None) {
-            Err(error) if error.to_string().contains("WouldBlock") && started.elapsed() < PATIENCE => {
+            Err(error) if error.to_string().contains("WouldBlock") && started.elapsed() < TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             loaded => return Ok(loaded?),
@@ -353,7 +353,7 @@ impl Collection {
     }
 
     /// Flushes and optimizes as far as it is due. Only one thread may call this, and nobody else `flush`, at a time.
-    pub(super) fn tend(&self) {
+    pub(super) fn maintain(&self) {
         let due = {
             let mut writer = self.writer.blocking_lock();
             let quiet = writer.seen == writer.operations;

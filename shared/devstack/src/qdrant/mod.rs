@@ -8,6 +8,7 @@ mod collection;
 mod collections;
 mod convert;
 mod dedup;
+mod error;
 mod faults;
 mod filter;
 mod index;
@@ -22,7 +23,7 @@ mod upkeep;
 mod wal;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 
 use collections::{CollectionsService, HealthService};
+pub use error::QdrantError;
 pub use faults::Faults;
 use points::PointsService;
 use store::Store;
@@ -45,47 +47,6 @@ use upkeep::Upkeep;
 const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
 /// How long a stop waits for calls in flight.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Why the local Qdrant does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum QdrantError {
-    /// The address is taken or not ours: name another port, or 0 for a free one.
-    #[error("the local Qdrant cannot listen on {address}: {source}")]
-    Listen {
-        /// What was asked for.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Another server works in the data directory: stop it, or choose another directory.
-    #[error("another local Qdrant uses the data directory {}", path.display())]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The data directory cannot be read or written: mind its rights and the disk's space.
-    #[error("the local Qdrant's data at {}: {source}", path.display())]
-    Storage {
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A file in the data directory is damaged. Qdrant is an index: remove the directory and rebuild it from Postgres.
-    #[error("the local Qdrant cannot read {} (remove the data directory and rebuild the index): {source}", path.display())]
-    Collection {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The server ended by itself.
-    #[error("the local Qdrant's server: {0}")]
-    Server(#[from] tonic::transport::Error),
-    /// A thread could not be started, or ended in a panic.
-    #[error("the local Qdrant's threads: {0}")]
-    Thread(std::io::Error),
-}
 
 /// A local Qdrant that runs in this process. Dropping it stops the server soon after, without waiting; `shutdown` waits.
 pub struct LocalQdrant {
@@ -102,10 +63,10 @@ impl LocalQdrant {
     /// # Errors
     /// The address is taken, the directory is in use, unusable or damaged.
     pub async fn start(data_dir: &Path, listen: SocketAddr) -> Result<Self, QdrantError> {
-        Self::start_tended(data_dir, listen, upkeep::INTERVAL).await
+        Self::start_maintained(data_dir, listen, upkeep::INTERVAL).await
     }
 
-    async fn start_tended(data_dir: &Path, listen: SocketAddr, interval: Duration) -> Result<Self, QdrantError> {
+    async fn start_maintained(data_dir: &Path, listen: SocketAddr, interval: Duration) -> Result<Self, QdrantError> {
         let bound = TcpListener::bind(listen).await;
         let listener = bound.map_err(|source| QdrantError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| QdrantError::Listen { address: listen, source })?;

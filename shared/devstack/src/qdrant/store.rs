@@ -11,9 +11,9 @@ use qdrant_edge::EdgeConfig;
 use tokio::sync::Mutex;
 use tonic::Status;
 
-use super::QdrantError;
 use super::collection::{Collection, Writer, write_json};
 use super::convert::wrong_input;
+use super::error::QdrantError;
 use super::pool::Pool;
 
 /// What the services share.

@@ -13,7 +13,7 @@ use super::store::Store;
 /// Between two looks. A collection that was not written to since the last one is flushed and, where due, optimized.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a stop waits for an optimization to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The running thread; dropping it asks it to end after the collection that it is at.
 pub(super) struct Upkeep {
@@ -29,7 +29,7 @@ impl Upkeep {
         std::thread::Builder::new().name("qdrant-upkeep".to_owned()).spawn(move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 for collection in store.all() {
-                    collection.tend();
+                    collection.maintain();
                     if stopped.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty) {
                         break;
                     }
@@ -44,6 +44,6 @@ impl Upkeep {
     /// Asks the thread to end and waits for it. `false`: an optimization goes on, so nobody else may flush.
     pub(super) async fn stop(self) -> bool {
         drop(self.stop);
-        tokio::time::timeout(PATIENCE, self.ended).await.is_ok()
+        tokio::time::timeout(TIMEOUT, self.ended).await.is_ok()
     }
 }

@@ -183,7 +183,7 @@ async fn strict_mode_refuses_in_the_real_servers_words() {
 async fn the_optimizer_indexes_and_loses_nothing() {
     const POINTS: u64 = 600;
     let dir = tempfile::tempdir().unwrap();
-    let (server, client) = serve_tended(dir.path(), Duration::from_millis(20)).await;
+    let (server, client) = serve_maintained(dir.path(), Duration::from_millis(20)).await;
     // In KB; 600 vectors of 64 numbers take 150.
     let optimizers = OptimizersConfigDiffBuilder::default().indexing_threshold(64);
     let vectors = VectorParamsBuilder::new(64, Distance::Cosine);

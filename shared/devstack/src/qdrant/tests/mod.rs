@@ -25,11 +25,11 @@ fn loopback() -> SocketAddr {
 }
 
 async fn serve(dir: &Path) -> (LocalQdrant, Qdrant) {
-    serve_tended(dir, super::upkeep::INTERVAL).await
+    serve_maintained(dir, super::upkeep::INTERVAL).await
 }
 
-async fn serve_tended(dir: &Path, interval: Duration) -> (LocalQdrant, Qdrant) {
-    let server = LocalQdrant::start_tended(dir, loopback(), interval).await.unwrap();
+async fn serve_maintained(dir: &Path, interval: Duration) -> (LocalQdrant, Qdrant) {
+    let server = LocalQdrant::start_maintained(dir, loopback(), interval).await.unwrap();
     let client = Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
     (server, client)
 }

@@ -79,7 +79,7 @@ async fn a_journal_replays_over_an_older_and_over_a_newer_state() {
     drop(client);
     let old = tempfile::tempdir().unwrap();
     copy(dir.path(), old.path());
-    let (server, client) = serve_tended(dir.path(), Duration::from_secs(3600)).await;
+    let (server, client) = serve_maintained(dir.path(), Duration::from_secs(3600)).await;
     let journal =
         std::fs::read_dir(dir.path().join("collections")).unwrap().next().unwrap().unwrap().path().join("journal");
     let expected = write(&client).await;
@@ -169,7 +169,7 @@ async fn collections_that_could_not_be_served_are_refused() {
 #[tokio::test]
 async fn the_engines_log_does_not_grow_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let (server, client) = serve_tended(dir.path(), Duration::from_secs(3600)).await;
+    let (server, client) = serve_maintained(dir.path(), Duration::from_secs(3600)).await;
     let vectors = VectorParamsBuilder::new(2048, Distance::Dot);
     client.create_collection(CreateCollectionBuilder::new(NAME).vectors_config(vectors)).await.unwrap();
     let face = |id: u64, value: f32| PointStruct::new(id, vec![value; 2048], Payload::new());
