@@ -1,8 +1,8 @@
 //! The local directory: what `object_store` leaves open there. Directories are for their owner alone (0700) and files too
 //! (0600), whatever the umask; listing is in key order, a page at a time; and what a crash left half-written is found.
 
-use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, Permissions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -59,6 +59,18 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             done => done,
         }
+    }
+
+    /// After an erasure: writes the directories through to the disk.
+    pub(crate) fn sync(&self, keys: &[ImageKey]) -> io::Result<()> {
+        let files: Vec<PathBuf> = keys.iter().map(|key| self.file(key)).collect();
+        let directories: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+        for directory in directories {
+            if let Some(directory) = found(File::open(directory))? {
+                directory.sync_all()?;
+            }
+        }
+        Ok(())
     }
 
     /// One page in key order, see [`ImageStore::list`](crate::ImageStore::list).

@@ -106,7 +106,7 @@ impl ImageStore {
     pub async fn health(&self) -> Result<(), ObjectError> {
         self.timed("health", async {
             match &self.inner.backing {
-                Backing::Directory(directory) => check(directory).await,
+                Backing::Directory(_) => self.check_root("health").await,
                 #[cfg(feature = "s3")]
                 Backing::Bucket(probe) => probe.ask().await.map_err(|error| ObjectError::of("health", &error)),
             }
@@ -138,7 +138,7 @@ impl ImageStore {
             for _ in 0..RACES {
                 match self.put_file(directory, key, content.clone()).await {
                     // The root is there: a directory below it was removed under the writer's hands.
-                    Err(ObjectError::NoBucket) => check(directory).await?,
+                    Err(ObjectError::NoBucket) => self.check_root("put").await?,
                     done => return done,
                 }
             }
@@ -177,7 +177,7 @@ impl ImageStore {
     pub async fn get(&self, key: &ImageKey) -> Result<Option<Bytes>, ObjectError> {
         let found = self.timed("get", async {
             let found = match self.inner.store.get(&key.path()).await {
-                Err(error) if is_absent(&error) => return Ok(None),
+                Err(error) if is_absent(&error) => return self.check_root("get").await.map(|()| None),
                 found => found.map_err(|error| ObjectError::of("get", &error))?,
             };
             // The transport ends at the announced size.
@@ -202,22 +202,45 @@ impl ImageStore {
     pub async fn delete(&self, keys: &[ImageKey]) -> Result<(), ObjectError> {
         let mut first = Ok(());
         for part in keys.chunks(MOST) {
-            let paths: Vec<_> = part.iter().map(|key| Ok(key.path())).collect();
             let done = self.timed("delete", async {
-                let mut answers = self.inner.store.delete_stream(futures_util::stream::iter(paths).boxed());
-                let mut first = Ok(());
-                while let Some(answer) = answers.next().await {
-                    let done = match answer {
-                        Err(error) if is_absent(&error) => Ok(()),
-                        answer => answer.map(drop).map_err(|error| ObjectError::of("delete", &error)),
-                    };
-                    first = first.and(done);
-                }
-                first
+                // Without its root, what it held is not erased but out of reach.
+                self.check_root("delete").await?;
+                let done = self.delete_part(part).await;
+                self.sync(part).await?;
+                done
             });
             first = first.and(done.await);
         }
         first
+    }
+
+    async fn delete_part(&self, keys: &[ImageKey]) -> Result<(), ObjectError> {
+        let paths: Vec<_> = keys.iter().map(|key| Ok(key.path())).collect();
+        let mut answers = self.inner.store.delete_stream(futures_util::stream::iter(paths).boxed());
+        let mut first = Ok(());
+        while let Some(answer) = answers.next().await {
+            let done = match answer {
+                Err(error) if is_absent(&error) => Ok(()),
+                answer => answer.map(drop).map_err(|error| ObjectError::of("delete", &error)),
+            };
+            first = first.and(done);
+        }
+        first
+    }
+
+    /// What is erased stays so after a power failure: `object_store` makes only writes durable.
+    async fn sync(&self, keys: &[ImageKey]) -> Result<(), ObjectError> {
+        let Some(directory) = self.directory().cloned() else { return Ok(()) };
+        let keys = keys.to_vec();
+        blocking("delete", move || directory.sync(&keys)).await
+    }
+
+    /// An absent file means nothing in a directory that is gone.
+    async fn check_root(&self, operation: &'static str) -> Result<(), ObjectError> {
+        match self.directory().cloned() {
+            None => Ok(()),
+            Some(directory) => blocking(operation, move || directory.check()).await,
+        }
     }
 
     /// The directory, where it is one.
@@ -273,11 +296,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(call).await;
     done.map_err(|_| ObjectError::unavailable(operation, "stopped"))?
         .map_err(|error| ObjectError::io(operation, &error))
-}
-
-async fn check(directory: &Directory) -> Result<(), ObjectError> {
-    let directory = directory.clone();
-    blocking("health", move || directory.check()).await
 }
 
 async fn hash_of(content: Bytes) -> Result<ImageHash, ObjectError> {

@@ -149,9 +149,17 @@ async fn a_directory_that_cannot_be_used_is_for_the_operator() {
     let kept = in_directory(&dir);
     let (key, content) = original("office", "jpeg");
     std::fs::remove_dir_all(&kept.files).unwrap();
-    let error = kept.store.put(&key, content).await.unwrap_err();
-    assert!(matches!(error, ObjectError::NoBucket), "{error}");
-    assert!(matches!(kept.store.health().await, Err(ObjectError::NoBucket)));
+    // Neither absent, nor erased: out of reach.
+    let errors = [
+        kept.store.health().await.err(),
+        kept.store.put(&key, content).await.err(),
+        kept.store.get(&key).await.err(),
+        kept.store.list(None, None, 1).await.err(),
+        kept.store.delete(&[key]).await.err(),
+    ];
+    for error in errors.map(Option::unwrap) {
+        assert!(matches!(error, ObjectError::NoBucket), "{error}");
+    }
     assert!(!kept.files.exists());
     write(&kept.files, b"a file");
     let error = ImageStore::connect(&kept.options).unwrap_err();
