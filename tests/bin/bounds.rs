@@ -1,18 +1,15 @@
-//! How many messages each service can hold unacked, from its options alone: DESIGN §7's credit chain as a number. What is
+//! How many messages each service can hold unacked, from its options alone: DESIGN §8's credit chain as a number. What is
 //! common to all stages is [`facewire_bus::StageOptions::most_in_flight`]; what is added here are the workers of each.
 
 use std::collections::BTreeMap;
 
+use facewire_composition::Config;
 use facewire_domain::Stage;
 use facewire_inference::Pack;
 
 /// For one instance of each stage, with the options that a plan's services have.
 pub(crate) fn most_in_flight(pack: &Pack) -> BTreeMap<Stage, u64> {
-    let ingest = facewire_ingest::Options::default();
-    let quality = facewire_quality::Options::default();
-    let embed = facewire_embed_gpu::Options::default();
-    let matching = facewire_match::Options::default();
-    let enrich = facewire_enrich::Options::default();
+    let Config { ingest, quality, embed, matching, enrich, .. } = Config::default();
     // A crop on each thread, the inbox before the rows, and the batch of rows that is being written.
     let examined = ingest.threads.max(1) + ingest.stage.inbox.max(1) + ingest.batch;
     // A picture on each thread.

@@ -4,10 +4,9 @@
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use facewire_assess::{Request, Rules, judge};
+use facewire_composition::models::Loaded;
 use facewire_inference::FaceFinder;
 use facewire_vision::{DecodeLimits, RgbImage, decode, degrade, encode_jpeg};
-
-use crate::service::Places;
 
 /// The longer side of a crop in pixels: the face is still well above the gate's least size.
 const SIDE: u32 = 160;
@@ -19,9 +18,8 @@ const MARGIN: f32 = 0.4;
 const QUALITY: u8 = 80;
 
 /// The crops of these photographs that the gate accepts. Blocks.
-pub(crate) fn small(places: &Places, photos: &[Bytes]) -> anyhow::Result<Vec<Bytes>> {
-    let (pack, runtime) = places.models()?;
-    let mut finder = pack.finder(&runtime, &facewire_inference::SessionOptions::default())?;
+pub(crate) fn small(models: &Loaded, photos: &[Bytes]) -> anyhow::Result<Vec<Bytes>> {
+    let mut finder = models.pack.finder(&models.runtime, &models.session)?;
     let rules = Rules::default();
     let mut crops = Vec::new();
     for photo in photos {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::Plan;
 use crate::check::{self, Verdict};
 use crate::dice::Dice;
-use crate::fleet::NAMES;
+use crate::fleet;
 use crate::load;
 use crate::service::Limits;
 use crate::world::{World, played};
@@ -73,7 +73,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
 impl World {
     async fn play(&mut self, plan: &Plan, seed: u64) -> anyhow::Result<Report> {
         let started = Instant::now();
-        let bus = self.open(&NAMES).await?;
+        let bus = self.open(&fleet::names()).await?;
         let pictures = load::pictures(&testing::samples().await?)?;
         let mut dice = Dice::new(seed);
         let (book, crops) = load::crops(plan.crops, &pictures, &mut dice)?;
@@ -151,7 +151,7 @@ impl Strikes {
     /// Strikes spread over the crops: each comes when a random number of new endings was seen, and is over when there are
     /// new endings again, or nothing is left to end.
     async fn all(&mut self, world: &mut World, plan: &Plan, dice: &mut Dice) -> anyhow::Result<()> {
-        let processes = NAMES.into_iter().map(Target::Process);
+        let processes = fleet::names().into_iter().map(Target::Process);
         let targets: Vec<Target> = processes.chain([Target::Nats, Target::Postgres]).collect();
         let spread = (plan.crops / u64::from(plan.faults.max(1) + 1)).max(1);
         let bus = world.places.bus("faults watch").await?;

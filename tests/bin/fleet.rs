@@ -7,15 +7,18 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
+use facewire_composition::Service;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 /// Every process that is ours.
-pub(crate) const NAMES: [&str; 7] = ["qdrant", "ingest", "quality", "embed-gpu", "match", "enrich", "reconciler"];
+pub(crate) fn names() -> Vec<&'static str> {
+    ["qdrant"].into_iter().chain(Service::all().into_iter().map(Service::name)).collect()
+}
 
 /// Longest wait for the end of a process: longer than a service's grace period.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Running processes.
 pub(crate) struct Fleet {
@@ -94,7 +97,7 @@ impl Fleet {
     pub(crate) async fn stop_one(&mut self, name: &str) -> anyhow::Result<ExitStatus> {
         let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
         drop(child.stdin.take());
-        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        let ended = tokio::time::timeout(TIMEOUT, child.wait()).await;
         Ok(ended.with_context(|| format!("{name} does not end"))??)
     }
 

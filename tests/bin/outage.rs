@@ -15,11 +15,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::check::{self, Verdict};
 use crate::dice::Dice;
-use crate::fleet::NAMES;
+use crate::fleet;
 use crate::load::{self, Published};
 use crate::service::Limits;
 use crate::table::{row, table};
-use crate::world::{PATIENCE, World, played};
+use crate::world::{TIMEOUT, World, played};
 
 /// Between two looks at the streams.
 const LOOK: Duration = Duration::from_millis(100);
@@ -110,7 +110,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
 }
 
 async fn play(world: &mut World, plan: &Plan) -> anyhow::Result<Report> {
-    let bus = world.open(&NAMES).await?;
+    let bus = world.open(&fleet::names()).await?;
     let pictures = load::pictures(&testing::samples().await?)?;
     let (book, crops) = load::crops(plan.crops, &pictures, &mut Dice::new(plan.seed))?;
     let mut away = Away::default();
@@ -172,7 +172,7 @@ impl Away {
                 Some(enough) if self.waiting_most >= enough => break,
                 None if struck.elapsed() >= plan.time => break,
                 Some(_) => anyhow::ensure!(
-                    struck.elapsed() < PATIENCE,
+                    struck.elapsed() < TIMEOUT,
                     "only {} messages wait: publish more crops, or faster",
                     self.waiting_most
                 ),
@@ -203,7 +203,7 @@ async fn ended(world: &mut World, bus: &Bus, due: u64) -> anyhow::Result<u64> {
                 last = (ended, Instant::now());
             }
         }
-        anyhow::ensure!(last.1.elapsed() < PATIENCE, "no new ending for {PATIENCE:?}, after {} of {due}", last.0);
+        anyhow::ensure!(last.1.elapsed() < TIMEOUT, "no new ending for {TIMEOUT:?}, after {} of {due}", last.0);
         sleep(LOOK).await;
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use facewire_bus::{Bus, Message};
+use facewire_composition::Service;
 use facewire_contracts::{headers, subjects};
 use facewire_devstack::testing;
 use facewire_domain::{CameraId, CollectionId, CropId, ImageHash, Stage};
@@ -20,11 +21,14 @@ use tokio::time::{Instant, sleep};
 use crate::service::Limits;
 use crate::table::{row, table};
 use crate::watch::{Held, Memory, Watch};
-use crate::world::{PATIENCE, World, played};
+use crate::world::{TIMEOUT, World, played};
 use crate::{bounds, crops, load};
 
 /// All but `embed-gpu`; the vector engine starts with the world.
-const BEFORE: [&str; 5] = ["ingest", "quality", "match", "enrich", "reconciler"];
+fn before() -> Vec<&'static str> {
+    let slowest = Service::Stage(Stage::Embed);
+    Service::all().into_iter().filter(|service| *service != slowest).map(Service::name).collect()
+}
 
 /// Publishes that wait for their PubAck at a time.
 const IN_FLIGHT: usize = 512;
@@ -117,11 +121,10 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
 
 async fn play(world: &mut World, plan: &Plan) -> anyhow::Result<Report> {
     let photos = load::pictures(&testing::samples().await?)?;
-    let places = world.places.clone();
-    let (pictures, pack) =
-        tokio::task::spawn_blocking(move || anyhow::Ok((crops::small(&places, &photos)?, places.models()?.0)))
-            .await??;
-    let bus = world.open(&BEFORE).await?;
+    let models = world.places.models().await?;
+    let pack = models.pack.clone();
+    let pictures = tokio::task::spawn_blocking(move || crops::small(&models, &photos)).await??;
+    let bus = world.open(&before()).await?;
     let mut watch = Watch::new(bounds::most_in_flight(&pack));
     let mut load =
         Load { bus: bus.clone(), pictures, start: OffsetDateTime::now_utc(), ids: BTreeSet::new(), bytes: 0 };
@@ -185,7 +188,7 @@ async fn tell_apart(bus: &Bus, ids: &BTreeSet<CropId>) -> anyhow::Result<(u64, u
     let mut seen: BTreeMap<CropId, u64> = BTreeMap::new();
     let mut reader = bus.results("results.>", true).await?;
     for _ in 0..results {
-        let event = tokio::time::timeout(PATIENCE, reader.next()).await.context("RESULTS ends early")??;
+        let event = tokio::time::timeout(TIMEOUT, reader.next()).await.context("RESULTS ends early")??;
         *seen.entry(event.result.context("a result cannot be read")?.crop_id.parse()?).or_default() += 1;
     }
     let twice = seen.values().filter(|count| **count > 1).count() as u64;

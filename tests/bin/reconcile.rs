@@ -48,9 +48,8 @@ pub(crate) async fn run(planted: Planted) -> anyhow::Result<bool> {
 
 async fn measure(world: &mut World, planted: &Planted) -> anyhow::Result<bool> {
     let bus = world.places.bus("reconcile").await?;
-    world.places.store().await?.migrate().await?;
     world.fleet.start("qdrant")?;
-    world.collection().await?;
+    world.migrate().await?;
     let reconciler = world.places.reconciler(bus, Duration::ZERO).await?;
     let began = Instant::now();
     plant(&reconciler, planted).await?;

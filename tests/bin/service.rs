@@ -3,20 +3,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytesize::ByteSize;
+use facewire_artifacts::progress::silent;
 use facewire_bus::{Bus, StageOptions};
+use facewire_composition::models::Loaded;
+use facewire_composition::{Config, Index, Parts, Service, models};
 use facewire_config::Secret;
 use facewire_devstack::qdrant::LocalQdrant;
-use facewire_embed_gpu::Embed;
-use facewire_enrich::Enrich;
-use facewire_inference::{OnnxRuntime, Pack, SessionOptions};
-use facewire_ingest::Ingest;
-use facewire_match::Match;
-use facewire_quality::Quality;
+use facewire_domain::Stage;
 use facewire_reconciler::Reconciler;
 use facewire_runtime::Shutdown;
 use facewire_store_pg::Store;
@@ -30,8 +27,8 @@ pub(crate) struct Places {
     pub(crate) nats: String,
     pub(crate) postgres: String,
     pub(crate) qdrant: String,
-    /// The installed pack's directory.
-    pub(crate) pack: PathBuf,
+    /// Where packs are installed, the default one among them.
+    pub(crate) packs: PathBuf,
     /// ONNX Runtime's library.
     pub(crate) runtime: PathBuf,
     pub(crate) limits: Limits,
@@ -65,10 +62,6 @@ impl Limits {
     pub(crate) fn patient() -> Self {
         Self { ack_wait: Duration::from_secs(4), max_deliver: 50, ..Self::default() }
     }
-
-    fn on(self, options: StageOptions) -> StageOptions {
-        StageOptions { ack_wait: self.ack_wait, max_deliver: self.max_deliver, ..options }
-    }
 }
 
 /// Time for what is in flight when a service is told to end. A stage behind a full one has much of it.
@@ -101,57 +94,27 @@ async fn parent_is_gone() {
 
 async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
     let places = Places::from_environment()?;
-    let bus = places.bus(name).await?;
-    match name {
-        "ingest" => {
-            let mut options = facewire_ingest::Options::default();
-            options.stage = places.limits.on(options.stage);
-            Ingest { bus, store: places.store().await?, options }.run(shutdown).await?;
-        }
-        "quality" => {
-            let (pack, runtime) = places.models()?;
-            let mut options = facewire_quality::Options::default();
-            options.stage = places.limits.on(options.stage);
-            let (model, score) = (pack.fingerprint(), pack.manifest().score.clone().map(|score| score.early));
-            let finder: facewire_quality::MakeFinder =
-                Arc::new(move || Ok(Box::new(pack.finder(&runtime, &SessionOptions::default())?)));
-            Quality { bus, finder, model, score, options }.run(shutdown).await?;
-        }
-        "embed-gpu" => {
-            let (pack, runtime) = places.models()?;
-            let mut options = facewire_embed_gpu::Options::default();
-            options.stage = places.limits.on(options.stage);
-            let (model, max_batch) = (pack.fingerprint(), Some(pack.manifest().embedder.faces_per_run()));
-            let score = pack.manifest().score.clone();
-            let gate = facewire_quality::Options::default().gate();
-            let embedder: facewire_embed_gpu::MakeEmbedder =
-                Arc::new(move || pack.embedder(&runtime, &SessionOptions::default()));
-            Embed { bus, embedder, model, max_batch, score, gate, options }.run(shutdown).await?;
-        }
-        "match" => {
-            // The plan enrols the same faces under many names: likeness is no conflict here, and no doubt.
-            let (conflict_similarity, margin) = (Some(1.0), Some(0.0));
-            let mut options = facewire_match::Options { conflict_similarity, margin, ..Default::default() };
-            options.stage = places.limits.on(options.stage);
-            let (store, vectors) = (places.store().await?, places.vectors()?);
-            let pack = Pack::open(&places.pack)?;
-            let (dim, model, calibration) =
-                (pack.manifest().embedder.dim, pack.fingerprint(), pack.manifest().calibration.clone());
-            Match { bus, store, vectors, dim, model, calibration, options }.run(shutdown).await?;
-        }
-        "enrich" => {
-            let mut options = facewire_enrich::Options::default();
-            options.stage = places.limits.on(options.stage);
-            Enrich { bus, store: places.store().await?, options }.run(shutdown).await?;
-        }
-        "full-pass" => crate::reconcile::full_pass(&places).await?,
-        "reconciler" => places.reconciler(bus, Duration::from_secs(5)).await?.run(shutdown).await?,
-        name => bail!("there is no service {name}"),
+    if name == "full-pass" {
+        return crate::reconcile::full_pass(&places).await;
     }
-    Ok(())
+    let Some(service) = Service::named(name) else { bail!("there is no service {name}") };
+    let mut config = places.config();
+    config.reconciler = quick(Duration::from_secs(5));
+    facewire_composition::run(&config, &[service], None, silent(), &shutdown).await
 }
 
-const NAMES: [&str; 6] = ["NATS", "POSTGRES", "QDRANT", "PACK", "RUNTIME", "LIMITS"];
+/// A reconciler that passes every second and leaves alone what changed within `settled`.
+fn quick(settled: Duration) -> facewire_reconciler::Options {
+    facewire_reconciler::Options {
+        interval: Duration::from_secs(1),
+        pending_after: settled,
+        grace: settled,
+        lease: Duration::from_secs(5),
+        ..Default::default()
+    }
+}
+
+const NAMES: [&str; 6] = ["NATS", "POSTGRES", "QDRANT", "PACKS", "RUNTIME", "LIMITS"];
 
 impl Places {
     /// As variables of a process's environment.
@@ -159,7 +122,7 @@ impl Places {
         let path = |path: &PathBuf| path.to_str().map(str::to_owned).context("a path is not UTF-8");
         let limits = serde_json::to_string(&self.limits)?;
         let (nats, postgres, qdrant) = (self.nats.clone(), self.postgres.clone(), self.qdrant.clone());
-        let values = [nats, postgres, qdrant, path(&self.pack)?, path(&self.runtime)?, limits];
+        let values = [nats, postgres, qdrant, path(&self.packs)?, path(&self.runtime)?, limits];
         Ok(NAMES.into_iter().map(|name| format!("FACEWIRE_TESTS_{name}")).zip(values).collect())
     }
 
@@ -169,44 +132,49 @@ impl Places {
         };
         let (nats, postgres, qdrant) = (var("NATS")?, var("POSTGRES")?, var("QDRANT")?);
         let limits = serde_json::from_str(&var("LIMITS")?)?;
-        Ok(Self { nats, postgres, qdrant, pack: var("PACK")?.into(), runtime: var("RUNTIME")?.into(), limits })
+        Ok(Self { nats, postgres, qdrant, packs: var("PACKS")?.into(), runtime: var("RUNTIME")?.into(), limits })
+    }
+
+    /// As an operator would write it down.
+    fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.nats.url = Secret::new(self.nats.clone());
+        config.nats.crops_max_bytes = ByteSize::b(self.limits.crops_max_bytes);
+        config.nats.stage_max_bytes = ByteSize::b(self.limits.stage_max_bytes);
+        config.postgres.url = Secret::new(self.postgres.clone());
+        config.qdrant.url = self.qdrant.clone();
+        config.models.directory = Some(self.packs.clone());
+        config.models.onnxruntime = Some(self.runtime.clone());
+        for stage in Stage::ALL {
+            let Limits { ack_wait, max_deliver, .. } = self.limits;
+            let options = config.stage_mut(stage);
+            *options = StageOptions { ack_wait, max_deliver, ..options.clone() };
+        }
+        config
     }
 
     pub(crate) async fn bus(&self, name: &str) -> anyhow::Result<Bus> {
-        let options = facewire_bus::Options {
-            url: Secret::new(self.nats.clone()),
-            crops_max_bytes: ByteSize::b(self.limits.crops_max_bytes),
-            stage_max_bytes: ByteSize::b(self.limits.stage_max_bytes),
-            ..Default::default()
-        };
-        Ok(Bus::connect(&options, name).await?)
+        Ok(Bus::connect(&self.config().nats, name).await?)
     }
 
     pub(crate) async fn store(&self) -> anyhow::Result<Store> {
-        let options = facewire_store_pg::Options { url: Secret::new(self.postgres.clone()), ..Default::default() };
-        Ok(Store::connect(&options).await?)
+        Ok(Store::connect(&self.config().postgres).await?)
     }
 
-    pub(crate) fn vectors(&self) -> anyhow::Result<VecStore> {
-        let options = facewire_store_vec::Options { url: self.qdrant.clone(), ..Default::default() };
-        Ok(VecStore::connect(&options)?)
+    pub(crate) async fn models(&self) -> anyhow::Result<Loaded> {
+        models::load(&self.config().models, silent()).await
     }
 
-    pub(crate) fn models(&self) -> anyhow::Result<(Pack, OnnxRuntime)> {
-        Ok((Pack::open(&self.pack)?, OnnxRuntime::load(&self.runtime)?))
+    /// Connections to all three servers.
+    pub(crate) async fn parts(&self, bus: Bus) -> anyhow::Result<Parts> {
+        let config = self.config();
+        let (vectors, pack) = (VecStore::connect(&config.qdrant)?, models::manifest(&config.models)?);
+        Ok(Parts { bus, store: Some(self.store().await?), index: Some(Index { vectors, pack }), chain: None })
     }
 
     /// The reconciler; what changed within `settled` is left alone.
     pub(crate) async fn reconciler(&self, bus: Bus, settled: Duration) -> anyhow::Result<Reconciler> {
-        let pack = Pack::open(&self.pack)?;
-        let options = facewire_reconciler::Options {
-            interval: Duration::from_secs(1),
-            pending_after: settled,
-            grace: settled,
-            lease: Duration::from_secs(5),
-            ..Default::default()
-        };
-        let (model, dim) = (pack.fingerprint(), u32::try_from(pack.manifest().embedder.dim)?);
-        Ok(Reconciler { bus, store: self.store().await?, vectors: self.vectors()?, model, dim, options })
+        let config = Config { reconciler: quick(settled), ..self.config() };
+        facewire_composition::reconciler(&config, &self.parts(bus).await?)
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::{Instant, interval, sleep};
 
 use crate::check;
-use crate::world::{PATIENCE, World};
+use crate::world::{TIMEOUT, World};
 
 /// Between two looks at the streams and the processes.
 const LOOK: Duration = Duration::from_millis(200);
@@ -113,7 +113,7 @@ impl Watch {
             if looks >= STANDS && taken {
                 return Ok(lags);
             }
-            anyhow::ensure!(began.elapsed() < PATIENCE * 4, "the chain does not come to a stand: {lags:?}");
+            anyhow::ensure!(began.elapsed() < TIMEOUT * 4, "the chain does not come to a stand: {lags:?}");
             sleep(LOOK).await;
         }
     }
@@ -144,7 +144,7 @@ impl Watch {
             if ended > last.0 {
                 last = (ended, Instant::now());
             }
-            anyhow::ensure!(last.1.elapsed() < PATIENCE, "no new ending for {PATIENCE:?}, after {} of {due}", last.0);
+            anyhow::ensure!(last.1.elapsed() < TIMEOUT, "no new ending for {TIMEOUT:?}, after {} of {due}", last.0);
             sleep(LOOK).await;
         }
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use facewire_bus::Bus;
+use facewire_composition::models::DEFAULT_PACK;
 use facewire_devstack::testing::TestStack;
 use facewire_inference::install_builtin;
 use serde::Serialize;
@@ -13,14 +13,14 @@ use crate::fleet::Fleet;
 use crate::service::{Limits, Places};
 
 /// Whatever starts or comes back must answer within this time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Servers and processes of one run.
 pub(crate) struct World {
     pub(crate) stack: TestStack,
     pub(crate) places: Places,
     pub(crate) fleet: Fleet,
-    _pack: tempfile::TempDir,
+    _packs: tempfile::TempDir,
     _qdrant: tempfile::TempDir,
 }
 
@@ -48,45 +48,41 @@ impl World {
     /// Servers and models; no process of ours yet.
     pub(crate) async fn start(limits: Limits) -> anyhow::Result<Self> {
         let stack = TestStack::isolated().await?;
-        let (pack, qdrant) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        install_builtin("default", &stack.default_models, pack.path())?;
+        let (packs, qdrant) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        install_builtin(DEFAULT_PACK, &stack.default_models, &packs.path().join(DEFAULT_PACK))?;
         // Bound for a moment to find a free one; a fault's restart needs the same again.
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let places = Places {
             nats: stack.nats_url.clone(),
             postgres: stack.postgres_url.clone(),
             qdrant: format!("http://127.0.0.1:{port}"),
-            pack: pack.path().to_owned(),
+            packs: packs.path().to_owned(),
             runtime: stack.ort_lib.clone(),
             limits,
         };
         let fleet = Fleet::new(places.variables()?, (qdrant.path().to_owned(), port));
-        Ok(Self { stack, places, fleet, _pack: pack, _qdrant: qdrant })
+        Ok(Self { stack, places, fleet, _packs: packs, _qdrant: qdrant })
     }
 
     /// Streams, schema and collection, and these processes; a producer's connection.
     pub(crate) async fn open(&mut self, names: &[&'static str]) -> anyhow::Result<Bus> {
         let bus = self.places.bus("producer").await?;
-        bus.ensure_streams().await?;
-        self.places.store().await?.migrate().await?;
         self.fleet.start("qdrant")?;
-        self.collection().await?;
+        self.migrate().await?;
         for name in names.iter().copied().filter(|name| *name != "qdrant") {
             self.fleet.start(name)?;
         }
         Ok(bus)
     }
 
-    /// Waits for the vector engine, and makes its collection.
-    pub(crate) async fn collection(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        let reconciler = self.places.reconciler(self.places.bus("plan").await?, Duration::ZERO).await?;
+    /// Streams, schema and collection, as soon as the vector engine answers.
+    pub(crate) async fn migrate(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
+        let parts = self.places.parts(self.places.bus("plan").await?).await?;
         loop {
-            match self.places.vectors()?.ensure(&reconciler.model, reconciler.dim).await {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(error).context("the vector engine does not start");
-                }
+            match facewire_composition::migrate(&parts).await {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error.context("the servers do not start")),
                 Err(_) => sleep(Duration::from_millis(100)).await,
             }
         }

@@ -63,6 +63,16 @@ pub async fn check(parts: &Parts) -> anyhow::Result<()> {
     anyhow::bail!("Facewire's servers are not prepared ({}): {HINT}", what.join("; "))
 }
 
+/// Whether a check failed only because a server was away.
+pub(crate) fn is_transient(error: &anyhow::Error) -> bool {
+    let store = error.downcast_ref::<StoreError>();
+    let index = error.downcast_ref::<VecError>();
+    let bus = error.downcast_ref::<BusError>();
+    store.is_some_and(|error| matches!(error, StoreError::Unavailable { .. }))
+        || index.is_some_and(VecError::is_transient)
+        || bus.is_some_and(|error| matches!(error, BusError::Unreachable(_)))
+}
+
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.store, self.change)

@@ -1,7 +1,9 @@
 //! Running services in one process: started together, ended together, with health and metrics over HTTP beside them.
 
+use std::time::Duration;
+
 use facewire_artifacts::progress::Reporter;
-use facewire_runtime::{ServiceError, Shutdown, State};
+use facewire_runtime::{Backoff, ServiceError, Shutdown, State};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -10,6 +12,9 @@ use crate::migrate;
 use crate::models::Chain;
 use crate::parts::Parts;
 use crate::service::Service;
+
+/// Between two checks of servers that do not answer.
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(5) };
 
 /// Connects, checks that `facewire migrate` has run, and runs services until the shutdown. One that gives up asks the
 /// others to finish, and its error comes back. `chain` takes the place of the configured pack's models.
@@ -28,7 +33,7 @@ pub async fn run(
     services.iter().for_each(|service| health.set(service.name(), State::Starting));
     let work = async {
         let parts = Parts::open(config, services, chain, report).await?;
-        migrate::check(&parts).await?;
+        prepared(&parts, shutdown).await?;
         start(config, services, &parts, shutdown)?.wait().await
     };
     match endpoint {
@@ -37,6 +42,23 @@ pub async fn run(
             done = work => done,
             never = endpoint.serve() => match never {},
         },
+    }
+}
+
+/// Waits until the servers answer, and refuses servers that were not migrated.
+async fn prepared(parts: &Parts, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let mut failures = 0;
+    loop {
+        match migrate::check(parts).await {
+            Err(error) if migrate::is_transient(&error) => {
+                tracing::warn!(error = format!("{error:#}"), "a server cannot be checked yet");
+            }
+            done => return done,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSES.pause(failures)) => failures = failures.saturating_add(1),
+            () = shutdown.draining() => return Ok(()),
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use facewire_composition::Service;
 use facewire_contracts::{headers, v1};
-use facewire_domain::{Calibration, Confidence, FmrPoint};
-use facewire_match::{Match, Options};
+use facewire_domain::{Calibration, Confidence, FmrPoint, Stage};
+use facewire_match::Options;
 use facewire_runtime::{ServiceError, Shutdown};
 use facewire_store_pg::{NewCalibration, StoredCalibration};
 
@@ -133,9 +134,13 @@ async fn a_stored_calibration_decides_until_it_is_reverted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stage_that_nobody_told_what_a_match_needs_does_not_start() {
     let world = World::new().await;
-    let silent = Match { calibration: None, ..world.matching(Options::default()) };
-    let refused = in_time("a refusal", silent.clone().run(Shutdown::new(Duration::from_secs(5)))).await.unwrap_err();
-    assert!(matches!(refused, ServiceError::Refused { .. }), "{refused}");
+    let mut parts = world.parts();
+    parts.index.as_mut().unwrap().pack.calibration = None;
+    let start = |shutdown: &Shutdown| {
+        world.start_on(&parts, &[Service::Stage(Stage::Match)], Options::default(), shutdown).wait()
+    };
+    let refused = in_time("a refusal", start(&Shutdown::new(Duration::from_secs(5)))).await.unwrap_err();
+    assert!(matches!(refused.downcast_ref(), Some(ServiceError::Refused { .. })), "{refused}");
     for said in ["facewire calibrate", "match.threshold", world.models.name().as_str()] {
         assert!(refused.to_string().contains(said), "{refused}");
     }
@@ -143,7 +148,7 @@ async fn a_stage_that_nobody_told_what_a_match_needs_does_not_start() {
     world.store.save_calibration(&strict(&world)).await.unwrap();
     world.store.apply_calibration("office-1").await.unwrap();
     let shutdown = Shutdown::new(Duration::from_secs(30));
-    let running = tokio::spawn(silent.run(shutdown.clone()));
+    let running = tokio::spawn(start(&shutdown));
     in_time("a service that is ready", async {
         while !shutdown.health().is_ready() {
             assert!(!running.is_finished());

@@ -6,22 +6,18 @@ use std::time::Duration;
 
 use facewire_assess::{Judged, Request, Rules, judge};
 use facewire_bus::{Bus, ResultEvent, Results};
+use facewire_composition::models::{DEFAULT_PACK, Loaded};
+use facewire_composition::{Chain, Config, Index, Parts, Running, Service};
 use facewire_config::Secret;
 use facewire_contracts::{subjects, v1};
 use facewire_devstack::testing::TestStack;
-use facewire_domain::Calibration;
-use facewire_embed_gpu::Embed;
-use facewire_enrich::Enrich;
-use facewire_inference::{FaceFinder, OnnxRuntime, Pack, SessionOptions, install_builtin};
-use facewire_ingest::Ingest;
-use facewire_match::Match;
-use facewire_quality::Quality;
+use facewire_domain::{Calibration, Stage};
+use facewire_inference::{OnnxRuntime, SessionOptions, install_builtin};
 use facewire_reconciler::Reconciler;
-use facewire_runtime::{ServiceError, Shutdown};
+use facewire_runtime::Shutdown;
 use facewire_store_pg::{Ledger, LedgerFilter, Store};
 use facewire_store_vec::VecStore;
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 
 use super::shot::{OFFICE, Shot};
 use super::{in_time, until};
@@ -35,40 +31,33 @@ const ACK_WAIT: Duration = Duration::from_secs(3);
 /// The default pack, installed for one test.
 #[derive(Clone)]
 pub(crate) struct Models {
-    pack: Pack,
-    runtime: OnnxRuntime,
+    loaded: Loaded,
     _directory: Arc<TempDir>,
 }
 
 impl Models {
     fn install(stack: &TestStack) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let pack = install_builtin("default", &stack.default_models, directory.path()).unwrap();
-        Self { pack, runtime: OnnxRuntime::load(&stack.ort_lib).unwrap(), _directory: Arc::new(directory) }
-    }
-
-    fn finder(&self) -> Result<FaceFinder, facewire_inference::InferenceError> {
-        self.pack.finder(&self.runtime, &SessionOptions::default())
+        let pack = install_builtin(DEFAULT_PACK, &stack.default_models, directory.path()).unwrap();
+        let (runtime, session) = (OnnxRuntime::load(&stack.ort_lib).unwrap(), SessionOptions::default());
+        Self { loaded: Loaded { pack, runtime, session }, _directory: Arc::new(directory) }
     }
 
     pub(crate) fn name(&self) -> String {
-        self.pack.fingerprint()
+        self.loaded.pack.fingerprint()
     }
 
     pub(crate) fn calibration(&self) -> Option<Calibration> {
-        self.pack.manifest().calibration.clone()
-    }
-
-    pub(crate) fn dim(&self) -> u32 {
-        self.pack.manifest().embedder.dim.try_into().unwrap()
+        self.loaded.pack.manifest().calibration.clone()
     }
 
     /// What the quality stage makes of a picture with one face, and its embedding. Blocks.
     pub(crate) fn embed(&self, image: &[u8]) -> (Judged, Vec<f32>) {
         let rules = Rules::default();
-        let mut finder = self.finder().unwrap();
+        let Loaded { pack, runtime, session } = &self.loaded;
+        let mut finder = pack.finder(runtime, session).unwrap();
         let judged = judge(&mut finder, &rules, Request::crop(OFFICE), image).unwrap().remove(0);
-        let mut embedder = self.pack.embedder(&self.runtime, &SessionOptions::default()).unwrap();
+        let mut embedder = pack.embedder(runtime, session).unwrap();
         let embedding = embedder.embed(std::slice::from_ref(&judged.aligned)).unwrap().remove(0);
         (judged, embedding)
     }
@@ -97,17 +86,15 @@ impl World {
     }
 
     async fn on(stack: TestStack) -> Self {
-        let nats = facewire_bus::Options { url: Secret::new(stack.nats_url.clone()), ..Default::default() };
-        let bus = Bus::connect(&nats, "end-to-end").await.unwrap();
-        bus.ensure_streams().await.unwrap();
-        let postgres =
-            facewire_store_pg::Options { url: Secret::new(stack.postgres_url.clone()), ..Default::default() };
-        let store = Store::connect(&postgres).await.unwrap();
-        store.migrate().await.unwrap();
-        let qdrant = facewire_store_vec::Options { url: stack.qdrant_url.clone(), ..Default::default() };
-        let vectors = VecStore::connect(&qdrant).unwrap();
+        let mut config = Config::default();
+        config.nats.url = Secret::new(stack.nats_url.clone());
+        config.postgres.url = Secret::new(stack.postgres_url.clone());
+        config.qdrant.url = stack.qdrant_url.clone();
+        let bus = Bus::connect(&config.nats, "end-to-end").await.unwrap();
+        let store = Store::connect(&config.postgres).await.unwrap();
+        let vectors = VecStore::connect(&config.qdrant).unwrap();
         let models = Models::install(&stack);
-        vectors.ensure(&models.pack.fingerprint(), models.dim()).await.unwrap();
+        facewire_composition::migrate(&parts(&bus, &store, &vectors, &models)).await.unwrap();
         let reader = bus.results("results.>", true).await.unwrap();
         Self { bus, store, vectors, models, stack, reader, unread: Vec::new() }
     }
@@ -169,28 +156,13 @@ impl World {
         self.bus.stream_messages(subjects::DEAD).await.unwrap()
     }
 
-    pub(crate) fn reconciler(&self, options: facewire_reconciler::Options) -> Reconciler {
-        Reconciler {
-            bus: self.bus.clone(),
-            store: self.store.clone(),
-            vectors: self.vectors.clone(),
-            model: self.models.name(),
-            dim: self.models.dim(),
-            options,
-        }
+    /// What services run on.
+    pub(crate) fn parts(&self) -> Parts {
+        parts(&self.bus, &self.store, &self.vectors, &self.models)
     }
 
-    /// The match stage, with what the pack says of its similarities.
-    pub(crate) fn matching(&self, options: facewire_match::Options) -> Match {
-        Match {
-            bus: self.bus.clone(),
-            store: self.store.clone(),
-            vectors: self.vectors.clone(),
-            dim: self.models.dim().try_into().unwrap(),
-            model: self.models.name(),
-            calibration: self.models.calibration(),
-            options,
-        }
+    pub(crate) fn reconciler(&self, reconciler: facewire_reconciler::Options) -> Reconciler {
+        facewire_composition::reconciler(&Config { reconciler, ..Config::default() }, &self.parts()).unwrap()
     }
 
     /// Every service, one thread of models each: the tests share two cores.
@@ -199,67 +171,47 @@ impl World {
     }
 
     /// The same with a match stage that asks for something else.
-    pub(crate) fn start_matching(&self, mut matching: facewire_match::Options) -> Services {
-        let shutdown = Shutdown::new(GRACE);
-        let mut running = JoinSet::new();
-        let (bus, store) = (&self.bus, &self.store);
-        let (finders, embedders) = (self.models.clone(), self.models.clone());
+    pub(crate) fn start_matching(&self, matching: facewire_match::Options) -> Services {
+        Services(self.start_on(&self.parts(), &Service::all(), matching, &Shutdown::new(GRACE)))
+    }
 
-        let mut options = facewire_ingest::Options::default();
-        options.stage.ack_wait = ACK_WAIT;
-        running.spawn(Ingest { bus: bus.clone(), store: store.clone(), options }.run(shutdown.clone()));
+    /// These services alone, on parts of the test's own.
+    pub(crate) fn start_on(
+        &self,
+        parts: &Parts,
+        services: &[Service],
+        matching: facewire_match::Options,
+        shutdown: &Shutdown,
+    ) -> Running {
+        let mut config = Config { matching, ..Config::default() };
+        (config.quality.threads, config.embed.threads) = (1, 1);
+        for stage in Stage::ALL {
+            config.stage_mut(stage).ack_wait = ACK_WAIT;
+        }
+        facewire_composition::start(&config, services, parts, shutdown).unwrap()
+    }
+}
 
-        let mut options = facewire_quality::Options { threads: 1, ..Default::default() };
-        options.stage.ack_wait = ACK_WAIT;
-        let finder: facewire_quality::MakeFinder = Arc::new(move || Ok(Box::new(finders.finder()?)));
-        let gate = options.gate();
-        let score = self.models.pack.manifest().score.clone();
-        let early = score.clone().map(|score| score.early);
-        let quality = Quality { bus: bus.clone(), finder, model: self.models.name(), score: early, options };
-        running.spawn(quality.run(shutdown.clone()));
-
-        let mut options = facewire_embed_gpu::Options { threads: 1, ..Default::default() };
-        options.stage.ack_wait = ACK_WAIT;
-        let embed = Embed {
-            bus: bus.clone(),
-            model: self.models.name(),
-            max_batch: Some(self.models.pack.manifest().embedder.faces_per_run()),
-            embedder: Arc::new(move || embedders.pack.embedder(&embedders.runtime, &SessionOptions::default())),
-            score,
-            gate,
-            options,
-        };
-        running.spawn(embed.run(shutdown.clone()));
-
-        matching.stage.ack_wait = ACK_WAIT;
-        running.spawn(self.matching(matching).run(shutdown.clone()));
-
-        let mut options = facewire_enrich::Options::default();
-        options.stage.ack_wait = ACK_WAIT;
-        running.spawn(Enrich { bus: bus.clone(), store: store.clone(), options }.run(shutdown.clone()));
-
-        running.spawn(self.reconciler(facewire_reconciler::Options::default()).run(shutdown.clone()));
-        Services { shutdown, running }
+fn parts(bus: &Bus, store: &Store, vectors: &VecStore, models: &Models) -> Parts {
+    Parts {
+        bus: bus.clone(),
+        store: Some(store.clone()),
+        index: Some(Index { vectors: vectors.clone(), pack: models.loaded.pack.manifest().clone() }),
+        chain: Some(Chain::from(&models.loaded)),
     }
 }
 
 /// Running services.
-pub(crate) struct Services {
-    shutdown: Shutdown,
-    running: JoinSet<Result<(), ServiceError>>,
-}
+pub(crate) struct Services(Running);
 
 impl Services {
     /// Drains them; each must end in order and in time.
-    pub(crate) async fn stop(mut self) {
-        self.shutdown.drain();
-        while let Some(ended) = in_time("the end of the services", self.running.join_next()).await {
-            ended.unwrap().unwrap();
-        }
+    pub(crate) async fn stop(self) {
+        in_time("the end of the services", self.0.drain()).await.unwrap();
     }
 
-    /// Drops them where they stand, as a killed process would: nothing in hand is finished or acked.
-    pub(crate) async fn kill(mut self) {
-        in_time("the end of the killed services", self.running.shutdown()).await;
+    /// Drops them where they are, as a killed process would: nothing in hand is finished or acked.
+    pub(crate) async fn kill(self) {
+        in_time("the end of the killed services", self.0.abort()).await;
     }
 }

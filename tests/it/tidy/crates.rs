@@ -6,8 +6,8 @@ use super::manifest::{Crate, Dependency, Kind, crates};
 use super::repo::Repo;
 use super::{Faults, breaks, holds, passes};
 
-const SERVICES: [&str; 9] =
-    ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "composition", "facewire"];
+const SERVICES: [&str; 10] =
+    ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "jobs", "composition", "facewire"];
 const SHARED: [&str; 16] = [
     "artifacts",
     "gallery",
@@ -94,7 +94,7 @@ fn each(repo: &Repo, fault: impl Fn(&Crate, &Dependency) -> Option<String>) -> F
 
 fn rooms(repo: &Repo) -> Faults {
     let fault = |c: &Crate| match package_of(&c.room) {
-        None => Some(format!("{}: there is no such room in DESIGN §8", c.room)),
+        None => Some(format!("{}: there is no such room in DESIGN §9", c.room)),
         Some(package) if package != c.package => {
             Some(format!("{}: the package is called {}, not {package}", c.room, c.package))
         }
@@ -119,7 +119,8 @@ fn arrows(repo: &Repo) -> Faults {
         let devstack_in_tests = to == "devstack" && dependency.kind == Kind::Dev;
         let why = match from {
             "facewire" => return None,
-            _ if SERVICES.contains(&to) => "only the binary facewire puts services together",
+            "composition" if SERVICES.contains(&to) && to != "facewire" => return None,
+            _ if SERVICES.contains(&to) => "only the composition puts services together",
             _ if devstack_in_tests => return None,
             _ if to == "devstack" => "only the binary facewire and tests start servers",
             _ if ALONE.contains(&from) => "it depends on no crate of the workspace",
@@ -188,6 +189,8 @@ fn arrows_point_from_services_to_shared_and_never_across() {
         ("services/match", "dependencies.facewire-enrich.workspace = true", "facewire-enrich"),
         ("services/match", "dev-dependencies.facewire-enrich.workspace = true", "facewire-enrich"),
         ("services/match", "dependencies.facewire-devstack.workspace = true", "start servers"),
+        ("services/match", "dependencies.facewire-composition.workspace = true", "facewire-composition"),
+        ("services/composition", "dependencies.facewire-devstack.workspace = true", "start servers"),
         ("shared/bus", "dependencies.facewire-match.workspace = true", "facewire-match"),
         ("shared/bus", "dependencies.facewire-store-pg.workspace = true", "adapter"),
         ("shared/bus", "target.'cfg(unix)'.dependencies.facewire-store-pg.workspace = true", "adapter"),
@@ -201,6 +204,8 @@ fn arrows_point_from_services_to_shared_and_never_across() {
     }
     let good = [
         ("services/facewire", "dependencies.facewire-match.workspace = true"),
+        ("services/composition", "dependencies.facewire-match.workspace = true"),
+        ("services/composition", "dev-dependencies.facewire-devstack.workspace = true"),
         ("services/match", "dependencies.facewire-bus.workspace = true"),
         ("shared/bus", "dev-dependencies.facewire-devstack.workspace = true"),
         ("tests", "dev-dependencies.facewire-match.workspace = true"),

@@ -1,10 +1,12 @@
-//! `tidy`: the rules of DESIGN §8 and of the house, held against the files themselves. Each rule has a test on a sample
+//! `tidy`: the rules of DESIGN §9 and of the house, held against the files themselves. Each rule has a test on a sample
 //! that breaks it, so that it can fail. What the compiler or clippy holds must not come in.
 
 mod crates;
 mod manifest;
+mod production;
 mod repo;
 mod signals;
+mod stages;
 mod text;
 
 use repo::Repo;

@@ -16,7 +16,7 @@ use super::{Faults, breaks, holds, passes};
 const MAX_FILES: usize = 5;
 
 const TABLE: &str = "shared/domain/src/signals.rs";
-const MIGRATIONS: &str = "shared/store-pg/migrations/";
+pub(super) const MIGRATIONS: &str = "shared/store-pg/migrations/";
 
 /// Names that code has for other things too (a detector's score, a search's): such a signal is told by `Signal::Score` and by
 /// the keys of its limits.
@@ -34,7 +34,7 @@ fn words_of(signal: Signal) -> Vec<String> {
     words.into_iter().collect()
 }
 
-fn names(text: &str, word: &str) -> bool {
+pub(super) fn names(text: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(at, _)| {
         let (before, after) = (text.get(..at), text.get(at + word.len()..));
@@ -43,7 +43,7 @@ fn names(text: &str, word: &str) -> bool {
 }
 
 /// Text as far as it counts.
-fn counted(file: &File) -> String {
+pub(super) fn counted(file: &File) -> String {
     let (path, text) = (file.path.as_str(), file.text().unwrap_or_default());
     let aside = ["tests", "benches", "examples", "fuzz"];
     if path.split('/').any(|folder| aside.contains(&folder)) || path.ends_with("tests.rs") {
@@ -118,7 +118,7 @@ fn described(repo: &Repo) -> Faults {
 }
 
 /// Files that each have this line.
-fn sample<'a>(paths: &[&'a str], line: &'a str) -> Vec<(&'a str, &'a str)> {
+pub(super) fn sample<'a>(paths: &[&'a str], line: &'a str) -> Vec<(&'a str, &'a str)> {
     paths.iter().map(|path| (*path, line)).collect()
 }
 

@@ -3,22 +3,18 @@
 
 use std::convert::Infallible;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use bytes::Bytes;
 use facewire_composition::models::{self};
 use facewire_composition::{Config, Service};
 use facewire_runtime::Shutdown;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use http_body_util::{BodyExt as _, Full};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use super::load::Load;
@@ -56,10 +52,10 @@ pub(super) async fn run(config: Config, crops: usize, shutdown: Shutdown) -> any
         quiet.stop().await?;
         anyhow::Ok((per_second(crops, with), per_second(crops, without)))
     };
-    let swallowed = AtomicU64::new(0);
+    let swallowed = Arc::new(AtomicU64::new(0));
     let (value, limit) = tokio::select! {
         measured = measured => measured?,
-        failed = swallow(collector, &swallowed) => match failed? {},
+        failed = swallow(collector, Arc::clone(&swallowed)) => match failed? {},
     };
     // A crop is at least four spans of some hundred bytes each.
     let exported = swallowed.load(Ordering::Relaxed);
@@ -104,22 +100,11 @@ impl Side {
 }
 
 /// Takes whatever is exported, counts its bytes and forgets it.
-async fn swallow(listener: TcpListener, swallowed: &AtomicU64) -> anyhow::Result<Infallible> {
-    let mut connections = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => connections.push(serve(accepted?.0, swallowed)),
-            Some(()) = connections.next(), if !connections.is_empty() => {}
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, swallowed: &AtomicU64) {
-    let answer = async |request: Request<hyper::body::Incoming>| {
-        let body = request.into_body().collect().await?.to_bytes();
+async fn swallow(listener: TcpListener, swallowed: Arc<AtomicU64>) -> anyhow::Result<Infallible> {
+    let count = async move |body: Bytes| {
         swallowed.fetch_add(body.len() as u64, Ordering::Relaxed);
-        Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::default()))
     };
-    // An exporter may go at any time.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+    let app = Router::new().fallback(count).layer(DefaultBodyLimit::disable());
+    axum::serve(listener, app).await?;
+    anyhow::bail!("the collector ended")
 }

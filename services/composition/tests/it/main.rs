@@ -1,0 +1,4 @@
+//! The composition on real servers.
+
+#[cfg(test)]
+mod migrate;
