@@ -17,6 +17,8 @@ pub struct Config {
     pub postgres: facewire_store_pg::Options,
     /// The vector index.
     pub qdrant: facewire_store_vec::Options,
+    /// Kept images. Nowhere unless `url` says where; `up` and `demo` keep them in the data directory.
+    pub images: facewire_store_object::Options,
     /// The models.
     pub models: Models,
     /// The stage `ingest`.
@@ -91,6 +93,11 @@ impl Config {
     pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Ok(facewire_config::load(file, environment)?)
+    }
+
+    /// Every stage with its options, for streams and consumers.
+    pub fn stages(&self) -> Vec<(Stage, StageOptions)> {
+        Stage::ALL.into_iter().map(|stage| (stage, self.stage(stage).clone())).collect()
     }
 
     /// What a stage has of its own for its stream and consumer.

@@ -2,12 +2,11 @@
 //! migrate with the same function; services that are run on their own only check.
 
 use facewire_bus::BusError;
-use facewire_contracts::subjects;
-use facewire_domain::Stage;
-use facewire_store_pg::StoreError;
-use facewire_store_vec::VecError;
+use facewire_store_pg::{PendingMigration, StoreError};
+use facewire_store_vec::{Ensured, VecError};
 use serde::Serialize;
 
+use crate::config::Config;
 use crate::parts::Parts;
 
 /// What to do when a check fails.
@@ -25,11 +24,12 @@ pub struct Change {
 /// Everything that [`migrate`] would do, in its order; empty where all is up to date.
 ///
 /// # Errors
-/// A server that does not answer.
-pub async fn plan(parts: &Parts) -> anyhow::Result<Vec<Change>> {
+/// A server that does not answer; a vector index of another model than the configured pack's.
+pub async fn plan(config: &Config, parts: &Parts) -> anyhow::Result<Vec<Change>> {
     let mut changes = Vec::new();
     changes.extend(schema_changes(parts).await?);
-    changes.extend(stream_changes(parts).await?);
+    let streams = parts.bus.plan_streams(&config.stages()).await?;
+    changes.extend(streams.into_iter().map(|change| Change { store: "nats", change: change.to_string() }));
     changes.extend(index_changes(parts).await?);
     Ok(changes)
 }
@@ -39,13 +39,16 @@ pub async fn plan(parts: &Parts) -> anyhow::Result<Vec<Change>> {
 ///
 /// # Errors
 /// A server that does not answer or refuses; a vector index that does not fit the configured pack.
-pub async fn migrate(parts: &Parts) -> anyhow::Result<()> {
+pub async fn migrate(config: &Config, parts: &Parts) -> anyhow::Result<()> {
     if let Some(store) = &parts.store {
         store.migrate().await?;
     }
-    parts.bus.ensure_streams().await?;
-    if let Some(index) = &parts.index {
-        index.vectors.ensure(index.dim()?).await?;
+    parts.bus.migrate_streams(&config.stages()).await?;
+    let Some(index) = &parts.index else { return Ok(()) };
+    let ensured = index.vectors.ensure(&index.pack.fingerprint(), index.dim()?).await?;
+    if let (Ensured::Created, Some(store)) = (ensured, &parts.store) {
+        // Whatever Postgres has is missing in it.
+        store.forget_pass(facewire_reconciler::SERVICE).await?;
     }
     Ok(())
 }
@@ -55,12 +58,20 @@ pub async fn migrate(parts: &Parts) -> anyhow::Result<()> {
 /// # Errors
 /// What is missing, and the command that makes it; a server that does not answer.
 pub async fn check(parts: &Parts) -> anyhow::Result<()> {
-    let missing = plan(parts).await?;
-    if missing.is_empty() {
-        return Ok(());
+    if let Some(store) = &parts.store {
+        store.check_schema().await?;
     }
-    let what: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    anyhow::bail!("Facewire's servers are not prepared ({}): {HINT}", what.join("; "))
+    parts.bus.check_streams().await?;
+    let missing = index_changes(parts).await?;
+    if !missing.is_empty() {
+        let what: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        anyhow::bail!("Facewire's servers are not prepared ({}): {HINT}", what.join("; "));
+    }
+    // It is there: learns what it takes.
+    if let Some(index) = &parts.index {
+        index.vectors.ensure(&index.pack.fingerprint(), index.dim()?).await?;
+    }
+    Ok(())
 }
 
 /// Whether a check failed only because a server was away.
@@ -68,7 +79,7 @@ pub(crate) fn is_transient(error: &anyhow::Error) -> bool {
     let store = error.downcast_ref::<StoreError>();
     let index = error.downcast_ref::<VecError>();
     let bus = error.downcast_ref::<BusError>();
-    store.is_some_and(|error| matches!(error, StoreError::Unavailable { .. }))
+    store.is_some_and(StoreError::is_transient)
         || index.is_some_and(VecError::is_transient)
         || bus.is_some_and(|error| matches!(error, BusError::Unreachable(_)))
 }
@@ -82,40 +93,21 @@ impl std::fmt::Display for Change {
 /// Changes of the schema.
 async fn schema_changes(parts: &Parts) -> anyhow::Result<Vec<Change>> {
     let Some(store) = &parts.store else { return Ok(Vec::new()) };
-    match store.health().await {
-        Ok(()) => Ok(Vec::new()),
-        // "Undefined table", from the appendix "PostgreSQL Error Codes".
-        Err(StoreError::Query { code, .. }) if code.starts_with("42P01") => {
-            Ok(vec![Change { store: "postgres", change: "create the schema".to_owned() }])
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Changes of the streams.
-async fn stream_changes(parts: &Parts) -> anyhow::Result<Vec<Change>> {
-    let streams = Stage::ALL.map(Stage::stream).into_iter().chain([subjects::RESULTS, subjects::DEAD]);
-    let mut changes = Vec::new();
-    for stream in streams {
-        match parts.bus.stream_messages(stream).await {
-            Ok(_) => {}
-            Err(BusError::Refused { error, .. }) if error.contains("not found") => {
-                changes.push(Change { store: "nats", change: format!("create the stream {stream}") });
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(changes)
+    let change = |pending: PendingMigration| Change {
+        store: "postgres",
+        change: format!("apply migration {}: {}", pending.version, pending.description),
+    };
+    Ok(store.migration_plan().await?.into_iter().map(change).collect())
 }
 
 /// Changes of the vector index.
 async fn index_changes(parts: &Parts) -> anyhow::Result<Vec<Change>> {
     let Some(index) = &parts.index else { return Ok(Vec::new()) };
-    match index.vectors.count(None).await {
-        Ok(_) => Ok(Vec::new()),
-        Err(VecError::NoCollection { collection }) => {
-            Ok(vec![Change { store: "qdrant", change: format!("create the collection {collection}") }])
+    match index.vectors.serving().await? {
+        Some(_) => Ok(Vec::new()),
+        None => {
+            let collection = index.vectors.collection();
+            Ok(vec![Change { store: "qdrant", change: format!("create the collection behind the alias {collection}") }])
         }
-        Err(error) => Err(error.into()),
     }
 }

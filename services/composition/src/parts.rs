@@ -5,6 +5,7 @@ use facewire_artifacts::progress::Reporter;
 use facewire_bus::Bus;
 use facewire_gallery::Gallery;
 use facewire_inference::PackManifest;
+use facewire_store_object::ImageStore;
 use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
 
@@ -40,6 +41,8 @@ pub struct Parts {
     pub store: Option<Store>,
     /// The vector index, where a service of this process needs it.
     pub index: Option<Index>,
+    /// Kept images, where there is a place for them.
+    pub images: Option<ImageStore>,
     /// The models, where a service of this process runs them.
     pub chain: Option<Chain>,
 }
@@ -82,7 +85,8 @@ impl Parts {
         } else {
             None
         };
-        Ok(Self { bus, store, index, chain: None })
+        let images = config.images.url.as_ref().map(|_| ImageStore::connect(&config.images)).transpose()?;
+        Ok(Self { bus, store, index, images, chain: None })
     }
 
     pub(crate) fn store(&self) -> anyhow::Result<Store> {
@@ -100,7 +104,7 @@ impl Parts {
     pub fn gallery(&self) -> anyhow::Result<Gallery> {
         let index = self.index()?;
         let (dim, model) = (index.dim()?, index.pack.fingerprint());
-        Ok(Gallery { store: self.store()?, vectors: index.vectors, model, dim })
+        Ok(Gallery { store: self.store()?, vectors: index.vectors, images: self.images.clone(), model, dim })
     }
 
     pub(crate) fn chain(&self) -> anyhow::Result<Chain> {

@@ -40,7 +40,7 @@ impl Local {
             postgres: stack.postgres_url.clone(),
             qdrant: stack.qdrant_url.clone(),
         };
-        facewire_composition::migrate(&Parts::stores(config).await?).await?;
+        facewire_composition::migrate(config, &Parts::stores(config).await?).await?;
         // Noted last: who finds the endpoints finds servers that are ready for use.
         let noted = endpoints.note(&data_dir)?;
         Ok(Self { stack, services: None, shutdown, _noted: noted })

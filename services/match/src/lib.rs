@@ -56,7 +56,7 @@ impl Match {
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
-        self.bus.ensure_streams().await?;
+        self.bus.check_streams().await?;
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Match, &self.options.stage, shutdown);
         pipeline.spawn("decide", self.worker(shutdown).run(items, done));

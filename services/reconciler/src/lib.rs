@@ -167,7 +167,8 @@ impl Fault for ReconcileError {
     }
 }
 
-const SERVICE: &str = "reconciler";
+/// The name of the service, of its lease and of its full pass.
+pub const SERVICE: &str = "reconciler";
 
 impl Reconciler {
     /// Runs until the shutdown: a short pass every interval, a full one at its own.

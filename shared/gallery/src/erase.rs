@@ -3,7 +3,7 @@
 //! on where it was; what a crash leaves tombstoned, the reconciler removes.
 
 use facewire_domain::FaceId;
-use facewire_store_object::{ImageKey, ImageKind};
+use facewire_store_object::ImageKey;
 use facewire_store_pg::{ErasedFace, FaceSelection};
 use serde::Serialize;
 
@@ -71,22 +71,15 @@ impl Gallery {
     /// Everything that may be kept of these faces' images.
     pub(crate) async fn erase_images(&self, faces: &[ErasedFace]) -> Result<u64, GalleryError> {
         let Some(images) = &self.images else { return Ok(0) };
-        let key = |erased: &ErasedFace, kind, face_index| ImageKey {
-            collection: erased.collection.clone(),
-            kind,
-            hash: erased.image_hash,
-            face_index,
+        let all = |erased: &ErasedFace| {
+            let (collection, hash, index) = (&erased.collection, erased.image_hash, erased.face_index);
+            [
+                ImageKey::original(collection.clone(), hash),
+                ImageKey::crop(collection.clone(), hash, index),
+                ImageKey::aligned(collection.clone(), hash, index),
+            ]
         };
-        let keys: Vec<ImageKey> = faces
-            .iter()
-            .flat_map(|erased| {
-                [
-                    key(erased, ImageKind::Original, 0),
-                    key(erased, ImageKind::Crop, erased.face_index),
-                    key(erased, ImageKind::Aligned, erased.face_index),
-                ]
-            })
-            .collect();
+        let keys: Vec<ImageKey> = faces.iter().flat_map(all).collect();
         images.delete(&keys).await?;
         Ok(keys.len() as u64)
     }

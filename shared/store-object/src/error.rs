@@ -182,6 +182,16 @@ fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {
     text.split_once(before)?.1.split_once(after).map(|(inner, _)| inner)
 }
 
+impl facewire_domain::Fault for ObjectError {
+    fn kind(&self) -> FaultKind {
+        self.kind()
+    }
+
+    fn system(&self) -> &'static str {
+        "object-store"
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,9 +15,9 @@ struct Report {
 
 pub(crate) async fn run(config: Config, args: &Migrate) -> anyhow::Result<Exit> {
     let parts = Parts::stores(&config).await?;
-    let report = Report { dry_run: args.dry_run, changes: facewire_composition::plan(&parts).await? };
+    let report = Report { dry_run: args.dry_run, changes: facewire_composition::plan(&config, &parts).await? };
     if !args.dry_run {
-        facewire_composition::migrate(&parts).await?;
+        facewire_composition::migrate(&config, &parts).await?;
     }
     if args.json {
         output::json(&report)?;
