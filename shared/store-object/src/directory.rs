@@ -92,7 +92,7 @@ impl Directory {
                 return Ok(Step::Into);
             }
             let Ok(key) = path.parse::<ImageKey>() else {
-                page.strangers += u64::from(unfinished(path).is_none());
+                page.foreign += u64::from(unfinished(path).is_none());
                 return Ok(Step::Skip);
             };
             let Some(found) = metadata(&self.root.join(path))? else { return Ok(Step::Skip) };

@@ -158,7 +158,9 @@ impl<'a> Answer<'a> {
         }
         // Known by name where only one object of many was refused, so that there is no status.
         let named = self.code.as_deref() == Some("AccessDenied");
-        named || self.redirect || self.status.is_some_and(|status| status < 500 && ![408, 409, 429].contains(&status))
+        // 501: a server that lacks something which is needed here, such as conditional writes.
+        let refused = |status| status == 501 || status < 500 && ![408, 409, 429].contains(&status);
+        named || self.redirect || self.status.is_some_and(refused)
     }
 
     fn text(&self) -> String {

@@ -31,8 +31,8 @@ pub struct Listed {
 pub struct Page {
     /// The images.
     pub objects: Vec<Listed>,
-    /// Objects (or, in a directory, also whole directories) that are not ours; they were passed over.
-    pub strangers: u64,
+    /// Objects (in a directory also whole directories) that are not Facewire's; they were passed over.
+    pub foreign: u64,
     /// Where the next page begins: pass it as `after`. `None`: this was the last.
     pub next: Option<ImageKey>,
 }
@@ -79,7 +79,7 @@ impl ImageStore {
             None => self.inner.store.list(prefix.as_ref()),
         };
         let mut page = Page::default();
-        // Each request has its own time: between two images there can be any number of strangers.
+        // Each request has its own time: between two images there can be any number of foreign objects.
         while let Some(object) = self.in_time("list", objects.next()).await? {
             add(&mut page, after, &object.map_err(|error| ObjectError::of("list", &error))?)?;
             if page.objects.len() == limit {
@@ -91,7 +91,7 @@ impl ImageStore {
     }
 
     /// Erases up to `limit` images of a collection. Call it until there are no more: images that are written meanwhile
-    /// are found by the next call. Somebody else's objects stay.
+    /// are found by the next call. Foreign objects stay.
     ///
     /// # Errors
     /// Those of the store.
@@ -136,7 +136,7 @@ impl ImageStore {
 
 fn add(page: &mut Page, after: Option<&ImageKey>, object: &ObjectMeta) -> Result<(), ObjectError> {
     let Ok(key) = object.location.as_ref().parse::<ImageKey>() else {
-        page.strangers += 1;
+        page.foreign += 1;
         return Ok(());
     };
     // Reconciliation would take an image out of order for an orphan, and erase it.
@@ -166,8 +166,8 @@ mod tests {
         };
         let mut page = Page::default();
         add(&mut page, Some(&key(1)), &object(&key(2).to_string())).unwrap();
-        add(&mut page, Some(&key(1)), &object("a-stranger")).unwrap();
-        assert_eq!((page.objects.len(), page.strangers), (1, 1));
+        add(&mut page, Some(&key(1)), &object("foreign")).unwrap();
+        assert_eq!((page.objects.len(), page.foreign), (1, 1));
         let error = add(&mut page, Some(&key(1)), &object(&key(2).to_string())).unwrap_err();
         assert_eq!(error.kind(), FaultKind::Systemic);
         assert!(add(&mut Page::default(), Some(&key(3)), &object(&key(2).to_string())).is_err());

@@ -137,7 +137,7 @@ impl ImageStore {
             let _writing = self.inner.removing.read().await;
             for _ in 0..RACES {
                 match self.put_file(directory, key, content.clone()).await {
-                    // The root is there: a directory below it was removed under the writer's hands.
+                    // The root is there: a directory below it was removed before the write ended.
                     Err(ObjectError::NoBucket) => self.check_root("put").await?,
                     done => return done,
                 }

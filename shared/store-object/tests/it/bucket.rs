@@ -5,8 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use facewire_domain::FaultKind;
 use facewire_store_object::{Encryption, ImageKey, ImageStore, ObjectError, Options, PutOutcome};
-use hyper::{HeaderMap, Method};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Request, Response};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{Server, collection, original};
 
@@ -92,6 +98,56 @@ async fn a_server_that_does_not_answer_is_away() {
     for error in expect(&options, FaultKind::Transient).await {
         assert!(matches!(error, ObjectError::Timeout { .. }), "{error}");
     }
+}
+
+/// A server that answers every request alike, with the message that S3 has for that code.
+async fn answering(status: u16, code: &'static str) -> (Options, AbortOnDropHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+    let task = tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let service = service_fn(move |_: Request<Incoming>| async move {
+                let body = format!("<Error><Code>{code}</Code><Message>hunter2</Message></Error>");
+                Response::builder().status(status).body(Full::new(Bytes::from(body)))
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+        }
+    });
+    let keys = (Some("id".into()), Some("secret".into()));
+    let options = Options {
+        url: Some("s3://faces".to_owned()),
+        endpoint,
+        access_key_id: keys.0,
+        secret_access_key: keys.1,
+        ..Options::default()
+    };
+    (options, AbortOnDropHandle::new(task))
+}
+
+/// The client's errors are read by their text: here by the texts that it really makes.
+#[tokio::test]
+async fn every_answer_of_a_server_is_sorted() {
+    for (status, code, kind) in [
+        (503, "SlowDown", FaultKind::Transient),
+        (500, "InternalError", FaultKind::Transient),
+        (400, "AuthorizationHeaderMalformed", FaultKind::Systemic),
+        (401, "Unauthorized", FaultKind::Systemic),
+        (403, "AccessDenied", FaultKind::Systemic),
+        (404, "NoSuchBucket", FaultKind::Systemic),
+        (301, "PermanentRedirect", FaultKind::Systemic),
+        (501, "NotImplemented", FaultKind::Systemic),
+    ] {
+        let (options, _server) = answering(status, code).await;
+        for error in expect(&options, kind).await {
+            let text = error.to_string();
+            let known = matches!(error, ObjectError::NoBucket) || text.contains("redirected") || text.contains(code);
+            assert!(known, "{status}: {text}");
+        }
+    }
+    // Another write, or an erasure, is in progress: whether the image is there is not known.
+    let (options, _server) = answering(409, "ConditionalRequestConflict").await;
+    expect(&options, FaultKind::Transient).await;
 }
 
 fn written(server: &Server) -> Vec<HeaderMap> {

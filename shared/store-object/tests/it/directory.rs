@@ -69,7 +69,7 @@ async fn what_a_crash_left_half_written_is_no_image_and_is_erased() {
     kept.write(&format!("{other}#7"), b"jp");
     kept.write("office/notes#1", b"theirs");
     let page = kept.store.list(None, None, 10).await.unwrap();
-    assert_eq!((page.objects.len(), page.strangers), (0, 1));
+    assert_eq!((page.objects.len(), page.foreign), (0, 1));
     // It is in nobody's way.
     assert_eq!(kept.store.put(&key, content).await.unwrap(), PutOutcome::Written);
     assert_eq!(kept.store.remove_unfinished(None, Duration::from_secs(3600)).await.unwrap(), 0);
@@ -93,8 +93,7 @@ async fn an_erased_collection_leaves_no_directory() {
     kept.store.put(&face, Bytes::from("png")).await.unwrap();
 }
 
-/// Erases a collection again and again, which removes directories under the hands of a writer, while the other store
-/// writes to it. Gives what the writes came to.
+/// Erases a collection again and again, which removes its directories, while the other store writes to it. Gives what the writes came to.
 async fn write_beside_an_erasure(erasing: ImageStore, writing: &ImageStore) -> Vec<Result<PutOutcome, ObjectError>> {
     let erasing = tokio::spawn(async move {
         for _ in 0..50 {
@@ -138,7 +137,7 @@ async fn a_link_is_not_followed_by_listing_nor_erasing() {
     write(&theirs.join(key.to_string()), b"jpeg");
     symlink(theirs.join("office"), kept.files.join("office")).unwrap();
     let page = kept.store.list(None, None, 10).await.unwrap();
-    assert_eq!((page.objects.len(), page.strangers), (0, 1));
+    assert_eq!((page.objects.len(), page.foreign), (0, 1));
     kept.store.delete_collection(&collection("office"), 10).await.unwrap();
     assert!(theirs.join(key.to_string()).exists());
 }

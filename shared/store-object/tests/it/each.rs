@@ -75,14 +75,14 @@ fn keys() -> Vec<ImageKey> {
     keys
 }
 
-const STRANGERS: [&str; 6] =
+const FOREIGN: [&str; 6] =
     ["README.md", "a/notes.txt", "a/aligned/thumb.png", "a/aligned/00/0.png", "a-b/other/00/x", "zoo/original/zz/x"];
 
 async fn filled(kept: &Kept) -> Vec<ImageKey> {
     for key in keys() {
         kept.store.put(&key, Bytes::from(key.to_string())).await.unwrap();
     }
-    STRANGERS.iter().for_each(|path| kept.write(path, b"theirs"));
+    FOREIGN.iter().for_each(|path| kept.write(path, b"theirs"));
     let mut sorted = keys();
     sorted.sort();
     sorted
@@ -112,7 +112,7 @@ async fn everything_is_listed_once_in_key_order() {
             let pages = pages(&kept, None, limit).await;
             assert_eq!(listed(&pages), sorted);
             assert!(pages.iter().all(|page| page.objects.len() <= limit));
-            assert_eq!(pages.iter().map(|page| page.strangers).sum::<u64>(), STRANGERS.len() as u64, "{limit}");
+            assert_eq!(pages.iter().map(|page| page.foreign).sum::<u64>(), FOREIGN.len() as u64, "{limit}");
         }
         for name in ["a", "a-b", "b", "none"] {
             let of: Vec<_> = sorted.iter().filter(|key| key.collection().as_str() == name).cloned().collect();
@@ -142,7 +142,7 @@ async fn what_is_erased_is_gone_and_nothing_else() {
         assert_eq!(kept.store.get(&gone[0]).await.unwrap(), None);
         // It can be kept again.
         assert_eq!(kept.store.put(&gone[0], Bytes::from("again")).await.unwrap(), PutOutcome::Written);
-        assert!(STRANGERS.iter().all(|path| kept.files.join(path).exists()));
+        assert!(FOREIGN.iter().all(|path| kept.files.join(path).exists()));
     })
     .await;
 }
@@ -162,7 +162,7 @@ async fn a_collection_is_erased_in_steps() {
         assert_eq!(steps, [5, 5, 2]);
         let left: Vec<_> = sorted.into_iter().filter(|key| *key.collection() != a).collect();
         assert_eq!(listed(&pages(&kept, None, 1000).await), left);
-        assert!(STRANGERS.iter().all(|path| kept.files.join(path).exists()));
+        assert!(FOREIGN.iter().all(|path| kept.files.join(path).exists()));
         assert_eq!(kept.store.delete_collection(&a, 5).await.unwrap().objects, 0);
     })
     .await;
