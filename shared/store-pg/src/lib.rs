@@ -16,6 +16,7 @@ mod enrol;
 mod enrol_plan;
 mod enrolment_lock;
 mod error;
+mod estimate;
 mod face_record;
 mod faces;
 mod failures;
