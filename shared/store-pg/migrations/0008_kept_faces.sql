@@ -23,5 +23,7 @@ CREATE INDEX faces_unmatched ON faces (collection, created_at) WHERE person_id I
 CREATE INDEX faces_tombstoned ON faces (face_id) WHERE vector_state = 'tombstoned';
 -- What changed since a time, in pages, so that a rebuild catches up without reading every face.
 CREATE INDEX faces_updated ON faces (updated_at, face_id);
--- Which models the faces are of. Few values: the index holds each once for many rows.
+-- How many there are in a collection, read from the index alone. Few values: it holds each once for many rows.
+CREATE INDEX faces_collection ON faces (collection, vector_state);
+-- Which models the faces are of. As small.
 CREATE INDEX faces_model ON faces (model);

@@ -7,9 +7,11 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, FromRow};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::estimate::expected_rows;
 use crate::store::{Store, count, run};
 
 /// Which crops to count. What is not given does not narrow.
@@ -21,9 +23,19 @@ pub struct LedgerFilter {
     pub cameras: Vec<CameraId>,
     /// Only these crops; `None`: all.
     pub crops: Option<Vec<CropId>>,
-    /// Only crops whose row was written at this time or later.
+    /// Only crops whose row was written at this time or later. Without it, and without `crops`, only the latest are counted
+    /// where there are millions: [`Ledger::since`] says so.
     pub admitted_since: Option<OffsetDateTime>,
 }
+
+/// Crops that a ledger counts; more are left out where the filter gives no time.
+const MOST: i64 = 2_000_000;
+
+/// Spans in hours, of which the longest is counted that holds no more than [`MOST`].
+const SPANS: [i64; 5] = [24 * 30, 24 * 7, 24, 6, 1];
+
+const EXPECTED_SINCE: &str = "SELECT FROM crops WHERE admitted_at >= $1::text::timestamptz";
+const EXPECTED: &str = "SELECT FROM crops WHERE $1::text IS NULL OR collection = $1";
 
 /// The counts of one camera.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,6 +75,9 @@ pub struct Ledger {
     pub by_reason: BTreeMap<Reason, u64>,
     /// By collection and camera, in that order.
     pub by_camera: Vec<CameraLedger>,
+    /// Set where the filter gave no time and there are too many crops to count: only those admitted since then are counted.
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub since: Option<OffsetDateTime>,
 }
 
 impl Ledger {
@@ -116,8 +131,10 @@ type ReasonCounts = Vec<(String, Option<String>, i64)>;
 impl Store {
     /// Counts, all numbers of one snapshot.
     pub async fn ledger(&self, filter: &LedgerFilter) -> Result<Ledger, StoreError> {
-        let (cameras, reasons) = run!(self, "ledger", connection => read(connection, filter).await)?;
-        let mut ledger = Ledger::default();
+        let since = self.ledger_since(filter).await?;
+        let filter = LedgerFilter { admitted_since: filter.admitted_since.or(since), ..filter.clone() };
+        let (cameras, reasons) = run!(self, "ledger", connection => read(connection, &filter).await)?;
+        let mut ledger = Ledger { since, ..Ledger::default() };
         for row in cameras {
             ledger.add(row);
         }
@@ -130,6 +147,31 @@ impl Store {
             }
         }
         Ok(ledger)
+    }
+}
+
+impl Store {
+    /// The time to which a ledger without one is bounded, if there are so many crops.
+    async fn ledger_since(&self, filter: &LedgerFilter) -> Result<Option<OffsetDateTime>, StoreError> {
+        if filter.admitted_since.is_some() || filter.crops.is_some() {
+            return Ok(None);
+        }
+        let collection = filter.collection.as_ref().map(CollectionId::as_str);
+        run!(self, "ledger", connection => {
+            if expected_rows(connection, EXPECTED, collection).await? <= MOST {
+                return Ok(None);
+            }
+            let mut since = None;
+            for hours in SPANS {
+                let start = OffsetDateTime::now_utc() - time::Duration::hours(hours);
+                since = Some(start);
+                let start = start.format(&Rfc3339).map_err(|error| sqlx::Error::Encode(error.into()))?;
+                if expected_rows(connection, EXPECTED_SINCE, Some(&start)).await? <= MOST {
+                    break;
+                }
+            }
+            Ok(since)
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod enrol_plan;
 mod enrolment_lock;
 mod erasure;
 mod error;
+mod estimate;
 mod face_record;
 mod faces;
 mod failures;

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::estimate::count_rows;
 use crate::store::{CHUNK, Store, count, run};
 
 /// Longest chain of merges that is followed; a longer one is somebody's mistake, and its last seen person is taken.
@@ -79,6 +80,8 @@ pub struct Gallery {
     pub pending: u64,
     /// Faces to be taken out of the vector engine.
     pub tombstoned: u64,
+    /// Persons and faces were counted; otherwise they are estimates, since there are millions.
+    pub exact: bool,
 }
 
 /// The chain of merges of each person that is asked for, and its end; the rest of the statement follows.
@@ -111,11 +114,15 @@ FROM persons p
 WHERE p.collection = $1 AND ($2::text IS NULL OR p.name_key > $2)
 ORDER BY p.name_key LIMIT $3";
 
-const GALLERY: &str = "
-SELECT (SELECT count(*) FROM persons WHERE status <> 'merged' AND ($1::text IS NULL OR collection = $1)),
-       count(*) FILTER (WHERE vector_state <> 'tombstoned'), count(*) FILTER (WHERE vector_state = 'pending'),
-       count(*) FILTER (WHERE vector_state = 'tombstoned')
-FROM faces WHERE $1::text IS NULL OR collection = $1";
+const GALLERY_PERSONS: &str = "SELECT FROM persons WHERE status <> 'merged' AND ($1::text IS NULL OR collection = $1)";
+
+const GALLERY_FACES: &str =
+    "SELECT FROM faces WHERE vector_state <> 'tombstoned' AND ($1::text IS NULL OR collection = $1)";
+
+// Both are few, and have an index of their own.
+const GALLERY_WAITING: &str = "
+SELECT (SELECT count(*) FROM faces WHERE vector_state = 'pending' AND ($1::text IS NULL OR collection = $1)),
+       (SELECT count(*) FROM faces WHERE vector_state = 'tombstoned' AND ($1::text IS NULL OR collection = $1))";
 
 // Hidden persons count: the search finds them like any other.
 const SIZE: &str = "
@@ -178,11 +185,20 @@ impl Store {
 
     /// Counts persons and faces, of one collection or of all.
     pub async fn gallery(&self, collection: Option<&CollectionId>) -> Result<Gallery, StoreError> {
-        let (persons, faces, pending, tombstoned): (i64, i64, i64, i64) = run!(self, "gallery", connection => {
-            sqlx::query_as(GALLERY).bind(collection.map(CollectionId::as_str)).fetch_one(connection).await
-        })?;
-        let (pending, tombstoned) = (count(pending), count(tombstoned));
-        Ok(Gallery { persons: count(persons), faces: count(faces), pending, tombstoned })
+        let collection = collection.map(CollectionId::as_str);
+        run!(self, "gallery", connection => {
+            let persons = count_rows(connection, GALLERY_PERSONS, collection).await?;
+            let faces = count_rows(connection, GALLERY_FACES, collection).await?;
+            let (pending, tombstoned): (i64, i64) =
+                sqlx::query_as(GALLERY_WAITING).bind(collection).fetch_one(connection).await?;
+            Ok(Gallery {
+                persons: persons.number,
+                faces: faces.number,
+                pending: count(pending),
+                tombstoned: count(tombstoned),
+                exact: persons.exact && faces.exact,
+            })
+        })
     }
 
     /// People whom a probe is compared with: those who are not merged into others and have a face that is not tombstoned.
@@ -191,6 +207,18 @@ impl Store {
             sqlx::query_scalar(SIZE).bind(collection.as_str()).fetch_one(connection).await
         })?;
         Ok(count(people))
+    }
+
+    /// Hides a person, or shows them again: a hidden one is recognised and not named. Returns whether that changed anything; a
+    /// merged person stays merged.
+    pub async fn set_hidden(&self, person: PersonId, hidden: bool) -> Result<bool, StoreError> {
+        const SQL: &str = "UPDATE persons SET status = $2, updated_at = now()
+                           WHERE person_id = $1 AND status <> 'merged' AND status <> $2";
+        let status = if hidden { "hidden" } else { "active" };
+        let changed = run!(self, "set hidden", connection => {
+            sqlx::query(SQL).bind(person.as_uuid()).bind(status).execute(connection).await
+        })?;
+        Ok(changed.rows_affected() > 0)
     }
 
     /// Makes `into` the owner of all that `from` has; `from` stays as a signpost. Its faces become pending again, so that

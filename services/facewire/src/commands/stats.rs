@@ -115,6 +115,9 @@ fn show_counts(ledger: &Ledger) {
         output::line("no crop was admitted yet");
         return;
     }
+    if let Some(since) = ledger.since {
+        output::line(format_args!("there are millions of crops: these were admitted since {}", words::moment(since)));
+    }
     let mut cameras = output::table(&["camera", "crops", "faces expected", "ended", "published", "unfinished"]);
     let row = |name: String, numbers: [u64; 5]| std::iter::once(name).chain(numbers.map(number));
     for camera in &ledger.by_camera {
@@ -162,8 +165,9 @@ fn show_gallery(gallery: &BTreeMap<String, Gallery>) {
     }
     let mut rows = output::table(&["gallery", "persons", "faces", "being indexed", "being removed"]);
     for (name, held) in gallery {
-        let numbers = [held.persons, held.faces, held.pending, held.tombstoned].map(number);
-        rows.add_row(std::iter::once(name.clone()).chain(numbers));
+        let about = |count: u64| if held.exact { number(count) } else { format!("about {}", number(count)) };
+        let [persons, faces] = [held.persons, held.faces].map(about);
+        rows.add_row([name.clone(), persons, faces, number(held.pending), number(held.tombstoned)]);
     }
     numbers_right(&mut rows, 1);
     output::line(rows);

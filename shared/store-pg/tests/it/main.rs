@@ -15,6 +15,10 @@ mod ledger;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
+mod serving;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod views;

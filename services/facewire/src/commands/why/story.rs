@@ -2,7 +2,7 @@
 //! long. What is known is gathered elsewhere.
 
 use comfy_table::{Cell, Color};
-use facewire_domain::{Bound, Candidate, Decision, Detail, Reason, decimal};
+use facewire_domain::{Bound, Candidate, Decision, Detail, Reason, Stage, decimal};
 use facewire_store_pg::{CropRecord, EndingRecord, FailureRecord, StageTime};
 use time::OffsetDateTime;
 

@@ -1,0 +1,218 @@
+//! What a collection keeps, and that what is too old goes: in steps, the oldest first, and nothing else.
+
+use std::time::Duration;
+
+use facewire_domain::{CollectionId, CropId, FaceId};
+use facewire_store_pg::{CollectionPolicy, Ending, FaceOrigin, KeepFaces, KeepImages, KeptFace, Store, VectorState};
+use sqlx::{AssertSqlSafe, Executor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::support::{TestDatabase, admit, crop, face, failed, finish, head, matched, rejected, test_database};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn office() -> CollectionId {
+    "office".parse().unwrap()
+}
+
+/// Moves the admission and the end of these crops into the past.
+async fn age(db: &TestDatabase, numbers: std::ops::Range<u64>, days: u32) {
+    let ids: Vec<Uuid> = numbers.map(|number| head(number).crop.as_uuid()).collect();
+    let mut operator = db.operator().await;
+    for (table, column) in [("crops", "admitted_at"), ("recognitions", "finished_at")] {
+        let sql = format!("UPDATE {table} SET {column} = now() - make_interval(days => $2) WHERE crop_id = ANY($1)");
+        let update = sqlx::query(AssertSqlSafe(sql)).bind(&ids).bind(i32::try_from(days).unwrap());
+        update.execute(&mut operator).await.unwrap();
+    }
+}
+
+async fn publish(store: &Store, numbers: impl Iterator<Item = u64>) {
+    let keys: Vec<(CropId, u32, u32)> = numbers.map(|number| (head(number).crop, 0, 1)).collect();
+    store.mark_published(&keys).await.unwrap();
+}
+
+/// Crops 0 to 29 ended and published: ten of 40 days, ten of 20, ten of today. Every third was rejected.
+async fn planted() -> (TestDatabase, Store) {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let crops: Vec<_> = (0..30).map(crop).collect();
+    admit(&store, &crops).await;
+    let endings: Vec<Ending> = (0..30).map(|n| if n % 3 == 0 { rejected(n) } else { matched(n) }).collect();
+    finish(&store, &endings).await;
+    publish(&store, 0..30).await;
+    age(&db, 0..10, 40).await;
+    age(&db, 10..20, 20).await;
+    (db, store)
+}
+
+#[tokio::test]
+async fn what_is_too_old_goes_in_steps_with_all_that_became_of_it() {
+    let (db, store) = planted().await;
+    let now = OffsetDateTime::now_utc();
+    assert!(store.expire_results(None, now, 100).await.unwrap().is_empty(), "without an age everything stays");
+    let (mut steps, mut crops, mut endings, mut failures) = (0, 0, 0, 0);
+    loop {
+        let step = store.expire_results(Some(30 * DAY), now, 4).await.unwrap();
+        if step.is_empty() {
+            break;
+        }
+        assert!(step.crops <= 4, "{step:?}");
+        (steps, crops) = (steps + 1, crops + step.crops);
+        (endings, failures) = (endings + step.recognitions, failures + step.failures);
+    }
+    // 0, 3, 6 and 9 were rejected.
+    assert_eq!((steps, crops, endings, failures), (3, 10, 10, 4));
+    for number in 0..30 {
+        let there = store.why(head(number).crop).await.unwrap().is_some();
+        assert_eq!(there, number >= 10, "{number}");
+    }
+    // A collection's own age comes before the default.
+    let policy = CollectionPolicy { retain_results: Some(10 * DAY), ..CollectionPolicy::default() };
+    store.set_policy(&office(), &policy).await.unwrap();
+    assert_eq!(store.expire_results(Some(30 * DAY), now, 100).await.unwrap().crops, 10);
+    let mut operator = db.operator().await;
+    let left: (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM recognitions), (SELECT count(*) FROM stage_failures f
+         WHERE NOT EXISTS (SELECT FROM recognitions r WHERE r.crop_id = f.crop_id))",
+    )
+    .fetch_one(&mut operator)
+    .await
+    .unwrap();
+    assert_eq!(left, (10, 0));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_result_that_is_not_out_keeps_its_crop_until_twice_the_age() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(0), crop(1), crop(2), crop(3)]).await;
+    finish(&store, &[failed(0), matched(1), Ending { face_count: 2, ..matched(2) }]).await;
+    publish(&store, 0..1).await;
+    publish(&store, 2..3).await;
+    age(&db, 0..4, 40).await;
+    let now = OffsetDateTime::now_utc();
+    // 1 is unpublished, 2 lacks a face, 3 never ended.
+    assert_eq!(store.expire_results(Some(30 * DAY), now, 100).await.unwrap().crops, 1);
+    assert!(store.why(head(0).crop).await.unwrap().is_none());
+    assert_eq!(store.expire_results(Some(15 * DAY), now, 100).await.unwrap().crops, 3);
+
+    // An ending whose crop is gone goes as well.
+    finish(&store, &[rejected(5)]).await;
+    age(&db, 5..6, 40).await;
+    db.operator().await.execute("DELETE FROM crops").await.unwrap();
+    let step = store.expire_results(Some(15 * DAY), now, 100).await.unwrap();
+    assert_eq!((step.crops, step.recognitions, step.failures), (0, 1, 1));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_policy_is_kept_whole_and_the_default_is_to_keep_little() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    assert_eq!(store.policy(&office()).await.unwrap(), CollectionPolicy::default());
+    let policy = CollectionPolicy {
+        keep_faces: KeepFaces::Unmatched,
+        keep_images: KeepImages::Aligned,
+        retain_results: Some(45 * DAY + Duration::from_millis(1500)),
+        retain_unmatched: Some(DAY),
+        retain_images: None,
+    };
+    store.set_policy(&office(), &policy).await.unwrap();
+    store.set_policy(&"yard".parse().unwrap(), &CollectionPolicy::default()).await.unwrap();
+    assert_eq!(store.policy(&office()).await.unwrap(), policy);
+    let all = store.policies().await.unwrap();
+    assert_eq!((all.len(), all[&office()]), (2, policy));
+    let none = CollectionPolicy { retain_images: Some(Duration::ZERO), ..policy };
+    assert!(store.set_policy(&office(), &none).await.is_err());
+    assert_eq!(store.policy(&office()).await.unwrap(), policy);
+    db.drop().await;
+}
+
+fn kept(number: u64, face_index: u32) -> KeptFace {
+    let head = head(number);
+    let id = Uuid::from_u128(u128::from(number) * 100 + u128::from(face_index) + 1);
+    KeptFace {
+        face: FaceId::from(id),
+        collection: office(),
+        crop: head.crop,
+        face_index,
+        image_hash: head.image_hash,
+        asset: Some(format!("asset-{number}")),
+        embedding: vec![0.25; 8],
+        model: "pack-1".to_owned(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        captured_at: head.captured_at,
+    }
+}
+
+#[tokio::test]
+async fn faces_are_kept_without_a_person_beside_the_enrolled_one_of_the_same_picture() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    // The picture of number 1 is enrolled, and two faces of it are kept, however often they come.
+    crate::support::enrol(&store, &[face("17", None, 1)]).await;
+    let mut nan = kept(2, 0);
+    nan.embedding[3] = f32::NAN;
+    let mut prehistoric = kept(3, 0);
+    prehistoric.captured_at = time::Date::MIN.midnight().assume_utc();
+    let batch = [kept(1, 1), kept(1, 0), nan, prehistoric, kept(1, 0)];
+    let answers = store.keep_faces(&batch).await.unwrap();
+    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false, false, true]);
+    store.keep_faces(&batch[..2]).await.unwrap();
+    let faces = store.faces_after(None, 10).await.unwrap();
+    assert_eq!(faces.len(), 3);
+    let first = &faces[0].record;
+    assert_eq!((first.person, first.origin, first.face_index), (None, FaceOrigin::Kept, 0));
+    assert_eq!((first.asset.as_deref(), first.state), (Some("asset-1"), VectorState::Pending));
+    let enrolled = &faces.iter().find(|face| face.record.person.is_some()).unwrap().record;
+    assert_eq!((enrolled.origin, enrolled.assigned_by.as_deref()), (FaceOrigin::Enrolled, Some("enrolment")));
+    assert!(enrolled.assigned_at.is_some());
+
+    // A redelivery neither takes a name away nor brings an erased face back; another model's embedding does come in.
+    let ids = [kept(1, 0).face, kept(1, 1).face];
+    store.mark_indexed(&ids).await.unwrap();
+    let person = enrolled.person.unwrap().as_uuid();
+    sqlx::query("UPDATE faces SET person_id = $1, assigned_by = 'user:anna' WHERE face_id = $2")
+        .bind(person)
+        .bind(ids[0].as_uuid())
+        .execute(&mut db.operator().await)
+        .await
+        .unwrap();
+    let newer = [0, 1].map(|index| KeptFace { model: "pack-2".to_owned(), ..kept(1, index) });
+    store.keep_faces(&newer).await.unwrap();
+    let state = async |id: FaceId| store.faces(&[id]).await.unwrap().remove(0).record;
+    assert_eq!((state(ids[0]).await.model, state(ids[0]).await.state), ("pack-1".to_owned(), VectorState::Indexed));
+    assert_eq!((state(ids[1]).await.model, state(ids[1]).await.state), ("pack-2".to_owned(), VectorState::Pending));
+    store.tombstone(&ids).await.unwrap();
+    store.keep_faces(&batch[..2]).await.unwrap();
+    assert_eq!(store.tombstoned_faces(None, 10).await.unwrap(), ids);
+    assert_eq!(store.tombstoned_faces(Some(ids[0]), 10).await.unwrap(), ids[1..]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn only_faces_without_a_person_expire_and_only_where_the_collection_says_so() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    crate::support::enrol(&store, &[face("17", None, 1)]).await;
+    store.keep_faces(&(2..12).map(|number| kept(number, 0)).collect::<Vec<_>>()).await.unwrap();
+    let mut operator = db.operator().await;
+    operator.execute("UPDATE faces SET created_at = created_at - interval '40 days'").await.unwrap();
+    store.keep_faces(&[kept(20, 0)]).await.unwrap();
+    let now = OffsetDateTime::now_utc();
+    assert_eq!(store.expire_unmatched(now, 100).await.unwrap(), 0, "the default is for ever");
+    let policy = CollectionPolicy { retain_unmatched: Some(30 * DAY), ..CollectionPolicy::default() };
+    store.set_policy(&office(), &policy).await.unwrap();
+    assert_eq!(store.expire_unmatched(now, 6).await.unwrap(), 6);
+    assert_eq!(store.expire_unmatched(now, 6).await.unwrap(), 4);
+    assert_eq!(store.expire_unmatched(now, 6).await.unwrap(), 0);
+    let gone = store.tombstoned_faces(None, 100).await.unwrap();
+    assert_eq!(gone, (2..12).map(|number| kept(number, 0).face).collect::<Vec<_>>());
+    assert_eq!(store.forget(&gone).await.unwrap(), 10);
+    assert_eq!(store.count_faces().await.unwrap(), 2);
+    db.drop().await;
+}

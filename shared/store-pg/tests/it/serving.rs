@@ -1,0 +1,125 @@
+//! Which model serves, and the lock under which faces are enrolled.
+
+use facewire_domain::PersonId;
+use facewire_store_pg::{ModelFaces, NewFace, Options, Store};
+
+use crate::support::{blocked_session, enrol, face, test_database};
+
+#[tokio::test]
+async fn the_first_claim_counts_and_only_a_switch_changes_it() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    assert_eq!(store.serving_model().await.unwrap(), None);
+    let mut claims = Vec::new();
+    for number in 0..6 {
+        let replica = db.store().await;
+        claims.push(tokio::spawn(async move { replica.claim_serving(&format!("pack-{number}"), 512).await.unwrap() }));
+    }
+    let mut answers = Vec::new();
+    for claim in claims {
+        answers.push(claim.await.unwrap());
+    }
+    let serving = store.serving_model().await.unwrap().unwrap();
+    assert!(answers.iter().all(|answer| *answer == serving), "{answers:?}");
+
+    assert!(!store.switch_serving("another", "pack-x", 128, None).await.unwrap());
+    assert!(store.switch_serving(&serving.model, "pack-x", 128, Some("faces-2")).await.unwrap());
+    assert!(!store.switch_serving(&serving.model, "pack-y", 64, None).await.unwrap(), "it serves no longer");
+    let now = store.claim_serving("pack-z", 32).await.unwrap();
+    assert_eq!((now.model.as_str(), now.dim, now.qdrant_collection.as_deref()), ("pack-x", 128, Some("faces-2")));
+    assert!(now.since >= serving.since);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn the_models_of_the_faces_are_counted_up_to_a_bound() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    assert_eq!(store.models_of_faces(10).await.unwrap(), []);
+    let of =
+        |number: u64, model: &str| NewFace { model: model.to_owned(), ..face(&format!("s{number}"), None, number) };
+    let faces: Vec<_> = (0..9).map(|n| of(n, if n < 2 { "a" } else { "b" })).chain([of(9, "c")]).collect();
+    enrol(&store, &faces).await;
+    let found = |model: &str, faces| ModelFaces { model: model.to_owned(), faces };
+    assert_eq!(store.models_of_faces(5).await.unwrap(), [found("b", 5), found("a", 2), found("c", 1)]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn changed_faces_come_in_the_order_of_their_changes() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrol(&store, &(0..7).map(|n| face(&format!("s{n}"), None, n)).collect::<Vec<_>>()).await;
+    let faces = store.faces_after(None, 10).await.unwrap();
+    let before = faces.iter().map(|face| face.record.updated_at).max().unwrap();
+    // The last of them by id changes first.
+    for face in faces.iter().rev().take(5) {
+        store.mark_indexed(&[face.record.face]).await.unwrap();
+    }
+    let (mut found, mut place) = (Vec::new(), (before + time::Duration::microseconds(1), None));
+    loop {
+        let page = store.faces_changed(place, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        place = (last.record.updated_at, Some(last.record.face));
+        found.extend(page.into_iter().map(|face| face.record.face));
+    }
+    let expected: Vec<_> = faces.iter().rev().take(5).map(|face| face.record.face).collect();
+    assert_eq!(found, expected);
+    // All of one moment, in pages.
+    let (mut all, mut place) = (0, (before - time::Duration::HOUR, None));
+    while let Some(last) = store.faces_changed(place, 3).await.unwrap().last() {
+        place = (last.record.updated_at, Some(last.record.face));
+        all += 1;
+    }
+    assert_eq!(all, 3, "7 faces in pages of 3");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_merged_person_leads_to_whoever_took_over() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let person = |subject: &str| PersonId::derive(&"office".parse().unwrap(), &subject.parse().unwrap());
+    enrol(&store, &[face("a", None, 1), face("b", None, 2), face("c", None, 3)]).await;
+    assert!(store.merge_persons(person("a"), person("b")).await.unwrap());
+    assert!(store.merge_persons(person("b"), person("c")).await.unwrap());
+    let [a, b, c] = ["a", "b", "c"].map(person);
+    let found = store.survivors(&[a, b, c, a, person("nobody")]).await.unwrap();
+    assert_eq!(found, [(a, c), (b, c), (c, c)].into());
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn the_enrolment_lock_excludes_others_and_not_its_holder() {
+    let db = test_database().await;
+    let holder = db.migrated().await;
+    // Even with one connection the holder can write while it holds the lock.
+    let narrow = Store::connect(&Options { max_connections: 1, ..db.options.clone() }).await.unwrap();
+    let collections = ["yard".parse().unwrap(), "office".parse().unwrap(), "office".parse().unwrap()];
+    let mut guard = narrow.enrolment_lock(&collections).await.unwrap();
+    enrol(&narrow, &[face("a", None, 1)]).await;
+    guard.check().await.unwrap();
+
+    let mut operator = db.operator().await;
+    let (other, wanted) = (holder.clone(), collections.clone());
+    let waiting = tokio::spawn(async move { other.enrolment_lock(&wanted[1..2]).await.map(|_guard| ()) });
+    blocked_session(&mut operator).await;
+    holder.enrolment_lock(&["hall".parse().unwrap()]).await.unwrap().release().await.unwrap();
+    guard.release().await.unwrap();
+    waiting.await.unwrap().unwrap();
+
+    // Dropping it releases it too; so does the death of the connection, and then the holder learns of it.
+    drop(narrow.enrolment_lock(&collections).await.unwrap());
+    let mut guard = holder.enrolment_lock(&collections).await.unwrap();
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database =
+         (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .execute(&mut operator)
+    .await
+    .unwrap();
+    narrow.enrolment_lock(&collections).await.unwrap().release().await.unwrap();
+    assert!(guard.check().await.is_err());
+    assert!(guard.release().await.is_err());
+    db.drop().await;
+}
