@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use facewire_bus::{BusError, Delivery, Done, Outgoing};
-use facewire_domain::{CropId, FaultKind, PersonId, Reason, Stage};
+use facewire_bus::{Delivery, Done, Outgoing};
+use facewire_domain::{CropId, Fault, FaultKind, PersonId, Reason, Stage};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
 use facewire_store_pg::{Ending, Finished, StoreError};
 use facewire_telemetry::{BatchSpan, events};
