@@ -31,14 +31,15 @@ impl Worker for Embedders {
     /// A session that has embedded a grey image: a device that cannot run it is found here.
     fn open(&self) -> Result<Self::State, ActorError> {
         let mut embedder = (self.make)()?;
-        run(embedder.as_mut(), &[AlignedFace::grey()])?;
+        run(embedder.as_mut(), &[AlignedFace::from_bytes(vec![128; AlignedFace::BYTES])?])?;
         Ok(embedder)
     }
 
     fn work(&self, embedder: &mut Self::State, batch: Vec<Delivery>) -> Worked<Vec<Done>, Vec<Delivery>> {
         let started = OffsetDateTime::now_utc();
-        let mut read = Read::of(batch);
-        let span = BatchSpan::start("embed batch", Stage::Embed, read.sound.iter().map(|(delivery, _)| delivery.span()));
+        let read = Read::of(batch);
+        let span =
+            BatchSpan::start("embed batch", Stage::Embed, read.sound.iter().map(|(delivery, _)| delivery.span()));
         let clock = Instant::now();
         let embedded = run(embedder.as_mut(), &read.faces);
         drop(span);

@@ -55,7 +55,8 @@ impl Match {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
         if let Err(why) = self.ruled(&shutdown).await {
             let error = why.to_string();
-            events::ServiceFailed { service: SERVICE, kind: events::FailureKind::Error, failures: 1, error: &error }.emit();
+            events::ServiceFailed { service: SERVICE, kind: events::FailureKind::Error, failures: 1, error: &error }
+                .emit();
             shutdown.health().set(SERVICE, State::Failed);
             return Err(ServiceError::Refused { service: SERVICE, why: error });
         }

@@ -4,7 +4,7 @@ use facewire_domain::{Calibration, ScoreModel};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::pack::hex;
+use crate::checksum::hex;
 
 /// A pack of models that belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

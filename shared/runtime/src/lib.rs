@@ -26,7 +26,7 @@ pub mod supervise;
 mod watch;
 
 pub use health::{Health, Held, State};
-pub use inbox::{Closed, EdgeStats, Inbox, Outbox, inbox};
+pub use inbox::{Closed, Inbox, Outbox, inbox};
 pub use live::Live;
 pub use pipeline::{ActorError, Pipeline, PipelineError};
 pub use pool::{GivenBack, Worked, Worker};

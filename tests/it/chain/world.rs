@@ -10,14 +10,14 @@ use facewire_config::Secret;
 use facewire_contracts::{subjects, v1};
 use facewire_devstack::testing::TestStack;
 use facewire_domain::Calibration;
-use facewire_embed_gpu::Embed;
+use facewire_embed_gpu::{Embed, MakeEmbedder};
 use facewire_enrich::Enrich;
-use facewire_inference::{FaceFinder, OnnxRuntime, Pack, SessionOptions, install_builtin};
+use facewire_inference::{FaceEmbedder, FaceFinder, OnnxRuntime, Pack, SessionOptions, install_builtin};
 use facewire_ingest::Ingest;
 use facewire_match::Match;
 use facewire_quality::Quality;
 use facewire_reconciler::Reconciler;
-use facewire_runtime::{ServiceError, Shutdown};
+use facewire_runtime::{Health, ServiceError, Shutdown};
 use facewire_store_pg::{Ledger, LedgerFilter, Store};
 use facewire_store_vec::VecStore;
 use tempfile::TempDir;
@@ -51,6 +51,10 @@ impl Models {
         self.pack.finder(&self.runtime, &SessionOptions::default())
     }
 
+    pub(crate) fn embedder(&self) -> Result<Box<dyn FaceEmbedder>, facewire_inference::InferenceError> {
+        self.pack.embedder(&self.runtime, &SessionOptions::default())
+    }
+
     pub(crate) fn name(&self) -> String {
         self.pack.fingerprint()
     }
@@ -68,7 +72,7 @@ impl Models {
         let rules = Rules::default();
         let mut finder = self.finder().unwrap();
         let judged = judge(&mut finder, &rules, Request::crop(OFFICE), image).unwrap().remove(0);
-        let mut embedder = self.pack.embedder(&self.runtime, &SessionOptions::default()).unwrap();
+        let mut embedder = self.embedder().unwrap();
         let embedding = embedder.embed(std::slice::from_ref(&judged.aligned)).unwrap().remove(0);
         (judged, embedding)
     }
@@ -199,11 +203,21 @@ impl World {
     }
 
     /// The same with a match stage that asks for something else.
-    pub(crate) fn start_matching(&self, mut matching: facewire_match::Options) -> Services {
+    pub(crate) fn start_matching(&self, matching: facewire_match::Options) -> Services {
+        let models = self.models.clone();
+        self.start_with(matching, Arc::new(move || models.embedder()))
+    }
+
+    /// The same with embedders of the test's own.
+    pub(crate) fn start_embedding(&self, embedder: MakeEmbedder) -> Services {
+        self.start_with(facewire_match::Options::default(), embedder)
+    }
+
+    fn start_with(&self, mut matching: facewire_match::Options, embedder: MakeEmbedder) -> Services {
         let shutdown = Shutdown::new(GRACE);
         let mut running = JoinSet::new();
         let (bus, store) = (&self.bus, &self.store);
-        let (finders, embedders) = (self.models.clone(), self.models.clone());
+        let finders = self.models.clone();
 
         let mut options = facewire_ingest::Options::default();
         options.stage.ack_wait = ACK_WAIT;
@@ -224,7 +238,7 @@ impl World {
             bus: bus.clone(),
             model: self.models.name(),
             max_batch: Some(self.models.pack.manifest().embedder.faces_per_run()),
-            embedder: Arc::new(move || embedders.pack.embedder(&embedders.runtime, &SessionOptions::default())),
+            embedder,
             score,
             gate,
             options,
@@ -250,6 +264,10 @@ pub(crate) struct Services {
 }
 
 impl Services {
+    pub(crate) fn health(&self) -> Health {
+        self.shutdown.health().clone()
+    }
+
     /// Drains them; each must end in order and in time.
     pub(crate) async fn stop(mut self) {
         self.shutdown.drain();
