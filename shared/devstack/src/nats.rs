@@ -120,6 +120,10 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Streams reserve their byte limits of this. Without it, the server takes three quarters of what is free on the disk when it
+/// starts, and whether the streams can be made would depend on the day.
+const MAX_FILE_STORE: u64 = 64 << 30;
+
 /// nats-server's configuration is a superset of JSON.
 fn write_config(options: &NatsOptions, port: u16, server_name: &str) -> Result<PathBuf, StackError> {
     let store = options.dir.join("store");
@@ -129,7 +133,7 @@ fn write_config(options: &NatsOptions, port: u16, server_name: &str) -> Result<P
         "host": "127.0.0.1",
         "port": port,
         "max_payload": MAX_PAYLOAD,
-        "jetstream": { "store_dir": store },
+        "jetstream": { "store_dir": store, "max_file_store": MAX_FILE_STORE },
     });
     if let (Some(monitor), Some(fields)) = (options.monitor_port, config.as_object_mut()) {
         fields.insert("http".to_owned(), json!(format!("127.0.0.1:{monitor}")));
