@@ -59,7 +59,7 @@ impl Worker for Embedders {
     fn give_back(&self, batch: Vec<Delivery>, why: GivenBack) -> Result<(), ActorError> {
         match why {
             GivenBack::Innocent => self.hand_on(batch.into_iter().map(Delivery::give_back).collect()),
-            // Dropped, they come back after the ack wait, each alone.
+            // Dropped, they come back after the ack wait, and the source isolates them.
             GivenBack::Suspect => Ok(()),
         }
     }

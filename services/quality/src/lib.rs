@@ -1,5 +1,5 @@
 //! The quality stage: the only one that decodes pixels. It finds the face, aligns it, measures it, and lets it pass or says
-//! which limit it broke (`assess`). No store may come in.
+//! which limit it broke (`assess`). It has no store.
 
 mod task;
 mod work;

@@ -22,7 +22,7 @@ pub fn builtin_manifest(name: &str) -> Result<PackManifest, PackError> {
     PackManifest::parse(text).map_err(|message| PackError::Manifest { path: format!("{name}.toml").into(), message })
 }
 
-/// Reads an installed pack's `pack.toml`. What this release ships for a built-in pack stands over what an earlier one wrote,
+/// Reads an installed pack's `pack.toml`. What this release ships for a built-in pack overrides what an earlier one wrote,
 /// but for the checksums, which say what lies there. A pack whose files are called otherwise is not the built-in one.
 pub fn installed_manifest(text: &str) -> Result<PackManifest, String> {
     shipped_for(text).map_or_else(|| PackManifest::parse(text), Ok)

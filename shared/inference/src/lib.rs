@@ -1,5 +1,5 @@
 //! Models: packs and their manifests, ONNX Runtime sessions, detectors, landmarks, the embedder, and the finder that
-//! joins them. It is the only crate that names `ort`; pixels are `vision`'s work. No queue, no store, no async may come in:
+//! joins them. It is the only crate that names `ort`; pixels are `vision`'s work. No queue, no store, no async:
 //! every model is owned by one thread and runs when called.
 
 pub mod bare;

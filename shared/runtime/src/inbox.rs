@@ -1,5 +1,5 @@
-//! An actor's one inbox: a channel whose capacity is required and bounded, and which tells the time that senders were
-//! blocked on it as a metric.
+//! An actor's one inbox: a channel whose capacity is required and bounded, with a metric of the time that
+//! senders were blocked on it.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

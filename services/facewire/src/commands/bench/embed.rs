@@ -25,10 +25,10 @@ use crate::models::{self, Loaded};
 /// Publishes that wait for their PubAck at a time.
 const IN_FLIGHT: usize = 256;
 
-/// Least time of each side, over all rounds.
-const LEAST: Duration = Duration::from_secs(10);
+/// Time of each side, over all rounds, at least.
+const MIN_TIME: Duration = Duration::from_secs(10);
 
-/// Least time of each side in a round.
+/// Time of each side in a round.
 const ROUND: Duration = Duration::from_secs(2);
 
 /// Faces of a round at most: they lie in the stage's stream before it runs.
@@ -52,7 +52,7 @@ impl Side {
     }
 }
 
-/// At least so many faces, and at least [`LEAST`] for each side.
+/// At least so many faces, and at least [`MIN_TIME`] for each side.
 pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) -> anyhow::Result<Measurement> {
     let models = models::load(&config.models, progress::fetching(false)).await?;
     let aligned = aligned_samples(&config, &models).await?;
@@ -72,7 +72,7 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
         // One short round first: what is slow only once is not timed.
         stage.round(round.div_ceil(10), &shutdown).await?;
         let (mut facewire, mut bare) = (Side::default(), Side::default());
-        while facewire.took < LEAST || bare.took < LEAST || stage.sent < faces {
+        while facewire.took < MIN_TIME || bare.took < MIN_TIME || stage.sent < faces {
             let (back, timed) = tokio::task::spawn_blocking(move || {
                 let timed = limit.run(ROUND);
                 (limit, timed)

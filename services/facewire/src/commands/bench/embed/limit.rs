@@ -37,11 +37,11 @@ impl Limit {
     /// Blocks: tries every batch of 1, 2, 4 … faces that the pack's manifest allows.
     pub(super) fn find(models: &Loaded, aligned: &[AlignedFace]) -> anyhow::Result<Self> {
         let spec = &models.pack.manifest().embedder;
-        let most = spec.max_rows.min(MAX_ROWS);
+        let max = spec.max_rows.min(MAX_ROWS);
         let rows_per_face = if spec.flip { 2 } else { 1 };
         let mut batches: Vec<usize> =
-            std::iter::successors(Some(rows_per_face), |rows| Some(rows * 2)).take_while(|rows| *rows < most).collect();
-        batches.push(most);
+            std::iter::successors(Some(rows_per_face), |rows| Some(rows * 2)).take_while(|rows| *rows < max).collect();
+        batches.push(max);
         let mut best: Option<Self> = None;
         for rows in batches {
             let mut long = false;
@@ -70,12 +70,12 @@ impl Limit {
     }
 
     /// Runs all sessions for at least so long: faces a second, and the time that it took.
-    pub(super) fn run(&mut self, least: Duration) -> anyhow::Result<(f64, Duration)> {
+    pub(super) fn run(&mut self, min: Duration) -> anyhow::Result<(f64, Duration)> {
         let started = Instant::now();
         let rates = std::thread::scope(|scope| {
             let one = |session: &mut BareSession| {
                 let mut runs = 0.0;
-                while started.elapsed() < least {
+                while started.elapsed() < min {
                     session.run()?;
                     runs += 1.0;
                 }
