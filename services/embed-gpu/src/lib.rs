@@ -1,5 +1,5 @@
-//! The embed stage: aligned faces to L2-normalised embeddings, in batches on dedicated threads. No store and no image
-//! codec may come in: it scales alone, on GPU nodes.
+//! The embed stage: aligned faces to L2-normalised embeddings, in batches on dedicated threads. It has no store and no
+//! image codec: it scales alone, on GPU nodes.
 
 mod task;
 mod work;

@@ -72,3 +72,124 @@ fn reassess(rules: &Rules, identity: &CropIdentity, frame: bool, face: &mut v1::
     face.quality = Some(v1::Quality::new(&quality, status));
     refusal
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use facewire_contracts::{Message as _, subjects};
+    use facewire_domain::{GateLimits, GateOverride, Intent, Logit, Shape, Term};
+    use facewire_inference::NotFinite;
+    use std::collections::HashMap;
+
+    fn crop() -> v1::Crop {
+        let now = Some(convert::timestamp(OffsetDateTime::UNIX_EPOCH));
+        v1::Crop {
+            crop_id: "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned(),
+            collection: "office".to_owned(),
+            camera: "door".to_owned(),
+            captured_at: now,
+            received_at: now,
+            image_hash: vec![7; 32].into(),
+            intent: "recognize".to_owned(),
+            face_count: 1,
+            ..v1::Crop::default()
+        }
+    }
+
+    fn message(crop: Option<v1::Crop>, pixels: usize) -> Bytes {
+        let quality = Some(v1::Quality { blur: 90.0, face_ratio: 0.1, ..v1::Quality::default() });
+        let face = Some(v1::Face { quality, ..v1::Face::default() });
+        v1::EmbedTask { crop, face, rgb: vec![9; pixels].into() }.encode_to_vec().into()
+    }
+
+    fn task(crop: v1::Crop) -> Task {
+        Task::read(message(Some(crop), AlignedFace::BYTES)).unwrap().0
+    }
+
+    /// Longer embeddings score better: one half at a length of 10.
+    fn rules(limits: GateLimits) -> Rules {
+        let term = |weight| Term { signal: "embedding_length".to_owned(), shape: Shape::Linear, weight, usual: 20.0 };
+        let embedded = Logit { intercept: -10.0, terms: vec![term(1.0)] };
+        let early = Logit { intercept: 0.0, terms: Vec::new() };
+        let score = Some(ScoreModel { version: "1".to_owned(), data: "a test".to_owned(), early, embedded });
+        let enroll = GateOverride { min_score: Some(Some(0.9)), ..GateOverride::default() };
+        let gate = Gate::new(limits, &HashMap::new()).with_enroll(enroll);
+        Rules { model: "pack@1:0".to_owned(), score, gate }
+    }
+
+    fn embedded(length: f32) -> Embedded {
+        Ok(Embedding { vector: vec![0.6, 0.8], length })
+    }
+
+    /// The ending's status, reason and signal.
+    fn ending(outgoing: &Outgoing) -> (String, String, Option<String>) {
+        assert_eq!(outgoing.subject, subjects::stage(Stage::Enrich, "office"));
+        let task: v1::EnrichTask = convert::decode(outgoing.payload.clone(), "EnrichTask").unwrap();
+        let ending = task.ending.unwrap();
+        (ending.status, ending.reason, ending.detail.and_then(|detail| detail.signal))
+    }
+
+    fn low() -> (String, String, Option<String>) {
+        ("rejected".to_owned(), "low_quality".to_owned(), Some("score".to_owned()))
+    }
+
+    const HALF: GateLimits = GateLimits { min_score: Some(0.5), ..GateLimits::OFF };
+
+    #[test]
+    fn what_is_wrong_with_a_message_is_named() {
+        let error = |message| Task::read(message).unwrap_err();
+        assert!(error(Bytes::from_static(b"\xFF")).contains("EmbedTask"));
+        assert!(error(message(None, AlignedFace::BYTES)).contains("crop"));
+        for (field, crop) in [
+            ("intent", v1::Crop { intent: "greet".to_owned(), ..crop() }),
+            ("image_hash", v1::Crop { image_hash: Bytes::new(), ..crop() }),
+            ("camera", v1::Crop { camera: "a.b".to_owned(), ..crop() }),
+        ] {
+            assert!(error(message(Some(crop), AlignedFace::BYTES)).contains(field), "{field}");
+        }
+        assert!(!error(message(Some(crop()), 3)).is_empty());
+    }
+
+    #[test]
+    fn a_face_goes_to_match_with_its_embedding_and_its_new_score() {
+        let outgoing = task(crop()).finish(embedded(10.0), &rules(HALF), OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(outgoing.subject, subjects::stage(Stage::Match, "office"));
+        let sent: v1::MatchTask = convert::decode(outgoing.payload, "MatchTask").unwrap();
+        assert_eq!((sent.embedding, sent.model.as_str()), (vec![0.6, 0.8], "pack@1:0"));
+        let quality = sent.face.unwrap().quality.unwrap();
+        assert_eq!((quality.score, quality.embedding_length, quality.status.as_str()), (0.5, 10.0, "ok"));
+        assert_eq!((quality.blur, sent.crop.unwrap().times.len()), (90.0, 1), "what was measured before stays");
+    }
+
+    #[test]
+    fn a_face_that_scores_too_low_is_rejected_and_enrolment_asks_for_more() {
+        let finish = |crop, length| task(crop).finish(embedded(length), &rules(HALF), OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(ending(&finish(crop(), 9.0)), low());
+        let enrolled = v1::Crop { intent: Intent::Enroll.as_str().to_owned(), ..crop() };
+        assert_eq!(ending(&finish(enrolled.clone(), 11.0)), low());
+        assert_eq!(finish(enrolled, 13.0).subject, subjects::stage(Stage::Match, "office"));
+    }
+
+    #[test]
+    fn a_frames_face_is_judged_by_a_frames_limits() {
+        // The face takes a tenth of its picture: too little for a crop, no matter in a frame.
+        let limits = GateLimits { min_face_ratio: Some(0.5), ..HALF };
+        let finish = |crop| task(crop).finish(embedded(10.0), &rules(limits), OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(ending(&finish(crop())).2.as_deref(), Some("face_ratio"));
+        assert_eq!(finish(v1::Crop { frame: true, ..crop() }).subject, subjects::stage(Stage::Match, "office"));
+    }
+
+    #[test]
+    fn without_a_model_of_the_score_nothing_is_judged_again() {
+        let rules = Rules { score: None, ..rules(HALF) };
+        let outgoing = task(crop()).finish(embedded(1.0), &rules, OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(outgoing.subject, subjects::stage(Stage::Match, "office"));
+    }
+
+    #[test]
+    fn a_face_without_an_embedding_fails() {
+        let error = NotFinite { model: "m.onnx".to_owned(), index: 3 };
+        let outgoing = task(crop()).finish(Err(error), &rules(HALF), OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(ending(&outgoing), ("failed".to_owned(), "inference_error".to_owned(), None));
+    }
+}

@@ -31,13 +31,13 @@ impl Worker for Embedders {
     /// A session that has embedded a grey image: a device that cannot run it is found here.
     fn open(&self) -> Result<Self::State, ActorError> {
         let mut embedder = (self.make)()?;
-        run(embedder.as_mut(), &[AlignedFace::grey()])?;
+        run(embedder.as_mut(), &[AlignedFace::from_bytes(vec![128; AlignedFace::BYTES])?])?;
         Ok(embedder)
     }
 
     fn work(&self, embedder: &mut Self::State, batch: Vec<Delivery>) -> Worked<Vec<Done>, Vec<Delivery>> {
         let started = OffsetDateTime::now_utc();
-        let mut read = Read::of(batch);
+        let read = Read::of(batch);
         let span =
             BatchSpan::start("embed batch", Stage::Embed, read.sound.iter().map(|(delivery, _)| delivery.span()));
         let clock = Instant::now();
@@ -59,7 +59,7 @@ impl Worker for Embedders {
     fn give_back(&self, batch: Vec<Delivery>, why: GivenBack) -> Result<(), ActorError> {
         match why {
             GivenBack::Innocent => self.hand_on(batch.into_iter().map(Delivery::give_back).collect()),
-            // Dropped, they come back after the ack wait, each alone.
+            // Dropped, they come back after the ack wait, and the source isolates them.
             GivenBack::Suspect => Ok(()),
         }
     }

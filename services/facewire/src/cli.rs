@@ -397,7 +397,7 @@ pub(crate) enum BenchCommand {
     },
     /// Faces a second, against bare ONNX Runtime at its best batch and threads.
     Embed {
-        /// Faces to embed.
+        /// Faces to embed, at least. Each side runs for 10 seconds or more.
         #[arg(long, default_value_t = 600)]
         faces: usize,
     },

@@ -1,5 +1,5 @@
 //! The quality stage: the only one that decodes pixels. It finds the face, aligns it, measures it, and lets it pass or says
-//! which limit it broke (`assess`). No store may come in.
+//! which limit it broke (`assess`). It has no store.
 
 mod task;
 mod work;
@@ -127,5 +127,42 @@ impl Quality {
         let workers = Finders { make: Arc::clone(&self.finder), rules: Arc::clone(rules), done };
         pipeline.spawn_workers("quality", self.options.threads, items, workers)?;
         Ok(pipeline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use facewire_domain::Intent;
+
+    #[test]
+    fn the_rules_are_what_the_options_say() {
+        let strict = GateOverride { min_face_size: Some(Some(200.0)), ..GateOverride::default() };
+        let options = Options {
+            max_pixels: 1000,
+            max_faces: 0,
+            second_face_ratio: 0.5,
+            gate: GateLimits { min_face_size: Some(40.0), ..GateLimits::OFF },
+            collections: HashMap::from([("vault".parse().unwrap(), strict)]),
+            ..Options::default()
+        };
+        let rules = options.rules(None);
+        assert_eq!((rules.decode.max_pixels, rules.second_face_ratio), (1000, 0.5));
+        assert_eq!(rules.max_faces, 1, "a frame without a face would never end");
+        let limits = |collection, intent| {
+            let limits = rules.gate.limits_for(collection, "door", intent);
+            (limits.min_face_size, limits.min_score)
+        };
+        assert_eq!(limits("office", Intent::Recognize), (Some(40.0), None));
+        assert_eq!(limits("vault", Intent::Recognize), (Some(200.0), None));
+        assert_eq!(limits("office", Intent::Enroll), (Some(40.0), Some(0.4)), "enrolment asks for a score");
+    }
+
+    #[test]
+    fn limits_that_are_not_set_are_the_defaults() {
+        let rules = Options::default().rules(None);
+        let defaults = Rules::default();
+        assert_eq!(rules.gate.limits("office", "door"), defaults.gate.limits("office", "door"));
+        assert_eq!(rules.decode.max_pixels, defaults.decode.max_pixels);
     }
 }

@@ -68,3 +68,100 @@ impl Task {
         Outgoing::ending(crop, Some(face), outcome.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use facewire_contracts::{Message as _, subjects};
+    use facewire_domain::{BoundingBox, Detail, Quality, Reason};
+    use facewire_inference::FoundFace;
+    use facewire_vision::AlignedFace;
+    use facewire_vision::align::TEMPLATE;
+
+    fn crop(intent: Intent) -> v1::Crop {
+        let now = Some(convert::timestamp(OffsetDateTime::UNIX_EPOCH));
+        v1::Crop {
+            crop_id: "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned(),
+            collection: "office".to_owned(),
+            camera: "door".to_owned(),
+            captured_at: now,
+            received_at: now,
+            image_hash: vec![7; 32].into(),
+            intent: intent.as_str().to_owned(),
+            face_count: 1,
+            frame: true,
+            ..v1::Crop::default()
+        }
+    }
+
+    fn read(crop: Option<v1::Crop>) -> Result<Task, String> {
+        Task::read(v1::QualityTask { crop, image: Bytes::from_static(b"picture") }.encode_to_vec().into())
+    }
+
+    fn face(refusal: Option<Refusal>) -> Judged {
+        let bbox = BoundingBox { x1: 0.0, y1: 0.0, x2: 112.0, y2: 112.0 };
+        let found = FoundFace { bbox, detection_score: 0.9, landmarks: TEMPLATE, drift: 0.0 };
+        let aligned = AlignedFace::from_bytes(vec![9; AlignedFace::BYTES]).unwrap();
+        Judged { found, aligned, quality: Quality { blur: 38.0, ..Quality::default() }, refusal }
+    }
+
+    fn blurred() -> Refusal {
+        Refusal { reason: Reason::LowQuality, detail: Detail::limit("blur", 38.0, 60.0) }
+    }
+
+    fn finish(intent: Intent, judged: Result<Vec<Judged>, Refusal>) -> Vec<Outgoing> {
+        read(Some(crop(intent))).unwrap().finish(judged, OffsetDateTime::UNIX_EPOCH)
+    }
+
+    fn ending(outgoing: &Outgoing) -> v1::EnrichTask {
+        assert_eq!(outgoing.subject, subjects::stage(Stage::Enrich, "office"));
+        convert::decode(outgoing.payload.clone(), "EnrichTask").unwrap()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_message_is_named() {
+        assert!(Task::read(Bytes::from_static(b"\xFF")).unwrap_err().contains("QualityTask"));
+        assert!(read(None).unwrap_err().contains("crop"));
+        let unknown = v1::Crop { intent: "greet".to_owned(), ..crop(Intent::Recognize) };
+        assert!(read(Some(unknown)).unwrap_err().contains("intent"));
+    }
+
+    #[test]
+    fn a_picture_is_judged_by_what_its_crop_says() {
+        let task = read(Some(crop(Intent::Enroll))).unwrap();
+        let Request { collection, camera, intent, frame } = task.request();
+        assert_eq!((collection, camera, intent, frame), ("office", "door", Intent::Enroll, true));
+        assert_eq!(task.image.as_ref(), b"picture");
+    }
+
+    #[test]
+    fn each_face_of_a_frame_ends_for_itself_and_they_are_numbered() {
+        let sent = finish(Intent::Recognize, Ok(vec![face(None), face(Some(blurred()))]));
+        assert_eq!(sent[0].subject, subjects::stage(Stage::Embed, "office"));
+        let work: v1::EmbedTask = convert::decode(sent[0].payload.clone(), "EmbedTask").unwrap();
+        let crop = work.crop.unwrap();
+        assert_eq!((crop.face_index, crop.face_count, crop.times.len()), (0, 2, 1));
+        assert_eq!((work.rgb.len(), work.face.unwrap().quality.unwrap().status.as_str()), (AlignedFace::BYTES, "ok"));
+        let task = ending(&sent[1]);
+        assert_eq!(task.crop.unwrap().face_index, 1);
+        let (outcome, quality) = (task.ending.unwrap(), task.face.unwrap().quality.unwrap());
+        assert_eq!((outcome.status.as_str(), outcome.reason.as_str()), ("rejected", "low_quality"));
+        assert_eq!((quality.status.as_str(), quality.blur), ("blur", 38.0));
+        assert_ne!(sent[0].id, sent[1].id, "both are published");
+    }
+
+    #[test]
+    fn a_face_that_is_only_observed_ends_here_unless_it_is_refused() {
+        let status = |judged| ending(&finish(Intent::Observe, Ok(vec![face(judged)]))[0]).ending.unwrap().status;
+        assert_eq!((status(None).as_str(), status(Some(blurred())).as_str()), ("observed", "rejected"));
+    }
+
+    #[test]
+    fn a_picture_without_a_face_ends_as_one_crop() {
+        let refusal = Refusal { reason: Reason::NoFace, detail: Detail::message("none") };
+        let sent = finish(Intent::Recognize, Err(refusal));
+        let task = ending(&sent[0]);
+        assert_eq!((sent.len(), task.face, task.crop.unwrap().face_count), (1, None, 1));
+        assert_eq!(task.ending.unwrap().reason, "no_face");
+    }
+}

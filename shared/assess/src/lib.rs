@@ -121,8 +121,8 @@ fn subject(mut faces: Vec<FoundFace>, size: (u32, u32), second_ratio: f32) -> Re
     faces.sort_by(|a, b| dominance(b, size).partial_cmp(&dominance(a, size)).unwrap_or(Ordering::Equal));
     let mut ranked = faces.into_iter();
     let first = ranked.next().ok_or_else(|| refuse(Reason::NoFace, Detail::default()))?;
-    let least = dominance(&first, size) * second_ratio;
-    let rivals = ranked.filter(|face| dominance(face, size) >= least).count();
+    let min = dominance(&first, size) * second_ratio;
+    let rivals = ranked.filter(|face| dominance(face, size) >= min).count();
     if rivals == 0 {
         return Ok(first);
     }

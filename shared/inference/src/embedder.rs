@@ -3,9 +3,9 @@
 
 use facewire_vision::AlignedFace;
 
-use crate::detector::planes;
 use crate::error::{InferenceError, NotFinite};
 use crate::manifest::{ColourOrder, EmbedderSpec};
+use crate::planes::planes;
 use crate::runtime::Model;
 
 /// One model at a time, behind one trait. One thread at a time.

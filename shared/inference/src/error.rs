@@ -17,7 +17,7 @@ pub enum InferenceError {
         /// What the loader said.
         message: String,
     },
-    /// A process holds one ONNX Runtime for its whole life.
+    /// A process loads one ONNX Runtime and keeps it.
     #[error(
         "ONNX Runtime is already loaded from {loaded}; it cannot be loaded again from {wanted} in the same process"
     )]

@@ -1,4 +1,4 @@
-//! Installing packs: the built-in manifests, copying the default models, unpacking InsightFace's archives. Nothing is
+//! Installing packs: copying the default models, unpacking InsightFace's archives. Nothing is
 //! fetched here, and no licence is accepted: both are the caller's.
 
 use std::fs::File;
@@ -6,63 +6,17 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
+use crate::builtin::builtin_manifest;
+use crate::checksum::{hex, verify};
 use crate::error::PackError;
-use crate::manifest::{ModelFile, PackManifest, Trust};
-use crate::pack::{MANIFEST, Pack, hex, verify};
-
-/// Names of the packs whose manifests are built in.
-pub const BUILTIN_PACKS: [&str; 6] = ["default", "buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2"];
+use crate::manifest::{PackManifest, Trust};
+use crate::pack::{MANIFEST, Pack};
 
 /// No model of the known packs is larger (`glintr100` has 249 MiB); an archive that claims more is not one of them.
 const MAX_MODEL_BYTES: u64 = 600 << 20;
-
-/// The manifest of a built-in pack. Packs that are not pinned have empty checksums until they are installed.
-pub fn builtin_manifest(name: &str) -> Result<PackManifest, PackError> {
-    let text = match name {
-        "default" => include_str!("packs/default.toml"),
-        "buffalo_l" => include_str!("packs/buffalo_l.toml"),
-        "buffalo_m" => include_str!("packs/buffalo_m.toml"),
-        "buffalo_s" => include_str!("packs/buffalo_s.toml"),
-        "buffalo_sc" => include_str!("packs/buffalo_sc.toml"),
-        "antelopev2" => include_str!("packs/antelopev2.toml"),
-        _ => return Err(PackError::Unknown { name: name.to_owned(), known: BUILTIN_PACKS.join(", ") }),
-    };
-    PackManifest::parse(text).map_err(|message| PackError::Manifest { path: format!("{name}.toml").into(), message })
-}
-
-/// Reads an installed pack's `pack.toml`. What this release ships for a built-in pack stands over what an earlier one wrote,
-/// but for the checksums, which say what lies there. A pack whose files are called otherwise is not the built-in one.
-pub fn installed_manifest(text: &str) -> Result<PackManifest, String> {
-    shipped_for(text).map_or_else(|| PackManifest::parse(text), Ok)
-}
-
-/// Reads the little that a manifest of any release has.
-fn shipped_for(text: &str) -> Option<PackManifest> {
-    #[derive(Deserialize)]
-    struct Part {
-        file: Option<ModelFile>,
-    }
-    #[derive(Deserialize)]
-    struct Installed {
-        name: String,
-        detector: Part,
-        landmarks: Part,
-        embedder: Part,
-    }
-    let installed: Installed = toml::from_str(text).ok()?;
-    let mut shipped = builtin_manifest(&installed.name).ok()?;
-    let parts = [installed.detector, installed.landmarks, installed.embedder];
-    let files: Vec<ModelFile> = parts.into_iter().filter_map(|part| part.file).collect();
-    if !shipped.files().map(|file| &file.name).eq(files.iter().map(|file| &file.name)) {
-        return None;
-    }
-    shipped.files_mut().zip(files).for_each(|(ours, theirs)| ours.sha256 = theirs.sha256);
-    Some(shipped)
-}
 
 /// Copies a pinned pack's files from a directory and writes its manifest beside them. The copy is checked before it
 /// appears under its name. `source` and `destination` may be the same directory.
@@ -162,9 +116,4 @@ fn write_manifest(manifest: &PackManifest, directory: &Path) -> Result<(), PackE
     let text = format!("{note}{body}");
     let limit = u64::try_from(text.len()).unwrap_or(u64::MAX);
     store(&mut text.as_bytes(), &path, limit).map(drop)
-}
-
-/// Whether a manifest is complete: every file has a checksum.
-pub fn is_installed(manifest: &PackManifest) -> bool {
-    manifest.files().all(|file: &ModelFile| file.sha256.len() == 64)
 }

@@ -1,7 +1,10 @@
 //! Models: packs and their manifests, ONNX Runtime sessions, detectors, landmarks, the embedder, and the finder that
-//! joins them. It is the only crate that names `ort`; pixels are `vision`'s work. No queue, no store, no async may come in:
+//! joins them. It is the only crate that names `ort`; pixels are `vision`'s work. No queue, no store, no async:
 //! every model is owned by one thread and runs when called.
 
+pub mod bare;
+mod builtin;
+mod checksum;
 pub mod detector;
 pub mod embedder;
 pub mod error;
@@ -11,13 +14,16 @@ pub mod landmarks;
 pub mod manifest;
 pub mod measure;
 pub mod pack;
+mod planes;
 pub mod runtime;
 
+pub use bare::BareSession;
+pub use builtin::{BUILTIN_PACKS, builtin_manifest, installed_manifest};
 pub use detector::{Detection, FaceDetector, Rfb320, Scrfd};
 pub use embedder::{Embedded, Embedding, FaceEmbedder, OnnxEmbedder};
 pub use error::{InferenceError, NotFinite, PackError};
 pub use finder::{FaceFind, FaceFinder, FoundFace};
-pub use install::{BUILTIN_PACKS, builtin_manifest, install_builtin, install_zip, installed_manifest};
+pub use install::{install_builtin, install_zip};
 pub use landmarks::LandmarkModel;
 pub use manifest::{DetectorSpec, EmbedderSpec, LandmarkSpec, PackManifest, Trust};
 pub use measure::{Measured, measure};

@@ -4,7 +4,7 @@ use facewire_domain::{Calibration, ScoreModel};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::pack::hex;
+use crate::checksum::hex;
 
 /// A pack of models that belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct PackManifest {
     pub landmarks: LandmarkSpec,
     /// Makes embeddings.
     pub embedder: EmbedderSpec,
-    /// Accuracies that the publisher tells, to compare one's own with.
+    /// Accuracies that the publisher reports, to compare one's own with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
     /// Predicts whether a crop will be recognised; without it every face has the score 1, and no limit of the score holds
@@ -234,8 +234,8 @@ impl PackManifest {
         }
         self.detector.validate()?;
         self.score.as_ref().map_or(Ok(()), ScoreModel::validate).map_err(|message| format!("score.{message}"))?;
-        if let Some(told) = self.published.iter().find(|told| !(0.0..=1.0).contains(&told.accuracy)) {
-            return Err(format!("published: the accuracy {} of {} is outside 0 to 1", told.accuracy, told.set));
+        if let Some(wrong) = self.published.iter().find(|published| !(0.0..=1.0).contains(&published.accuracy)) {
+            return Err(format!("published: the accuracy {} of {} is outside 0 to 1", wrong.accuracy, wrong.set));
         }
         if self.detector.kind == DetectorKind::FacepluginRfb && self.landmarks == LandmarkSpec::Detector {
             return Err("landmarks: the faceplugin_rfb detector finds none, a model of its own is needed".to_owned());

@@ -1,16 +1,13 @@
 //! An installed pack: a directory with `pack.toml` and the model files that it names, each checked before it is loaded.
 
-use std::fmt::Write as _;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
+use crate::builtin::installed_manifest;
+use crate::checksum::verify;
 use crate::detector::{FaceDetector, Rfb320, Scrfd};
 use crate::embedder::{FaceEmbedder, OnnxEmbedder};
 use crate::error::{InferenceError, PackError};
 use crate::finder::FaceFinder;
-use crate::install::installed_manifest;
 use crate::landmarks::LandmarkModel;
 use crate::manifest::{DetectorKind, LandmarkSpec, ModelFile, PackManifest};
 use crate::runtime::{Model, OnnxRuntime, SessionOptions};
@@ -74,47 +71,16 @@ impl Pack {
         runtime: &OnnxRuntime,
         options: &SessionOptions,
     ) -> Result<Box<dyn FaceEmbedder>, InferenceError> {
-        let model = runtime.open(&self.path(&self.manifest.embedder.file), options)?;
+        let model = self.embedder_model(runtime, options)?;
         Ok(Box::new(OnnxEmbedder::new(model, &self.manifest.embedder, self.fingerprint())?))
     }
 
-    /// The embedder's bare session, for measuring what everything around it costs.
-    pub fn recognition_model(&self, runtime: &OnnxRuntime, options: &SessionOptions) -> Result<Model, InferenceError> {
+    /// The embedder's model alone, for one thread.
+    pub fn embedder_model(&self, runtime: &OnnxRuntime, options: &SessionOptions) -> Result<Model, InferenceError> {
         runtime.open(&self.path(&self.manifest.embedder.file), options)
     }
 
     fn path(&self, file: &ModelFile) -> PathBuf {
         self.directory.join(&file.name)
     }
-}
-
-/// Checks a file against 64 hexadecimal digits.
-pub(crate) fn verify(path: &Path, expected: &str) -> Result<(), PackError> {
-    let actual = sha256_of(path)?;
-    if actual.eq_ignore_ascii_case(expected) {
-        return Ok(());
-    }
-    Err(PackError::Checksum { file: path.to_owned(), expected: expected.to_owned(), actual })
-}
-
-/// A file's checksum, read in pieces.
-pub(crate) fn sha256_of(path: &Path) -> Result<String, PackError> {
-    let io = |source| PackError::Io { path: path.to_owned(), source };
-    let mut file = std::fs::File::open(path).map_err(io)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0u8; 1 << 18];
-    loop {
-        let count = file.read(&mut buffer).map_err(io)?;
-        if count == 0 {
-            return Ok(hex(&hasher.finalize()));
-        }
-        hasher.update(buffer.get(..count).unwrap_or_default());
-    }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

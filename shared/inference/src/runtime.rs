@@ -186,6 +186,11 @@ impl Model {
         Ok(tensors)
     }
 
+    /// The session itself, and the model's name.
+    pub(crate) fn into_session(self) -> (Session, String) {
+        (self.session, self.name)
+    }
+
     /// An error that the outputs are not as expected.
     pub(crate) fn misshapen(&self, message: impl Into<String>) -> InferenceError {
         InferenceError::Shape { model: self.name.clone(), message: message.into() }
@@ -197,6 +202,6 @@ impl Model {
     unsafe_code,
     reason = "the flags hold for foreign code only: no Rust computes with floats before they are reset"
 )]
-fn flushed<T>(run: impl FnOnce() -> T) -> T {
+pub(crate) fn flushed<T>(run: impl FnOnce() -> T) -> T {
     unsafe { no_denormals(run) }
 }

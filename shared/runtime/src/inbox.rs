@@ -1,9 +1,8 @@
-//! An actor's one inbox: a channel whose capacity is required and bounded, and which counts the time that senders were
-//! blocked on it. Unbounded channels must not come in.
+//! An actor's one inbox: a channel whose capacity is required and bounded, with a metric of the time that
+//! senders were blocked on it.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use facewire_telemetry::events::Blocked;
@@ -17,41 +16,9 @@ use crate::watch;
 #[error("the inbox of the next actor is closed")]
 pub struct Closed;
 
-/// What one edge between two actors has seen.
-#[derive(Debug)]
-pub struct EdgeStats {
-    name: Box<str>,
-    capacity: usize,
-    sent: AtomicU64,
-    blocked_nanos: AtomicU64,
-}
-
-impl EdgeStats {
-    /// `<sender>-><receiver>`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Items that the inbox holds at most.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Items sent so far.
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    /// Time that senders have spent waiting for room, summed over senders.
-    pub fn blocked(&self) -> Duration {
-        Duration::from_nanos(self.blocked_nanos.load(Ordering::Relaxed))
-    }
-
-    fn note_blocked(&self, since: Instant) {
-        let nanos = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.blocked_nanos.fetch_add(nanos, Ordering::Relaxed);
-        Blocked { edge: &self.name, waited: since.elapsed() }.emit();
-    }
+/// Tells how long a sender was blocked on an edge.
+fn note_blocked(edge: &str, since: Instant) {
+    Blocked { edge, waited: since.elapsed() }.emit();
 }
 
 /// Makes an inbox. `edge` names it in metrics: one name for every inbox that does the same.
@@ -60,25 +27,20 @@ pub fn inbox<T>(edge: impl Into<Box<str>>, capacity: NonZeroUsize) -> (Outbox<T>
     let edge = edge.into();
     // So that the edge is there before anybody had to wait.
     Blocked { edge: &edge, waited: Duration::ZERO }.emit();
-    let stats = Arc::new(EdgeStats {
-        name: edge,
-        capacity: capacity.get(),
-        sent: AtomicU64::new(0),
-        blocked_nanos: AtomicU64::new(0),
-    });
-    (Outbox { sender, stats: Arc::clone(&stats) }, Inbox { receiver, stats, paced: None, gathered: Vec::new() })
+    (Outbox { sender, edge: edge.into() }, Inbox { receiver, paced: None, gathered: Vec::new() })
 }
 
 /// The sending side; many actors may share one.
 #[derive(Debug)]
 pub struct Outbox<T> {
     sender: mpsc::Sender<T>,
-    stats: Arc<EdgeStats>,
+    /// Its name in metrics.
+    edge: Arc<str>,
 }
 
 impl<T> Clone for Outbox<T> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), stats: Arc::clone(&self.stats) }
+        Self { sender: self.sender.clone(), edge: Arc::clone(&self.edge) }
     }
 }
 
@@ -91,11 +53,10 @@ impl<T> Outbox<T> {
             Err(TrySendError::Full(item)) => {
                 let since = Instant::now();
                 let sent = watch::for_room(self.sender.send(item)).await;
-                self.stats.note_blocked(since);
+                note_blocked(&self.edge, since);
                 sent.map_err(|_| Closed)?;
             }
         }
-        self.stats.sent.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -107,17 +68,11 @@ impl<T> Outbox<T> {
             Err(TrySendError::Full(item)) => {
                 let since = Instant::now();
                 let sent = self.sender.blocking_send(item);
-                self.stats.note_blocked(since);
+                note_blocked(&self.edge, since);
                 sent.map_err(|_| Closed)?;
             }
         }
-        self.stats.sent.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// What this edge has seen.
-    pub fn stats(&self) -> &Arc<EdgeStats> {
-        &self.stats
     }
 }
 
@@ -125,7 +80,6 @@ impl<T> Outbox<T> {
 #[derive(Debug)]
 pub struct Inbox<T> {
     receiver: mpsc::Receiver<T>,
-    stats: Arc<EdgeStats>,
     /// When the last paced batch was given out.
     paced: Option<tokio::time::Instant>,
     /// The next paced batch so far: kept here so that a caller who stops waiting loses nothing.
@@ -190,11 +144,6 @@ impl<T> Inbox<T> {
         self.paced = Some(tokio::time::Instant::now());
         std::mem::take(&mut self.gathered)
     }
-
-    /// What this edge has seen.
-    pub fn stats(&self) -> &Arc<EdgeStats> {
-        &self.stats
-    }
 }
 
 #[cfg(test)]
@@ -206,20 +155,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_inbox_blocks_and_counts() {
+    async fn a_full_inbox_blocks_until_there_is_room() {
         let (out, mut inbox) = two();
         out.send(1).await.unwrap();
         out.send(2).await.unwrap();
-        assert_eq!(out.stats().blocked(), Duration::ZERO);
         let third = tokio::spawn({
             let out = out.clone();
             async move { out.send(3).await }
         });
         tokio::task::yield_now().await;
-        assert_eq!(out.stats().sent(), 2, "no room for the third yet");
+        assert!(!third.is_finished(), "no room for the third yet");
         assert_eq!(inbox.recv().await, Some(1));
         third.await.unwrap().unwrap();
-        assert!(out.stats().blocked() > Duration::ZERO);
         assert_eq!(inbox.recv_ready(9).await, vec![2, 3]);
     }
 

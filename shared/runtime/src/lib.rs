@@ -12,7 +12,7 @@
 //!
 //! A pipeline that ends by an error is aborted whole and built anew by [`supervise`]. What hangs is an actor that took
 //! something from its inbox, or opens a session, and made no progress for two minutes: it neither came back for more, nor
-//! waited for room, nor was told by [`retry`] that a store is still down. A source has no inbox; each of its waits has its own limit. A task
+//! waited for room, nor learned from [`retry`] that a store is still down. A source has no inbox; each of its waits has its own limit. A task
 //! that blocks every thread of the runtime stops the watchdog too: then the liveness endpoint does not answer.
 
 pub mod health;
@@ -27,7 +27,7 @@ pub mod supervise;
 mod watch;
 
 pub use health::{Health, Held, State};
-pub use inbox::{Closed, EdgeStats, Inbox, Outbox, inbox};
+pub use inbox::{Closed, Inbox, Outbox, inbox};
 pub use live::Live;
 pub use patience::Patience;
 pub use pipeline::{ActorError, Pipeline, PipelineError};

@@ -36,9 +36,9 @@ pub enum PipelineError {
         /// The panic's text.
         message: String,
     },
-    /// An actor has had work in hand for too long without a sign of life: a hung model or driver, a deadlock. A thread
+    /// An actor has had work in hand for too long without progress: a hung model or driver, a deadlock. A thread
     /// cannot be ended; what it held comes back.
-    #[error("actor {actor} hangs: no sign of life for more than {limit:?}")]
+    #[error("actor {actor} hangs: no progress for more than {limit:?}")]
     Hung {
         /// Its name.
         actor: &'static str,
@@ -63,12 +63,12 @@ impl PipelineError {
 
 type Ended = (&'static str, Result<Result<(), ActorError>, String>);
 
-/// Longest time with work in hand and no sign of life. Far beyond any picture or batch and any one call of a store, and
+/// Longest time with work in hand and no progress. Far beyond any picture or batch and any one call of a store, and
 /// still a small part of what a restart would lose.
 const HANG_AFTER: Duration = Duration::from_secs(120);
 
-/// Between two looks at the actors.
-const LOOK: Duration = Duration::from_secs(1);
+/// Between two checks of the actors.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Actors of one service. Dropping it aborts its tasks; its threads end when their inboxes close.
 #[derive(Debug)]
@@ -175,7 +175,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Another limit for work without a sign of life.
+    /// Another limit for work without progress.
     #[must_use]
     pub fn hang_after(mut self, limit: Duration) -> Self {
         self.hang_after = limit;
@@ -190,13 +190,13 @@ impl Pipeline {
             tokio::time::sleep(shutdown.grace()).await;
         };
         tokio::pin!(deadline);
-        let mut look = tokio::time::interval(LOOK.min(self.hang_after));
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut poll = tokio::time::interval(POLL_INTERVAL.min(self.hang_after));
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let joined = tokio::select! {
                 joined = self.actors.join_next() => joined,
                 () = &mut deadline => return Err(PipelineError::GraceExceeded(shutdown.grace())),
-                _ = look.tick() => {
+                _ = poll.tick() => {
                     let limit = self.hang_after;
                     match self.watches.iter().find(|watch| watch.hangs(limit)) {
                         Some(watch) => return Err(PipelineError::Hung { actor: watch.actor(), limit }),

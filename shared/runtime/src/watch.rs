@@ -1,5 +1,5 @@
-//! What the watchdog sees of an actor: since when it has had work in hand without a sign of life. Waiting for work or for
-//! room is no hang, however long; nor is waiting for a store that is down, as each failure is a sign. What to do about a
+//! What the watchdog sees of an actor: since when it has had work in hand without progress. Waiting for work or for
+//! room is no hang, however long; nor is waiting for a store that is down, as each failure counts as progress. What to do about a
 //! hang is the pipeline's affair.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,7 +72,7 @@ pub(crate) async fn for_room<T>(wait: impl Future<Output = T>) -> T {
     done
 }
 
-/// A sign of life by an actor that has work in hand.
+/// Progress of an actor that has work in hand.
 pub(crate) fn sign() {
     let _ = OWN.try_with(|own| own.rests().then(|| own.works()));
 }

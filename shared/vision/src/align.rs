@@ -62,11 +62,6 @@ impl Similarity {
         self.a.hypot(self.b)
     }
 
-    /// Degrees, counter-clockwise in mathematics, clockwise as seen (y points down).
-    pub fn rotation(&self) -> f64 {
-        self.b.atan2(self.a).to_degrees()
-    }
-
     /// Where a point goes.
     pub fn apply(&self, p: Point) -> Point {
         let (x, y) = (f64::from(p.x), f64::from(p.y));
@@ -111,19 +106,6 @@ pub fn align(image: &RgbImage, landmarks: &Landmarks) -> Result<Alignment, Align
     let warped = warp(image, &transform, AlignedFace::SIDE, AlignedFace::SIDE);
     let face = AlignedFace::from_image(warped).map_err(|_| AlignError)?;
     Ok(Alignment { face, residual: transform.residual(landmarks, &TEMPLATE), transform })
-}
-
-/// A face of another size, as InsightFace's `norm_crop` makes it: a multiple of 112 scales the template, any other size is
-/// taken as a multiple of 128 with 8 more pixels at the left of every 128.
-pub fn align_to(image: &RgbImage, landmarks: &Landmarks, size: u32) -> Result<RgbImage, AlignError> {
-    let (ratio, shift) = if size.is_multiple_of(112) {
-        (size as f32 / 112.0, 0.0)
-    } else {
-        let ratio = size as f32 / 128.0;
-        (ratio, 8.0 * ratio)
-    };
-    let template = TEMPLATE.map(|p| Point::new(p.x * ratio + shift, p.y * ratio));
-    Ok(warp(image, &Similarity::fit(landmarks, &template)?, size, size))
 }
 
 /// Bits of a coordinate's fraction while it is summed, and when it is used: OpenCV's `warpAffine` rounds to 1/32 pixel.
@@ -214,16 +196,6 @@ mod tests {
     }
 
     #[test]
-    fn other_sizes_follow_insightface() {
-        let image = RgbImage::from_fn(300, 300, |x, y| [x as u8, y as u8, 0]);
-        let landmarks = TEMPLATE.map(|p| Point::new(p.x + 50.0, p.y + 60.0));
-        let double = align_to(&image, &landmarks, 224).unwrap();
-        assert_eq!(double.pixel(100, 100), Some([100, 110, 0]));
-        let wide = align_to(&image, &landmarks, 128).unwrap();
-        assert_eq!(wide.pixel(58, 50), Some([100, 110, 0]));
-    }
-
-    #[test]
     fn outside_the_picture_is_black() {
         let image = RgbImage::filled(40, 40, [255; 3]);
         let shifted = warp(&image, &transform(0.0, 1.0, 10.5, -100.0), 60, 10);
@@ -245,7 +217,7 @@ mod tests {
             let made = transform(degrees, scale, tx, ty);
             let found = Similarity::fit(&TEMPLATE, &TEMPLATE.map(|p| made.apply(p))).unwrap();
             prop_assert!((found.scale() - scale).abs() < 1e-3 * scale.max(1.0));
-            let turn = (found.rotation() - degrees).rem_euclid(360.0);
+            let turn = (found.b.atan2(found.a).to_degrees() - degrees).rem_euclid(360.0);
             prop_assert!(!(0.2..=359.8).contains(&turn), "{turn}");
             let back = made.inverse();
             for p in TEMPLATE {

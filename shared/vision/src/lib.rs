@@ -16,7 +16,7 @@ pub mod pixels;
 pub mod resize;
 pub mod signals;
 
-pub use align::{AlignError, Alignment, Similarity, align, align_to};
+pub use align::{AlignError, Alignment, Similarity, align};
 pub use decode::{DecodeError, DecodeLimits, ImageFormat, ImageInfo, decode, probe};
 pub use degrade::Camera;
 pub use encode::{EncodeError, encode_jpeg, encode_png};

@@ -4,6 +4,7 @@
 mod bad_input;
 mod dead;
 mod delivery;
+mod device_fault;
 mod enrolment;
 mod gates;
 pub(crate) mod pictures;

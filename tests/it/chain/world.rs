@@ -12,9 +12,10 @@ use facewire_config::Secret;
 use facewire_contracts::{subjects, v1};
 use facewire_devstack::testing::TestStack;
 use facewire_domain::{Calibration, Stage};
-use facewire_inference::{OnnxRuntime, SessionOptions, install_builtin};
+use facewire_embed_gpu::MakeEmbedder;
+use facewire_inference::{FaceEmbedder, InferenceError, OnnxRuntime, SessionOptions, install_builtin};
 use facewire_reconciler::Reconciler;
-use facewire_runtime::Shutdown;
+use facewire_runtime::{Health, Shutdown};
 use facewire_store_pg::{Ledger, LedgerFilter, Store};
 use facewire_store_vec::VecStore;
 use tempfile::TempDir;
@@ -43,6 +44,11 @@ impl Models {
         Self { loaded: Loaded { pack, runtime, session }, _directory: Arc::new(directory) }
     }
 
+    pub(crate) fn embedder(&self) -> Result<Box<dyn FaceEmbedder>, InferenceError> {
+        let Loaded { pack, runtime, session } = &self.loaded;
+        pack.embedder(runtime, session)
+    }
+
     pub(crate) fn name(&self) -> String {
         self.loaded.pack.fingerprint()
     }
@@ -57,7 +63,7 @@ impl Models {
         let Loaded { pack, runtime, session } = &self.loaded;
         let mut finder = pack.finder(runtime, session).unwrap();
         let judged = judge(&mut finder, &rules, Request::crop(OFFICE), image).unwrap().remove(0);
-        let mut embedder = pack.embedder(runtime, session).unwrap();
+        let mut embedder = self.embedder().unwrap();
         let embedding = embedder.embed(std::slice::from_ref(&judged.aligned)).unwrap().remove(0);
         (judged, embedding)
     }
@@ -94,7 +100,7 @@ impl World {
         let store = Store::connect(&config.postgres).await.unwrap();
         let vectors = VecStore::connect(&config.qdrant).unwrap();
         let models = Models::install(&stack);
-        facewire_composition::migrate(&parts(&bus, &store, &vectors, &models)).await.unwrap();
+        facewire_composition::migrate(&config, &parts(&bus, &store, &vectors, &models)).await.unwrap();
         let reader = bus.results("results.>", true).await.unwrap();
         Self { bus, store, vectors, models, stack, reader, unread: Vec::new() }
     }
@@ -172,7 +178,20 @@ impl World {
 
     /// The same with a match stage that asks for something else.
     pub(crate) fn start_matching(&self, matching: facewire_match::Options) -> Services {
-        Services(self.start_on(&self.parts(), &Service::all(), matching, &Shutdown::new(GRACE)))
+        self.start_all(&self.parts(), matching)
+    }
+
+    /// The same with embedders of the test's own.
+    pub(crate) fn start_embedding(&self, embedders: MakeEmbedder) -> Services {
+        let mut parts = self.parts();
+        parts.chain = parts.chain.map(|chain| Chain { embedders, ..chain });
+        self.start_all(&parts, facewire_match::Options::default())
+    }
+
+    fn start_all(&self, parts: &Parts, matching: facewire_match::Options) -> Services {
+        let shutdown = Shutdown::new(GRACE);
+        let running = self.start_on(parts, &Service::all(), matching, &shutdown);
+        Services { running, health: shutdown.health().clone() }
     }
 
     /// These services alone, on parts of the test's own.
@@ -197,21 +216,29 @@ fn parts(bus: &Bus, store: &Store, vectors: &VecStore, models: &Models) -> Parts
         bus: bus.clone(),
         store: Some(store.clone()),
         index: Some(Index { vectors: vectors.clone(), pack: models.loaded.pack.manifest().clone() }),
+        images: None,
         chain: Some(Chain::from(&models.loaded)),
     }
 }
 
 /// Running services.
-pub(crate) struct Services(Running);
+pub(crate) struct Services {
+    running: Running,
+    health: Health,
+}
 
 impl Services {
+    pub(crate) fn health(&self) -> Health {
+        self.health.clone()
+    }
+
     /// Drains them; each must end in order and in time.
     pub(crate) async fn stop(self) {
-        in_time("the end of the services", self.0.drain()).await.unwrap();
+        in_time("the end of the services", self.running.drain()).await.unwrap();
     }
 
     /// Drops them where they are, as a killed process would: nothing in hand is finished or acked.
     pub(crate) async fn kill(self) {
-        in_time("the end of the killed services", self.0.abort()).await;
+        in_time("the end of the killed services", self.running.abort()).await;
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use facewire_domain::BoundingBox;
 
-use super::{Detection, MAX_DETECTIONS};
+use super::detection::{Detection, MAX_DETECTIONS};
 
 /// Intersection over union, 0 to 1. `extra` is added to widths and heights: 1 as SCRFD's reference counts pixels, else 0.
 pub fn iou(a: &BoundingBox, b: &BoundingBox, extra: f32) -> f32 {

@@ -3,9 +3,11 @@
 use facewire_domain::BoundingBox;
 use facewire_vision::{RgbImage, resize};
 
-use super::{Detection, FaceDetector, non_maximum_suppression, planes};
+use super::detection::{Detection, FaceDetector};
+use super::nms::non_maximum_suppression;
 use crate::error::InferenceError;
 use crate::manifest::DetectorSpec;
+use crate::planes::planes;
 use crate::runtime::Model;
 
 /// Input is `(x − 127) / 128` (REFERENCE).

@@ -6,43 +6,7 @@ use facewire_inference::{FaceEmbedder, InferenceError, NotFinite, OnnxEmbedder, 
 use facewire_vision::{AlignedFace, RgbImage};
 
 use crate::assets::{cosine, runtime};
-
-/// A length-delimited protobuf field.
-fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
-    assert!(content.len() < 1 << 14);
-    let mut out = vec![field << 3 | 2, content.len() as u8 & 0x7F | 0x80, (content.len() >> 7) as u8];
-    out.extend(content);
-    out
-}
-
-fn number(field: u8, value: u8) -> Vec<u8> {
-    vec![field << 3, value]
-}
-
-fn value_info(name: &str, dimensions: &[&[u8]]) -> Vec<u8> {
-    let shape: Vec<u8> = dimensions.iter().flat_map(|dimension| bytes(1, dimension)).collect();
-    let tensor = [number(1, 1), bytes(2, &shape)].concat();
-    [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
-}
-
-fn node(operator: &str, input: &str, output: &str) -> Vec<u8> {
-    [bytes(1, input.as_bytes()), bytes(2, output.as_bytes()), bytes(4, operator.as_bytes())].concat()
-}
-
-/// `[n, 3, 112, 112]` → GlobalAveragePool → Flatten → `[n, 3]`; `batch` is a name (free) or a number.
-fn mean_colour_model(batch: &[u8]) -> Vec<u8> {
-    let free = |name: &str| bytes(2, name.as_bytes());
-    let (three, side) = (number(1, 3), number(1, 112));
-    let graph = [
-        bytes(1, &node("GlobalAveragePool", "input", "pooled")),
-        bytes(1, &node("Flatten", "pooled", "output")),
-        bytes(2, b"means"),
-        bytes(11, &value_info("input", &[batch, &three, &side, &side])),
-        bytes(12, &value_info("output", &[&free("m"), &three])),
-    ]
-    .concat();
-    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
-}
+use crate::onnx::{fixed, free, mean_colour_model};
 
 fn spec(max_rows: usize, flip: bool, colour: ColourOrder) -> EmbedderSpec {
     let file = ModelFile { name: "means.onnx".to_owned(), sha256: String::new() };
@@ -59,10 +23,6 @@ fn open(batch: &[u8], spec: &EmbedderSpec) -> Result<OnnxEmbedder, InferenceErro
 
 fn embedder_of(spec: &EmbedderSpec) -> OnnxEmbedder {
     open(&free(), spec).unwrap()
-}
-
-fn free() -> Vec<u8> {
-    bytes(2, b"n")
 }
 
 fn face(colour: [u8; 3]) -> AlignedFace {
@@ -117,18 +77,18 @@ fn a_vector_without_length_names_its_face() {
 
 #[test]
 fn a_fixed_batch_must_be_in_the_manifest() {
-    let error = open(&number(1, 1), &spec(8, true, ColourOrder::Rgb)).unwrap_err();
+    let error = open(&fixed(1), &spec(8, true, ColourOrder::Rgb)).unwrap_err();
     assert!(error.to_string().contains("max_rows"), "{error}");
-    let mut embedder = open(&number(1, 1), &spec(1, true, ColourOrder::Rgb)).unwrap();
+    let mut embedder = open(&fixed(1), &spec(1, true, ColourOrder::Rgb)).unwrap();
     assert_eq!(embedder.max_batch(), Some(1));
     assert_eq!(embedder.embed(&[face([1, 2, 3]), face([9, 8, 7])]).unwrap().len(), 2);
     // Three faces and their mirror images in runs of exactly four rows.
     let faces = [face([1, 2, 3]), face([9, 8, 7]), face([50, 0, 200])];
-    let mut embedder = open(&number(1, 4), &spec(4, true, ColourOrder::Rgb)).unwrap();
-    let mut single = open(&number(1, 1), &spec(1, true, ColourOrder::Rgb)).unwrap();
+    let mut embedder = open(&fixed(4), &spec(4, true, ColourOrder::Rgb)).unwrap();
+    let mut single = open(&fixed(1), &spec(1, true, ColourOrder::Rgb)).unwrap();
     assert_eq!(embedder.embed(&faces).unwrap(), single.embed(&faces).unwrap());
     let wrong = EmbedderSpec { dim: 4, ..spec(1, false, ColourOrder::Rgb) };
-    let error = open(&number(1, 1), &wrong).unwrap().embed(&[face([1, 2, 3])]).unwrap_err();
+    let error = open(&fixed(1), &wrong).unwrap().embed(&[face([1, 2, 3])]).unwrap_err();
     assert!(matches!(error, InferenceError::Shape { .. }), "{error}");
 }
 

@@ -12,6 +12,8 @@ mod gate;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod onnx;
+#[cfg(test)]
 mod packs;
 #[cfg(test)]
 mod scrfd;

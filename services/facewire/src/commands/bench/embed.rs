@@ -1,31 +1,99 @@
 //! `bench embed`: faces a second through the embed stage (queue in, queue out), against bare ONNX Runtime at its best
-//! number of threads and its best batch.
+//! number of sessions and its best batch. Both are warm and take turns.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod limit;
+
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::bail;
 use facewire_assess::{Request, judge};
 use facewire_bus::{Bus, Message};
 use facewire_composition::models::{self, Loaded};
-use facewire_composition::{Chain, Config, Service};
-use facewire_contracts::{Message as _, subjects, v1};
-use facewire_domain::Stage;
-use facewire_inference::SessionOptions;
+use facewire_composition::{self as composition, Chain, Config, Service};
+use facewire_contracts::{Message as _, convert, subjects, v1};
+use facewire_domain::{CropId, ImageHash, Stage};
 use facewire_runtime::Shutdown;
 use facewire_vision::AlignedFace;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use time::OffsetDateTime;
 
-use super::{Durability, Measurement, cores, per_second, stack};
+use self::limit::Limit;
+use super::{Durability, Measurement, stack};
 use crate::commands::{demo, progress};
 
 /// Publishes that wait for their PubAck at a time.
 const IN_FLIGHT: usize = 256;
 
+/// Time of each side, over all rounds, at least.
+const MIN_TIME: Duration = Duration::from_secs(10);
+
+/// Time of each side in a round.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// Faces of a round at most: they lie in the stage's stream before it runs.
+const MAX_ROUND: usize = 20_000;
+
+/// What one side did in all rounds.
+#[derive(Default)]
+struct Side {
+    faces: f64,
+    took: Duration,
+}
+
+impl Side {
+    fn add(&mut self, faces: f64, took: Duration) {
+        self.faces += faces;
+        self.took += took;
+    }
+
+    fn rate(&self) -> f64 {
+        self.faces / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+/// At least so many faces, and at least [`MIN_TIME`] for each side.
 pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) -> anyhow::Result<Measurement> {
-    let report = progress::fetching(false);
-    let models = models::load(&config.models, report.clone()).await?;
-    let pictures = demo::sample_pictures(&models, report.clone()).await?;
+    let models = models::load(&config.models, progress::fetching(false)).await?;
+    let aligned = aligned_samples(&config, &models).await?;
+    let mut limit = {
+        let (models, aligned) = (models.clone(), aligned.clone());
+        tokio::task::spawn_blocking(move || Limit::find(&models, &aligned)).await??
+    };
+    let limit_is = limit.what.clone();
+    let (mut local, _directory) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
+    let mut stage =
+        StageRun { bus: Bus::connect(&config.nats, "facewire-bench").await?, config, models, aligned, sent: 0 };
+    stage.bus.ensure_streams().await?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number, bounded below")]
+    let round = (limit.faces_per_second * ROUND.as_secs_f64()) as usize;
+    let round = round.clamp(1, MAX_ROUND);
+    let measuring = async {
+        // One short round first: what is slow only once is not timed.
+        stage.round(round.div_ceil(10), &shutdown).await?;
+        let (mut facewire, mut bare) = (Side::default(), Side::default());
+        while facewire.took < MIN_TIME || bare.took < MIN_TIME || stage.sent < faces {
+            let (back, timed) = tokio::task::spawn_blocking(move || {
+                let timed = limit.run(ROUND);
+                (limit, timed)
+            })
+            .await?;
+            limit = back;
+            let (rate, took) = timed?;
+            bare.add(rate * took.as_secs_f64(), took);
+            let took = stage.round(round, &shutdown).await?;
+            facewire.add(round as f64, took);
+        }
+        anyhow::Ok((facewire, bare))
+    };
+    let measured = local.beside(measuring).await;
+    let stopped = local.stop().await;
+    let (facewire, bare) = measured?;
+    stopped?;
+    Ok(Measurement::new("embed", "faces/s", stage.sent, facewire.rate(), bare.rate(), limit_is))
+}
+
+async fn aligned_samples(config: &Config, models: &Loaded) -> anyhow::Result<Vec<AlignedFace>> {
+    let pictures = demo::sample_pictures(models, progress::fetching(false)).await?;
     let mut finder = models.pack.finder(&models.runtime, &models.session)?;
     let rules = config.quality.rules(models.score());
     let aligned = tokio::task::spawn_blocking(move || {
@@ -35,127 +103,94 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
     })
     .await?;
     if aligned.is_empty() {
-        return Err(anyhow!("no face was found in the sample pictures"));
+        bail!("no face was found in the sample pictures");
     }
-    let (limit, limit_is) = bare(&models, &aligned, faces).await?;
-    let (mut local, _directory) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
-    let bus = Bus::connect(&config.nats, "facewire-bench").await?;
-    local.beside(fill(&bus, &aligned, faces)).await?;
-    local.start_services(&config, vec![Service::Stage(Stage::Embed)], Some(Chain::from(&models)), report);
-    let measured = local.beside(drain(&bus, faces)).await;
-    let stopped = local.stop().await;
-    let elapsed = measured?;
-    stopped?;
-    Ok(Measurement::new("embed", "faces/s", faces, per_second(faces, elapsed), limit, limit_is))
+    Ok(aligned)
 }
 
-/// Puts the faces on the stage's stream, before it runs.
-async fn fill(bus: &Bus, aligned: &[AlignedFace], faces: usize) -> anyhow::Result<()> {
-    let publishing = stream::iter(0..faces).map(anyhow::Ok).try_for_each_concurrent(IN_FLIGHT, |index| {
-        let rgb = aligned.get(index % aligned.len()).map(|face| face.as_bytes().to_vec()).unwrap_or_default();
-        let crop = v1::Crop { crop_id: index.to_string(), collection: "bench".to_owned(), ..v1::Crop::default() };
-        let task = v1::EmbedTask { crop: Some(crop), face: None, rgb: rgb.into() };
-        let message = Message {
-            subject: subjects::stage(Stage::Embed, "bench"),
-            id: None,
-            headers: Vec::new(),
-            payload: task.encode_to_vec().into(),
-        };
-        async move { bus.publish(message).await.map(|_| ()).map_err(Into::into) }
-    });
-    publishing.await
+/// The embed stage on servers of its own.
+struct StageRun {
+    bus: Bus,
+    config: Config,
+    models: Loaded,
+    aligned: Vec<AlignedFace>,
+    /// Faces so far.
+    sent: usize,
 }
 
-/// From the first embedding to the last: starting the sessions is no work of the stage.
-async fn drain(bus: &Bus, faces: usize) -> anyhow::Result<Duration> {
-    let faces = faces as u64;
-    let (mut started, mut at_start) = (None, 0);
-    loop {
-        let done = bus.stream_messages(Stage::Match.stream()).await?;
-        if done > 0 && started.is_none() {
-            (started, at_start) = (Some(Instant::now()), done);
-        }
-        if let (true, Some(started)) = (done >= faces, started) {
-            // Scaled to all faces, as if those before the first look had been timed too.
-            let timed = faces.saturating_sub(at_start).max(1);
-            return Ok(started.elapsed().mul_f64(faces as f64 / timed as f64));
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Runs of the bare session: both the face and its mirror image, as the stage does.
-async fn bare(models: &Loaded, aligned: &[AlignedFace], faces: usize) -> anyhow::Result<(f64, String)> {
-    let (models, aligned) = (models.clone(), aligned.to_vec());
-    tokio::task::spawn_blocking(move || {
-        let batches: Vec<usize> = match models.max_batch() {
-            Some(most) => [1, 4, 8, 16, 32].into_iter().filter(|b| *b <= most.max(1)).collect(),
-            None => vec![1, 4, 8, 16, 32],
-        };
-        let mut best = (0.0, String::new());
-        for batch in batches {
-            // Several sessions of one thread each, or one session of many threads.
-            for (sessions, intra) in [(1, 1), (cores(), 1), (1, cores())] {
-                let options = SessionOptions { intra_threads: intra, ..models.session };
-                let rate = rate(&models, options, sessions, batch, &aligned, faces)?;
-                if rate > best.0 {
-                    best = (rate, format!("bare ONNX Runtime, batch {batch}, {sessions} sessions × {intra} threads"));
-                }
+impl StageRun {
+    /// Puts faces on the stage's stream, then runs the stage until it has embedded them.
+    async fn round(&mut self, faces: usize, shutdown: &Shutdown) -> anyhow::Result<Duration> {
+        self.fill(faces).await?;
+        let before = self.bus.stream_messages(Stage::Match.stream()).await?;
+        let round = shutdown.child();
+        let (services, chain) = ([Service::Stage(Stage::Embed)], Some(Chain::from(&self.models)));
+        let running = composition::run(&self.config, &services, chain, progress::fetching(false), &round);
+        tokio::pin!(running);
+        let took = tokio::select! {
+            took = self.embedded(before, faces) => took?,
+            ended = &mut running => {
+                ended?;
+                bail!("the stage ended early");
             }
-        }
-        anyhow::Ok(best)
-    })
-    .await?
-}
-
-fn rate(
-    models: &Loaded,
-    options: SessionOptions,
-    sessions: usize,
-    batch: usize,
-    aligned: &[AlignedFace],
-    faces: usize,
-) -> anyhow::Result<f64> {
-    let embedder = models.pack.embedder(&models.runtime, &options)?;
-    let spec = &models.pack.manifest().embedder;
-    let side = AlignedFace::SIDE as usize;
-    let images: Vec<AlignedFace> = aligned
-        .iter()
-        .cycle()
-        .take(batch)
-        .flat_map(|f| [f.clone(), f.mirrored()])
-        .take(rows(spec.flip, batch))
-        .collect();
-    let rows_per_run = spec.max_rows.clamp(1, images.len());
-    let mut input = Vec::new();
-    images.iter().take(rows_per_run).for_each(|face| embedder.preprocess(face, &mut input));
-    let runs_per_batch = images.len().div_ceil(rows_per_run);
-    let mut opened = Vec::new();
-    for _ in 0..sessions {
-        opened.push(models.pack.recognition_model(&models.runtime, &options)?);
+        };
+        round.drain();
+        running.await?;
+        Ok(took)
     }
-    let next = AtomicUsize::new(0);
-    let started = Instant::now();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = opened
-            .iter_mut()
-            .map(|model| {
-                let (next, input) = (&next, &input);
-                scope.spawn(move || {
-                    while next.fetch_add(batch, Ordering::Relaxed) < faces {
-                        for _ in 0..runs_per_batch {
-                            model.run([rows_per_run, 3, side, side], input)?;
-                        }
-                    }
-                    anyhow::Ok(())
-                })
-            })
-            .collect();
-        threads.into_iter().try_for_each(|t| t.join().map_err(|_| anyhow!("the bare loop panicked"))?)
-    })?;
-    Ok(per_second(faces, started.elapsed()))
+
+    async fn fill(&mut self, faces: usize) -> anyhow::Result<()> {
+        let numbers = self.sent..self.sent + faces;
+        self.sent = numbers.end;
+        let (bus, aligned) = (&self.bus, &self.aligned);
+        let publishing = stream::iter(numbers).map(anyhow::Ok).try_for_each_concurrent(IN_FLIGHT, |number| {
+            let rgb = aligned.get(number % aligned.len()).map(|face| face.as_bytes().to_vec()).unwrap_or_default();
+            async move {
+                let task = v1::EmbedTask { crop: Some(crop(number)?), face: None, rgb: rgb.into() };
+                let message = Message {
+                    subject: subjects::stage(Stage::Embed, "bench"),
+                    payload: task.encode_to_vec().into(),
+                    ..Message::default()
+                };
+                bus.publish(message).await?;
+                Ok(())
+            }
+        });
+        publishing.await
+    }
+
+    /// From the first embedding to the last: starting the sessions is no work of the stage.
+    async fn embedded(&self, before: u64, faces: usize) -> anyhow::Result<Duration> {
+        let faces = faces as u64;
+        let (mut started, mut at_start) = (None, 0);
+        loop {
+            let done = self.bus.stream_messages(Stage::Match.stream()).await?.saturating_sub(before);
+            if done > 0 && started.is_none() {
+                (started, at_start) = (Some(Instant::now()), done);
+            }
+            if let (true, Some(started)) = (done >= faces, started) {
+                // Scaled to all faces, as if those before the first look had been timed too.
+                let timed = faces.saturating_sub(at_start).max(1);
+                return Ok(started.elapsed().mul_f64(faces as f64 / timed as f64));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
-fn rows(flip: bool, batch: usize) -> usize {
-    if flip { batch * 2 } else { batch }
+/// A crop of its own for each number.
+fn crop(number: usize) -> anyhow::Result<v1::Crop> {
+    let (collection, camera) = ("bench".parse()?, "bench".parse()?);
+    let (now, image) = (OffsetDateTime::now_utc(), ImageHash::of(&number.to_be_bytes()));
+    Ok(v1::Crop {
+        crop_id: CropId::derive(&collection, &camera, now, &image).to_string(),
+        collection: collection.to_string(),
+        camera: camera.to_string(),
+        captured_at: Some(convert::timestamp(now)),
+        received_at: Some(convert::timestamp(now)),
+        image_hash: image.as_bytes().to_vec().into(),
+        intent: "recognize".to_owned(),
+        face_count: 1,
+        ..v1::Crop::default()
+    })
 }

@@ -1,0 +1,122 @@
+//! What the hardware can do: bare sessions of the embedder's model on inputs that are in place, at the fastest of all
+//! batches and numbers of sessions.
+
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use facewire_inference::{BareSession, Provider, SessionOptions};
+use facewire_vision::AlignedFace;
+
+use super::super::cores;
+use facewire_composition::models::Loaded;
+
+/// Rows of a run at most: 512 faces with their mirror images.
+const MAX_ROWS: usize = 1024;
+
+/// Runs before a session is timed: the first ones of a GPU choose their kernels and reserve memory.
+const WARM_UP: usize = 3;
+
+/// Time for each batch and number of sessions.
+const TRIAL: Duration = Duration::from_millis(500);
+
+/// Larger batches are not tried where one run takes longer than this: they cannot be faster per face by then.
+const LONG_RUN: Duration = Duration::from_secs(2);
+
+/// The fastest sessions, warm.
+pub(super) struct Limit {
+    sessions: Vec<BareSession>,
+    rows: usize,
+    rows_per_face: usize,
+    /// What it is, for people.
+    pub(super) what: String,
+    /// As fast as it was when it was chosen.
+    pub(super) faces_per_second: f64,
+}
+
+impl Limit {
+    /// Blocks: tries every batch of 1, 2, 4 … faces that the pack's manifest allows.
+    pub(super) fn find(models: &Loaded, aligned: &[AlignedFace]) -> anyhow::Result<Self> {
+        let spec = &models.pack.manifest().embedder;
+        let max = spec.max_rows.min(MAX_ROWS);
+        let rows_per_face = if spec.flip { 2 } else { 1 };
+        let mut batches: Vec<usize> =
+            std::iter::successors(Some(rows_per_face), |rows| Some(rows * 2)).take_while(|rows| *rows < max).collect();
+        batches.push(max);
+        let mut best: Option<Self> = None;
+        for rows in batches {
+            let mut long = false;
+            for (sessions, intra_threads) in settings(models.session.provider) {
+                let options = SessionOptions { intra_threads, ..models.session };
+                let sessions = open(models, options, aligned, sessions, rows)?;
+                let count = sessions.len();
+                let what = format!(
+                    "bare ONNX Runtime, bound input of {rows} rows, {count} sessions × {intra_threads} threads"
+                );
+                let mut limit = Self { sessions, rows, rows_per_face, what, faces_per_second: 0.0 };
+                let began = Instant::now();
+                limit.sessions.iter_mut().try_for_each(BareSession::run)?;
+                long |= began.elapsed() > LONG_RUN * u32::try_from(count).unwrap_or(u32::MAX);
+                (0..WARM_UP).try_for_each(|_| limit.sessions.iter_mut().try_for_each(BareSession::run))?;
+                limit.faces_per_second = limit.run(TRIAL)?.0;
+                if best.as_ref().is_none_or(|best| limit.faces_per_second > best.faces_per_second) {
+                    best = Some(limit);
+                }
+            }
+            if long {
+                break;
+            }
+        }
+        best.ok_or_else(|| anyhow!("no session was tried"))
+    }
+
+    /// Runs all sessions for at least so long: faces a second, and the time that it took.
+    pub(super) fn run(&mut self, min: Duration) -> anyhow::Result<(f64, Duration)> {
+        let started = Instant::now();
+        let rates = std::thread::scope(|scope| {
+            let one = |session: &mut BareSession| {
+                let mut runs = 0.0;
+                while started.elapsed() < min {
+                    session.run()?;
+                    runs += 1.0;
+                }
+                anyhow::Ok(runs / started.elapsed().as_secs_f64())
+            };
+            let threads: Vec<_> = self.sessions.iter_mut().map(|session| scope.spawn(move || one(session))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().map_err(|_| anyhow!("a bare session panicked"))?)
+                .sum::<anyhow::Result<f64>>()
+        })?;
+        Ok((rates * self.rows as f64 / self.rows_per_face as f64, started.elapsed()))
+    }
+}
+
+/// Sessions, and threads in each: on a processor one a core or one over all cores, on a GPU one or two.
+fn settings(provider: Provider) -> Vec<(usize, usize)> {
+    let mut settings = match provider {
+        Provider::Cpu => vec![(cores(), 1), (1, cores())],
+        Provider::Cuda { .. } => vec![(1, 1), (2, 1)],
+    };
+    settings.dedup();
+    settings
+}
+
+/// Sessions with the same input: faces and their mirror images, as the stage has them.
+fn open(
+    models: &Loaded,
+    options: SessionOptions,
+    aligned: &[AlignedFace],
+    sessions: usize,
+    rows: usize,
+) -> anyhow::Result<Vec<BareSession>> {
+    let embedder = models.pack.embedder(&models.runtime, &options)?;
+    let mut input = Vec::new();
+    let images = aligned.iter().cycle().flat_map(|face| [face.clone(), face.mirrored()]);
+    images.take(rows).for_each(|image| embedder.preprocess(&image, &mut input));
+    let side = AlignedFace::SIDE as usize;
+    let open = |_| {
+        let model = models.pack.embedder_model(&models.runtime, &options)?;
+        Ok(BareSession::new(model, [rows, 3, side, side], input.clone())?)
+    };
+    (0..sessions).map(open).collect()
+}

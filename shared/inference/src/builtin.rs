@@ -1,0 +1,53 @@
+//! The packs that this release knows: their manifests are part of the binary.
+
+use serde::Deserialize;
+
+use crate::error::PackError;
+use crate::manifest::{ModelFile, PackManifest};
+
+/// Names of the packs whose manifests are built in.
+pub const BUILTIN_PACKS: [&str; 6] = ["default", "buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2"];
+
+/// The manifest of a built-in pack. Packs that are not pinned have empty checksums until they are installed.
+pub fn builtin_manifest(name: &str) -> Result<PackManifest, PackError> {
+    let text = match name {
+        "default" => include_str!("packs/default.toml"),
+        "buffalo_l" => include_str!("packs/buffalo_l.toml"),
+        "buffalo_m" => include_str!("packs/buffalo_m.toml"),
+        "buffalo_s" => include_str!("packs/buffalo_s.toml"),
+        "buffalo_sc" => include_str!("packs/buffalo_sc.toml"),
+        "antelopev2" => include_str!("packs/antelopev2.toml"),
+        _ => return Err(PackError::Unknown { name: name.to_owned(), known: BUILTIN_PACKS.join(", ") }),
+    };
+    PackManifest::parse(text).map_err(|message| PackError::Manifest { path: format!("{name}.toml").into(), message })
+}
+
+/// Reads an installed pack's `pack.toml`. What this release ships for a built-in pack overrides what an earlier one wrote,
+/// but for the checksums, which say what lies there. A pack whose files are called otherwise is not the built-in one.
+pub fn installed_manifest(text: &str) -> Result<PackManifest, String> {
+    shipped_for(text).map_or_else(|| PackManifest::parse(text), Ok)
+}
+
+/// Reads the little that a manifest of any release has.
+fn shipped_for(text: &str) -> Option<PackManifest> {
+    #[derive(Deserialize)]
+    struct Part {
+        file: Option<ModelFile>,
+    }
+    #[derive(Deserialize)]
+    struct Installed {
+        name: String,
+        detector: Part,
+        landmarks: Part,
+        embedder: Part,
+    }
+    let installed: Installed = toml::from_str(text).ok()?;
+    let mut shipped = builtin_manifest(&installed.name).ok()?;
+    let parts = [installed.detector, installed.landmarks, installed.embedder];
+    let files: Vec<ModelFile> = parts.into_iter().filter_map(|part| part.file).collect();
+    if !shipped.files().map(|file| &file.name).eq(files.iter().map(|file| &file.name)) {
+        return None;
+    }
+    shipped.files_mut().zip(files).for_each(|(ours, theirs)| ours.sha256 = theirs.sha256);
+    Some(shipped)
+}

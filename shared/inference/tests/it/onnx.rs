@@ -1,0 +1,48 @@
+//! A model that tests write themselves, as the bytes of an ONNX file: the mean of each colour plane is the embedding.
+
+/// A length-delimited protobuf field.
+fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
+    assert!(content.len() < 1 << 14);
+    let mut out = vec![field << 3 | 2, content.len() as u8 & 0x7F | 0x80, (content.len() >> 7) as u8];
+    out.extend(content);
+    out
+}
+
+fn number(field: u8, value: u8) -> Vec<u8> {
+    vec![field << 3, value]
+}
+
+fn value_info(name: &str, dimensions: &[&[u8]]) -> Vec<u8> {
+    let shape: Vec<u8> = dimensions.iter().flat_map(|dimension| bytes(1, dimension)).collect();
+    let tensor = [number(1, 1), bytes(2, &shape)].concat();
+    [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
+}
+
+fn node(operator: &str, input: &str, output: &str) -> Vec<u8> {
+    [bytes(1, input.as_bytes()), bytes(2, output.as_bytes()), bytes(4, operator.as_bytes())].concat()
+}
+
+/// `[n, 3, 112, 112]` → GlobalAveragePool → Flatten → `[n, 3]`; `batch` is [`free`] or [`fixed`].
+pub(crate) fn mean_colour_model(batch: &[u8]) -> Vec<u8> {
+    let free = |name: &str| bytes(2, name.as_bytes());
+    let (three, side) = (number(1, 3), number(1, 112));
+    let graph = [
+        bytes(1, &node("GlobalAveragePool", "input", "pooled")),
+        bytes(1, &node("Flatten", "pooled", "output")),
+        bytes(2, b"means"),
+        bytes(11, &value_info("input", &[batch, &three, &side, &side])),
+        bytes(12, &value_info("output", &[&free("m"), &three])),
+    ]
+    .concat();
+    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
+}
+
+/// A batch of any size.
+pub(crate) fn free() -> Vec<u8> {
+    bytes(2, b"n")
+}
+
+/// A batch of exactly this size.
+pub(crate) fn fixed(rows: u8) -> Vec<u8> {
+    number(1, rows)
+}
