@@ -74,6 +74,13 @@ struct Notices(Arc<Mutex<Vec<String>>>);
 struct Message(String);
 
 impl tracing::field::Visit for Message {
+    // `Debug` of a text would write its line breaks as two characters.
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        if field.name() == "message" {
+            self.0.push_str(value);
+        }
+    }
+
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
             let _ = write!(self.0, "{value:?}");
