@@ -74,6 +74,13 @@ struct Notices(Arc<Mutex<Vec<String>>>);
 struct Message(String);
 
 impl tracing::field::Visit for Message {
+    // `Debug` of a text would write its line breaks as two characters.
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        if field.name() == "message" {
+            self.0.push_str(value);
+        }
+    }
+
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
             let _ = write!(self.0, "{value:?}");
@@ -128,7 +135,7 @@ impl Bench {
         let mut scans: Vec<String> = self.notices.take().iter().flat_map(|plan| nodes(plan)).collect();
         scans.dedup();
         let outcome = answer.as_ref().err().map(|error| format!(" FAILED: {error}")).unwrap_or_default();
-        println!("{name:<34} {:>9.1} ms  {}{outcome}", took.as_secs_f64() * 1e3, scans.join(", "));
+        eprintln!("{name:<34} {:>9.1} ms  {}{outcome}", took.as_secs_f64() * 1e3, scans.join(", "));
         answer.ok()
     }
 }
@@ -172,7 +179,7 @@ async fn views(operator: &mut PgConnection, notices: &Notices) -> Result<(), Any
         let start = Instant::now();
         operator.execute(sql).await?;
         let scans: Vec<String> = notices.take().iter().flat_map(|plan| nodes(plan)).collect();
-        println!("{name:<34} {:>9.1} ms  {}", start.elapsed().as_secs_f64() * 1e3, scans.join(", "));
+        eprintln!("{name:<34} {:>9.1} ms  {}", start.elapsed().as_secs_f64() * 1e3, scans.join(", "));
     }
     Ok(())
 }

@@ -30,7 +30,14 @@ impl World {
     pub(crate) async fn new() -> Self {
         let nats = facewire_devstack::testing::nats().await.unwrap();
         let database = facewire_devstack::testing::database().await.unwrap();
-        let options = facewire_bus::Options { url: Secret::new(nats.url()), ..Default::default() };
+        // The server sets the streams' limits aside on the disk: small ones, so that tests need no room.
+        let small = || "64MiB".parse().unwrap();
+        let options = facewire_bus::Options {
+            url: Secret::new(nats.url()),
+            crops_max_bytes: small(),
+            stage_max_bytes: small(),
+            ..Default::default()
+        };
         let bus = Bus::connect(&options, "enrich test").await.unwrap();
         bus.ensure_streams().await.unwrap();
         let url = Secret::new(database.url());
