@@ -116,6 +116,6 @@ async fn faces(store: &Store, reconciler: &Reconciler, book: &Book, verdict: &mu
     verdict.enrolled = rows.len() as u64;
     verdict.faces_missing =
         accepted.abs_diff(rows.len() as u64) + store.count_faces().await?.abs_diff(rows.len() as u64);
-    verdict.points_missing = reconciler.vectors.count(None).await?.abs_diff(rows.len() as u64);
+    verdict.points_missing = reconciler.gallery.vectors.count(None).await?.abs_diff(rows.len() as u64);
     Ok(())
 }

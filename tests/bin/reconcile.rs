@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use facewire_domain::{FaceId, ImageHash};
-use facewire_reconciler::{Kind, PassOptions, PassReport, Reconciler, point};
+use facewire_gallery::point;
+use facewire_reconciler::{Kind, PassOptions, PassReport, Reconciler};
 use facewire_store_pg::{Enrolment, NewFace};
 use facewire_store_vec::FacePoint;
 use serde::Serialize;
@@ -110,8 +111,8 @@ async fn enrol(
     model: &str,
     prototype: bool,
 ) -> anyhow::Result<Vec<FaceId>> {
-    let faces = numbers.map(|number| face(number, model, reconciler.dim)).collect::<anyhow::Result<Vec<_>>>()?;
-    let answers = reconciler.store.begin_enrolment(&faces).await?;
+    let faces = numbers.map(|number| face(number, model, reconciler.gallery.dim)).collect::<anyhow::Result<Vec<_>>>()?;
+    let answers = reconciler.gallery.store.begin_enrolment(&faces).await?;
     let ids: Vec<FaceId> = answers
         .into_iter()
         .filter_map(|answer| match answer {
@@ -119,15 +120,15 @@ async fn enrol(
             Ok(Enrolment::AlreadyIndexed { .. } | Enrolment::Conflict { .. }) | Err(_) => None,
         })
         .collect();
-    let mut points: Vec<FacePoint> = reconciler.store.faces(&ids).await?.into_iter().filter_map(point).collect();
+    let mut points: Vec<FacePoint> = reconciler.gallery.store.faces(&ids).await?.into_iter().map(point).collect();
     points.iter_mut().for_each(|point| point.payload.is_prototype = prototype);
-    reconciler.vectors.upsert(&points).await?.all()?;
-    reconciler.store.mark_indexed(&ids).await?;
+    reconciler.gallery.vectors.upsert(&points).await?.all()?;
+    reconciler.gallery.store.mark_indexed(&ids).await?;
     Ok(ids)
 }
 
 async fn plant(reconciler: &Reconciler, planted: &Planted) -> anyhow::Result<()> {
-    let (store, vectors) = (&reconciler.store, &reconciler.vectors);
+    let (store, vectors) = (&reconciler.gallery.store, &reconciler.gallery.vectors);
     let kinds: Vec<(Option<Kind>, u64)> =
         std::iter::once((None, planted.faces)).chain(Kind::ALL.map(|kind| (Some(kind), planted.each))).collect();
     let counts: BTreeMap<Option<Kind>, u64> = kinds.iter().copied().collect();
@@ -137,7 +138,7 @@ async fn plant(reconciler: &Reconciler, planted: &Planted) -> anyhow::Result<()>
         while first < end {
             let numbers = first..end.min(first + CHUNK);
             first = numbers.end;
-            let model = if kind == Some(Kind::OtherModel) { "another@1:00000000" } else { &reconciler.model };
+            let model = if kind == Some(Kind::OtherModel) { "another@1:00000000" } else { &reconciler.gallery.model };
             let ids = enrol(reconciler, numbers, model, kind == Some(Kind::PayloadDrift)).await?;
             match kind {
                 Some(Kind::MissingPoint) => vectors.delete(&ids).await?,

@@ -57,10 +57,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What a killed worker held comes back soon, and often: a plan kills the same service again and again, and a message may
-    /// be in hand each time.
+    /// What a killed worker held comes back soon. It is given up after as many deliveries as in production.
     pub(crate) fn patient() -> Self {
-        Self { ack_wait: Duration::from_secs(4), max_deliver: 50, ..Self::default() }
+        Self { ack_wait: Duration::from_secs(4), ..Self::default() }
     }
 }
 
@@ -136,7 +135,7 @@ impl Places {
     }
 
     /// As an operator would write it down.
-    fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let mut config = Config::default();
         config.nats.url = Secret::new(self.nats.clone());
         config.nats.crops_max_bytes = ByteSize::b(self.limits.crops_max_bytes);
@@ -169,7 +168,7 @@ impl Places {
     pub(crate) async fn parts(&self, bus: Bus) -> anyhow::Result<Parts> {
         let config = self.config();
         let (vectors, pack) = (VecStore::connect(&config.qdrant)?, models::manifest(&config.models)?);
-        Ok(Parts { bus, store: Some(self.store().await?), index: Some(Index { vectors, pack }), chain: None })
+        Ok(Parts { bus, store: Some(self.store().await?), index: Some(Index { vectors, pack }), images: None, chain: None })
     }
 
     /// The reconciler; what changed within `settled` is left alone.

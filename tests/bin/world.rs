@@ -78,9 +78,10 @@ impl World {
     /// Streams, schema and collection, as soon as the vector engine answers.
     pub(crate) async fn migrate(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + TIMEOUT;
+        let config = self.places.config();
         let parts = self.places.parts(self.places.bus("plan").await?).await?;
         loop {
-            match facewire_composition::migrate(&parts).await {
+            match facewire_composition::migrate(&config, &parts).await {
                 Ok(()) => return Ok(()),
                 Err(error) if Instant::now() > deadline => return Err(error.context("the servers do not start")),
                 Err(_) => sleep(Duration::from_millis(100)).await,

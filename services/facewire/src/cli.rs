@@ -4,6 +4,7 @@ mod calibrate;
 mod dead;
 mod evaluate;
 mod insight;
+mod people;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub(crate) use calibrate::Calibrate;
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
 pub(crate) use evaluate::{Evaluate, GateSwitch};
 pub(crate) use insight::{Cameras, Failures, Why};
+pub(crate) use people::{People, PeopleCommand};
 
 /// Face recognition for many cameras over NATS JetStream.
 #[derive(Debug, Parser)]
@@ -80,6 +82,10 @@ pub(crate) enum Command {
     Faces(Faces),
     /// Build the vector index anew from Postgres, while searches go on.
     Rebuild(Rebuild),
+    /// Bring the gallery to another model pack from its kept images, while searches go on.
+    Reembed(Reembed),
+    /// People by hand: merge, split, assign faces, hide, erase.
+    People(People),
     /// What is present, missing or wrong on this machine, and the mend.
     Doctor(Doctor),
     /// Model packs.
@@ -324,6 +330,28 @@ pub(crate) struct FindOrphans {
     /// With --fix: wait this long for a reconciler that is at work.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
     pub(crate) patience: Duration,
+    /// Remove however many points have no face, or are of another model.
+    #[arg(long)]
+    pub(crate) allow_mass_removal: bool,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reembed {
+    /// The pack that is to serve; `facewire models install` puts it in place.
+    #[arg(long, value_name = "PACK")]
+    pub(crate) to: String,
+    /// Switch although some faces have no kept image: they leave the index until they are enrolled anew.
+    #[arg(long)]
+    pub(crate) leave_behind: bool,
+    /// Faces embedded at a time.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) batch: u32,
+    /// Wait this long for a reconciler that is at work.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
+    pub(crate) patience: Duration,
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -334,6 +362,9 @@ pub(crate) struct Rebuild {
     /// Wait this long for a reconciler that is at work.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
     pub(crate) patience: Duration,
+    /// Remove however many points have no face, or are of another model.
+    #[arg(long)]
+    pub(crate) allow_mass_removal: bool,
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -368,7 +399,7 @@ pub(crate) struct PipelineBench {
 
 /// What the crops of a bench show.
 #[cfg(feature = "local")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum MixName {
     /// Photos as they are.
     Clean,

@@ -75,11 +75,11 @@ async fn a_crash_between_the_two_stores_is_completed() {
 
     // A face that may still be on its way is left alone.
     let patient = world.reconciler(facewire_reconciler::Options::default());
-    assert_eq!(patient.complete_pending().await.unwrap(), 0);
+    assert_eq!(patient.complete().await.unwrap(), 0);
     let options = facewire_reconciler::Options { pending_after: Duration::ZERO, ..Default::default() };
     let reconciler = world.reconciler(options);
-    assert_eq!(reconciler.complete_pending().await.unwrap(), 1);
-    assert_eq!(reconciler.complete_pending().await.unwrap(), 0, "it is whole now");
+    assert_eq!(reconciler.complete().await.unwrap(), 1);
+    assert_eq!(reconciler.complete().await.unwrap(), 0, "it is whole now");
 
     let points = world.vectors.retrieve(&[id], true).await.unwrap();
     let [point] = points.as_slice() else { panic!("{points:?}") };

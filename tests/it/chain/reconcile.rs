@@ -49,8 +49,8 @@ fn new_face(number: u64, model: &str, dim: u32) -> NewFace {
 
 /// Rows of faces, still pending.
 async fn rows(reconciler: &Reconciler, numbers: std::ops::Range<u64>, model: &str) -> Vec<FaceId> {
-    let faces: Vec<NewFace> = numbers.map(|number| new_face(number, model, reconciler.dim)).collect();
-    let answers = reconciler.store.begin_enrolment(&faces).await.unwrap();
+    let faces: Vec<NewFace> = numbers.map(|number| new_face(number, model, reconciler.gallery.dim)).collect();
+    let answers = reconciler.gallery.store.begin_enrolment(&faces).await.unwrap();
     let ids = answers.into_iter().map(|answer| match answer {
         Ok(Enrolment::Pending { face, .. }) => face,
         other => panic!("{other:?}"),
@@ -60,10 +60,10 @@ async fn rows(reconciler: &Reconciler, numbers: std::ops::Range<u64>, model: &st
 
 /// Whole faces: row and point, as enrolment leaves them.
 async fn enrolled(reconciler: &Reconciler, numbers: std::ops::Range<u64>) -> Vec<FaceId> {
-    let ids = rows(reconciler, numbers, &reconciler.model).await;
-    let points: Vec<FacePoint> = reconciler.store.faces(&ids).await.unwrap().into_iter().map(stray).collect();
-    reconciler.vectors.upsert(&points).await.unwrap().all().unwrap();
-    reconciler.store.mark_indexed(&ids).await.unwrap();
+    let ids = rows(reconciler, numbers, &reconciler.gallery.model).await;
+    let points: Vec<FacePoint> = reconciler.gallery.store.faces(&ids).await.unwrap().into_iter().map(stray).collect();
+    reconciler.gallery.vectors.upsert(&points).await.unwrap().all().unwrap();
+    reconciler.gallery.store.mark_indexed(&ids).await.unwrap();
     ids
 }
 
@@ -85,7 +85,7 @@ fn stray(face: facewire_store_pg::StoredFace) -> FacePoint {
 
 /// `each` differences of every kind among `whole` faces that are well.
 async fn plant(reconciler: &Reconciler, whole: u64, each: u64) {
-    let (store, vectors) = (&reconciler.store, &reconciler.vectors);
+    let (store, vectors) = (&reconciler.gallery.store, &reconciler.gallery.vectors);
     let mut next = 0;
     let mut range = |count: u64| {
         next += count;
@@ -130,8 +130,8 @@ async fn every_kind_of_difference_is_found_and_repaired_exactly() {
     let after = reconciler.full(look, Duration::ZERO, &|_| {}).await.unwrap();
     assert_eq!(after.total_found(), 0, "{after:?}");
     // Well before, missing, drifted: these are indexed. The other model's wait without a point.
-    assert_eq!(reconciler.vectors.count(None).await.unwrap(), 300 + 2 * EACH);
-    assert_eq!(reconciler.store.count_faces().await.unwrap(), 300 + 3 * EACH);
+    assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 300 + 2 * EACH);
+    assert_eq!(reconciler.gallery.store.count_faces().await.unwrap(), 300 + 3 * EACH);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,9 +139,9 @@ async fn what_is_in_flight_is_left_alone() {
     let world = World::new().await;
     let quick = world.reconciler(at_once());
     let patient = world.reconciler(Options { pending_after: Duration::from_secs(3600), ..at_once() });
-    rows(&quick, 0..3, &quick.model).await;
+    rows(&quick, 0..3, &quick.gallery.model).await;
     let half = enrolled(&quick, 3..6).await;
-    quick.vectors.delete(&half).await.unwrap();
+    quick.gallery.vectors.delete(&half).await.unwrap();
     assert_eq!(patient.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap().total_found(), 0);
     assert_eq!(quick.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap().total_fixed(), 6);
 }
@@ -151,9 +151,9 @@ async fn a_point_without_a_face_that_gets_one_in_its_grace_stays() {
     let world = World::new().await;
     let reconciler = world.reconciler(Options { grace: Duration::from_secs(2), ..at_once() });
     let [face] = enrolled(&reconciler, 0..1).await[..] else { panic!("one face") };
-    let row = reconciler.store.faces(&[face]).await.unwrap().remove(0);
-    reconciler.store.tombstone(&[face]).await.unwrap();
-    reconciler.store.forget(&[face]).await.unwrap();
+    let row = reconciler.gallery.store.faces(&[face]).await.unwrap().remove(0);
+    reconciler.gallery.store.tombstone(&[face]).await.unwrap();
+    reconciler.gallery.store.forget(&[face]).await.unwrap();
     let (found, seen) = tokio::sync::watch::channel(false);
     let pass = async {
         // Heard once the pass has read both sides: from here on its grace runs.
@@ -164,13 +164,13 @@ async fn a_point_without_a_face_that_gets_one_in_its_grace_stays() {
     };
     let back = async {
         seen.clone().wait_for(|heard| *heard).await.ok();
-        let again = new_face(0, &reconciler.model, reconciler.dim);
-        reconciler.store.begin_enrolment(&[again]).await.unwrap();
-        reconciler.store.mark_indexed(&[face]).await.unwrap();
+        let again = new_face(0, &reconciler.gallery.model, reconciler.gallery.dim);
+        reconciler.gallery.store.begin_enrolment(&[again]).await.unwrap();
+        reconciler.gallery.store.mark_indexed(&[face]).await.unwrap();
     };
     let (report, ()) = tokio::join!(pass, back);
     assert_eq!(report.total_fixed(), 0, "{report:?}");
-    let points = reconciler.vectors.retrieve(&[face], false).await.unwrap();
+    let points = reconciler.gallery.vectors.retrieve(&[face], false).await.unwrap();
     assert_eq!((points.len(), row.record.face), (1, face));
 }
 
@@ -179,7 +179,7 @@ async fn one_reconciler_works_at_a_time_and_one_that_was_overtaken_repairs_nothi
     let world = World::new().await;
     let reconciler = world.reconciler(at_once());
     let gone = enrolled(&reconciler, 0..5).await;
-    reconciler.vectors.delete(&gone).await.unwrap();
+    reconciler.gallery.vectors.delete(&gone).await.unwrap();
     let leases = world.bus.leases(reconciler.options.lease).await.unwrap();
     let held = leases.acquire("reconciler", "another").await.unwrap().unwrap();
     assert!(leases.acquire("reconciler", "a third").await.unwrap().is_none());
@@ -188,10 +188,10 @@ async fn one_reconciler_works_at_a_time_and_one_that_was_overtaken_repairs_nothi
     // Whoever came later has left a higher token: the holder of an old lease is fenced off before its first repair.
     let token = held.token();
     held.release().await;
-    assert!(reconciler.store.fence("reconciler", token + 3_600_000_000).await.unwrap());
+    assert!(reconciler.gallery.store.fence("reconciler", token + 3_600_000_000).await.unwrap());
     let fenced = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap_err();
     assert!(matches!(fenced, facewire_reconciler::ReconcileError::LeaseLost), "{fenced}");
-    assert_eq!(reconciler.vectors.count(None).await.unwrap(), 0, "nothing was repaired");
+    assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 0, "nothing was repaired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +211,7 @@ async fn a_rebuild_brings_everything_and_serving_goes_on() {
     reconciler.full(PassOptions::default(), Duration::from_secs(30), &|_| {}).await.unwrap();
     let look = PassOptions { fix: false, ..PassOptions::default() };
     assert_eq!(reconciler.full(look, Duration::ZERO, &|_| {}).await.unwrap().total_found(), 0);
-    assert_eq!(reconciler.vectors.count(None).await.unwrap(), 200 + 2 * 10 + 40);
+    assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 200 + 2 * 10 + 40);
     let again = reconciler.rebuild(Duration::from_secs(30), &|_| {}).await.unwrap();
     assert_eq!((again.copied, again.after.total_found()), (260, 0), "{again:?}");
 }

@@ -20,17 +20,18 @@ fn config(stack: &TestStack) -> Config {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_planned_made_once_and_then_there() {
     let stack = TestStack::start().await.unwrap();
-    let parts = Parts::stores(&config(&stack)).await.unwrap();
-    let planned = plan(&parts).await.unwrap();
+    let config = config(&stack);
+    let parts = Parts::stores(&config).await.unwrap();
+    let planned = plan(&config, &parts).await.unwrap();
     let of = |store: &str| planned.iter().filter(|change| change.store == store).count();
     // A stream for each stage, RESULTS and DEAD at least.
     assert!(of("postgres") >= 1 && of("nats") >= Stage::ALL.len() + 2 && of("qdrant") >= 1, "{planned:?}");
-    assert_eq!(plan(&parts).await.unwrap(), planned, "a plan changes nothing");
+    assert_eq!(plan(&config, &parts).await.unwrap(), planned, "a plan changes nothing");
 
     // Several services' starts may meet.
-    let (first, second) = tokio::join!(migrate(&parts), migrate(&parts));
+    let (first, second) = tokio::join!(migrate(&config, &parts), migrate(&config, &parts));
     first.and(second).unwrap();
-    assert_eq!(plan(&parts).await.unwrap(), []);
+    assert_eq!(plan(&config, &parts).await.unwrap(), []);
     check(&parts).await.unwrap();
 }
 
@@ -45,5 +46,5 @@ async fn a_service_says_what_to_run_and_changes_nothing() {
         assert!(refused.contains(said), "{said} in {refused}");
     }
     let parts = Parts::stores(&config).await.unwrap();
-    assert!(plan(&parts).await.unwrap().iter().any(|change| change.store == "postgres"));
+    assert!(plan(&config, &parts).await.unwrap().iter().any(|change| change.store == "postgres"));
 }

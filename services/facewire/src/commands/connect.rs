@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use facewire_bus::{Bus, Results};
-use facewire_composition::Config;
+use facewire_composition::{Config, Parts};
+use facewire_gallery::Gallery;
 use facewire_runtime::Backoff;
 use facewire_store_pg::{Store, StoreError};
 
@@ -22,9 +23,23 @@ pub(crate) async fn nats(config: &Config, command: &str) -> anyhow::Result<Bus> 
 /// How long a statement may take, by its name in the configuration.
 const TIMEOUT: &str = "postgres.statement_timeout";
 
-/// Postgres, where every crop's life is written.
+/// Postgres, where every crop's history is.
 pub(crate) async fn postgres(config: &Config) -> anyhow::Result<Store> {
     Store::connect(&config.postgres).await.map_err(|error| nobody(&error, "--postgres URL"))
+}
+
+/// All three servers, and the kept images; checked to be migrated.
+pub(crate) async fn stores(config: &Config, command: &str) -> anyhow::Result<Parts> {
+    // In the order in which a missing server is told best.
+    drop(nats(config, command).await?);
+    let parts = Parts::stores(config).await?;
+    facewire_composition::check(&parts).await?;
+    Ok(parts)
+}
+
+/// People and faces.
+pub(crate) async fn gallery(config: &Config) -> anyhow::Result<Gallery> {
+    stores(config, "people").await?.gallery()
 }
 
 /// An answer that the views gave, or why there is none.

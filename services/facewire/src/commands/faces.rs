@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use comfy_table::CellAlignment;
-use facewire_composition::models::{self};
-use facewire_composition::{Config, Index, Parts};
-use facewire_reconciler::{Kind, PassOptions, PassReport, ReconcileError, Reconciler};
-use facewire_store_vec::VecStore;
+use facewire_composition::Config;
+use facewire_reconciler::{Kind, PassOptions, PassReport, RebuildOptions, ReconcileError, Reconciler};
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -38,8 +36,9 @@ async fn find_orphans(mut config: Config, args: &FindOrphans) -> anyhow::Result<
         config.reconciler.rate = rate;
     }
     let reconciler = reconciler(&config).await?;
-    let bar = progress::bar(reconciler.store.count_faces().await?, "checked");
-    let options = PassOptions { fix: args.fix, limit: args.limit, samples: 5 };
+    let bar = progress::bar(reconciler.gallery.store.count_faces().await?, "checked");
+    let options =
+        PassOptions { fix: args.fix, limit: args.limit, samples: 5, allow_mass_removal: args.allow_mass_removal };
     let started = std::time::Instant::now();
     let pass = reconciler.full(options, args.patience, &|checked| bar.set_position(checked)).await;
     bar.finish_and_clear();
@@ -49,7 +48,7 @@ async fn find_orphans(mut config: Config, args: &FindOrphans) -> anyhow::Result<
     } else {
         show(&found);
     }
-    // Whoever only looks, from a script perhaps, learns by the status whether there is something to mend.
+    // Whoever only looks, from a script perhaps, learns by the status whether there is something to fix.
     let left = found.report.total_found() - found.report.total_fixed();
     Ok(if left == 0 { Exit::Success } else { Exit::ProblemsFound })
 }
@@ -82,6 +81,13 @@ fn show(found: &Found) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     output::line(table);
+    if report.held_back > 0 {
+        output::say(format_args!(
+            "{} points were kept although they have no face of this model: that many look like a wrong Postgres or a wrong model \
+             pack. If they have to go, say --allow-mass-removal",
+            HumanCount(report.held_back)
+        ));
+    }
     if !found.fix {
         output::say("--fix repairs these");
     }
@@ -106,15 +112,17 @@ struct Done {
 
 pub(crate) async fn rebuild(config: Config, args: &Rebuild) -> anyhow::Result<Exit> {
     let reconciler = reconciler(&config).await?;
-    let bar = progress::bar(reconciler.store.count_faces().await?, "copied");
+    let bar = progress::bar(reconciler.gallery.store.count_faces().await?, "copied");
     let started = std::time::Instant::now();
-    let rebuilt = reconciler.rebuild(args.patience, &|copied| bar.set_position(copied)).await;
+    let options = RebuildOptions { allow_mass_removal: args.allow_mass_removal };
+    let rebuilt = reconciler.rebuild(options, args.patience, &|copied| bar.set_position(copied)).await;
     bar.finish_and_clear();
     let done = Done { rebuilt: rebuilt.map_err(busy)?, seconds: started.elapsed().as_secs_f64() };
     if args.json {
         output::json(&done)?;
     } else {
-        let (copied, after) = (HumanCount(done.rebuilt.copied), done.rebuilt.after.total_fixed());
+        let copied = HumanCount(done.rebuilt.copied);
+        let after = done.rebuilt.copied_after + done.rebuilt.after.total_fixed();
         output::line(format_args!(
             "{copied} faces copied into {}, which now serves; {after} that changed meanwhile were brought along; {:.1} s",
             done.rebuilt.collection, done.seconds
@@ -124,14 +132,7 @@ pub(crate) async fn rebuild(config: Config, args: &Rebuild) -> anyhow::Result<Ex
 }
 
 async fn reconciler(config: &Config) -> anyhow::Result<Reconciler> {
-    let (vectors, pack) = (VecStore::connect(&config.qdrant)?, models::manifest(&config.models)?);
-    let parts = Parts {
-        bus: connect::nats(config, "faces").await?,
-        store: Some(connect::postgres(config).await?),
-        index: Some(Index { vectors, pack }),
-        chain: None,
-    };
-    facewire_composition::reconciler(config, &parts)
+    facewire_composition::reconciler(config, &connect::stores(config, "faces").await?)
 }
 
 fn busy(error: ReconcileError) -> anyhow::Error {

@@ -16,9 +16,11 @@ mod failures;
 mod gates;
 mod migrate;
 mod models;
+mod people;
 mod producer;
 mod progress;
 mod publish;
+mod reembed;
 mod resume;
 pub(crate) mod run;
 mod spoil;
@@ -75,6 +77,8 @@ async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Re
         Command::Dead(args) => dead::run(client(config, &place)?, &args.command).await,
         Command::Faces(args) => faces::run(client(config, &place)?, &args.command).await,
         Command::Rebuild(args) => faces::rebuild(client(config, &place)?, &args).await,
+        Command::Reembed(args) => reembed::run(client(config, &place)?, &args).await,
+        Command::People(args) => people::run(client(config, &place)?, &args).await,
         Command::Doctor(args) => doctor::run(&config, &place, &args).await,
         Command::Models(args) => models::run(&config, &args.command).await,
         Command::Evaluate(args) => evaluate::run(config, *args).await,

@@ -3,13 +3,13 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
+use facewire_composition::Config;
 use facewire_domain::{CollectionId, ImageHash, PersonId, SubjectId};
 use facewire_gallery::{Erasure, Gallery};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::cli::{People, PeopleCommand};
-use crate::config::Config;
 use crate::output::{self, Exit};
 
 /// Who changed a face's person, as its row says.
@@ -30,13 +30,15 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
         PeopleCommand::Split { from, to, name, faces } => {
             let name = name.as_deref().unwrap_or(to.as_str());
             let split = gallery.split(collection, person(from), faces, to, name, BY).await?;
-            let split = split.with_context(|| format!("none of these faces is of {from} in collection {collection}"))?;
+            let split =
+                split.with_context(|| format!("none of these faces is of {from} in collection {collection}"))?;
             let count = split.faces.len();
             (format!("{count} faces of {from} are of {to} now"), json!({ "person_id": split.person, "faces": count }))
         }
         PeopleCommand::Assign { to, faces, .. } => {
             let moved = gallery.reassign(collection, faces, to.as_ref().map(person), BY).await?;
-            let moved = moved.with_context(|| format!("collection {collection} has no such person, or they were merged"))?;
+            let moved =
+                moved.with_context(|| format!("collection {collection} has no such person, or they were merged"))?;
             let whose = to.as_ref().map_or("nobody", SubjectId::as_str);
             (format!("{} faces are of {whose} now", moved.faces), json!({ "faces": moved.faces }))
         }
@@ -55,7 +57,11 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
             return erase(&gallery, &what, args.json).await;
         }
     };
-    if args.json { output::json(&said)? } else { output::line(text) }
+    if args.json {
+        output::json(&said)?
+    } else {
+        output::line(text)
+    }
     Ok(Exit::Success)
 }
 

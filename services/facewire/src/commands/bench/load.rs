@@ -46,10 +46,11 @@ impl Load {
     /// are.
     pub(super) async fn start(options: &Options, pictures: &[Bytes], window: usize) -> anyhow::Result<Self> {
         let producer = Bus::connect(options, "facewire-bench producer").await?;
-        let results = producer.results("results.bench.*", true).await?;
-        let target = Target::new("bench".parse()?, "bench".parse()?, Vec::new())?;
+        let results = producer.results(&format!("results.{PLACE}.{PLACE}"), false).await?;
+        let target = Target::new(PLACE.parse()?, PLACE.parse()?, Vec::new())?;
         let (pictures, next) = (pictures.to_vec(), OffsetDateTime::now_utc());
-        let mut load = Self { producer, results, target, pictures, window, next, memory: memory::Meter::default() };
+        let (memory, statuses) = Default::default();
+        let mut load = Self { producer, results, target, pictures, window, next, memory, statuses };
         load.send(WARM * cores(), 0).await.context("the services do not start")?;
         Ok(load)
     }
