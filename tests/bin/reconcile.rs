@@ -111,7 +111,8 @@ async fn enrol(
     model: &str,
     prototype: bool,
 ) -> anyhow::Result<Vec<FaceId>> {
-    let faces = numbers.map(|number| face(number, model, reconciler.gallery.dim)).collect::<anyhow::Result<Vec<_>>>()?;
+    let faces =
+        numbers.map(|number| face(number, model, reconciler.gallery.dim)).collect::<anyhow::Result<Vec<_>>>()?;
     let answers = reconciler.gallery.store.begin_enrolment(&faces).await?;
     let ids: Vec<FaceId> = answers
         .into_iter()

@@ -168,7 +168,13 @@ impl Places {
     pub(crate) async fn parts(&self, bus: Bus) -> anyhow::Result<Parts> {
         let config = self.config();
         let (vectors, pack) = (VecStore::connect(&config.qdrant)?, models::manifest(&config.models)?);
-        Ok(Parts { bus, store: Some(self.store().await?), index: Some(Index { vectors, pack }), images: None, chain: None })
+        Ok(Parts {
+            bus,
+            store: Some(self.store().await?),
+            index: Some(Index { vectors, pack }),
+            images: None,
+            chain: None,
+        })
     }
 
     /// The reconciler; what changed within `settled` is left alone.

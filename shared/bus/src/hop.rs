@@ -1,5 +1,5 @@
 //! One bare JetStream hop, as fast as this client and server can: the limit that `bench bus` measures the chain against.
-//! None of the stage runtime is used, or the limit would move with it.
+//! None of the stage runtime is used, or the limit would move with it. Feature `bench`: services do not need it.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ use crate::error::{BusError, refused};
 
 const STREAM: &str = "BENCH_HOP";
 const SUBJECT: &str = "bench.hop";
+
+/// Messages asked for at a time.
+const PULL: usize = 256;
 
 fn failed(error: impl std::fmt::Display) -> BusError {
     refused("the stream of the benchmark", error)
@@ -48,12 +51,17 @@ impl Bus {
         let taking = async {
             let mut taken = 0;
             while taken < count {
-                let mut batch = consumer.batch().max_messages(256).expires(Duration::from_secs(1)).messages().await?;
+                // A pull waits for all that it asks for, or its expiry: the last asks for what is left and no more.
+                let wanted = (count - taken).min(PULL);
+                let mut batch =
+                    consumer.batch().max_messages(wanted).expires(Duration::from_secs(1)).messages().await?;
                 while let Some(message) = batch.next().await {
                     message?.ack().await?;
                     taken += 1;
                 }
             }
+            // Acks are plain publishes; this waits until the server has read them.
+            self.client().flush().await?;
             Ok::<_, async_nats::Error>(())
         };
         tokio::try_join!(async { publishing.await.map_err(failed) }, async { taking.await.map_err(failed) })?;

@@ -7,6 +7,7 @@ mod dead;
 mod delivery;
 mod error;
 mod feed;
+#[cfg(feature = "bench")]
 mod hop;
 mod inflight;
 mod isolation;

@@ -24,16 +24,16 @@ async fn letter(letters: &DeadLetters, filter: DeadFilter) -> DeadLetterEntry {
     letters.get(sequence).await.unwrap()
 }
 
-/// Admits what lies in CROPS, and gives it up in the stage after as a worker does that never comes to an end: every
-/// delivery is lost, until there was one too many.
-async fn admit_and_give_up(world: &World) {
+/// Gives the only crop up in a stage, as a worker does that never comes to an end: its delivery is lost, and the next is one
+/// too many. Where the stage is `quality`, `ingest` admits it before.
+async fn give_up(world: &World, stage: Stage) {
     let shutdown = Shutdown::new(PATIENCE);
     let ingest = Ingest { bus: world.bus.clone(), store: world.store.clone(), options: Default::default() };
-    let ingest = tokio::spawn(ingest.run(shutdown.clone()));
+    let ingest = (stage != Stage::Ingest).then(|| tokio::spawn(ingest.run(shutdown.clone())));
     let options = StageOptions { max_deliver: 1, ack_wait: Duration::from_millis(300), ..StageOptions::images() };
     let mut pipeline = Pipeline::new();
-    let (mut items, done) = world.bus.stage(&mut pipeline, Stage::Quality, &options, &shutdown);
-    drop(in_time("a task of quality", items.recv()).await.unwrap());
+    let (mut items, done) = world.bus.stage(&mut pipeline, stage, &options, &shutdown);
+    drop(in_time("a message", items.recv()).await.unwrap());
     until("a dead letter", async || {
         let dead = world.dead().await;
         if dead == 1 { Ok(()) } else { Err(dead) }
@@ -42,17 +42,28 @@ async fn admit_and_give_up(world: &World) {
     shutdown.drain();
     while in_time("the end of the source", items.recv()).await.is_some() {}
     drop(done);
-    in_time("the end of quality", pipeline.run(&shutdown)).await.unwrap();
-    in_time("the end of ingest", ingest).await.unwrap().unwrap();
+    in_time("the end of the stage", pipeline.run(&shutdown)).await.unwrap();
+    if let Some(ingest) = ingest {
+        in_time("the end of ingest", ingest).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crop_that_failed_ends_well_after_its_replay() {
+async fn a_crop_that_quality_gave_up_ends_well_after_its_replay() {
+    ends_well_after_its_replay(Stage::Quality).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crop_that_ingest_gave_up_ends_well_after_its_replay() {
+    ends_well_after_its_replay(Stage::Ingest).await;
+}
+
+async fn ends_well_after_its_replay(stage: Stage) {
     let faces = Faces::fetch().await;
     let mut world = World::new().await;
     // Without a time of its own: the id comes from the stream, and must survive all of this.
     world.publish(&Shot::photo("door", &faces.obama().enroll).observe()).await;
-    admit_and_give_up(&world).await;
+    give_up(&world, stage).await;
 
     let services = world.start();
     let failed = world.result("door").await;
@@ -60,7 +71,7 @@ async fn a_crop_that_failed_ends_well_after_its_replay() {
     world.settled(1, 1).await;
 
     let letters = world.bus.dead_letters().await.unwrap();
-    let filter = DeadFilter { stage: Some(Stage::Quality), reason: Some(Reason::Internal), ..DeadFilter::default() };
+    let filter = DeadFilter { stage: Some(stage), reason: Some(Reason::Internal), ..DeadFilter::default() };
     let entry = letter(&letters, filter).await;
     assert_eq!(entry.letter.as_ref().unwrap().crop_id, failed.crop_id);
     // At once, while the server still knows every message id of the crop's first life.

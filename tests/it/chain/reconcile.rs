@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use facewire_domain::{FaceId, ImageHash};
-use facewire_reconciler::{Kind, Options, PassOptions, Reconciler};
+use facewire_domain::{FaceId, Fault, FaultKind, ImageHash};
+use facewire_reconciler::{Kind, Options, PassOptions, RebuildOptions, ReconcileError, Reconciler};
 use facewire_store_pg::{Enrolment, NewFace};
 use facewire_store_vec::{FacePayload, FacePoint};
 use time::OffsetDateTime;
@@ -177,41 +177,169 @@ async fn a_point_without_a_face_that_gets_one_in_its_grace_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_reconciler_works_at_a_time_and_one_that_was_overtaken_repairs_nothing() {
     let world = World::new().await;
-    let reconciler = world.reconciler(at_once());
-    let gone = enrolled(&reconciler, 0..5).await;
-    reconciler.gallery.vectors.delete(&gone).await.unwrap();
+    let reconciler = world.reconciler(Options { grace: Duration::from_secs(2), ..at_once() });
+    let store = &reconciler.gallery.store;
+    let [face] = enrolled(&reconciler, 0..1).await[..] else { panic!("one face") };
+    enrolled(&reconciler, 1..3).await;
+    store.tombstone(&[face]).await.unwrap();
+    store.forget(&[face]).await.unwrap();
+
     let leases = world.bus.leases(reconciler.options.lease).await.unwrap();
     let held = leases.acquire("reconciler", "another").await.unwrap().unwrap();
     assert!(leases.acquire("reconciler", "a third").await.unwrap().is_none());
     let refused = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap_err();
-    assert!(matches!(refused, facewire_reconciler::ReconcileError::Busy), "{refused}");
-    // Whoever came later has left a higher token: the holder of an old lease is fenced off before its first repair.
-    let token = held.token();
+    assert!(matches!(refused, ReconcileError::Busy), "{refused}");
     held.release().await;
-    assert!(reconciler.gallery.store.fence("reconciler", token + 3_600_000_000).await.unwrap());
-    let fenced = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap_err();
-    assert!(matches!(fenced, facewire_reconciler::ReconcileError::LeaseLost), "{fenced}");
-    assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 0, "nothing was repaired");
+
+    // Another holder comes while the point without a row waits for its grace: whatever its clock says, its token is higher.
+    let (found, seen) = tokio::sync::watch::channel(false);
+    let progress = |_: u64| {
+        let _ = found.send(true);
+    };
+    let pass = reconciler.full(PassOptions::default(), Duration::ZERO, &progress);
+    let overtaking = async {
+        seen.clone().wait_for(|heard| *heard).await.ok();
+        store.next_fence("reconciler").await.unwrap()
+    };
+    let (fenced, token) = tokio::join!(pass, overtaking);
+    let fenced = fenced.unwrap_err();
+    assert!(matches!(fenced, ReconcileError::LeaseLost), "{fenced}");
+    assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 3, "nothing was removed");
+    assert!(store.holds_fence("reconciler", token).await.unwrap());
+    let after = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap();
+    assert_eq!(after.total_fixed(), 1, "the next holder's token is higher again");
+}
+
+/// What an operator runs: nothing that changed within the last minute is looked at by the pass after the switch.
+fn production() -> Options {
+    Options { batch: 64, rate: 1_000_000, ..Options::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_brings_everything_and_serving_goes_on() {
+async fn a_rebuild_loses_no_enrolment_around_the_switch() {
+    let world = World::new().await;
+    let reconciler = world.reconciler(production());
+    enrolled(&reconciler, 0..500).await;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let enrolling = async {
+        let mut number = 10_000;
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            enrolled(&reconciler, number..number + 1).await;
+            number += 1;
+        }
+        number - 10_000
+    };
+    let rebuilding = async {
+        let rebuilt = reconciler.rebuild(RebuildOptions::default(), Duration::from_secs(30), &|_| {}).await;
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        rebuilt.unwrap()
+    };
+    let (rebuilt, meanwhile) = tokio::join!(rebuilding, enrolling);
+    assert!(rebuilt.copied >= 500 && meanwhile > 0, "{rebuilt:?}, {meanwhile} meanwhile");
+    // Not one is missing, although the pass after the switch leaves all of them alone.
+    assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 500 + meanwhile);
+    let quick = world.reconciler(at_once());
+    let look = PassOptions { fix: false, ..PassOptions::default() };
+    assert_eq!(quick.full(look, Duration::ZERO, &|_| {}).await.unwrap().total_found(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_drops_what_an_interrupted_one_left_and_the_old_index() {
     let world = World::new().await;
     let reconciler = world.reconciler(at_once());
     plant(&reconciler, 200, 10).await;
-    let enrolling = async {
-        for number in 10_000..10_040 {
-            enrolled(&reconciler, number..number + 1).await;
-        }
-    };
-    let (rebuilt, ()) = tokio::join!(reconciler.rebuild(Duration::from_secs(30), &|_| {}), enrolling);
-    let rebuilt = rebuilt.unwrap();
-    assert!(rebuilt.copied >= 220, "{rebuilt:?}");
-    // Faces enrolled at the moment of the switch may have written to the old index; a pass finds them.
-    reconciler.full(PassOptions::default(), Duration::from_secs(30), &|_| {}).await.unwrap();
+    let vectors = &reconciler.gallery.vectors;
+    let left = vectors.successor(&reconciler.gallery.model, reconciler.gallery.dim).await.unwrap();
+    let options = RebuildOptions::default();
+    let rebuilt = reconciler.rebuild(options, Duration::from_secs(30), &|_| {}).await.unwrap();
+    assert_eq!(rebuilt.dropped, [left.collection()]);
+    assert!(vectors.unserved().await.unwrap().is_empty(), "the old index is gone, too");
     let look = PassOptions { fix: false, ..PassOptions::default() };
     assert_eq!(reconciler.full(look, Duration::ZERO, &|_| {}).await.unwrap().total_found(), 0);
-    assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 200 + 2 * 10 + 40);
-    let again = reconciler.rebuild(Duration::from_secs(30), &|_| {}).await.unwrap();
-    assert_eq!((again.copied, again.after.total_found()), (260, 0), "{again:?}");
+    assert_eq!(vectors.count(None).await.unwrap(), 200 + 2 * 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_pack_in_the_configuration_empties_nothing() {
+    let world = World::new().await;
+    let reconciler = world.reconciler(at_once());
+    enrolled(&reconciler, 0..20).await;
+    reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap();
+    let mut wrong = reconciler.clone();
+    wrong.gallery.model = "another@1:00000000".to_owned();
+    let passes = wrong.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.map(drop);
+    let rebuilds = wrong.rebuild(RebuildOptions::default(), Duration::ZERO, &|_| {}).await.map(drop);
+    let completes = wrong.complete().await.map(drop);
+    for refused in [passes, rebuilds, completes] {
+        let refused = refused.unwrap_err();
+        assert!(refused.to_string().contains("facewire reembed"), "{refused}");
+        assert_eq!(refused.kind(), FaultKind::Systemic);
+    }
+    assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 20);
+    let face = new_face(99, "another@1:00000000", reconciler.gallery.dim);
+    let enrolled = reconciler.gallery.store.begin_enrolment(&[face]).await.unwrap_err();
+    assert_eq!(enrolled.kind(), FaultKind::Systemic, "{enrolled}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gallery_of_an_earlier_release_is_of_the_model_that_most_faces_are_of() {
+    let world = World::new().await;
+    let reconciler = world.reconciler(at_once());
+    rows(&reconciler, 0..5, "another@1:00000000").await;
+    enrolled(&reconciler, 5..7).await;
+    let refused = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap_err();
+    assert!(refused.to_string().contains("another@1:00000000"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_postgres_does_not_empty_the_index() {
+    let world = World::new().await;
+    let reconciler = world.reconciler(at_once());
+    let faces = enrolled(&reconciler, 0..150).await;
+    let (store, vectors) = (&reconciler.gallery.store, &reconciler.gallery.vectors);
+    // Restored from a backup that is too old: most rows, then all rows are gone.
+    for (gone, left) in [(&faces[..120], 150), (&faces[120..], 150)] {
+        store.tombstone(gone).await.unwrap();
+        store.forget(gone).await.unwrap();
+        let report = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap();
+        assert_eq!((report.held_back, report.total_fixed()), (report.total_found(), 0), "{report:?}");
+        assert_eq!(vectors.count(None).await.unwrap(), left);
+    }
+    let refused = reconciler.rebuild(RebuildOptions::default(), Duration::from_secs(30), &|_| {}).await.unwrap_err();
+    assert!(matches!(refused, ReconcileError::Braked { removals: 150, points: 150 }), "{refused}");
+    assert!(vectors.unserved().await.unwrap().is_empty(), "what it had begun is gone");
+    let allowed = PassOptions { allow_mass_removal: true, ..PassOptions::default() };
+    assert_eq!(reconciler.full(allowed, Duration::ZERO, &|_| {}).await.unwrap().total_fixed(), 150);
+    assert_eq!(vectors.count(None).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erased_faces_leave_the_index_with_the_next_short_pass() {
+    let world = World::new().await;
+    let reconciler = world.reconciler(production());
+    let faces = enrolled(&reconciler, 0..10).await;
+    reconciler.gallery.store.tombstone(&faces[..4]).await.unwrap();
+    assert_eq!(reconciler.complete().await.unwrap(), 4);
+    assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 6);
+    assert_eq!(reconciler.gallery.store.count_faces().await.unwrap(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_comes_back_empty_is_filled_at_once() {
+    let mut world = World::new().await;
+    // No full pass is due for an hour.
+    let options = Options { interval: Duration::from_millis(200), ..production() };
+    let reconciler = world.reconciler(at_once());
+    enrolled(&reconciler, 0..5).await;
+    reconciler.gallery.store.note_pass(facewire_reconciler::SERVICE).await.unwrap();
+    let ids: Vec<FaceId> =
+        reconciler.gallery.store.records_after(None, 10).await.unwrap().into_iter().map(|row| row.face).collect();
+    reconciler.gallery.vectors.delete(&ids).await.unwrap();
+    let running = world.start_reconciler(Options { pending_after: Duration::ZERO, ..options });
+    super::until("the points are back", async || match reconciler.gallery.vectors.count(None).await.unwrap() {
+        5 => Ok(()),
+        points => Err(points),
+    })
+    .await;
+    running.stop().await;
 }

@@ -188,6 +188,14 @@ impl World {
         self.start_all(&parts, facewire_match::Options::default())
     }
 
+    /// The reconciler alone.
+    pub(crate) fn start_reconciler(&self, reconciler: facewire_reconciler::Options) -> Services {
+        let shutdown = Shutdown::new(GRACE);
+        let config = Config { reconciler, ..Config::default() };
+        let running = facewire_composition::start(&config, &[Service::Reconciler], &self.parts(), &shutdown).unwrap();
+        Services { running, health: shutdown.health().clone() }
+    }
+
     fn start_all(&self, parts: &Parts, matching: facewire_match::Options) -> Services {
         let shutdown = Shutdown::new(GRACE);
         let running = self.start_on(parts, &Service::all(), matching, &shutdown);

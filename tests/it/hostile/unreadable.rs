@@ -42,7 +42,7 @@ const READ: [(&str, &[u8]); 6] = [
 #[tokio::test]
 async fn headers_that_no_client_can_read_cost_their_own_message_and_no_other() {
     let witness = Witness::listen();
-    let world = World::isolated().await;
+    let mut world = World::isolated().await;
     let mut producer = Producer::connect(&world.stack.nats_url).await;
     let mut good = 0;
     // What lies there before the services start, and what comes while they run.
@@ -65,6 +65,7 @@ async fn headers_that_no_client_can_read_cost_their_own_message_and_no_other() {
             let name = letter.subject.strip_prefix("crops.office.").unwrap().to_owned();
             assert_eq!(letter.payload, name, "the message itself is kept");
             assert!(entry.received_at.is_some(), "{name}: a letter tells when the stream took its message");
+            assert!(!letter.crop_id.is_empty(), "{name}: its subject and its payload make it a crop");
             if name == "latin-1" {
                 let kept: Vec<_> = letter.headers.iter().collect();
                 assert_eq!(kept, [(&headers::INTENT.to_owned(), &"observe".to_owned())]);
@@ -74,8 +75,15 @@ async fn headers_that_no_client_can_read_cost_their_own_message_and_no_other() {
         if told == expected { Ok(()) } else { Err(told) }
     })
     .await;
-    world.settled(good, good).await;
-    assert_eq!(world.dead().await, POISON.len() as u64 * 2);
+    // Given up, each is a crop that failed.
+    let poison = POISON.len() as u64 * 2;
+    world.settled(good + poison, good + poison).await;
+    for (name, ..) in POISON {
+        let ended = world.result(name).await;
+        let how = (ended.status.as_str(), ended.failure_reason.as_deref(), ended.stage.as_deref());
+        assert_eq!(how, ("failed", Some("invalid_message"), Some("ingest")), "{ended:?}");
+    }
+    assert_eq!(world.dead().await, poison);
     let seen = witness.seen();
     assert_eq!((seen.failed, seen.started), (Vec::new(), SERVICES), "failed, started; {:?}", seen.warnings);
     services.stop().await;

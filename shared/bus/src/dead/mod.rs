@@ -1,87 +1,18 @@
 //! The stream DEAD for operators: reading its letters, putting an original back once, removing letters. Why a message
 //! died is the letter's matter; whether it should come back is the operator's, and must not be decided here.
 
+mod entry;
 mod original;
 mod reader;
 
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
-use facewire_contracts::{Message as _, convert, headers, subjects, v1};
-use facewire_domain::{Reason, Stage};
-use time::OffsetDateTime;
+use facewire_contracts::{headers, subjects};
 
 use crate::client::{Bus, Published};
 use crate::error::{BusError, refused};
 
+pub use entry::{DeadFilter, DeadLetterEntry};
 pub use reader::DeadReader;
-
-/// Which letters are meant; the default means all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DeadFilter {
-    /// The stage that gave the message up.
-    pub stage: Option<Stage>,
-    /// Why.
-    pub reason: Option<Reason>,
-    /// Died then or later.
-    pub since: Option<OffsetDateTime>,
-    /// Died before then.
-    pub until: Option<OffsetDateTime>,
-}
-
-impl DeadFilter {
-    fn fits(&self, entry: &DeadLetterEntry) -> bool {
-        self.since.is_none_or(|since| entry.died_at >= since) && self.until.is_none_or(|until| entry.died_at < until)
-    }
-}
-
-/// A letter and its place in DEAD.
-#[derive(Debug, Clone)]
-pub struct DeadLetterEntry {
-    /// Its number in DEAD: the name by which it is shown, replayed and dropped.
-    pub sequence: u64,
-    /// `dead.<stage>.<reason>`.
-    pub subject: String,
-    /// The stage as the subject spells it.
-    pub stage: String,
-    /// The reason as the subject spells it.
-    pub reason: String,
-    /// When the message was given up; where the letter does not say, when DEAD took it.
-    pub died_at: OffsetDateTime,
-    /// When the original's own stream took it, where that is known.
-    pub received_at: Option<OffsetDateTime>,
-    /// The letter; `None`: what lies there is none.
-    pub letter: Option<v1::DeadLetter>,
-}
-
-impl DeadLetterEntry {
-    fn new(
-        sequence: u64,
-        subject: &str,
-        message_id: Option<&str>,
-        stored_at: OffsetDateTime,
-        payload: bytes::Bytes,
-    ) -> Self {
-        let letter = v1::DeadLetter::decode(payload).ok();
-        let said = letter.as_ref().and_then(|letter| convert::time(letter.died_at.as_ref(), "died_at").ok());
-        let mut names = subject.split('.').skip(1).map(str::to_owned);
-        Self {
-            sequence,
-            subject: subject.to_owned(),
-            stage: names.next().unwrap_or_default(),
-            reason: names.next().unwrap_or_default(),
-            died_at: said.unwrap_or(stored_at),
-            received_at: message_id.and_then(original::received_at),
-            letter,
-        }
-    }
-
-    /// Whether the original is there to be put back; the error says why not.
-    ///
-    /// # Errors
-    /// [`BusError::NoOriginal`], [`BusError::NotALetter`].
-    pub fn replayable(&self) -> Result<(), BusError> {
-        original::check(self).map(drop)
-    }
-}
 
 /// An original that was put back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use facewire_domain::Stage;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::DeadLetterEntry;
+use super::entry::DeadLetterEntry;
 use crate::error::BusError;
 
 /// A message to publish again.
@@ -71,19 +71,20 @@ fn captured_at(stage: Stage, letter: &v1::DeadLetter, received_at: Option<Offset
     received_at.filter(|_| silent)?.format(&Rfc3339).ok()
 }
 
-/// When the original's stream took it. The id of a dead letter is `dead:<stream>:<sequence>:<nanoseconds>`.
-pub(super) fn received_at(letter_id: &str) -> Option<OffsetDateTime> {
-    let mut tokens = letter_id.strip_prefix("dead:")?.split(':');
-    let (_stream, _sequence, nanos) = (tokens.next()?, tokens.next()?.parse::<u64>().ok()?, tokens.next()?);
-    if tokens.next().is_some() {
-        return None;
+impl DeadLetterEntry {
+    /// Whether the original is there to be put back; the error says why not.
+    ///
+    /// # Errors
+    /// [`BusError::NoOriginal`], [`BusError::NotALetter`].
+    pub fn replayable(&self) -> Result<(), BusError> {
+        check(self).map(drop)
     }
-    OffsetDateTime::from_unix_timestamp_nanos(nanos.parse().ok()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dead::entry::received_at;
 
     fn entry(subject: &str, letter: v1::DeadLetter) -> DeadLetterEntry {
         let mut names = subject.split('.').skip(1).map(str::to_owned);
@@ -110,15 +111,6 @@ mod tests {
 
     fn value(original: &Original, name: &str) -> Option<String> {
         original.headers.get(name).map(|value| value.as_str().to_owned())
-    }
-
-    #[test]
-    fn the_id_has_the_time() {
-        let nanos = 1_700_000_000_123_456_789_i128;
-        assert_eq!(received_at(&format!("dead:CROPS:12:{nanos}")).unwrap().unix_timestamp_nanos(), nanos);
-        for strange in ["", "dead:", "dead:crop:embed:0", "dead:CROPS:12", "dead:CROPS:x:17", "dead:CROPS:12:17:1"] {
-            assert_eq!(received_at(strange), None, "{strange}");
-        }
     }
 
     #[test]

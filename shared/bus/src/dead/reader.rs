@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::Stream;
 use facewire_contracts::{headers, subjects};
 use futures_util::StreamExt;
 
-use super::{DeadFilter, DeadLetterEntry};
+use super::entry::{DeadFilter, DeadLetterEntry};
 use crate::error::{BusError, refused};
 use crate::options::Options;
 

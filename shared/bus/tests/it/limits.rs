@@ -1,5 +1,7 @@
 //! Bytes: what a stage holds in hand, and what RESULTS and DEAD hold on disk.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use bytesize::ByteSize;
 use facewire_bus::{BusError, Options, StageOptions};
@@ -21,10 +23,11 @@ async fn no_more_bytes_are_in_hand_than_allowed_and_all_get_through() {
     let in_hand = async || world.bus.lag(Stage::Embed).await.unwrap().ack_pending;
     // Nine of a little more than 100 KiB with their headers.
     until("a full budget", async || (in_hand().await == 9).then_some(())).await;
-    let mut held = std::collections::VecDeque::new();
+    let (mut held, mut taken) = (VecDeque::new(), 0);
     for _ in 0..MESSAGES {
-        while held.len() < 9 && world.count("EMBED").await > held.len() as u64 {
+        while held.len() < 9 && taken < MESSAGES {
             held.push_back(stage.take().await);
+            taken += 1;
         }
         let now = in_hand().await;
         assert!(now <= 9, "{now}");
