@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use facewire_domain::Stage;
 use facewire_embed_gpu::MakeEmbedder;
 use facewire_inference::{Embedded, FaceEmbedder, InferenceError};
 use facewire_runtime::State;
@@ -103,6 +104,8 @@ async fn a_device_that_goes_away_costs_no_crop() {
     }
     world.settled(3 * CROPS, 3 * CROPS).await;
     assert_eq!(world.dead().await, 0);
+    let burnt: Vec<u64> = world.bus.lags().await.unwrap().iter().map(|lag| lag.again).collect();
+    assert_eq!(burnt, [0; Stage::ALL.len()], "no delivery attempt was used up");
     assert!(health.is_ready());
     services.stop().await;
 }
