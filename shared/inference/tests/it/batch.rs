@@ -2,7 +2,9 @@
 
 use facewire_domain::FaultKind;
 use facewire_inference::manifest::{ColourOrder, EmbedderSpec, ModelFile};
-use facewire_inference::{BareSession, FaceEmbedder, InferenceError, NotFinite, OnnxEmbedder, Provider, SessionOptions};
+use facewire_inference::{
+    BareSession, FaceEmbedder, InferenceError, NotFinite, OnnxEmbedder, Provider, SessionOptions,
+};
 use facewire_vision::{AlignedFace, RgbImage};
 
 use crate::assets::{cosine, runtime};
