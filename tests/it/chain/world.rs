@@ -15,7 +15,7 @@ use facewire_enrich::Enrich;
 use facewire_inference::{FaceEmbedder, FaceFinder, OnnxRuntime, Pack, SessionOptions, install_builtin};
 use facewire_ingest::Ingest;
 use facewire_match::Match;
-use facewire_quality::Quality;
+use facewire_quality::{MakeFinder, Quality};
 use facewire_reconciler::Reconciler;
 use facewire_runtime::{Health, ServiceError, Shutdown};
 use facewire_store_pg::{Ledger, LedgerFilter, Store};
@@ -47,7 +47,7 @@ impl Models {
         Self { pack, runtime: OnnxRuntime::load(&stack.ort_lib).unwrap(), _directory: Arc::new(directory) }
     }
 
-    fn finder(&self) -> Result<FaceFinder, facewire_inference::InferenceError> {
+    pub(crate) fn finder(&self) -> Result<FaceFinder, facewire_inference::InferenceError> {
         self.pack.finder(&self.runtime, &SessionOptions::default())
     }
 
@@ -204,20 +204,38 @@ impl World {
 
     /// The same with a match stage that asks for something else.
     pub(crate) fn start_matching(&self, matching: facewire_match::Options) -> Services {
-        let models = self.models.clone();
-        self.start_with(matching, Arc::new(move || models.embedder()))
+        self.start_with(matching, self.finders(), self.embedders())
     }
 
     /// The same with embedders of the test's own.
     pub(crate) fn start_embedding(&self, embedder: MakeEmbedder) -> Services {
-        self.start_with(facewire_match::Options::default(), embedder)
+        self.start_with(facewire_match::Options::default(), self.finders(), embedder)
     }
 
-    fn start_with(&self, mut matching: facewire_match::Options, embedder: MakeEmbedder) -> Services {
+    /// The same with finders of the test's own.
+    pub(crate) fn start_finding(&self, finder: MakeFinder) -> Services {
+        self.start_with(facewire_match::Options::default(), finder, self.embedders())
+    }
+
+    fn finders(&self) -> MakeFinder {
+        let models = self.models.clone();
+        Arc::new(move || Ok(Box::new(models.finder()?)))
+    }
+
+    fn embedders(&self) -> MakeEmbedder {
+        let models = self.models.clone();
+        Arc::new(move || models.embedder())
+    }
+
+    fn start_with(
+        &self,
+        mut matching: facewire_match::Options,
+        finder: MakeFinder,
+        embedder: MakeEmbedder,
+    ) -> Services {
         let shutdown = Shutdown::new(GRACE);
         let mut running = JoinSet::new();
         let (bus, store) = (&self.bus, &self.store);
-        let finders = self.models.clone();
 
         let mut options = facewire_ingest::Options::default();
         options.stage.ack_wait = ACK_WAIT;
@@ -225,7 +243,6 @@ impl World {
 
         let mut options = facewire_quality::Options { threads: 1, ..Default::default() };
         options.stage.ack_wait = ACK_WAIT;
-        let finder: facewire_quality::MakeFinder = Arc::new(move || Ok(Box::new(finders.finder()?)));
         let gate = options.gate();
         let score = self.models.pack.manifest().score.clone();
         let early = score.clone().map(|score| score.early);
