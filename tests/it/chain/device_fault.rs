@@ -4,18 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use facewire_domain::Stage;
 use facewire_embed_gpu::MakeEmbedder;
-use facewire_inference::{Embedded, FaceEmbedder, InferenceError};
-use facewire_runtime::State;
-use facewire_vision::AlignedFace;
+use facewire_inference::{Embedded, FaceEmbedder, FaceFind, FaceFinder, FoundFace, InferenceError};
+use facewire_quality::MakeFinder;
+use facewire_runtime::{Health, State};
+use facewire_vision::{AlignedFace, RgbImage};
 use time::{Duration, OffsetDateTime};
 
 use super::pictures::Faces;
 use super::shot::Shot;
 use super::until;
 use super::world::World;
-
-const SERVICE: &str = "embed-gpu";
 
 /// Crops that are published at a time.
 const CROPS: u64 = 30;
@@ -45,11 +45,48 @@ impl FaceEmbedder for Faulty {
 
     fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         if self.away.load(Ordering::Relaxed) {
-            let message = "CUDA failure 719: unspecified launch failure".to_owned();
-            return Err(InferenceError::Run { model: self.name().to_owned(), message });
+            return Err(launch_failure(self.name()));
         }
         self.inner.embed_measured(faces)
     }
+}
+
+/// The real finder, on a device that can be away.
+struct FaultyFinder {
+    inner: FaceFinder,
+    away: Arc<AtomicBool>,
+}
+
+impl FaceFind for FaultyFinder {
+    fn find(&mut self, image: &RgbImage) -> Result<Vec<FoundFace>, InferenceError> {
+        if self.away.load(Ordering::Relaxed) { Err(launch_failure("detector")) } else { self.inner.find(image) }
+    }
+}
+
+fn launch_failure(model: &str) -> InferenceError {
+    let message = "CUDA failure 719: unspecified launch failure".to_owned();
+    InferenceError::Run { model: model.to_owned(), message }
+}
+
+/// Waits until a service says so of itself.
+async fn state(health: &Health, service: &str, what: &str, wanted: fn(State) -> bool) {
+    until(what, async || {
+        let state = health.states().get(service).copied();
+        if state.is_some_and(wanted) { Ok(()) } else { Err(state) }
+    })
+    .await;
+}
+
+/// Each of so many crops ended once, none failed, and no delivery attempt was used up.
+async fn nothing_was_lost(world: &mut World, crops: u64) {
+    for number in 0..crops {
+        let result = world.result(&format!("camera-{number}")).await;
+        assert!(["no_match", "rejected"].contains(&result.status.as_str()), "{result:?}");
+    }
+    world.settled(crops, crops).await;
+    assert_eq!(world.dead().await, 0);
+    let burnt: Vec<u64> = world.bus.lags().await.unwrap().iter().map(|lag| lag.again).collect();
+    assert_eq!(burnt, [0; Stage::ALL.len()], "delivery attempts of each stage that were used up");
 }
 
 async fn publish(world: &World, faces: &Faces, numbers: std::ops::Range<u64>) {
@@ -71,13 +108,7 @@ async fn a_device_that_goes_away_costs_no_crop() {
         Arc::new(move || Ok(Box::new(Faulty { inner: models.embedder()?, away: Arc::clone(&switch) })));
     let services = world.start_embedding(embedder);
     let health = services.health();
-    let state = async |what: &str, wanted: fn(State) -> bool| {
-        until(what, async || {
-            let state = health.states().get(SERVICE).copied();
-            if state.is_some_and(wanted) { Ok(()) } else { Err(state) }
-        })
-        .await;
-    };
+    let state = async |what: &str, wanted| state(&health, "embed-gpu", what, wanted).await;
 
     // Away for a moment: the session is opened anew, and the service goes on.
     publish(&world, &faces, 0..CROPS).await;
@@ -97,12 +128,27 @@ async fn a_device_that_goes_away_costs_no_crop() {
     away.store(false, Ordering::Relaxed);
     state("a service that is ready again", |state| state == State::Ready).await;
 
-    for number in 0..3 * CROPS {
-        let result = world.result(&format!("camera-{number}")).await;
-        assert!(["no_match", "rejected"].contains(&result.status.as_str()), "{result:?}");
-    }
-    world.settled(3 * CROPS, 3 * CROPS).await;
-    assert_eq!(world.dead().await, 0);
+    nothing_was_lost(&mut world, 3 * CROPS).await;
+    assert!(health.is_ready());
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detector_whose_device_goes_away_costs_no_crop() {
+    let faces = Faces::fetch().await;
+    let mut world = World::new().await;
+    let away = Arc::new(AtomicBool::new(false));
+    let (models, switch) = (world.models.clone(), Arc::clone(&away));
+    let finder: MakeFinder =
+        Arc::new(move || Ok(Box::new(FaultyFinder { inner: models.finder()?, away: Arc::clone(&switch) })));
+    let services = world.start_finding(finder);
+    let health = services.health();
+    state(&health, "quality", "a ready service", |state| state == State::Ready).await;
+    away.store(true, Ordering::Relaxed);
+    publish(&world, &faces, 0..CROPS).await;
+    state(&health, "quality", "a service that is not ready", |state| state == State::Blocked).await;
+    away.store(false, Ordering::Relaxed);
+    nothing_was_lost(&mut world, CROPS).await;
     assert!(health.is_ready());
     services.stop().await;
 }

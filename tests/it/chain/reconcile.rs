@@ -326,7 +326,7 @@ async fn erased_faces_leave_the_index_with_the_next_short_pass() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_comes_back_empty_is_filled_at_once() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     // No full pass is due for an hour.
     let options = Options { interval: Duration::from_millis(200), ..production() };
     let reconciler = world.reconciler(at_once());

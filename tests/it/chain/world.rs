@@ -13,7 +13,8 @@ use facewire_contracts::{subjects, v1};
 use facewire_devstack::testing::TestStack;
 use facewire_domain::{Calibration, Stage};
 use facewire_embed_gpu::MakeEmbedder;
-use facewire_inference::{FaceEmbedder, InferenceError, OnnxRuntime, SessionOptions, install_builtin};
+use facewire_inference::{FaceEmbedder, FaceFinder, InferenceError, OnnxRuntime, SessionOptions, install_builtin};
+use facewire_quality::MakeFinder;
 use facewire_reconciler::Reconciler;
 use facewire_runtime::{Health, Shutdown};
 use facewire_store_pg::{Ledger, LedgerFilter, Store};
@@ -44,6 +45,11 @@ impl Models {
         Self { loaded: Loaded { pack, runtime, session }, _directory: Arc::new(directory) }
     }
 
+    pub(crate) fn finder(&self) -> Result<FaceFinder, InferenceError> {
+        let Loaded { pack, runtime, session } = &self.loaded;
+        pack.finder(runtime, session)
+    }
+
     pub(crate) fn embedder(&self) -> Result<Box<dyn FaceEmbedder>, InferenceError> {
         let Loaded { pack, runtime, session } = &self.loaded;
         pack.embedder(runtime, session)
@@ -60,8 +66,7 @@ impl Models {
     /// What the quality stage makes of a picture with one face, and its embedding. Blocks.
     pub(crate) fn embed(&self, image: &[u8]) -> (Judged, Vec<f32>) {
         let rules = Rules::default();
-        let Loaded { pack, runtime, session } = &self.loaded;
-        let mut finder = pack.finder(runtime, session).unwrap();
+        let mut finder = self.finder().unwrap();
         let judged = judge(&mut finder, &rules, Request::crop(OFFICE), image).unwrap().remove(0);
         let mut embedder = self.embedder().unwrap();
         let embedding = embedder.embed(std::slice::from_ref(&judged.aligned)).unwrap().remove(0);
@@ -185,6 +190,13 @@ impl World {
     pub(crate) fn start_embedding(&self, embedders: MakeEmbedder) -> Services {
         let mut parts = self.parts();
         parts.chain = parts.chain.map(|chain| Chain { embedders, ..chain });
+        self.start_all(&parts, facewire_match::Options::default())
+    }
+
+    /// The same with finders of the test's own.
+    pub(crate) fn start_finding(&self, finders: MakeFinder) -> Services {
+        let mut parts = self.parts();
+        parts.chain = parts.chain.map(|chain| Chain { finders, ..chain });
         self.start_all(&parts, facewire_match::Options::default())
     }
 

@@ -2,7 +2,9 @@
 
 use facewire_domain::FaultKind;
 use facewire_inference::manifest::{ColourOrder, EmbedderSpec, ModelFile};
-use facewire_inference::{FaceEmbedder, InferenceError, NotFinite, OnnxEmbedder, Provider, SessionOptions};
+use facewire_inference::{
+    BareSession, FaceEmbedder, InferenceError, NotFinite, OnnxEmbedder, Provider, SessionOptions,
+};
 use facewire_vision::{AlignedFace, RgbImage};
 
 use crate::assets::{cosine, runtime};
@@ -121,4 +123,17 @@ fn a_damaged_model_and_another_library_are_told() {
     assert!(matches!(again, InferenceError::AnotherLibrary { .. }), "{again}");
     let missing = facewire_inference::OnnxRuntime::load(&directory.path().join("none.so")).unwrap_err();
     assert!(matches!(missing, InferenceError::Library { .. }), "{missing}");
+}
+
+#[test]
+fn a_bare_session_runs_on_the_input_that_was_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("means.onnx");
+    std::fs::write(&path, mean_colour_model(&free())).unwrap();
+    let open = || runtime().open(&path, &SessionOptions::default()).unwrap();
+    let (shape, data) = ([2, 3, 112, 112], vec![0.5; 2 * 3 * 112 * 112]);
+    let mut bare = BareSession::new(open(), shape, data.clone()).unwrap();
+    assert!((0..3).all(|_| bare.run().is_ok()));
+    let error = BareSession::new(open(), [2, 3, 100, 112], data).unwrap_err();
+    assert!(matches!(error, InferenceError::Run { .. }), "an input of another length: {error}");
 }

@@ -22,51 +22,69 @@ const TRIAL: Duration = Duration::from_millis(500);
 /// Larger batches are not tried where one run takes longer than this: they cannot be faster per face by then.
 const LONG_RUN: Duration = Duration::from_secs(2);
 
-/// The fastest sessions, warm.
+/// Warm sessions at their fastest batch.
 pub(super) struct Limit {
     sessions: Vec<BareSession>,
     rows: usize,
     rows_per_face: usize,
     /// What it is, for people.
     pub(super) what: String,
-    /// As fast as it was when it was chosen.
+    /// In its trial.
     pub(super) faces_per_second: f64,
 }
 
 impl Limit {
-    /// Blocks: tries every batch of 1, 2, 4 … faces that the pack's manifest allows.
-    pub(super) fn find(models: &Loaded, aligned: &[AlignedFace]) -> anyhow::Result<Self> {
+    /// Blocks: tries every batch of 1, 2, 4 … faces that the pack's manifest allows. The fastest batch of each number of
+    /// sessions: a trial is short, and which of them is the fastest is said by the rounds.
+    pub(super) fn find(models: &Loaded, aligned: &[AlignedFace]) -> anyhow::Result<Vec<Self>> {
+        let settings = settings(models.session.provider).into_iter();
+        settings.map(|setting| Self::fastest_batch(models, aligned, setting)).collect()
+    }
+
+    fn fastest_batch(models: &Loaded, aligned: &[AlignedFace], setting: (usize, usize)) -> anyhow::Result<Self> {
         let spec = &models.pack.manifest().embedder;
         let max = spec.max_rows.min(MAX_ROWS);
-        let rows_per_face = if spec.flip { 2 } else { 1 };
-        let mut batches: Vec<usize> =
-            std::iter::successors(Some(rows_per_face), |rows| Some(rows * 2)).take_while(|rows| *rows < max).collect();
-        batches.push(max);
+        let first = if spec.flip { 2 } else { 1 };
+        let smaller = std::iter::successors(Some(first), |rows| Some(rows * 2)).take_while(|rows| *rows < max);
         let mut best: Option<Self> = None;
-        for rows in batches {
-            let mut long = false;
-            for (sessions, intra_threads) in settings(models.session.provider) {
-                let options = SessionOptions { intra_threads, ..models.session };
-                let sessions = open(models, options, aligned, sessions, rows)?;
-                let count = sessions.len();
-                let what = format!(
-                    "bare ONNX Runtime, bound input of {rows} rows, {count} sessions × {intra_threads} threads"
-                );
-                let mut limit = Self { sessions, rows, rows_per_face, what, faces_per_second: 0.0 };
-                let began = Instant::now();
-                limit.sessions.iter_mut().try_for_each(BareSession::run)?;
-                long |= began.elapsed() > LONG_RUN * u32::try_from(count).unwrap_or(u32::MAX);
-                (0..WARM_UP).try_for_each(|_| limit.sessions.iter_mut().try_for_each(BareSession::run))?;
-                limit.faces_per_second = limit.run(TRIAL)?.0;
-                if best.as_ref().is_none_or(|best| limit.faces_per_second > best.faces_per_second) {
-                    best = Some(limit);
-                }
+        for rows in smaller.chain([max]) {
+            let mut limit = Self::open(models, aligned, setting, rows, first)?;
+            let began = Instant::now();
+            limit.sessions.iter_mut().try_for_each(BareSession::run)?;
+            let long = began.elapsed() > LONG_RUN;
+            (0..WARM_UP).try_for_each(|_| limit.sessions.iter_mut().try_for_each(BareSession::run))?;
+            limit.faces_per_second = limit.run(TRIAL)?.0;
+            if best.as_ref().is_none_or(|best| limit.faces_per_second > best.faces_per_second) {
+                best = Some(limit);
             }
             if long {
                 break;
             }
         }
         best.ok_or_else(|| anyhow!("no session was tried"))
+    }
+
+    /// Sessions with the same input: faces and their mirror images, as the stage has them.
+    fn open(
+        models: &Loaded,
+        aligned: &[AlignedFace],
+        (count, intra_threads): (usize, usize),
+        rows: usize,
+        rows_per_face: usize,
+    ) -> anyhow::Result<Self> {
+        let options = SessionOptions { intra_threads, ..models.session };
+        let embedder = models.pack.embedder(&models.runtime, &options)?;
+        let mut input = Vec::new();
+        let images = aligned.iter().cycle().flat_map(|face| [face.clone(), face.mirrored()]);
+        images.take(rows).for_each(|image| embedder.preprocess(&image, &mut input));
+        let side = AlignedFace::SIDE as usize;
+        let session = |_| {
+            let model = models.pack.embedder_model(&models.runtime, &options)?;
+            Ok(BareSession::new(model, [rows, 3, side, side], input.clone())?)
+        };
+        let sessions = (0..count).map(session).collect::<anyhow::Result<_>>()?;
+        let what = format!("bare ONNX Runtime, bound input of {rows} rows, {count} sessions × {intra_threads} threads");
+        Ok(Self { sessions, rows, rows_per_face, what, faces_per_second: 0.0 })
     }
 
     /// Runs all sessions for at least so long: faces a second, and the time that it took.
@@ -99,24 +117,4 @@ fn settings(provider: Provider) -> Vec<(usize, usize)> {
     };
     settings.dedup();
     settings
-}
-
-/// Sessions with the same input: faces and their mirror images, as the stage has them.
-fn open(
-    models: &Loaded,
-    options: SessionOptions,
-    aligned: &[AlignedFace],
-    sessions: usize,
-    rows: usize,
-) -> anyhow::Result<Vec<BareSession>> {
-    let embedder = models.pack.embedder(&models.runtime, &options)?;
-    let mut input = Vec::new();
-    let images = aligned.iter().cycle().flat_map(|face| [face.clone(), face.mirrored()]);
-    images.take(rows).for_each(|image| embedder.preprocess(&image, &mut input));
-    let side = AlignedFace::SIDE as usize;
-    let open = |_| {
-        let model = models.pack.embedder_model(&models.runtime, &options)?;
-        Ok(BareSession::new(model, [rows, 3, side, side], input.clone())?)
-    };
-    (0..sessions).map(open).collect()
 }

@@ -1,0 +1,262 @@
+//! Pools whose state breaks, stays away, hangs, or never breaks.
+
+use super::*;
+use crate::health::State;
+use crate::inbox::inbox;
+use crate::pipeline::PipelineError;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+
+const QUICK: Backoff = Backoff { first: Duration::from_millis(1), most: Duration::from_millis(2) };
+const HOUR: Backoff = Backoff { first: Duration::from_secs(3600), most: Duration::from_secs(3600) };
+
+#[derive(Debug, PartialEq)]
+enum Said {
+    Done(u32),
+    GivenBack(u32, GivenBack),
+}
+
+/// Whether attempt `n` (from 0) at opening or at an item fails.
+type Fails = fn(attempt: u32, item: Option<u32>) -> bool;
+
+/// Fails as it is told, and says what became of each item.
+#[derive(Clone)]
+struct Double {
+    fails: Fails,
+    opened: Arc<AtomicU32>,
+    attempts: Arc<AtomicU32>,
+    blocked: Arc<AtomicU32>,
+    shutdown: Shutdown,
+    said: mpsc::Sender<Said>,
+}
+
+impl Worker for Double {
+    type Item = u32;
+    type State = ();
+    type Output = u32;
+
+    fn open(&self) -> Result<(), ActorError> {
+        let attempt = self.opened.fetch_add(1, Ordering::Relaxed);
+        if self.shutdown.health().states()["s"] == State::Blocked {
+            self.blocked.fetch_add(1, Ordering::Relaxed);
+        }
+        if (self.fails)(attempt, None) { Err("no device".into()) } else { Ok(()) }
+    }
+
+    fn work(&self, (): &mut (), item: u32) -> Worked<u32, u32> {
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        if (self.fails)(attempt, Some(item)) {
+            Worked::Broken { item, error: "the device fell off the bus".into() }
+        } else {
+            Worked::Done(item)
+        }
+    }
+
+    fn hand_on(&self, item: u32) -> Result<(), ActorError> {
+        if item == ITEMS - 1 {
+            self.shutdown.drain();
+        }
+        Ok(self.said.send(Said::Done(item))?)
+    }
+
+    fn give_back(&self, item: u32, why: GivenBack) -> Result<(), ActorError> {
+        Ok(self.said.send(Said::GivenBack(item, why))?)
+    }
+}
+
+const ITEMS: u32 = 6;
+
+struct Run {
+    double: Double,
+    shutdown: Shutdown,
+    pipeline: Pipeline,
+    said: mpsc::Receiver<Said>,
+}
+
+/// A ready service whose source sends some items and waits for the drain, which begins when the last one is done.
+fn service(backoff: Backoff, fails: Fails) -> Run {
+    let shutdown = Shutdown::new(Duration::from_secs(60));
+    shutdown.health().set("s", State::Ready);
+    let mut pipeline = Pipeline::within("s", &shutdown).reopen_after(backoff);
+    let (out, items) = inbox("a->pool", NonZeroUsize::MIN);
+    let (say, said) = mpsc::channel();
+    let double = Double {
+        fails,
+        opened: Arc::default(),
+        attempts: Arc::default(),
+        blocked: Arc::default(),
+        shutdown: shutdown.clone(),
+        said: say,
+    };
+    pipeline.spawn_workers("pool", 1, items, double.clone()).unwrap();
+    let drain = pipeline.shutdown().clone();
+    pipeline.spawn("a", async move {
+        for item in 0..ITEMS {
+            out.send(item).await?;
+        }
+        drain.draining().await;
+        Ok(())
+    });
+    Run { double, shutdown, pipeline, said }
+}
+
+impl Run {
+    /// How the pipeline ended, and what became of each item.
+    async fn ends(self) -> (Result<(), PipelineError>, Vec<Said>) {
+        let ended = self.pipeline.run(&self.shutdown).await;
+        drop(self.double);
+        (ended, self.said.iter().collect())
+    }
+}
+
+#[tokio::test]
+async fn a_broken_state_is_opened_anew_and_every_item_is_done_once() {
+    // Item 3 breaks two states, and after each break one opening fails too.
+    let run = service(QUICK, |attempt, item| item.map_or(attempt == 1, |item| item == 3 && attempt < 5));
+    let (opened, blocked) = (Arc::clone(&run.double.opened), Arc::clone(&run.double.blocked));
+    let health = run.shutdown.health().clone();
+    let (ended, said) = run.ends().await;
+    ended.unwrap();
+    assert_eq!(said, (0..ITEMS).map(Said::Done).collect::<Vec<_>>());
+    let counted = [opened, blocked].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(counted, [4, 3], "openings, and those of them while the service was not ready");
+    assert!(health.is_ready(), "all is well again");
+}
+
+#[tokio::test]
+async fn a_device_that_stays_away_gives_every_item_back() {
+    let run = service(QUICK, |attempt, item| item.map_or(attempt > 0, |item| item == 2));
+    let health = run.shutdown.health().clone();
+    let (ended, said) = run.ends().await;
+    assert_eq!(ended.unwrap_err().to_string(), "actor pool failed: no device");
+    let back = (2..ITEMS).map(|item| Said::GivenBack(item, GivenBack::Innocent));
+    assert_eq!(said, [Said::Done(0), Said::Done(1)].into_iter().chain(back).collect::<Vec<_>>());
+    assert!(health.is_ready(), "what comes next is the supervision's to say");
+}
+
+#[tokio::test]
+async fn a_device_that_was_never_there_is_found_before_the_first_item() {
+    let run = service(QUICK, |_, item| item.is_none());
+    let (opened, attempts) = (Arc::clone(&run.double.opened), Arc::clone(&run.double.attempts));
+    let (ended, said) = run.ends().await;
+    assert!(matches!(ended, Err(PipelineError::Failed { actor: "pool", .. })));
+    assert_eq!(said, (0..ITEMS).map(|item| Said::GivenBack(item, GivenBack::Innocent)).collect::<Vec<_>>());
+    assert_eq!([opened, attempts].map(|count| count.load(Ordering::Relaxed)), [REOPENS + 1, 0]);
+}
+
+#[tokio::test]
+async fn an_item_that_breaks_every_state_is_suspect_and_no_other_is() {
+    let (ended, said) = service(QUICK, |_, item| item == Some(2)).ends().await;
+    assert_eq!(ended.unwrap_err().to_string(), "actor pool failed: the device fell off the bus");
+    let back = (3..ITEMS).map(|item| Said::GivenBack(item, GivenBack::Innocent));
+    let first = [Said::Done(0), Said::Done(1), Said::GivenBack(2, GivenBack::Suspect)];
+    assert_eq!(said, first.into_iter().chain(back).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_drain_ends_the_wait_before_the_next_opening() {
+    let run = service(HOUR, |_, item| item == Some(0));
+    let (shutdown, health) = (run.shutdown.clone(), run.shutdown.health().clone());
+    let ending = tokio::spawn(run.ends());
+    while health.is_ready() {
+        tokio::task::yield_now().await;
+    }
+    shutdown.drain();
+    let (ended, said) = ending.await.unwrap();
+    assert!(matches!(ended, Err(PipelineError::Failed { .. })));
+    assert_eq!(said, (0..ITEMS).map(|item| Said::GivenBack(item, GivenBack::Innocent)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_pipeline_that_is_dropped_wakes_the_thread_that_waits() {
+    let Run { double, shutdown, pipeline, said } = service(HOUR, |_, item| item == Some(0));
+    drop(double);
+    let running = tokio::spawn(async move { pipeline.run(&shutdown).await });
+    // The channel closes when the thread ends.
+    let heard = tokio::task::spawn_blocking(move || said.iter().count());
+    tokio::task::yield_now().await;
+    running.abort();
+    heard.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_hangs_while_it_is_opened_is_seen() {
+    let (never, hung) = mpsc::channel::<()>();
+    let hung = Arc::new(Mutex::new(hung));
+    #[derive(Clone)]
+    struct Hangs(Arc<Mutex<mpsc::Receiver<()>>>);
+    impl Worker for Hangs {
+        type Item = ();
+        type State = ();
+        type Output = ();
+        fn open(&self) -> Result<(), ActorError> {
+            let _ = self.0.lock().unwrap().recv();
+            Ok(())
+        }
+        fn work(&self, (): &mut (), (): ()) -> Worked<(), ()> {
+            Worked::Done(())
+        }
+        fn hand_on(&self, (): ()) -> Result<(), ActorError> {
+            Ok(())
+        }
+        fn give_back(&self, (): (), _: GivenBack) -> Result<(), ActorError> {
+            Ok(())
+        }
+    }
+    let shutdown = Shutdown::new(Duration::from_secs(60));
+    let mut pipeline = Pipeline::within("s", &shutdown).hang_after(Duration::from_millis(50));
+    let (_out, items) = inbox("a->pool", NonZeroUsize::MIN);
+    pipeline.spawn_workers("pool", 1, items, Hangs(hung)).unwrap();
+    let error = pipeline.run(&shutdown).await.unwrap_err();
+    assert!(matches!(error, PipelineError::Hung { actor: "pool", .. }), "{error}");
+    drop(never);
+}
+
+#[tokio::test]
+async fn a_pool_shares_one_inbox() {
+    let (out, inbox) = inbox("a->pool", NonZeroUsize::MIN);
+    let (seen, heard) = mpsc::channel();
+    let mut pipeline = Pipeline::new();
+    pipeline.spawn_pool("pool", 3, inbox, |item| item, move |item: i32| Ok(seen.send(item)?)).unwrap();
+    pipeline.spawn("a", async move {
+        for item in 0..100 {
+            out.send(item).await?;
+        }
+        Ok(())
+    });
+    pipeline.run(&Shutdown::new(Duration::from_secs(60))).await.unwrap();
+    let mut all: Vec<i32> = heard.iter().collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_thread_that_hangs_is_seen_but_not_one_that_waits_for_room() {
+    let (out, items) = inbox("a->pool", NonZeroUsize::MIN);
+    let (never, hung) = mpsc::channel::<()>();
+    let hung = Mutex::new(hung);
+    let hung = Arc::new(hung);
+    let mut pipeline = Pipeline::new().hang_after(Duration::from_millis(50));
+    // The first item waits for room long past the limit; the second hangs.
+    let work = move |item: u32| {
+        if item == 2 {
+            let _ = hung.lock().unwrap().recv();
+        }
+        item
+    };
+    let (room, full) = mpsc::sync_channel::<u32>(0);
+    pipeline.spawn_pool("pool", 1, items, work, move |item| Ok(room.send(item)?)).unwrap();
+    let (waited, was) = tokio::sync::oneshot::channel();
+    pipeline.spawn("a", async move {
+        out.send(1).await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let _ = waited.send(full.recv());
+        out.send(2).await?;
+        std::future::pending().await
+    });
+    let error = pipeline.run(&Shutdown::new(Duration::from_secs(60))).await.unwrap_err();
+    assert!(matches!(error, PipelineError::Hung { actor: "pool", .. }), "{error}");
+    assert_eq!(was.await.unwrap(), Ok(1));
+    drop(never);
+}
