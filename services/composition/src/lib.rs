@@ -13,6 +13,7 @@ mod run;
 mod service;
 
 pub use config::{Config, Models, ShutdownOptions};
+pub use facewire_embed_gpu::MakeEmbedder;
 pub use health::{Endpoint, Options as HealthOptions};
 pub use migrate::{Change, check, migrate, plan};
 pub use models::Chain;

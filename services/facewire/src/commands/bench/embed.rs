@@ -13,7 +13,7 @@ use facewire_composition::models::{self, Loaded};
 use facewire_composition::{self as composition, Chain, Config, Service};
 use facewire_contracts::{Message as _, convert, subjects, v1};
 use facewire_domain::{CropId, ImageHash, Stage};
-use facewire_embed_gpu::MakeEmbedder;
+
 use facewire_inference::{Embedded, FaceEmbedder, InferenceError};
 use facewire_runtime::Shutdown;
 use facewire_vision::AlignedFace;
@@ -183,7 +183,7 @@ impl StageRun {
 fn timed(chain: Chain) -> (Chain, Arc<OnceLock<Instant>>) {
     let began = Arc::<OnceLock<Instant>>::default();
     let (make, noted) = (Arc::clone(&chain.embedders), Arc::clone(&began));
-    let embedders: MakeEmbedder =
+    let embedders: composition::MakeEmbedder =
         Arc::new(move || Ok(Box::new(Timed { inner: make()?, tried: false, began: Arc::clone(&noted) })));
     (Chain { embedders, ..chain }, began)
 }
