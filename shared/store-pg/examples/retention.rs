@@ -273,7 +273,8 @@ async fn main() -> Result<(), AnyError> {
         .fetch_one(&mut operator)
         .await?;
     eprintln!("{crops} crops, {size}, filled in {:.0} s", start.elapsed().as_secs_f64());
-    let explained = connect(&explain)?.to_url_lossy().to_string();
+    let settings: Vec<String> = explain.iter().map(|(name, value)| format!("-c%20{name}%3D{value}")).collect();
+    let explained = format!("{url}{}options={}", if url.contains('?') { '&' } else { '?' }, settings.join("%20"));
     let bench = Bench {
         store: Store::connect(&Options {
             url: explained.into(),

@@ -19,3 +19,6 @@ ALTER TABLE recognitions SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_
 ALTER TABLE stage_failures SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.02,
     autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
 ALTER TABLE faces SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+
+-- The failures of one camera that a replay replaced since.
+CREATE INDEX stage_failures_camera_time ON stage_failures (collection, camera, at);

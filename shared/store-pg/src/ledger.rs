@@ -29,7 +29,7 @@ pub struct LedgerFilter {
 }
 
 /// Crops that a ledger counts; more are left out where the filter gives no time.
-const MOST: i64 = 2_000_000;
+const MOST: i64 = 1_000_000;
 
 /// Spans in hours, of which the longest is counted that holds no more than [`MOST`].
 const SPANS: [i64; 5] = [24 * 30, 24 * 7, 24, 6, 1];

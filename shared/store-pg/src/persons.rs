@@ -126,9 +126,15 @@ SELECT (SELECT count(*) FROM faces WHERE vector_state = 'pending' AND ($1::text 
 
 // Hidden persons count: the search finds them like any other.
 const SIZE: &str = "
-SELECT count(*) FROM persons p
-WHERE p.collection = $1 AND p.status <> 'merged'
-  AND EXISTS (SELECT FROM faces f WHERE f.person_id = p.person_id AND f.vector_state <> 'tombstoned')";
+SELECT count(*) FROM (
+    SELECT FROM persons p
+    WHERE p.collection = $1 AND p.status <> 'merged'
+      AND EXISTS (SELECT FROM faces f WHERE f.person_id = p.person_id AND f.vector_state <> 'tombstoned')
+    LIMIT $2
+) people";
+
+/// People of whom each is looked up for a face; in a larger gallery the few without one make no difference.
+const LOOKED_UP: i64 = 20_000;
 
 impl Store {
     /// Looks persons up, following merges; the map's keys are the ids that were asked for. Unknown ids are missing.
@@ -202,11 +208,17 @@ impl Store {
     }
 
     /// People whom a probe is compared with: those who are not merged into others and have a face that is not tombstoned.
+    /// Above 20,000 everybody who is not merged is counted, and above a million it is an estimate.
     pub async fn gallery_size(&self, collection: &CollectionId) -> Result<u64, StoreError> {
-        let people: i64 = run!(self, "gallery size", connection => {
-            sqlx::query_scalar(SIZE).bind(collection.as_str()).fetch_one(connection).await
-        })?;
-        Ok(count(people))
+        let collection = collection.as_str();
+        run!(self, "gallery size", connection => {
+            let people: i64 =
+                sqlx::query_scalar(SIZE).bind(collection).bind(LOOKED_UP).fetch_one(&mut *connection).await?;
+            if people < LOOKED_UP {
+                return Ok(count(people));
+            }
+            Ok(count_rows(connection, GALLERY_PERSONS, Some(collection)).await?.number)
+        })
     }
 
     /// Hides a person, or shows them again: a hidden one is recognised and not named. Returns whether that changed anything; a

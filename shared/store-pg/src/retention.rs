@@ -34,6 +34,7 @@ struct Counts {
     failures: i64,
 }
 
+// `= ANY(ARRAY(…))` and not a join: the rows are always looked up by their keys, whatever the statistics say of the tables.
 // A crop whose result may still have to be published is left alone until it is twice as old: whatever has not happened by then
 // will not. SKIP LOCKED: two processes that expire at the same time do not wait for each other.
 const CROPS: &str = "
@@ -50,11 +51,11 @@ WITH old AS MATERIALIZED (
     WHERE p.age IS NOT NULL
     LIMIT $3
 ), recognition AS (
-    DELETE FROM recognitions r USING old WHERE r.crop_id = old.crop_id RETURNING 1
+    DELETE FROM recognitions WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
 ), failure AS (
-    DELETE FROM stage_failures f USING old WHERE f.crop_id = old.crop_id RETURNING 1
+    DELETE FROM stage_failures WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
 ), crop AS (
-    DELETE FROM crops c USING old WHERE c.crop_id = old.crop_id RETURNING 1
+    DELETE FROM crops WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
 )
 SELECT (SELECT count(*) FROM crop) AS crops, (SELECT count(*) FROM recognition) AS recognitions,
        (SELECT count(*) FROM failure) AS failures";
@@ -67,21 +68,21 @@ WITH old AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT r.crop_id FROM recognitions r
         WHERE r.collection = p.collection AND r.finished_at < $2 - 2 * p.age
-          AND NOT EXISTS (SELECT FROM crops c WHERE c.crop_id = r.crop_id)
+          AND (SELECT c.crop_id FROM crops c WHERE c.crop_id = r.crop_id) IS NULL
         LIMIT $3
     ) r
     WHERE p.age IS NOT NULL
     LIMIT $3
 ), recognition AS (
-    DELETE FROM recognitions r USING old WHERE r.crop_id = old.crop_id RETURNING 1
+    DELETE FROM recognitions WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
 ), failure AS (
-    DELETE FROM stage_failures f USING old WHERE f.crop_id = old.crop_id RETURNING 1
+    DELETE FROM stage_failures WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
 )
 SELECT 0::bigint AS crops, (SELECT count(*) FROM recognition) AS recognitions, (SELECT count(*) FROM failure) AS failures";
 
 const UNMATCHED: &str = "
 UPDATE faces SET vector_state = 'tombstoned', updated_at = now()
-WHERE face_id IN (
+WHERE face_id = ANY(ARRAY(
     SELECT f.face_id FROM collections p CROSS JOIN LATERAL (
         SELECT f.face_id FROM faces f
         WHERE f.collection = p.collection AND f.person_id IS NULL AND f.vector_state <> 'tombstoned'
@@ -90,7 +91,7 @@ WHERE face_id IN (
     ) f
     WHERE p.retain_unmatched IS NOT NULL
     LIMIT $2
-)";
+))";
 
 impl Store {
     /// Removes crops with all that became of them, the oldest of each collection first, at most `limit` crops. `default` is

@@ -1,7 +1,7 @@
 //! Every ending becomes one row, and every generation of a row one result, whatever is delivered twice, replaced or at fault.
 
 use facewire_contracts::{convert, v1};
-use facewire_domain::{Detail, Outcome, Reason, Stage};
+use facewire_domain::{Decision, Detail, Outcome, Reason, Stage};
 
 use crate::world::{World, at, crop, observed, task};
 
@@ -84,11 +84,16 @@ async fn two_replicas_publish_each_generation_once() {
 #[tokio::test]
 async fn a_message_that_can_never_be_recorded_blocks_nobody() {
     let mut world = World::new().await;
-    // A time that Postgres has no room for.
+    // A time that neither the wire nor Postgres has room for.
     let mut prehistoric = task(1, observed());
     let time = convert::timestamp(time_min());
     prehistoric.crop.as_mut().unwrap().captured_at = Some(time);
     world.publish(&prehistoric, "prehistoric").await;
+    // A replica wrote a row that cannot be read, and died.
+    let mut unreadable = row_of_a_replica(30);
+    unreadable.decision = Some(Decision { threshold: f32::NAN, ..Decision::default() });
+    world.store.finish(&[unreadable]).await.unwrap().remove(0).unwrap();
+    world.publish(&task(30, observed()), "unreadable").await;
     // The result is larger than the server takes, whole and shortened.
     let mut endless = task(2, observed());
     endless.ending.as_mut().unwrap().model = "\u{1}".repeat(LONG);
@@ -105,8 +110,9 @@ async fn a_message_that_can_never_be_recorded_blocks_nobody() {
     let mut expected: Vec<String> = (3..23).map(|number| crop(number).to_string()).collect();
     expected.sort();
     assert_eq!(found, expected);
-    let errors = world.dead_letters(2).await;
-    assert!(errors.iter().any(|error| error.contains("22008")), "{errors:?}");
+    let errors = world.dead_letters(3).await;
+    assert!(errors.iter().any(|error| error.contains("captured_at")), "{errors:?}");
+    assert!(errors.iter().any(|error| error.contains("recognitions.decision")), "{errors:?}");
     assert!(errors.iter().any(|error| error.contains("max_payload")), "no letter says that the result is too large");
     world.stop().await;
     assert!(world.store.why(crop(2)).await.unwrap().is_some(), "its row stays");

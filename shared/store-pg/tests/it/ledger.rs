@@ -46,3 +46,27 @@ async fn the_ledger_counts_every_ending_by_what_it_was() {
     assert_eq!(store.ledger(&later).await.unwrap().admitted, 0);
     db.drop().await;
 }
+
+#[tokio::test]
+async fn millions_are_estimated_and_only_the_latest_are_counted() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(0), crop(1)]).await;
+    crate::support::enrol(&store, &[crate::support::face("17", None, 1)]).await;
+    let exact = store.gallery(None).await.unwrap();
+    assert_eq!((exact.faces, exact.persons, exact.exact), (1, 1, true));
+    assert_eq!((store.count_faces().await.unwrap(), store.ledger(&Default::default()).await.unwrap().since), (1, None));
+    // The statistics of large tables.
+    sqlx::query("UPDATE pg_class SET reltuples = 5e7, relpages = 1 WHERE relname IN ('crops', 'faces')")
+        .execute(&mut db.operator().await)
+        .await
+        .unwrap();
+    let estimated = store.gallery(None).await.unwrap();
+    assert!(!estimated.exact && estimated.faces > 1_000_000, "{estimated:?}");
+    assert!(store.count_faces().await.unwrap() > 1_000_000);
+    let ledger = store.ledger(&Default::default()).await.unwrap();
+    assert!(ledger.since.is_some() && ledger.admitted == 2, "{ledger:?}");
+    let given = facewire_store_pg::LedgerFilter { admitted_since: ledger.since, ..Default::default() };
+    assert_eq!(store.ledger(&given).await.unwrap().since, None, "who gives a time knows it");
+    db.drop().await;
+}
