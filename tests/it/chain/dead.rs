@@ -12,7 +12,7 @@ use facewire_runtime::{Pipeline, Shutdown};
 use super::pictures::Faces;
 use super::shot::Shot;
 use super::world::World;
-use super::{PATIENCE, in_time, until};
+use super::{TIMEOUT, in_time, until};
 
 /// The only letter that fits, once it is there.
 async fn letter(letters: &DeadLetters, filter: DeadFilter) -> DeadLetterEntry {
@@ -27,10 +27,10 @@ async fn letter(letters: &DeadLetters, filter: DeadFilter) -> DeadLetterEntry {
 /// Admits what lies in CROPS, and gives it up in the stage after as a worker does that never comes to an end: every
 /// delivery goes back, until there was one too many.
 async fn admit_and_give_up(world: &World) {
-    let shutdown = Shutdown::new(PATIENCE);
+    let shutdown = Shutdown::new(TIMEOUT);
     let ingest = Ingest { bus: world.bus.clone(), store: world.store.clone(), options: Default::default() };
     let ingest = tokio::spawn(ingest.run(shutdown.clone()));
-    let options = StageOptions { max_deliver: 1, ack_wait: PATIENCE, ..StageOptions::images() };
+    let options = StageOptions { max_deliver: 1, ack_wait: TIMEOUT, ..StageOptions::images() };
     let mut pipeline = Pipeline::new();
     let (mut items, done) = world.bus.stage(&mut pipeline, Stage::Quality, &options, &shutdown);
     let taken = in_time("a task of quality", items.recv()).await.unwrap();
