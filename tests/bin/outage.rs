@@ -22,7 +22,7 @@ use crate::table::{row, table};
 use crate::world::{TIMEOUT, World, played};
 
 /// Between two looks at the streams.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Which server goes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -178,7 +178,7 @@ impl Away {
                 ),
                 None => {}
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         self.ended_away = bus.stream_messages(subjects::RESULTS).await.unwrap_or(self.ended_before);
         lift(world, plan).await?;
@@ -204,7 +204,7 @@ async fn ended(world: &mut World, bus: &Bus, due: u64) -> anyhow::Result<u64> {
             }
         }
         anyhow::ensure!(last.1.elapsed() < TIMEOUT, "no new ending for {TIMEOUT:?}, after {} of {due}", last.0);
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -14,7 +14,7 @@ use crate::check;
 use crate::world::{TIMEOUT, World};
 
 /// Between two looks at the streams and the processes.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The chain stands when its counts are the same for so many looks.
 const STANDS: u32 = 15;
@@ -90,7 +90,7 @@ impl Watch {
         bus: &Bus,
         done: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
-        let mut looks = interval(LOOK);
+        let mut looks = interval(POLL_INTERVAL);
         tokio::pin!(done);
         loop {
             tokio::select! {
@@ -114,7 +114,7 @@ impl Watch {
                 return Ok(lags);
             }
             anyhow::ensure!(began.elapsed() < TIMEOUT * 4, "the chain does not come to a stand: {lags:?}");
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -145,7 +145,7 @@ impl Watch {
                 last = (ended, Instant::now());
             }
             anyhow::ensure!(last.1.elapsed() < TIMEOUT, "no new ending for {TIMEOUT:?}, after {} of {due}", last.0);
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -162,7 +162,7 @@ impl Watch {
                 moved = (ended, Instant::now());
             }
             anyhow::ensure!(moved.1.elapsed() < check::SILENCE, "what was taken does not come to its end");
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         self.memory.remove("embed-gpu");
         Ok(())

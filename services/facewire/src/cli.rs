@@ -1,4 +1,4 @@
-//! The command line. Help texts are for people; what a command does stands in `commands`.
+//! The command line: arguments and help texts. The commands themselves are in `commands`.
 
 mod calibrate;
 mod dead;
@@ -21,7 +21,7 @@ pub(crate) use people::{People, PeopleCommand};
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// Configuration file (TOML); FACEWIRE__SECTION__KEY variables lie over it.
+    /// Configuration file (TOML). FACEWIRE__SECTION__KEY variables override it.
     #[arg(long, short, global = true, env = "FACEWIRE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -36,16 +36,16 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Servers")]
 pub(crate) struct Place {
-    /// Where the local stack keeps its data, and where commands find a running one.
+    /// Data directory of the local stack; commands find a running stack through it.
     #[arg(long, global = true, env = "FACEWIRE_DATA", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// A NATS server of your own.
+    /// URL of an existing NATS server.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) nats: Option<String>,
-    /// A PostgreSQL of your own.
+    /// URL of an existing PostgreSQL server.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) postgres: Option<String>,
-    /// A Qdrant of your own (gRPC).
+    /// URL of an existing Qdrant server (gRPC).
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) qdrant: Option<String>,
 }
@@ -55,65 +55,65 @@ pub(crate) enum Command {
     /// Start the local stack and every service in one process.
     #[cfg(feature = "local")]
     Up(Up),
-    /// Run one service or several against servers that are there.
+    /// Run one or more services against existing servers.
     Run(Run),
     /// Create or update the database schema, the streams and the vector index.
     Migrate(Migrate),
-    /// The whole chain on real faces: start, enrol, play cameras, sum up.
+    /// Demonstrate the whole chain on real faces: start, enrol, simulate cameras, report.
     #[cfg(feature = "local")]
     Demo(Demo),
     /// Enrol a person from image files.
     Enroll(Enroll),
-    /// Publish crops as a camera would: an outside producer.
+    /// Publish crops as a camera would.
     Publish(Publish),
-    /// Show results as they come.
+    /// Show results as they arrive.
     Watch(Watch),
-    /// The whole life of one crop: what decided, every signal against its limit, stages and times.
+    /// Explain one crop: the decision, every signal against its limit, stages and times.
     Why(Why),
-    /// Which camera is bad, by which signal, and what other limits would change.
+    /// Compare cameras: which signals are poor, and what other limits would change.
     Cameras(Cameras),
-    /// What was not recognised, rejected or failed, newest first.
+    /// List crops that were not recognised, rejected or failed, newest first.
     Failures(Failures),
-    /// Counts, lags and the gallery.
+    /// Show counts, stage lags and the gallery.
     Stats(Stats),
-    /// Messages that were given up: list, show, put back, drop.
+    /// Dead letters (messages that were given up): list, show, replay, drop.
     Dead(Dead),
-    /// Enrolled faces: whether Postgres and the vector engine hold the same.
+    /// Check that Postgres and the vector index hold the same enrolled faces.
     Faces(Faces),
-    /// Build the vector index anew from Postgres, while searches go on.
+    /// Rebuild the vector index from Postgres while searches continue.
     Rebuild(Rebuild),
-    /// Bring the gallery to another model pack from its kept images, while searches go on.
+    /// Bring the gallery to another model pack from its kept images while searches continue.
     Reembed(Reembed),
-    /// People by hand: merge, split, assign faces, hide, erase.
+    /// Edit people: merge, split, assign faces, hide, erase.
     People(People),
-    /// What is present, missing or wrong on this machine, and the mend.
+    /// Check this machine: what is present, missing or wrong, and how to fix it.
     Doctor(Doctor),
-    /// Model packs.
+    /// List and install model packs.
     Models(Models),
-    /// How well people are recognised, on pictures whose truth is known: rates with their evidence.
+    /// Measure error rates on labelled pictures.
     Evaluate(Box<Evaluate>),
-    /// Thresholds and limits from your own people's photos: shown beside today's, kept with --apply, undone with --revert.
+    /// Derive thresholds and gate limits from labelled photos; --apply stores them, --revert undoes it.
     Calibrate(Box<Calibrate>),
-    /// Measure this machine; every number has a limit taken in the same run.
+    /// Benchmark this machine; each number comes with an upper bound measured in the same run.
     #[cfg(feature = "local")]
     Bench(Bench),
-    /// Print the resolved configuration, secrets hidden.
+    /// Print the effective configuration with secrets hidden.
     Config,
 }
 
 #[cfg(feature = "local")]
 #[derive(Debug, Args)]
 pub(crate) struct Up {
-    /// Port of the local nats-server (a free one unless named).
+    /// Port of the local nats-server (default: a free one).
     #[arg(long, value_name = "PORT")]
     pub(crate) nats_port: Option<u16>,
-    /// Port of the local PostgreSQL.
+    /// Port of the local PostgreSQL (default: a free one).
     #[arg(long, value_name = "PORT")]
     pub(crate) postgres_port: Option<u16>,
-    /// Port of the local Qdrant.
+    /// Port of the local Qdrant (default: a free one).
     #[arg(long, value_name = "PORT")]
     pub(crate) qdrant_port: Option<u16>,
-    /// Start the servers only; run the services yourself.
+    /// Start the servers only, without the services.
     #[arg(long)]
     pub(crate) no_services: bool,
 }
@@ -122,10 +122,10 @@ pub(crate) struct Up {
 pub(crate) struct Run {
     #[arg(required = true, value_name = "SERVICE", help = crate::commands::run::names())]
     pub(crate) services: Vec<String>,
-    /// Where /livez, /readyz and /startupz answer (configuration: health.listen).
+    /// Address for /livez, /readyz, /startupz and /metrics (configuration: health.listen).
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) health: Option<std::net::SocketAddr>,
-    /// For `qdrant`: where to listen.
+    /// For `qdrant`: the address to listen on.
     #[cfg(feature = "local")]
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6334")]
     pub(crate) listen: std::net::SocketAddr,
@@ -153,19 +153,19 @@ pub(crate) enum Degrade {
 #[cfg(feature = "local")]
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// People of your own: DIR/<person>/*; the sample faces otherwise.
+    /// Your own people, as DIR/<person>/* (default: the sample faces).
     #[arg(long, value_name = "DIR")]
     pub(crate) faces: Option<PathBuf>,
-    /// Of each person, enrol this many files; the rest are probes.
+    /// Files to enrol for each person; the rest are probes.
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub(crate) enroll: usize,
-    /// Probes of nobody enrolled.
+    /// Probes of people who are not enrolled.
     #[arg(long, value_name = "DIR")]
     pub(crate) strangers: Option<PathBuf>,
-    /// What the cameras do to the probes.
+    /// How the simulated cameras degrade the probes.
     #[arg(long, value_enum, default_value_t = Degrade::Cameras)]
     pub(crate) degrade: Degrade,
-    /// Keep nothing: without it, the last demo's data stays in DIR/last-demo (see --data), for `why`, `cameras` and
+    /// Delete the demo's data at the end. Otherwise it stays in DIR/last-demo (see --data) for `why`, `cameras` and
     /// `failures`.
     #[arg(long)]
     pub(crate) forget: bool,
@@ -179,16 +179,16 @@ pub(crate) struct Enroll {
     /// The person's name.
     #[arg(long, value_name = "NAME")]
     pub(crate) person: String,
-    /// The person's id in your world; made from the name unless given.
+    /// The person's external id (default: derived from the name).
     #[arg(long, value_name = "ID")]
     pub(crate) subject: Option<String>,
-    /// The gallery.
+    /// The collection to enrol into.
     #[arg(long, default_value = "default")]
     pub(crate) collection: String,
     /// Image files, one face each.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Longest wait for the results.
+    /// How long to wait for the results.
     #[arg(long, default_value = "60s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// One JSON object a file.
@@ -201,7 +201,7 @@ pub(crate) struct Publish {
     /// The camera's name.
     #[arg(long, value_name = "CAM")]
     pub(crate) camera: String,
-    /// The gallery to match against.
+    /// The collection to match against.
     #[arg(long, default_value = "default")]
     pub(crate) collection: String,
     /// Files, or directories of JPEG, PNG and WebP.
@@ -213,23 +213,23 @@ pub(crate) struct Publish {
     /// For enroll: the person's id.
     #[arg(long)]
     pub(crate) subject: Option<String>,
-    /// Whole frames: every face becomes its own result.
+    /// The files are whole frames: every face gets its own result.
     #[arg(long)]
     pub(crate) frame: bool,
-    /// Similarity that a match needs, 0 to 1.
+    /// Similarity required for a match, 0 to 1.
     #[arg(long)]
     pub(crate) threshold: Option<f64>,
-    /// Publish everything this many times, each as a crop of its own (implies --now).
+    /// Publish everything this many times, each time as new crops (implies --now).
     #[arg(long, default_value_t = 1)]
     pub(crate) repeat: u32,
-    /// Captured now. Without it a file counts as captured when it was last changed, so that the same file published twice
-    /// by the same camera is the same crop, and has one result.
+    /// Use the current time as the capture time. Otherwise it is the file's modification time, so that the same file
+    /// published twice by the same camera is the same crop and has one result.
     #[arg(long)]
     pub(crate) now: bool,
-    /// Crops a second at most.
+    /// Maximum crops per second.
     #[arg(long, value_name = "N")]
     pub(crate) rate: Option<f64>,
-    /// Notes what is published, so that an interrupted run goes on where it was.
+    /// Records what was published, so that an interrupted run can be resumed.
     #[arg(long, value_name = "FILE")]
     pub(crate) resume: Option<PathBuf>,
     /// One JSON object at the end.
@@ -245,13 +245,13 @@ pub(crate) struct Watch {
     /// Only this camera.
     #[arg(long)]
     pub(crate) camera: Option<String>,
-    /// Begin with what the stream still holds.
+    /// Begin with the results that the stream still holds.
     #[arg(long)]
     pub(crate) all: bool,
-    /// End after this many results.
+    /// Stop after this many results.
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Results as they are, a line each.
+    /// Print each result as one JSON line.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -281,7 +281,7 @@ pub(crate) struct Models {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
-    /// The packs that Facewire knows, and which are installed.
+    /// List the known packs and whether they are installed.
     List {
         /// One JSON object.
         #[arg(long)]
@@ -292,10 +292,10 @@ pub(crate) enum ModelsCommand {
         /// default, buffalo_l, buffalo_m, buffalo_s, buffalo_sc or antelopev2.
         #[arg(value_name = "NAME")]
         name: String,
-        /// You have read the pack's licence and it allows what you do.
+        /// Confirm that you have read the pack's licence and that it permits your use.
         #[arg(long)]
         accept_license: bool,
-        /// The archive, if you have it already.
+        /// Install from this archive instead of downloading it.
         #[arg(long, value_name = "FILE.zip")]
         from: Option<PathBuf>,
     },
@@ -309,25 +309,25 @@ pub(crate) struct Faces {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum FacesCommand {
-    /// Compare every face in Postgres with its point in Qdrant. Exit status 3 if something is left to mend.
+    /// Compare every face in Postgres with its point in Qdrant. Exit status 3 if a difference remains.
     FindOrphans(FindOrphans),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct FindOrphans {
-    /// Repair what is found.
+    /// Repair the differences.
     #[arg(long)]
     pub(crate) fix: bool,
     /// Stop after this many differences.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
-    /// A point without a face is removed only if it still has none after this long (configuration: reconciler.grace).
+    /// Remove a point without a face only if it still has none after this time (configuration: reconciler.grace).
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) grace: Option<Duration>,
-    /// Faces checked in a second, at most (configuration: reconciler.rate).
+    /// Maximum faces checked per second (configuration: reconciler.rate).
     #[arg(long, value_name = "N")]
     pub(crate) rate: Option<u32>,
-    /// With --fix: wait this long for a reconciler that is at work.
+    /// With --fix: how long to wait for a running reconciler.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
     pub(crate) patience: Duration,
     /// Remove however many points have no face, or are of another model.
@@ -359,7 +359,7 @@ pub(crate) struct Reembed {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rebuild {
-    /// Wait this long for a reconciler that is at work.
+    /// How long to wait for a running reconciler.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
     pub(crate) patience: Duration,
     /// Remove however many points have no face, or are of another model.
@@ -412,32 +412,32 @@ pub(crate) enum MixName {
 #[cfg(feature = "local")]
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Crops a second end to end, against the same work in a bare loop on all cores.
+    /// Crops per second end to end, compared with the same work in a bare loop on all cores and in a Python loop.
     Pipeline(PipelineBench),
-    /// The chain with traces, metrics and logs exported, against the same chain without.
+    /// The chain with traces, metrics and logs exported, compared with the same chain without export.
     Telemetry {
         /// Crops to send on each side.
         #[arg(long, default_value_t = 4_000)]
         crops: usize,
     },
-    /// The chain with a model that costs nothing, against one JetStream hop with the same payload.
+    /// The chain with a model that costs nothing, compared with one JetStream hop with the same payload.
     Bus {
         /// Crops to send.
         #[arg(long, default_value_t = 20_000)]
         crops: usize,
     },
-    /// Faces a second, against bare ONNX Runtime at its best batch and threads.
+    /// Faces per second, compared with bare ONNX Runtime at its best batch size and thread count.
     Embed {
         /// Faces to embed, at least. Each side runs for 10 seconds or more.
         #[arg(long, default_value_t = 600)]
         faces: usize,
     },
-    /// Pictures a second through `facewire evaluate`, against the same work in a bare loop on all cores.
+    /// Pictures per second through `facewire evaluate`, compared with the same work in a bare loop on all cores.
     Evaluate {
-        /// Pictures of your own; the samples otherwise.
+        /// Your own pictures (default: the samples).
         #[arg(long = "pictures", value_name = "DIR")]
         folder: Option<PathBuf>,
-        /// Pictures to look at, several times over.
+        /// Pictures to process; they are repeated as needed.
         #[arg(long, default_value_t = 200)]
         count: usize,
     },

@@ -12,7 +12,7 @@ use facewire_runtime::{Pipeline, Shutdown};
 use super::pictures::Faces;
 use super::shot::Shot;
 use super::world::World;
-use super::{PATIENCE, in_time, until};
+use super::{TIMEOUT, in_time, until};
 
 /// The only letter that fits, once it is there.
 async fn letter(letters: &DeadLetters, filter: DeadFilter) -> DeadLetterEntry {
@@ -27,7 +27,7 @@ async fn letter(letters: &DeadLetters, filter: DeadFilter) -> DeadLetterEntry {
 /// Gives the only crop up in a stage, as a worker does that never comes to an end: its delivery is lost, and the next is one
 /// too many. Where the stage is `quality`, `ingest` admits it before.
 async fn give_up(world: &World, stage: Stage) {
-    let shutdown = Shutdown::new(PATIENCE);
+    let shutdown = Shutdown::new(TIMEOUT);
     let ingest = Ingest { bus: world.bus.clone(), store: world.store.clone(), options: Default::default() };
     let ingest = (stage != Stage::Ingest).then(|| tokio::spawn(ingest.run(shutdown.clone())));
     let options = StageOptions { max_deliver: 1, ack_wait: Duration::from_millis(300), ..StageOptions::images() };

@@ -7,6 +7,7 @@ mod delivery;
 mod device_fault;
 mod enrolment;
 mod gates;
+mod migrate;
 pub(crate) mod pictures;
 mod recognition;
 mod reconcile;
@@ -22,24 +23,24 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Longest wait for anything that must come true. Generous: two cores may be shared by a whole test run.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Between two looks at a condition.
-const LOOK: Duration = Duration::from_millis(20);
+/// Between two polls of a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Waits until `check` has what is wanted; what it had instead is shown when the patience ends.
+/// Waits until `check` has what is wanted; what it had instead is shown when the time is over.
 pub(crate) async fn until<T, E: Debug>(what: &str, mut check: impl AsyncFnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match check().await {
             Ok(done) => return done,
             Err(instead) => assert!(Instant::now() < deadline, "waited in vain for {what}; last seen: {instead:?}"),
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// A future that must end within the patience.
+/// A future that must end within [`TIMEOUT`].
 pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+    tokio::time::timeout(TIMEOUT, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }

@@ -273,5 +273,5 @@ fn the_lock_file_of_the_fuzz_targets_is_up_to_date() {
     cargo.args(["metadata", "--locked", "--format-version=1", "--manifest-path", manifest]);
     let told = cargo.output().unwrap();
     let error = String::from_utf8_lossy(&told.stderr);
-    assert!(told.status.success(), "{error}\ncargo update --workspace --manifest-path fuzz/Cargo.toml mends it");
+    assert!(told.status.success(), "{error}\ncargo update --workspace --manifest-path fuzz/Cargo.toml fixes it");
 }

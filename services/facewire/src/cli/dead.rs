@@ -1,4 +1,4 @@
-//! The arguments of `facewire dead`: which letters, and what to do with them.
+//! The arguments of `facewire dead`: which dead letters, and what to do with them.
 
 use clap::{Args, Subcommand};
 use facewire_domain::{Reason, Stage};
@@ -13,33 +13,33 @@ pub(crate) struct Dead {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadCommand {
-    /// The letters that fit, oldest first.
+    /// List the dead letters that match the filters, oldest first.
     List {
         #[command(flatten)]
         which: DeadWhich,
-        /// Letters at most.
+        /// Maximum number of dead letters.
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: usize,
         /// A JSON object a line.
         #[arg(long)]
         json: bool,
     },
-    /// One letter with everything but the message itself, which may hold a face.
+    /// Show one dead letter without its payload, which may hold a face.
     Show {
-        /// Its number in the list.
-        #[arg(value_name = "LETTER")]
+        /// Its sequence number, as listed.
+        #[arg(value_name = "SEQUENCE")]
         sequence: u64,
         /// One JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Put messages back where they died, each once; their letters go.
+    /// Publish messages again to the stage that gave them up; each dead letter is then removed.
     Replay(DeadChoice),
-    /// Remove letters for good.
+    /// Delete dead letters permanently.
     Drop(DeadChoice),
 }
 
-/// Which letters: what is left out means any.
+/// Which dead letters; a filter that is left out matches any.
 #[derive(Debug, Args)]
 pub(crate) struct DeadWhich {
     /// Given up by this stage.
@@ -48,29 +48,29 @@ pub(crate) struct DeadWhich {
     /// Given up for this reason.
     #[arg(long)]
     pub(crate) reason: Option<Reason>,
-    /// Died then or later: `1h` for an hour ago, or a time as in RFC 3339.
+    /// Given up at or after this time: `1h` for an hour ago, or an RFC 3339 time.
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub(crate) since: Option<OffsetDateTime>,
-    /// Died before then.
+    /// Given up before this time.
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub(crate) until: Option<OffsetDateTime>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DeadChoice {
-    /// Their numbers in the list.
+    /// Their sequence numbers, as listed.
     #[arg(
-        value_name = "LETTER",
+        value_name = "SEQUENCE",
         required_unless_present = "all",
         conflicts_with_all = ["all", "stage", "reason", "since", "until"]
     )]
     pub(crate) sequences: Vec<u64>,
-    /// All that fit the filters.
+    /// All that match the filters.
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) which: DeadWhich,
-    /// Ask nothing, however many they are.
+    /// Do not ask for confirmation.
     #[arg(long)]
     pub(crate) yes: bool,
 }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_named_or_filtered_never_both_and_never_neither() {
+    fn dead_letters_are_named_or_filtered_never_both_and_never_neither() {
         for well in ["replay 1 2", "drop --all --stage embed --reason timeout --yes", "replay --all --until 1h"] {
             assert!(dead(well).is_ok(), "{well}");
         }

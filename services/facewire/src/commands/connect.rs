@@ -46,10 +46,9 @@ pub(crate) async fn gallery(config: &Config) -> anyhow::Result<Gallery> {
 pub(crate) fn viewed<T>(answer: Result<T, StoreError>) -> anyhow::Result<T> {
     answer.map_err(|error| match error {
         // "Undefined table", from the appendix "PostgreSQL Error Codes".
-        StoreError::Query { ref code, .. } if code.starts_with("42P01") => anyhow!(
-            "{error}: its schema is of an older release. Any service of this one brings it up to date when it starts \
-             (`facewire up`, or `facewire run`)"
-        ),
+        StoreError::Query { ref code, .. } if code.starts_with("42P01") => {
+            anyhow!("{error}: its schema is of an older release. `facewire migrate` brings it up to date")
+        }
         // "Query canceled": by the statement timeout.
         StoreError::Unavailable { ref cause, .. } if cause == "57014" => anyhow!(
             "{error}: there is too much to read in {TIMEOUT}. Ask for less (--since, --camera), or give it more time"

@@ -13,14 +13,14 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{connect, words};
+use super::{connect, format};
 use crate::cli::{DeadChoice, DeadCommand, DeadWhich};
 use crate::output::{self, Exit};
 
-/// More letters than this are replayed or dropped only after a question.
+/// More dead letters than this are replayed or dropped only after a question.
 const MANY: usize = 10;
 
-/// Letters under way at a time.
+/// Dead letters under way at a time.
 const AT_A_TIME: usize = 16;
 
 /// Characters of an error in the list.
@@ -28,7 +28,7 @@ const SHORT: usize = 60;
 
 pub(crate) async fn run(config: Config, command: &DeadCommand) -> anyhow::Result<Exit> {
     let bus = connect::nats(&config, "dead").await?;
-    let letters = bus.dead_letters().await.context("the streams are made when Facewire's services first run")?;
+    let letters = bus.dead_letters().await.context("`facewire migrate` creates the streams")?;
     match command {
         DeadCommand::List { which, limit, json } => list(&letters, filter(which), *limit, *json).await,
         DeadCommand::Show { sequence, json } => show(&letters, *sequence, *json).await,
@@ -41,7 +41,7 @@ fn filter(which: &DeadWhich) -> DeadFilter {
     DeadFilter { stage: which.stage, reason: which.reason, since: which.since, until: which.until }
 }
 
-/// A letter as it is told: everything but the message itself.
+/// A dead letter as it is told: everything but the message itself.
 #[derive(Debug, Serialize)]
 struct Told {
     sequence: u64,
@@ -87,7 +87,7 @@ impl Told {
     fn row(&self) -> [String; 7] {
         [
             self.sequence.to_string(),
-            words::moment(self.died_at),
+            format::moment(self.died_at),
             plain(&self.stage, SHORT),
             plain(&self.reason, SHORT),
             plain(self.crop_id.as_deref().unwrap_or_default(), SHORT),
@@ -111,7 +111,7 @@ fn plain(text: &str, most: usize) -> String {
 
 async fn list(letters: &DeadLetters, filter: DeadFilter, limit: usize, json: bool) -> anyhow::Result<Exit> {
     let mut reader = letters.read(filter).await?;
-    let mut table = output::table(&["letter", "died", "stage", "reason", "crop", "deliveries", "error"]);
+    let mut table = output::table(&["sequence", "died", "stage", "reason", "crop", "deliveries", "error"]);
     let (mut shown, mut more) = (0, false);
     while let Some(entry) = reader.next().await? {
         if shown == limit {
@@ -148,11 +148,11 @@ async fn show(letters: &DeadLetters, sequence: u64, json: bool) -> anyhow::Resul
         output::json(&told)?;
         return Ok(Exit::Success);
     }
-    let mut table = output::table(&["letter", &told.sequence.to_string()]);
+    let mut table = output::table(&["sequence", &told.sequence.to_string()]);
     let crop = told.crop_id.clone().unwrap_or_else(|| "not known".to_owned());
-    let received = told.received_at.map_or_else(|| "not known".to_owned(), words::moment);
+    let received = told.received_at.map_or_else(|| "not known".to_owned(), format::moment);
     let replay = told.not_replayable.clone().unwrap_or_else(|| format!("facewire dead replay {sequence}"));
-    let bytes = words::bytes(told.payload_bytes as u64);
+    let bytes = format::bytes(told.payload_bytes as u64);
     let lines = [
         ("stage", &told.stage),
         ("reason", &told.reason),
@@ -160,7 +160,7 @@ async fn show(letters: &DeadLetters, sequence: u64, json: bool) -> anyhow::Resul
         ("crop", &crop),
         ("deliveries", &told.deliveries.to_string()),
         ("received", &received),
-        ("died", &words::moment(told.died_at)),
+        ("died", &format::moment(told.died_at)),
         ("subject", &told.subject),
         ("message", &format!("{bytes}; not shown, it may hold a face")),
         ("replay", &replay),
@@ -185,20 +185,20 @@ fn explained(error: BusError) -> anyhow::Error {
     }
 }
 
-/// Whether another letter may fare better.
-fn of_the_letter(error: &BusError) -> bool {
+/// Whether another dead letter may fare better.
+fn of_the_dead_letter(error: &BusError) -> bool {
     use BusError::{LetterRemains, NoLetter, NoOriginal, NotALetter, TooLarge};
     matches!(error, NoLetter { .. } | NoOriginal { .. } | NotALetter { .. } | TooLarge { .. } | LetterRemains { .. })
 }
 
-/// What is done to letters.
+/// What is done to dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Replay,
     Drop,
 }
 
-/// What became of the letters.
+/// What became of the dead letters.
 #[derive(Debug, Default)]
 struct Tally {
     done: usize,
@@ -232,8 +232,8 @@ impl Act {
         Ok(if tally.failed == 0 { Exit::Success } else { Exit::Failed })
     }
 
-    /// Goes on after a letter that cannot be had, and ends where the server is at fault: the others would fare no better.
-    /// What is under way then comes to its end, so that no letter is left half done.
+    /// Goes on after a dead letter that cannot be had, and ends where the server is at fault: the others would fare no better.
+    /// What is under way then comes to its end, so that no dead letter is left half done.
     async fn each(self, letters: &DeadLetters, sequences: &[u64], all: bool, tally: &mut Tally) -> anyhow::Result<()> {
         let stop = AtomicBool::new(false);
         let mut acts = stream::iter(sequences)
@@ -248,7 +248,7 @@ impl Act {
                 Err(BusError::NoLetter { .. }) if all => tally.gone += 1,
                 Err(error) => {
                     tally.failed += 1;
-                    let at_fault = !of_the_letter(&error);
+                    let at_fault = !of_the_dead_letter(&error);
                     let error = explained(error);
                     if at_fault {
                         stop.store(true, Ordering::Relaxed);
@@ -305,7 +305,11 @@ impl Act {
 }
 
 fn counted(count: usize) -> String {
-    if count == 1 { "1 letter".to_owned() } else { format!("{} letters", indicatif::HumanCount(count as u64)) }
+    if count == 1 {
+        "1 dead letter".to_owned()
+    } else {
+        format!("{} dead letters", indicatif::HumanCount(count as u64))
+    }
 }
 
 #[cfg(test)]

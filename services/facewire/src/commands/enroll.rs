@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::producer::{Crop, Target, collect};
-use super::{connect, words};
+use super::{connect, format};
 use crate::cli::Enroll;
 use crate::output::{self, Exit};
 
@@ -56,14 +56,14 @@ pub(crate) async fn run(config: Config, args: &Enroll) -> anyhow::Result<Exit> {
     let filter = subjects::results(target.collection.as_str(), CAMERA);
     // Listening first: a result may come before the last file is sent.
     let listening = tokio::time::timeout_at(deadline, connect::results(&bus, &filter, false)).await;
-    let results = listening.map_err(|_| anyhow!("Facewire's services did not come up within {}", patience(args)))?;
+    let results = listening.map_err(|_| anyhow!("Facewire's services did not come up within {}", timeout(args)))?;
     let mut lines = send(&bus, &target, files).await;
     wait(&bus, &filter, results, &mut lines, args, deadline).await;
     report(&lines, &subject, args)?;
     Ok(if lines.iter().all(enrolled) { Exit::Success } else { Exit::ProblemsFound })
 }
 
-fn patience(args: &Enroll) -> impl std::fmt::Display {
+fn timeout(args: &Enroll) -> impl std::fmt::Display {
     humantime::format_duration(args.timeout)
 }
 
@@ -130,13 +130,13 @@ async fn wait(bus: &Bus, filter: &str, mut results: Results, lines: &mut [Line],
     let _ = tokio::time::timeout_at(deadline, reading).await;
     for line in open.into_values() {
         line.status = "no_result".to_owned();
-        line.why = Some(format!("none within {}: `facewire stats` shows which stage is behind", patience(args)));
+        line.why = Some(format!("none within {}: `facewire stats` shows which stage is behind", timeout(args)));
     }
 }
 
 fn fill(line: &mut Line, result: v1::Result) {
     let detail = result.detail.map(Detail::from);
-    line.why = result.failure_reason.map(|code| words::reason(&code, detail.as_ref()));
+    line.why = result.failure_reason.map(|code| format::reason(&code, detail.as_ref()));
     line.status = result.status;
     line.face_id = result.face_id;
     line.person_id = result.person.map(|person| person.person_id);

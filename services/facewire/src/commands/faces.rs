@@ -48,7 +48,7 @@ async fn find_orphans(mut config: Config, args: &FindOrphans) -> anyhow::Result<
     } else {
         show(&found);
     }
-    // Whoever only looks, from a script perhaps, learns by the status whether there is something to fix.
+    // Whoever only looks, from a script perhaps, learns by the status whether something is left to fix.
     let left = found.report.total_found() - found.report.total_fixed();
     Ok(if left == 0 { Exit::Success } else { Exit::ProblemsFound })
 }

@@ -8,7 +8,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::connect::{self, viewed};
-use super::words;
+use super::format;
 use crate::cli::Failures;
 use crate::output::{self, Exit, line};
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(config: Config, args: Failures) -> anyhow::Result<Exit> 
     if args.json {
         output::json(&report)?;
     } else if report.counts.is_empty() {
-        let since = words::moment(args.ended.since);
+        let since = format::moment(args.ended.since);
         line(format_args!("nothing that fits failed since {since}; --since looks further back"));
     } else {
         show(&report);
@@ -67,14 +67,14 @@ fn show(report: &Report) {
 
 fn row(failure: &FailureRow) -> [String; 6] {
     let face = if failure.face_index > 0 { format!(" face {}", failure.face_index + 1) } else { String::new() };
-    let mended = if failure.is_current { "" } else { ", made good since" };
+    let repaired = if failure.is_current { "" } else { ", repeated successfully since" };
     [
-        words::moment(failure.at),
+        format::moment(failure.at),
         format!("{}{face}", failure.crop_id),
         format!("{}/{}", failure.collection, failure.camera),
         failure.stage.clone(),
-        format!("{}{mended}", failure.status),
-        words::reason(&failure.reason, Some(&detail(failure))),
+        format!("{}{repaired}", failure.status),
+        format::reason(&failure.reason, Some(&detail(failure))),
     ]
 }
 

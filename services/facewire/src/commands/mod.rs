@@ -13,6 +13,7 @@ mod enroll;
 mod evaluate;
 mod faces;
 mod failures;
+mod format;
 mod gates;
 mod migrate;
 mod models;
@@ -31,7 +32,6 @@ mod stopped;
 mod up;
 mod watch;
 mod why;
-mod words;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

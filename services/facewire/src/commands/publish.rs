@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::producer::{Crop, Target, changed_at, collect};
 use super::resume::{Notes, RunOf, key};
-use super::{connect, progress, words};
+use super::{connect, format, progress};
 use crate::cli::Publish;
 use crate::output::{self, Exit};
 use crate::signals;
@@ -27,7 +27,7 @@ use crate::signals;
 /// Crops that are read, sent and waited for at a time.
 const IN_FLIGHT: usize = 64;
 /// So long without a single PubAck, and the server counts as gone. A full stream is waited for without end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two tries.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(2) };
 /// How far behind its schedule a paced run may catch up; timers are no finer than a millisecond.
@@ -222,7 +222,7 @@ impl Sender {
     async fn publish(&self, crop: &Crop) -> Result<Published, BusError> {
         let transient = |error: &BusError| match error {
             BusError::StreamFull { .. } => true,
-            BusError::Unreachable(_) | BusError::NotAcknowledged { .. } => self.last_answer().elapsed() < PATIENCE,
+            BusError::Unreachable(_) | BusError::NotAcknowledged { .. } => self.last_answer().elapsed() < TIMEOUT,
             _ => false,
         };
         let say = |error: &BusError, _| {
@@ -284,7 +284,7 @@ fn report(summary: &Summary, args: &Publish) -> anyhow::Result<Exit> {
         output::line(format_args!(
             "published {} crops ({}) to {} in {:.1} s: {:.0} a second",
             summary.published,
-            words::bytes(summary.bytes),
+            format::bytes(summary.bytes),
             summary.subject,
             summary.seconds,
             summary.crops_per_second,

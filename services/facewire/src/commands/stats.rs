@@ -12,7 +12,7 @@ use facewire_store_pg::{Gallery, Ledger, LedgerFilter};
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::{connect, words};
+use super::{connect, format};
 use crate::cli::Stats;
 use crate::output::{self, Exit};
 
@@ -137,7 +137,7 @@ fn show_counts(ledger: &Ledger) {
         endings.add_row([status.as_str().to_owned(), number(*count), String::new()]);
     }
     for (reason, count) in &ledger.by_reason {
-        endings.add_row([format!("  {reason}"), number(*count), words::meaning(*reason).to_owned()]);
+        endings.add_row([format!("  {reason}"), number(*count), format::meaning(*reason).to_owned()]);
     }
     if let Some(column) = endings.column_mut(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -149,7 +149,7 @@ fn show_queues(queues: &Queues) {
     let mut stages = output::table(&["stage", "waiting", "in hand", "delivered again", "bytes"]);
     for lag in &queues.stages {
         let numbers = [lag.pending, lag.ack_pending, lag.redelivered].map(number);
-        let bytes = words::bytes(lag.bytes);
+        let bytes = format::bytes(lag.bytes);
         stages.add_row(std::iter::once(lag.stage.to_string()).chain(numbers).chain([bytes]));
     }
     numbers_right(&mut stages, 1);

@@ -15,8 +15,8 @@ use crate::signals;
 
 /// Said when all is ready.
 const HINT: &str = "ready: try `facewire publish --camera door-1 FILE…` and `facewire watch`; Ctrl-C stops everything";
-/// Between two looks at the services' health.
-const LOOK: Duration = Duration::from_millis(50);
+/// Between two polls of the services' health.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
@@ -60,7 +60,7 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow:
 /// The streams are there once every service is ready; a publish before would find none.
 async fn ready(health: &Health) {
     while !health.is_ready() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

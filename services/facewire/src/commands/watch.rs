@@ -9,7 +9,7 @@ use facewire_contracts::{convert, subjects, v1};
 use facewire_domain::{CameraId, CollectionId, Detail};
 use time::OffsetDateTime;
 
-use super::{connect, words};
+use super::{connect, format};
 use crate::cli::Watch;
 use crate::output::{self, Exit};
 
@@ -98,7 +98,7 @@ fn line(event: &ResultEvent) -> String {
     };
     let time = |at: Option<_>| convert::time(at, "").ok();
     let (finished, received) = (time(result.finished_at.as_ref()), time(result.received_at.as_ref()));
-    let took = finished.zip(received).map(|(finished, received)| words::span(finished - received));
+    let took = finished.zip(received).map(|(finished, received)| format::span(finished - received));
     let place = format!("{}/{}", result.collection, result.camera);
     let face = if result.face_count > 1 {
         format!("face {} of {}  ", result.face_index + 1, result.face_count)
@@ -107,7 +107,7 @@ fn line(event: &ResultEvent) -> String {
     };
     format!(
         "{}  {place:<20}  {:<16}  {:>9}  {}  {face}{}",
-        words::clock(finished.unwrap_or(OffsetDateTime::UNIX_EPOCH)),
+        format::clock(finished.unwrap_or(OffsetDateTime::UNIX_EPOCH)),
         result.status,
         took.unwrap_or_default(),
         result.crop_id,
@@ -119,15 +119,16 @@ fn line(event: &ResultEvent) -> String {
 fn said(result: &v1::Result) -> String {
     let detail = result.detail.clone().map(Detail::from);
     if let Some(code) = &result.failure_reason {
-        return words::reason(code, detail.as_ref());
+        return format::reason(code, detail.as_ref());
     }
     let decided = result.decision.as_ref().filter(|decision| decision.matched);
     if let Some((decision, person)) = decided.and_then(|d| Some((d, d.person.as_ref()?))) {
         let second = decision.runner_up.as_ref().and_then(|second| Some((name(second), second.similarity?)));
         let second = second.map(|(name, similarity)| format!("; then {name} {similarity:.3}")).unwrap_or_default();
         let similarity = decision.similarity.unwrap_or_default();
-        let sure = decision.confidence.map(|sure| format!(", confidence {}", words::percent(sure))).unwrap_or_default();
-        let by = decision.calibration.as_ref().map(|by| format!(" {}", words::decided_by(by, decision.fpir, None)));
+        let sure =
+            decision.confidence.map(|sure| format!(", confidence {}", format::percent(sure))).unwrap_or_default();
+        let by = decision.calibration.as_ref().map(|by| format!(" {}", format::decided_by(by, decision.fpir, None)));
         let margin = decision.margin.map(|margin| format!(", margin {margin:.3}")).unwrap_or_default();
         let needed = format!("{:.3} is needed{}{margin}", decision.threshold, by.unwrap_or_default());
         return format!("{} {similarity:.3}{sure} ({needed}{second})", name(person));

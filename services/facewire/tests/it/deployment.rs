@@ -17,10 +17,32 @@ use facewire_vision::encode::encode_jpeg;
 use facewire_vision::{DecodeLimits, decode};
 use time::OffsetDateTime;
 
-pub(crate) const SERVICES: [&str; 6] = ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler"];
-
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Every service by name.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    facewire_composition::Service::all().into_iter().map(facewire_composition::Service::name)
+}
+
+/// `facewire migrate` on these servers: a dry run finds everything to do, the second nothing any more.
+fn migrate(stack: &TestStack) {
+    let migrate = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_facewire"));
+        command.arg("migrate").args(arguments).args(["--nats", &stack.nats_url, "--postgres", &stack.postgres_url]);
+        let output = command.args(["--qdrant", &stack.qdrant_url]).output().unwrap();
+        let status = output.status.code();
+        (status, String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, plan, error) = migrate(&["--dry-run", "--json"]);
+    assert_eq!(status, Some(3), "{error}");
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert!(plan["changes"].as_array().unwrap().iter().any(|change| change["store"] == "qdrant"), "{plan}");
+    let (status, table, error) = migrate(&[]);
+    assert!(status == Some(0) && table.contains(Stage::Ingest.stream()), "{table}{error}");
+    let (status, table, error) = migrate(&["--dry-run"]);
+    assert!(status == Some(0) && table.contains("nothing to do"), "{table}{error}");
+}
 
 /// One service's process.
 pub(crate) struct Service {
@@ -85,12 +107,12 @@ pub(crate) struct Deployment {
 impl Deployment {
     pub(crate) async fn start() -> Self {
         let stack = TestStack::start().await.unwrap();
+        migrate(&stack);
         let collector = Receiver::grpc().await;
         let options = facewire_bus::Options { url: Secret::new(stack.nats_url.clone()), ..Default::default() };
         let bus = Bus::connect(&options, "producer").await.unwrap();
-        bus.ensure_streams().await.unwrap();
         let results = bus.results("results.>", true).await.unwrap();
-        let services = SERVICES.map(|name| Service::start(name, &stack, collector.url())).into();
+        let services = names().map(|name| Service::start(name, &stack, collector.url())).collect();
         Self { collector, services, bus, results, _stack: stack }
     }
 
@@ -101,7 +123,7 @@ impl Deployment {
         let message = Message { subject, id: None, headers: more.collect(), payload: image.into() };
         self.bus.publish(message).await.unwrap();
         loop {
-            let event = tokio::time::timeout(PATIENCE, self.results.next()).await;
+            let event = tokio::time::timeout(TIMEOUT, self.results.next()).await;
             let event = event.unwrap_or_else(|_| panic!("no result of {camera}: {}", self.said())).unwrap();
             let result = event.result.unwrap();
             if result.camera == camera {
@@ -149,7 +171,7 @@ impl Deployment {
     /// Asks every service to finish, and waits until they have: what they have not exported yet comes now.
     pub(crate) async fn finish(&mut self) {
         self.services.iter().for_each(Service::ask_to_finish);
-        for (service, name) in self.services.iter_mut().zip(SERVICES) {
+        for (service, name) in self.services.iter_mut().zip(names()) {
             let status = until("the end of a service", || service.child.try_wait().unwrap()).await;
             assert!(status.success(), "{name}: {status}: {}", service.lines.lock().unwrap().join("\n"));
         }
@@ -181,7 +203,7 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
         if let Some(found) = look() {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(started.elapsed() < TIMEOUT, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -5,16 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use facewire_devstack::testing;
 use serde_json::Value;
 
-/// The design's data beside the workspace; says so loudly where it is not.
+/// The design's data beside the workspace.
 fn data() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    if path.is_dir() {
-        return Some(path);
-    }
-    eprintln!("NOT CHECKED: the design's data is not at ../shared/data, so nothing was evaluated");
-    None
+    testing::shared_data("")
 }
 
 /// Runs the binary with nothing configured; models come from the machine's cache, what was seen goes to `cache`.

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod calibrate;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod dashboards;
 #[cfg(test)]
 mod deployment;

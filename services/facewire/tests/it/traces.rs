@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use facewire_domain::Stage;
 use facewire_telemetry::testing::HeardSpan;
 
-use crate::deployment::{Deployment, SERVICES, four_crops};
+use crate::deployment::{Deployment, four_crops};
 
 /// A producer's own span: the chain's first is its child.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -41,7 +42,13 @@ async fn a_crop_is_one_trace_through_every_service() {
         let names: Vec<&str> = chain.iter().map(|span| span.name.as_str()).collect();
         assert_eq!(names, ["process ingest", "process quality", "process embed", "process match", "process enrich"]);
         let services: Vec<String> = chain.iter().map(|span| span.service.clone()).collect();
-        assert_eq!(services, SERVICES[..5].iter().map(|name| format!("facewire-{name}")).collect::<Vec<_>>());
+        assert_eq!(
+            services,
+            crate::deployment::names()
+                .take(Stage::ALL.len())
+                .map(|name| format!("facewire-{name}"))
+                .collect::<Vec<_>>()
+        );
         assert!(chain.iter().all(|span| span.trace == TRACE && !span.error));
         let last = chain[4];
         assert_eq!(last.attributes["facewire.crop.status"], result.status);

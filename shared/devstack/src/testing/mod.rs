@@ -93,10 +93,48 @@ impl std::ops::Deref for TestNats {
     }
 }
 
-/// The project's golden data, which is never committed: `shared/data` beside the workspace root. `None` where it is not
-/// there; a test then says so on stderr and runs its generated cases alone.
-pub fn shared_data() -> Option<PathBuf> {
+/// A file or directory of the project's golden data, which is never committed: `../shared/data/<path>` beside the
+/// workspace. `None` where there is no `../shared`: the test says so on stderr and checks what it can without.
+///
+/// # Panics
+/// In CI, where `../shared` is there and the data is not: nothing would be checked, and nobody would notice.
+pub fn shared_data(path: &str) -> Option<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
-    let data = workspace.parent()?.join("shared/data");
-    data.is_dir().then_some(data)
+    let shared = workspace.parent()?.join("shared");
+    let data = shared.join("data").join(path);
+    if data.exists() {
+        return Some(data);
+    }
+    missing(&format!("../shared/data/{path}"), shared.is_dir());
+    None
+}
+
+/// Says that a test checks less than it could. In CI (the variable `CI` is set) that is a failure where what is missing
+/// could be there.
+///
+/// # Panics
+/// In CI, if `could_be_there`.
+pub fn missing(what: &str, could_be_there: bool) {
+    eprintln!("NOT CHECKED: {what} is missing");
+    let ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    assert!(
+        may_be_missing(ci, could_be_there),
+        "{what} is missing, and CI is set: a test would check nothing and pass"
+    );
+}
+
+fn may_be_missing(ci: bool, could_be_there: bool) -> bool {
+    !(ci && could_be_there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ci_insists_and_only_on_what_it_can_have() {
+        let allowed = [(false, false), (false, true), (true, false)];
+        assert!(allowed.into_iter().all(|(ci, could)| may_be_missing(ci, could)));
+        assert!(!may_be_missing(true, true));
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::report::Report;
 use crate::cli::Calibrate;
 use crate::commands::connect::{self, viewed};
-use crate::commands::words;
+use crate::commands::format;
 use crate::output::{self, Exit, line};
 
 /// Calibrations that are listed, the newest.
@@ -74,8 +74,8 @@ fn cells(row: &CalibrationRow, in_force: bool) -> [String; 9] {
         row.version.clone(),
         row.collection.to_string(),
         row.camera.as_ref().map_or("all".to_owned(), ToString::to_string),
-        words::moment(row.created_at),
-        row.applied_at.map_or("-".to_owned(), words::moment),
+        format::moment(row.created_at),
+        row.applied_at.map_or("-".to_owned(), format::moment),
         state.to_owned(),
         row.document.matching.as_ref().map_or("-".to_owned(), |matching| matching.data.clone()),
         changes.join(", "),

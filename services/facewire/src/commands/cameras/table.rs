@@ -7,11 +7,11 @@ use indicatif::HumanCount;
 
 use super::whatif::{Answer, Rejudged};
 use super::{CameraReport, Report, SignalReport, Verdict};
-use crate::commands::words;
+use crate::commands::format;
 use crate::output::{self, line};
 
 pub(super) fn show(report: &Report) {
-    let since = words::moment(report.since);
+    let since = format::moment(report.since);
     if report.cameras.is_empty() {
         line(format_args!("nothing ended since {since}; --since looks further back"));
         return;
@@ -104,7 +104,7 @@ fn to_blame(camera: &CameraReport) -> String {
     let mut said = format!("{}: {} of {} rejected", name(worst), number(worst.faces), number(camera.sum.rejected));
     if let Some((median, limit)) = worst.median.zip(worst.limit) {
         let side = if median > limit { "at most" } else { "at least" };
-        said += &format!(", median {} ({side} {} is needed)", words::number(median), words::number(limit));
+        said += &format!(", median {} ({side} {} is needed)", format::number(median), format::number(limit));
     }
     for other in rejecting {
         said += &format!(", {} {}", name(other), number(other.faces));
@@ -118,7 +118,7 @@ fn spread(camera: &CameraReport, signals: &[SignalReport]) -> Table {
     let mut table = output::table(&[&title, "p5", "p50", "p95", "limit now", "beyond it", "rejected for it"]);
     for signal in signals {
         let s = &signal.spread;
-        let value = |value: Option<f64>| Cell::new(value.map_or("-".to_owned(), words::number));
+        let value = |value: Option<f64>| Cell::new(value.map_or("-".to_owned(), format::number));
         let beyond = s.below + s.above;
         let limited = signal.least.is_some() || signal.most.is_some();
         let share = if beyond > 0 {
@@ -133,7 +133,7 @@ fn spread(camera: &CameraReport, signals: &[SignalReport]) -> Table {
         } else {
             Cell::new(share)
         };
-        let limit = words::range(signal.least, signal.most);
+        let limit = format::range(signal.least, signal.most);
         let decisive = if limited { number(s.decisive) } else { String::new() };
         table.add_row([
             Cell::new(&s.signal),

@@ -1,7 +1,7 @@
 //! `facewire demo`: the main job on real faces. A fresh stack, people enrolled, cameras played by outside producers, and a
 //! sum that says whether every crop ended exactly once and whether the answers were right.
 
-mod kept;
+mod demo_dir;
 mod plan;
 mod play;
 mod report;
@@ -24,7 +24,7 @@ use crate::local::Local;
 use crate::output::{self, Exit};
 use crate::signals;
 
-use kept::DemoDir;
+use demo_dir::DemoDir;
 pub(crate) use plan::{Plan, Play};
 use play::Gate;
 use report::Report;
@@ -58,12 +58,12 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyho
 /// Where it runs. A machine without a data directory plays a demo all the same, unless one was named.
 fn directory(place: &Place, args: &Demo) -> anyhow::Result<DemoDir> {
     if args.forget {
-        return kept::passing();
+        return demo_dir::temporary();
     }
-    match data_dir(place).and_then(|base| kept::fresh(&base)) {
+    match data_dir(place).and_then(|base| demo_dir::fresh(&base)) {
         Err(error) if place.data.is_none() => {
             output::say(format_args!("the demo's data will not be kept: {error:#}"));
-            kept::passing()
+            demo_dir::temporary()
         }
         fresh => fresh,
     }

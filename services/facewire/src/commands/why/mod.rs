@@ -1,8 +1,8 @@
 //! `facewire why`: the whole life of one crop, from the rows that the stages left. It reads only.
 
 mod advice;
+mod render;
 mod signals;
-mod story;
 
 use std::collections::HashMap;
 
@@ -58,7 +58,7 @@ pub(crate) async fn run(config: Config, args: Why) -> anyhow::Result<Exit> {
     if args.json {
         output::json(&known)?;
     } else {
-        story::tell(&known);
+        render::render(&known);
     }
     Ok(Exit::Success)
 }

@@ -3,7 +3,7 @@
 use facewire_domain::{GateLimits, Signal};
 use serde_json::Value;
 
-use crate::commands::words;
+use crate::commands::format;
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub(super) struct Measured {
 impl Measured {
     /// `at least 60`.
     pub(super) fn limit(&self) -> String {
-        words::range(self.min, self.max)
+        format::range(self.min, self.max)
     }
 
     /// Whether it keeps its limits; a signal that is no number keeps none. `None` where there is no limit.

@@ -48,7 +48,7 @@ pub(super) fn fresh(base: &Path) -> anyhow::Result<DemoDir> {
 }
 
 /// A new one among temporary files, of which nothing stays.
-pub(super) fn passing() -> anyhow::Result<DemoDir> {
+pub(super) fn temporary() -> anyhow::Result<DemoDir> {
     Ok(DemoDir { own: passable().tempdir().context("no temporary directory can be made")?, kept: None })
 }
 
@@ -148,7 +148,7 @@ mod tests {
         fs::create_dir(&photos).unwrap();
         drop(fresh(base.path()).unwrap());
         assert!(!killed.exists() && running.stack().exists() && photos.exists());
-        assert_eq!(passing().unwrap().keep(), None);
+        assert_eq!(temporary().unwrap().keep(), None);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use time::OffsetDateTime;
 
 use super::signals::signals;
 use super::{Known, OnItsWay, advice, decision};
-use crate::commands::words;
+use crate::commands::format;
 use crate::output::{line, table};
 
 /// Tells it all.
-pub(super) fn tell(known: &Known) {
+pub(super) fn render(known: &Known) {
     head(&known.life.crop);
     for ending in &known.life.endings {
         line("");
@@ -27,10 +27,10 @@ pub(super) fn tell(known: &Known) {
 
 fn head(crop: &CropRecord) {
     line(format_args!("crop {} of {}/{}", crop.crop_id, crop.collection, crop.camera));
-    line(format_args!("  captured  {}", words::moment(crop.captured_at)));
-    line(format_args!("  received  {}", words::moment(crop.received_at)));
+    line(format_args!("  captured  {}", format::moment(crop.captured_at)));
+    line(format_args!("  received  {}", format::moment(crop.received_at)));
     let size = crop.width.zip(crop.height).map(|(width, height)| format!("{width} x {height}"));
-    let bytes = crop.bytes.and_then(|bytes| u64::try_from(bytes).ok()).map(words::bytes);
+    let bytes = crop.bytes.and_then(|bytes| u64::try_from(bytes).ok()).map(format::bytes);
     let image: Vec<String> = [crop.format.clone(), size, bytes].into_iter().flatten().collect();
     let image = if image.is_empty() { "of no known format".to_owned() } else { image.join(", ") };
     line(format_args!("  image     {image}, sha256 {}", crop.image_hash));
@@ -41,13 +41,13 @@ fn head(crop: &CropRecord) {
 fn face(known: &Known, ending: &EndingRecord) {
     let of = known.life.crop.face_count;
     let face = if of > 1 { format!("face {} of {of}: ", ending.face_index + 1) } else { String::new() };
-    let took = words::span(ending.finished_at - ending.received_at);
+    let took = format::span(ending.finished_at - ending.received_at);
     let status = ending.status.replace('_', " ").to_uppercase();
     line(format_args!("{face}{status}, decided by {} and written after {took}", ending.stage));
     let detail: Option<Detail> = ending.detail.clone().and_then(|detail| serde_json::from_value(detail).ok());
     let decision = decision(ending);
     if let Some(code) = &ending.reason {
-        line(format_args!("  why       {}", words::reason(code, detail.as_ref())));
+        line(format_args!("  why       {}", format::reason(code, detail.as_ref())));
     }
     let bound = detail.as_ref().and_then(Bound::of_detail);
     changed_since(known, bound, detail.as_ref());
@@ -61,7 +61,7 @@ fn face(known: &Known, ending: &EndingRecord) {
         line(format_args!("  model     {model}"));
     }
     match ending.published_at {
-        Some(at) => line(format_args!("  result    published {}", words::moment(at))),
+        Some(at) => line(format_args!("  result    published {}", format::moment(at))),
         None => line("  result    not published yet"),
     }
     measured(known, ending, bound);
@@ -73,7 +73,7 @@ fn changed_since(known: &Known, bound: Option<&Bound>, detail: Option<&Detail>) 
     let Some((bound, then)) = bound.zip(detail.and_then(|detail| detail.limit)) else { return };
     let now = known.limits.get(bound).map(decimal);
     if now.map(f64::to_bits) != Some(then.to_bits()) {
-        let (then, now) = (words::number(then), now.map_or("off".to_owned(), words::number));
+        let (then, now) = (format::number(then), now.map_or("off".to_owned(), format::number));
         line(format_args!("            the limit {} was {then} then and is {now} now", bound.name));
     }
 }
@@ -109,9 +109,9 @@ fn decided(known: &Known, ending: &EndingRecord, decision: Option<&Decision>) {
 
 /// What decided the threshold, and what else counted.
 fn rule(decision: &Decision) {
-    let by = decision.calibration.as_deref().map(|by| words::decided_by(by, decision.fpir, decision.people));
+    let by = decision.calibration.as_deref().map(|by| format::decided_by(by, decision.fpir, decision.people));
     let margin = decision.margin.map(|margin| format!("a margin of {margin:.3} is needed"));
-    let sure = decision.confidence.map(|sure| format!("confidence {}", words::percent(sure.into())));
+    let sure = decision.confidence.map(|sure| format!("confidence {}", format::percent(sure.into())));
     let parts: Vec<String> = [by, margin, sure].into_iter().flatten().collect();
     if !parts.is_empty() {
         line(format_args!("  decided   {}", parts.join("; ")));
@@ -134,7 +134,7 @@ fn measured(known: &Known, ending: &EndingRecord, bound: Option<&Bound>) {
     let decisive = bound.filter(|_| ending.status == "rejected").map(|bound| bound.signal);
     let mut rows = table(&["signal", "value", "limit now", ""]);
     for signal in signals(quality, &known.limits) {
-        let value = signal.value.map_or("no number".to_owned(), words::number);
+        let value = signal.value.map_or("no number".to_owned(), format::number);
         let verdict = match (signal.kept(), decisive.is_some() && decisive == signal.signal) {
             (_, true) => Cell::new("broken: this decided").fg(Color::Red),
             (Some(true), false) => Cell::new("ok").fg(Color::Green),
@@ -153,8 +153,8 @@ fn stages(ending: &EndingRecord) {
     let mut rows = table(&["stage", "began (UTC)", "after", "waited", "took"]);
     let mut before = ending.received_at;
     let mut row = |stage: &str, from: OffsetDateTime, to: OffsetDateTime| {
-        let spans = [from - ending.received_at, from - before, to - from].map(words::span);
-        rows.add_row([stage.to_owned(), words::clock(from)].into_iter().chain(spans));
+        let spans = [from - ending.received_at, from - before, to - from].map(format::span);
+        rows.add_row([stage.to_owned(), format::clock(from)].into_iter().chain(spans));
         before = to;
     };
     for time in times.iter().filter(|time| time.stage != Stage::Enrich) {
@@ -186,8 +186,8 @@ fn earlier(known: &Known) {
             message: failure.message.clone(),
             ..Detail::default()
         };
-        let why = words::reason(&failure.reason, Some(&detail));
-        rows.add_row([words::moment(failure.at), failure.stage.clone(), failure.status.clone(), why]);
+        let why = format::reason(&failure.reason, Some(&detail));
+        rows.add_row([format::moment(failure.at), failure.stage.clone(), failure.status.clone(), why]);
     }
     line(rows);
 }

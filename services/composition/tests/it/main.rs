@@ -1,4 +1,0 @@
-//! The composition on real servers.
-
-#[cfg(test)]
-mod migrate;

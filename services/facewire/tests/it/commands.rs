@@ -1,0 +1,171 @@
+//! The commands that README names first, as a person types them: `demo`, `up`, `enroll`, `publish`, `watch`, `bench`, and the
+//! producer in Python; each on a data directory of the test's own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use facewire_devstack::testing;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::deployment::until;
+
+/// A client of Facewire in Python, and nothing else.
+const NATS_PY: &str = "nats-py==2.11.0";
+
+/// Another user runs the stack's Postgres.
+fn data_directory() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir().unwrap()
+}
+
+fn facewire(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_facewire"));
+    // The default byte limits are refused where the disk has less free.
+    command.env("FACEWIRE__NATS__CROPS_MAX_BYTES", "64MB").env("FACEWIRE__NATS__STAGE_MAX_BYTES", "64MB");
+    command.env_remove("FACEWIRE_CONFIG").stdin(Stdio::null()).arg("--data").arg(data).args(arguments);
+    command
+}
+
+fn run(data: &Path, arguments: &[&str], files: &[&Path]) -> Output {
+    facewire(data, arguments).args(files).output().unwrap()
+}
+
+#[track_caller]
+fn succeeded(output: &Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {error}{}", output.status, String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// JSON objects, one after the other.
+fn objects(text: &str) -> Vec<Value> {
+    serde_json::Deserializer::from_str(text).into_iter().map(Result::unwrap).collect()
+}
+
+/// `facewire up` on a directory; killed with the test if it has not ended.
+struct Up(Child);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Up {
+    async fn start(data: &Path) -> Self {
+        let mut up = Self(facewire(data, &["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        until("the note of a running stack", || {
+            assert!(up.0.try_wait().unwrap().is_none(), "`up` ended by itself");
+            data.join("endpoints.json").exists().then_some(())
+        })
+        .await;
+        up
+    }
+
+    /// SIGTERM, as a service manager would.
+    async fn stop(mut self, data: &Path) {
+        kill(Pid::from_raw(self.0.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        let status = until("the end of `up`", || self.0.try_wait().unwrap()).await;
+        assert_eq!(status.code(), Some(0), "after SIGTERM");
+        assert!(!data.join("endpoints.json").exists(), "the note is removed");
+    }
+}
+
+/// One person enrolled by `enroll`, asked for by `publish`, read by `watch`; then the same by README's producer.
+#[tokio::test(flavor = "multi_thread")]
+async fn up_enroll_publish_watch_and_a_producer_in_python() {
+    let samples = testing::samples().await.unwrap();
+    let person = samples.people().into_iter().find(|person| person.subject == "barack-obama").unwrap();
+    let directory = data_directory();
+    let data = directory.path();
+    let up = Up::start(data).await;
+
+    let enrolled =
+        objects(&succeeded(&run(data, &["enroll", "--person", "Ada Lovelace", "--json"], &[&person.enroll])));
+    assert!(enrolled.iter().any(|line| line.to_string().contains("\"enrolled\"")), "{enrolled:?}");
+    let published = objects(&succeeded(&run(data, &["publish", "--camera", "door-1", "--json"], &[&person.probes[0]])));
+    assert_eq!(published[0]["published"], 1, "{published:?}");
+    let watched = objects(&succeeded(&run(data, &["watch", "--all", "--camera", "door-1", "-n", "1", "--json"], &[])));
+    assert_eq!(watched[0]["status"], "matched", "{watched:?}");
+    assert_eq!(watched[0]["decision"]["person"]["name"], "Ada Lovelace", "{watched:?}");
+    let checked = run(data, &["migrate", "--dry-run"], &[]);
+    assert!(succeeded(&checked).contains("nothing to do"), "`up` migrates");
+
+    if let Some(library) = python_library() {
+        let result = producer_of_readme(data, library.path(), &person.enroll);
+        assert_eq!(result["status"], "no_match", "nobody is enrolled in `office`: {result}");
+    }
+    up.stop(data).await;
+}
+
+/// The Python client in a directory of its own.
+fn python_library() -> Option<tempfile::TempDir> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--target"]);
+    let installed = pip.arg(directory.path()).arg(NATS_PY).output();
+    if installed.is_ok_and(|output| output.status.success()) {
+        return Some(directory);
+    }
+    // pip fetches the servers as well: where it works for them, it works for this.
+    testing::missing(&format!("{NATS_PY} for Python"), true);
+    None
+}
+
+/// README's snippet as it is printed there, but for the port.
+fn producer_of_readme(data: &Path, library: &Path, image: &Path) -> Value {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
+    let snippet = readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let noted: Value = serde_json::from_slice(&std::fs::read(data.join("endpoints.json")).unwrap()).unwrap();
+    let script: PathBuf = library.join("producer.py");
+    let text = snippet.replace("nats://127.0.0.1:4222", noted["nats"].as_str().unwrap());
+    assert_ne!(text, snippet, "README names the server");
+    std::fs::write(&script, text).unwrap();
+    let output = Command::new("python3").arg(&script).arg(image).env("PYTHONPATH", library).output().unwrap();
+    serde_json::from_str(&succeeded(&output)).unwrap()
+}
+
+#[test]
+fn demo_recognises_the_samples_and_counts_every_crop_once() {
+    let directory = data_directory();
+    let report = objects(&succeeded(&run(directory.path(), &["demo", "--degrade", "none", "--json"], &[]))).remove(0);
+    assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &0.into()), "{report}");
+    assert!(report["accuracy"]["correct"].as_u64() > Some(0), "{report}");
+    // Its data stays and can be asked about.
+    let kept = report["kept"].as_str().unwrap();
+    let crop = report["examples"]["matched"]["crop_id"].as_str().unwrap();
+    assert!(succeeded(&run(Path::new(kept), &["why", crop], &[])).contains(crop));
+}
+
+/// The data are photos of one person, and the files of a second "person" who is never shown again but as somebody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn demo_fails_when_nobody_is_recognised() {
+    let samples = testing::samples().await.unwrap();
+    let people = samples.people();
+    let folder = tempfile::tempdir().unwrap();
+    // Each is enrolled with one person's photo and probed with another's.
+    for (name, enrolled, probe) in [("a", &people[0], &people[1]), ("b", &people[1], &people[0])] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        for (file, photo) in [("1", &enrolled.enroll), ("2", probe.probes.first().unwrap_or(&probe.enroll))] {
+            let kind = photo.extension().unwrap().to_str().unwrap();
+            std::fs::copy(photo, folder.path().join(name).join(format!("{file}.{kind}"))).unwrap();
+        }
+    }
+    let directory = data_directory();
+    let faces = folder.path().to_str().unwrap();
+    let output = run(directory.path(), &["demo", "--faces", faces, "--degrade", "none", "--forget", "--json"], &[]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = objects(&String::from_utf8(output.stdout).unwrap()).remove(0);
+    assert_eq!(report["accuracy"]["correct"], 0, "{report}");
+}
+
+#[test]
+fn bench_bus_measures_against_its_limit() {
+    let directory = data_directory();
+    let measured = objects(&succeeded(&run(directory.path(), &["bench", "--json", "bus", "--crops", "200"], &[])));
+    let number = |name: &str| measured[0][name].as_f64().unwrap();
+    assert!(measured[0]["bench"] == "bus" && number("value") > 0.0 && number("limit") > 0.0, "{measured:?}");
+}
