@@ -101,7 +101,12 @@ impl Service {
 }
 
 fn ingest(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
-    let service = Ingest { bus: parts.bus.clone(), store: parts.store()?, options: config.ingest.clone() };
+    let service = Ingest {
+        bus: parts.bus.clone(),
+        store: parts.store()?,
+        images: parts.images.clone(),
+        options: config.ingest.clone(),
+    };
     Ok(Box::pin(service.run(shutdown)))
 }
 
@@ -109,6 +114,7 @@ fn quality(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result
     let chain = parts.chain()?;
     let service = Quality {
         bus: parts.bus.clone(),
+        images: parts.images.clone(),
         finder: chain.finders,
         model: chain.model,
         score: chain.score.map(|score| score.early),

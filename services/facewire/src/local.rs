@@ -34,6 +34,7 @@ impl Local {
         config.nats.url = Secret::new(stack.nats_url.clone());
         config.postgres.url = Secret::new(stack.postgres_url.clone());
         config.qdrant.url = stack.qdrant_url.clone();
+        config.images = std::mem::take(&mut config.images).or_directory(&data_dir.join("images"));
         std::fs::create_dir_all(&data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
         let endpoints = Endpoints {
             nats: stack.nats_url.clone(),

@@ -2,6 +2,7 @@
 //! and hands it on. Pixels are not decoded here.
 
 mod examine;
+mod keeping;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -13,10 +14,13 @@ use facewire_domain::{Reason, Stage};
 use facewire_runtime::{
     ActorError, Outbox, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise,
 };
+use facewire_store_object::ImageStore;
 use facewire_store_pg::{Admission, Store};
 use facewire_telemetry::events;
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
+
+use keeping::Keeping;
 
 pub use examine::Limits;
 
@@ -63,6 +67,8 @@ pub struct Ingest {
     pub bus: Bus,
     /// Postgres.
     pub store: Store,
+    /// Where kept originals go; `None`: no collection may keep any.
+    pub images: Option<ImageStore>,
     /// Its options.
     pub options: Options,
 }
@@ -114,7 +120,9 @@ impl Ingest {
                 interval: options.batch_interval,
             },
         );
-        pipeline.spawn("register", register(self.store.clone(), Patience::new(SERVICE, shutdown), batches, done));
+        let patience = Patience::new(SERVICE, shutdown);
+        let keeping = Keeping::new(self.store.clone(), self.images.clone(), patience.clone());
+        pipeline.spawn("register", register(self.store.clone(), patience, keeping, batches, done));
         Ok(pipeline)
     }
 }
@@ -123,10 +131,12 @@ impl Ingest {
 async fn register(
     store: Store,
     patience: Patience,
+    mut keeping: Keeping,
     mut batches: Batches<Box<Examined>>,
     done: Outbox<Done>,
 ) -> Result<(), ActorError> {
-    while let Some(Batch { items, span: _span }) = batches.next().await {
+    while let Some(Batch { mut items, span: _span }) = batches.next().await {
+        keeping.keep(items.iter_mut().map(|examined| &mut **examined)).await?;
         let rows: Vec<_> = items.iter().map(|examined| examined.row.clone()).collect();
         let admissions = patience.wait(|| store.admit(&rows)).await?;
         for (examined, admission) in items.into_iter().zip(admissions) {

@@ -1,7 +1,7 @@
 //! Probes: one search for the batch, then the domain's decision for each.
 
 use facewire_contracts::v1;
-use facewire_domain::{Candidate, Detail, Hit, Outcome, Reason, Stage, decide};
+use facewire_domain::{Candidate, Detail, Hit, KeepFaces, Outcome, Reason, Stage, decide};
 use facewire_runtime::ActorError;
 use facewire_store_vec::{Probe, VecError};
 use facewire_telemetry::events;
@@ -33,7 +33,32 @@ pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1:
         events::Searched { matched: decision.matched, best, runner_up }.emit();
         v1::Ending { verdict: Some((&decision).into()), ..outcome.into() }
     });
-    Ok(judged.collect())
+    keep(worker, tasks, judged.collect()).await
+}
+
+/// Keeps the faces that their collections keep, without a person: matching does not see them.
+async fn keep(worker: &Worker, tasks: &[Task], mut endings: Vec<v1::Ending>) -> Result<Vec<v1::Ending>, ActorError> {
+    let mut faces = Vec::new();
+    for (task, ending) in tasks.iter().zip(&mut endings) {
+        let keep = KeepFaces::parse(&task.crop.keep_faces).unwrap_or_default();
+        // What failed was not compared with anybody, and comes again.
+        if !ending.verdict.as_ref().is_some_and(|verdict| keep.keeps(verdict.matched)) {
+            continue;
+        }
+        match task.kept_face() {
+            Ok(face) => {
+                ending.face_id = face.face.to_string();
+                faces.push(face);
+            }
+            Err(error) => *ending = internal(&error.to_string()),
+        }
+    }
+    if !faces.is_empty() {
+        for refused in worker.patience.wait(|| worker.service.gallery.keep(&faces)).await? {
+            tracing::error!(error = %refused, "a face is not kept");
+        }
+    }
+    Ok(endings)
 }
 
 /// Nothing says what a match needs.

@@ -1,9 +1,10 @@
 //! A task off the wire, checked once.
 
 use facewire_bus::{Delivery, Done, Outgoing};
-use facewire_contracts::convert::{self, CropIdentity};
+use facewire_contracts::convert::{self, CropIdentity, WireError};
 use facewire_contracts::v1;
-use facewire_domain::{Detail, Outcome, Reason, Stage};
+use facewire_domain::{Detail, FaceId, Outcome, Reason, Stage};
+use facewire_store_pg::{FaceQuality, KeptFace};
 
 use crate::dead;
 
@@ -43,5 +44,25 @@ impl Task {
             return Err(dead(delivery, &format!("field embedding is not {dim} finite numbers")));
         }
         Ok(Self { delivery, crop, identity, face: task.face, embedding: task.embedding, model: task.model })
+    }
+
+    /// The face, to be kept without a person.
+    pub(crate) fn kept_face(&self) -> Result<KeptFace, WireError> {
+        let (identity, face) = (&self.identity, self.face.as_ref());
+        let quality = face.and_then(|face| face.quality.as_ref());
+        Ok(KeptFace {
+            face: FaceId::of_crop(identity.crop, self.crop.face_index),
+            collection: identity.collection.clone(),
+            crop: identity.crop,
+            face_index: self.crop.face_index,
+            image_hash: identity.image,
+            asset: None,
+            embedding: self.embedding.clone(),
+            model: self.model.clone(),
+            bounding_box: face.and_then(|face| face.r#box).map(Into::into),
+            landmarks: face.map(v1::Face::five).transpose()?,
+            quality: quality.map(|q| FaceQuality { signals: q.into(), status: q.status.clone() }),
+            captured_at: identity.captured_at,
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! The quality stage: the only one that decodes pixels. It finds the face, aligns it, measures it, and lets it pass or says
 //! which limit it broke (`assess`). It has no store.
 
+mod keeping;
 mod task;
 mod work;
 
@@ -12,7 +13,8 @@ use facewire_assess::Rules;
 use facewire_bus::{Bus, StageOptions};
 use facewire_domain::{CalibratedGates, CollectionId, Gate, GateLimits, GateOverride, Logit, Stage};
 use facewire_inference::{FaceFind, InferenceError};
-use facewire_runtime::{ActorError, Live, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
+use facewire_runtime::{ActorError, Live, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise};
+use facewire_store_object::ImageStore;
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +86,8 @@ pub type MakeFinder = Arc<dyn Fn() -> Result<Box<dyn FaceFind>, InferenceError> 
 pub struct Quality {
     /// NATS.
     pub bus: Bus,
+    /// Where kept images go; `None`: no collection may keep any.
+    pub images: Option<ImageStore>,
     /// Where finders come from.
     pub finder: MakeFinder,
     /// The pack's fingerprint: calibrations are of one model.
@@ -124,7 +128,10 @@ impl Quality {
         gates.look().await;
         pipeline.spawn("gates", gates.run(shutdown.clone()));
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Quality, &self.options.stage, shutdown);
-        let workers = Finders { make: Arc::clone(&self.finder), rules: Arc::clone(rules), done };
+        let (finished, keeping) = inbox("quality: quality->keep", NonZeroUsize::MIN);
+        let patience = Patience::new(SERVICE, shutdown);
+        pipeline.spawn("keep", keeping::keep(self.images.clone(), patience, keeping, done));
+        let workers = Finders { make: Arc::clone(&self.finder), rules: Arc::clone(rules), done: finished };
         pipeline.spawn_workers("quality", self.options.threads, items, workers)?;
         Ok(pipeline)
     }

@@ -5,9 +5,13 @@ use facewire_assess::{Judged, Request};
 use facewire_bus::Outgoing;
 use facewire_contracts::convert::{self, CropIdentity};
 use facewire_contracts::v1;
-use facewire_domain::{Intent, Outcome, Refusal, Stage, Status};
+use facewire_domain::{Intent, KeepImages, Outcome, Refusal, Stage, Status};
+use facewire_store_object::ImageKey;
 use facewire_telemetry::events;
+use facewire_vision::DecodeLimits;
 use time::OffsetDateTime;
+
+use crate::keeping::{self, Face};
 
 /// A crop to judge.
 #[derive(Debug)]
@@ -32,6 +36,24 @@ impl Task {
     pub(crate) fn request(&self) -> Request<'_> {
         let CropIdentity { collection, camera, intent, .. } = &self.identity;
         Request { collection: collection.as_str(), camera: camera.as_str(), intent: *intent, frame: self.crop.frame }
+    }
+
+    /// The images that its collection keeps of the faces that passed. What cannot be encoded is not kept, and told.
+    pub(crate) fn images(&self, judged: &[Judged], limits: &DecodeLimits) -> Vec<(ImageKey, Bytes)> {
+        let keep = KeepImages::parse(&self.crop.keep_images).unwrap_or_default();
+        if keep == KeepImages::None || self.identity.intent == Intent::Observe {
+            return Vec::new();
+        }
+        let passed = (0..).zip(judged).filter(|(_, judged)| judged.refusal.is_none());
+        let image = |(face_index, judged): (u32, &Judged)| {
+            let (collection, image_hash) = (&self.identity.collection, self.identity.image);
+            let face = Face { collection, image_hash, face_index, bbox: judged.found.bbox, aligned: &judged.aligned };
+            keeping::image(keep, &face, &self.image, limits).unwrap_or_else(|error| {
+                tracing::error!(%error, "a face's image is not kept");
+                None
+            })
+        };
+        passed.filter_map(image).collect()
     }
 
     /// What comes of each face, or the ending of a picture that was rejected as a whole.
@@ -154,6 +176,22 @@ mod tests {
     fn a_face_that_is_only_observed_ends_here_unless_it_is_refused() {
         let status = |judged| ending(&finish(Intent::Observe, Ok(vec![face(judged)]))[0]).ending.unwrap().status;
         assert_eq!((status(None).as_str(), status(Some(blurred())).as_str()), ("observed", "rejected"));
+    }
+
+    #[test]
+    fn only_faces_that_passed_are_kept_and_only_if_their_collection_says_so() {
+        let kept = |keep: &str, intent| {
+            let crop = v1::Crop { keep_images: keep.to_owned(), ..crop(intent) };
+            let judged = [face(Some(blurred())), face(None)];
+            let images = read(Some(crop)).unwrap().images(&judged, &DecodeLimits::default());
+            images.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>()
+        };
+        for (keep, intent) in [("", Intent::Recognize), ("none", Intent::Enroll), ("original", Intent::Recognize)] {
+            assert!(kept(keep, intent).is_empty(), "{keep}");
+        }
+        assert!(kept("aligned", Intent::Observe).is_empty(), "who is only observed leaves nothing");
+        let hash = ImageKey::aligned("office".parse().unwrap(), facewire_domain::ImageHash::from_bytes([7; 32]), 1);
+        assert_eq!(kept("aligned", Intent::Recognize), [hash.to_string()]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use facewire_assess::{Rules, Unjudged, judge};
-use facewire_bus::{Delivery, Done};
+use facewire_bus::Delivery;
 use facewire_domain::{Reason, Stage};
 use facewire_inference::FaceFind;
 use facewire_runtime::{ActorError, GivenBack, Live, Outbox, Worked, Worker};
@@ -14,6 +14,7 @@ use facewire_vision::RgbImage;
 use time::OffsetDateTime;
 
 use crate::MakeFinder;
+use crate::keeping::Finished;
 use crate::task::Task;
 
 /// Pixels of a side of the picture that a new session is tried on.
@@ -24,13 +25,13 @@ const PROBE_SIDE: u32 = 64;
 pub(crate) struct Finders {
     pub(crate) make: MakeFinder,
     pub(crate) rules: Arc<Live<Rules>>,
-    pub(crate) done: Outbox<Done>,
+    pub(crate) done: Outbox<Finished>,
 }
 
 impl Worker for Finders {
     type Item = Delivery;
     type State = Box<dyn FaceFind>;
-    type Output = Done;
+    type Output = Finished;
 
     /// Sessions that have searched a grey picture: a device that cannot run them is found here.
     fn open(&self) -> Result<Self::State, ActorError> {
@@ -39,29 +40,33 @@ impl Worker for Finders {
         Ok(finder)
     }
 
-    fn work(&self, finder: &mut Self::State, delivery: Delivery) -> Worked<Done, Delivery> {
+    fn work(&self, finder: &mut Self::State, delivery: Delivery) -> Worked<Finished, Delivery> {
         let started = OffsetDateTime::now_utc();
         let task = match Task::read(delivery.payload.clone()) {
             Ok(task) => task,
-            Err(error) => return Worked::Done(delivery.dead(Stage::Quality, Reason::InvalidMessage, &error)),
+            Err(error) => {
+                let done = delivery.dead(Stage::Quality, Reason::InvalidMessage, &error);
+                return Worked::Done(Finished { done, images: Vec::new() });
+            }
         };
-        let clock = Instant::now();
-        let judged = match judge(finder.as_mut(), &self.rules.now(), task.request(), &task.image) {
+        let (clock, rules) = (Instant::now(), self.rules.now());
+        let judged = match judge(finder.as_mut(), &rules, task.request(), &task.image) {
             Ok(faces) => Ok(faces),
             Err(Unjudged::Rejected(refusal)) => Err(refusal),
             Err(Unjudged::Inference(error)) => return Worked::Broken { item: delivery, error: error.into() },
         };
         events::Inferred { task: "detect", took: clock.elapsed() }.emit();
-        Worked::Done(delivery.done(task.finish(judged, started)))
+        let images = task.images(judged.as_deref().unwrap_or_default(), &rules.decode);
+        Worked::Done(Finished { done: delivery.done(task.finish(judged, started)), images })
     }
 
-    fn hand_on(&self, done: Done) -> Result<(), ActorError> {
-        Ok(self.done.blocking_send(done)?)
+    fn hand_on(&self, finished: Finished) -> Result<(), ActorError> {
+        Ok(self.done.blocking_send(finished)?)
     }
 
     fn give_back(&self, delivery: Delivery, why: GivenBack) -> Result<(), ActorError> {
         match why {
-            GivenBack::Innocent => self.hand_on(delivery.give_back()),
+            GivenBack::Innocent => self.hand_on(Finished { done: delivery.give_back(), images: Vec::new() }),
             // Dropped, it comes back after the ack wait.
             GivenBack::Suspect => Ok(()),
         }

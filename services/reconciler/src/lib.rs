@@ -6,10 +6,12 @@ mod brake;
 mod compare;
 mod cursor;
 mod gates;
+mod images;
 mod lease;
 mod pass;
 mod rebuild;
 mod reembed;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,9 +28,11 @@ use tokio::time::Instant;
 
 pub use brake::Brake;
 pub use compare::{Comparison, Kind};
+pub use images::ImagesCompared;
 pub use pass::{PassOptions, PassReport};
 pub use rebuild::{RebuildOptions, Rebuilt};
 pub use reembed::{Reembed, ReembedOptions, Reembedded};
+pub use retention::Retention;
 
 use pass::Pass;
 
@@ -50,6 +54,8 @@ pub struct Options {
     pub grace: Duration,
     /// When a pass may not remove points until somebody allows it.
     pub brake: Brake,
+    /// What is too old, and when it goes.
+    pub retention: Retention,
     /// Faces read and written at a time.
     pub batch: u32,
     /// Faces that a full pass checks in a second, at most.
@@ -67,6 +73,7 @@ impl Default for Options {
             pending_after: Duration::from_secs(60),
             grace: Duration::from_secs(60),
             brake: Brake::default(),
+            retention: Retention::default(),
             batch: 256,
             rate: 5000,
             lease: Duration::from_secs(30),
@@ -177,6 +184,7 @@ impl Reconciler {
             let mut pipeline = Pipeline::new();
             pipeline.spawn("passes", self.clone().passes(shutdown.clone()));
             pipeline.spawn("gates", gates::tell(self.clone(), shutdown.clone()));
+            pipeline.spawn("retention", retention::expire(self.clone(), shutdown.clone()));
             Ok(pipeline)
         })
         .await
@@ -241,6 +249,14 @@ impl Reconciler {
             return Ok(true);
         }
         Ok(vectors.scroll(None, 1, false).await?.points.is_empty() && store.has_indexed_faces().await?)
+    }
+
+    /// Compares the kept images with the faces; erases those that nobody needs any more.
+    ///
+    /// # Errors
+    /// Of the stores.
+    pub async fn compare_images(&self) -> Result<ImagesCompared, ReconcileError> {
+        Ok(images::compare(self).await?)
     }
 
     /// Compares everything; repairs if asked, and then only as the one holder of the lease, for which it waits up to

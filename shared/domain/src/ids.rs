@@ -259,6 +259,11 @@ impl FaceId {
     pub fn derive(collection: &CollectionId, subject: &SubjectId, image: &ImageHash) -> Self {
         Self(content_uuid(&[b"face", collection.as_str().as_bytes(), subject.as_str().as_bytes(), image.as_bytes()]))
     }
+
+    /// `sha256(crop_id, face_index)`: any other face that is kept.
+    pub fn of_crop(crop: CropId, face_index: u32) -> Self {
+        Self(content_uuid(&[b"kept", crop.as_uuid().as_bytes(), &face_index.to_be_bytes()]))
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod serving;
 
 use facewire_domain::FaceId;
 use facewire_store_object::ImageStore;
-use facewire_store_pg::{FaceRecord, Store, StoredFace};
+use facewire_store_pg::{FaceRecord, KeptFace, Store, StoreError, StoredFace};
 use facewire_store_vec::{FacePoint, VecStore};
 
 pub use enrol::{Candidate, Conflict, Enrolled};
@@ -55,6 +55,18 @@ impl Gallery {
         let written = points.iter().map(|point| point.face);
         let ids: Vec<FaceId> = written.filter(|face| rejected.iter().all(|(other, _)| other != face)).collect();
         Ok(self.store.mark_indexed(&ids).await?)
+    }
+
+    /// Keeps faces without a person: rows, then points that matching does not see. Answers which could not be stored, and why.
+    ///
+    /// # Errors
+    /// Of either store; handing all in again is harmless.
+    pub async fn keep(&self, faces: &[KeptFace]) -> Result<Vec<StoreError>, GalleryError> {
+        let kept = self.store.keep_faces(faces).await?;
+        let ids: Vec<FaceId> =
+            faces.iter().zip(&kept).filter(|(_, kept)| kept.is_ok()).map(|(face, _)| face.face).collect();
+        self.index_again(&ids).await?;
+        Ok(kept.into_iter().filter_map(Result::err).collect())
     }
 
     /// The same for rows that changed, read anew.

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use facewire_domain::{FaceId, PersonId};
+use facewire_domain::{CollectionId, FaceId, ImageHash, PersonId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::estimate::count_rows;
 use crate::face_record::{Columns, FaceRecord, StoredFace, select_faces};
-use crate::store::{CHUNK, Store, run};
+use crate::store::{CHUNK, Store, int, run, unsigned};
 
 impl Store {
     /// The vectors of these faces are acknowledged: pending becomes indexed. Returns how many changed.
@@ -152,6 +152,28 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// A page of the images that a collection's faces are of, with the face's number in it, in the order of the hashes' bytes.
+    pub async fn face_images(
+        &self,
+        collection: &CollectionId,
+        after: Option<(ImageHash, u32)>,
+        limit: u32,
+    ) -> Result<Vec<(ImageHash, u32)>, StoreError> {
+        const SQL: &str = "SELECT DISTINCT image_hash, face_index FROM faces
+                           WHERE collection = $1 AND vector_state <> 'tombstoned' AND (image_hash, face_index) > ($2, $3)
+                           ORDER BY image_hash, face_index LIMIT $4";
+        let (hash, index) = after.map_or((Vec::new(), -1), |(hash, index)| (hash.as_bytes().to_vec(), int(index)));
+        let rows: Vec<(Vec<u8>, i32)> = run!(self, "images of faces", connection => {
+            let query = sqlx::query_as(SQL).bind(collection.as_str()).bind(&hash).bind(index).bind(i64::from(limit));
+            query.fetch_all(connection).await
+        })?;
+        let read = |(hash, index): (Vec<u8>, i32)| {
+            let hash = <[u8; 32]>::try_from(hash).map_err(|_| StoreError::corrupt("faces.image_hash"))?;
+            Ok((ImageHash::from_bytes(hash), unsigned(index)))
+        };
+        rows.into_iter().map(read).collect()
     }
 
     /// A page of a person's faces whose points have to be written, by id.

@@ -56,7 +56,7 @@ pub use measured::{MeasuredFace, MeasuredPlace};
 pub use new_face::{ConflictKind, Enrolment, NewFace};
 pub use options::Options;
 pub use persons::{Gallery, Person, PersonStatus, PersonSummary};
-pub use policy::{CollectionPolicy, KeepFaces, KeepImages};
+pub use policy::CollectionPolicy;
 pub use reembed::Switch;
 pub use retention::Expired;
 pub use schema::PendingMigration;

@@ -3,59 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use facewire_domain::CollectionId;
-use serde::{Deserialize, Serialize};
+use facewire_domain::{CollectionId, KeepFaces, KeepImages};
+use serde::Serialize;
 use sqlx::FromRow;
 
 use crate::error::StoreError;
 use crate::store::{Store, run};
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant),+ }
-
-        impl $name {
-            /// As the table and JSON write it.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-
-            fn parse(text: &str) -> Option<Self> {
-                match text { $($text => Some(Self::$variant),)+ _ => None }
-            }
-        }
-    };
-}
-
-words!(
-    /// Which faces' embeddings stay.
-    KeepFaces {
-        /// Those that were enrolled.
-        #[default]
-        Enrolled = "enrolled",
-        /// Also those of crops that matched nobody.
-        Unmatched = "unmatched",
-        /// Those of every crop.
-        All = "all",
-    }
-);
-
-words!(
-    /// Which images stay.
-    KeepImages {
-        /// None.
-        #[default]
-        None = "none",
-        /// The aligned face.
-        Aligned = "aligned",
-        /// The face with its surroundings.
-        Crop = "crop",
-        /// The image as it was published.
-        Original = "original",
-    }
-);
 
 /// What a collection keeps. A duration is above zero; `None` is the operator's default for results, and for ever otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]

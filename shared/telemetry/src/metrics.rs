@@ -64,6 +64,7 @@ pub(crate) struct Metrics {
     pub(crate) findings: Counter<u64>,
     pub(crate) repairs: Counter<u64>,
     pub(crate) checked: Counter<u64>,
+    pub(crate) expired: Counter<u64>,
     pub(crate) pass_duration: Histogram<f64>,
 }
 
@@ -169,6 +170,11 @@ impl Metrics {
             ),
             repairs: counter("facewire.reconciler.repairs", "{face}", "Differences that were repaired"),
             checked: counter("facewire.reconciler.checked", "{face}", "Rows and points compared"),
+            expired: counter(
+                "facewire.reconciler.expired",
+                "{item}",
+                "Crops, faces and images that were kept long enough",
+            ),
             pass_duration: histogram(
                 "facewire.reconciler.pass.duration",
                 "s",

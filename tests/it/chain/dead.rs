@@ -28,7 +28,8 @@ async fn letter(letters: &DeadLetters, filter: DeadFilter) -> DeadLetterEntry {
 /// too many. Where the stage is `quality`, `ingest` admits it before.
 async fn give_up(world: &World, stage: Stage) {
     let shutdown = Shutdown::new(TIMEOUT);
-    let ingest = Ingest { bus: world.bus.clone(), store: world.store.clone(), options: Default::default() };
+    let ingest =
+        Ingest { bus: world.bus.clone(), store: world.store.clone(), images: None, options: Default::default() };
     let ingest = (stage != Stage::Ingest).then(|| tokio::spawn(ingest.run(shutdown.clone())));
     let options = StageOptions { max_deliver: 1, ack_wait: Duration::from_millis(300), ..StageOptions::images() };
     let mut pipeline = Pipeline::new();

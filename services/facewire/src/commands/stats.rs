@@ -116,7 +116,7 @@ fn show_counts(ledger: &Ledger) {
         return;
     }
     if let Some(since) = ledger.since {
-        output::line(format_args!("there are millions of crops: these were admitted since {}", words::moment(since)));
+        output::line(format_args!("there are millions of crops: these were admitted since {}", format::moment(since)));
     }
     let mut cameras = output::table(&["camera", "crops", "faces expected", "ended", "published", "unfinished"]);
     let row = |name: String, numbers: [u64; 5]| std::iter::once(name).chain(numbers.map(number));

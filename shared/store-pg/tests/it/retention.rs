@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use facewire_domain::{CollectionId, CropId, FaceId};
-use facewire_store_pg::{CollectionPolicy, Ending, FaceOrigin, KeepFaces, KeepImages, KeptFace, Store, VectorState};
+use facewire_domain::{CollectionId, CropId, FaceId, KeepFaces, KeepImages};
+use facewire_store_pg::{CollectionPolicy, Ending, FaceOrigin, KeptFace, Store, VectorState};
 use sqlx::{AssertSqlSafe, Executor};
 use time::OffsetDateTime;
 use uuid::Uuid;

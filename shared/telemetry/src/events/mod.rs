@@ -10,7 +10,7 @@ pub use crops::{BatchTaken, CropAdmitted, CropEnded, FaceEmbedded, FaceMeasured,
 pub use messages::{
     ConsumerRecreated, DeadLettered, NotADelivery, PublishRetried, Redelivered, StageSeen, StreamRefused,
 };
-pub use reconciler::{DifferencesFound, PassDone, Reconciled};
+pub use reconciler::{DifferencesFound, Expired, ImagesCompared, PassDone, Reconciled};
 pub use services::{
     Blocked, Busy, FailureKind, Inferred, PoolThread, ServiceFailed, ServiceStarted, SettingApplied, SettingRefused,
     StoreAnswered, StoreWaited, WorkerBroken,

@@ -66,3 +66,43 @@ impl PassDone {
         });
     }
 }
+
+/// What was older than it is kept is gone.
+#[derive(Debug)]
+pub struct Expired {
+    /// `crops`, `faces` or `images`.
+    pub what: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+impl Expired {
+    /// Emits log and metric.
+    pub fn emit(&self) {
+        record(|m| m.expired.add(self.count, &[KeyValue::new("what", self.what)]));
+        tracing::info!(what = self.what, count = self.count, "expired");
+    }
+}
+
+/// The kept images were compared with the faces.
+#[derive(Debug)]
+pub struct ImagesCompared {
+    /// Images that are kept.
+    pub images: u64,
+    /// Faces whose image is not there.
+    pub missing: u64,
+    /// Images that had to go, and were kept because there were too many.
+    pub held_back: u64,
+}
+
+impl ImagesCompared {
+    /// Emits the log; a warning where somebody has to look.
+    pub fn emit(&self) {
+        let Self { images, missing, held_back } = self;
+        if *held_back > 0 {
+            tracing::warn!(images, missing, held_back, "too many kept images have no face: they were not erased");
+        } else {
+            tracing::info!(images, missing, "kept images compared");
+        }
+    }
+}

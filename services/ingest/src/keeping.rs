@@ -1,0 +1,78 @@
+//! What a crop's collection keeps, stamped on the crop for the stages behind; and the originals of those that keep them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use facewire_domain::{CollectionId, KeepImages};
+use facewire_runtime::{ActorError, Patience};
+use facewire_store_object::{ImageKey, ImageStore};
+use facewire_store_pg::{CollectionPolicy, Store, StoreError};
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use crate::examine::Examined;
+
+/// Age from which on the policies are read again: what an operator changes holds after this long.
+const FRESH: Duration = Duration::from_secs(5);
+
+type Policies = Arc<BTreeMap<CollectionId, CollectionPolicy>>;
+
+/// Reads policies and writes originals.
+pub(crate) struct Keeping {
+    store: Store,
+    images: Option<ImageStore>,
+    patience: Patience,
+    read: Option<(Policies, Instant)>,
+}
+
+/// A collection keeps images, and there is no place for them.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the collection {collection} keeps images, and there is no place for them: set images.url, or its keep_images to none"
+)]
+struct NoPlace {
+    collection: CollectionId,
+}
+
+impl Keeping {
+    pub(crate) fn new(store: Store, images: Option<ImageStore>, patience: Patience) -> Self {
+        Self { store, images, patience, read: None }
+    }
+
+    /// Stamps the crops of a batch and keeps the originals that are to be kept. It is done before a crop is handed on: what a
+    /// crash leaves out, its redelivery writes.
+    pub(crate) async fn keep<'a>(&mut self, batch: impl Iterator<Item = &'a mut Examined>) -> Result<(), ActorError> {
+        let policies = self.policies().await?;
+        let mut originals = Vec::new();
+        for examined in batch {
+            let collection = &examined.row.head.collection;
+            let Some(policy) = policies.get(collection).filter(|_| examined.refusal.is_none()) else { continue };
+            if policy.keep_images != KeepImages::None && self.images.is_none() {
+                return Err(NoPlace { collection: collection.clone() }.into());
+            }
+            if let Some(crop) = &mut examined.task.crop {
+                crop.keep_images = policy.keep_images.as_str().to_owned();
+                crop.keep_faces = policy.keep_faces.as_str().to_owned();
+            }
+            if policy.keep_images == KeepImages::Original {
+                let key = ImageKey::original(collection.clone(), examined.row.head.image_hash);
+                originals.push((key, examined.task.image.clone()));
+            }
+        }
+        let Some(images) = &self.images else { return Ok(()) };
+        let patience = &self.patience;
+        let writing = originals.iter().map(|(key, image)| patience.wait(|| images.put(key, image.clone())));
+        try_join_all(writing).await?;
+        Ok(())
+    }
+
+    async fn policies(&mut self) -> Result<Policies, StoreError> {
+        if let Some((policies, _)) = self.read.as_ref().filter(|(_, at)| at.elapsed() < FRESH) {
+            return Ok(Arc::clone(policies));
+        }
+        let policies = Arc::new(self.patience.wait(|| self.store.policies()).await?);
+        self.read = Some((Arc::clone(&policies), Instant::now()));
+        Ok(policies)
+    }
+}

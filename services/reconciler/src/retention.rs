@@ -1,0 +1,139 @@
+//! What is too old goes, in bounded steps (DESIGN §6, §7): crops with what became of them, faces without a person, kept images.
+//! Several instances may do it at once; each step takes what no other has locked.
+
+use std::time::Duration;
+
+use facewire_domain::{Fault, FaultKind};
+use facewire_gallery::GalleryError;
+use facewire_runtime::{ActorError, Shutdown};
+use facewire_telemetry::events;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::{Reconciler, SERVICE, images};
+
+/// How long things are kept where a collection does not say.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Crops and their endings; `"forever"` keeps them.
+    #[serde(with = "age")]
+    pub results: Option<Duration>,
+    /// Between two looks for what is too old.
+    #[serde(with = "facewire_config::duration")]
+    pub interval: Duration,
+    /// Crops or faces of one step.
+    pub step: u32,
+    /// Between two steps: Postgres has other work.
+    #[serde(with = "facewire_config::duration")]
+    pub pause: Duration,
+    /// Between two comparisons of the kept images with the faces.
+    #[serde(with = "facewire_config::duration")]
+    pub images_interval: Duration,
+    /// An image without a face that is younger than this is left alone: its face is on its way.
+    #[serde(with = "facewire_config::duration")]
+    pub images_grace: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            results: Some(Duration::from_secs(30 * 24 * 3600)),
+            interval: Duration::from_secs(60),
+            step: 5000,
+            pause: Duration::from_millis(100),
+            images_interval: Duration::from_secs(6 * 3600),
+            images_grace: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// An age, or `forever`.
+mod age {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const FOREVER: &str = "forever";
+
+    pub(super) fn serialize<S: Serializer>(age: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match age {
+            Some(age) => facewire_config::duration::serialize(age, serializer),
+            None => serializer.serialize_str(FOREVER),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == FOREVER {
+            return Ok(None);
+        }
+        humantime::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The actor.
+pub(crate) async fn expire(reconciler: Reconciler, shutdown: Shutdown) -> Result<(), ActorError> {
+    let mut compared: Option<Instant> = None;
+    loop {
+        let done = tokio::select! {
+            // Every step is whole or not at all.
+            () = shutdown.draining() => return Ok(()),
+            done = once(&reconciler, &mut compared) => done,
+        };
+        match done {
+            Ok(()) => {}
+            Err(error) if error.kind() == FaultKind::Poison => return Err(error.into()),
+            Err(error) => {
+                events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
+            }
+        }
+        tokio::select! {
+            () = shutdown.draining() => return Ok(()),
+            () = tokio::time::sleep(reconciler.options.retention.interval) => {}
+        }
+    }
+}
+
+async fn once(reconciler: &Reconciler, compared: &mut Option<Instant>) -> Result<(), GalleryError> {
+    let options = &reconciler.options.retention;
+    let store = &reconciler.gallery.store;
+    loop {
+        let expired = store.expire_results(options.results, OffsetDateTime::now_utc(), options.step).await?;
+        if expired.is_empty() {
+            break;
+        }
+        events::Expired { what: "crops", count: expired.crops.max(expired.recognitions) }.emit();
+        tokio::time::sleep(options.pause).await;
+    }
+    loop {
+        // The short pass removes their points and rows.
+        let faces = store.expire_unmatched(OffsetDateTime::now_utc(), options.step).await?;
+        if faces == 0 {
+            break;
+        }
+        events::Expired { what: "faces", count: faces }.emit();
+        tokio::time::sleep(options.pause).await;
+    }
+    if compared.is_none_or(|at| at.elapsed() >= options.images_interval) {
+        images::compare(reconciler).await?;
+        *compared = Some(Instant::now());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_a_duration_or_for_ever() {
+        let read = |text: &str| serde_json::from_str::<Retention>(&format!(r#"{{"results": "{text}"}}"#));
+        assert_eq!(read("7days").unwrap().results, Some(Duration::from_secs(7 * 24 * 3600)));
+        assert_eq!(read("forever").unwrap().results, None);
+        assert!(read("soon").is_err());
+        let shown = serde_json::to_value(read("forever").unwrap()).unwrap();
+        assert_eq!(shown["results"], "forever");
+    }
+}
