@@ -27,6 +27,8 @@ async fn publish_all(world: &World, faces: &Faces) {
 /// says which it was.
 async fn some_endings(world: &World, most: u64) {
     let wanted = world.ledger().await.rows + RandomState::new().build_hasher().finish() % most;
+    // On a slow machine everything may have ended while a server came back.
+    let wanted = wanted.min(CROPS);
     until("some endings", async || {
         let rows = world.ledger().await.rows;
         if rows >= wanted { Ok(()) } else { Err(rows) }

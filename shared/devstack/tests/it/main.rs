@@ -2,9 +2,12 @@
 
 #[cfg(test)]
 mod doctor;
-#[cfg(all(test, feature = "qdrant"))]
+#[cfg(feature = "qdrant")]
+#[cfg(test)]
 mod servers;
-#[cfg(all(test, feature = "qdrant"))]
+#[cfg(feature = "qdrant")]
+#[cfg(test)]
 mod stack;
-#[cfg(all(test, feature = "qdrant"))]
+#[cfg(feature = "qdrant")]
+#[cfg(test)]
 mod support;
