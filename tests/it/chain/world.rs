@@ -13,7 +13,7 @@ use facewire_contracts::{subjects, v1};
 use facewire_devstack::testing::TestStack;
 use facewire_domain::{Calibration, Stage};
 use facewire_embed_gpu::MakeEmbedder;
-use facewire_inference::{FaceEmbedder, FaceFinder, InferenceError, OnnxRuntime, SessionOptions, install_builtin};
+use facewire_inference::{FaceEmbedder, FaceFinder, InferenceError, OnnxRuntime, Pack, SessionOptions, install_builtin};
 use facewire_quality::MakeFinder;
 use facewire_reconciler::Reconciler;
 use facewire_runtime::{Health, Shutdown};
@@ -43,6 +43,23 @@ impl Models {
         let pack = install_builtin(DEFAULT_PACK, &stack.default_models, directory.path()).unwrap();
         let (runtime, session) = (OnnxRuntime::load(&stack.ort_lib).unwrap(), SessionOptions::default());
         Self { loaded: Loaded { pack, runtime, session }, _directory: Arc::new(directory) }
+    }
+
+    pub(crate) fn runtime(&self) -> &OnnxRuntime {
+        &self.loaded.runtime
+    }
+
+    /// The same files as a pack of another version; its directory lives as long as the second part.
+    pub(crate) fn another_version(&self) -> (Pack, TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(self.loaded.pack.directory()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), directory.path().join(file.file_name())).unwrap();
+        }
+        let manifest = directory.path().join("pack.toml");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        std::fs::write(&manifest, text.replacen("version = \"0.0.1\"", "version = \"0.0.2\"", 1)).unwrap();
+        (Pack::open(directory.path()).unwrap(), directory)
     }
 
     pub(crate) fn finder(&self) -> Result<FaceFinder, InferenceError> {
@@ -200,6 +217,17 @@ impl World {
         self.start_all(&parts, facewire_match::Options::default())
     }
 
+    /// Makes these parts serve another pack, as a process does that is started with it.
+    pub(crate) async fn serve_pack(&self, parts: &mut Parts, pack: &Pack) {
+        let loaded = Loaded { pack: pack.clone(), ..self.models.loaded.clone() };
+        let mut config = Config::default();
+        config.qdrant.url = self.stack.qdrant_url.clone();
+        let vectors = VecStore::connect(&config.qdrant).unwrap();
+        parts.index = Some(Index { vectors, pack: pack.manifest().clone() });
+        parts.chain = Some(Chain::from(&loaded));
+        facewire_composition::migrate(&config, parts).await.unwrap();
+    }
+
     /// The reconciler alone.
     pub(crate) fn start_reconciler(&self, reconciler: facewire_reconciler::Options) -> Services {
         let shutdown = Shutdown::new(GRACE);
@@ -208,7 +236,7 @@ impl World {
         Services { running, health: shutdown.health().clone() }
     }
 
-    fn start_all(&self, parts: &Parts, matching: facewire_match::Options) -> Services {
+    pub(crate) fn start_all(&self, parts: &Parts, matching: facewire_match::Options) -> Services {
         let shutdown = Shutdown::new(GRACE);
         let running = self.start_on(parts, &Service::all(), matching, &shutdown);
         Services { running, health: shutdown.health().clone() }
