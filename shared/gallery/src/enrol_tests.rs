@@ -52,7 +52,8 @@ const LIMIT: Option<f32> = Some(0.9);
 #[test]
 fn a_face_of_another_in_the_gallery_is_refused_and_ones_own_is_not() {
     let batch = [candidate("a", 0.0, LIMIT), candidate("b", 90.0, LIMIT), candidate("c", 45.0, None)];
-    let hit = |person, similarity| Hit { face: FaceId::of_crop(CropId::from(uuid::Uuid::nil()), 0), person, similarity };
+    let hit =
+        |person, similarity| Hit { face: FaceId::of_crop(CropId::from(uuid::Uuid::nil()), 0), person, similarity };
     let owners = own(&batch);
     let hits = [vec![hit(owners[0], 1.0)], vec![hit(owners[0], 0.95)], vec![hit(owners[0], 1.0)]];
     assert_eq!(verdicts(&batch, &hits, &[None, None, None]), "frf", "the third asks for nothing");

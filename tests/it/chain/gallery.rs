@@ -60,7 +60,13 @@ async fn the_same_face_is_enrolled_for_one_person_only_however_it_arrives() {
     // In one batch.
     let batch = [candidate(&gallery, "a", 0.0), candidate(&gallery, "b", 5.0), candidate(&gallery, "a", 3.0)];
     let answers = gallery.enrol(&batch).await.unwrap();
-    assert!(matches!(answers[..], [Enrolled::Done { .. }, Enrolled::Conflict(Conflict::Lookalike { .. }), Enrolled::Done { .. }]), "{answers:?}");
+    assert!(
+        matches!(
+            answers[..],
+            [Enrolled::Done { .. }, Enrolled::Conflict(Conflict::Lookalike { .. }), Enrolled::Done { .. }]
+        ),
+        "{answers:?}"
+    );
     // In two replicas at once, several times: exactly one of both wins.
     for round in 0_u8..8 {
         let degrees = 60.0 + f32::from(round) * 30.0;
@@ -106,7 +112,8 @@ async fn people_are_merged_split_and_their_faces_reassigned() {
     gallery.reassign(&collection, &faces[2..], Some(person("a")), "a test").await.unwrap().unwrap();
     assert!(gallery.reassign(&collection, &faces[2..], Some(person("b")), "a test").await.unwrap().is_none());
     let look = facewire_reconciler::PassOptions { fix: false, ..Default::default() };
-    let reconciler = world.reconciler(facewire_reconciler::Options { pending_after: std::time::Duration::ZERO, ..Default::default() });
+    let reconciler = world
+        .reconciler(facewire_reconciler::Options { pending_after: std::time::Duration::ZERO, ..Default::default() });
     let report = reconciler.full(look, std::time::Duration::ZERO, &|_| {}).await.unwrap();
     assert_eq!(report.total_found(), 0, "{report:?}");
 }

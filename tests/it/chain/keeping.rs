@@ -46,7 +46,11 @@ async fn kept(images: &ImageStore) -> Vec<String> {
 async fn an_unmatched_face_is_kept_seen_by_nobody_and_keeps_its_id_when_it_gets_a_person() {
     let faces = Faces::fetch().await;
     let (mut world, images, _directory) = with_images().await;
-    keeps(&world, CollectionPolicy { keep_faces: KeepFaces::Unmatched, keep_images: KeepImages::Aligned, ..Default::default() }).await;
+    keeps(
+        &world,
+        CollectionPolicy { keep_faces: KeepFaces::Unmatched, keep_images: KeepImages::Aligned, ..Default::default() },
+    )
+    .await;
     let services = start(&world, &images);
     let (obama, biden) = (faces.obama(), faces.biden());
 
@@ -151,7 +155,15 @@ async fn images_that_nobody_needs_go_and_those_of_faces_stay() {
     assert_eq!((seen.images, seen.erased, seen.missing), (4, 1, 1));
     assert_eq!(images.get(&orphan).await.unwrap(), None);
     // Kept for so long, and no longer.
-    keeps(&world, CollectionPolicy { keep_images: KeepImages::Aligned, retain_images: Some(Duration::from_millis(1)), ..Default::default() }).await;
+    keeps(
+        &world,
+        CollectionPolicy {
+            keep_images: KeepImages::Aligned,
+            retain_images: Some(Duration::from_millis(1)),
+            ..Default::default()
+        },
+    )
+    .await;
     let seen = compared(Retention { images_grace: none, ..Default::default() }).await;
     assert_eq!((seen.images, seen.erased), (3, 3));
 }
@@ -211,7 +223,10 @@ async fn a_gallery_is_brought_to_another_model_while_searches_go_on() {
     assert_eq!(still.status, "matched", "searches go on: {still:?}");
 
     // What was embedded stays: the second run embeds nothing, and leaves behind what it cannot embed.
-    let done = reconciler.reembed(&ReembedOptions { leave_behind: true, ..options.clone() }, &embedder, timeout, &|_| {}).await.unwrap();
+    let done = reconciler
+        .reembed(&ReembedOptions { leave_behind: true, ..options.clone() }, &embedder, timeout, &|_| {})
+        .await
+        .unwrap();
     assert_eq!((done.embedded, done.missing, done.indexed), (0, 1, 1), "{done:?}");
     assert_eq!(world.store.serving_model().await.unwrap().unwrap().model, options.model);
     // The services of the old pack enrol nobody any more.
@@ -230,8 +245,12 @@ async fn a_gallery_is_brought_to_another_model_while_searches_go_on() {
     assert_eq!(left.status, "no_match", "left behind until it is enrolled anew: {left:?}");
     let anew = world.ask(&Shot::photo("anew", &biden.enroll).enroll(biden.subject, biden.name)).await;
     assert_eq!((anew.status.as_str(), anew.face_id), ("enrolled", early.face_id));
-    let reconciler = facewire_composition::reconciler(&Default::default(), &parts).unwrap_or_else(|error| panic!("{error}"));
-    let after = reconciler.full(facewire_reconciler::PassOptions { fix: false, ..Default::default() }, timeout, &|_| {}).await.unwrap();
+    let reconciler =
+        facewire_composition::reconciler(&Default::default(), &parts).unwrap_or_else(|error| panic!("{error}"));
+    let after = reconciler
+        .full(facewire_reconciler::PassOptions { fix: false, ..Default::default() }, timeout, &|_| {})
+        .await
+        .unwrap();
     assert_eq!(after.total_found(), 0, "{after:?}");
     services.stop().await;
 }

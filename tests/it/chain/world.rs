@@ -13,7 +13,9 @@ use facewire_contracts::{subjects, v1};
 use facewire_devstack::testing::TestStack;
 use facewire_domain::{Calibration, Stage};
 use facewire_embed_gpu::MakeEmbedder;
-use facewire_inference::{FaceEmbedder, FaceFinder, InferenceError, OnnxRuntime, Pack, SessionOptions, install_builtin};
+use facewire_inference::{
+    FaceEmbedder, FaceFinder, InferenceError, OnnxRuntime, Pack, SessionOptions, install_builtin,
+};
 use facewire_quality::MakeFinder;
 use facewire_reconciler::Reconciler;
 use facewire_runtime::{Health, Shutdown};
@@ -74,6 +76,10 @@ impl Models {
 
     pub(crate) fn name(&self) -> String {
         self.loaded.pack.fingerprint()
+    }
+
+    pub(crate) fn dim(&self) -> u32 {
+        self.loaded.pack.manifest().embedder.dim.try_into().unwrap()
     }
 
     pub(crate) fn calibration(&self) -> Option<Calibration> {

@@ -92,10 +92,17 @@ async fn a_pass_is_due_once_an_interval_whoever_did_the_last() {
 async fn a_later_holder_fences_an_earlier_one() {
     let db = test_database().await;
     let store = db.migrated().await;
-    assert!(store.fence("reconciler", 7).await.unwrap());
-    assert!(store.fence("reconciler", 7).await.unwrap(), "the same holder goes on");
-    assert!(store.fence("reconciler", 9).await.unwrap());
-    assert!(!store.fence("reconciler", 7).await.unwrap());
-    assert!(store.fence("another", 1).await.unwrap());
+    // A release before took the time in microseconds: a token that an operator's clock had put into the future.
+    let future = 4_000_000_000_000_000_i64;
+    let mut operator = db.operator().await;
+    let insert = sqlx::query("INSERT INTO fences (name, token) VALUES ('reconciler', $1)").bind(future);
+    insert.execute(&mut operator).await.unwrap();
+    let first = store.next_fence("reconciler").await.unwrap();
+    assert_eq!(first, future + 1, "whoever comes next is higher all the same");
+    assert!(store.holds_fence("reconciler", first).await.unwrap());
+    let second = store.next_fence("reconciler").await.unwrap();
+    assert!(store.holds_fence("reconciler", second).await.unwrap());
+    assert!(!store.holds_fence("reconciler", first).await.unwrap());
+    assert_eq!(store.next_fence("another").await.unwrap(), 1);
     db.drop().await;
 }

@@ -1,7 +1,7 @@
 //! Which model serves, and the lock under which faces are enrolled.
 
 use facewire_domain::PersonId;
-use facewire_store_pg::{ModelFaces, NewFace, Options, Store};
+use facewire_store_pg::{ModelFaces, NewFace, Options, Store, Switch, VectorState};
 
 use crate::support::{blocked_session, enrol, face, test_database};
 
@@ -22,12 +22,47 @@ async fn the_first_claim_counts_and_only_a_switch_changes_it() {
     let serving = store.serving_model().await.unwrap().unwrap();
     assert!(answers.iter().all(|answer| *answer == serving), "{answers:?}");
 
-    assert!(!store.switch_serving("another", "pack-x", 128, None).await.unwrap());
-    assert!(store.switch_serving(&serving.model, "pack-x", 128, Some("faces-2")).await.unwrap());
-    assert!(!store.switch_serving(&serving.model, "pack-y", 64, None).await.unwrap(), "it serves no longer");
+    let switch = async |from: &str, to: &str| store.switch_reembedded(from, to, 128, false).await.unwrap();
+    assert_eq!(switch("another", "pack-x").await, Switch::SwitchedMeanwhile);
+    assert_eq!(switch(&serving.model, "pack-x").await, Switch::Done);
+    assert_eq!(switch(&serving.model, "pack-y").await, Switch::SwitchedMeanwhile, "it serves no longer");
     let now = store.claim_serving("pack-z", 32).await.unwrap();
-    assert_eq!((now.model.as_str(), now.dim, now.qdrant_collection.as_deref()), ("pack-x", 128, Some("faces-2")));
+    assert_eq!((now.model.as_str(), now.dim), ("pack-x", 128));
     assert!(now.since >= serving.since);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_model_serves_once_every_face_has_an_embedding_by_it_and_all_at_once() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let old = face("a", None, 1).model;
+    store.claim_serving(&old, 2).await.unwrap();
+    enrol(&store, &(0..5).map(|n| face(&format!("s{n}"), None, n)).collect::<Vec<_>>()).await;
+    let queue = async |after, limit| store.faces_to_reembed("new", after, limit).await.unwrap();
+    let first = queue(None, 3).await;
+    assert_eq!(first.len(), 3);
+    let embedded: Vec<_> = first.iter().map(|face| (face.face, vec![0.0, 1.0, 0.0])).collect();
+    store.put_reembeddings("new", &embedded).await.unwrap();
+    assert_eq!(queue(None, 10).await.len(), 2, "it goes on where it was");
+    let served = store.faces(&[first[0].face]).await.unwrap().remove(0);
+    assert_eq!((served.record.model.as_str(), served.embedding.len()), (old.as_str(), served.record.dim as usize));
+    assert_eq!(store.switch_reembedded(&old, "new", 3, false).await.unwrap(), Switch::Incomplete);
+    assert_eq!(store.reembedded_faces("new", None, 10).await.unwrap().len(), 3);
+
+    assert_eq!(store.switch_reembedded(&old, "new", 3, true).await.unwrap(), Switch::Done);
+    let seen = async || {
+        let faces = store.faces_after(None, 10).await.unwrap();
+        let new = faces.iter().filter(|face| face.record.model == "new" && face.embedding == [0.0, 1.0, 0.0]).count();
+        let waiting = faces.iter().filter(|face| face.record.state == VectorState::Reembed).count();
+        (new, waiting)
+    };
+    assert_eq!(seen().await, (3, 2), "at once, before any row was moved");
+    assert_eq!((store.apply_reembeddings(2).await.unwrap(), store.apply_reembeddings(2).await.unwrap()), (2, 1));
+    assert_eq!((store.apply_reembeddings(2).await.unwrap(), seen().await), (0, (3, 2)));
+    // Whoever still has the old model enrols nobody.
+    let refused = store.begin_enrolment(&[face("late", None, 9)]).await.unwrap_err();
+    assert!(refused.to_string().contains("new"), "{refused}");
     db.drop().await;
 }
 
