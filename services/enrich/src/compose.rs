@@ -115,7 +115,7 @@ fn person(id: PersonId, candidate: Option<Candidate>, persons: &Persons) -> v1::
     v1::Person {
         // After a merge, whoever took over.
         person_id: known.map_or(id, |person| person.person_id).to_string(),
-        subject_id: named.map(|person| person.subject_id.to_string()).unwrap_or_default(),
+        external_id: named.map(|person| person.external_id.to_string()).unwrap_or_default(),
         name: named.map(|person| person.name.clone()).unwrap_or_default(),
         similarity: candidate.map(|c| decimal(c.similarity)),
         face_id: candidate.map(|c| c.face.to_string()),

@@ -20,7 +20,7 @@ fn row(outcome: Outcome, decision: Option<Decision>) -> Ending {
     let (captured_at, received_at, intent, subject) = (at(0), at(1), Intent::Recognize, None);
     let time = |stage, from, to| StageTime { stage, started_at: at(from), finished_at: at(to) };
     Ending {
-        crop: CropHead { crop, collection, camera, captured_at, received_at, image_hash, intent, subject },
+        crop: CropHead { crop, collection, camera, captured_at, received_at, image_hash, intent, subject, frame: false },
         face_index: 0,
         face_count: 1,
         outcome,
@@ -46,7 +46,7 @@ fn persons(statuses: [PersonStatus; 2]) -> Persons {
     let person = |(number, status): (u8, PersonStatus)| {
         let person = Person {
             person_id: id(number),
-            subject_id: format!("s{number}").parse().unwrap(),
+            external_id: format!("s{number}").parse().unwrap(),
             name: format!("Name {number}"),
             status,
             metadata: serde_json::json!({}),
@@ -61,7 +61,7 @@ fn a_match_names_the_best_and_the_runner_up() {
     let result = result(&matched(), &persons([PersonStatus::Active; 2]));
     let decision = result.decision.unwrap();
     let (best, second) = (decision.person.unwrap(), decision.runner_up.unwrap());
-    assert_eq!((best.name.as_str(), best.subject_id.as_str(), best.similarity), ("Name 1", "s1", Some(0.5)));
+    assert_eq!((best.name.as_str(), best.external_id.as_str(), best.similarity), ("Name 1", "s1", Some(0.5)));
     assert_eq!(second.name, "Name 2");
     assert_eq!((result.stage, result.failure_reason), (None, None), "a success has no stage to blame");
 }

@@ -40,6 +40,7 @@ pub(crate) fn read(payload: Bytes) -> Result<Read, WireError> {
             image_hash: identity.image,
             intent: identity.intent,
             subject: identity.subject,
+            frame: crop.frame,
         },
         face_index: crop.face_index,
         face_count: crop.face_count.max(1),

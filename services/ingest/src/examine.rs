@@ -56,6 +56,7 @@ pub(crate) fn examine(delivery: Delivery, limits: &Limits) -> Result<Box<Examine
             image_hash: identity.image,
             intent: identity.intent,
             subject: identity.subject,
+            frame: headers.frame,
         },
         bytes,
         format: info.as_ref().ok().map(|info| info.format.as_str().to_owned()),

@@ -151,7 +151,7 @@ const SPREADS: &str = concat!(
      SELECT s.collection, s.camera, s.signal, count(*) AS faces,
      percentile_cont(ARRAY[0.05, 0.5, 0.95]) WITHIN GROUP (ORDER BY s.value) AS p,
      count(*) FILTER (WHERE NOT coalesce(s.value >= b.least, b.least IS NULL)
-        AND NOT (NOT b.in_frames AND s.face_count > 1)) AS below,
+        AND NOT (NOT b.in_frames AND s.frame)) AS below,
      count(*) FILTER (WHERE s.value > b.most) AS above, count(*) FILTER (WHERE s.decisive) AS decisive
      FROM (SELECT * FROM facewire_signals WHERE",
     in_window!("finished_at"),

@@ -49,9 +49,11 @@ pub struct CropRecord {
     /// What the producer wanted.
     pub intent: String,
     /// Enrol: the person's external id.
-    pub subject_id: Option<String>,
+    pub external_id: Option<String>,
     /// Endings that it should have.
     pub face_count: i32,
+    /// A whole frame.
+    pub frame: bool,
     /// When the row was written.
     #[serde(with = "time::serde::rfc3339")]
     pub admitted_at: OffsetDateTime,
@@ -129,7 +131,7 @@ pub struct FailureRecord {
 
 const CROP: &str = "
 SELECT crop_id, collection, camera, captured_at, received_at, encode(image_hash, 'hex') AS image_hash, bytes, format, width,
-       height, intent, subject_id, face_count, admitted_at FROM crops WHERE crop_id = $1";
+       height, intent, subject_id AS external_id, face_count, frame, admitted_at FROM crops WHERE crop_id = $1";
 const ENDINGS: &str = "
 SELECT face_index, status, reason, stage, detail, quality, box, decision, person_id, face_id, similarity, threshold,
        runner_up, model, times, received_at, finished_at, published_at

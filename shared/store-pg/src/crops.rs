@@ -30,6 +30,8 @@ pub struct CropHead {
     pub intent: Intent,
     /// Enrol: the person's external id.
     pub subject: Option<SubjectId>,
+    /// A whole frame: every face of it has an ending of its own.
+    pub frame: bool,
 }
 
 /// A crop as `ingest` saw it.
@@ -64,9 +66,9 @@ pub enum Admission {
 
 const ADMIT: &str = "
 INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, bytes, format, width, height,
-                   intent, subject_id)
+                   intent, subject_id, frame)
 SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bytea[], $7::bigint[],
-                     $8::text[], $9::integer[], $10::integer[], $11::text[], $12::text[])
+                     $8::text[], $9::integer[], $10::integer[], $11::text[], $12::text[], $13::boolean[])
 ON CONFLICT DO NOTHING
 RETURNING crop_id";
 
@@ -186,6 +188,7 @@ async fn insert(connection: &mut PgConnection, crops: &[&NewCrop]) -> Result<Vec
         .bind(column(crops, |crop| crop.size.map(|(_, height)| int(height))))
         .bind(column(crops, |crop| crop.head.intent.as_str()))
         .bind(column(crops, |crop| crop.head.subject.as_ref().map(SubjectId::as_str)))
+        .bind(column(crops, |crop| crop.head.frame))
         .fetch_all(connection)
         .await
 }

@@ -25,14 +25,15 @@ WITH input AS MATERIALIZED (
         $1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
         $8::bytea[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::jsonb[],
         $16::jsonb[], $17::jsonb[], $18::uuid[], $19::uuid[], $20::real[], $21::real[], $22::real[], $23::text[],
-        $24::jsonb[], $25::timestamptz[]
+        $24::jsonb[], $25::timestamptz[], $26::boolean[]
     ) AS i (crop_id, face_index, face_count, collection, camera, captured_at, received_at, image_hash, intent,
             subject_id, status, reason, stage, detail, quality, box, decision, person_id, face_id, similarity, threshold,
-            runner_up, model, times, finished_at)
+            runner_up, model, times, finished_at, frame)
 ), crop AS (
-    INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, intent, subject_id, face_count)
+    INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, intent, subject_id, face_count,
+        frame)
     SELECT DISTINCT ON (i.crop_id) i.crop_id, i.collection, i.camera, i.captured_at, i.received_at, i.image_hash,
-           i.intent, i.subject_id, i.face_count
+           i.intent, i.subject_id, i.face_count, i.frame
     FROM input i LEFT JOIN crops c ON c.crop_id = i.crop_id
     WHERE c.crop_id IS NULL OR c.face_count < i.face_count
     ORDER BY i.crop_id, i.face_count DESC
@@ -216,6 +217,7 @@ async fn write(
         .bind(column(e, |ending| ending.model.as_deref().map(text)))
         .bind(column(e, |ending| Json(&ending.times)))
         .bind(column(e, |ending| ending.finished_at))
+        .bind(column(e, |ending| ending.crop.frame))
         .fetch_all(connection)
         .await
 }

@@ -18,7 +18,7 @@ pub struct MeasuredFace {
     /// Whether it ended `matched`: a known person was recognised.
     pub matched: bool,
     /// Whether the crop had several faces: a frame, which is judged by fewer limits.
-    pub of_many: bool,
+    pub of_frame: bool,
     /// Where its page may go on.
     pub place: MeasuredPlace,
 }
@@ -43,7 +43,7 @@ struct Row {
     crop_id: Uuid,
     face_index: i32,
     finished_at: OffsetDateTime,
-    face_count: Option<i32>,
+    frame: bool,
     refused: bool,
     matched: bool,
     /// In the order of `Signal::ALL`.
@@ -53,7 +53,7 @@ struct Row {
 macro_rules! page {
     ([$($first:ident)+] $([$($place:ident)+])*) => {
         concat!(
-            "SELECT crop_id, face_index, finished_at, face_count,
+            "SELECT crop_id, face_index, finished_at, frame,
              status = 'rejected' AND stage IN ('quality', 'embed') AS refused, status = 'matched' AS matched, ARRAY[",
             last!($($first)+), $(", ", last!($($place)+),)*
             "]::float8[] AS signals
@@ -112,7 +112,7 @@ impl From<Row> for MeasuredFace {
             signals: Quality::from_fn(|signal| single(row.signals.get(signal as usize).copied().flatten())),
             refused: row.refused,
             matched: row.matched,
-            of_many: row.face_count.is_some_and(|faces| faces > 1),
+            of_frame: row.frame,
             place: MeasuredPlace::new(row.finished_at, row.crop_id, row.face_index),
         }
     }

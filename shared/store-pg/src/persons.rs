@@ -45,7 +45,7 @@ pub struct Person {
     /// The person; after a merge the one that took over.
     pub person_id: PersonId,
     /// The id in the caller's world.
-    pub subject_id: SubjectId,
+    pub external_id: SubjectId,
     /// The name.
     pub name: String,
     /// Merged only where the merges lead nowhere.
@@ -306,7 +306,7 @@ fn person(row: &PgRow) -> Result<Person, StoreError> {
     let columns = Columns::from_row(row).map_err(|_| CORRUPT)?;
     Ok(Person {
         person_id: columns.person_id.into(),
-        subject_id: columns.subject_id.parse().map_err(|_| StoreError::corrupt("persons.subject_id"))?,
+        external_id: columns.subject_id.parse().map_err(|_| StoreError::corrupt("persons.subject_id"))?,
         name: columns.name,
         status: PersonStatus::parse(&columns.status).ok_or(const { StoreError::corrupt("persons.status") })?,
         metadata: columns.metadata,

@@ -16,7 +16,7 @@ use crate::store::unsigned;
 const ROWS: &str = "
 SELECT r.crop_id, r.face_index, r.generation, r.published_at IS NOT NULL AS published, r.collection, r.camera, r.status,
        r.reason, r.stage, r.detail, r.quality, r.box, r.decision, r.person_id, r.face_id, r.model, r.times, r.received_at,
-       r.finished_at, c.captured_at, c.image_hash, c.intent, c.subject_id, c.face_count
+       r.finished_at, c.captured_at, c.image_hash, c.intent, c.subject_id, c.face_count, c.frame
 FROM UNNEST($1::uuid[], $2::integer[]) AS i (crop_id, face_index)
 JOIN recognitions r ON r.crop_id = i.crop_id AND r.face_index = i.face_index
 JOIN crops c ON c.crop_id = r.crop_id";
@@ -49,6 +49,7 @@ pub(crate) struct Row {
     intent: String,
     subject_id: Option<String>,
     face_count: i32,
+    frame: bool,
 }
 
 /// The rows of these keys, as far as they are there.
@@ -87,6 +88,7 @@ impl TryFrom<Row> for Finished {
             image_hash: facewire_domain::ImageHash::from_bytes(hash),
             intent: word(&row.intent, "crops.intent")?,
             subject: row.subject_id.map(|subject| word(&subject, "crops.subject_id")).transpose()?,
+            frame: row.frame,
         };
         let outcome = Outcome {
             status: word(&row.status, "recognitions.status")?,

@@ -92,7 +92,7 @@ async fn a_crash_between_the_two_stores_is_completed() {
 
     let after = world.ask(&Shot::photo("after", &obama.probes[0])).await;
     assert_eq!(after.status, "matched", "{after:?}");
-    assert_eq!(after.decision.unwrap().person.unwrap().subject_id, obama.subject);
+    assert_eq!(after.decision.unwrap().person.unwrap().external_id, obama.subject);
     // The crop itself comes once more and tells what it did; whoever comes later with that image finds it done.
     let told = world.ask(&shot).await;
     assert_eq!((told.status.as_str(), told.face_id), ("enrolled", Some(id.to_string())));

@@ -39,8 +39,8 @@ async fn the_enrolled_are_recognised_and_nobody_else() {
         let decision = result.decision.unwrap();
         let (person, runner_up) = (decision.person.unwrap(), decision.runner_up.unwrap());
         assert!(decision.matched && decision.similarity.unwrap() >= decision.threshold);
-        assert_eq!((person.subject_id.as_str(), person.name.as_str()), ("barack-obama", "Barack Obama"));
-        assert_eq!((runner_up.subject_id.as_str(), runner_up.name.as_str()), ("joe-biden", "Joe Biden"));
+        assert_eq!((person.external_id.as_str(), person.name.as_str()), ("barack-obama", "Barack Obama"));
+        assert_eq!((runner_up.external_id.as_str(), runner_up.name.as_str()), ("joe-biden", "Joe Biden"));
         assert!(runner_up.similarity < person.similarity, "the runner-up is the second");
     }
 
@@ -141,7 +141,7 @@ async fn a_result_reads_as_the_design_says() {
         "/decision/fpir",
         "/decision/people",
         "/decision/person/person_id",
-        "/decision/person/subject_id",
+        "/decision/person/external_id",
         "/decision/person/name",
         "/decision/person/similarity",
         "/decision/runner_up/name",

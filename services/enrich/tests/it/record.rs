@@ -185,6 +185,7 @@ fn row_of_a_replica(number: i64) -> facewire_store_pg::Ending {
             image_hash: identity.image,
             intent: identity.intent,
             subject: identity.subject,
+            frame: false,
         },
         face_index: 0,
         face_count: 1,

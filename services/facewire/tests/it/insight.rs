@@ -68,6 +68,7 @@ fn ending(camera: &str, number: u64, signals: Quality) -> (NewCrop, Ending) {
         image_hash,
         intent: Intent::Recognize,
         subject: None,
+        frame: false,
     };
     let (outcome, decision) = match limits().judge(&signals) {
         Ok(()) => {

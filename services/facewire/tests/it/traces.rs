@@ -76,7 +76,7 @@ fn nothing_biometric(deployment: &Deployment, spans: &[HeardSpan]) {
     let told = spans.iter().flat_map(|span| &span.attributes);
     let logs = deployment.collector.logs();
     for (key, value) in told.chain(logs.iter().flat_map(|log| &log.attributes)) {
-        let fault = ["person", "subject_id", "face_id", "embedding", "similarity", "image"]
+        let fault = ["person", "external_id", "face_id", "embedding", "similarity", "image"]
             .iter()
             .find(|word| key.contains(**word));
         assert!(fault.is_none() && !value.contains("Seven"), "{key} = {value}");

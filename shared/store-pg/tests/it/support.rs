@@ -121,7 +121,7 @@ pub(crate) fn head(number: u64) -> CropHead {
     let crop = CropId::derive(&collection, &camera, captured_at, &image_hash);
     let received_at = captured_at + Duration::from_millis(40);
     let intent = Intent::Recognize;
-    CropHead { crop, collection, camera, captured_at, received_at, image_hash, intent, subject: None }
+    CropHead { crop, collection, camera, captured_at, received_at, image_hash, intent, subject: None, frame: false }
 }
 
 pub(crate) fn crop(number: u64) -> NewCrop {

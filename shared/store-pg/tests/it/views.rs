@@ -256,13 +256,13 @@ async fn measured_faces_come_page_by_page_without_a_gap() {
     assert_eq!(blurs[..5], [10.0, 20.0, 39.0, 90.0, 100.0]);
     assert_eq!(read.iter().filter(|face| face.refused).count(), 4);
     assert_eq!(read.iter().filter(|face| face.matched).count(), 12);
-    assert!(read.iter().all(|face| !face.of_many));
+    assert!(read.iter().all(|face| !face.of_frame));
     assert!(read.iter().any(|face| !face.refused && !face.matched), "a miss is neither");
     assert_eq!(read.iter().find(|face| face.signals.blur == 90.0).unwrap().signals.yaw, -61.0);
     let since = Some(hour_ago() + Duration::seconds(5));
     assert_eq!(store.measured_faces(&office, &camera, since, None, 100).await.unwrap().len(), 5);
     let frame = store.measured_faces(&office, &"cam-b".parse().unwrap(), None, None, 9).await.unwrap();
-    assert!(frame.len() == 2 && frame.iter().all(|face| face.of_many), "{frame:?}");
+    assert!(frame.len() == 2 && frame.iter().all(|face| face.of_frame), "{frame:?}");
     db.drop().await;
 }
 

@@ -174,7 +174,7 @@ impl<'a> Tally<'a> {
 
     fn judge(&mut self, face: &MeasuredFace) {
         let by = |limits: &GateLimits| {
-            let limits = if face.of_many { limits.in_frame() } else { *limits };
+            let limits = if face.of_frame { limits.in_frame() } else { *limits };
             limits.judge(&face.signals).map_err(|refusal| Bound::of_detail(&refusal.detail))
         };
         let now = by(&self.now);
@@ -203,7 +203,7 @@ mod tests {
     fn scored(score: f32, matched: bool) -> MeasuredFace {
         let signals = Quality { blur: 100.0, score, ..Quality::default() };
         let place = MeasuredPlace::new(OffsetDateTime::UNIX_EPOCH, Uuid::nil(), 0);
-        MeasuredFace { signals, refused: false, matched, of_many: false, place }
+        MeasuredFace { signals, refused: false, matched, of_frame: false, place }
     }
 
     fn tallied(question: &str, faces: &[MeasuredFace]) -> Answer {

@@ -134,7 +134,7 @@ fn ended(result: &v1::Result) -> Ended {
     Ended {
         status: result.status.clone(),
         reason: result.failure_reason.clone(),
-        subject: person.map(|person| person.subject_id.clone()),
+        subject: person.map(|person| person.external_id.clone()),
         latency: latency.try_into().unwrap_or_default(),
     }
 }

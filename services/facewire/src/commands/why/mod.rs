@@ -49,7 +49,7 @@ pub(crate) async fn run(config: Config, args: Why) -> anyhow::Result<Exit> {
     let crop = &life.crop;
     let intent = crop.intent.parse().unwrap_or(Intent::Recognize);
     let mut limits = gates::now(&config, &store).await?.limits_for(&crop.collection, &crop.camera, intent);
-    if life.crop.face_count > 1 {
+    if life.crop.frame {
         limits = limits.in_frame();
     }
     let persons = persons(&store, &life).await?;

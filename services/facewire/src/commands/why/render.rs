@@ -34,7 +34,7 @@ fn head(crop: &CropRecord) {
     let image: Vec<String> = [crop.format.clone(), size, bytes].into_iter().flatten().collect();
     let image = if image.is_empty() { "of no known format".to_owned() } else { image.join(", ") };
     line(format_args!("  image     {image}, sha256 {}", crop.image_hash));
-    let subject = crop.subject_id.as_ref().map(|subject| format!(" {subject}")).unwrap_or_default();
+    let subject = crop.external_id.as_ref().map(|subject| format!(" {subject}")).unwrap_or_default();
     line(format_args!("  intent    {}{subject}", crop.intent));
 }
 
@@ -101,7 +101,7 @@ fn decided(known: &Known, ending: &EndingRecord, decision: Option<&Decision>) {
             None => line("  nearest   nobody"),
         }
     } else if let Some(person) = ending.person_id.and_then(|id| known.persons.get(&id.into())) {
-        line(format_args!("  person    {} ({})", person.name, person.subject_id));
+        line(format_args!("  person    {} ({})", person.name, person.external_id));
     } else if ending.status == "rejected" && known.life.crop.intent == "recognize" {
         line("  nearest   not asked: what is rejected is not compared with anybody");
     }
@@ -120,7 +120,7 @@ fn rule(decision: &Decision) {
 
 fn name(known: &Known, candidate: &Candidate) -> String {
     match known.persons.get(&candidate.person) {
-        Some(person) => format!("{} ({})", person.name, person.subject_id),
+        Some(person) => format!("{} ({})", person.name, person.external_id),
         None => format!("person {} (no longer enrolled)", candidate.person),
     }
 }
