@@ -1,5 +1,5 @@
-//! Small crops of the sample faces, as a camera's own detector would cut them out: a few KiB each, and good enough that the
-//! gate lets them pass. No plan may come in.
+//! Small crops of the sample faces, as a camera's own detector would cut them out: a few KiB each, and good enough that
+//! the gate lets them pass.
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;

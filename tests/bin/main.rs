@@ -1,7 +1,6 @@
-//! `facewire-tests`: what is too long, or needs too many processes, for `cargo test`. `faults` plays a seeded plan of kills and
-//! pauses against services in processes of their own, and checks what is left; `outage` takes one server away under load;
-//! `pressure` stops the chain before its slowest stage; `reconcile` measures a pass. Assertions about single crates must not
-//! come in.
+//! `facewire-tests`: what is too long, or needs too many processes, for `cargo test`. `faults` plays a seeded plan of
+//! kills and pauses against services in processes of their own, and checks what is left; `outage` takes one server away
+//! under load; `pressure` stops the chain before its slowest stage; `reconcile` measures a pass.
 
 #![expect(clippy::print_stdout, reason = "a plan's report is what it is for")]
 

@@ -1,4 +1,4 @@
-//! Servers and processes of one plan: started, opened for work, struck. What a plan does with them must not come in.
+//! Servers and processes of one plan: started, opened for work, struck.
 
 use std::time::Duration;
 

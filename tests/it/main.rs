@@ -1,5 +1,5 @@
 //! The repository as a whole: its rules (`tidy`), the chain of all services on real servers and real models (`chain`),
-//! and what hostile input does to it (`hostile`). Tests of one crate alone must not come in.
+//! and what hostile input does to it (`hostile`).
 
 #[cfg(test)]
 mod chain;

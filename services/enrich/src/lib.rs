@@ -1,5 +1,5 @@
-//! The enrich stage: the one that writes every ending. Names are looked up, the terminal rows written, RESULTS published,
-//! each generation of a row once. No rule about faces may come in.
+//! The enrich stage: the one that writes every ending. Names are looked up, the terminal rows written, RESULTS
+//! published, each generation of a row once.
 
 mod compose;
 mod read;

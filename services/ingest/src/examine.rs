@@ -1,5 +1,5 @@
-//! One message of a producer, judged: subject, headers, signature, size by the image's header. Blocking (it hashes), so it
-//! runs on threads of its own. Stores must not come in.
+//! One message of a producer, judged: subject, headers, signature, size by the image's header. Blocking (it hashes), so
+//! it runs on threads of its own.
 
 use facewire_bus::{Delivery, Done};
 use facewire_contracts::admission::{Admission, admission};

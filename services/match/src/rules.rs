@@ -1,5 +1,5 @@
-//! What a match needs, and who says so: the request, the collection, the configuration, or a calibration with the rate that
-//! is asked for and the number of people in the gallery. From values alone; how they are read must not come in.
+//! What a match needs, and who says so: the request, the collection, the configuration, or a calibration with the rate
+//! that is asked for and the number of people in the gallery.
 
 use std::collections::HashMap;
 use std::sync::Arc;

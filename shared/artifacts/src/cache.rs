@@ -1,5 +1,4 @@
-//! The cache directory: what is there and whole, and how a new artefact takes its place in one step. How an archive is
-//! fetched or unpacked must not come in.
+//! The cache directory: what is there and whole, and how a new artefact takes its place in one step.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};

@@ -1,5 +1,4 @@
 //! Downloads through the package managers' own clients, so that a user's index, mirror, proxy and certificates count.
-//! No host name and no HTTP must come in.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,5 +1,4 @@
-//! The table of what is fetched (DESIGN §10): each artefact by version and checksum. Where the files come from is the
-//! package managers' own set-up: no host name must come in.
+//! The table of what is fetched (DESIGN §10): each artefact by version and checksum.
 
 use super::Kind;
 

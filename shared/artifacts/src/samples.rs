@@ -1,5 +1,4 @@
-//! Which sample image shows whom. The images come from two public packages and are never committed; loading them must
-//! not come in.
+//! Which sample image shows whom.
 
 use std::path::PathBuf;
 

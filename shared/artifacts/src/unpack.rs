@@ -1,5 +1,4 @@
-//! Archives to files: only the paths that the pin keeps, only plain files, only inside the target. Checksums of archives
-//! must not come in: they are checked before.
+//! Archives to files: only the paths that the pin keeps, only plain files, only inside the target.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

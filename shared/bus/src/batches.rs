@@ -1,5 +1,4 @@
-//! The receiving end of a worker that works in batches: what was taken is measured and traced alike in every stage. What is
-//! done with a batch must not come in.
+//! The receiving end of a worker that works in batches: what was taken is measured and traced alike in every stage.
 
 use std::time::Duration;
 

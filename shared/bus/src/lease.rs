@@ -1,5 +1,5 @@
-//! A lease: one holder at a time over all processes, kept in a JetStream key-value bucket whose entries expire. Its token
-//! grows with every holder, so that a store can refuse one who lost it without noticing. What is guarded must not come in.
+//! A lease: one holder at a time over all processes, kept in a JetStream key-value bucket whose entries expire. Its
+//! token grows with every holder, so that a store can refuse one who lost it without noticing.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! NATS JetStream, and the only crate that names it: streams and consumers, the source and the sink of a stage, delivery
-//! rules (publish, wait for the PubAck, then ack). What a message means must not come in.
+//! NATS JetStream, and the only crate that names it: streams and consumers, the source and the sink of a stage,
+//! delivery rules (publish, wait for the PubAck, then ack).
 
 mod batches;
 mod client;

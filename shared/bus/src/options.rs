@@ -1,4 +1,4 @@
-//! What an operator may set about NATS. Names of streams and subjects are the contract's and must not come in.
+//! What an operator may set about NATS.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What one service tells the others while they run: a value under a key, in a JetStream key-value bucket. The truth lies
-//! elsewhere; what is lost here is told again. What a value means must not come in.
+//! What one service tells the others while they run: a value under a key, in a JetStream key-value bucket. The truth
+//! lies elsewhere; what is lost here is told again.
 
 use std::time::Duration;
 

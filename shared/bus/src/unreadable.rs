@@ -1,8 +1,8 @@
-//! Messages that the NATS client cannot read. The server stores header blocks of any bytes; the client (async-nats 0.51)
-//! takes one that is not text, or has a line without a colon, for a broken connection, and panics at a carriage return in a
-//! value. Unacked, such a message would come back for ever and break the connection each time. Here they are looked up by
-//! their numbers, over the stream's API, which answers header blocks in base64, and are given up with a reason. What the
-//! headers mean must not come in.
+//! Messages that the NATS client cannot read. The server stores header blocks of any bytes; the client (async-nats
+//! 0.51) takes one that is not text, or has a line without a colon, for a broken connection, and panics at a carriage
+//! return in a value. Unacked, such a message would come back for ever and break the connection each time. Here they
+//! are looked up by their numbers, over the stream's API, which answers header blocks in base64, and are given up with
+//! a reason.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Loading of configuration: a TOML file, `FACEWIRE__…` variables over it, unknown keys refused; and secrets that cannot
-//! be printed. Each service owns its options; none of them may come in here.
+//! Loading of configuration: a TOML file, `FACEWIRE__…` variables over it, unknown keys refused; and secrets that
+//! cannot be printed.
 
 mod load;
 mod secret;

@@ -1,4 +1,4 @@
-//! TOML below, environment above. What a service does with its options must not come in.
+//! TOML below, environment above.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

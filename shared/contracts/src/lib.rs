@@ -1,5 +1,4 @@
 //! The wire: messages generated from `proto/`, subjects, streams, headers, and the way between them and `domain`.
-//! No connection, no store and no business rule may come in.
 
 pub mod admission;
 pub mod convert;

@@ -1,4 +1,4 @@
-//! What can be done to any server that runs as a child, written once for both. How they start must not come in.
+//! What can be done to any server that runs as a child, written once for both.
 
 /// Gives a type with a field `server: Managed` the operator's and the fault tests' controls.
 macro_rules! controls {

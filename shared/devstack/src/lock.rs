@@ -1,5 +1,4 @@
-//! One owner per directory, held by the kernel: the lock goes when its process goes, so none is ever stale. What the
-//! directory is for must not come in.
+//! One owner per directory, held by the kernel: the lock goes when its process goes, so none is ever stale.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};

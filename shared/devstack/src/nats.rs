@@ -1,5 +1,4 @@
-//! A nats-server with JetStream as a child process, on loopback. Streams, subjects and clients must not come in: those
-//! are the bus's.
+//! A nats-server with JetStream as a child process, on loopback.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

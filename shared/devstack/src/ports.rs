@@ -1,4 +1,4 @@
-//! Ports on loopback: the one that was named, or a free one. Addresses other than 127.0.0.1 must not come in.
+//! Ports on loopback: the one that was named, or a free one.
 
 use std::net::{Ipv4Addr, TcpListener};
 

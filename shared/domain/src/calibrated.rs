@@ -1,5 +1,5 @@
-//! Limits of the gate that calibrations set, by collection and camera, and the document in which the stages hear of them. Who
-//! keeps it must not come in.
+//! Limits of the gate that calibrations set, by collection and camera, and the document in which the stages hear of
+//! them.
 
 use std::collections::HashMap;
 

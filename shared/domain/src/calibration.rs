@@ -1,6 +1,6 @@
-//! From error rates to similarities and back: what a model's similarities mean, as it was measured on people whose identity
-//! is known. A threshold follows from the rate of false positives that is asked for and from the number of people in the
-//! gallery. Pure arithmetic; how a table is measured must not come in.
+//! From error rates to similarities and back: what a model's similarities mean, as it was measured on people whose
+//! identity is known. A threshold follows from the rate of false positives that is asked for and from the number of
+//! people in the gallery.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! Identities: names that come from outside (collection, camera, subject), and ids that are computed from content,
-//! so that the same crop or face has the same id however often it is delivered. Randomness must not come in.
+//! Identities: names that come from outside (collection, camera, subject), and ids that are computed from content, so
+//! that the same crop or face has the same id however often it is delivered.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,5 @@
-//! What Facewire talks about: ids, the stage list, intents, endings and their reasons, the signals of a face and
-//! the gate, calibrations, the decision who a probe is. Pure values and rules. No I/O, no clock, no tokio, no wire format
-//! may come in.
+//! What Facewire talks about: ids, the stage list, intents, endings and their reasons, the signals of a face and the
+//! gate, calibrations, the decision who a probe is. Pure values and rules.
 
 pub mod calibrated;
 pub mod calibration;

@@ -1,4 +1,4 @@
-//! A face's measured signals as values and as JSON. Measuring is `vision`'s work; no pixels come in here.
+//! A face's measured signals as values and as JSON.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,8 +1,8 @@
-//! From scores to evidence: error rates with the counts behind them, curves, intervals, calibrations, limits, and a report of
-//! all of it; and readers of the common test sets. Pure and synchronous: no model, no pixel, no store, no network may come
-//! in; files are touched by [`datasets`] and [`report::write`] alone. REFERENCE "Evaluation" has the rules.
+//! From scores to evidence: error rates with the counts behind them, curves, intervals, calibrations, limits, and a
+//! report of all of it; and readers of the common test sets. REFERENCE "Evaluation" has the rules.
 //!
-//! A similarity is a cosine, -1 to 1, and a pair matches at or above the threshold. People are indices of the caller's list.
+//! A similarity is a cosine, -1 to 1, and a pair matches at or above the threshold. People are indices of the caller's
+//! list.
 
 pub mod bootstrap;
 pub mod calibrate;

@@ -1,6 +1,6 @@
-//! People and faces over the stores (DESIGN §6, §9): enrol, reassign, merge, split, erase, and the one place that turns a
-//! face's row into a point. Postgres is written first, so that the reconciler completes whatever a crash leaves. Every operation
-//! may be repeated after an error. Queues, thresholds and pixels must not come in.
+//! People and faces over the stores (DESIGN §6, §9): enrol, reassign, merge, split, erase, and the one place that turns
+//! a face's row into a point. Postgres is written first, so that the reconciler completes whatever a crash leaves.
+//! Every operation may be repeated after an error.
 
 mod enrol;
 mod erase;

@@ -1,5 +1,5 @@
-//! Faces change hands: merged, reassigned, split. Postgres decides; the points of the faces that moved follow, and where a crash
-//! comes in between, the reconciler writes them.
+//! Faces change hands: merged, reassigned, split. Postgres decides; the points of the faces that moved follow, and
+//! where a crash comes in between, the reconciler writes them.
 
 use facewire_domain::{CollectionId, FaceId, PersonId, SubjectId};
 use facewire_store_pg::Split;

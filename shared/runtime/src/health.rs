@@ -1,5 +1,4 @@
-//! How each service of a process is, for whoever asks from outside (Kubernetes, a load balancer, a person). Told by the
-//! supervision; HTTP must not come in.
+//! How each service of a process is, for whoever asks from outside (Kubernetes, a load balancer, a person).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,5 @@
 //! The kept images, in an object store: a local directory, or a bucket of an S3-compatible server. The only crate that
-//! names `object_store`. What is kept, and for how long, is the collection's policy and is decided elsewhere; pixels,
-//! SQL and queues must not come in.
+//! names `object_store`.
 
 mod directory;
 mod error;

@@ -1,5 +1,4 @@
-//! Who may repair, and when everything was compared last: what the reconciler's instances must agree on. What is compared
-//! must not come in.
+//! Who may repair, and when everything was compared last: what the reconciler's instances must agree on.
 
 use std::time::Duration;
 

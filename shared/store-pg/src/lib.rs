@@ -1,6 +1,5 @@
 //! Postgres, the truth: admitted crops, their endings, persons, enrolled faces (DESIGN §3, §4, §6). The only crate that
-//! names sqlx. No vector engine, no queue and no rule of the domain may come in: what is decided here is only what has to
-//! be decided where the rows are, such as who owned a name first.
+//! names sqlx.
 //!
 //! Writes take batches and are idempotent: a batch may hold duplicates and may be delivered again. A statement takes at
 //! most [`CHUNK`] rows; each statement is whole or not at all, a longer batch is not.

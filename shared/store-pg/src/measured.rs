@@ -1,4 +1,4 @@
-//! Measured faces of one camera, page by page, to be judged anew. Judging must not come in: the gate is the domain's.
+//! Measured faces of one camera, page by page, to be judged anew.
 
 use facewire_domain::{CameraId, CollectionId, Quality};
 use sqlx::FromRow;

@@ -1,4 +1,4 @@
-//! Which endings a question is about: a collection, a camera, a span of time. What is asked of them must not come in.
+//! Which endings a question is about: a collection, a camera, a span of time.
 
 use facewire_domain::{CameraId, CollectionId};
 use time::OffsetDateTime;

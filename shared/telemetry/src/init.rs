@@ -1,4 +1,4 @@
-//! Starts logs, metrics and traces of this process, and flushes them at its end. What is told must not come in.
+//! Starts logs, metrics and traces of this process, and flushes them at its end.
 
 use std::sync::OnceLock;
 

@@ -1,5 +1,5 @@
-//! How services speak to operators: logs, metrics, traces, and one struct for each operational event. Names of persons,
-//! pixels, embeddings and secrets must not come in. Like `tracing`'s, its state is the process's: what is told has one reader.
+//! How services speak to operators: logs, metrics, traces, and one struct for each operational event. Like `tracing`'s,
+//! its state is the process's: what is told has one reader.
 
 pub mod events;
 mod init;

@@ -1,4 +1,4 @@
-//! What an operator may set about logs, traces and metrics. What is measured must not come in.
+//! What an operator may set about logs, traces and metrics.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Exporters to a collector, by gRPC or HTTP. What is exported, and when, must not come in.
+//! Exporters to a collector, by gRPC or HTTP.
 
 use std::collections::HashMap;
 use std::sync::Arc;

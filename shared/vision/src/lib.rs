@@ -1,6 +1,6 @@
-//! Pixels: what a picture is (by its header), decoding it upright, resizing, aligning a face, measuring its signals, and
-//! spoiling pictures for demonstrations. Pure and synchronous: bytes in, bytes out. No I/O, no model, no clock, no queue
-//! may come in. It is the only crate that names `image`.
+//! Pixels: what a picture is (by its header), decoding it upright, resizing, aligning a face, measuring its signals,
+//! and spoiling pictures for demonstrations. Pure and synchronous: bytes in, bytes out. It is the only crate that names
+//! `image`.
 //!
 //! Wherever a constant or a rounding rule follows OpenCV or InsightFace, it is so that embeddings match those of the
 //! wider ecosystem (REFERENCE): a library that resizes more beautifully would move every vector a little.

@@ -1,5 +1,5 @@
 //! One test's world: servers, connections, models, and the services, which are started and stopped as often as the test
-//! likes. What is expected of results must not come in, but for the invariant of DESIGN §1.
+//! likes.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Chance that repeats itself: the same seed and input give the same bytes on every machine. And the damage that happens
-//! to bytes on their way. What the bytes mean must not come in.
+//! Chance that repeats itself: the same seed and input give the same bytes on every machine. And the damage that
+//! happens to bytes on their way.
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere for ever.
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
-//! JPEG put together marker by marker, so that every field can lie: frames of any kind whose blocks are all of one grey.
-//! Other formats must not come in.
+//! JPEG put together marker by marker, so that every field can lie: frames of any kind whose blocks are all of one
+//! grey.
 
 use facewire_vision::RgbImage;
 use facewire_vision::encode::encode_jpeg;

@@ -1,5 +1,5 @@
 //! Hostile input: a seeded corpus of what strangers and broken senders may publish, held against the decoder alone
-//! (`pure`) and against the whole chain on real servers (`chain`). No photograph may come in: every picture is generated.
+//! (`pure`) and against the whole chain on real servers (`chain`).
 //!
 //! `FACEWIRE_SEED` chooses another corpus and `FACEWIRE_HOSTILE` how long it is; a failure's output says both.
 

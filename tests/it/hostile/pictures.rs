@@ -1,5 +1,5 @@
 //! The kinds of hostile pictures: what each format can lie about, EXIF in all its turns, what is no picture at all, and
-//! damage to any of them. Messages and headers must not come in.
+//! damage to any of them.
 
 use super::dice::{Dice, flipped, spliced, truncated};
 use super::{jpeg, png, webp};

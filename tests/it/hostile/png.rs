@@ -1,4 +1,4 @@
-//! PNG put together chunk by chunk, so that every field can lie. Other formats must not come in.
+//! PNG put together chunk by chunk, so that every field can lie.
 
 use std::io::Write;
 

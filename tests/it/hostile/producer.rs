@@ -1,5 +1,5 @@
-//! A producer that is held by no library: it writes the bytes of `HPUB` itself, so that headers may be anything, and reads
-//! the PubAck. What the messages mean must not come in.
+//! A producer that is held by no library: it writes the bytes of `HPUB` itself, so that headers may be anything, and
+//! reads the PubAck.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;

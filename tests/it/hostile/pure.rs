@@ -1,5 +1,5 @@
-//! Every hostile picture against the decoder alone: it ends with a picture within the limits or with a reason, and never
-//! with a panic. Servers must not come in.
+//! Every hostile picture against the decoder alone: it ends with a picture within the limits or with a reason, and
+//! never with a panic.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,5 @@
 //! WebP put together chunk by chunk, so that every field can lie. The pictures are VP8L's shortest: every code has one
-//! symbol, so that a picture of any size takes some twenty bytes. Other formats must not come in.
+//! symbol, so that a picture of any size takes some twenty bytes.
 
 use super::dice::Dice;
 

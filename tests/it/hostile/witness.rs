@@ -1,5 +1,5 @@
-//! Who saw a service fail: a subscriber that counts what supervision says. It sees the events of one thread, so that tests
-//! beside it do not count: its test runs on a runtime of one thread. Log lines must not come in.
+//! Who saw a service fail: a subscriber that counts what supervision says. It sees the events of one thread, so that
+//! tests beside it do not count: its test runs on a runtime of one thread.
 
 use std::sync::{Arc, Mutex};
 

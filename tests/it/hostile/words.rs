@@ -1,4 +1,4 @@
-//! Headers and subjects as no client library would send them. Payloads must not come in.
+//! Headers and subjects as no client library would send them.
 
 use facewire_contracts::headers;
 

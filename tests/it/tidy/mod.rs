@@ -1,5 +1,5 @@
 //! `tidy`: the rules of DESIGN §9 and of the house, held against the files themselves. Each rule has a test on a sample
-//! that breaks it, so that it can fail. What the compiler or clippy holds must not come in.
+//! that breaks it, so that it can fail.
 
 mod crates;
 mod manifest;

@@ -1,5 +1,4 @@
-//! The files that the rules look at: those that git tracks or would track, or, without git, what lies there. No rule may
-//! come in.
+//! The files that the rules look at: those that git tracks or would track, or, without git, what lies there.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,4 @@
-//! What a producer does, whoever it is: finds image files, and makes of each a message as DESIGN §2 describes it. It knows
-//! the contract only; no store and no model may come in.
+//! What a producer does, whoever it is: finds image files, and makes of each a message as DESIGN §2 describes it.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,5 +1,5 @@
-//! The notes of `facewire publish --resume FILE`: what is published, a line each, so that an interrupted run goes on where
-//! it was. What is published how must not come in.
+//! The notes of `facewire publish --resume FILE`: what is published, a line each, so that an interrupted run goes on
+//! where it was.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
 //! Forking, so that no child outlives this process however it ends. The kernel's parent-death signal does it, which
 //! follows the *thread* that forked: therefore one thread forks every child and lives as long as the process.
-//! What the children are must not come in.
 
 use std::io;
 use std::os::unix::process::CommandExt;

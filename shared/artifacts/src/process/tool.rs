@@ -1,5 +1,4 @@
-//! Programs that run to their end (pip, npm, initdb, createdb), with what they say kept for an error. Servers must not
-//! come in.
+//! Programs that run to their end (pip, npm, initdb, createdb), with what they say kept for an error.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,4 @@
-//! Letters of DEAD: listed, shown, put back once, dropped. The stage under test is the runtime's own, with a worker that
-//! does what the test wants; what real stages give up must not come in.
+//! Letters of DEAD: listed, shown, put back once, dropped.
 
 use std::time::Duration;
 

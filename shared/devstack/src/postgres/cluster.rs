@@ -1,5 +1,5 @@
 //! The data directory of PostgreSQL: made by initdb or copied from a template, always whole or not there, and freed of
-//! what a dead server left. Running the server must not come in.
+//! what a dead server left.
 
 use std::fs::{self, Permissions};
 use std::io;

@@ -1,4 +1,4 @@
-//! Whose rights a child runs with: PostgreSQL refuses root. Creating users must not come in.
+//! Whose rights a child runs with: PostgreSQL refuses root.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;

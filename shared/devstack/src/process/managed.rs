@@ -1,5 +1,4 @@
-//! A server as a child: it can be stopped, started again on the same port and data, and made to fail for a test. How one
-//! certain server starts and what its readiness is must not come in: that is its launch function.
+//! A server as a child: it can be stopped, started again on the same port and data, and made to fail for a test.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

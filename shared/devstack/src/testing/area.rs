@@ -1,5 +1,4 @@
-//! Temporary directories of tests, removed when dropped, and when a test process was killed, by the next one. What lies
-//! in them must not come in.
+//! Temporary directories of tests, removed when dropped, and when a test process was killed, by the next one.
 
 use std::fs::{self, File};
 use std::io;

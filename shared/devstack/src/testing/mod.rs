@@ -1,6 +1,6 @@
-//! Real servers for test suites: each test has its own nats-server, its own empty database and (feature `qdrant`) its own local Qdrant, under
-//! `cargo test` (many tests in a process) and nextest (a process each) alike. Nothing here belongs to a test's runtime,
-//! which ends with the test. Streams, tables and collections must not come in.
+//! Real servers for test suites: each test has its own nats-server, its own empty database and (feature `qdrant`) its
+//! own local Qdrant, under `cargo test` (many tests in a process) and nextest (a process each) alike. Nothing here
+//! belongs to a test's runtime, which ends with the test.
 
 mod area;
 mod postgres;

@@ -1,5 +1,4 @@
-//! A fresh database for each test, on one server that the tests of a process share, or on a server of its own. What is in
-//! the database must not come in.
+//! A fresh database for each test, on one server that the tests of a process share, or on a server of its own.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

@@ -1,5 +1,4 @@
-//! A local Qdrant for one test, which can be stopped and started on the same data. It runs in this process, so it cannot
-//! be killed or frozen like a child; what is in it must not come in.
+//! A local Qdrant for one test, which can be stopped and started on the same data.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;

@@ -1,5 +1,5 @@
 //! What the tests of the servers share: looking at processes, and the few words of the servers' protocols that show
-//! whether data is still there. Clients' crates must not come in: they belong to the adapters.
+//! whether data is still there.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;

@@ -18,7 +18,7 @@ pub struct CropAdmitted<'a> {
 }
 
 impl CropAdmitted<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| m.admitted.add(1, &m.cameras.labels(self.collection, self.camera)));
     }
@@ -40,7 +40,7 @@ pub struct CropEnded<'a> {
 }
 
 impl CropEnded<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let [collection, camera] = m.cameras.labels(self.collection, self.camera);
@@ -70,7 +70,7 @@ pub struct FaceMeasured<'a> {
 }
 
 impl FaceMeasured<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let camera = m.cameras.labels(self.collection, self.camera);
@@ -93,7 +93,7 @@ pub struct BatchTaken {
 }
 
 impl BatchTaken {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let stage = [of_stage(self.stage)];
@@ -112,7 +112,7 @@ pub struct FaceEmbedded {
 }
 
 impl FaceEmbedded {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| m.embed_queue.record(self.queued.as_secs_f64(), &[]));
     }
@@ -130,7 +130,7 @@ pub struct Searched {
 }
 
 impl Searched {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let of = |kind: &'static str| [KeyValue::new("kind", kind)];
@@ -154,7 +154,7 @@ pub struct StageDone {
 }
 
 impl StageDone {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let name = |key, value: &'static str| KeyValue::new(key, value);

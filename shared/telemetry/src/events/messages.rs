@@ -20,7 +20,7 @@ pub struct ConsumerRecreated<'a> {
 }
 
 impl ConsumerRecreated<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| m.consumers_recreated.add(1, &[of_stage(self.stage)]));
         tracing::warn!(stage = %self.stage, failures = self.failures, error = self.error, "consumer recreated");
@@ -37,7 +37,7 @@ pub struct StreamRefused<'a> {
 }
 
 impl StreamRefused<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         tracing::warn!(what = self.what, error = self.error, "stream refused");
     }
@@ -53,7 +53,7 @@ pub struct Redelivered {
 }
 
 impl Redelivered {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| m.redeliveries.add(1, &[of_stage(self.stage)]));
         tracing::debug!(stage = %self.stage, delivered = self.delivered, "message redelivered");
@@ -68,7 +68,7 @@ pub struct NotADelivery {
 }
 
 impl NotADelivery {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         tracing::warn!(stage = %self.stage, "a message that is no JetStream delivery was passed over");
     }
@@ -86,7 +86,7 @@ pub struct DeadLettered<'a> {
 }
 
 impl DeadLettered<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| m.dead_letters.add(1, &[of_stage(self.stage), of_reason(self.reason)]));
         tracing::error!(stage = %self.stage, reason = %self.reason, error = self.error, "message dead-lettered");
@@ -105,7 +105,7 @@ pub struct PublishRetried<'a, E: Display> {
 }
 
 impl<E: Display> PublishRetried<'_, E> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| m.publish_retries.add(1, &[of_stage(self.stage)]));
         tracing::warn!(stage = %self.stage, failures = self.failures, error = %self.error, "publish tried again");
@@ -128,7 +128,7 @@ pub struct StageSeen {
 }
 
 impl StageSeen {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let stage = [of_stage(self.stage)];

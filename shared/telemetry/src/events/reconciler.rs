@@ -14,7 +14,7 @@ pub struct Reconciled {
 }
 
 impl Reconciled {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         tracing::info!(completed = self.completed, "stores reconciled");
     }
@@ -32,7 +32,7 @@ pub struct DifferencesFound {
 }
 
 impl DifferencesFound {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let kind = [KeyValue::new("kind", self.kind)];
@@ -57,7 +57,7 @@ pub struct PassDone {
 }
 
 impl PassDone {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let pass = [KeyValue::new("pass", self.pass)];

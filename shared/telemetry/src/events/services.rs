@@ -44,7 +44,7 @@ pub struct ServiceFailed<'a> {
 }
 
 impl ServiceFailed<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         let kind = self.kind.as_str();
         record(|m| m.failures.add(1, &[KeyValue::new("service", self.service), KeyValue::new("kind", kind)]));
@@ -60,7 +60,7 @@ pub struct ServiceStarted {
 }
 
 impl ServiceStarted {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let service = KeyValue::new("service", self.service);
@@ -88,7 +88,7 @@ pub struct StoreWaited<'a, E: Display> {
 }
 
 impl<E: Display> StoreWaited<'_, E> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| m.store_waits.add(1, &[KeyValue::new("store", self.store)]));
         tracing::warn!(
@@ -111,7 +111,7 @@ pub struct SettingApplied<'a> {
 }
 
 impl SettingApplied<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         tracing::info!(service = self.service, key = self.key, "a setting is in force");
     }
@@ -129,7 +129,7 @@ pub struct SettingRefused<'a> {
 }
 
 impl SettingRefused<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         tracing::warn!(service = self.service, key = self.key, error = self.error, "a setting cannot be used");
     }
@@ -149,7 +149,7 @@ pub struct StoreAnswered {
 }
 
 impl StoreAnswered {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| {
             let name = |key, value: &'static str| KeyValue::new(key, value);
@@ -175,7 +175,7 @@ pub struct Blocked<'a> {
 }
 
 impl Blocked<'_> {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| m.blocked.add(self.waited.as_secs_f64(), &[KeyValue::new("edge", self.edge.to_owned())]));
     }
@@ -253,7 +253,7 @@ pub struct Inferred {
 }
 
 impl Inferred {
-    /// Says it.
+    /// Emits the log line and the metrics.
     pub fn emit(&self) {
         record(|m| m.inference.record(self.took.as_secs_f64(), &[KeyValue::new("task", self.task)]));
     }

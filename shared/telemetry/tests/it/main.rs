@@ -1,4 +1,4 @@
-//! Telemetry of a process as others see it: a collector and Prometheus. What services tell must not come in.
+//! Telemetry of a process as others see it: a collector and Prometheus.
 
 #[cfg(test)]
 mod export;

@@ -1,6 +1,6 @@
-//! `facewire calibrate`: from a user's own labelled folders to a table of thresholds and limits of the gate, beside what is
-//! in force today. Pictures are looked at as `evaluate` does, with no limit; what is computed from scores is the evaluation
-//! crate's. Names and paths of people must not come in.
+//! `facewire calibrate`: from a user's own labelled folders to a table of thresholds and limits of the gate, beside
+//! what is in force today. Pictures are looked at as `evaluate` does, with no limit; what is computed from scores is
+//! the evaluation crate's.
 
 mod limits;
 mod matching;
