@@ -1,11 +1,10 @@
-//! A lease: one holder at a time over all processes, kept in a JetStream key-value bucket whose entries expire. Its
-//! token grows with every holder, so that a store can refuse one who lost it without noticing.
+//! A lease: one holder at a time over all processes, kept in a JetStream key-value bucket whose entries expire. Whoever must
+//! be sure that a holder who lost it without noticing does no harm takes a fencing token from the store that it writes to.
 
 use std::time::Duration;
 
 use async_nats::jetstream::kv::{self, CreateErrorKind, UpdateErrorKind};
 use bytes::Bytes;
-use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::client::Bus;
@@ -25,7 +24,6 @@ pub struct Lease {
     leases: Leases,
     key: String,
     holder: Bytes,
-    token: i64,
     revision: u64,
     renewed: Instant,
 }
@@ -47,8 +45,7 @@ impl Leases {
         match self.store.create(key, holder.clone()).await {
             Ok(revision) => {
                 let (leases, key) = (self.clone(), key.to_owned());
-                let token = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX);
-                Ok(Some(Lease { leases, key, holder, token, revision, renewed }))
+                Ok(Some(Lease { leases, key, holder, revision, renewed }))
             }
             Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(None),
             Err(error) => Err(refused("the lease (acquire)", error)),
@@ -57,12 +54,6 @@ impl Leases {
 }
 
 impl Lease {
-    /// Higher than that of every earlier holder: when it was acquired, in microseconds since 1970. The bucket's own numbers
-    /// would begin anew with an empty NATS, and then fence off everybody; a clock that is behind only waits until it is not.
-    pub fn token(&self) -> i64 {
-        self.token
-    }
-
     /// Whether it surely still holds: with a third of its life to spare.
     pub fn holds(&self) -> bool {
         self.renewed.elapsed() < self.leases.ttl * 2 / 3
