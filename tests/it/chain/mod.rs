@@ -14,6 +14,7 @@ pub(crate) mod pictures;
 mod recognition;
 mod reconcile;
 mod restart;
+mod systemic;
 pub(crate) mod shot;
 mod thresholds;
 pub(crate) mod wiretap;

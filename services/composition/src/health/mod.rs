@@ -78,17 +78,20 @@ type Answer = (StatusCode, [(HeaderName, HeaderValue); 1], String);
 
 fn answer(health: &Health, holds: fn(&Health) -> bool) -> Answer {
     let ok = holds(health);
+    let held = health.held();
+    let why = |name| held.get(name).map(Vec::as_slice).unwrap_or_default();
     let services: serde_json::Map<String, serde_json::Value> =
-        health.states().into_iter().map(|(name, state)| (name.to_owned(), describe(state))).collect();
+        health.states().into_iter().map(|(name, state)| (name.to_owned(), describe(state, why(name)))).collect();
     let body = serde_json::json!({ "ok": ok, "services": services }).to_string();
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
 }
 
 /// One service's state, and what is known about it.
-fn describe(state: State) -> serde_json::Value {
+fn describe(state: State, why: &[String]) -> serde_json::Value {
     match state {
         State::Restarting { failures } => serde_json::json!({ "state": state.as_str(), "failures": failures }),
+        State::Blocked => serde_json::json!({ "state": state.as_str(), "why": why }),
         _ => serde_json::json!({ "state": state.as_str() }),
     }
 }
@@ -141,6 +144,11 @@ mod tests {
             let ready = ask(address, "GET /readyz").await;
             assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
             assert!(ready.ends_with(r#"{"ok":true,"services":{"ingest":{"state":"ready"}}}"#), "{ready}");
+            let held = health.hold("ingest", "no rights");
+            let blocked = ask(address, "GET /readyz").await;
+            assert!(blocked.starts_with("HTTP/1.1 503"), "{blocked}");
+            assert!(blocked.ends_with(r#"{"ingest":{"state":"blocked","why":["no rights"]}}}"#), "{blocked}");
+            drop(held);
             health.set("ingest", State::Restarting { failures: 2 });
             let restarting = ask(address, "GET /readyz").await;
             assert!(restarting.starts_with("HTTP/1.1 503"), "{restarting}");
