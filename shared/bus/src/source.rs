@@ -99,16 +99,12 @@ impl Source {
                 () = tokio::time::sleep(backoff.pause(failures)) => {}
             }
             failures = failures.saturating_add(1);
-            self.recover_streams().await;
+            // What is gone, with the server's disk perhaps, an operator makes again; it is looked for until it is there.
+            if let Err(error) = self.bus.check_streams().await {
+                events::StreamRefused { what: "streams", error: &error.to_string() }.emit();
+            }
         }
         Ok(())
-    }
-
-    /// The streams may be gone with the server's disk; making them is idempotent.
-    async fn recover_streams(&self) {
-        if let Err(BusError::Refused { what, error }) = self.bus.ensure_streams().await {
-            events::StreamRefused { what: &what, error: &error }.emit();
-        }
     }
 
     /// Pulls over one connection until the drain, or until something broke.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use facewire_bus::{Bus, DeadFilter, DeadLetters, Message, Results};
+use facewire_bus::{Bus, DeadFilter, DeadLetters, Message, Results, StageOptions};
 use facewire_config::Secret;
 use facewire_contracts::{Message as _, convert, subjects, v1};
 use facewire_devstack::testing::{TestDatabase, TestNats};
@@ -39,7 +39,7 @@ impl World {
             ..Default::default()
         };
         let bus = Bus::connect(&options, "enrich test").await.unwrap();
-        bus.ensure_streams().await.unwrap();
+        bus.migrate_streams(&Stage::ALL.map(|stage| (stage, StageOptions::default()))).await.unwrap();
         let url = Secret::new(database.url());
         let store = Store::connect(&facewire_store_pg::Options { url, max_connections: 4, ..Default::default() })
             .await

@@ -69,7 +69,6 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
     let (mut local, _directory) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
     let mut stage =
         StageRun { bus: Bus::connect(&config.nats, "facewire-bench").await?, config, models, aligned, sent: 0 };
-    stage.bus.ensure_streams().await?;
     let measuring = async {
         // One short round first: what is slow only once is not timed.
         stage.round(round.div_ceil(10), &shutdown).await?;
