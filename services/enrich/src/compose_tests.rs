@@ -20,7 +20,17 @@ fn row(outcome: Outcome, decision: Option<Decision>) -> Ending {
     let (captured_at, received_at, intent, subject) = (at(0), at(1), Intent::Recognize, None);
     let time = |stage, from, to| StageTime { stage, started_at: at(from), finished_at: at(to) };
     Ending {
-        crop: CropHead { crop, collection, camera, captured_at, received_at, image_hash, intent, subject, frame: false },
+        crop: CropHead {
+            crop,
+            collection,
+            camera,
+            captured_at,
+            received_at,
+            image_hash,
+            intent,
+            subject,
+            frame: false,
+        },
         face_index: 0,
         face_count: 1,
         outcome,

@@ -22,7 +22,17 @@ fn head(run: OffsetDateTime, number: u64) -> Result<CropHead, AnyError> {
     let image_hash = ImageHash::of(&number.to_be_bytes());
     let crop = CropId::derive(&collection, &camera, run, &image_hash);
     let intent = Intent::Recognize;
-    Ok(CropHead { crop, collection, camera, captured_at: run, received_at: run, image_hash, intent, subject: None, frame: false })
+    Ok(CropHead {
+        crop,
+        collection,
+        camera,
+        captured_at: run,
+        received_at: run,
+        image_hash,
+        intent,
+        subject: None,
+        frame: false,
+    })
 }
 
 /// One in ten is rejected, the others have a decision; all with five stages' times.

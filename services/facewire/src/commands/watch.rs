@@ -137,7 +137,10 @@ fn said(result: &v1::Result) -> String {
 }
 
 fn name(person: &v1::Person) -> &str {
-    [&person.name, &person.external_id, &person.person_id].into_iter().find(|s| !s.is_empty()).map_or("", String::as_str)
+    [&person.name, &person.external_id, &person.person_id]
+        .into_iter()
+        .find(|s| !s.is_empty())
+        .map_or("", String::as_str)
 }
 
 #[cfg(test)]
