@@ -65,7 +65,7 @@ fn a_face_of_another_in_the_gallery_is_refused_and_ones_own_is_not() {
 fn lookalikes_of_one_batch_meet() {
     let batch = [candidate("a", 0.0, LIMIT), candidate("b", 10.0, LIMIT), candidate("a", 5.0, LIMIT)];
     let none = vec![Vec::new(); 3];
-    assert_eq!(verdicts(&batch, &none, &[None, None, None]), "flf", "the second waits for what becomes of the first");
+    assert_eq!(verdicts(&batch, &none, &[None, None, None]), "fll", "the others wait for what becomes of those before");
     assert_eq!(verdicts(&batch, &none, &[done(), None, done()]), "lrl", "the first was enrolled");
     let refused = Some(Enrolled::Conflict(Conflict::NameTaken));
     assert_eq!(verdicts(&batch, &none, &[refused, None, done()]), "lfl", "the first was refused itself");
