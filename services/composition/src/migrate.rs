@@ -104,7 +104,14 @@ async fn schema_changes(parts: &Parts) -> anyhow::Result<Vec<Change>> {
 async fn index_changes(parts: &Parts) -> anyhow::Result<Vec<Change>> {
     let Some(index) = &parts.index else { return Ok(Vec::new()) };
     match index.vectors.serving().await? {
-        Some(_) => Ok(Vec::new()),
+        Some(serving) if serving.is_of(&index.pack.fingerprint(), index.vectors.collection()) => Ok(Vec::new()),
+        Some(serving) => {
+            let (of, wanted) = (serving.model.unwrap_or(serving.collection), index.pack.fingerprint());
+            anyhow::bail!(
+                "the vector index is of the model {of}, and {wanted} is configured: configure the former in models.pack, or \
+                 bring the gallery to the new model with `facewire reembed`"
+            )
+        }
         None => {
             let collection = index.vectors.collection();
             Ok(vec![Change { store: "qdrant", change: format!("create the collection behind the alias {collection}") }])

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use facewire_domain::{CollectionId, KeepImages};
+use facewire_domain::{CollectionId, Fault, FaultKind, KeepImages};
 use facewire_runtime::{ActorError, Patience};
 use facewire_store_object::{ImageKey, ImageStore};
 use facewire_store_pg::{CollectionPolicy, Store, StoreError};
@@ -26,13 +26,32 @@ pub(crate) struct Keeping {
     read: Option<(Policies, Instant)>,
 }
 
-/// A collection keeps images, and there is no place for them.
+/// Why the policies cannot be followed.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the collection {collection} keeps images, and there is no place for them: set images.url, or its keep_images to none"
-)]
-struct NoPlace {
-    collection: CollectionId,
+enum Unkept {
+    #[error(transparent)]
+    Rows(#[from] StoreError),
+    /// A collection keeps images, and there is no place for them.
+    #[error(
+        "the collection {collection} keeps images, and there is no place for them: set images.url, or its keep_images to none"
+    )]
+    NoPlace { collection: CollectionId },
+}
+
+impl Fault for Unkept {
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Rows(error) => error.kind(),
+            Self::NoPlace { .. } => FaultKind::Systemic,
+        }
+    }
+
+    fn system(&self) -> &'static str {
+        match self {
+            Self::Rows(error) => error.system(),
+            Self::NoPlace { .. } => "object-store",
+        }
+    }
 }
 
 impl Keeping {
@@ -48,9 +67,6 @@ impl Keeping {
         for examined in batch {
             let collection = &examined.row.head.collection;
             let Some(policy) = policies.get(collection).filter(|_| examined.refusal.is_none()) else { continue };
-            if policy.keep_images != KeepImages::None && self.images.is_none() {
-                return Err(NoPlace { collection: collection.clone() }.into());
-            }
             if let Some(crop) = &mut examined.task.crop {
                 crop.keep_images = policy.keep_images.as_str().to_owned();
                 crop.keep_faces = policy.keep_faces.as_str().to_owned();
@@ -67,11 +83,21 @@ impl Keeping {
         Ok(())
     }
 
-    async fn policies(&mut self) -> Result<Policies, StoreError> {
+    /// The policies. Where one cannot be followed, the service is not ready until an operator changes it.
+    async fn policies(&mut self) -> Result<Policies, Unkept> {
         if let Some((policies, _)) = self.read.as_ref().filter(|(_, at)| at.elapsed() < FRESH) {
             return Ok(Arc::clone(policies));
         }
-        let policies = Arc::new(self.patience.wait(|| self.store.policies()).await?);
+        let (store, has_place) = (&self.store, self.images.is_some());
+        let reading = || async {
+            let policies = store.policies().await?;
+            let unplaced = policies.iter().find(|(_, policy)| !has_place && policy.keep_images != KeepImages::None);
+            match unplaced {
+                Some((collection, _)) => Err(Unkept::NoPlace { collection: collection.clone() }),
+                None => Ok(Arc::new(policies)),
+            }
+        };
+        let policies = self.patience.wait(reading).await?;
         self.read = Some((Arc::clone(&policies), Instant::now()));
         Ok(policies)
     }

@@ -25,8 +25,6 @@ pub struct ImagesCompared {
     pub erased: u64,
     /// Faces whose image should be there and is not.
     pub missing: u64,
-    /// Images that had to go and were kept: too many of a collection without any face.
-    pub held_back: u64,
 }
 
 /// Compares every collection's images with its faces.
@@ -41,7 +39,7 @@ pub(crate) async fn compare(reconciler: &Reconciler) -> Result<ImagesCompared, G
     if seen.erased > 0 {
         events::Expired { what: "images", count: seen.erased }.emit();
     }
-    events::ImagesCompared { images: seen.images, missing: seen.missing, held_back: seen.held_back }.emit();
+    events::ImagesCompared { images: seen.images, missing: seen.missing }.emit();
     Ok(seen)
 }
 
@@ -57,7 +55,7 @@ impl Comparison<'_> {
     async fn run(&self, seen: &mut ImagesCompared) -> Result<(), GalleryError> {
         let mut rows = Rows::new(&self.reconciler.gallery, self.collection);
         let (mut after, mut kind): (Option<ImageKey>, Option<ImageKind>) = (None, None);
-        let (mut orphans, mut matched, mut gone) = (Vec::new(), 0_u64, 0_u64);
+        let (mut too_old, mut there) = (Vec::new(), 0_u64);
         loop {
             let page = self.images.list(Some(self.collection), after.as_ref(), PAGE as usize).await?;
             for image in &page.objects {
@@ -67,30 +65,22 @@ impl Comparison<'_> {
                     rows.rewind();
                 }
                 let has_face = rows.has(&image.key).await?;
-                matched += u64::from(has_face);
-                if has_face && self.is_wanted(image.key.kind()) {
-                    gone += 1;
-                }
+                there += u64::from(has_face && self.is_wanted(image.key.kind()));
                 if self.has_to_go(image, has_face) {
-                    orphans.push(image.key.clone());
+                    too_old.push(image.key.clone());
                 }
             }
+            // In bounded steps: no list of all that has to go is kept.
+            self.images.delete(&too_old).await?;
+            seen.erased += too_old.len() as u64;
+            too_old.clear();
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
         if self.policy.keep_images != KeepImages::None {
-            seen.missing += rows.count().await?.saturating_sub(gone);
-        }
-        let brake = self.reconciler.options.brake;
-        if brake.holds(orphans.len() as u64, seen.images, matched) && self.policy.retain_images.is_none() {
-            seen.held_back += orphans.len() as u64;
-            return Ok(());
-        }
-        for keys in orphans.chunks(PAGE as usize) {
-            self.images.delete(keys).await?;
-            seen.erased += keys.len() as u64;
+            seen.missing += rows.count().await?.saturating_sub(there);
         }
         Ok(())
     }

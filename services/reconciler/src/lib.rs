@@ -227,7 +227,6 @@ impl Reconciler {
     /// A full pass when one is due, else a short one.
     async fn pass(&self) -> Result<PassReport, ReconcileError> {
         let started = Instant::now();
-        self.gallery.check_serving().await?;
         if self.full_is_due().await? {
             let report = self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await?;
             self.gallery.store.note_pass(SERVICE).await?;
@@ -311,6 +310,7 @@ impl Reconciler {
     /// # Errors
     /// As [`Reconciler::full`].
     pub async fn complete(&self) -> Result<u64, ReconcileError> {
+        self.gallery.check_serving().await?;
         self.as_holder(Duration::ZERO, async |token| {
             let (Gallery { store, .. }, batch) = (&self.gallery, self.options.batch.max(1));
             let (mut completed, mut after): (u64, Option<FaceId>) = (0, None);

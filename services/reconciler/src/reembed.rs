@@ -60,6 +60,8 @@ impl Reconciler {
         token: Token,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Reembedded, ReconcileError> {
+        // Also says which model serves where nobody asked before.
+        self.gallery.check_serving().await?;
         let mut done = Reembedded::default();
         let target = Gallery { model: options.model.clone(), dim: options.dim, ..self.gallery.clone() };
         let successor = target.vectors.successor(&target.model, target.dim).await?;

@@ -97,10 +97,10 @@ impl Store {
     /// [`StoreError`].
     pub async fn erase_from_results(&self, persons: &[PersonId], limit: u32) -> Result<u64, StoreError> {
         const SQL: &str = "
-WITH some AS (SELECT crop_id, face_index FROM recognitions WHERE person_id = ANY($1::uuid[]) LIMIT $2 FOR UPDATE),
-subjects AS (UPDATE crops c SET subject_id = NULL FROM some WHERE c.crop_id = some.crop_id AND c.subject_id IS NOT NULL)
+WITH chosen AS (SELECT crop_id, face_index FROM recognitions WHERE person_id = ANY($1::uuid[]) LIMIT $2 FOR UPDATE),
+subjects AS (UPDATE crops c SET subject_id = NULL FROM chosen WHERE c.crop_id = chosen.crop_id AND c.subject_id IS NOT NULL)
 UPDATE recognitions r SET person_id = NULL, face_id = NULL, decision = NULL, similarity = NULL, runner_up = NULL
-FROM some WHERE r.crop_id = some.crop_id AND r.face_index = some.face_index";
+FROM chosen WHERE r.crop_id = chosen.crop_id AND r.face_index = chosen.face_index";
         let ids: Vec<Uuid> = persons.iter().map(PersonId::as_uuid).collect();
         let limit = i64::from(limit.max(1));
         let erased = run!(self, "erase from results", connection => {

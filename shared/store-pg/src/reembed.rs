@@ -32,15 +32,15 @@ JOIN faces f ON f.face_id = i.face_id
 ON CONFLICT (face_id, model) DO UPDATE SET embedding = EXCLUDED.embedding";
 
 const APPLY: &str = "
-WITH some AS (
+WITH chosen AS (
     SELECT r.face_id, r.model, r.embedding FROM reembeddings r
     WHERE r.model = (SELECT model FROM serving WHERE name = 'index') ORDER BY r.face_id LIMIT $1 FOR UPDATE
 ), moved AS (
-    UPDATE faces f SET embedding = some.embedding, model = some.model,
+    UPDATE faces f SET embedding = chosen.embedding, model = chosen.model,
         vector_state = CASE f.vector_state WHEN 'reembed' THEN 'pending' ELSE f.vector_state END, updated_at = now()
-    FROM some WHERE f.face_id = some.face_id
+    FROM chosen WHERE f.face_id = chosen.face_id
 )
-DELETE FROM reembeddings r USING some WHERE r.face_id = some.face_id AND r.model = some.model";
+DELETE FROM reembeddings r USING chosen WHERE r.face_id = chosen.face_id AND r.model = chosen.model";
 
 impl Store {
     /// A page of the faces that have no embedding by `model`, by id.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use facewire_domain::{FaceId, Fault, FaultKind, ImageHash};
-use facewire_reconciler::{Kind, Options, PassOptions, RebuildOptions, ReconcileError, Reconciler};
+use facewire_reconciler::{Brake, Kind, Options, PassOptions, RebuildOptions, ReconcileError, Reconciler};
 use facewire_store_pg::{Enrolment, NewFace};
 use facewire_store_vec::{FacePayload, FacePoint};
 use time::OffsetDateTime;
@@ -16,7 +16,16 @@ const COLLECTION: &str = "gallery";
 
 /// Nothing waits for time in these tests: what is there is settled.
 fn at_once() -> Options {
-    Options { pending_after: Duration::ZERO, grace: Duration::ZERO, batch: 64, rate: 1_000_000, ..Options::default() }
+    // And a few hundred differences among as many faces are what these tests plant.
+    let brake = Brake { free: 1000, ..Brake::default() };
+    Options {
+        pending_after: Duration::ZERO,
+        grace: Duration::ZERO,
+        brake,
+        batch: 64,
+        rate: 1_000_000,
+        ..Options::default()
+    }
 }
 
 fn embedding(seed: u64, dim: u32) -> Vec<f32> {
@@ -294,7 +303,7 @@ async fn a_gallery_of_an_earlier_release_is_of_the_model_that_most_faces_are_of(
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_postgres_does_not_empty_the_index() {
     let world = World::new().await;
-    let reconciler = world.reconciler(at_once());
+    let reconciler = world.reconciler(Options { brake: Brake::default(), ..at_once() });
     let faces = enrolled(&reconciler, 0..150).await;
     let (store, vectors) = (&reconciler.gallery.store, &reconciler.gallery.vectors);
     // Restored from a backup that is too old: most rows, then all rows are gone.

@@ -51,8 +51,8 @@ impl Models {
         &self.loaded.runtime
     }
 
-    /// The same files as a pack of another version; its directory lives as long as the second part.
-    pub(crate) fn another_version(&self) -> (Pack, TempDir) {
+    /// The same files as another pack; its directory lives as long as the second part.
+    pub(crate) fn another_pack(&self) -> (Pack, TempDir) {
         let directory = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(self.loaded.pack.directory()).unwrap() {
             let file = file.unwrap();
@@ -60,7 +60,7 @@ impl Models {
         }
         let manifest = directory.path().join("pack.toml");
         let text = std::fs::read_to_string(&manifest).unwrap();
-        std::fs::write(&manifest, text.replacen("version = \"0.0.1\"", "version = \"0.0.2\"", 1)).unwrap();
+        std::fs::write(&manifest, text.replacen("name = \"default\"", "name = \"another\"", 1)).unwrap();
         (Pack::open(directory.path()).unwrap(), directory)
     }
 

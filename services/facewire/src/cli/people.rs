@@ -13,7 +13,7 @@ pub(crate) struct People {
     #[command(subcommand)]
     pub(crate) command: PeopleCommand,
     /// The collection.
-    #[arg(long, global = true, value_name = "NAME", default_value = "office")]
+    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
     pub(crate) collection: CollectionId,
     /// One JSON object.
     #[arg(long, global = true)]

@@ -62,7 +62,7 @@ fn show(done: &Reembedded, pack: &str) {
         output::line(format_args!("{} faces had no image to embed and were left behind", HumanCount(done.missing)));
     }
     output::say(format_args!(
-        "now set models.pack = \"{pack}\" and restart the services: until then match is not ready"
+        "now set models.pack = \"{pack}\" and restart the services: until then nobody can be enrolled"
     ));
 }
 
@@ -82,6 +82,8 @@ struct Session {
 enum Kept {
     /// The picture as it was published.
     Original(Bytes),
+    /// The face with its surroundings.
+    Crop(Bytes),
     /// The face as another model's landmarks aligned it.
     Aligned(Bytes),
 }
@@ -104,6 +106,9 @@ impl Embedder {
         if let Some(image) = self.images.get(&ImageKey::original(collection.clone(), hash)).await? {
             return Ok(Some(Kept::Original(image)));
         }
+        if let Some(image) = self.images.get(&ImageKey::crop(collection.clone(), hash, face.face_index)).await? {
+            return Ok(Some(Kept::Crop(image)));
+        }
         let aligned = ImageKey::aligned(collection.clone(), hash, face.face_index);
         Ok(self.images.get(&aligned).await?.map(Kept::Aligned))
     }
@@ -122,6 +127,7 @@ impl Session {
         for (image, face) in kept {
             aligned.push(match image {
                 Some(Kept::Original(bytes)) => self.align(bytes, face)?,
+                Some(Kept::Crop(bytes)) => self.align_largest(bytes)?,
                 Some(Kept::Aligned(bytes)) => decoded(bytes),
                 None => None,
             });
@@ -134,6 +140,14 @@ impl Session {
             Some(_) => Ok(embedded.next().context("an embedding is missing")?.ok().map(|embedding| embedding.vector)),
         };
         aligned.into_iter().map(one).collect()
+    }
+
+    /// A crop was cut around its face: the largest one.
+    fn align_largest(&mut self, bytes: &[u8]) -> anyhow::Result<Option<AlignedFace>> {
+        let Ok(image) = decode(bytes, &DecodeLimits::default()) else { return Ok(None) };
+        let found = self.finder.find(&image)?;
+        let largest = found.iter().max_by(|a, b| a.bbox.area().total_cmp(&b.bbox.area()));
+        Ok(largest.and_then(|face| align(&image, &face.landmarks).ok()).map(|alignment| alignment.face))
     }
 
     /// As the new pack sees the picture; where it finds another face or none, by the landmarks that are stored.

@@ -1,7 +1,7 @@
 //! The views that commands and BI tools read: exact counts, causes, percentiles and pages of planted endings.
 
 use facewire_domain::{CollectionId, Detail, Outcome, Quality, Reason, Stage, Status};
-use facewire_store_pg::{CameraSum, Ending, FaceQuality, FailureFilter, SignalBounds, Store, Window};
+use facewire_store_pg::{CameraSum, CropHead, Ending, FaceQuality, FailureFilter, SignalBounds, Store, Window};
 use sqlx::{Connection, Executor};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -51,7 +51,11 @@ async fn planted() -> (crate::support::TestDatabase, Store) {
     let turned = Some(FaceQuality { signals: turned, status: "pose".to_owned() });
     let miss = Detail { similarity: Some(0.25), threshold: Some(0.36), ..Detail::default() };
     let no_face = Outcome::rejected(Stage::Quality, Reason::NoFace, Detail::message("none"));
-    let frame = |index| Ending { face_index: index, face_count: 2, ..of("cam-b", 20, matched(20)) };
+    let frame = |index| {
+        let ending = of("cam-b", 20, matched(20));
+        let crop = CropHead { frame: true, ..ending.crop };
+        Ending { crop, face_index: index, face_count: 2, ..ending }
+    };
     let batch = [
         sharp(0, 100.0),
         sharp(1, 200.0),
