@@ -1,5 +1,5 @@
 //! The quality stage: the only one that decodes pixels. It finds the face, aligns it, measures it, and lets it pass or says
-//! which limit it broke (`assess`). It has no store.
+//! which limit it broke (`assess`). Its one store is that of kept images: no database, no index.
 
 mod keeping;
 mod task;
