@@ -112,7 +112,7 @@ impl Ingest {
         )?;
         let batches = Batches::new(
             registering,
-            |examined: &Box<Examined>| &examined.delivery,
+            |examined| &examined.delivery,
             BatchOptions {
                 stage: Stage::Ingest,
                 span: "admit batch",

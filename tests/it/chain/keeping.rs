@@ -241,7 +241,7 @@ async fn a_gallery_is_brought_to_another_model_while_searches_go_on() {
     let known = world.ask(&Shot::photo("known", &obama.probes[0])).await;
     assert_eq!(known.status, "matched", "{known:?}");
     assert_eq!(known.model, Some(options.model.clone()));
-    let left = world.ask(&Shot::photo("left", &biden.probes.first().unwrap_or(&biden.enroll))).await;
+    let left = world.ask(&Shot::photo("left", biden.probes.first().unwrap_or(&biden.enroll))).await;
     assert_eq!(left.status, "no_match", "left behind until it is enrolled anew: {left:?}");
     let anew = world.ask(&Shot::photo("anew", &biden.enroll).enroll(biden.subject, biden.name)).await;
     assert_eq!((anew.status.as_str(), anew.face_id), ("enrolled", early.face_id));
