@@ -97,9 +97,7 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
         return crate::reconcile::full_pass(&places).await;
     }
     let Some(service) = Service::named(name) else { bail!("there is no service {name}") };
-    let mut config = places.config();
-    config.reconciler = quick(Duration::from_secs(5));
-    facewire_composition::run(&config, &[service], None, silent(), &shutdown).await
+    facewire_composition::run(&places.config(), &[service], None, silent(), &shutdown).await
 }
 
 /// A reconciler that passes every second and leaves alone what changed within `settled`.
@@ -144,6 +142,7 @@ impl Places {
         config.qdrant.url = self.qdrant.clone();
         config.models.directory = Some(self.packs.clone());
         config.models.onnxruntime = Some(self.runtime.clone());
+        config.reconciler = quick(Duration::from_secs(5));
         for stage in Stage::ALL {
             let Limits { ack_wait, max_deliver, .. } = self.limits;
             let options = config.stage_mut(stage);

@@ -28,7 +28,7 @@ pub struct Change {
 pub async fn plan(config: &Config, parts: &Parts) -> anyhow::Result<Vec<Change>> {
     let mut changes = Vec::new();
     changes.extend(schema_changes(parts).await?);
-    let streams = parts.bus.plan_streams(&config.stages()).await?;
+    let streams = parts.bus.plan_streams(&config.stages(), config.reconciler.lease).await?;
     changes.extend(streams.into_iter().map(|change| Change { store: "nats", change: change.to_string() }));
     changes.extend(index_changes(parts).await?);
     Ok(changes)
@@ -43,7 +43,7 @@ pub async fn migrate(config: &Config, parts: &Parts) -> anyhow::Result<()> {
     if let Some(store) = &parts.store {
         store.migrate().await?;
     }
-    parts.bus.migrate_streams(&config.stages()).await?;
+    parts.bus.migrate_streams(&config.stages(), config.reconciler.lease).await?;
     let Some(index) = &parts.index else { return Ok(()) };
     let ensured = index.vectors.ensure(&index.pack.fingerprint(), index.dim()?).await?;
     if let (Ensured::Created, Some(store)) = (ensured, &parts.store) {

@@ -88,7 +88,7 @@ impl Embed {
     }
 
     async fn pipeline(&self, rules: &Arc<Live<Rules>>, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
-        self.bus.check_streams().await?;
+        self.bus.check_stage(Stage::Embed, &self.options.stage).await?;
         let mut pipeline = Pipeline::within(SERVICE, shutdown);
         // The pipeline's own: a device that stays away drains it, and the service runs on.
         let shutdown = &pipeline.shutdown().clone();

@@ -55,7 +55,7 @@ impl Enrich {
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
-        self.bus.check_streams().await?;
+        self.bus.check_stage(Stage::Enrich, &self.options.stage).await?;
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Enrich, &self.options.stage, shutdown);
         let worker = Worker { service: self.clone(), patience: Patience::new(SERVICE, shutdown) };

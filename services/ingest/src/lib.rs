@@ -82,7 +82,7 @@ impl Ingest {
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
-        self.bus.check_streams().await?;
+        self.bus.check_stage(Stage::Ingest, &self.options.stage).await?;
         let mut pipeline = Pipeline::new();
         let options = &self.options;
         let (work, done) = self.bus.stage(&mut pipeline, Stage::Ingest, &options.stage, shutdown);

@@ -56,7 +56,7 @@ impl Match {
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
-        self.bus.check_streams().await?;
+        self.bus.check_stage(Stage::Match, &self.options.stage).await?;
         self.gallery.check_serving().await?;
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Match, &self.options.stage, shutdown);

@@ -25,6 +25,18 @@ pub enum BusError {
         /// Which.
         what: String,
     },
+    /// A consumer redelivers or gives up before its stage does.
+    #[error("{what} has {field} {is}, and the configuration asks for {wanted}: run `facewire migrate`")]
+    Stricter {
+        /// Which.
+        what: String,
+        /// The field.
+        field: &'static str,
+        /// Its value on the server.
+        is: String,
+        /// Its value by the options.
+        wanted: String,
+    },
     /// A stream reserves more bytes than the server has left.
     #[error(
         "the NATS server has too little storage for {what}: every stream reserves its byte limit; raise `max_file_store` of \
@@ -109,6 +121,7 @@ impl Fault for BusError {
             Self::Credentials(_)
             | Self::Refused { .. }
             | Self::NotMigrated { .. }
+            | Self::Stricter { .. }
             | Self::NoStorage { .. }
             | Self::NoStream { .. } => FaultKind::Systemic,
             Self::TooLarge { .. }

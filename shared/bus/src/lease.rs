@@ -30,8 +30,11 @@ pub struct Lease {
 
 impl Bus {
     /// The bucket whose leases live for `ttl` after their last renewal.
+    ///
+    /// # Errors
+    /// [`BusError::NotMigrated`]: no migration made one for this length of life; [`BusError::Refused`].
     pub async fn leases(&self, ttl: Duration) -> Result<Leases, BusError> {
-        let store = self.bucket(layout::leases(ttl, self.options()), "the lease (bucket)").await?;
+        let store = self.bucket(layout::leases(ttl, self.options())).await?;
         Ok(Leases { store, ttl })
     }
 }

@@ -2,6 +2,7 @@
 //! operator set beside that (placement, compression, descriptions) stays.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
@@ -106,7 +107,7 @@ fn consumer_fields(config: &consumer::Config) -> Vec<Field> {
     ]
 }
 
-fn bucket_fields(max_bytes: i64, max_value_size: i32, max_age: std::time::Duration, replicas: usize) -> Vec<Field> {
+fn bucket_fields(max_bytes: i64, max_value_size: i32, max_age: Duration, replicas: usize) -> Vec<Field> {
     vec![
         ("max_bytes", max_bytes.to_string()),
         ("max_value_size", max_value_size.to_string()),
@@ -128,7 +129,11 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Refused`] where the server does not answer.
-    pub async fn plan_streams(&self, stages: &[(Stage, StageOptions)]) -> Result<Vec<StreamChange>, BusError> {
+    pub async fn plan_streams(
+        &self,
+        stages: &[(Stage, StageOptions)],
+        leases: Duration,
+    ) -> Result<Vec<StreamChange>, BusError> {
         let mut changes = Vec::new();
         for wanted in layout::streams(self.options()) {
             let current = self.stream_config(&wanted.name).await?.map(|config| stream_fields(&config));
@@ -140,27 +145,32 @@ impl Bus {
             let wanted = consumer_fields(&consumer::IntoConsumerConfig::into_consumer_config(wanted));
             changes.extend(compare(StreamKind::Consumer, subjects::consumer(*stage), current, wanted));
         }
-        let wanted = layout::settings(self.options());
-        let current = self.stream_config(&bucket_stream(&wanted)).await?;
-        let current = current.map(|is| bucket_fields(is.max_bytes, is.max_message_size, is.max_age, is.num_replicas));
-        let fields = bucket_fields(wanted.max_bytes, wanted.max_value_size, wanted.max_age, wanted.num_replicas);
-        changes.extend(compare(StreamKind::Bucket, &wanted.bucket, current, fields));
+        for wanted in [layout::settings(self.options()), layout::leases(leases, self.options())] {
+            let current = self.stream_config(&bucket_stream(&wanted)).await?;
+            let current =
+                current.map(|is| bucket_fields(is.max_bytes, is.max_message_size, is.max_age, is.num_replicas));
+            let fields = bucket_fields(wanted.max_bytes, wanted.max_value_size, wanted.max_age, wanted.num_replicas);
+            changes.extend(compare(StreamKind::Bucket, &wanted.bucket, current, fields));
+        }
         Ok(changes)
     }
 
-    /// Creates every stream, the durable consumers of these stages and the buckets, or changes them to what the options say.
-    /// Calling it again changes nothing. Buckets of leases are made by [`Bus::leases`], for each of their lifetimes.
+    /// Creates every stream, the durable consumers of these stages, the bucket of settings and that of leases which live for
+    /// `leases`, or changes them to what the options say. Calling it again changes nothing.
     ///
     /// # Errors
     /// [`BusError::NoStorage`] where the server has too little room for what the streams reserve; [`BusError::Refused`].
-    pub async fn migrate_streams(&self, stages: &[(Stage, StageOptions)]) -> Result<(), BusError> {
+    pub async fn migrate_streams(&self, stages: &[(Stage, StageOptions)], leases: Duration) -> Result<(), BusError> {
         for wanted in layout::streams(self.options()) {
             self.migrate_stream(wanted).await?;
         }
         for (stage, options) in stages {
-            self.consumer(*stage, options).await?;
+            self.migrate_consumer(*stage, options).await?;
         }
-        self.bucket(layout::settings(self.options()), "the settings (bucket)").await.map(drop)
+        for bucket in [layout::settings(self.options()), layout::leases(leases, self.options())] {
+            self.migrate_bucket(bucket).await?;
+        }
+        Ok(())
     }
 
     async fn migrate_stream(&self, wanted: Config) -> Result<(), BusError> {
@@ -173,18 +183,16 @@ impl Bus {
         made.map_err(|error| not_made(format!("the stream {name}"), &error))
     }
 
-    /// Creates every stream, or changes it to what the options say, without consumers and buckets.
+    /// Whether all that a stage needs is there, and its consumer does not give messages up before the stage does.
     ///
     /// # Errors
-    /// As [`Bus::migrate_streams`].
-    pub async fn ensure_streams(&self) -> Result<(), BusError> {
-        for wanted in layout::streams(self.options()) {
-            self.migrate_stream(wanted).await?;
-        }
-        Ok(())
+    /// [`BusError::NotMigrated`], [`BusError::Stricter`]; [`BusError::Refused`].
+    pub async fn check_stage(&self, stage: Stage, options: &StageOptions) -> Result<(), BusError> {
+        self.check_streams().await?;
+        self.consumer(stage, options).await.map(drop)
     }
 
-    /// Whether every stream, consumer and bucket is there. What they are set to is not looked at.
+    /// Whether every stream, every consumer and the bucket of settings are there. What they are set to is not looked at.
     ///
     /// # Errors
     /// [`BusError::NotMigrated`] names the first that is missing; [`BusError::Refused`].
@@ -195,13 +203,9 @@ impl Bus {
             self.stream_config(&name).await?.ok_or_else(|| missing(format!("the stream {name}")))?;
         }
         for stage in Stage::ALL {
-            let found = self.existing_consumer(stage).await?;
-            let what = || format!("the consumer {} of {}", subjects::consumer(stage), stage.stream());
-            found.ok_or_else(|| missing(what()))?;
+            self.existing_consumer(stage).await?.ok_or_else(|| missing(consumer_of(stage)))?;
         }
-        let bucket = layout::settings(self.options());
-        let found = self.stream_config(&bucket_stream(&bucket)).await?;
-        found.map(drop).ok_or_else(|| missing(format!("the bucket {}", bucket.bucket)))
+        self.bucket(layout::settings(self.options())).await.map(drop)
     }
 
     async fn stream_config(&self, name: &str) -> Result<Option<Config>, BusError> {
@@ -229,22 +233,53 @@ impl Bus {
         }
     }
 
-    /// The stage's durable consumer, made or changed to what the options say.
+    /// The stage's durable consumer. One that redelivers before the stage says that it is at work, or stops by itself, would
+    /// do a message twice or lose it: it is refused.
     pub(crate) async fn consumer(&self, stage: Stage, options: &StageOptions) -> Result<PullConsumer, BusError> {
-        self.jetstream()
-            .create_consumer_on_stream(layout::consumer(stage, options), stage.stream())
-            .await
-            .map_err(|error| refused(format!("the consumer of {}", stage.stream()), error))
+        let what = || consumer_of(stage);
+        let found = self.existing_consumer(stage).await?;
+        let consumer = found.ok_or_else(|| BusError::NotMigrated { what: what() })?;
+        let is = &consumer.cached_info().config;
+        let stricter = |field, is, wanted| BusError::Stricter { what: what(), field, is, wanted };
+        if is.ack_wait < options.ack_wait {
+            return Err(stricter("ack_wait", format!("{:?}", is.ack_wait), format!("{:?}", options.ack_wait)));
+        }
+        if is.max_deliver > 0 {
+            return Err(stricter("max_deliver", is.max_deliver.to_string(), "no limit".to_owned()));
+        }
+        Ok(consumer)
     }
 
-    /// A bucket, made or changed to what it should be.
-    pub(crate) async fn bucket(&self, config: kv::Config, what: &str) -> Result<kv::Store, BusError> {
-        self.jetstream().create_or_update_key_value(config).await.map_err(|error| {
+    async fn migrate_consumer(&self, stage: Stage, options: &StageOptions) -> Result<(), BusError> {
+        let made = self.jetstream().create_consumer_on_stream(layout::consumer(stage, options), stage.stream()).await;
+        made.map(drop).map_err(|error| refused(consumer_of(stage), error))
+    }
+
+    async fn migrate_bucket(&self, config: kv::Config) -> Result<(), BusError> {
+        let what = bucket_of(&config);
+        self.jetstream().create_or_update_key_value(config).await.map(drop).map_err(|error| {
             let source =
                 std::error::Error::source(&error).and_then(|source| source.downcast_ref::<CreateStreamError>());
-            source.map_or_else(|| refused(what, &error), |source| not_made(what.to_owned(), source))
+            source.map_or_else(|| refused(what.clone(), &error), |source| not_made(what.clone(), source))
         })
     }
+
+    /// A bucket that was made before.
+    pub(crate) async fn bucket(&self, config: kv::Config) -> Result<kv::Store, BusError> {
+        let what = bucket_of(&config);
+        if self.stream_config(&bucket_stream(&config)).await?.is_none() {
+            return Err(BusError::NotMigrated { what });
+        }
+        self.jetstream().get_key_value(config.bucket).await.map_err(|error| refused(what, error))
+    }
+}
+
+fn consumer_of(stage: Stage) -> String {
+    format!("the consumer {} of {}", subjects::consumer(stage), stage.stream())
+}
+
+fn bucket_of(config: &kv::Config) -> String {
+    format!("the bucket {}", config.bucket)
 }
 
 /// The stream behind a bucket.

@@ -23,8 +23,11 @@ pub struct Settings {
 
 impl Bus {
     /// The bucket of all settings.
+    ///
+    /// # Errors
+    /// [`BusError::NotMigrated`]; [`BusError::Refused`].
     pub async fn settings(&self) -> Result<Settings, BusError> {
-        let store = self.bucket(layout::settings(self.options()), "the settings (bucket)").await?;
+        let store = self.bucket(layout::settings(self.options())).await?;
         Ok(Settings { store })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use facewire_domain::Stage;
-use facewire_runtime::{Backoff, Closed, Outbox};
+use facewire_runtime::{Backoff, Closed, Health, Held, Outbox, Shutdown};
 use facewire_telemetry::events;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -34,6 +34,9 @@ pub(crate) struct Source {
     in_flight: Arc<InFlight>,
     puller: Puller,
     feeder: Feeder,
+    health: Health,
+    /// While an operator has to make the stream or the consumer again.
+    held: Option<Held>,
     /// The consumer has redelivered messages.
     careful: bool,
     /// The next message did not fit into so many bytes.
@@ -52,16 +55,18 @@ impl Source {
         options: &StageOptions,
         in_flight: Arc<InFlight>,
         (out, sink): (Outbox<Delivery>, Outbox<Done>),
-        drain: CancellationToken,
+        shutdown: &Shutdown,
     ) -> Self {
         let batch = options.pull_batch.max(1);
         let budget = usize::try_from(options.pull_bytes.as_u64()).unwrap_or(usize::MAX).max(1);
         let max_deliver = options.max_deliver;
         let isolation = Isolation::new(max_deliver, batch);
         Self {
-            puller: Puller { stage, batch, budget, in_flight: Arc::clone(&in_flight), drain },
+            puller: Puller { stage, batch, budget, in_flight: Arc::clone(&in_flight), drain: shutdown.token().clone() },
             feeder: Feeder { stage, max_deliver, in_flight: Arc::clone(&in_flight), isolation, out, sink },
             options: options.clone(),
+            health: shutdown.health().clone(),
+            held: None,
             careful: true,
             starved: None,
             bus,
@@ -99,12 +104,19 @@ impl Source {
                 () = tokio::time::sleep(backoff.pause(failures)) => {}
             }
             failures = failures.saturating_add(1);
-            // What is gone, with the server's disk perhaps, an operator makes again; it is looked for until it is there.
-            if let Err(error) = self.bus.check_streams().await {
-                events::StreamRefused { what: "streams", error: &error.to_string() }.emit();
-            }
+            self.look_for_what_is_gone().await;
         }
         Ok(())
+    }
+
+    /// What is gone, with the server's disk perhaps, an operator makes again: it is looked for until it is there.
+    async fn look_for_what_is_gone(&mut self) {
+        let Err(error) = self.bus.check_stage(self.stage, &self.options).await else { return };
+        let why = error.to_string();
+        events::StreamRefused { what: "streams", error: &why }.emit();
+        if self.held.is_none() && matches!(error, BusError::NotMigrated { .. } | BusError::Stricter { .. }) {
+            self.held = Some(self.health.hold(self.stage.service(), &why));
+        }
     }
 
     /// Pulls over one connection until the drain, or until something broke.
@@ -119,6 +131,7 @@ impl Source {
             () = drain.cancelled() => return Ok(()),
             opened = opened => opened.map_err(lost)?,
         };
+        self.held = None;
         self.careful = consumer.cached_info().num_redelivered > 0;
         let (mut looked, mut asked) = (Instant::now(), Instant::now());
         while !drain.is_cancelled() {

@@ -34,7 +34,7 @@ impl Bus {
         let (finished, sinking) = inbox(format!("{stage}: worker->sink"), capacity);
         let (in_flight, keeper) = InFlight::new(self.clone(), options.ack_wait);
         let ends = (out, finished.clone());
-        let source = Source::new(self.clone(), stage, options, in_flight, ends, shutdown.token().clone());
+        let source = Source::new(self.clone(), stage, options, in_flight, ends, shutdown);
         pipeline.spawn("source", async move { source.run().await.map_err(Into::into) });
         pipeline.spawn("observer", observe(self.clone(), stage, shutdown.token().clone()));
         pipeline.spawn("keeper", async move { keeper.await.map_err(Into::into) });

@@ -11,7 +11,7 @@ use facewire_runtime::{Pipeline, Shutdown};
 
 use super::pictures::Faces;
 use super::shot::Shot;
-use super::world::World;
+use super::world::{World, config};
 use super::{TIMEOUT, in_time, until};
 
 /// The only letter that fits, once it is there.
@@ -28,11 +28,13 @@ async fn letter(letters: &DeadLetters, filter: DeadFilter) -> DeadLetterEntry {
 /// too many. Where the stage is `quality`, `ingest` admits it before.
 async fn give_up(world: &World, stage: Stage) {
     let shutdown = Shutdown::new(TIMEOUT);
-    let ingest =
-        Ingest { bus: world.bus.clone(), store: world.store.clone(), images: None, options: Default::default() };
+    let config = config();
+    let (bus, store) = (world.bus.clone(), world.store.clone());
+    let ingest = Ingest { bus, store, images: None, options: config.ingest.clone() };
     let ingest = (stage != Stage::Ingest).then(|| tokio::spawn(ingest.run(shutdown.clone())));
     let options = StageOptions { max_deliver: 1, ack_wait: Duration::from_millis(300), ..StageOptions::images() };
     let mut pipeline = Pipeline::new();
+    world.bus.migrate_streams(&[(stage, options.clone())], config.reconciler.lease).await.unwrap();
     let (mut items, done) = world.bus.stage(&mut pipeline, stage, &options, &shutdown);
     drop(in_time("a message", items.recv()).await.unwrap());
     until("a dead letter", async || {
@@ -47,6 +49,7 @@ async fn give_up(world: &World, stage: Stage) {
     if let Some(ingest) = ingest {
         in_time("the end of ingest", ingest).await.unwrap().unwrap();
     }
+    world.bus.migrate_streams(&config.stages(), config.reconciler.lease).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

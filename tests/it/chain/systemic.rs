@@ -9,7 +9,7 @@ use facewire_store_vec::VecStore;
 use super::pictures::Faces;
 use super::shot::Shot;
 use super::until;
-use super::world::World;
+use super::world::{World, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_everything_costs_no_crop() {
@@ -21,7 +21,7 @@ async fn a_store_that_refuses_everything_costs_no_crop() {
     let parts = world.parts();
     let pack = parts.index.as_ref().unwrap().pack.clone();
     let parts = Parts { index: Some(Index { vectors: VecStore::connect(&options).unwrap(), pack }), ..parts };
-    facewire_composition::migrate(&Default::default(), &parts).await.unwrap();
+    facewire_composition::migrate(&config(), &parts).await.unwrap();
     let services = world.start_all(&parts, facewire_match::Options::default());
     let health = services.health();
     let state = async |wanted: fn(State) -> bool| {

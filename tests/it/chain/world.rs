@@ -120,7 +120,7 @@ impl World {
     }
 
     async fn on(stack: TestStack) -> Self {
-        let mut config = Config::default();
+        let mut config = config();
         config.nats.url = Secret::new(stack.nats_url.clone());
         config.postgres.url = Secret::new(stack.postgres_url.clone());
         config.qdrant.url = stack.qdrant_url.clone();
@@ -226,7 +226,7 @@ impl World {
     /// Makes these parts serve another pack, as a process does that is started with it.
     pub(crate) async fn serve_pack(&self, parts: &mut Parts, pack: &Pack) {
         let loaded = Loaded { pack: pack.clone(), ..self.models.loaded.clone() };
-        let mut config = Config::default();
+        let mut config = config();
         config.qdrant.url = self.stack.qdrant_url.clone();
         let vectors = VecStore::connect(&config.qdrant).unwrap();
         parts.index = Some(Index { vectors, pack: pack.manifest().clone() });
@@ -256,13 +256,19 @@ impl World {
         matching: facewire_match::Options,
         shutdown: &Shutdown,
     ) -> Running {
-        let mut config = Config { matching, ..Config::default() };
-        (config.quality.threads, config.embed.threads) = (1, 1);
-        for stage in Stage::ALL {
-            config.stage_mut(stage).ack_wait = ACK_WAIT;
-        }
+        let config = Config { matching, ..config() };
         facewire_composition::start(&config, services, parts, shutdown).unwrap()
     }
+}
+
+/// What the streams are made with, and the services started.
+pub(crate) fn config() -> Config {
+    let mut config = Config::default();
+    (config.quality.threads, config.embed.threads) = (1, 1);
+    for stage in Stage::ALL {
+        config.stage_mut(stage).ack_wait = ACK_WAIT;
+    }
+    config
 }
 
 fn parts(bus: &Bus, store: &Store, vectors: &VecStore, models: &Models) -> Parts {

@@ -129,7 +129,7 @@ async fn a_batch_is_one_run_and_each_face_ends_for_itself() {
     let nats = nats().await.unwrap();
     let options = facewire_bus::Options { url: Secret::new(nats.url()), ..Default::default() };
     let bus = Bus::connect(&options, "embed batches").await.unwrap();
-    bus.migrate_streams(&Stage::ALL.map(|stage| (stage, StageOptions::default()))).await.unwrap();
+    bus.migrate_streams(&Stage::ALL.map(|stage| (stage, StageOptions::default())), TIMEOUT).await.unwrap();
     let colours = [[250, 100, 100], [100, 250, 100], [100, 100, 250], [0, 100, 100], [200, 50, 100], [1, 2, 3]];
     for (number, colour) in colours.iter().enumerate() {
         publish(&bus, &format!("good-{number}"), rgb(*colour)).await;

@@ -39,7 +39,7 @@ impl World {
             ..Default::default()
         };
         let bus = Bus::connect(&options, "enrich test").await.unwrap();
-        bus.migrate_streams(&Stage::ALL.map(|stage| (stage, StageOptions::default()))).await.unwrap();
+        bus.migrate_streams(&Stage::ALL.map(|stage| (stage, StageOptions::default())), DEADLINE).await.unwrap();
         let url = Secret::new(database.url());
         let store = Store::connect(&facewire_store_pg::Options { url, max_connections: 4, ..Default::default() })
             .await

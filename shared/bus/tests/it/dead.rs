@@ -70,7 +70,7 @@ async fn a_poisoned_message_comes_back_once_whoever_and_however_often_it_is_repl
     world.publish("stage.embed.office", &work, &[(headers::TRACEPARENT, "00-aa-bb-01")]).await;
 
     // Lost once; its second delivery is one too many, and the stage gives it up.
-    let mut stage = Running::start(&world, Stage::Embed, &options);
+    let mut stage = Running::start(&world, Stage::Embed, &options).await;
     drop(stage.take().await);
     let entry = world.only_letter().await;
     stage.stop().await;
@@ -90,7 +90,7 @@ async fn a_poisoned_message_comes_back_once_whoever_and_however_often_it_is_repl
     assert_eq!((world.count("EMBED").await, world.count("DEAD").await), (1, 0));
 
     // The stage takes it as any other, as it was, with all its deliveries before it.
-    let mut stage = Running::start(&world, Stage::Embed, &options);
+    let mut stage = Running::start(&world, Stage::Embed, &options).await;
     let again = stage.take().await;
     assert_eq!((again.subject(), &again.payload, again.delivered), ("stage.embed.office", &work, 1));
     assert_eq!(again.header(headers::TRACEPARENT), Some("00-aa-bb-01"));
@@ -128,7 +128,7 @@ async fn a_crop_that_ingest_gave_up_comes_back_as_the_same_crop() {
     let image = Bytes::from_static(b"image");
     let pairs = [(headers::INTENT, "observe"), (headers::MSG_ID, "the producer's")];
     world.publish("crops.office.door", &image, &pairs).await;
-    let mut stage = Running::start(&world, Stage::Ingest, &options);
+    let mut stage = Running::start(&world, Stage::Ingest, &options).await;
     let first = stage.take().await;
     let taken = first.stream_time;
     stage.done.send(first.dead(Stage::Ingest, Reason::Internal, "a defect")).await.unwrap();

@@ -23,6 +23,7 @@ async fn a_full_next_stream_does_not_keep_a_drain_from_its_end() {
     let shutdown = Shutdown::new(Duration::from_secs(4));
     let mut pipeline = Pipeline::new();
     let options = StageOptions { ack_wait: Duration::from_secs(2), ..StageOptions::default() };
+    world.migrate(Stage::Embed, &options).await;
     let (mut items, done) = world.bus.stage(&mut pipeline, Stage::Embed, &options, &shutdown);
     let delivery = items.recv().await.unwrap();
     let crop = v1::Crop { crop_id: "7".to_owned(), collection: "office".to_owned(), ..v1::Crop::default() };

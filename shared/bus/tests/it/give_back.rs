@@ -30,7 +30,7 @@ async fn a_delivery_given_back_comes_again_as_a_first_one_however_often() {
             payload: Bytes::from_static(b"image"),
         };
         world.bus.publish(message).await.unwrap();
-        let mut stage = Running::start(&world, Stage::Ingest, &options);
+        let mut stage = Running::start(&world, Stage::Ingest, &options).await;
         let mut delivery = stage.take().await;
         let first = crop_id(&delivery);
         for times in 1..4 {
@@ -62,12 +62,12 @@ async fn a_crop_that_ingest_gives_up_after_too_many_deliveries_ends_as_failed() 
     let options = StageOptions { max_deliver: 1, ack_wait: Duration::from_millis(300), ..StageOptions::images() };
     let pairs = [(headers::INTENT, "observe"), (headers::REPLY_TO, "answers.7")];
     world.publish("crops.office.door", &Bytes::from_static(b"image"), &pairs).await;
-    let mut ingest = Running::start(&world, Stage::Ingest, &options);
+    let mut ingest = Running::start(&world, Stage::Ingest, &options).await;
     let taken = ingest.take().await;
     let expected = crop_id(&taken);
     drop(taken);
 
-    let mut enrich = Running::start(&world, Stage::Enrich, &options);
+    let mut enrich = Running::start(&world, Stage::Enrich, &options).await;
     let (delivery, task) = ending(&mut enrich).await;
     let (crop, ended) = (task.crop.unwrap(), task.ending.unwrap());
     assert_eq!((&crop.crop_id, crop.reply_to.as_str(), crop.intent.as_str()), (&expected, "answers.7", "observe"));
@@ -89,7 +89,7 @@ async fn an_ending_that_enrich_gives_up_is_replaced_once() {
     // Its ending has no status that there is: `enrich` cannot record it.
     let task = v1::EnrichTask { crop: Some(read.crop.clone()), face: None, ending: Some(v1::Ending::default()) };
     world.publish("stage.enrich.office", &Bytes::from(task.encode_to_vec()), &[]).await;
-    let mut enrich = Running::start(&world, Stage::Enrich, &options);
+    let mut enrich = Running::start(&world, Stage::Enrich, &options).await;
     let bad = enrich.take().await;
     enrich.done.send(bad.dead(Stage::Enrich, Reason::InvalidMessage, "no such status")).await.unwrap();
 
@@ -110,7 +110,7 @@ async fn an_ending_that_enrich_gives_up_is_replaced_once() {
     let strange = v1::Crop { captured_at: None, ..read.crop };
     let task = v1::EnrichTask { crop: Some(strange), face: None, ending: Some(v1::Ending::default()) };
     world.publish("stage.enrich.office", &Bytes::from(task.encode_to_vec()), &[]).await;
-    let mut enrich = Running::start(&world, Stage::Enrich, &options);
+    let mut enrich = Running::start(&world, Stage::Enrich, &options).await;
     let bad = enrich.take().await;
     enrich.done.send(bad.dead(Stage::Enrich, Reason::InvalidMessage, "no time")).await.unwrap();
     enrich.stop().await;

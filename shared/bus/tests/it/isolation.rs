@@ -17,7 +17,7 @@ const POISON: &[u8] = b"poison";
 async fn instance(world: &World, options: &StageOptions) -> (BTreeSet<Bytes>, u64) {
     let (mut finished, mut deaths) = (BTreeSet::new(), 0);
     loop {
-        let mut stage = Running::start(world, Stage::Embed, options);
+        let mut stage = Running::start(world, Stage::Embed, options).await;
         loop {
             let batch = tokio::select! {
                 batch = stage.items.recv_ready(64) => batch,
@@ -79,7 +79,7 @@ async fn what_was_in_hand_of_a_killed_process_is_done_although_nothing_else_may_
     for number in 0..MESSAGES {
         world.publish("stage.embed.office", &Bytes::from(number.to_string()), &[]).await;
     }
-    let killed = Running::start(&world, Stage::Embed, &options);
+    let killed = Running::start(&world, Stage::Embed, &options).await;
     until("a full inbox", async || {
         let lag = world.bus.lag(Stage::Embed).await.unwrap();
         (lag.ack_pending > 128).then_some(())
@@ -87,7 +87,7 @@ async fn what_was_in_hand_of_a_killed_process_is_done_although_nothing_else_may_
     .await;
     drop(killed);
 
-    let mut stage = Running::start(&world, Stage::Embed, &options);
+    let mut stage = Running::start(&world, Stage::Embed, &options).await;
     let mut redelivered = 0;
     while world.count("EMBED").await > 0 {
         // What comes of an isolated group comes before anything else does.
@@ -104,7 +104,7 @@ async fn what_was_in_hand_of_a_killed_process_is_done_although_nothing_else_may_
 async fn a_redelivered_message_waits_for_those_in_hand_and_a_drain_waits_for_it() {
     let world = World::new().await;
     let options = StageOptions { ack_wait: Duration::from_millis(400), ..StageOptions::default() };
-    let mut stage = Running::start(&world, Stage::Embed, &options);
+    let mut stage = Running::start(&world, Stage::Embed, &options).await;
     world.publish("stage.embed.office", &Bytes::from_static(b"lost"), &[]).await;
     drop(stage.take().await);
     world.publish("stage.embed.office", &Bytes::from_static(b"slow"), &[]).await;

@@ -19,7 +19,7 @@ async fn no_more_bytes_are_in_hand_than_allowed_and_all_get_through() {
     for _ in 0..MESSAGES {
         world.publish("stage.embed.office", &Bytes::from(vec![7; 100 * KIB]), &[]).await;
     }
-    let mut stage = Running::start(&world, Stage::Embed, &options);
+    let mut stage = Running::start(&world, Stage::Embed, &options).await;
     let in_hand = async || world.bus.lag(Stage::Embed).await.unwrap().ack_pending;
     // Nine of a little more than 100 KiB with their headers.
     until("a full budget", async || (in_hand().await == 9).then_some(())).await;
@@ -45,7 +45,7 @@ async fn a_message_larger_than_the_whole_budget_is_taken_alone() {
     for kib in sizes {
         world.publish("stage.embed.office", &Bytes::from(vec![7; kib * KIB]), &[]).await;
     }
-    let mut stage = Running::start(&world, Stage::Embed, &options);
+    let mut stage = Running::start(&world, Stage::Embed, &options).await;
     let mut taken = Vec::new();
     for _ in sizes {
         let delivery = stage.take().await;
@@ -70,7 +70,7 @@ async fn dead_and_results_stay_within_their_bytes_and_stages_go_on() {
         stream.cached_info().state.bytes
     };
     let options = StageOptions { ack_wait: PATIENCE, ..StageOptions::images() };
-    let mut stage = Running::start(&world, Stage::Ingest, &options);
+    let mut stage = Running::start(&world, Stage::Ingest, &options).await;
     for number in 0..20 {
         let image = Bytes::from(vec![7; 64 * KIB]);
         // A camera whose name is none, and one that has results.
@@ -94,7 +94,7 @@ async fn a_server_without_room_for_the_limits_says_what_to_set() {
     let url = world.bus.options().url.clone();
     let large = Options { url, results_max_bytes: ByteSize::pib(4000), ..Options::default() };
     let bus = facewire_bus::Bus::connect(&large, "too much").await.unwrap();
-    let error = bus.migrate_streams(&[]).await.unwrap_err();
+    let error = bus.migrate_streams(&[], PATIENCE).await.unwrap_err();
     assert!(matches!(error, BusError::NoStorage { .. }), "{error}");
     let text = error.to_string();
     assert!(

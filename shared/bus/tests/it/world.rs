@@ -15,10 +15,13 @@ use tokio::time::{Instant, sleep, timeout};
 /// Longest wait for anything that must come true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a lease lives.
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
+
 pub(crate) struct World {
     pub(crate) bus: Bus,
     pub(crate) letters: DeadLetters,
-    _nats: TestNats,
+    pub(crate) nats: TestNats,
 }
 
 impl World {
@@ -30,9 +33,14 @@ impl World {
         let nats = nats().await.unwrap();
         let options = facewire_bus::Options { url: Secret::new(nats.url()), ..options };
         let bus = Bus::connect(&options, "dead letters").await.unwrap();
-        bus.ensure_streams().await.unwrap();
+        bus.migrate_streams(&[], LEASE).await.unwrap();
         let letters = bus.dead_letters().await.unwrap();
-        Self { bus, letters, _nats: nats }
+        Self { bus, letters, nats }
+    }
+
+    /// Makes the consumer of a stage.
+    pub(crate) async fn migrate(&self, stage: Stage, options: &StageOptions) {
+        self.bus.migrate_streams(&[(stage, options.clone())], LEASE).await.unwrap();
     }
 
     pub(crate) async fn publish(&self, subject: &str, payload: &Bytes, pairs: &[(&'static str, &str)]) {
@@ -88,14 +96,15 @@ pub(crate) async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<
 
 /// A running stage whose messages the test takes itself.
 pub(crate) struct Running {
-    shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
     pipeline: Pipeline,
     pub(crate) items: Inbox<Delivery>,
     pub(crate) done: Outbox<Done>,
 }
 
 impl Running {
-    pub(crate) fn start(world: &World, stage: Stage, options: &StageOptions) -> Self {
+    pub(crate) async fn start(world: &World, stage: Stage, options: &StageOptions) -> Self {
+        world.migrate(stage, options).await;
         let shutdown = Shutdown::new(PATIENCE);
         let mut pipeline = Pipeline::new();
         let (items, done) = world.bus.stage(&mut pipeline, stage, options, &shutdown);
