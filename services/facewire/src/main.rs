@@ -1,37 +1,7 @@
-//! The one binary: reads the command line, runs a command, turns its error into a message and an exit status.
-
-mod cli;
-mod commands;
-
-mod endpoints;
-
-mod limits;
-#[cfg(feature = "local")]
-mod local;
-
-mod output;
-mod signals;
+//! The one binary: see the library.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(workers()).enable_all();
-    let runtime = match builder.build() {
-        Ok(runtime) => runtime,
-        Err(error) => return output::fail(&anyhow::anyhow!("the async runtime cannot start: {error}")),
-    };
-    match runtime.block_on(commands::run(cli)) {
-        Ok(exit) => exit.into(),
-        Err(error) => output::fail(&error),
-    }
-}
-
-/// Decoding, hashing and inference have threads of their own, as many as there are cores; the runtime only moves messages.
-/// A worker on every core would cost those threads a context switch a message (measured on two cores: 12 % fewer switches).
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(4)
+    facewire::main()
 }

@@ -158,7 +158,10 @@ async fn register(
 }
 
 fn hand_on(examined: Examined, admission: Admission) -> Done {
-    let Examined { delivery, task, refusal, .. } = examined;
+    let Examined { delivery, mut task, refusal, .. } = examined;
+    if let (Admission::Failed, Some(crop)) = (admission, &mut task.crop) {
+        crop.attempt = delivery.sequence;
+    }
     let outgoing = match (admission, refusal, task.crop.clone()) {
         // Published once more by its producer, long after it ended: there is nothing left to do.
         (Admission::Ended, ..) => Vec::new(),

@@ -23,10 +23,11 @@ pub struct Delivery {
     pub payload: Bytes,
     /// When the stream took it; redelivery does not change it.
     pub stream_time: OffsetDateTime,
+    /// Its number in the stream, from 1; redelivery does not change it.
+    pub sequence: u64,
     /// 1 for the first time.
     pub delivered: u64,
     stage: Stage,
-    sequence: u64,
     subject: Subject,
     headers: Option<async_nats::HeaderMap>,
     reply: Option<Subject>,

@@ -48,7 +48,7 @@ impl Outgoing {
 
     /// Work for the next stage.
     pub fn work(to: Stage, crop: &v1::Crop, task: &impl facewire_contracts::Message) -> Self {
-        let id = subjects::message_id(&crop.crop_id, to.as_str(), crop.face_index);
+        let id = subjects::work_id(crop, to);
         let (subject, payload) = (subjects::stage(to, &crop.collection), task.encode_to_vec().into());
         Self::new(subject, Some(id), payload, Some(About::of(crop, None)))
     }
@@ -62,14 +62,14 @@ impl Outgoing {
     pub fn ending(crop: v1::Crop, face: Option<v1::Face>, ending: v1::Ending) -> Self {
         let about = Some(About::of(&crop, Some((ending.status.clone(), ending.reason.clone()))));
         let subject = subjects::stage(Stage::Enrich, &crop.collection);
-        let id = subjects::message_id(&crop.crop_id, Stage::Enrich.as_str(), crop.face_index);
+        let id = subjects::work_id(&crop, Stage::Enrich);
         let task = v1::EnrichTask { crop: Some(crop), face, ending: Some(ending) };
         Self::new(subject, Some(id), task.encode_to_vec().into(), about)
     }
 
     /// The ending of a crop whose message was given up, under [`subjects::failure_id`].
     pub(crate) fn failure(crop: v1::Crop, stage: Stage, reason: Reason, error: &str) -> Self {
-        let id = subjects::failure_id(&crop.crop_id, crop.face_index);
+        let id = subjects::failure_id(&crop);
         let outcome = Outcome::failed(stage, reason, Detail::message(error));
         Self { id: Some(id), ..Self::ending(crop, None, outcome.into()) }
     }

@@ -2,6 +2,8 @@
 
 use facewire_domain::{CameraId, CollectionId, CropId, Reason, Stage};
 
+use crate::v1;
+
 /// Results for consumers.
 pub const RESULTS: &str = "RESULTS";
 /// Messages that were given up.
@@ -64,13 +66,24 @@ pub fn message_id(crop: &str, to: &str, face: u32) -> String {
     format!("{crop}:{to}:{face}")
 }
 
+/// The id of a crop's message towards a stage. A crop that failed and was published again has its attempt in every id: what
+/// becomes of it now must not be dropped as a duplicate of what became of it before.
+pub fn work_id(crop: &v1::Crop, to: Stage) -> String {
+    attempt_id(crop, to.as_str())
+}
+
+fn attempt_id(crop: &v1::Crop, to: &str) -> String {
+    let id = message_id(&crop.crop_id, to, crop.face_index);
+    if crop.attempt == 0 { id } else { format!("{id}:{}", crop.attempt) }
+}
+
 /// What an ending is sent to, where the message that would have brought it about was given up.
 const FAILED: &str = "enrich-failed";
 
 /// The id of the ending of a crop that was given up. It is not that of an ordinary ending: a dead letter may be replayed
 /// within the duplicate window, and the ending that follows must not be dropped as a duplicate of this one.
-pub fn failure_id(crop: &str, face: u32) -> String {
-    message_id(crop, FAILED, face)
+pub fn failure_id(crop: &v1::Crop) -> String {
+    attempt_id(crop, FAILED)
 }
 
 /// Whether a message has the id of such an ending.

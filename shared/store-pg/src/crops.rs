@@ -58,8 +58,10 @@ pub enum Admission {
         /// The intent that it was admitted with.
         first: Intent,
     },
-    /// It was admitted before and is on its way, or an ending of it may still be replaced: send it on again.
+    /// It was admitted before and is on its way, or its result may be lost: send it on again.
     Seen,
+    /// It was admitted before and a face of it failed: it is to be tried again.
+    Failed,
     /// Every face of it has an ending that is published and did not fail: there is nothing left to do.
     Ended,
 }
@@ -72,17 +74,20 @@ SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::
 ON CONFLICT DO NOTHING
 RETURNING crop_id";
 
-// A failed ending is left out, since a replay may replace it; an unpublished one, since its result may be lost.
+// A failed ending does not count as one, since a success may replace it; nor does an unpublished one, since its result may
+// be lost.
 const SEEN: &str = "
 SELECT c.crop_id, c.intent, c.subject_id,
+       EXISTS (SELECT FROM recognitions r WHERE r.crop_id = c.crop_id AND r.status = 'failed'),
        (SELECT count(*) FROM recognitions r
         WHERE r.crop_id = c.crop_id AND r.status <> 'failed' AND r.published_at IS NOT NULL) >= greatest(1, c.face_count)
 FROM crops c WHERE c.crop_id = ANY($1::uuid[])";
 
-/// A crop that was there: intent, subject, whether it ended.
+/// A crop that was there: intent, subject, whether a face of it failed, whether it ended.
 struct Seen {
     intent: String,
     subject: Option<String>,
+    failed: bool,
     ended: bool,
 }
 
@@ -128,10 +133,11 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows: Vec<(Uuid, String, Option<String>, bool)> = run!(self, "admit", connection => {
+        let rows: Vec<(Uuid, String, Option<String>, bool, bool)> = run!(self, "admit", connection => {
             sqlx::query_as(SEEN).bind(&ids).fetch_all(connection).await
         })?;
-        Ok(rows.into_iter().map(|(id, intent, subject, ended)| (id, Seen { intent, subject, ended })).collect())
+        let seen = |(id, intent, subject, failed, ended)| (id, Seen { intent, subject, failed, ended });
+        Ok(rows.into_iter().map(seen).collect())
     }
 }
 
@@ -163,7 +169,11 @@ impl Written {
         if first != crop.head.intent || seen.subject.as_deref() != crop.head.subject.as_ref().map(SubjectId::as_str) {
             return Ok(Admission::OtherIntent { first });
         }
-        Ok(if seen.ended { Admission::Ended } else { Admission::Seen })
+        Ok(match seen {
+            Seen { failed: true, .. } => Admission::Failed,
+            Seen { ended: true, .. } => Admission::Ended,
+            _ => Admission::Seen,
+        })
     }
 }
 

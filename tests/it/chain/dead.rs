@@ -8,6 +8,7 @@ use facewire_contracts::{headers, subjects};
 use facewire_domain::{Reason, Stage};
 use facewire_ingest::Ingest;
 use facewire_runtime::{Pipeline, Shutdown};
+use time::OffsetDateTime;
 
 use super::pictures::Faces;
 use super::shot::Shot;
@@ -95,6 +96,30 @@ async fn ends_well_after_its_replay(stage: Stage) {
     assert_eq!(life.endings.iter().map(|ending| ending.status.as_str()).collect::<Vec<_>>(), ["observed"]);
     assert_eq!(world.bus.stream_messages(subjects::RESULTS).await.unwrap(), 2, "that it failed, and how it ended");
     assert_eq!(world.dead().await, 0);
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crop_that_failed_is_tried_again_at_once_when_its_producer_publishes_it_again() {
+    let faces = Faces::fetch().await;
+    let mut world = World::new().await;
+    let shot = Shot::photo("door", &faces.obama().enroll).observe().taken(OffsetDateTime::now_utc());
+    world.publish(&shot).await;
+    give_up(&world, Stage::Quality).await;
+    let services = world.start();
+    assert_eq!(world.result("door").await.status, "failed");
+
+    // Within the duplicate window of every stream: once more, and then twice what is done with.
+    assert_eq!(world.ask(&shot).await.status, "observed");
+    world.publish(&shot).await;
+    world.publish(&shot).await;
+    world.settled(1, 1).await;
+    until("an end of all work", async || {
+        let lags = world.bus.lags().await.unwrap();
+        if lags.iter().all(|lag| lag.pending == 0 && lag.ack_pending == 0) { Ok(()) } else { Err(lags) }
+    })
+    .await;
+    assert_eq!(world.bus.stream_messages(subjects::RESULTS).await.unwrap(), 2, "that it failed, and how it ended");
     services.stop().await;
 }
 

@@ -95,10 +95,11 @@ async fn an_ending_that_enrich_gives_up_is_replaced_once() {
 
     let (replacement, task) = ending(&mut enrich).await;
     let ended = task.ending.unwrap();
-    assert_eq!(task.crop.unwrap().crop_id, read.crop.crop_id);
+    let of = task.crop.unwrap();
+    assert_eq!(of.crop_id, read.crop.crop_id);
     let how = (ended.status.as_str(), ended.reason.as_str(), ended.stage.as_str());
     assert_eq!(how, ("failed", "invalid_message", "enrich"));
-    assert_eq!(replacement.header(headers::MSG_ID), Some(subjects::failure_id(&read.crop.crop_id, 0).as_str()));
+    assert_eq!(replacement.header(headers::MSG_ID), Some(subjects::failure_id(&of).as_str()));
 
     // If that is given up too, it stays at that.
     enrich.done.send(replacement.dead(Stage::Enrich, Reason::Internal, "again")).await.unwrap();

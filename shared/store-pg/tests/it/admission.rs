@@ -1,7 +1,7 @@
 //! A crop is admitted once.
 
 use facewire_domain::{FaultKind, Intent};
-use facewire_store_pg::Admission::{Ended, New, OtherIntent, Seen};
+use facewire_store_pg::Admission::{Ended, Failed, New, OtherIntent, Seen};
 use facewire_store_pg::{NewCrop, StoreError};
 
 use crate::support::{admit, crop, failed, finish, matched, test_database};
@@ -64,10 +64,10 @@ async fn a_crop_has_ended_when_every_face_is_published_and_none_failed() {
     admit(&store, &batch).await;
     let face_of_two = |face_index| facewire_store_pg::Ending { face_index, face_count: 2, ..matched(2) };
     finish(&store, &[matched(1), face_of_two(1), failed(3)]).await;
-    assert_eq!(admit(&store, &batch).await, [Seen, Seen, Seen], "nothing is published");
+    assert_eq!(admit(&store, &batch).await, [Seen, Seen, Failed], "nothing is published");
     let keys = [(whole.head.crop, 0, 1), (half.head.crop, 1, 1), (broken.head.crop, 0, 1)];
     assert_eq!(store.mark_published(&keys).await.unwrap(), 3);
-    assert_eq!(admit(&store, &batch).await, [Ended, Seen, Seen]);
+    assert_eq!(admit(&store, &batch).await, [Ended, Seen, Failed]);
     finish(&store, &[face_of_two(0), matched(3)]).await;
     store.mark_published(&[(half.head.crop, 0, 1), (broken.head.crop, 0, 2)]).await.unwrap();
     assert_eq!(admit(&store, &batch).await, [Ended, Ended, Ended]);
