@@ -141,7 +141,13 @@ mod tests {
         let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
         assert_eq!(message_id(id, "enrich", 2), format!("{id}:enrich:2"));
         assert_eq!(message_id("7\r\nNats-Rollup: all", "enrich", 0), "7--Nats-Rollup--all:enrich:0");
-        assert!(is_failure_id(&failure_id(id, 2)) && !is_failure_id(&message_id(id, "enrich", 2)));
+        let first = v1::Crop { crop_id: id.to_owned(), face_index: 2, ..v1::Crop::default() };
+        let second = v1::Crop { attempt: 71, ..first.clone() };
+        for crop in [&first, &second] {
+            assert!(is_failure_id(&failure_id(crop)) && !is_failure_id(&work_id(crop, Stage::Enrich)));
+        }
+        assert_eq!(work_id(&first, Stage::Embed), format!("{id}:embed:2"));
+        assert_eq!(work_id(&second, Stage::Embed), format!("{id}:embed:2:71"));
     }
 
     #[test]
