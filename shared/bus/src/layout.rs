@@ -20,6 +20,9 @@ const SETTINGS_MAX_BYTES: i64 = 16 * 1024 * 1024;
 /// Bytes of a bucket of leases: thousands of them.
 const LEASES_MAX_BYTES: i64 = 1024 * 1024;
 
+/// Largest name of a lease's holder, in bytes.
+const MAX_HOLDER: i32 = 1024;
+
 /// Every stream that is no bucket.
 pub(crate) fn streams(options: &Options) -> Vec<Config> {
     let stages = Stage::ALL.iter().map(|stage| work_queue(*stage, options));
@@ -92,6 +95,7 @@ pub(crate) fn leases(ttl: Duration, options: &Options) -> kv::Config {
     kv::Config {
         bucket: format!("facewire_leases_{}s", ttl.as_secs().max(1)),
         max_age: ttl,
+        max_value_size: MAX_HOLDER,
         max_bytes: LEASES_MAX_BYTES,
         ..bucket(options)
     }

@@ -113,12 +113,13 @@ async fn a_crop_that_failed_is_tried_again_at_once_when_its_producer_publishes_i
     assert_eq!(world.ask(&shot).await.status, "observed");
     world.publish(&shot).await;
     world.publish(&shot).await;
-    world.settled(1, 1).await;
     until("an end of all work", async || {
         let lags = world.bus.lags().await.unwrap();
         if lags.iter().all(|lag| lag.pending == 0 && lag.ack_pending == 0) { Ok(()) } else { Err(lags) }
     })
     .await;
+    let ledger = world.ledger().await;
+    assert_eq!((ledger.admitted, ledger.rows, ledger.published), (1, 1, 1), "{ledger:?}");
     assert_eq!(world.bus.stream_messages(subjects::RESULTS).await.unwrap(), 2, "that it failed, and how it ended");
     services.stop().await;
 }

@@ -256,7 +256,8 @@ impl World {
         matching: facewire_match::Options,
         shutdown: &Shutdown,
     ) -> Running {
-        let config = Config { matching, ..config() };
+        let mut config = Config { matching, ..config() };
+        config.matching.stage.ack_wait = ACK_WAIT;
         facewire_composition::start(&config, services, parts, shutdown).unwrap()
     }
 }

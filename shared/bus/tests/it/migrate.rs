@@ -79,6 +79,9 @@ async fn what_differs_is_named_and_what_an_operator_set_stays() {
 async fn a_stage_only_checks_and_waits_not_ready_for_what_an_operator_has_to_make_again() {
     let world = World::new().await;
     let options = StageOptions::default();
+    for stage in Stage::ALL {
+        world.migrate(stage, &options).await;
+    }
     let mut stage = Running::start(&world, Stage::Embed, &options).await;
     let health = stage.shutdown.health().clone();
     let raw = async_nats::jetstream::new(async_nats::connect(world.nats.url()).await.unwrap());

@@ -7,6 +7,8 @@ use facewire_bus::{Bus, BusError};
 use facewire_config::Secret;
 use facewire_devstack::testing::nats;
 
+use super::world::LEASE;
+
 /// What a follower was told: `-` for nothing.
 type Heard = Arc<Mutex<Vec<String>>>;
 
@@ -25,6 +27,7 @@ async fn a_follower_hears_what_is_there_and_each_change_once() {
     let server = nats().await.unwrap();
     let options = facewire_bus::Options { url: Secret::new(server.url()), ..Default::default() };
     let bus = Bus::connect(&options, "settings").await.unwrap();
+    bus.migrate_streams(&[], LEASE).await.unwrap();
     let settings = bus.settings().await.unwrap();
     assert_eq!(settings.get("gates.a").await.unwrap(), None);
 
