@@ -64,7 +64,7 @@ impl Service {
     pub fn name(self) -> &'static str {
         match self {
             Service::Stage(stage) => stage.service(),
-            Service::Reconciler => "reconciler",
+            Service::Reconciler => facewire_reconciler::SERVICE,
         }
     }
 

@@ -74,7 +74,7 @@ impl std::fmt::Debug for Embed {
     }
 }
 
-const SERVICE: &str = "embed-gpu";
+const SERVICE: &str = Stage::Embed.service();
 
 impl Embed {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.

@@ -46,7 +46,7 @@ pub struct Enrich {
     pub options: Options,
 }
 
-const SERVICE: &str = "enrich";
+const SERVICE: &str = Stage::Enrich.service();
 
 impl Enrich {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.

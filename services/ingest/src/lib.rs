@@ -73,7 +73,7 @@ pub struct Ingest {
     pub options: Options,
 }
 
-const SERVICE: &str = "ingest";
+const SERVICE: &str = Stage::Ingest.service();
 
 impl Ingest {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.

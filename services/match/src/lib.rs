@@ -39,7 +39,7 @@ pub struct Match {
     pub options: Options,
 }
 
-const SERVICE: &str = "match";
+const SERVICE: &str = Stage::Match.service();
 
 impl Match {
     /// Runs until the shutdown, restarting its pipeline when an actor fails. It refuses to start where nothing says what a

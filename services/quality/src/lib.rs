@@ -104,7 +104,7 @@ impl std::fmt::Debug for Quality {
     }
 }
 
-const SERVICE: &str = "quality";
+const SERVICE: &str = Stage::Quality.service();
 
 impl Quality {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.

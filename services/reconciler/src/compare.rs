@@ -63,7 +63,7 @@ impl Comparison<'_> {
         if record.updated_at >= self.settled_before {
             return None;
         }
-        let ours = record.model == self.model && record.dim == self.dim;
+        let ours = record.is_by(self.model, self.dim);
         match record.state {
             VectorState::Tombstoned => Some(Kind::Tombstoned),
             VectorState::Reembed if ours => Some(Kind::MissingPoint),

@@ -92,15 +92,14 @@ impl Reconciler {
         }
         self.still_ours(token).await?;
         let (from, to) = (&self.gallery.model, &target.model);
-        match target.store.switch_reembedded(from, to, target.dim, options.leave_behind).await? {
-            Switch::Done => {}
-            not => {
-                let _ = successor.drop_collection().await;
-                return Err(match not {
-                    Switch::Incomplete => ReconcileError::EnrolledMeanwhile,
-                    Switch::SwitchedMeanwhile | Switch::Done => ReconcileError::SwitchedMeanwhile,
-                });
-            }
+        let refused = match target.store.switch_reembedded(from, to, target.dim, options.leave_behind).await? {
+            Switch::Done => None,
+            Switch::Incomplete => Some(ReconcileError::EnrolledMeanwhile),
+            Switch::SwitchedMeanwhile => Some(ReconcileError::SwitchedMeanwhile),
+        };
+        if let Some(error) = refused {
+            let _ = successor.drop_collection().await;
+            return Err(error);
         }
         // The old model's collection stays until the next rebuild: whoever still has the old pack goes on searching it.
         target.vectors.switch_alias(&successor).await?;

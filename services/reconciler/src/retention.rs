@@ -53,6 +53,7 @@ impl Default for Retention {
 mod age {
     use std::time::Duration;
 
+    use serde::de::IntoDeserializer;
     use serde::{Deserialize, Deserializer, Serializer};
 
     const FOREVER: &str = "forever";
@@ -69,7 +70,7 @@ mod age {
         if text == FOREVER {
             return Ok(None);
         }
-        humantime::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+        facewire_config::duration::deserialize(text.into_deserializer()).map(Some)
     }
 }
 

@@ -197,13 +197,13 @@ impl Bus {
     /// # Errors
     /// [`BusError::NotMigrated`] names the first that is missing; [`BusError::Refused`].
     pub async fn check_streams(&self) -> Result<(), BusError> {
-        let missing = |what: String| BusError::NotMigrated { what };
         for wanted in layout::streams(self.options()) {
             let name = wanted.name;
-            self.stream_config(&name).await?.ok_or_else(|| missing(format!("the stream {name}")))?;
+            let missing = || BusError::NotMigrated { what: format!("the stream {name}") };
+            self.stream_config(&name).await?.ok_or_else(missing)?;
         }
         for stage in Stage::ALL {
-            self.existing_consumer(stage).await?.ok_or_else(|| missing(consumer_of(stage)))?;
+            self.made_consumer(stage).await?;
         }
         self.bucket(layout::settings(self.options())).await.map(drop)
     }
@@ -233,14 +233,17 @@ impl Bus {
         }
     }
 
+    /// The stage's durable consumer, however it is set.
+    pub(crate) async fn made_consumer(&self, stage: Stage) -> Result<PullConsumer, BusError> {
+        self.existing_consumer(stage).await?.ok_or_else(|| BusError::NotMigrated { what: consumer_of(stage) })
+    }
+
     /// The stage's durable consumer. One that redelivers before the stage says that it is at work, or stops by itself, would
     /// do a message twice or lose it: it is refused.
     pub(crate) async fn consumer(&self, stage: Stage, options: &StageOptions) -> Result<PullConsumer, BusError> {
-        let what = || consumer_of(stage);
-        let found = self.existing_consumer(stage).await?;
-        let consumer = found.ok_or_else(|| BusError::NotMigrated { what: what() })?;
+        let consumer = self.made_consumer(stage).await?;
         let is = &consumer.cached_info().config;
-        let stricter = |field, is, wanted| BusError::Stricter { what: what(), field, is, wanted };
+        let stricter = |field, is, wanted| BusError::Stricter { what: consumer_of(stage), field, is, wanted };
         if is.ack_wait < options.ack_wait {
             return Err(stricter("ack_wait", format!("{:?}", is.ack_wait), format!("{:?}", options.ack_wait)));
         }

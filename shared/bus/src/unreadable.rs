@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::consumer::{Info as ConsumerInfo, pull};
+use async_nats::jetstream::consumer::Info as ConsumerInfo;
 use async_nats::jetstream::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -102,10 +102,7 @@ impl Unreadable {
     }
 
     async fn consumer(&self) -> Result<ConsumerInfo, BusError> {
-        let (name, stream) = (subjects::consumer(self.stage), self.stage.stream());
-        let consumer = self.bus.jetstream().get_consumer_from_stream::<pull::Config, _, _>(name, stream).await;
-        let consumer = consumer.map_err(|error| refused(format!("the consumer of {stream}"), error))?;
-        Ok(consumer.cached_info().clone())
+        Ok(self.bus.made_consumer(self.stage).await?.cached_info().clone())
     }
 
     /// The first message from `sequence` to `last` that the stream still has: a work queue has no acked ones.

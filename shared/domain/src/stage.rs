@@ -23,7 +23,7 @@ impl Stage {
     pub const ALL: [Stage; 5] = [Stage::Ingest, Stage::Quality, Stage::Embed, Stage::Match, Stage::Enrich];
 
     /// The name in subjects, results, rows and logs.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Stage::Ingest => "ingest",
             Stage::Quality => "quality",
@@ -34,7 +34,7 @@ impl Stage {
     }
 
     /// The service (process, deployment) that runs the stage.
-    pub fn service(self) -> &'static str {
+    pub const fn service(self) -> &'static str {
         match self {
             Stage::Embed => "embed-gpu",
             other => other.as_str(),

@@ -38,7 +38,7 @@ pub struct Gallery {
 impl Gallery {
     /// Whether the index may hold this face: its embedding is the serving model's.
     pub fn is_served(&self, record: &FaceRecord) -> bool {
-        record.model == self.model && record.dim == self.dim
+        record.is_by(&self.model, self.dim)
     }
 
     /// Writes the points of these rows, then marks the rows as indexed; rows of another model are left as they are. How many

@@ -104,6 +104,13 @@ pub struct FaceRecord {
     pub updated_at: OffsetDateTime,
 }
 
+impl FaceRecord {
+    /// Whether its embedding is by this model (a fingerprint), with so many numbers.
+    pub fn is_by(&self, model: &str, dim: u32) -> bool {
+        self.model == model && self.dim == dim
+    }
+}
+
 impl std::fmt::Debug for FaceRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Ids only: nothing biometric in a log.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use facewire_domain::Stage;
 use facewire_embed_gpu::MakeEmbedder;
-use facewire_inference::{Embedded, FaceEmbedder, FaceFind, FaceFinder, FoundFace, InferenceError};
+use facewire_inference::{FaceFind, FaceFinder, FoundFace, InferenceError, Observed};
 use facewire_quality::MakeFinder;
 use facewire_runtime::{Health, State};
 use facewire_vision::{AlignedFace, RgbImage};
@@ -19,37 +19,6 @@ use super::world::World;
 
 /// Crops that are published at a time.
 const CROPS: u64 = 30;
-
-/// The real embedder, on a device that can be away.
-struct Faulty {
-    inner: Box<dyn FaceEmbedder>,
-    away: Arc<AtomicBool>,
-}
-
-impl FaceEmbedder for Faulty {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn dim(&self) -> usize {
-        self.inner.dim()
-    }
-
-    fn max_batch(&self) -> Option<usize> {
-        self.inner.max_batch()
-    }
-
-    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
-        self.inner.preprocess(face, out);
-    }
-
-    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
-        if self.away.load(Ordering::Relaxed) {
-            return Err(launch_failure(self.name()));
-        }
-        self.inner.embed_measured(faces)
-    }
-}
 
 /// The real finder, on a device that can be away.
 struct FaultyFinder {
@@ -104,8 +73,15 @@ async fn a_device_that_goes_away_costs_no_crop() {
     let mut world = World::new().await;
     let away = Arc::new(AtomicBool::new(false));
     let (models, switch) = (world.models.clone(), Arc::clone(&away));
-    let embedder: MakeEmbedder =
-        Arc::new(move || Ok(Box::new(Faulty { inner: models.embedder()?, away: Arc::clone(&switch) })));
+    let embedder: MakeEmbedder = Arc::new(move || {
+        let (inner, away) = (models.embedder()?, Arc::clone(&switch));
+        let model = inner.name().to_owned();
+        let before = move |_: &[AlignedFace]| match away.load(Ordering::Relaxed) {
+            true => Err(launch_failure(&model)),
+            false => Ok(()),
+        };
+        Ok(Box::new(Observed { inner, before }))
+    });
     let services = world.start_embedding(embedder);
     let health = services.health();
     let state = async |what: &str, wanted| state(&health, "embed-gpu", what, wanted).await;

@@ -11,7 +11,7 @@ use facewire_devstack::testing::{models, nats};
 use facewire_domain::{CropId, Gate, ImageHash, Stage};
 use facewire_embed_gpu::{Embed, MakeEmbedder, Options};
 use facewire_inference::manifest::{ColourOrder, EmbedderSpec, ModelFile};
-use facewire_inference::{Embedded, FaceEmbedder, InferenceError, OnnxEmbedder, OnnxRuntime, SessionOptions};
+use facewire_inference::{Observed, OnnxEmbedder, OnnxRuntime, SessionOptions};
 use facewire_runtime::{Inbox, Outbox, Pipeline, Shutdown};
 use facewire_vision::{AlignedFace, RgbImage};
 use time::OffsetDateTime;
@@ -27,36 +27,7 @@ const BATCH: usize = 8;
 /// A face of this grey becomes a vector of zeros: the model's input is `(x − 100) / 100`.
 const NO_DIRECTION: u8 = 100;
 
-/// Notes how many faces each run gets.
-struct Noted {
-    inner: OnnxEmbedder,
-    runs: Arc<Mutex<Vec<usize>>>,
-}
-
-impl FaceEmbedder for Noted {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn dim(&self) -> usize {
-        self.inner.dim()
-    }
-
-    fn max_batch(&self) -> Option<usize> {
-        self.inner.max_batch()
-    }
-
-    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
-        self.inner.preprocess(face, out);
-    }
-
-    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
-        self.runs.lock().unwrap().push(faces.len());
-        self.inner.embed_measured(faces)
-    }
-}
-
-/// A pack's embedder that takes eight faces with their mirror images.
+/// A pack's embedder that takes eight faces with their mirror images; it notes how many faces each run gets.
 async fn embedders(runs: Arc<Mutex<Vec<usize>>>) -> MakeEmbedder {
     let runtime = OnnxRuntime::load(&models().await.unwrap().0).unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -68,7 +39,12 @@ async fn embedders(runs: Arc<Mutex<Vec<usize>>>) -> MakeEmbedder {
     Arc::new(move || {
         let model = runtime.open(&directory.path().join("means.onnx"), &SessionOptions::default())?;
         let inner = OnnxEmbedder::new(model, &spec, "means@1:0".to_owned())?;
-        Ok(Box::new(Noted { inner, runs: Arc::clone(&runs) }))
+        let runs = Arc::clone(&runs);
+        let before = move |faces: &[AlignedFace]| {
+            runs.lock().unwrap().push(faces.len());
+            Ok(())
+        };
+        Ok(Box::new(Observed { inner: Box::new(inner), before }))
     })
 }
 

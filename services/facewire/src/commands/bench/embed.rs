@@ -13,8 +13,7 @@ use facewire_composition::models::{self, Loaded};
 use facewire_composition::{self as composition, Chain, Config, Service};
 use facewire_contracts::{Message as _, convert, subjects, v1};
 use facewire_domain::{CropId, ImageHash, Stage};
-
-use facewire_inference::{Embedded, FaceEmbedder, InferenceError};
+use facewire_inference::Observed;
 use facewire_runtime::Shutdown;
 use facewire_vision::AlignedFace;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -182,41 +181,18 @@ impl StageRun {
 fn timed(chain: Chain) -> (Chain, Arc<OnceLock<Instant>>) {
     let began = Arc::<OnceLock<Instant>>::default();
     let (make, noted) = (Arc::clone(&chain.embedders), Arc::clone(&began));
-    let embedders: composition::MakeEmbedder =
-        Arc::new(move || Ok(Box::new(Timed { inner: make()?, tried: false, began: Arc::clone(&noted) })));
+    let embedders: composition::MakeEmbedder = Arc::new(move || {
+        // The stage tries a session on a grey picture before it takes a face.
+        let (mut tried, began) = (false, Arc::clone(&noted));
+        let before = move |_: &[AlignedFace]| {
+            if std::mem::replace(&mut tried, true) {
+                began.get_or_init(Instant::now);
+            }
+            Ok(())
+        };
+        Ok(Box::new(Observed { inner: make()?, before }))
+    });
     (Chain { embedders, ..chain }, began)
-}
-
-struct Timed {
-    inner: Box<dyn FaceEmbedder>,
-    /// The stage tries a session on a grey picture before it takes a face.
-    tried: bool,
-    began: Arc<OnceLock<Instant>>,
-}
-
-impl FaceEmbedder for Timed {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn dim(&self) -> usize {
-        self.inner.dim()
-    }
-
-    fn max_batch(&self) -> Option<usize> {
-        self.inner.max_batch()
-    }
-
-    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
-        self.inner.preprocess(face, out);
-    }
-
-    fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
-        if std::mem::replace(&mut self.tried, true) {
-            self.began.get_or_init(Instant::now);
-        }
-        self.inner.embed_measured(faces)
-    }
 }
 
 /// A crop of its own for each number.
