@@ -8,7 +8,7 @@ use bytes::Bytes;
 use facewire_contracts::admission::admission;
 use facewire_contracts::convert::{self, CropIdentity};
 use facewire_contracts::{Message as _, ProducerHeaders, headers, subjects, v1};
-use facewire_domain::{CropId, Outcome, Reason, Stage};
+use facewire_domain::{CropId, Intent, Outcome, Reason, Stage};
 use facewire_telemetry::{CropSpan, events};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -167,14 +167,19 @@ impl Delivery {
     fn give_up(mut self, stage: Stage, reason: Reason, error: &str, ends: bool) -> Done {
         events::DeadLettered { stage, reason, error }.emit();
         let crop = self.crop(stage);
+        // Of an extraction nothing biometric is stored, and its reply could not be told again: the letter has no message, and
+        // counts as one of a message that was not kept.
+        let extracts = |intent: &str| intent.trim() == Intent::Extract.as_str();
+        let of_crop = crop.as_ref().map(|crop| crop.intent.as_str());
+        let kept = !of_crop.or(self.header(headers::INTENT)).is_some_and(extracts);
         let letter = v1::DeadLetter {
             stage: stage.as_str().to_owned(),
             reason: reason.as_str().to_owned(),
             error: error.to_owned(),
             subject: self.subject.to_string(),
             headers: self.header_pairs().collect(),
-            payload: self.payload.clone(),
-            delivered: self.delivered,
+            payload: if kept { self.payload.clone() } else { Bytes::new() },
+            delivered: if kept { self.delivered } else { 0 },
             died_at: Some(convert::timestamp(OffsetDateTime::now_utc())),
             crop_id: crop.as_ref().map(|c| c.crop_id.clone()).unwrap_or_default(),
         };

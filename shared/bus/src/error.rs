@@ -41,7 +41,7 @@ pub enum BusError {
     #[error(
         "the NATS server has too little storage for {what}: every stream reserves its byte limit; raise `max_file_store` of \
          the server's `jetstream` section (or the account's limit), or lower `crops_max_bytes`, `stage_max_bytes`, \
-         `results_max_bytes` and `dead_max_bytes` of the section `nats`"
+         `results_max_bytes`, `dead_max_bytes` and `events_max_bytes` of the section `nats`"
     )]
     NoStorage {
         /// Which.
@@ -83,10 +83,10 @@ pub enum BusError {
         /// The number.
         sequence: u64,
     },
-    /// The letter was written of a message that was too large to publish: the message itself was not kept.
+    /// The letter's message itself was not kept: it was too large to publish, or of an extraction, of which nothing is kept.
     #[error(
-        "dead letter {sequence} cannot be replayed: its message was too large for the server and was not kept; publish \
-         the crop again, smaller"
+        "dead letter {sequence} cannot be replayed: its message was not kept, because it was too large for the server, or \
+         of an extraction; publish the crop again, smaller in the first case"
     )]
     NoOriginal {
         /// The number.
@@ -101,6 +101,21 @@ pub enum BusError {
         /// The number.
         sequence: u64,
     },
+    /// As many calls wait for a reply as may. Call again later.
+    #[error("{most} calls wait for a reply, and no more may: call again later")]
+    TooManyRequests {
+        /// How many may.
+        most: usize,
+    },
+    /// The chain did not answer in time. It goes on with the crop.
+    #[error("no reply within {within:?}: the crop is still on its way, or its reply was lost")]
+    NoReply {
+        /// How long it was waited for.
+        within: std::time::Duration,
+    },
+    /// The caller left too many replies untaken.
+    #[error("replies were not taken in time and are lost; the results can be read by the crop's id")]
+    RepliesLost,
     /// The original is back, but its letter is still there.
     #[error(
         "the message of dead letter {sequence} was put back, but the letter could not be removed ({error}): drop it, and \
@@ -117,7 +132,12 @@ pub enum BusError {
 impl Fault for BusError {
     fn kind(&self) -> FaultKind {
         match self {
-            Self::Unreachable(_) | Self::NotAcknowledged { .. } | Self::StreamFull { .. } => FaultKind::Transient,
+            Self::Unreachable(_)
+            | Self::NotAcknowledged { .. }
+            | Self::StreamFull { .. }
+            | Self::TooManyRequests { .. }
+            | Self::NoReply { .. }
+            | Self::RepliesLost => FaultKind::Transient,
             Self::Credentials(_)
             | Self::Refused { .. }
             | Self::NotMigrated { .. }

@@ -28,10 +28,12 @@ pub(crate) fn streams(options: &Options) -> Vec<Config> {
     let stages = Stage::ALL.iter().map(|stage| work_queue(*stage, options));
     let results = limits(subjects::RESULTS, "results.*.*", options);
     let dead = limits(subjects::DEAD, "dead.*.*", options);
+    let events = limits(subjects::EVENTS, "events.*.*", options);
     let results = Config { max_age: options.results_max_age, max_bytes: bytes(options.results_max_bytes), ..results };
     let dead = Config { max_age: options.dead_max_age, max_bytes: bytes(options.dead_max_bytes), ..dead };
+    let events = Config { max_age: options.events_max_age, max_bytes: bytes(options.events_max_bytes), ..events };
     // A duplicate window longer than the messages' own age is refused.
-    let limited = [results, dead]
+    let limited = [results, dead, events]
         .map(|config| Config { duplicate_window: options.duplicate_window.min(config.max_age), ..config });
     stages.chain(limited).collect()
 }

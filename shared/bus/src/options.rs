@@ -31,12 +31,17 @@ pub struct Options {
     pub results_max_bytes: ByteSize,
     /// Bytes that DEAD may hold; past it, the oldest dead letters go.
     pub dead_max_bytes: ByteSize,
+    /// Bytes that EVENTS may hold; past it, the oldest events go. The table `audit` has them all.
+    pub events_max_bytes: ByteSize,
     /// How long results stay readable.
     #[serde(with = "facewire_config::duration")]
     pub results_max_age: Duration,
     /// How long dead letters wait for somebody.
     #[serde(with = "facewire_config::duration")]
     pub dead_max_age: Duration,
+    /// How long events stay readable in EVENTS.
+    #[serde(with = "facewire_config::duration")]
+    pub events_max_age: Duration,
     /// A message id is remembered this long; a second publish of it is dropped by the server.
     #[serde(with = "facewire_config::duration")]
     pub duplicate_window: Duration,
@@ -54,8 +59,10 @@ impl Default for Options {
             stage_max_bytes: ByteSize::gib(1),
             results_max_bytes: ByteSize::gib(4),
             dead_max_bytes: ByteSize::gib(1),
+            events_max_bytes: ByteSize::mib(256),
             results_max_age: Duration::from_secs(24 * 3600),
             dead_max_age: Duration::from_secs(14 * 24 * 3600),
+            events_max_age: Duration::from_secs(14 * 24 * 3600),
             duplicate_window: Duration::from_secs(120),
         }
     }

@@ -60,10 +60,20 @@ impl Outgoing {
 
     /// An ending, for `enrich`.
     pub fn ending(crop: v1::Crop, face: Option<v1::Face>, ending: v1::Ending) -> Self {
+        Self::ending_with(crop, face, ending, None)
+    }
+
+    /// An ending, and what is told to the crop's reply subject alone.
+    pub fn ending_with(
+        crop: v1::Crop,
+        face: Option<v1::Face>,
+        ending: v1::Ending,
+        reply_only: Option<v1::ReplyOnly>,
+    ) -> Self {
         let about = Some(About::of(&crop, Some((ending.status.clone(), ending.reason.clone()))));
         let subject = subjects::stage(Stage::Enrich, &crop.collection);
         let id = subjects::work_id(&crop, Stage::Enrich);
-        let task = v1::EnrichTask { crop: Some(crop), face, ending: Some(ending) };
+        let task = v1::EnrichTask { crop: Some(crop), face, ending: Some(ending), reply_only };
         Self::new(subject, Some(id), task.encode_to_vec().into(), about)
     }
 

@@ -1,12 +1,10 @@
-//! Reading RESULTS as a consumer does: in order, from a chosen time, across reconnects.
+//! Reading RESULTS as results.
 
-use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
-use facewire_contracts::{subjects, v1};
-use futures_util::StreamExt;
+use facewire_contracts::v1;
 
 use crate::client::Bus;
-use crate::error::{BusError, refused};
+use crate::error::BusError;
+use crate::records::{Record, Records, StartAt};
 
 /// One result as it came.
 #[derive(Debug, Clone)]
@@ -21,52 +19,38 @@ pub struct ResultEvent {
     pub json: bytes::Bytes,
 }
 
-/// An ordered reader of RESULTS.
-pub struct Results {
-    messages: Ordered,
+impl From<Record> for ResultEvent {
+    fn from(record: Record) -> Self {
+        let Record { subject, sequence, json, .. } = record;
+        Self { subject, sequence, result: serde_json::from_slice(&json).ok(), json }
+    }
 }
 
-impl std::fmt::Debug for Results {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Results")
-    }
+/// An ordered reader of RESULTS.
+#[derive(Debug)]
+pub struct Results {
+    records: Records,
 }
 
 impl Bus {
     /// Reads results that match `filter` (`results.>`, `results.office.*` …): those from now on, or all that the stream
     /// still holds.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`].
     pub async fn results(&self, filter: &str, from_the_start: bool) -> Result<Results, BusError> {
-        const READER: &str = "a reader of RESULTS";
-        let config = OrderedConfig {
-            filter_subject: filter.to_owned(),
-            deliver_policy: if from_the_start { DeliverPolicy::All } else { DeliverPolicy::New },
-            ..OrderedConfig::default()
-        };
-        let consumer = self
-            .jetstream()
-            .create_consumer_on_stream(config, subjects::RESULTS)
-            .await
-            .map_err(|error| refused(READER, error))?;
-        Ok(Results { messages: consumer.messages().await.map_err(|error| refused(READER, error))? })
+        let start = if from_the_start { StartAt::All } else { StartAt::New };
+        Ok(Results { records: self.results_from(filter, start).await? })
     }
 }
 
 impl Results {
-    /// The next result. It waits for as long as there is none; callers put a timeout or a shutdown around it.
+    /// The next result. It waits for as long as there is none; callers put a timeout or a shutdown around it. After an
+    /// error the reader goes on where it was.
+    ///
+    /// # Errors
+    /// [`BusError::Unreachable`], [`BusError::Refused`].
     pub async fn next(&mut self) -> Result<ResultEvent, BusError> {
-        let lost = |error: String| BusError::Unreachable(error);
-        let message = self
-            .messages
-            .next()
-            .await
-            .ok_or_else(|| lost("the reader of RESULTS ended".to_owned()))?
-            .map_err(|error| lost(error.to_string()))?;
-        let sequence = message.info().map(|info| info.stream_sequence).unwrap_or_default();
-        Ok(ResultEvent {
-            subject: message.subject.to_string(),
-            sequence,
-            result: serde_json::from_slice(&message.payload).ok(),
-            json: message.payload.clone(),
-        })
+        self.records.try_next().await.map(Into::into)
     }
 }

@@ -10,6 +10,7 @@ use pbjson_types::Timestamp;
 use time::OffsetDateTime;
 
 pub use crate::error::WireError;
+use crate::headers;
 use crate::task::{self, Task};
 use crate::v1;
 
@@ -70,6 +71,15 @@ impl TryFrom<&v1::Crop> for CropIdentity {
         }
         if crop.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
             return Err(bad("threshold"));
+        }
+        if crop.fpir.is_some_and(|fpir| !headers::is_rate(fpir)) {
+            return Err(bad("fpir"));
+        }
+        if crop.candidates > headers::MAX_CANDIDATES {
+            return Err(bad("candidates"));
+        }
+        if !crop.asset_id.is_empty() && headers::asset(&crop.asset_id).is_err() {
+            return Err(bad("asset_id"));
         }
         Ok(Self {
             crop: crop.crop_id.parse().map_err(|_| bad("crop_id"))?,
@@ -231,18 +241,30 @@ impl TryFrom<&v1::Ending> for Outcome {
     }
 }
 
+impl From<Candidate> for v1::Candidate {
+    fn from(c: Candidate) -> Self {
+        Self { person_id: c.person.to_string(), face_id: c.face.to_string(), similarity: c.similarity }
+    }
+}
+
+impl TryFrom<&v1::Candidate> for Candidate {
+    type Error = WireError;
+    fn try_from(c: &v1::Candidate) -> Result<Self, WireError> {
+        Ok(Self {
+            person: c.person_id.parse().map_err(|_| bad("person_id"))?,
+            face: c.face_id.parse().map_err(|_| bad("face_id"))?,
+            similarity: c.similarity,
+        })
+    }
+}
+
 impl From<&Decision> for v1::Verdict {
     fn from(decision: &Decision) -> Self {
-        let candidate = |c: &Candidate| v1::Candidate {
-            person_id: c.person.to_string(),
-            face_id: c.face.to_string(),
-            similarity: c.similarity,
-        };
         Self {
             matched: decision.matched,
             threshold: decision.threshold,
-            best: decision.best.as_ref().map(candidate),
-            runner_up: decision.runner_up.as_ref().map(candidate),
+            best: decision.best.map(Into::into),
+            runner_up: decision.runner_up.map(Into::into),
             margin: decision.margin,
             confidence: decision.confidence,
             calibration: decision.calibration.clone(),
@@ -255,18 +277,12 @@ impl From<&Decision> for v1::Verdict {
 impl TryFrom<&v1::Verdict> for Decision {
     type Error = WireError;
     fn try_from(verdict: &v1::Verdict) -> Result<Self, WireError> {
-        let candidate = |c: &v1::Candidate| -> Result<domain::Candidate, WireError> {
-            Ok(Candidate {
-                person: c.person_id.parse().map_err(|_| bad("person_id"))?,
-                face: c.face_id.parse().map_err(|_| bad("face_id"))?,
-                similarity: c.similarity,
-            })
-        };
+        let candidate = |c: &Option<v1::Candidate>| c.as_ref().map(Candidate::try_from).transpose();
         Ok(Self {
             matched: verdict.matched,
             threshold: verdict.threshold,
-            best: verdict.best.as_ref().map(candidate).transpose()?,
-            runner_up: verdict.runner_up.as_ref().map(candidate).transpose()?,
+            best: candidate(&verdict.best)?,
+            runner_up: candidate(&verdict.runner_up)?,
             margin: verdict.margin,
             confidence: verdict.confidence,
             calibration: verdict.calibration.clone(),
@@ -341,12 +357,19 @@ mod tests {
             face_index: 3,
             face_count: 4,
             threshold: Some(0.36),
+            fpir: None,
+            candidates: 50,
+            asset_id: "album/7".to_owned(),
             ..v1::Crop::default()
         };
         assert!(CropIdentity::try_from(&sound).is_ok());
         let threshold = |value| v1::Crop { threshold: Some(value), ..sound.clone() };
         let face = |face_index, face_count| v1::Crop { face_index, face_count, ..sound.clone() };
-        let broken = [threshold(f64::NAN), threshold(-0.1), threshold(1e300)];
+        let fpir = |rate| v1::Crop { fpir: Some(rate), ..sound.clone() };
+        let candidates = v1::Crop { candidates: 51, ..sound.clone() };
+        let asset = v1::Crop { asset_id: "x".repeat(257), ..sound.clone() };
+        let broken =
+            [threshold(f64::NAN), threshold(-0.1), threshold(1e300), fpir(0.0), fpir(f64::NAN), candidates, asset];
         for crop in broken.into_iter().chain([face(4, 4), face(1, 0), face(0, u32::MAX), face(u32::MAX, 1)]) {
             assert!(CropIdentity::try_from(&crop).is_err(), "{crop:?}");
         }

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 pub const MSG_ID: &str = "Nats-Msg-Id";
 /// When the camera saw it, RFC 3339.
 pub const CAPTURED_AT: &str = "Facewire-Captured-At";
-/// `recognize`, `enroll` or `observe`.
+/// `recognize`, `enroll`, `observe` or `extract`.
 pub const INTENT: &str = "Facewire-Intent";
 /// The person's external id, for enrol.
 pub const SUBJECT: &str = "Facewire-Subject";
@@ -17,6 +17,12 @@ pub const SUBJECT: &str = "Facewire-Subject";
 pub const NAME: &str = "Facewire-Name";
 /// Cosine similarity that a match needs, 0 to 1.
 pub const THRESHOLD: &str = "Facewire-Threshold";
+/// Rate of false positives that this crop asks for, above 0 and below 1; not beside a threshold.
+pub const FPIR: &str = "Facewire-Fpir";
+/// How many nearest persons the reply tells, 0 to [`MAX_CANDIDATES`].
+pub const CANDIDATES: &str = "Facewire-Candidates";
+/// The producer's id of the image, which its kept faces carry.
+pub const ASSET: &str = "Facewire-Asset";
 /// `true`: a whole frame, every face in it becomes its own result.
 pub const FRAME: &str = "Facewire-Frame";
 /// A subject that also gets the result.
@@ -28,6 +34,12 @@ pub const TRACEPARENT: &str = "traceparent";
 
 /// Longest value of any header that is read, in bytes.
 pub const MAX_VALUE: usize = 512;
+
+/// Nearest persons that a reply tells at most.
+pub const MAX_CANDIDATES: u32 = 50;
+
+/// Longest id of an asset, in characters.
+pub const MAX_ASSET: usize = 256;
 
 /// What a producer said of a crop.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +54,12 @@ pub struct ProducerHeaders {
     pub name: Option<String>,
     /// Overrides the collection's threshold, 0 to 1.
     pub threshold: Option<f64>,
+    /// Overrides the collection's rate of false positives, above 0 and below 1; never beside a threshold.
+    pub fpir: Option<f64>,
+    /// How many nearest persons the reply tells, 0 to [`MAX_CANDIDATES`].
+    pub candidates: u32,
+    /// The producer's id of the image: 1 to [`MAX_ASSET`] printable characters.
+    pub asset: Option<String>,
     /// Every face becomes its own result.
     pub frame: bool,
     /// A subject that also gets the result.
@@ -56,6 +74,9 @@ impl Default for ProducerHeaders {
             subject: None,
             name: None,
             threshold: None,
+            fpir: None,
+            candidates: 0,
+            asset: None,
             frame: false,
             reply_to: None,
         }
@@ -79,6 +100,14 @@ pub enum HeaderError {
     /// Whose face of a frame would it be?
     #[error("header Facewire-Frame: an enrolment takes one face, not a frame")]
     EnrollFrame,
+    /// Where would the embedding go? It is stored nowhere.
+    #[error(
+        "header Facewire-Reply-To is missing: an extraction tells the embedding to that subject and to nobody else"
+    )]
+    ExtractWithoutReply,
+    /// One of them decides.
+    #[error("header Facewire-Fpir: not beside Facewire-Threshold; one of the two decides what a match needs")]
+    FpirAndThreshold,
 }
 
 impl ProducerHeaders {
@@ -105,9 +134,14 @@ impl ProducerHeaders {
         }));
         keep(read(get(NAME), &mut headers.name, person_name));
         keep(read(get(THRESHOLD), &mut headers.threshold, threshold));
+        keep(read(get(FPIR), &mut headers.fpir, fpir));
+        keep(read(get(ASSET), &mut headers.asset, asset));
+        let mut told = None;
+        keep(read(get(CANDIDATES), &mut told, candidates));
+        headers.candidates = told.unwrap_or_default();
         let mut intent = None;
         keep(read(get(INTENT), &mut intent, |value| {
-            value.parse().map_err(|_| invalid(INTENT, "recognize, enroll or observe"))
+            value.parse().map_err(|_| invalid(INTENT, "recognize, enroll, observe or extract"))
         }));
         headers.intent = intent.unwrap_or(Intent::Recognize);
         let mut frame = None;
@@ -116,6 +150,12 @@ impl ProducerHeaders {
         if headers.intent == Intent::Enroll {
             keep(if headers.subject.is_none() { Err(HeaderError::EnrollWithoutSubject) } else { Ok(()) });
             keep(if headers.frame { Err(HeaderError::EnrollFrame) } else { Ok(()) });
+        }
+        if headers.intent == Intent::Extract && headers.reply_to.is_none() {
+            keep(Err(HeaderError::ExtractWithoutReply));
+        }
+        if headers.threshold.is_some() && headers.fpir.is_some() {
+            keep(Err(HeaderError::FpirAndThreshold));
         }
         (headers, error)
     }
@@ -152,6 +192,31 @@ fn threshold(value: &str) -> Result<f64, HeaderError> {
         .ok_or(invalid(THRESHOLD, "a similarity from 0 to 1, e.g. 0.36"))
 }
 
+fn fpir(value: &str) -> Result<f64, HeaderError> {
+    let rate = value.parse().ok().filter(|rate| is_rate(*rate));
+    rate.ok_or(invalid(FPIR, "a rate above 0 and below 1, e.g. 0.01"))
+}
+
+/// Whether a rate of false positives can be asked for.
+pub(crate) fn is_rate(rate: f64) -> bool {
+    rate > 0.0 && rate < 1.0
+}
+
+fn candidates(value: &str) -> Result<u32, HeaderError> {
+    let number = value.parse().ok().filter(|number| *number <= MAX_CANDIDATES);
+    number.ok_or(invalid(CANDIDATES, "a number from 0 to 50"))
+}
+
+/// The producer's id of an image: what a header, a row and a path of a URL can hold.
+pub(crate) fn asset(value: &str) -> Result<String, HeaderError> {
+    let printable = !value.chars().any(|c| c.is_control() || (c.is_whitespace() && c != ' '));
+    if (1..=MAX_ASSET).contains(&value.chars().count()) && printable {
+        Ok(value.to_owned())
+    } else {
+        Err(invalid(ASSET, "1 to 256 printable characters"))
+    }
+}
+
 fn flag(value: &str) -> Result<bool, HeaderError> {
     match value {
         "true" | "1" => Ok(true),
@@ -175,7 +240,7 @@ pub(crate) fn reply_subject(value: &str) -> Result<String, HeaderError> {
     let tokens = value.split('.').all(|token| !token.is_empty());
     // `a*` is no wildcard to the server, but nobody means it.
     let plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>');
-    let ours = first.starts_with('$') || ["crops", "stage", "results", "dead"].contains(&first);
+    let ours = first.starts_with('$') || ["crops", "stage", "results", "dead", "jobs", "events"].contains(&first);
     if tokens && plain && !ours { Ok(value.to_owned()) } else { Err(invalid(REPLY_TO, expected)) }
 }
 
@@ -203,8 +268,18 @@ mod tests {
             (NAME, &long),
             (THRESHOLD, "1.5"),
             (THRESHOLD, "NaN"),
+            (FPIR, "0"),
+            (FPIR, "1"),
+            (FPIR, "NaN"),
+            (CANDIDATES, "51"),
+            (CANDIDATES, "-1"),
+            (ASSET, ""),
+            (ASSET, "a\u{7}b"),
+            (ASSET, &long),
             (FRAME, "maybe"),
             (REPLY_TO, "crops.a.b"),
+            (REPLY_TO, "events.office.person_erased"),
+            (REPLY_TO, "jobs.erase"),
             (REPLY_TO, "a.*"),
             (REPLY_TO, "]*"),
             (REPLY_TO, "$JS.API.x"),
@@ -223,6 +298,21 @@ mod tests {
     }
 
     #[test]
+    fn an_extraction_says_where_the_embedding_goes() {
+        assert_eq!(parse(&[(INTENT, "extract")]).1, Some(HeaderError::ExtractWithoutReply));
+        assert_eq!(parse(&[(INTENT, "extract"), (REPLY_TO, "answers.7")]).1, None);
+    }
+
+    #[test]
+    fn a_threshold_or_a_rate_is_asked_for_and_never_both() {
+        let both = [(THRESHOLD, "0.4"), (FPIR, "0.001")];
+        assert_eq!(parse(&both).1, Some(HeaderError::FpirAndThreshold));
+        let (headers, error) = parse(&[(FPIR, "0.001"), (CANDIDATES, "5"), (ASSET, "album/7 b")]);
+        assert_eq!((headers.fpir, headers.candidates, headers.asset.as_deref()), (Some(0.001), 5, Some("album/7 b")));
+        assert_eq!(error, None);
+    }
+
+    #[test]
     fn a_rejection_still_knows_whom_to_answer() {
         let (headers, error) = parse(&[(REPLY_TO, "answers.7"), (INTENT, "identify")]);
         assert_eq!(headers.reply_to.as_deref(), Some("answers.7"));
@@ -231,8 +321,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_panics(values in prop::collection::vec("\\PC{0,40}", 9)) {
-            let names = [CAPTURED_AT, INTENT, SUBJECT, NAME, THRESHOLD, FRAME, REPLY_TO, TRACEPARENT, MSG_ID];
+        fn it_never_panics(values in prop::collection::vec("\\PC{0,40}", 12)) {
+            let names = [
+                CAPTURED_AT, INTENT, SUBJECT, NAME, THRESHOLD, FPIR, CANDIDATES, ASSET, FRAME, REPLY_TO, TRACEPARENT, MSG_ID,
+            ];
             let pairs: Vec<_> = names.into_iter().zip(values.iter().map(String::as_str)).collect();
             let _ = parse(&pairs);
         }

@@ -8,6 +8,11 @@ use crate::v1;
 pub const RESULTS: &str = "RESULTS";
 /// Messages that were given up.
 pub const DEAD: &str = "DEAD";
+/// What people and jobs changed.
+pub const EVENTS: &str = "EVENTS";
+/// First token of the subjects on which our own processes wait for replies: `replies.<process>.<request>`. A prefix of
+/// its own, and not NATS' `_INBOX`, so that `enrich` needs no permission to write to the answers of other clients' requests.
+pub const REPLIES: &str = "replies";
 
 /// What the stage's stream listens to.
 pub fn filter(stage: Stage) -> String {
@@ -43,6 +48,23 @@ pub fn results(collection: &str, camera: &str) -> String {
 /// Where a message that was given up goes.
 pub fn dead(stage: Stage, reason: Reason) -> String {
     format!("dead.{stage}.{reason}")
+}
+
+/// Where an event of a collection goes; the dot of its kind (`person.merged`) becomes `_`.
+pub fn event(collection: &CollectionId, kind: &str) -> String {
+    format!("events.{collection}.{}", kind.replace('.', "_"))
+}
+
+/// Results of a collection and camera; `None` means any.
+pub fn results_filter(collection: Option<&CollectionId>, camera: Option<&CameraId>) -> String {
+    let (collection, camera) = (collection.map_or("*", |c| c.as_str()), camera.map_or("*", |c| c.as_str()));
+    results(collection, camera)
+}
+
+/// Events of a collection and kind; `None` means any.
+pub fn events_filter(collection: Option<&CollectionId>, kind: Option<&str>) -> String {
+    let collection = collection.map_or("*", |collection| collection.as_str());
+    format!("events.{collection}.{}", kind.map_or("*".to_owned(), |kind| kind.replace('.', "_")))
 }
 
 /// What was given up by a stage for a reason; `None` means any.
@@ -148,6 +170,17 @@ mod tests {
         }
         assert_eq!(work_id(&first, Stage::Embed), format!("{id}:embed:2"));
         assert_eq!(work_id(&second, Stage::Embed), format!("{id}:embed:2:71"));
+    }
+
+    #[test]
+    fn an_event_lies_under_the_filters_of_its_collection_and_kind() {
+        let office: CollectionId = "office".parse().unwrap();
+        assert_eq!(event(&office, "person.merged"), "events.office.person_merged");
+        assert_eq!(events_filter(Some(&office), Some("person.merged")), event(&office, "person.merged"));
+        assert_eq!(events_filter(None, None), "events.*.*");
+        let door = "door".parse().unwrap();
+        assert_eq!(results_filter(Some(&office), Some(&door)), results("office", "door"));
+        assert_eq!(results_filter(None, None), "results.*.*");
     }
 
     #[test]

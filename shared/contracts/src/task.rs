@@ -5,7 +5,7 @@
 use facewire_domain::{CollectionId, Quality};
 
 use crate::error::WireError;
-use crate::headers::{MAX_VALUE, reply_subject};
+use crate::headers::{MAX_CANDIDATES, MAX_VALUE, reply_subject};
 use crate::v1;
 
 /// Faces of one frame at most: detectors stop far below.
@@ -13,6 +13,9 @@ pub const MAX_FACES: u32 = 4096;
 
 /// Times that a crop collects at most: it passes five stages, and each a few times when something fails.
 const MAX_TIMES: usize = 64;
+
+/// Numbers of an embedding at most: models have 512.
+const MAX_DIM: usize = 4096;
 
 /// The points of a face, where it has any.
 const POINTS: usize = 5;
@@ -63,8 +66,20 @@ impl Task for v1::EnrichTask {
             let numbers = candidates.chain([v.threshold]).chain(v.margin).chain(v.confidence);
             finite("verdict", numbers.map(f64::from).chain(v.fpir))?;
         }
-        Ok(())
+        self.reply_only.as_ref().map_or(Ok(()), reply_only)
     }
+}
+
+/// Bounded, and numbers that JSON can say.
+fn reply_only(told: &v1::ReplyOnly) -> Result<(), WireError> {
+    if told.embedding.len() > MAX_DIM {
+        return Err(bad("embedding"));
+    }
+    if told.candidates.len() > MAX_CANDIDATES as usize {
+        return Err(bad("candidates"));
+    }
+    let similarities = told.candidates.iter().map(|candidate| candidate.similarity);
+    finite("reply_only", told.embedding.iter().copied().chain(similarities).map(f64::from))
 }
 
 fn bad(field: &'static str) -> WireError {
@@ -126,7 +141,11 @@ mod tests {
 
     #[test]
     fn a_crop_that_cannot_be_handed_on_is_named() {
-        let with = |crop| v1::EnrichTask { crop: Some(crop), ending: Some(v1::Ending::default()), face: None };
+        let with = |crop| v1::EnrichTask {
+            crop: Some(crop),
+            ending: Some(v1::Ending::default()),
+            ..v1::EnrichTask::default()
+        };
         assert_eq!(refused(&with(sound())), None);
         assert_eq!(refused(&v1::EnrichTask::default()), Some("crop"));
         for id in ["", "7\r\nNats-Rollup: all", "a b", &"7".repeat(65)] {
@@ -155,7 +174,8 @@ mod tests {
     }
 
     fn with_face(face: v1::Face) -> v1::EnrichTask {
-        v1::EnrichTask { crop: Some(sound()), face: Some(face), ending: Some(v1::Ending::default()) }
+        let ending = Some(v1::Ending::default());
+        v1::EnrichTask { crop: Some(sound()), face: Some(face), ending, ..v1::EnrichTask::default() }
     }
 
     #[test]
@@ -167,12 +187,20 @@ mod tests {
         assert_eq!(refused(&with_face(v1::Face { quality, ..v1::Face::default() })), Some("quality"));
         let r#box = Some(v1::Box { x1: f32::NEG_INFINITY, ..v1::Box::default() });
         assert_eq!(refused(&with_face(v1::Face { r#box, ..v1::Face::default() })), Some("box"));
-        let with = |ending| v1::EnrichTask { crop: Some(sound()), face: None, ending: Some(ending) };
+        let with = |ending| v1::EnrichTask { crop: Some(sound()), ending: Some(ending), ..v1::EnrichTask::default() };
         let detail = Some(v1::Detail { value: Some(f64::NAN), ..v1::Detail::default() });
         assert_eq!(refused(&with(v1::Ending { detail, ..v1::Ending::default() })), Some("detail"));
         let verdict = Some(v1::Verdict { threshold: f32::NAN, ..v1::Verdict::default() });
         assert_eq!(refused(&with(v1::Ending { verdict, ..v1::Ending::default() })), Some("verdict"));
         let none = v1::EnrichTask { crop: Some(sound()), ..v1::EnrichTask::default() };
         assert_eq!(refused(&none), Some("ending"));
+        let told = |embedding, candidates| {
+            let reply_only = Some(v1::ReplyOnly { embedding, candidates });
+            v1::EnrichTask { reply_only, ..with(v1::Ending::default()) }
+        };
+        assert_eq!(refused(&told(vec![0.5; 512], Vec::new())), None);
+        assert_eq!(refused(&told(vec![f32::NAN], Vec::new())), Some("reply_only"));
+        assert_eq!(refused(&told(vec![0.5; MAX_DIM + 1], Vec::new())), Some("embedding"));
+        assert_eq!(refused(&told(Vec::new(), vec![v1::Candidate::default(); 51])), Some("candidates"));
     }
 }

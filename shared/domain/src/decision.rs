@@ -1,6 +1,8 @@
 //! The decision who a probe is: the best face of each person, the threshold, the margin to the runner-up. Searching is the
 //! vector engine's work; names and metadata are looked up later.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{FaceId, PersonId};
@@ -97,6 +99,15 @@ pub fn decide(hits: &[Hit], rule: &Rule) -> (Decision, Outcome) {
     (decision, outcome)
 }
 
+/// The nearest persons of one probe's hits, best first, `most` at most, each by the best of their faces.
+pub fn nearest(hits: &[Hit], most: usize) -> Vec<Candidate> {
+    let mut ranked: Vec<&Hit> = hits.iter().filter(|hit| hit.similarity.is_finite()).collect();
+    ranked.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+    let mut seen = HashSet::new();
+    let best = ranked.into_iter().filter(|hit| seen.insert(hit.person));
+    best.take(most).map(|hit| Candidate { person: hit.person, face: hit.face, similarity: hit.similarity }).collect()
+}
+
 /// `behind`: how far the second person is behind one who is near enough.
 fn outcome(decision: &Decision, behind: Option<f32>, rule: &Rule) -> Outcome {
     let Some(best) = decision.best else {
@@ -140,6 +151,16 @@ mod tests {
         assert_eq!(outcome.status, Status::Matched);
         assert_eq!(decision.best.unwrap().face, Uuid::from_u128(3).into());
         assert_eq!(decision.runner_up.unwrap().similarity, 0.35);
+    }
+
+    #[test]
+    fn the_nearest_are_persons_and_not_faces() {
+        let hits = [hit(1, 1, 0.3), hit(2, 2, 0.35), hit(1, 3, 0.5), hit(3, 4, f32::NAN), hit(4, 5, -0.2)];
+        let persons = |most| nearest(&hits, most).iter().map(|c| (c.person, c.similarity)).collect::<Vec<_>>();
+        let person = |n| PersonId::from(Uuid::from_u128(n));
+        assert_eq!(persons(9), [(person(1), 0.5), (person(2), 0.35), (person(4), -0.2)]);
+        assert_eq!(persons(1), [(person(1), 0.5)]);
+        assert!(persons(0).is_empty());
     }
 
     #[test]

@@ -45,6 +45,18 @@ pub struct BoundingBox {
 }
 
 impl BoundingBox {
+    /// Intersection over union with another box, 0 to 1; 0 where either has no area.
+    pub fn iou(&self, other: &BoundingBox) -> f32 {
+        let shared = BoundingBox {
+            x1: self.x1.max(other.x1),
+            y1: self.y1.max(other.y1),
+            x2: self.x2.min(other.x2),
+            y2: self.y2.min(other.y2),
+        };
+        let union = self.area() + other.area() - shared.area();
+        if union > 0.0 { shared.area() / union } else { 0.0 }
+    }
+
     /// Pixels, never negative.
     pub fn width(&self) -> f32 {
         (self.x2 - self.x1).max(0.0)
@@ -73,5 +85,19 @@ impl BoundingBox {
             x2: self.x2.clamp(0.0, width),
             y2: self.y2.clamp(0.0, height),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_share_a_part_of_their_union() {
+        let at = |x: f32| BoundingBox { x1: x, y1: 0.0, x2: x + 10.0, y2: 10.0 };
+        assert_eq!((at(0.0).iou(&at(0.0)), at(0.0).iou(&at(10.0)), at(0.0).iou(&at(90.0))), (1.0, 0.0, 0.0));
+        assert!((at(0.0).iou(&at(5.0)) - 1.0 / 3.0).abs() < 1e-6);
+        let none = BoundingBox::default();
+        assert_eq!(none.iou(&none), 0.0, "no area, nothing in common");
     }
 }

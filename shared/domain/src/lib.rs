@@ -18,7 +18,7 @@ pub mod stage;
 
 pub use calibrated::{CalibratedGate, CalibratedGates};
 pub use calibration::{Calibration, Confidence, FmrPoint};
-pub use decision::{Candidate, Decision, Hit, Rule, decide};
+pub use decision::{Candidate, Decision, Hit, Rule, decide, nearest};
 pub use fault::{Fault, FaultKind};
 pub use gate::{Gate, Refusal};
 pub use geometry::{BoundingBox, Landmarks, Point};
@@ -27,5 +27,5 @@ pub use outcome::{Detail, Intent, Outcome, Reason, Status, decimal};
 pub use policy::{KeepFaces, KeepImages};
 pub use scope::{Scope, UnknownScope};
 pub use score::{Logit, ScoreModel, Shape, Term};
-pub use signals::{Bound, GateLimits, GateOverride, Quality, Side, Signal, SignalSpec};
+pub use signals::{Bound, GateLimits, GateOverride, Quality, Side, Signal, SignalCheck, SignalSpec};
 pub use stage::Stage;

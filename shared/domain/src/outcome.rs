@@ -50,6 +50,8 @@ names!(
         Enroll = "enroll",
         /// Judge the picture only; nobody is looked up and no embedding is made.
         Observe = "observe",
+        /// Tell the embedding to the reply subject; nobody is looked up and nothing biometric is stored.
+        Extract = "extract",
     }
 );
 
@@ -66,6 +68,8 @@ names!(
         AlreadyEnrolled = "already_enrolled",
         /// Judged only, as asked.
         Observed = "observed",
+        /// Its embedding was told to whoever asked, and stored nowhere.
+        Extracted = "extracted",
         /// The crop's own fault.
         Rejected = "rejected",
         /// Our fault.
@@ -213,7 +217,7 @@ mod tests {
             assert_eq!(reason.as_str().parse::<Reason>().unwrap(), *reason);
             assert_eq!(serde_json::to_string(reason).unwrap(), format!("\"{reason}\""));
         }
-        assert!("identify".parse::<Intent>().unwrap_err().to_string().contains("recognize, enroll, observe"));
+        assert!("identify".parse::<Intent>().unwrap_err().to_string().contains("recognize, enroll, observe, extract"));
     }
 
     #[test]

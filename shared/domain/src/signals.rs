@@ -6,6 +6,7 @@
 //! The order is the order in which the gate judges: the worst fault first, since a wrong alignment makes every later
 //! signal meaningless.
 
+mod checks;
 #[macro_use]
 mod derive;
 mod spec;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::gate::limit;
 use crate::outcome::Reason;
 
+pub use checks::SignalCheck;
 pub use spec::{Bound, Side, SignalSpec};
 
 /// Buckets for pixels of a face's side.

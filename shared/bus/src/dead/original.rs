@@ -26,8 +26,8 @@ pub(super) fn check(entry: &DeadLetterEntry) -> Result<(Stage, &v1::DeadLetter),
     let strange = || BusError::NotALetter { sequence };
     let letter = entry.letter.as_ref().ok_or_else(strange)?;
     let stage: Stage = entry.stage.parse().map_err(|_| strange())?;
-    // Written of a message too large to publish: it was never delivered, and nothing was kept of it. An empty message
-    // that was delivered is another matter.
+    // Written of a message that was not kept: too large to publish, or of an extraction. An empty message that was delivered
+    // is another matter.
     if letter.payload.is_empty() && letter.delivered == 0 {
         return Err(BusError::NoOriginal { sequence });
     }

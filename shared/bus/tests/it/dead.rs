@@ -182,3 +182,20 @@ async fn a_letter_without_its_message_says_so_and_stays() {
     assert!(world.letters.get(sequence).await.unwrap().replayable().is_err());
     assert_eq!((world.count("QUALITY").await, world.count("DEAD").await), (0, 1));
 }
+
+#[tokio::test]
+async fn a_letter_of_an_extraction_holds_no_message() {
+    let world = World::new().await;
+    let options = StageOptions { ack_wait: PATIENCE, ..StageOptions::images() };
+    let image = Bytes::from_static(b"a face");
+    let pairs = [(headers::INTENT, "extract"), (headers::REPLY_TO, "replies.a.1")];
+    world.publish("crops.office.door", &image, &pairs).await;
+    let mut stage = Running::start(&world, Stage::Ingest, &options).await;
+    let delivery = stage.take().await;
+    stage.done.send(delivery.dead(Stage::Ingest, Reason::Internal, "a defect")).await.unwrap();
+    let entry = world.only_letter().await;
+    assert!(entry.letter.as_ref().unwrap().payload.is_empty());
+    let refusal = world.letters.replay(entry.sequence).await.unwrap_err();
+    assert!(matches!(refusal, BusError::NoOriginal { .. }), "{refusal}");
+    stage.stop().await;
+}

@@ -87,7 +87,8 @@ async fn an_ending_that_enrich_gives_up_is_replaced_once() {
     let now = OffsetDateTime::now_utc();
     let read = admission("crops.office.door", &ProducerHeaders::default(), now, b"image").unwrap();
     // Its ending has no status that there is: `enrich` cannot record it.
-    let task = v1::EnrichTask { crop: Some(read.crop.clone()), face: None, ending: Some(v1::Ending::default()) };
+    let task =
+        v1::EnrichTask { crop: Some(read.crop.clone()), ending: Some(v1::Ending::default()), ..Default::default() };
     world.publish("stage.enrich.office", &Bytes::from(task.encode_to_vec()), &[]).await;
     let mut enrich = Running::start(&world, Stage::Enrich, &options).await;
     let bad = enrich.take().await;
@@ -109,7 +110,7 @@ async fn an_ending_that_enrich_gives_up_is_replaced_once() {
 
     // And nothing is written of a crop that could not be recorded either.
     let strange = v1::Crop { captured_at: None, ..read.crop };
-    let task = v1::EnrichTask { crop: Some(strange), face: None, ending: Some(v1::Ending::default()) };
+    let task = v1::EnrichTask { crop: Some(strange), ending: Some(v1::Ending::default()), ..Default::default() };
     world.publish("stage.enrich.office", &Bytes::from(task.encode_to_vec()), &[]).await;
     let mut enrich = Running::start(&world, Stage::Enrich, &options).await;
     let bad = enrich.take().await;

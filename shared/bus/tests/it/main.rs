@@ -13,6 +13,10 @@ mod limits;
 #[cfg(test)]
 mod migrate;
 #[cfg(test)]
+mod records;
+#[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod world;

@@ -29,7 +29,7 @@ async fn a_plan_says_what_a_migration_does_and_a_second_one_does_nothing() {
         "{missing}"
     );
     let plan = bus.plan_streams(&stages, LEASE).await.unwrap();
-    let (streams, consumers) = (Stage::ALL.len() + 2, Stage::ALL.len());
+    let (streams, consumers) = (Stage::ALL.len() + 3, Stage::ALL.len());
     assert_eq!(plan.len(), streams + consumers + 2, "{:?}", lines(&plan));
     assert!(lines(&plan).contains(&"create stream CROPS".to_owned()), "{:?}", lines(&plan));
     assert!(bus.check_streams().await.is_err(), "a plan writes nothing");
