@@ -4,7 +4,7 @@
 
 use facewire_domain::{FaceId, Hit, PersonId};
 use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
-use facewire_store_vec::Probe;
+use facewire_store_vec::{DECISION, Probe};
 
 use crate::{Gallery, GalleryError};
 
@@ -42,6 +42,10 @@ pub enum Conflict {
     NameTaken,
     /// The very same image is enrolled for another person.
     ImageOfOther,
+    /// Somebody said that this face is not that person's.
+    NotThisPerson,
+    /// The person, the image or the collection was erased after the crop was received.
+    Erased,
     /// The face is that of another enrolled person.
     Lookalike {
         /// Cosine similarity to that person's nearest face.
@@ -115,6 +119,7 @@ impl Gallery {
             collection: candidate.face.collection.clone(),
             embedding: candidate.face.embedding.clone(),
             limit: None,
+            persons: DECISION,
         };
         let probes: Vec<Probe> = candidates.iter().filter(asked).map(probe).collect();
         let mut found = self.vectors.search(&probes).await?.into_iter();
@@ -156,8 +161,12 @@ fn answer(enrolment: Result<Enrolment, StoreError>) -> Enrolled {
             Enrolled::Done { person, face, before: false }
         }
         Enrolment::AlreadyIndexed { person, face, .. } => Enrolled::Done { person, face, before: true },
-        Enrolment::Conflict { kind: ConflictKind::NameTaken, .. } => Enrolled::Conflict(Conflict::NameTaken),
-        Enrolment::Conflict { kind: ConflictKind::ImageOfOther, .. } => Enrolled::Conflict(Conflict::ImageOfOther),
+        Enrolment::Conflict { kind, .. } => Enrolled::Conflict(match kind {
+            ConflictKind::NameTaken => Conflict::NameTaken,
+            ConflictKind::ImageOfOther => Conflict::ImageOfOther,
+            ConflictKind::NotThisPerson => Conflict::NotThisPerson,
+            ConflictKind::Erased => Conflict::Erased,
+        }),
     }
 }
 

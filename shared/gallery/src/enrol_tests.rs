@@ -12,6 +12,7 @@ fn candidate(subject: &str, degrees: f32, conflict_from: Option<f32>) -> Candida
         subject: subject.parse().unwrap(),
         name: None,
         image_hash: ImageHash::of(&degrees.to_le_bytes()),
+        asset: None,
         embedding: vec![degrees.to_radians().cos(), degrees.to_radians().sin()],
         model: "m".to_owned(),
         bounding_box: None,

@@ -1,86 +1,264 @@
 //! Erasing on request, from all stores, with a receipt: first the rows are tombstoned, so that nothing new refers to the
-//! faces; then points and images go, then the rows, then what results say, then the person. Repeated after an error it goes
-//! on where it was; what a crash leaves tombstoned, the reconciler removes.
+//! faces; then points and images go, then the rows and the person; then, after the streams, what results, the trail and the
+//! queues say. Repeated after an error it goes on where it was; what a crash leaves tombstoned, the reconciler removes. The
+//! streams themselves are erased by whoever knows them.
 
-use facewire_domain::FaceId;
+use facewire_domain::{CollectionId, FaceId, PersonId, SubjectId};
 use facewire_store_object::ImageKey;
-use facewire_store_pg::{ErasedFace, FaceSelection};
-use serde::Serialize;
+use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{Gallery, GalleryError};
 
-/// Faces or endings of one step.
-const STEP: u32 = 256;
+/// Faces or rows of one step.
+pub(crate) const STEP: u32 = 256;
+
+/// How often something new may come in between before it is given up.
+pub(crate) const ROUNDS: u32 = 16;
 
 /// What is to be erased.
 pub type Erasure = FaceSelection;
 
-/// What was erased.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// What was erased. Stored as it is: fields are added, never renamed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Receipt {
+    /// Under which it is stored; none where there was nobody to erase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<Uuid>,
     /// Faces: rows with their embeddings, and their points.
     pub faces: u64,
     /// Names of kept images that were erased, whether or not there was one.
     pub images: u64,
     /// Endings that named the person, and do so no longer.
     pub results: u64,
+    /// Decisions about others that named the person as the nearest or second nearest.
+    pub mentions: u64,
+    /// Enrolments that named the person and came to nothing.
+    pub enrolments: u64,
+    /// Rows of the audit trail.
+    pub trail: u64,
+    /// Deliveries to webhooks, waiting or done.
+    pub deliveries: u64,
+    /// Webhooks whose filters named the person.
+    pub webhooks: u64,
+    /// Kept answers of requests.
+    pub requests: u64,
+    /// Items of imports.
+    pub imports: u64,
+    /// Messages in streams: results, events, waiting crops, dead letters.
+    pub messages: u64,
     /// Persons, with those who were merged into them.
     pub persons: u64,
+    /// Rows of a deleted collection beside its faces: persons, crops, endings, failures, calibrations.
+    pub rows: u64,
+}
+
+/// An erasure that is done but for the streams, of which the gallery knows nothing, and for what comes of them.
+#[derive(Debug)]
+pub struct StartedErasure {
+    what: Erasure,
+    begun: BegunErasure,
+    receipt: Receipt,
+}
+
+impl StartedErasure {
+    /// Of which collection.
+    pub fn collection(&self) -> &CollectionId {
+        &self.begun.collection
+    }
+
+    /// Whom no message may name any more; empty unless a person is erased.
+    pub fn persons(&self) -> &[PersonId] {
+        &self.begun.persons
+    }
+
+    /// Their ids in the producers' world.
+    pub fn subjects(&self) -> &[SubjectId] {
+        &self.begun.subjects
+    }
 }
 
 impl Gallery {
-    /// Erases faces with all that is kept of them, and of a person also what results say and the person.
-    ///
-    /// Messages that are still in RESULTS are not reached: they go by their age.
+    /// [`Gallery::start_erasure`] and [`Gallery::finish_erasure`], where no stream holds anything.
     ///
     /// # Errors
-    /// Of any store.
-    pub async fn erase(&self, what: &Erasure) -> Result<Receipt, GalleryError> {
-        let mut receipt = Receipt::default();
-        let persons = match what {
-            FaceSelection::Person(person) => {
-                self.store.hide_person(*person, true).await?;
-                self.store.everybody_of(*person).await?
+    /// Of any store; [`GalleryError::Busy`].
+    pub async fn erase(&self, what: &Erasure, actor: &Actor) -> Result<Receipt, GalleryError> {
+        match self.start_erasure(what, actor).await? {
+            Some(started) => self.finish_erasure(started, 0, actor).await,
+            None => Ok(Receipt::default()),
+        }
+    }
+
+    /// Erases faces with all that is kept of them, and of a person also the person. A crop that was received before does not
+    /// bring it back. `None`: there is nobody to erase. Until it is finished the receipt is not final: it is to be started again
+    /// then, and goes on.
+    ///
+    /// # Errors
+    /// Of any store; [`GalleryError::Busy`].
+    pub async fn start_erasure(&self, what: &Erasure, actor: &Actor) -> Result<Option<StartedErasure>, GalleryError> {
+        let Some(begun) = self.store.begin_erasure(what, actor).await? else { return Ok(None) };
+        let mut receipt = Receipt::of(&begun);
+        self.erase_faces(what, &begun, &mut receipt).await?;
+        if !begun.persons.is_empty() {
+            // What waits to be sent first, so that no more of it comes into the streams.
+            self.erase_queues(&begun, &mut receipt).await?;
+            self.erase_persons(what, &begun, &mut receipt).await?;
+        }
+        Ok(Some(StartedErasure { what: what.clone(), begun, receipt }))
+    }
+
+    /// Erases what results, the trail and the queues say of the persons, which nobody adds to any more, and makes the receipt
+    /// final. `messages`: how many were erased from streams.
+    ///
+    /// # Errors
+    /// Of any store; [`GalleryError::Busy`]: somebody enrols the person over and over.
+    pub async fn finish_erasure(
+        &self,
+        started: StartedErasure,
+        messages: u64,
+        actor: &Actor,
+    ) -> Result<Receipt, GalleryError> {
+        let StartedErasure { what, begun, mut receipt } = started;
+        receipt.messages += messages;
+        for _ in 0..ROUNDS {
+            if !begun.persons.is_empty() {
+                self.erase_faces(&what, &begun, &mut receipt).await?;
+                self.erase_persons(&what, &begun, &mut receipt).await?;
+                self.erase_traces(&begun, &mut receipt).await?;
+                self.erase_queues(&begun, &mut receipt).await?;
             }
-            FaceSelection::Image(..) | FaceSelection::Before(..) => Vec::new(),
-        };
+            if self.store.finish_erasure(&begun, &what, &receipt.stored(), actor).await?
+                || self.store.persons(&begun.persons).await?.is_empty()
+            {
+                return Ok(receipt);
+            }
+        }
+        Err(GalleryError::Busy)
+    }
+
+    /// The selected faces from all stores.
+    pub(crate) async fn erase_faces(
+        &self,
+        what: &Erasure,
+        begun: &BegunErasure,
+        receipt: &mut Receipt,
+    ) -> Result<(), GalleryError> {
         loop {
             let faces = self.store.tombstone_selected(what, STEP).await?;
             if faces.is_empty() {
-                break;
+                return Ok(());
             }
             receipt.images += self.erase_images(&faces).await?;
             let ids: Vec<FaceId> = faces.iter().map(|erased| erased.face).collect();
             self.forget(&ids).await?;
             receipt.faces += ids.len() as u64;
+            self.store.note_erasure(begun.erasure, &receipt.stored()).await?;
         }
-        if persons.is_empty() {
-            return Ok(receipt);
-        }
+    }
+
+    /// What results and the trail say of the persons.
+    async fn erase_traces(&self, begun: &BegunErasure, receipt: &mut Receipt) -> Result<(), GalleryError> {
+        let (store, persons) = (&self.store, &begun.persons);
         loop {
-            let erased = self.store.erase_from_results(&persons, STEP).await?;
-            if erased == 0 {
+            let erased = [
+                store.erase_from_results(persons, STEP).await?,
+                store.erase_subjects(&begun.collection, &begun.subjects, STEP).await?,
+                store.erase_from_trail(persons, STEP).await?,
+            ];
+            if erased == [0; 3] {
                 break;
             }
-            receipt.results += erased;
+            let [results, enrolments, trail] = erased;
+            receipt.results += results;
+            receipt.enrolments += enrolments;
+            receipt.trail += trail;
+            store.note_erasure(begun.erasure, &receipt.stored()).await?;
         }
-        receipt.persons = self.store.delete_persons(&persons).await?;
-        Ok(receipt)
+        let mut from = Some(0);
+        while let Some(part) = from {
+            let (erased, next) = store.erase_mentions(persons, part).await?;
+            receipt.mentions += erased;
+            from = next;
+        }
+        Ok(store.note_erasure(begun.erasure, &receipt.stored()).await?)
+    }
+
+    /// What waits for somebody and names the persons: webhooks, repeated requests, imports.
+    async fn erase_queues(&self, begun: &BegunErasure, receipt: &mut Receipt) -> Result<(), GalleryError> {
+        receipt.webhooks += self.store.erase_from_webhooks(&begun.persons).await?;
+        for person in &begun.persons {
+            receipt.deliveries += self.store.erase_deliveries_of(*person).await?;
+            receipt.requests += self.store.erase_requests_of(*person).await?;
+            receipt.imports += self.store.erase_import_items_of(*person).await?;
+        }
+        Ok(self.store.note_erasure(begun.erasure, &receipt.stored()).await?)
+    }
+
+    /// The persons themselves, and what was enrolled for them meanwhile.
+    async fn erase_persons(
+        &self,
+        what: &Erasure,
+        begun: &BegunErasure,
+        receipt: &mut Receipt,
+    ) -> Result<(), GalleryError> {
+        for _ in 0..ROUNDS {
+            let deleted = self.store.delete_persons(&begun.persons).await?;
+            receipt.persons += deleted;
+            if deleted > 0 || self.store.persons(&begun.persons).await?.is_empty() {
+                return Ok(self.store.note_erasure(begun.erasure, &receipt.stored()).await?);
+            }
+            self.erase_faces(what, begun, receipt).await?;
+        }
+        Err(GalleryError::Busy)
     }
 
     /// Everything that may be kept of these faces' images.
     pub(crate) async fn erase_images(&self, faces: &[ErasedFace]) -> Result<u64, GalleryError> {
+        let keys: Vec<ImageKey> =
+            faces.iter().flat_map(|erased| [original(erased), crop(erased), aligned(erased)]).collect();
+        self.erase_keys(&keys).await
+    }
+
+    /// What is kept of this face alone, and the image where no other face is of it.
+    pub(crate) async fn erase_images_of(&self, face: &ErasedFace) -> Result<u64, GalleryError> {
+        let mut keys = vec![crop(face), aligned(face)];
+        if !self.store.image_is_used(&face.collection, face.image_hash).await? {
+            keys.push(original(face));
+        }
+        self.erase_keys(&keys).await
+    }
+
+    async fn erase_keys(&self, keys: &[ImageKey]) -> Result<u64, GalleryError> {
         let Some(images) = &self.images else { return Ok(0) };
-        let all = |erased: &ErasedFace| {
-            let (collection, hash, index) = (&erased.collection, erased.image_hash, erased.face_index);
-            [
-                ImageKey::original(collection.clone(), hash),
-                ImageKey::crop(collection.clone(), hash, index),
-                ImageKey::aligned(collection.clone(), hash, index),
-            ]
-        };
-        let keys: Vec<ImageKey> = faces.iter().flat_map(all).collect();
-        images.delete(&keys).await?;
+        images.delete(keys).await?;
         Ok(keys.len() as u64)
+    }
+}
+
+fn original(face: &ErasedFace) -> ImageKey {
+    ImageKey::original(face.collection.clone(), face.image_hash)
+}
+
+fn crop(face: &ErasedFace) -> ImageKey {
+    ImageKey::crop(face.collection.clone(), face.image_hash, face.face_index)
+}
+
+fn aligned(face: &ErasedFace) -> ImageKey {
+    ImageKey::aligned(face.collection.clone(), face.image_hash, face.face_index)
+}
+
+impl Receipt {
+    /// What an earlier attempt noted, and the erasure's id.
+    pub(crate) fn of(begun: &BegunErasure) -> Self {
+        let noted: Self = serde_json::from_value(begun.receipt.clone()).unwrap_or_default();
+        Self { erasure: Some(begun.erasure), ..noted }
+    }
+
+    /// As it lies in its row, which has the id itself.
+    pub(crate) fn stored(&self) -> serde_json::Value {
+        serde_json::to_value(Self { erasure: None, ..*self }).unwrap_or_default()
     }
 }

@@ -17,6 +17,9 @@ pub enum GalleryError {
     /// The object store.
     #[error(transparent)]
     Images(#[from] ObjectError),
+    /// New faces came in as fast as they were erased. Try again.
+    #[error("what is erased is enrolled at the same time: try again")]
+    Busy,
     /// The gallery's embeddings are another model's: nothing that the configured one makes is comparable with them.
     #[error(
         "the gallery is of the model {serving}, and {configured} is configured: configure the former in models.pack, or bring \
@@ -36,6 +39,7 @@ impl Fault for GalleryError {
             Self::Rows(error) => error.kind(),
             Self::Points(error) => error.kind(),
             Self::Images(error) => error.kind(),
+            Self::Busy => FaultKind::Transient,
             Self::OtherModel { .. } => FaultKind::Systemic,
         }
     }
@@ -45,7 +49,7 @@ impl Fault for GalleryError {
             Self::Rows(error) => error.system(),
             Self::Points(error) => error.system(),
             Self::Images(error) => error.system(),
-            Self::OtherModel { .. } => "postgresql",
+            Self::Busy | Self::OtherModel { .. } => "postgresql",
         }
     }
 }

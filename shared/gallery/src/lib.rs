@@ -1,24 +1,39 @@
-//! People and faces over the stores (DESIGN §6, §9): enrol, reassign, merge, split, erase, and the one place that turns
-//! a face's row into a point. Postgres is written first, so that the reconciler completes whatever a crash leaves.
-//! Every operation may be repeated after an error.
+//! People and faces over the stores (DESIGN §6, §9): enrol, keep, reassign, merge, unmerge, split, erase, the rules of what a match
+//! needs, and the one place that turns a face's row into a point. Postgres is written first, so that the reconciler completes
+//! whatever a crash leaves. Every operation may be repeated after an error.
 
+mod collections;
 mod enrol;
 mod erase;
 mod error;
+mod keep;
+mod negatives;
 mod people;
 mod point;
+mod rule_book;
+pub mod rules;
+mod search;
 mod serving;
+
+use std::collections::HashSet;
 
 use facewire_domain::FaceId;
 use facewire_store_object::ImageStore;
-use facewire_store_pg::{FaceRecord, KeptFace, Store, StoreError, StoredFace};
+use facewire_store_pg::{FaceRecord, Store, StoredFace, VectorState};
 use facewire_store_vec::{FacePoint, VecStore};
 
+pub use collections::CollectionDeletion;
 pub use enrol::{Candidate, Conflict, Enrolled};
-pub use erase::{Erasure, Receipt};
+pub use erase::{Erasure, Receipt, StartedErasure};
 pub use error::GalleryError;
 pub use people::Moved;
 pub use point::{payload, point};
+pub use rule_book::RuleBook;
+pub use rules::{Applied, Asked, CollectionRule, RuleOptions, Rules, Unruled};
+pub use search::Near;
+
+/// How often a row may change while its point is written; then the reconciler compares the two.
+const ROUNDS: u32 = 8;
 
 /// The stores, and the model whose embeddings the index holds.
 #[derive(Debug, Clone)]
@@ -41,35 +56,43 @@ impl Gallery {
         record.is_by(&self.model, self.dim)
     }
 
-    /// Writes the points of these rows, then marks the rows as indexed; rows of another model are left as they are. How many
-    /// were marked. A row whose point the index refuses stays pending, and is told to operators.
+    /// Writes the points of these rows, then marks the rows as indexed; rows of another model, and tombstoned ones, are left as they
+    /// are. A row that changes meanwhile (its person was merged or erased) is read and written again, so that the last to write
+    /// its point wrote what the row says. How many were marked. A row whose point the index refuses stays pending, and is told to
+    /// operators.
     ///
     /// # Errors
     /// Of either store.
-    pub async fn index(&self, faces: Vec<StoredFace>) -> Result<u64, GalleryError> {
-        let points: Vec<FacePoint> = faces.into_iter().filter(|face| self.is_served(&face.record)).map(point).collect();
+    pub async fn index(&self, mut faces: Vec<StoredFace>) -> Result<u64, GalleryError> {
+        let mut marked = 0;
+        for _ in 0..ROUNDS {
+            faces.retain(|face| is_there(face) && self.is_served(&face.record));
+            let (new, changed) = self.write_points(faces).await?;
+            marked += new;
+            if changed.is_empty() {
+                break;
+            }
+            faces = self.store.faces(&changed).await?;
+            let there: HashSet<FaceId> = faces.iter().filter(|face| is_there(face)).map(|face| face.record.face).collect();
+            let gone: Vec<FaceId> = changed.into_iter().filter(|face| !there.contains(face)).collect();
+            self.vectors.delete(&gone).await?;
+        }
+        Ok(marked)
+    }
+
+    /// How many rows were marked, and those that changed since they were read.
+    async fn write_points(&self, faces: Vec<StoredFace>) -> Result<(u64, Vec<FaceId>), GalleryError> {
+        let mut read: Vec<_> = faces.iter().map(|face| (face.record.face, face.record.updated_at)).collect();
+        let points: Vec<FacePoint> = faces.into_iter().map(point).collect();
         let rejected = self.vectors.upsert(&points).await?.rejected;
         for (face, error) in &rejected {
             tracing::error!(%face, %error, "the vector index refuses a face: it is not searched");
         }
-        let written = points.iter().map(|point| point.face);
-        let ids: Vec<FaceId> = written.filter(|face| rejected.iter().all(|(other, _)| other != face)).collect();
-        Ok(self.store.mark_indexed(&ids).await?)
+        read.retain(|(face, _)| rejected.iter().all(|(other, _)| other != face));
+        Ok(self.store.mark_written(&read).await?)
     }
 
-    /// Keeps faces without a person: rows, then points that matching does not see. Answers which could not be stored, and why.
-    ///
-    /// # Errors
-    /// Of either store; handing all in again is harmless.
-    pub async fn keep(&self, faces: &[KeptFace]) -> Result<Vec<StoreError>, GalleryError> {
-        let kept = self.store.keep_faces(faces).await?;
-        let ids: Vec<FaceId> =
-            faces.iter().zip(&kept).filter(|(_, kept)| kept.is_ok()).map(|(face, _)| face.face).collect();
-        self.index_again(&ids).await?;
-        Ok(kept.into_iter().filter_map(Result::err).collect())
-    }
-
-    /// The same for rows that changed, read anew.
+    /// [`Gallery::index`] of rows that changed, read anew.
     pub(crate) async fn index_again(&self, faces: &[FaceId]) -> Result<u64, GalleryError> {
         let faces = self.store.faces(faces).await?;
         self.index(faces).await
@@ -84,4 +107,9 @@ impl Gallery {
         self.store.forget(faces).await?;
         Ok(())
     }
+}
+
+/// The point of a tombstoned face has to go.
+fn is_there(face: &StoredFace) -> bool {
+    face.record.state != VectorState::Tombstoned
 }

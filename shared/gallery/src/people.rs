@@ -1,21 +1,23 @@
-//! Faces change hands: merged, reassigned, split. Postgres decides; the points of the faces that moved follow, and
-//! where a crash comes in between, the reconciler writes them.
+//! Faces change hands: merged, unmerged, reassigned, split, removed. Postgres decides; the points of the faces that moved follow,
+//! and where a crash comes in between, the reconciler writes them.
 
 use facewire_domain::{CollectionId, FaceId, PersonId, SubjectId};
-use facewire_store_pg::Split;
+use facewire_store_pg::{Actor, Assignment, MergeRef, Merged, Split};
 
 use crate::{Gallery, GalleryError};
 
 /// Faces whose points are written at a time.
 const BATCH: usize = 256;
 
-/// What a merge or a reassignment did.
+/// What a reassignment did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
     /// The faces' person now; `None`: nobody.
     pub to: Option<PersonId>,
-    /// How many faces.
+    /// How many faces changed hands.
     pub faces: u64,
+    /// Faces of which somebody said that they are not that person's: they stay where they are.
+    pub refused: Vec<FaceId>,
 }
 
 impl Gallery {
@@ -24,21 +26,24 @@ impl Gallery {
     ///
     /// # Errors
     /// Of either store.
-    pub async fn merge(&self, from: PersonId, into: PersonId) -> Result<Option<Moved>, GalleryError> {
-        if !self.store.merge_persons(from, into).await? {
-            return Ok(None);
-        }
-        let (mut moved, mut after): (u64, Option<FaceId>) = (0, None);
-        loop {
-            let faces = self.store.pending_of(into, after, BATCH as u32).await?;
-            let Some(last) = faces.last() else { return Ok(Some(Moved { to: Some(into), faces: moved })) };
-            after = Some(*last);
-            moved += self.index_again(&faces).await?;
-        }
+    pub async fn merge(&self, from: PersonId, into: PersonId, actor: &Actor) -> Result<Option<Merged>, GalleryError> {
+        let Some(merged) = self.store.merge_persons(from, into, actor).await? else { return Ok(None) };
+        self.index_pending_of(merged.target).await?;
+        Ok(Some(merged))
     }
 
-    /// Gives faces to a person, or to nobody. `by`: the user or job that does it. `None` where the collection has no such
-    /// person.
+    /// Undoes a merge: the person is as before, with the faces that the merge moved and that nobody moved since. `None` where
+    /// there is no such merge, it was undone, or an earlier release did it.
+    ///
+    /// # Errors
+    /// Of either store.
+    pub async fn unmerge(&self, which: MergeRef, actor: &Actor) -> Result<Option<Merged>, GalleryError> {
+        let Some(undone) = self.store.unmerge(which, actor).await? else { return Ok(None) };
+        self.index_pending_of(undone.source).await?;
+        Ok(Some(undone))
+    }
+
+    /// Gives faces to a person, or to nobody. `None` where the collection has no such person.
     ///
     /// # Errors
     /// Of either store.
@@ -46,12 +51,13 @@ impl Gallery {
         &self,
         collection: &CollectionId,
         faces: &[FaceId],
-        to: Option<PersonId>,
-        by: &str,
+        assignment: Assignment,
+        actor: &Actor,
     ) -> Result<Option<Moved>, GalleryError> {
-        let Some(moved) = self.store.assign_faces(collection, faces, to, by).await? else { return Ok(None) };
-        self.index_all(&moved).await?;
-        Ok(Some(Moved { to, faces: moved.len() as u64 }))
+        let assigned = self.store.assign_faces(collection, faces, assignment, actor).await?;
+        let Some(assigned) = assigned else { return Ok(None) };
+        self.index_all(&assigned.moved).await?;
+        Ok(Some(Moved { to: assignment.to, faces: assigned.moved.len() as u64, refused: assigned.refused }))
     }
 
     /// Makes a new person of some faces of another. `None` where none of them is that person's.
@@ -65,13 +71,35 @@ impl Gallery {
         faces: &[FaceId],
         subject: &SubjectId,
         name: &str,
-        by: &str,
+        actor: &Actor,
     ) -> Result<Option<Split>, GalleryError> {
-        let Some(split) = self.store.split_person(collection, from, faces, subject, name, by).await? else {
+        let Some(split) = self.store.split_person(collection, from, faces, subject, name, actor).await? else {
             return Ok(None);
         };
         self.index_all(&split.faces).await?;
         Ok(Some(split))
+    }
+
+    /// Removes a face with its point and images; the image itself stays where another face is of it. `false` where there is no such
+    /// face. It is no erasure: an image that is enrolled anew comes back.
+    ///
+    /// # Errors
+    /// Of any store.
+    pub async fn remove_face(&self, face: FaceId, actor: &Actor) -> Result<bool, GalleryError> {
+        let Some(removed) = self.store.remove_face(face, actor).await? else { return Ok(false) };
+        self.erase_images_of(&removed).await?;
+        self.forget(&[face]).await?;
+        Ok(true)
+    }
+
+    async fn index_pending_of(&self, person: PersonId) -> Result<(), GalleryError> {
+        let mut after = None;
+        loop {
+            let faces = self.store.pending_of(person, after, BATCH as u32).await?;
+            let Some(last) = faces.last() else { return Ok(()) };
+            after = Some(*last);
+            self.index_again(&faces).await?;
+        }
     }
 
     async fn index_all(&self, faces: &[FaceId]) -> Result<(), GalleryError> {

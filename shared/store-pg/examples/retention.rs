@@ -228,8 +228,9 @@ async fn commands(bench: &Bench, crops: u64) -> Result<(), AnyError> {
         expired += step.crops;
     }
     bench.run("expire results, nothing left", store.expire_results(age, now, 5000)).await;
+    let actor = facewire_store_pg::Actor::named("an example");
     let policy = facewire_store_pg::CollectionPolicy { retain_unmatched: age, ..Default::default() };
-    store.set_policy(&site, &policy).await?;
+    store.set_policy(&site, &policy, &actor).await?;
     bench.run("expire unmatched, 1000 faces", store.expire_unmatched(now, 1000)).await;
     Ok(())
 }
@@ -260,8 +261,9 @@ async fn main() -> Result<(), AnyError> {
     };
     let plain = Store::connect(&Options { url: url.clone().into(), ..Options::default() }).await?;
     plain.migrate().await?;
+    let actor = facewire_store_pg::Actor::named("an example");
     for site in 0..4 {
-        plain.set_policy(&format!("site-{site}").parse()?, &Default::default()).await?;
+        plain.set_policy(&format!("site-{site}").parse()?, &Default::default(), &actor).await?;
     }
     let start = Instant::now();
     let mut operator = connect(&[])?.connect().await?;

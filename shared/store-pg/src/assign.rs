@@ -6,8 +6,11 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use crate::audit::{Actor, EventKind, NewEvent, record, record_all};
 use crate::enrol_plan::clean_name;
+use crate::erasure::{Columns as ErasedColumns, ErasedFace};
 use crate::error::StoreError;
+use crate::negatives;
 use crate::persons::{lock_collections, name_key};
 use crate::store::{Store, run};
 
@@ -20,23 +23,58 @@ pub struct Split {
     pub faces: Vec<FaceId>,
 }
 
+/// Whose faces are to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Assignment {
+    /// The person; `None`: nobody.
+    pub to: Option<PersonId>,
+    /// The faces are not whose they were: that is remembered as a negative, which matching and later assignments respect.
+    pub not_this_person: bool,
+    /// Also of faces that are said not to be `to`'s; what was said is forgotten.
+    pub force: bool,
+}
+
+impl Assignment {
+    /// To this person, or to nobody, unless somebody said that a face is not theirs.
+    pub fn to(person: Option<PersonId>) -> Self {
+        Self { to: person, ..Self::default() }
+    }
+}
+
+/// What became of faces that were to be assigned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Assigned {
+    /// Those that changed hands.
+    pub moved: Vec<FaceId>,
+    /// Those that are said not to be the person's, and stay where they are.
+    pub refused: Vec<FaceId>,
+}
+
 const IS_ACTIVE: &str =
     "SELECT EXISTS (SELECT FROM persons WHERE person_id = $1 AND collection = $2 AND status <> 'merged')";
 
+const MOVING: &str = "
+SELECT face_id, person_id FROM faces
+WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND vector_state <> 'tombstoned' AND person_id IS DISTINCT FROM $3
+ORDER BY face_id FOR UPDATE";
+
 // A face without a person is one that was kept: only those may have none.
 const ASSIGN: &str = "
-UPDATE faces SET person_id = $3, assigned_by = $4, assigned_at = now(), updated_at = now(),
-    origin = CASE WHEN $3::uuid IS NULL THEN 'kept' ELSE origin END,
+UPDATE faces SET person_id = $2, assigned_by = $3, assigned_at = now(), updated_at = now(),
+    origin = CASE WHEN $2::uuid IS NULL THEN 'kept' ELSE origin END,
     vector_state = CASE vector_state WHEN 'indexed' THEN 'pending' ELSE vector_state END
-WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND vector_state <> 'tombstoned' AND person_id IS DISTINCT FROM $3
-RETURNING face_id";
+WHERE face_id = ANY($1::uuid[])";
+
+const REMOVE: &str = "
+UPDATE faces SET vector_state = 'tombstoned', updated_at = now() WHERE face_id = $1 AND vector_state <> 'tombstoned'
+RETURNING face_id, person_id, collection, image_hash, face_index";
 
 const UNSET_PROTOTYPES: &str =
     "DELETE FROM prototypes WHERE face_id = ANY($1::uuid[]) AND person_id IS DISTINCT FROM $2";
 
 impl Store {
-    /// Gives faces of one collection to a person, or to nobody (`None`). `by`: the user or job that does it. Returns the faces
-    /// that changed hands; `None` where the collection has no such person, or one that was merged into another.
+    /// Gives faces of one collection to a person, or to nobody. `None` where the collection has no such person, or one that was
+    /// merged into another.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -44,22 +82,30 @@ impl Store {
         &self,
         collection: &CollectionId,
         faces: &[FaceId],
-        person: Option<PersonId>,
-        by: &str,
-    ) -> Result<Option<Vec<FaceId>>, StoreError> {
+        assignment: Assignment,
+        actor: &Actor,
+    ) -> Result<Option<Assigned>, StoreError> {
         let ids: Vec<Uuid> = faces.iter().map(FaceId::as_uuid).collect();
+        let to = assignment.to.map(|person| person.as_uuid());
         run!(self, "assign faces", connection => {
             let mut tx = connection.begin().await?;
             lock_collections(&mut tx, &[collection.as_str()]).await?;
-            if let Some(person) = person {
-                let active = sqlx::query_scalar(IS_ACTIVE).bind(person.as_uuid()).bind(collection.as_str());
+            let mut refused = Vec::new();
+            if let Some(person) = to {
+                let active = sqlx::query_scalar(IS_ACTIVE).bind(person).bind(collection.as_str());
                 if !active.fetch_one(&mut *tx).await? {
                     return Ok(None);
                 }
+                if assignment.force {
+                    negatives::clear(&mut tx, &ids, person).await?;
+                } else {
+                    refused = negatives::negative_for(&mut tx, &ids, person).await?;
+                }
             }
-            let moved = assign(&mut tx, collection, &ids, person.map(|person| person.as_uuid()), by).await?;
+            let allowed: Vec<Uuid> = ids.iter().filter(|face| !refused.contains(face)).copied().collect();
+            let moved = assign(&mut tx, collection, &allowed, to, assignment.not_this_person, actor).await?;
             tx.commit().await?;
-            Ok(Some(moved))
+            Ok(Some(Assigned { moved, refused: refused.into_iter().map(FaceId::from).collect() }))
         })
     }
 
@@ -74,7 +120,7 @@ impl Store {
         faces: &[FaceId],
         subject: &SubjectId,
         name: &str,
-        by: &str,
+        actor: &Actor,
     ) -> Result<Option<Split>, StoreError> {
         const OF_PERSON: &str = "SELECT face_id FROM faces WHERE face_id = ANY($1::uuid[]) AND person_id = $2
                                  AND collection = $3 AND vector_state <> 'tombstoned'";
@@ -103,40 +149,65 @@ impl Store {
                 .bind(name_key(&name))
                 .execute(&mut *tx)
                 .await?;
-            let faces = assign(&mut tx, collection, &theirs, Some(person.as_uuid()), by).await?;
+            let created = NewEvent::of(collection.as_str(), EventKind::PersonCreated);
+            record(&mut tx, actor, NewEvent { person: Some(person), ..created }).await?;
+            let faces = assign(&mut tx, collection, &theirs, Some(person.as_uuid()), false, actor).await?;
             tx.commit().await?;
             Ok(Some(Split { person, faces }))
         })
     }
 
-    /// Hides a person from results, or shows them again; faces are still recognised. `false` where there is no such person.
+    /// Tombstones a face: its point, images and row are to be removed by whoever asks, or by the reconciler. `None` where there is
+    /// no such face, or it was tombstoned before.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn hide_person(&self, person: PersonId, hidden: bool) -> Result<bool, StoreError> {
-        const SQL: &str = "UPDATE persons SET status = CASE WHEN $2 THEN 'hidden' ELSE 'active' END, updated_at = now()
-                           WHERE person_id = $1 AND status <> 'merged'";
-        let changed = run!(self, "hide person", connection => {
-            sqlx::query(SQL).bind(person.as_uuid()).bind(hidden).execute(connection).await
+    pub async fn remove_face(&self, face: FaceId, actor: &Actor) -> Result<Option<ErasedFace>, StoreError> {
+        let removed: Option<ErasedColumns> = run!(self, "remove a face", connection => {
+            let mut tx = connection.begin().await?;
+            let collection: Option<String> = sqlx::query_scalar("SELECT collection FROM faces WHERE face_id = $1")
+                .bind(face.as_uuid())
+                .fetch_optional(&mut *tx)
+                .await?;
+            let Some(collection) = collection else { return Ok(None) };
+            lock_collections(&mut tx, &[&collection]).await?;
+            let removed: Option<ErasedColumns> =
+                sqlx::query_as(REMOVE).bind(face.as_uuid()).fetch_optional(&mut *tx).await?;
+            let Some(removed) = removed else { return Ok(None) };
+            let (person, face) = (removed.person_id.map(PersonId::from), Some(face));
+            let event = NewEvent::of(&collection, EventKind::FaceRemoved);
+            record(&mut tx, actor, NewEvent { person, face, ..event }).await?;
+            tx.commit().await?;
+            Ok(Some(removed))
         })?;
-        Ok(changed.rows_affected() > 0)
+        removed.map(ErasedFace::try_from).transpose()
     }
 }
 
+/// Moves those of these faces that are not `to`'s, with their events. Whoever calls holds the collection's lock.
 async fn assign(
     connection: &mut PgConnection,
     collection: &CollectionId,
     faces: &[Uuid],
-    person: Option<Uuid>,
-    by: &str,
+    to: Option<Uuid>,
+    not_this_person: bool,
+    actor: &Actor,
 ) -> Result<Vec<FaceId>, sqlx::Error> {
-    let moved: Vec<Uuid> = sqlx::query_scalar(ASSIGN)
-        .bind(collection.as_str())
-        .bind(faces)
-        .bind(person)
-        .bind(by)
-        .fetch_all(&mut *connection)
-        .await?;
-    sqlx::query(UNSET_PROTOTYPES).bind(&moved).bind(person).execute(connection).await?;
-    Ok(moved.into_iter().map(FaceId::from).collect())
+    let moving: Vec<(Uuid, Option<Uuid>)> =
+        sqlx::query_as(MOVING).bind(collection.as_str()).bind(faces).bind(to).fetch_all(&mut *connection).await?;
+    let ids: Vec<Uuid> = moving.iter().map(|(face, _)| *face).collect();
+    if not_this_person {
+        negatives::note_former(connection, &ids, to, actor).await?;
+    }
+    sqlx::query(ASSIGN).bind(&ids).bind(to).bind(actor.stored_name()).execute(&mut *connection).await?;
+    sqlx::query(UNSET_PROTOTYPES).bind(&ids).bind(to).execute(&mut *connection).await?;
+    let event = |(face, former): &(Uuid, Option<Uuid>)| NewEvent {
+        person: to.map(PersonId::from),
+        other: former.map(PersonId::from),
+        face: Some((*face).into()),
+        detail: serde_json::json!({ "notThisPerson": not_this_person }),
+        ..NewEvent::of(collection.as_str(), EventKind::FaceAssigned)
+    };
+    record_all(connection, actor, &moving.iter().map(event).collect::<Vec<_>>()).await?;
+    Ok(ids.into_iter().map(FaceId::from).collect())
 }

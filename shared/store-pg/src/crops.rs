@@ -122,6 +122,7 @@ impl Store {
                 }
             }
         }
+        self.take_back_subjects(&unique.iter().map(|crop| &crop.head).collect::<Vec<_>>()).await?;
         let answer = |(index, crop): (usize, &NewCrop)| {
             let (at, first) = first.get(&crop.head.crop).copied().unwrap_or((index, crop));
             written.admission(crop, first, at == index)
@@ -166,7 +167,10 @@ impl Written {
         // A row that was removed between the two statements: the crop comes again, and is new then.
         let Some(seen) = self.seen.get(&crop.head.crop.as_uuid()) else { return Ok(Admission::Seen) };
         let first: Intent = seen.intent.parse().map_err(|_| StoreError::corrupt("crops.intent"))?;
-        if first != crop.head.intent || seen.subject.as_deref() != crop.head.subject.as_ref().map(SubjectId::as_str) {
+        let subject = crop.head.subject.as_ref().map(SubjectId::as_str);
+        // An enrolment without a subject is one whose person was erased: its further way refuses it.
+        let same_subject = seen.subject.as_deref() == subject || (first == Intent::Enroll && seen.subject.is_none());
+        if first != crop.head.intent || !same_subject {
             return Ok(Admission::OtherIntent { first });
         }
         Ok(match seen {

@@ -1,5 +1,7 @@
 //! An ending and what the store answers about it: the shapes alone. Writing and reading them is done elsewhere.
 
+use std::collections::HashSet;
+
 use facewire_domain::{BoundingBox, Candidate, Decision, FaceId, Outcome, PersonId, Quality, Stage, Status};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -78,6 +80,18 @@ impl Ending {
     pub(crate) fn person_id(&self) -> Option<Uuid> {
         let matched = self.matched();
         self.person.or(matched.map(|best| best.person)).map(|person| person.as_uuid())
+    }
+
+    /// Leaves out what names these persons, as their erasure does in rows.
+    pub(crate) fn forget(&mut self, erased: &HashSet<Uuid>) {
+        if self.person_id().is_some_and(|person| erased.contains(&person)) {
+            (self.person, self.face, self.decision) = (None, None, None);
+        }
+        if let Some(decision) = &mut self.decision {
+            let stays = |candidate: &Candidate| !erased.contains(&candidate.person.as_uuid());
+            decision.best = decision.best.filter(stays);
+            decision.runner_up = decision.runner_up.filter(stays);
+        }
     }
 
     /// The recognised or enrolled face.

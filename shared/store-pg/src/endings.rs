@@ -83,7 +83,7 @@ struct Batch {
 impl Store {
     /// Writes the endings that have no row yet, or whose row failed while they did not (a replayed dead letter); every
     /// other row stays as it is. Answers in the order of `endings` what the rows hold now. What is rejected or failed also
-    /// enters `stage_failures`. An error within the answer is that ending's own fault: its values cannot be stored.
+    /// enters `stage_failures`. Persons who were erased meanwhile are in none of them. An error within the answer is that ending's own fault: its values cannot be stored.
     ///
     /// # Errors
     /// What is no ending's fault. Some may have been written; handing all in again is harmless.
@@ -113,7 +113,10 @@ impl Store {
             let rows = run!(self, "finish", connection => stored::rows(connection, &keys).await)?;
             batch.stored.extend(rows.into_iter().map(|row| (row.key(), row.try_into())));
         }
-        Ok(endings.iter().enumerate().map(|(index, ending)| answer(endings, &chosen, &batch, index, ending)).collect())
+        let answers = endings.iter().enumerate().map(|(index, ending)| answer(endings, &chosen, &batch, index, ending));
+        let mut answers: Vec<Result<Finished, StoreError>> = answers.collect();
+        self.take_back(answers.iter_mut().flatten().map(|finished| &mut finished.row).collect()).await?;
+        Ok(answers)
     }
 
     /// Remembers that the results of these generations were published. Returns how many were not remembered before.

@@ -1,18 +1,22 @@
 //! Enrolment: Postgres first, with the face pending (DESIGN §3). Whoever writes persons or faces holds the collection's
 //! lock, so that two processes that enrol the same name or image cannot both win. Vectors are indexed elsewhere.
 
+use facewire_domain::PersonId;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::audit::{Actor, EventKind, NewEvent, record_all};
 use crate::embedding;
 use crate::enrol_plan::{Known, KnownFace, KnownPerson, Plan, keys, plan};
 use crate::error::StoreError;
 use crate::face_record::VectorState;
+use crate::negatives;
 use crate::new_face::{Enrolment, NewFace, storable};
 use crate::parts::Parts;
 use crate::persons::{lock_collections, name_key};
+use crate::receipts::{Received, erased_since};
 use crate::store::{Store, insert_collections, run, text};
 
 // UNION (not ALL) ends on a circle of merges.
@@ -32,9 +36,10 @@ SELECT p.person_id, p.collection, p.subject_id, p.name, p.name_key, p.merged_int
 FROM found JOIN persons p ON p.person_id = found.person_id";
 
 const KNOWN_FACES: &str = "
-SELECT face_id, collection, person_id, crop_id, image_hash, model, vector_state FROM faces WHERE face_id = ANY($1::uuid[])
+SELECT face_id, collection, person_id, crop_id, image_hash, model, vector_state, origin = 'enrolled' AS enrolled FROM faces
+WHERE face_id = ANY($1::uuid[])
 UNION
-SELECT f.face_id, f.collection, f.person_id, f.crop_id, f.image_hash, f.model, f.vector_state
+SELECT f.face_id, f.collection, f.person_id, f.crop_id, f.image_hash, f.model, f.vector_state, true
 FROM faces f JOIN UNNEST($2::text[], $3::bytea[]) AS i (collection, image_hash)
   ON f.collection = i.collection AND f.image_hash = i.image_hash
 WHERE f.origin = 'enrolled' AND f.vector_state <> 'tombstoned'";
@@ -54,19 +59,20 @@ INSERT INTO persons (person_id, collection, subject_id, name, name_key)
 SELECT * FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])";
 
 const RENAMES: &str = "
-UPDATE persons p SET name = i.name, name_key = i.name_key, updated_at = now()
+UPDATE persons p SET name = i.name, name_key = i.name_key, version = version + 1, updated_at = now()
 FROM UNNEST($1::uuid[], $2::text[], $3::text[]) AS i (person_id, name, name_key) WHERE p.person_id = i.person_id";
 
 const NEW_FACES: &str = "
 INSERT INTO faces (face_id, person_id, collection, crop_id, image_hash, embedding, model, box, landmarks, quality,
-                   captured_at, assigned_by, assigned_at)
+                   captured_at, asset_id, assigned_by, assigned_at)
 SELECT *, 'enrolment', now()
 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[], $7::text[], $8::jsonb[], $9::jsonb[],
-            $10::jsonb[], $11::timestamptz[])
+            $10::jsonb[], $11::timestamptz[], $12::text[])
 ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id, crop_id = EXCLUDED.crop_id,
     assigned_by = EXCLUDED.assigned_by, assigned_at = EXCLUDED.assigned_at,
     embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box, landmarks = EXCLUDED.landmarks,
-    quality = EXCLUDED.quality, captured_at = EXCLUDED.captured_at, vector_state = 'pending', updated_at = now()";
+    quality = EXCLUDED.quality, captured_at = EXCLUDED.captured_at, asset_id = coalesce(EXCLUDED.asset_id, faces.asset_id),
+    origin = 'enrolled', vector_state = 'pending', updated_at = now()";
 
 impl Store {
     /// Writes persons and their faces, the faces pending; answers in the order of `faces`. Within a batch the first to ask
@@ -143,12 +149,13 @@ async fn enrol(
     let plan = plan(&batch, known);
     write_persons(&mut tx, &plan).await?;
     write_faces(&mut tx, &plan, items).await?;
+    write_events(&mut tx, &plan, &batch).await?;
     tx.commit().await?;
     Ok(Ok(plan.answers))
 }
 
 type PersonColumns = (Uuid, String, String, String, String, Option<Uuid>);
-type FaceColumns = (Uuid, String, Uuid, Option<Uuid>, Vec<u8>, String, String);
+type FaceColumns = (Uuid, String, Option<Uuid>, Option<Uuid>, Vec<u8>, String, String, bool);
 
 async fn read(connection: &mut PgConnection, batch: &[&NewFace]) -> Result<Known, sqlx::Error> {
     let keys = keys(batch);
@@ -159,7 +166,7 @@ async fn read(connection: &mut PgConnection, batch: &[&NewFace]) -> Result<Known
         .bind(&keys.images)
         .fetch_all(&mut *connection)
         .await?;
-    let owners: Vec<Uuid> = faces.iter().map(|face| face.2).collect();
+    let owners: Vec<Uuid> = faces.iter().filter_map(|face| face.2).collect();
     let mut persons: Vec<PersonColumns> = sqlx::query_as(KNOWN_PERSONS)
         .bind(&keys.collections)
         .bind(&keys.subjects)
@@ -174,15 +181,54 @@ async fn read(connection: &mut PgConnection, batch: &[&NewFace]) -> Result<Known
         known.names.insert((collection, key), id);
         known.persons.insert(id, KnownPerson { name, merged_into });
     }
-    for (id, collection, person, crop, image, model, state) in faces {
+    for (id, collection, person, crop, image, model, state, enrolled) in faces {
         // The table's CHECKs allow nothing else; what they let through anyway is treated as not indexed.
         let state = VectorState::parse(&state).unwrap_or(VectorState::Pending);
-        if let (Ok(image), true) = (<[u8; 32]>::try_from(image), state != VectorState::Tombstoned) {
+        if let (Ok(image), true) = (<[u8; 32]>::try_from(image), enrolled && state != VectorState::Tombstoned) {
             known.images.insert((collection, image), id);
         }
         known.faces.insert(id, KnownFace { person, crop, model, state });
     }
+    let known_faces: Vec<Uuid> = known.faces.keys().copied().collect();
+    if !known_faces.is_empty() {
+        known.negatives = negatives::pairs_of(connection, &known_faces).await?.into_iter().collect();
+    }
+    known.erased = erased_since(connection, &batch.iter().map(|item| received(item)).collect::<Vec<_>>())
+        .await?
+        .into_iter()
+        .collect();
     Ok(known)
+}
+
+fn received<'a>(item: &'a NewFace) -> Received<'a> {
+    Received {
+        collection: item.collection.as_str(),
+        person: PersonId::derive(&item.collection, &item.subject).as_uuid(),
+        image: item.image_hash.as_bytes(),
+        crop: item.crop.map(|crop| crop.as_uuid()),
+    }
+}
+
+/// The rows of the trail for what was written.
+async fn write_events(connection: &mut PgConnection, plan: &Plan, batch: &[&NewFace]) -> Result<(), sqlx::Error> {
+    let mut events = Vec::with_capacity(plan.persons.len() + plan.renames.len() + plan.faces.len());
+    for (person, written) in &plan.persons {
+        let event = NewEvent::of(&written.collection, EventKind::PersonCreated);
+        events.push(NewEvent { person: Some((*person).into()), ..event });
+    }
+    for (person, (collection, _)) in &plan.renames {
+        let detail = serde_json::json!({ "fields": ["name"] });
+        let event = NewEvent::of(collection, EventKind::PersonUpdated);
+        events.push(NewEvent { person: Some((*person).into()), detail, ..event });
+    }
+    for (face, (index, person)) in &plan.faces {
+        let Some(item) = batch.get(*index) else { continue };
+        let detail = item.crop.map_or_else(|| serde_json::json!({}), |crop| serde_json::json!({ "cropId": crop }));
+        let (person, face) = (Some((*person).into()), Some((*face).into()));
+        let event = NewEvent::of(item.collection.as_str(), EventKind::FaceEnrolled);
+        events.push(NewEvent { person, face, detail, ..event });
+    }
+    record_all(connection, &Actor::named("enrolment"), &events).await
 }
 
 async fn write_persons(connection: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
@@ -199,8 +245,8 @@ async fn write_persons(connection: &mut PgConnection, plan: &Plan) -> Result<(),
     if !plan.renames.is_empty() {
         sqlx::query(RENAMES)
             .bind(plan.renames.keys().copied().collect::<Vec<Uuid>>())
-            .bind(plan.renames.values().map(String::as_str).collect::<Vec<_>>())
-            .bind(plan.renames.values().map(|name| name_key(name)).collect::<Vec<_>>())
+            .bind(plan.renames.values().map(|(_, name)| name.as_str()).collect::<Vec<_>>())
+            .bind(plan.renames.values().map(|(_, name)| name_key(name)).collect::<Vec<_>>())
             .execute(&mut *connection)
             .await?;
     }
@@ -236,6 +282,7 @@ async fn write_faces(
         .bind(items.iter().map(|item| item.landmarks.map(Json)).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.quality.as_ref().map(Json)).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.captured_at).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.asset.as_deref().map(text).filter(|id| !id.is_empty())).collect::<Vec<_>>())
         .execute(connection)
         .await
         .map(|_| ())

@@ -1,7 +1,7 @@
 //! Who may be enrolled: judged on what the rows say, item after item, so that a batch meets its own earlier items. Pure;
 //! reading and writing the rows is `enrol`'s work, and it holds the lock that keeps them still meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use facewire_domain::{CollectionId, FaceId, PersonId};
 use uuid::Uuid;
@@ -23,7 +23,8 @@ pub(crate) struct KnownPerson {
 /// A face's row, as far as it matters here.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownFace {
-    pub(crate) person: Uuid,
+    /// None where somebody took it from everybody.
+    pub(crate) person: Option<Uuid>,
     pub(crate) crop: Option<Uuid>,
     pub(crate) model: String,
     pub(crate) state: VectorState,
@@ -40,6 +41,10 @@ pub(crate) struct Known {
     pub(crate) faces: HashMap<Uuid, KnownFace>,
     /// The face of an image, tombstoned ones left out; by collection and hash.
     pub(crate) images: HashMap<(String, [u8; 32]), Uuid>,
+    /// Faces and persons whose they are said not to be.
+    pub(crate) negatives: HashSet<(Uuid, Uuid)>,
+    /// Positions of items that were received before what they concern was erased.
+    pub(crate) erased: HashSet<usize>,
 }
 
 /// A person to write.
@@ -56,7 +61,8 @@ pub(crate) struct Plan {
     /// One for each item, in order.
     pub(crate) answers: Vec<Enrolment>,
     pub(crate) persons: BTreeMap<Uuid, PersonWrite>,
-    pub(crate) renames: BTreeMap<Uuid, String>,
+    /// The collection and the new name.
+    pub(crate) renames: BTreeMap<Uuid, (String, String)>,
     /// By face id: the item to store, and whose it is.
     pub(crate) faces: BTreeMap<Uuid, (usize, Uuid)>,
 }
@@ -78,6 +84,13 @@ fn judge(index: usize, item: &NewFace, known: &mut Known, plan: &mut Plan) -> En
     let id = known_id.unwrap_or_else(|| PersonId::derive(&item.collection, &item.subject).as_uuid());
     let person = known.survivor(id);
 
+    let image_key = (collection.clone(), *item.image_hash.as_bytes());
+    let same_image = known.images.get(&image_key).copied();
+    let face = same_image.unwrap_or_else(|| face_of(&item.collection, item).as_uuid());
+    if let Some((kind, whose)) = known.objection(index, face, person) {
+        return Enrolment::Conflict { kind, person: whose.into() };
+    }
+
     // A person who is known keeps the name unless another one is asked for; a new one is called as their subject.
     let asked = item.name.as_deref().and_then(clean_name);
     let name = asked.or_else(|| known_id.is_none().then(|| subject_name(item)));
@@ -85,12 +98,6 @@ fn judge(index: usize, item: &NewFace, known: &mut Known, plan: &mut Plan) -> En
     let holder = key.as_ref().and_then(|key| known.names.get(key).copied());
     if let Some(owner) = holder.map(|holder| known.survivor(holder)).filter(|owner| *owner != person) {
         return Enrolment::Conflict { kind: ConflictKind::NameTaken, person: owner.into() };
-    }
-    let image_key = (collection.clone(), *item.image_hash.as_bytes());
-    let same_image = known.images.get(&image_key).copied();
-    let image_owner = same_image.and_then(|face| known.faces.get(&face)).map(|face| known.survivor(face.person));
-    if let Some(owner) = image_owner.filter(|owner| *owner != person) {
-        return Enrolment::Conflict { kind: ConflictKind::ImageOfOther, person: owner.into() };
     }
 
     if let (Some(name), Some(key)) = (name, key) {
@@ -101,7 +108,6 @@ fn judge(index: usize, item: &NewFace, known: &mut Known, plan: &mut Plan) -> En
             known.rename(id, key, name, plan);
         }
     }
-    let face = same_image.unwrap_or_else(|| face_of(&item.collection, item).as_uuid());
     known.add_face(face, person, image_key, item, index, plan)
 }
 
@@ -117,6 +123,20 @@ impl Known {
         id
     }
 
+    /// Why a face may not be this person's, whatever their name; and whose it is instead, or whom it concerns.
+    fn objection(&self, index: usize, face: Uuid, person: Uuid) -> Option<(ConflictKind, Uuid)> {
+        let there = self.faces.get(&face).filter(|known| known.state != VectorState::Tombstoned);
+        if there.is_none() && self.erased.contains(&index) {
+            return Some((ConflictKind::Erased, person));
+        }
+        let owner = there.and_then(|known| known.person).map(|owner| self.survivor(owner));
+        match owner {
+            Some(owner) if owner == person => None,
+            Some(owner) => Some((ConflictKind::ImageOfOther, owner)),
+            None => self.negatives.contains(&(face, person)).then_some((ConflictKind::NotThisPerson, person)),
+        }
+    }
+
     fn add_person(&mut self, id: Uuid, subject: (String, String), key: (String, String), name: &str) {
         self.persons.insert(id, KnownPerson { name: name.to_owned(), merged_into: None });
         self.subjects.insert(subject, id);
@@ -127,10 +147,11 @@ impl Known {
     fn rename(&mut self, id: Uuid, key: (String, String), name: String, plan: &mut Plan) {
         let Some(person) = self.persons.get_mut(&id).filter(|person| person.name != name) else { return };
         person.name.clone_from(&name);
+        let collection = key.0.clone();
         self.names.insert(key, id);
         match plan.persons.get_mut(&id) {
             Some(new) => new.name = name,
-            None => drop(plan.renames.insert(id, name)),
+            None => drop(plan.renames.insert(id, (collection, name))),
         }
     }
 
@@ -147,7 +168,11 @@ impl Known {
     ) -> Enrolment {
         let ids = (PersonId::from(person), FaceId::from(face));
         let crop = item.crop.map(|crop| crop.as_uuid());
-        match self.faces.get(&face).filter(|known| known.model == item.model) {
+        let there = self.faces.get(&face);
+        if there.is_some_and(|known| known.was_taken_since(crop)) {
+            return Enrolment::AlreadyIndexed { person: ids.0, face: ids.1, same_crop: true };
+        }
+        match there.filter(|known| known.model == item.model && known.person.is_some()) {
             Some(KnownFace { state: VectorState::Indexed, crop: first, .. }) => {
                 let same_crop = crop.is_some() && crop == *first;
                 return Enrolment::AlreadyIndexed { person: ids.0, face: ids.1, same_crop };
@@ -158,10 +183,20 @@ impl Known {
             // Waiting for its image: here it is.
             Some(KnownFace { state: VectorState::Tombstoned | VectorState::Reembed, .. }) | None => {}
         }
-        self.faces.insert(face, KnownFace { person, crop, model: item.model.clone(), state: VectorState::Pending });
+        self.faces.insert(
+            face,
+            KnownFace { person: Some(person), crop, model: item.model.clone(), state: VectorState::Pending },
+        );
         self.images.insert(image, face);
         plan.faces.insert(face, (index, person));
         Enrolment::Pending { person: ids.0, face: ids.1 }
+    }
+}
+
+impl KnownFace {
+    /// This crop enrolled it, and somebody took it from the person before the crop came once more: that stands.
+    fn was_taken_since(&self, crop: Option<Uuid>) -> bool {
+        self.person.is_none() && self.state != VectorState::Tombstoned && crop.is_some() && crop == self.crop
     }
 }
 

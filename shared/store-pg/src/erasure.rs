@@ -1,24 +1,30 @@
-//! Erasing on request: faces by person, by image or by age, what results say of a person, and the person. In bounded steps, so
-//! that no lock is long. Points and images are erased elsewhere; until they are, a face is tombstoned.
+//! Erasing on request: the faces of a person, an image, an age or a collection, what results and the trail say of a person, and the
+//! person. In bounded steps, so that no lock is long. Points and images are erased elsewhere; until they are, a face is
+//! tombstoned. Receipts are elsewhere too.
 
-use facewire_domain::{CollectionId, FaceId, ImageHash, PersonId};
+use facewire_domain::{CollectionId, FaceId, ImageHash, PersonId, SubjectId};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, FromRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::store::{Store, run};
+use crate::store::{Store, count, run, text, unsigned};
 
 /// Whose faces are erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaceSelection {
-    /// Those of a person, and of everybody who was merged into them.
+    /// Those of a person, and of everybody who was merged into them; also those that were kept of crops in which the person was
+    /// recognised.
     Person(PersonId),
     /// Those of an image of a collection.
     Image(CollectionId, ImageHash),
+    /// Those of the images of a collection to which the producer gave this id.
+    Asset(CollectionId, String),
     /// Those of a collection that were stored before then.
     Before(CollectionId, OffsetDateTime),
+    /// All of a collection.
+    Collection(CollectionId),
 }
 
 /// A face that was tombstoned, and how its images are named.
@@ -35,8 +41,9 @@ pub struct ErasedFace {
 }
 
 #[derive(FromRow)]
-struct Columns {
+pub(crate) struct Columns {
     face_id: Uuid,
+    pub(crate) person_id: Option<Uuid>,
     collection: String,
     image_hash: Vec<u8>,
     face_index: i32,
@@ -51,13 +58,29 @@ WITH RECURSIVE everybody AS (
 )
 SELECT person_id FROM everybody";
 
+/// Blocks of one part of `recognitions`: 32 MiB.
+const PART: u64 = 4096;
+
+const MENTIONS: &str = "
+UPDATE recognitions SET decision = decision
+    || CASE WHEN decision->'best'->>'person' = ANY($1::text[]) THEN '{\"best\": null}'::jsonb ELSE '{}' END
+    || CASE WHEN decision->'runner_up'->>'person' = ANY($1::text[]) THEN '{\"runner_up\": null}'::jsonb ELSE '{}' END
+WHERE ctid >= $2::text::tid AND ctid < $3::text::tid
+  AND (decision->'best'->>'person' = ANY($1::text[]) OR decision->'runner_up'->>'person' = ANY($1::text[]))";
+
+const TRAIL: &str = "
+UPDATE audit SET face_id = NULL, detail = '{}',
+    person_id = CASE WHEN person_id = ANY($1::uuid[]) THEN NULL ELSE person_id END,
+    other_person_id = CASE WHEN other_person_id = ANY($1::uuid[]) THEN NULL ELSE other_person_id END
+WHERE id = ANY(ARRAY(SELECT id FROM audit WHERE person_id = ANY($1::uuid[]) OR other_person_id = ANY($1::uuid[]) LIMIT $2))";
+
 macro_rules! tombstone {
     ($which:literal) => {
         concat!(
             "UPDATE faces SET vector_state = 'tombstoned', updated_at = now() WHERE face_id IN (",
-            "SELECT face_id FROM faces WHERE vector_state <> 'tombstoned' AND ",
+            "SELECT face_id FROM faces WHERE ",
             $which,
-            " LIMIT $1 FOR UPDATE) RETURNING face_id, collection, image_hash, face_index"
+            " LIMIT $1 FOR UPDATE) RETURNING face_id, person_id, collection, image_hash, face_index"
         )
     };
 }
@@ -69,12 +92,13 @@ impl Store {
     /// [`StoreError`].
     pub async fn everybody_of(&self, person: PersonId) -> Result<Vec<PersonId>, StoreError> {
         let found: Vec<Uuid> = run!(self, "merged persons", connection => {
-            sqlx::query_scalar(EVERYBODY).bind(person.as_uuid()).fetch_all(connection).await
+            everybody(connection, person).await
         })?;
         Ok(found.into_iter().map(PersonId::from).collect())
     }
 
-    /// Tombstones up to `limit` of the selected faces; empty once all are.
+    /// Tombstones up to `limit` of the selected faces, also those that were so before, and hands them out: their points and rows
+    /// are to be removed before the next step. Empty once none is left.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -109,6 +133,86 @@ FROM chosen WHERE r.crop_id = chosen.crop_id AND r.face_index = chosen.face_inde
         Ok(erased.rows_affected())
     }
 
+    /// Removes these external ids from up to `limit` crops of the collection that named them, whatever became of those. How many.
+    /// 0 once none is left.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erase_subjects(
+        &self,
+        collection: &CollectionId,
+        subjects: &[SubjectId],
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        const SQL: &str = "
+UPDATE crops SET subject_id = NULL WHERE crop_id = ANY(ARRAY(
+    SELECT crop_id FROM crops WHERE collection = $1 AND subject_id = ANY($2::text[]) LIMIT $3))";
+        let subjects: Vec<&str> = subjects.iter().map(SubjectId::as_str).collect();
+        let (collection, limit) = (collection.as_str(), i64::from(limit.max(1)));
+        let erased = run!(self, "erase subjects", connection => {
+            sqlx::query(SQL).bind(collection).bind(&subjects).bind(limit).execute(connection).await
+        })?;
+        Ok(erased.rows_affected())
+    }
+
+    /// Removes these persons from decisions about other people's faces (the nearest of a miss, the second of a match), in the part
+    /// of the table that begins at `from`. Returns how many decisions, and where the next part begins; none after the last.
+    ///
+    /// No index leads to them: each result would pay for it, and an erasure is rare. So the table is read once, part by part.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erase_mentions(&self, persons: &[PersonId], from: u64) -> Result<(u64, Option<u64>), StoreError> {
+        const SIZE: &str = "SELECT pg_relation_size('recognitions') / current_setting('block_size')::bigint";
+        let ids: Vec<String> = persons.iter().map(ToString::to_string).collect();
+        let to = from.saturating_add(PART);
+        let (erased, blocks): (u64, i64) = run!(self, "erase mentions", connection => {
+            let blocks: i64 = sqlx::query_scalar(SIZE).fetch_one(&mut *connection).await?;
+            let query = sqlx::query(MENTIONS).bind(&ids).bind(format!("({from},0)")).bind(format!("({to},0)"));
+            Ok((query.execute(connection).await?.rows_affected(), blocks))
+        })?;
+        Ok((erased, (count(blocks) > to).then_some(to)))
+    }
+
+    /// Removes these persons, and the faces and details beside them, from up to `limit` rows of the trail. 0 once none is left.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erase_from_trail(&self, persons: &[PersonId], limit: u32) -> Result<u64, StoreError> {
+        let ids: Vec<Uuid> = persons.iter().map(PersonId::as_uuid).collect();
+        let limit = i64::from(limit.max(1));
+        let erased = run!(self, "erase from the trail", connection => {
+            sqlx::query(TRAIL).bind(&ids).bind(limit).execute(connection).await
+        })?;
+        Ok(erased.rows_affected())
+    }
+
+    /// The same for everybody of a collection, in the rows behind `after`, one part at a time. Returns how many rows, and the last of
+    /// them; none once nothing is left.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erase_collection_from_trail(
+        &self,
+        collection: &CollectionId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Option<(u64, i64)>, StoreError> {
+        const SQL: &str = "
+WITH part AS (SELECT id FROM audit WHERE collection = $1 AND id > $2 ORDER BY id LIMIT $3),
+erased AS (
+    UPDATE audit SET person_id = NULL, other_person_id = NULL, face_id = NULL, detail = '{}'
+    WHERE id = ANY(ARRAY(SELECT id FROM part)) AND (coalesce(person_id, other_person_id, face_id) IS NOT NULL OR detail <> '{}')
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM erased), (SELECT max(id) FROM part)";
+        let (erased, last): (i64, Option<i64>) = run!(self, "erase a collection from the trail", connection => {
+            let query = sqlx::query_as(SQL).bind(collection.as_str()).bind(after).bind(i64::from(limit.max(1)));
+            query.fetch_one(connection).await
+        })?;
+        Ok(last.map(|last| (count(erased), last)))
+    }
+
     /// Deletes these persons, as far as they have no face any more. How many.
     ///
     /// # Errors
@@ -130,6 +234,11 @@ FROM chosen WHERE r.crop_id = chosen.crop_id AND r.face_index = chosen.face_inde
     }
 }
 
+/// A person and everybody who was merged into them.
+pub(crate) async fn everybody(connection: &mut PgConnection, person: PersonId) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(EVERYBODY).bind(person.as_uuid()).fetch_all(connection).await
+}
+
 async fn tombstone(
     connection: &mut PgConnection,
     selection: &FaceSelection,
@@ -137,18 +246,31 @@ async fn tombstone(
 ) -> Result<Vec<Columns>, sqlx::Error> {
     match selection {
         FaceSelection::Person(person) => {
-            let everybody: Vec<Uuid> =
-                sqlx::query_scalar(EVERYBODY).bind(person.as_uuid()).fetch_all(&mut *connection).await?;
-            let query = sqlx::query_as(tombstone!("person_id = ANY($2::uuid[])")).bind(limit).bind(everybody);
+            let everybody = everybody(connection, *person).await?;
+            let query = sqlx::query_as(tombstone!(
+                "face_id = ANY(ARRAY(
+                    (SELECT face_id FROM faces WHERE person_id = ANY($2::uuid[]) LIMIT $1) UNION ALL
+                    (SELECT f.face_id FROM recognitions r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
+                     WHERE r.person_id = ANY($2::uuid[]) AND f.person_id IS NULL LIMIT $1)))"
+            ));
+            let query = query.bind(limit).bind(everybody);
             query.fetch_all(connection).await
         }
         FaceSelection::Image(collection, image) => {
             let query = sqlx::query_as(tombstone!("collection = $2 AND image_hash = $3")).bind(limit);
             query.bind(collection.as_str()).bind(image.as_bytes().as_slice()).fetch_all(connection).await
         }
+        FaceSelection::Asset(collection, asset) => {
+            let query = sqlx::query_as(tombstone!("collection = $2 AND asset_id = $3")).bind(limit);
+            query.bind(collection.as_str()).bind(text(asset)).fetch_all(connection).await
+        }
         FaceSelection::Before(collection, before) => {
             let query = sqlx::query_as(tombstone!("collection = $2 AND created_at < $3")).bind(limit);
             query.bind(collection.as_str()).bind(before).fetch_all(connection).await
+        }
+        FaceSelection::Collection(collection) => {
+            let query = sqlx::query_as(tombstone!("collection = $2")).bind(limit);
+            query.bind(collection.as_str()).fetch_all(connection).await
         }
     }
 }
@@ -162,7 +284,7 @@ impl TryFrom<Columns> for ErasedFace {
             face: row.face_id.into(),
             collection: row.collection.parse().map_err(|_| StoreError::corrupt("faces.collection"))?,
             image_hash: ImageHash::from_bytes(hash),
-            face_index: u32::try_from(row.face_index).unwrap_or_default(),
+            face_index: unsigned(row.face_index),
         })
     }
 }

@@ -20,6 +20,34 @@ impl Store {
         self.on_faces("mark indexed", SQL, faces).await
     }
 
+    /// The points of these faces were written as their rows were at those times (`updated_at`): pending becomes indexed, unless
+    /// the row changed since. Returns how many became indexed, and the faces whose rows changed or are gone: their points may
+    /// be out of date.
+    pub async fn mark_written(&self, faces: &[(FaceId, OffsetDateTime)]) -> Result<(u64, Vec<FaceId>), StoreError> {
+        // A row that somebody changes at this moment is not marked, and looks as before here: pending, it counts as changed.
+        const SQL: &str = "
+WITH written AS (SELECT * FROM UNNEST($1::uuid[], $2::timestamptz[]) AS i (face_id, read_at)
+), marked AS (
+    UPDATE faces f SET vector_state = 'indexed', updated_at = now() FROM written
+    WHERE f.face_id = written.face_id AND f.updated_at = written.read_at AND f.vector_state = 'pending'
+    RETURNING f.face_id
+)
+SELECT written.face_id, marked.face_id IS NOT NULL,
+       marked.face_id IS NULL AND (f.face_id IS NULL OR f.updated_at <> written.read_at OR f.vector_state = 'pending')
+FROM written LEFT JOIN marked ON marked.face_id = written.face_id LEFT JOIN faces f ON f.face_id = written.face_id";
+        let (mut marked, mut changed) = (0, Vec::new());
+        for chunk in faces.chunks(CHUNK) {
+            let (ids, times): (Vec<Uuid>, Vec<OffsetDateTime>) =
+                chunk.iter().map(|(face, at)| (face.as_uuid(), at)).unzip();
+            let rows: Vec<(Uuid, bool, bool)> = run!(self, "mark written", connection => {
+                sqlx::query_as(SQL).bind(&ids).bind(&times).fetch_all(connection).await
+            })?;
+            marked += rows.iter().filter(|(_, marked, _)| *marked).count() as u64;
+            changed.extend(rows.iter().filter(|(.., changed)| *changed).map(|(face, ..)| FaceId::from(*face)));
+        }
+        Ok((marked, changed))
+    }
+
     /// These faces are enrolled no longer: their points have to go. Returns how many changed.
     pub async fn tombstone(&self, faces: &[FaceId]) -> Result<u64, StoreError> {
         const SQL: &str = "UPDATE faces SET vector_state = 'tombstoned', updated_at = now()

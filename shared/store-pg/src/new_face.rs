@@ -16,6 +16,8 @@ pub struct NewFace {
     pub name: Option<String>,
     /// Of the original bytes.
     pub image_hash: ImageHash,
+    /// The producer's id of the image.
+    pub asset: Option<String>,
     /// L2-normalised; finite numbers only.
     pub embedding: Vec<f32>,
     /// Pack and version that made the embedding. A known face of another model is enrolled anew.
@@ -49,6 +51,10 @@ pub enum ConflictKind {
     NameTaken,
     /// The very same image is enrolled for another person.
     ImageOfOther,
+    /// Somebody said that this face is not that person's.
+    NotThisPerson,
+    /// The person, the image or the collection was erased after the crop was received.
+    Erased,
 }
 
 /// What became of a [`NewFace`].

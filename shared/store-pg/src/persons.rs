@@ -1,12 +1,12 @@
-//! Persons: who they are, whom they were merged into, and how many there are. Their faces are enrolled elsewhere.
+//! Persons: who they are, whom they lead to after merges, and how many there are. Lists, changes and merges are elsewhere; so is
+//! the enrolment of their faces.
 
 use std::collections::HashMap;
 
 use facewire_domain::{CollectionId, PersonId, SubjectId};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection, FromRow, Row};
-use time::OffsetDateTime;
+use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -29,6 +29,15 @@ pub enum PersonStatus {
 }
 
 impl PersonStatus {
+    /// As rows have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Merged => "merged",
+            Self::Hidden => "hidden",
+        }
+    }
+
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "active" => Some(Self::Active),
@@ -52,21 +61,6 @@ pub struct Person {
     pub status: PersonStatus,
     /// Whatever the operator keeps with them: a JSON object.
     pub metadata: serde_json::Value,
-}
-
-/// A person in a list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PersonSummary {
-    /// The person.
-    #[serde(flatten)]
-    pub person: Person,
-    /// Whom they were merged into.
-    pub merged_into: Option<PersonId>,
-    /// Enrolled faces that are not tombstoned.
-    pub faces: u64,
-    /// When they were first enrolled.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created_at: OffsetDateTime,
 }
 
 /// How much is enrolled.
@@ -106,13 +100,6 @@ const PERSONS: &str = last_of_merges!(
 );
 
 const SURVIVORS: &str = last_of_merges!("SELECT asked, person_id FROM last");
-
-const LIST: &str = "
-SELECT p.person_id, p.subject_id, p.name, p.status, p.metadata, p.merged_into, p.created_at,
-       (SELECT count(*) FROM faces f WHERE f.person_id = p.person_id AND f.vector_state <> 'tombstoned') AS faces
-FROM persons p
-WHERE p.collection = $1 AND ($2::text IS NULL OR p.name_key > $2)
-ORDER BY p.name_key LIMIT $3";
 
 const GALLERY_PERSONS: &str = "SELECT FROM persons WHERE status <> 'merged' AND ($1::text IS NULL OR collection = $1)";
 
@@ -170,25 +157,6 @@ impl Store {
         Ok(found)
     }
 
-    /// Persons of a collection by name, merged ones too; the next page starts after the last name of this one.
-    pub async fn persons_list(
-        &self,
-        collection: &CollectionId,
-        after_name: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<PersonSummary>, StoreError> {
-        let after = after_name.map(name_key);
-        let rows = run!(self, "list persons", connection => {
-            sqlx::query(LIST)
-                .bind(collection.as_str())
-                .bind(after.as_deref())
-                .bind(i64::from(limit))
-                .fetch_all(connection)
-                .await
-        })?;
-        rows.iter().map(summary).collect()
-    }
-
     /// Counts persons and faces, of one collection or of all.
     pub async fn gallery(&self, collection: Option<&CollectionId>) -> Result<Gallery, StoreError> {
         let collection = collection.map(CollectionId::as_str);
@@ -220,60 +188,6 @@ impl Store {
             Ok(count_rows(connection, GALLERY_PERSONS, Some(collection)).await?.number)
         })
     }
-
-    /// Hides a person, or shows them again: a hidden one is recognised and not named. Returns whether that changed anything; a
-    /// merged person stays merged.
-    pub async fn set_hidden(&self, person: PersonId, hidden: bool) -> Result<bool, StoreError> {
-        const SQL: &str = "UPDATE persons SET status = $2, updated_at = now()
-                           WHERE person_id = $1 AND status <> 'merged' AND status <> $2";
-        let status = if hidden { "hidden" } else { "active" };
-        let changed = run!(self, "set hidden", connection => {
-            sqlx::query(SQL).bind(person.as_uuid()).bind(status).execute(connection).await
-        })?;
-        Ok(changed.rows_affected() > 0)
-    }
-
-    /// Makes `into` the owner of all that `from` has; `from` stays as a signpost. Its faces become pending again, so that
-    /// the vector engine learns of their owner. Returns false, and changes nothing, unless both are persons of one
-    /// collection, differ, and are not merged themselves.
-    pub async fn merge_persons(&self, from: PersonId, into: PersonId) -> Result<bool, StoreError> {
-        run!(self, "merge persons", connection => {
-            let mut tx = connection.begin().await?;
-            let collection: Option<String> = sqlx::query_scalar(
-                "SELECT a.collection FROM persons a JOIN persons b ON b.collection = a.collection
-                 WHERE a.person_id = $1 AND b.person_id = $2 AND a.person_id <> b.person_id",
-            )
-            .bind(from.as_uuid())
-            .bind(into.as_uuid())
-            .fetch_optional(&mut *tx)
-            .await?;
-            let Some(collection) = collection else { return Ok(false) };
-            lock_collections(&mut tx, &[&collection]).await?;
-            let merged = sqlx::query(
-                "UPDATE persons SET status = 'merged', merged_into = $2, updated_at = now()
-                 WHERE person_id = $1 AND status <> 'merged'
-                   AND EXISTS (SELECT FROM persons b WHERE b.person_id = $2 AND b.status <> 'merged')",
-            )
-            .bind(from.as_uuid())
-            .bind(into.as_uuid())
-            .execute(&mut *tx)
-            .await?
-            .rows_affected()
-                == 1;
-            if merged {
-                for move_rows in [
-                    "UPDATE faces SET person_id = $2, updated_at = now(),
-                     vector_state = CASE vector_state WHEN 'indexed' THEN 'pending' ELSE vector_state END
-                     WHERE person_id = $1",
-                    "UPDATE prototypes SET person_id = $2 WHERE person_id = $1",
-                ] {
-                    sqlx::query(move_rows).bind(from.as_uuid()).bind(into.as_uuid()).execute(&mut *tx).await?;
-                }
-            }
-            tx.commit().await?;
-            Ok(merged)
-        })
-    }
 }
 
 /// One writer of persons and faces at a time and collection, until the transaction ends: what it reads stays true.
@@ -292,9 +206,10 @@ pub(crate) fn name_key(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-const CORRUPT: StoreError = StoreError::corrupt("persons row");
+pub(crate) const CORRUPT: StoreError = StoreError::corrupt("persons row");
 
-fn person(row: &PgRow) -> Result<Person, StoreError> {
+/// The person of a row that has their columns.
+pub(crate) fn person(row: &PgRow) -> Result<Person, StoreError> {
     #[derive(FromRow)]
     struct Columns {
         person_id: Uuid,
@@ -310,16 +225,5 @@ fn person(row: &PgRow) -> Result<Person, StoreError> {
         name: columns.name,
         status: PersonStatus::parse(&columns.status).ok_or(const { StoreError::corrupt("persons.status") })?,
         metadata: columns.metadata,
-    })
-}
-
-fn summary(row: &PgRow) -> Result<PersonSummary, StoreError> {
-    let merged_into: Option<Uuid> = row.try_get("merged_into").map_err(|_| CORRUPT)?;
-    let faces: i64 = row.try_get("faces").map_err(|_| CORRUPT)?;
-    Ok(PersonSummary {
-        person: person(row)?,
-        merged_into: merged_into.map(PersonId::from),
-        faces: count(faces),
-        created_at: row.try_get("created_at").map_err(|_| CORRUPT)?,
     })
 }

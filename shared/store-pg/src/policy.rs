@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use facewire_domain::{CollectionId, KeepFaces, KeepImages};
 use serde::Serialize;
-use sqlx::FromRow;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, FromRow};
 
+use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::error::StoreError;
-use crate::store::{Store, run};
+use crate::store::{Store, insert_collections, run};
 
 /// What a collection keeps. A duration is above zero; `None` is the operator's default for results, and for ever otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -60,12 +62,10 @@ SELECT collection, keep_faces, keep_images, extract(epoch FROM retain_results)::
        extract(epoch FROM retain_unmatched)::float8 AS unmatched, extract(epoch FROM retain_images)::float8 AS images
 FROM collections WHERE $1::text IS NULL OR collection = $1 ORDER BY collection";
 
-const SET: &str = "
-INSERT INTO collections (collection, keep_faces, keep_images, retain_results, retain_unmatched, retain_images)
-VALUES ($1, $2, $3, make_interval(secs => $4), make_interval(secs => $5), make_interval(secs => $6))
-ON CONFLICT (collection) DO UPDATE SET keep_faces = EXCLUDED.keep_faces, keep_images = EXCLUDED.keep_images,
-    retain_results = EXCLUDED.retain_results, retain_unmatched = EXCLUDED.retain_unmatched,
-    retain_images = EXCLUDED.retain_images";
+const UPDATE: &str = "
+UPDATE collections SET keep_faces = $2, keep_images = $3, retain_results = make_interval(secs => $4),
+    retain_unmatched = make_interval(secs => $5), retain_images = make_interval(secs => $6)
+WHERE collection = $1";
 
 impl Store {
     /// The policy of a collection; the default where it has no row.
@@ -92,23 +92,70 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a duration of zero.
-    pub async fn set_policy(&self, collection: &CollectionId, policy: &CollectionPolicy) -> Result<(), StoreError> {
-        let durations = [policy.retain_results, policy.retain_unmatched, policy.retain_images];
-        if durations.contains(&Some(Duration::ZERO)) {
+    pub async fn set_policy(
+        &self,
+        collection: &CollectionId,
+        policy: &CollectionPolicy,
+        actor: &Actor,
+    ) -> Result<(), StoreError> {
+        policy.check()?;
+        run!(self, "set policy", connection => {
+            let mut tx = connection.begin().await?;
+            insert_collections(&mut tx, &[collection.as_str()]).await?;
+            write(&mut tx, collection, policy).await?;
+            record(&mut tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionUpdated)).await?;
+            tx.commit().await
+        })
+    }
+
+    /// The same where the collection is there; `false` where it is not.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a duration of zero.
+    pub async fn update_policy(
+        &self,
+        collection: &CollectionId,
+        policy: &CollectionPolicy,
+        actor: &Actor,
+    ) -> Result<bool, StoreError> {
+        policy.check()?;
+        run!(self, "update policy", connection => {
+            let mut tx = connection.begin().await?;
+            if !write(&mut tx, collection, policy).await? {
+                return Ok(false);
+            }
+            record(&mut tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionUpdated)).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+    }
+}
+
+impl CollectionPolicy {
+    /// What is kept is kept for longer than no time.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if [self.retain_results, self.retain_unmatched, self.retain_images].contains(&Some(Duration::ZERO)) {
             return Err(StoreError::Invalid { index: 0, what: "what is kept is kept for longer than no time" });
         }
-        let [results, unmatched, images] = durations.map(|duration| duration.map(|d| d.as_secs_f64()));
-        run!(self, "set policy", connection => {
-            sqlx::query(SET)
-                .bind(collection.as_str())
-                .bind(policy.keep_faces.as_str())
-                .bind(policy.keep_images.as_str())
-                .bind(results)
-                .bind(unmatched)
-                .bind(images)
-                .execute(connection)
-                .await
-        })?;
         Ok(())
     }
+}
+
+/// Writes the policy of a collection that is there. Whether it is.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    collection: &CollectionId,
+    policy: &CollectionPolicy,
+) -> Result<bool, sqlx::Error> {
+    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+    let updated = sqlx::query(UPDATE)
+        .bind(collection.as_str())
+        .bind(policy.keep_faces.as_str())
+        .bind(policy.keep_images.as_str())
+        .bind(seconds(policy.retain_results))
+        .bind(seconds(policy.retain_unmatched))
+        .bind(seconds(policy.retain_images))
+        .execute(connection)
+        .await?;
+    Ok(updated.rows_affected() > 0)
 }

@@ -3,14 +3,17 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use facewire_domain::CollectionId;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Postgres};
+use tokio::sync::OnceCell;
 use tokio::time::error::Elapsed;
 
+use crate::api_keys::KeySecret;
+use crate::audit::EventKind;
 use crate::error::StoreError;
 use crate::options::Options;
 
@@ -30,6 +33,9 @@ const LOCK_CONNECTIONS: u32 = 4;
 
 /// Collections remembered as present; beyond it the memory starts anew.
 const KNOWN_COLLECTIONS: usize = 4096;
+
+/// How long they are remembered.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// Runs an operation, `connection => future's body`, to a `Result<_, StoreError>`: within the deadline, and anew where
 /// Postgres undid it for a deadlock or for a unique key that appeared in between (every operation decides from the rows
@@ -68,7 +74,23 @@ pub struct Store {
     locks: PgPool,
     connect: PgConnectSecret,
     patience: Duration,
-    known: Arc<RwLock<HashSet<CollectionId>>>,
+    known: Arc<RwLock<Known>>,
+    key_secret: Arc<OnceCell<KeySecret>>,
+}
+
+/// Collections that had their rows when they were last asked about.
+#[derive(Debug, Default)]
+struct Known {
+    ids: HashSet<CollectionId>,
+    /// When `ids` began.
+    since: Option<Instant>,
+}
+
+impl Known {
+    /// Whether what is remembered still counts: another process may have deleted a collection since.
+    fn is_fresh(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() < KNOWN_FOR)
+    }
 }
 
 /// The connect options hold the password, and their `Debug` shows it.
@@ -101,6 +123,7 @@ impl Store {
             connect: PgConnectSecret(connect),
             patience: options.statement_timeout + SLACK,
             known: Arc::default(),
+            key_secret: Arc::default(),
         })
     }
 
@@ -120,6 +143,11 @@ impl Store {
     /// Connections for locks that are held while others write.
     pub(crate) fn lock_pool(&self) -> &PgPool {
         &self.locks
+    }
+
+    /// The secret of the hashes of API keys, once it was read.
+    pub(crate) fn key_secret(&self) -> &OnceCell<KeySecret> {
+        &self.key_secret
     }
 
     /// What a connection outside the pool is opened with.
@@ -166,7 +194,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let missing: Vec<CollectionId> = {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            let mut missing: Vec<CollectionId> = wanted.filter(|id| !known.contains(*id)).cloned().collect();
+            let mut missing: Vec<CollectionId> =
+                wanted.filter(|id| !(known.is_fresh() && known.ids.contains(*id))).cloned().collect();
             missing.sort();
             missing.dedup();
             missing
@@ -179,21 +208,22 @@ impl Store {
             insert_collections(connection, &names).await
         })?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() + missing.len() > KNOWN_COLLECTIONS {
-            known.clear();
+        if !known.is_fresh() || known.ids.len() + missing.len() > KNOWN_COLLECTIONS {
+            *known = Known { ids: HashSet::new(), since: Some(Instant::now()) };
         }
-        known.extend(missing);
+        known.ids.extend(missing);
         Ok(())
     }
 }
 
 /// Inserts the collections that have no row yet.
 pub(crate) async fn insert_collections(connection: &mut PgConnection, names: &[&str]) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO collections (collection) SELECT UNNEST($1::text[]) ON CONFLICT DO NOTHING")
-        .bind(names)
-        .execute(connection)
-        .await
-        .map(|_| ())
+    const SQL: &str = "
+WITH made AS (
+    INSERT INTO collections (collection) SELECT UNNEST($1::text[]) ON CONFLICT DO NOTHING RETURNING collection
+)
+INSERT INTO audit (collection, kind, actor) SELECT collection, $2, 'first use' FROM made";
+    sqlx::query(SQL).bind(names).bind(EventKind::CollectionCreated.as_str()).execute(connection).await.map(|_| ())
 }
 
 pub(crate) fn late(operation: &'static str) -> StoreError {

@@ -3,8 +3,8 @@
 
 use facewire_domain::{FaceId, ImageHash, PersonId};
 use facewire_gallery::{Candidate, Conflict, Enrolled, Erasure, Gallery};
-use facewire_store_pg::NewFace;
-use facewire_store_vec::Probe;
+use facewire_store_pg::{Actor, Assignment, NewFace};
+use facewire_store_vec::{DECISION, Probe};
 use time::OffsetDateTime;
 
 use super::pictures::Faces;
@@ -25,6 +25,7 @@ fn candidate(gallery: &Gallery, subject: &str, degrees: f32) -> Candidate {
         subject: subject.parse().unwrap(),
         name: None,
         image_hash: ImageHash::of(format!("{subject} at {degrees}").as_bytes()),
+        asset: None,
         embedding: at(degrees, gallery.dim),
         model: gallery.model.clone(),
         bounding_box: None,
@@ -44,7 +45,7 @@ fn face_of(enrolled: &Enrolled) -> FaceId {
 }
 
 async fn nearest(gallery: &Gallery, degrees: f32) -> Option<PersonId> {
-    let probe = Probe { collection: OFFICE.parse().unwrap(), embedding: at(degrees, gallery.dim), limit: None };
+    let probe = Probe { collection: OFFICE.parse().unwrap(), embedding: at(degrees, gallery.dim), limit: None, persons: DECISION };
     let hits = gallery.vectors.search(&[probe]).await.unwrap().remove(0).unwrap();
     hits.into_iter().max_by(|a, b| a.similarity.total_cmp(&b.similarity)).map(|hit| hit.person)
 }
@@ -87,30 +88,30 @@ async fn the_same_face_is_enrolled_for_one_person_only_however_it_arrives() {
 async fn people_are_merged_split_and_their_faces_reassigned() {
     let world = World::new().await;
     let gallery = world.parts().gallery().unwrap();
-    let collection = OFFICE.parse().unwrap();
+    let (collection, by) = (OFFICE.parse().unwrap(), Actor::named("a test"));
     let batch = [candidate(&gallery, "a", 0.0), candidate(&gallery, "b", 40.0), candidate(&gallery, "b", 80.0)];
     let faces: Vec<FaceId> = gallery.enrol(&batch).await.unwrap().iter().map(face_of).collect();
 
-    let moved = gallery.merge(person("b"), person("a")).await.unwrap().unwrap();
-    assert_eq!((moved.to, moved.faces), (Some(person("a")), 2));
+    let moved = gallery.merge(person("b"), person("a"), &by).await.unwrap().unwrap();
+    assert_eq!((moved.target, moved.faces), (person("a"), 2));
     assert_eq!(nearest(&gallery, 80.0).await, Some(person("a")), "the points follow");
-    assert!(gallery.merge(person("b"), person("a")).await.unwrap().is_none(), "it was merged before");
+    assert!(gallery.merge(person("b"), person("a"), &by).await.unwrap().is_none(), "it was merged before");
     // The old external id leads to the survivor, and is no conflict with the survivor's own face.
     let more = gallery.enrol(&[candidate(&gallery, "b", 42.0)]).await.unwrap();
     assert!(matches!(more[0], Enrolled::Done { person: survivor, .. } if survivor == person("a")), "{more:?}");
 
     let new = "c".parse().unwrap();
-    let split = gallery.split(&collection, person("a"), &faces[2..], &new, "Carla", "a test").await.unwrap().unwrap();
+    let split = gallery.split(&collection, person("a"), &faces[2..], &new, "Carla", &by).await.unwrap().unwrap();
     assert_eq!((split.person, split.faces.as_slice()), (person("c"), &faces[2..]));
     assert_eq!(nearest(&gallery, 80.0).await, Some(person("c")));
     let record = gallery.store.faces(&faces[2..]).await.unwrap().remove(0).record;
     assert_eq!(record.assigned_by.as_deref(), Some("a test"));
 
     // Taken from everybody, a face is kept and not matched; given back it keeps its id.
-    gallery.reassign(&collection, &faces[2..], None, "a test").await.unwrap().unwrap();
+    gallery.reassign(&collection, &faces[2..], Assignment::to(None), &by).await.unwrap().unwrap();
     assert_eq!(nearest(&gallery, 80.0).await, Some(person("a")), "only the other faces are found");
-    gallery.reassign(&collection, &faces[2..], Some(person("a")), "a test").await.unwrap().unwrap();
-    assert!(gallery.reassign(&collection, &faces[2..], Some(person("b")), "a test").await.unwrap().is_none());
+    gallery.reassign(&collection, &faces[2..], Assignment::to(Some(person("a"))), &by).await.unwrap().unwrap();
+    assert!(gallery.reassign(&collection, &faces[2..], Assignment::to(Some(person("b"))), &by).await.unwrap().is_none());
     let look = facewire_reconciler::PassOptions { fix: false, ..Default::default() };
     let reconciler = world
         .reconciler(facewire_reconciler::Options { pending_after: std::time::Duration::ZERO, ..Default::default() });
@@ -153,8 +154,8 @@ async fn an_erased_person_leaves_nothing() {
     let matched = world.ask(&Shot::photo("door", &obama.probes[0])).await;
     assert_eq!((enrolled.status.as_str(), matched.status.as_str()), ("enrolled", "matched"));
 
-    let gallery = world.parts().gallery().unwrap();
-    let receipt = gallery.erase(&Erasure::Person(person(obama.subject))).await.unwrap();
+    let (gallery, by) = (world.parts().gallery().unwrap(), Actor::named("a test"));
+    let receipt = gallery.erase(&Erasure::Person(person(obama.subject)), &by).await.unwrap();
     assert_eq!((receipt.faces, receipt.results, receipt.persons), (1, 2, 1), "{receipt:?}");
     assert_eq!(gallery.vectors.count(None).await.unwrap(), 0);
     assert_eq!(gallery.store.count_faces().await.unwrap(), 0);
@@ -165,7 +166,7 @@ async fn an_erased_person_leaves_nothing() {
             assert!(!text.contains(trace), "{trace} in {text}");
         }
     }
-    let again = gallery.erase(&Erasure::Person(person(obama.subject))).await.unwrap();
+    let again = gallery.erase(&Erasure::Person(person(obama.subject)), &by).await.unwrap();
     assert_eq!(again, Default::default(), "there is nothing left");
     let after = world.ask(&Shot::photo("later", &obama.probes[0])).await;
     assert_eq!(after.failure_reason.as_deref(), Some("empty_gallery"), "{after:?}");

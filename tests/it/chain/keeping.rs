@@ -9,7 +9,7 @@ use facewire_domain::{FaceId, ImageHash, KeepFaces, KeepImages, PersonId, Stage}
 use facewire_inference::{Pack, SessionOptions};
 use facewire_reconciler::{Options, ReconcileError, Reembed, ReembedOptions, Retention};
 use facewire_store_object::{ImageKey, ImageStore};
-use facewire_store_pg::{CollectionPolicy, FaceRecord};
+use facewire_store_pg::{Actor, Assignment, CollectionPolicy, FaceRecord};
 use facewire_vision::{AlignedFace, DecodeLimits, decode};
 use tempfile::TempDir;
 
@@ -34,7 +34,7 @@ fn start(world: &World, images: &ImageStore) -> Services {
 }
 
 async fn keeps(world: &World, policy: CollectionPolicy) {
-    world.store.set_policy(&OFFICE.parse().unwrap(), &policy).await.unwrap();
+    world.store.set_policy(&OFFICE.parse().unwrap(), &policy, &Actor::named("a test")).await.unwrap();
 }
 
 async fn kept(images: &ImageStore) -> Vec<String> {
@@ -78,8 +78,8 @@ async fn an_unmatched_face_is_kept_seen_by_nobody_and_keeps_its_id_when_it_gets_
     let split = async |subject: &str, name: &str| {
         let person = PersonId::derive(&OFFICE.parse().unwrap(), &biden.subject.parse().unwrap());
         let collection = OFFICE.parse().unwrap();
-        gallery.reassign(&collection, &[face], Some(person), "a test").await.unwrap().unwrap();
-        gallery.split(&collection, person, &[face], &subject.parse().unwrap(), name, "a test").await.unwrap().unwrap()
+        gallery.reassign(&collection, &[face], Assignment::to(Some(person)), &Actor::named("a test")).await.unwrap().unwrap();
+        gallery.split(&collection, person, &[face], &subject.parse().unwrap(), name, &Actor::named("a test")).await.unwrap().unwrap()
     };
     let split = split(obama.subject, obama.name).await;
     assert_eq!(split.faces, [face], "it keeps its id");
@@ -108,7 +108,7 @@ async fn originals_are_kept_as_they_came_and_erased_with_their_person() {
 
     let gallery = parts(&world, &images).gallery().unwrap();
     let person = PersonId::derive(&OFFICE.parse().unwrap(), &obama.subject.parse().unwrap());
-    gallery.erase(&facewire_gallery::Erasure::Person(person)).await.unwrap();
+    gallery.erase(&facewire_gallery::Erasure::Person(person), &Actor::named("a test")).await.unwrap();
     assert!(kept(&images).await.is_empty());
     services.stop().await;
 }

@@ -3,25 +3,27 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
+use facewire_bus::Bus;
 use facewire_composition::Config;
 use facewire_domain::{CollectionId, ImageHash, PersonId, SubjectId};
 use facewire_gallery::{Erasure, Gallery};
+use facewire_store_pg::{Actor, Assignment};
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::cli::{People, PeopleCommand};
 use crate::output::{self, Exit};
 
-/// Who changed a face's person, as its row says.
+/// Who changed it, as rows and the audit trail say.
 const BY: &str = "facewire people";
 
 pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
     let gallery = super::connect::gallery(&config).await?;
-    let collection = &args.collection;
+    let (collection, actor) = (&args.collection, Actor::named(BY));
     let person = |subject: &SubjectId| PersonId::derive(collection, subject);
     let (text, said) = match &args.command {
         PeopleCommand::Merge { from, into } => {
-            let moved = gallery.merge(person(from), person(into)).await?;
+            let moved = gallery.merge(person(from), person(into), &actor).await?;
             let moved = moved.with_context(|| {
                 format!("{from} and {into} are not two people of collection {collection}, or one was merged before")
             })?;
@@ -29,21 +31,21 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
         }
         PeopleCommand::Split { from, to, name, faces } => {
             let name = name.as_deref().unwrap_or(to.as_str());
-            let split = gallery.split(collection, person(from), faces, to, name, BY).await?;
+            let split = gallery.split(collection, person(from), faces, to, name, &actor).await?;
             let split =
                 split.with_context(|| format!("none of these faces is of {from} in collection {collection}"))?;
             let count = split.faces.len();
             (format!("{count} faces of {from} are of {to} now"), json!({ "person_id": split.person, "faces": count }))
         }
         PeopleCommand::Assign { to, faces, .. } => {
-            let moved = gallery.reassign(collection, faces, to.as_ref().map(person), BY).await?;
+            let moved = gallery.reassign(collection, faces, Assignment::to(to.as_ref().map(person)), &actor).await?;
             let moved =
                 moved.with_context(|| format!("collection {collection} has no such person, or they were merged"))?;
             let whose = to.as_ref().map_or("nobody", SubjectId::as_str);
             (format!("{} faces are of {whose} now", moved.faces), json!({ "faces": moved.faces }))
         }
         PeopleCommand::Hide { person: subject, undo } => {
-            if !gallery.store.hide_person(person(subject), !undo).await? {
+            if !gallery.store.hide_person(person(subject), !undo, &actor).await? {
                 bail!("collection {collection} has no person {subject}, or they were merged into another");
             }
             let now = if *undo { "named again" } else { "hidden: recognised, and never named" };
@@ -54,7 +56,8 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
             if !yes && !confirmed(&what)? {
                 return Ok(Exit::Failed);
             }
-            return erase(&gallery, &what, args.json).await;
+            let bus = super::connect::nats(&config, "people").await?;
+            return erase(&gallery, &bus, &what, args.json).await;
         }
     };
     if args.json {
@@ -87,7 +90,9 @@ fn confirmed(what: &Erasure) -> anyhow::Result<bool> {
     let what = match what {
         Erasure::Person(person) => format!("person {person}"),
         Erasure::Image(collection, _) => format!("the faces of this picture in collection {collection}"),
+        Erasure::Asset(collection, _) => format!("the faces of this asset in collection {collection}"),
         Erasure::Before(collection, before) => format!("every face of collection {collection} stored before {before}"),
+        Erasure::Collection(collection) => format!("every face of collection {collection}"),
     };
     if !std::io::stdin().is_terminal() {
         bail!("erasing cannot be undone: say --yes");
@@ -100,8 +105,8 @@ fn confirmed(what: &Erasure) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-async fn erase(gallery: &Gallery, what: &Erasure, json: bool) -> anyhow::Result<Exit> {
-    let receipt = gallery.erase(what).await?;
+async fn erase(gallery: &Gallery, bus: &Bus, what: &Erasure, json: bool) -> anyhow::Result<Exit> {
+    let receipt = facewire_gateway::erase(gallery, bus, what, &Actor::named(BY)).await?;
     if json {
         output::json(&receipt)?;
         return Ok(Exit::Success);
@@ -112,10 +117,17 @@ async fn erase(gallery: &Gallery, what: &Erasure, json: bool) -> anyhow::Result<
         ("faces: rows, embeddings, points", receipt.faces),
         ("images, where they were kept", receipt.images),
         ("results that named the person", receipt.results),
+        ("decisions about others that named the person", receipt.mentions),
+        ("enrolments that came to nothing", receipt.enrolments),
+        ("rows of the audit trail", receipt.trail),
+        ("deliveries to webhooks", receipt.deliveries),
+        ("kept answers of requests", receipt.requests),
+        ("items of imports", receipt.imports),
+        ("webhooks whose filters named the person", receipt.webhooks),
+        ("messages in streams", receipt.messages),
     ] {
         table.add_row([what.to_owned(), count.to_string()]);
     }
     output::line(table);
-    output::say("messages that are still in RESULTS go when they are older than nats.results_max_age");
     Ok(Exit::Success)
 }

@@ -4,7 +4,7 @@ use facewire_domain::{Calibration, FmrPoint};
 use facewire_store_pg::{Enrolment, NewCalibration, NewFace, Store, StoreError, StoredCalibration};
 use sqlx::Executor;
 
-use crate::support::{enrol, face, test_database};
+use crate::support::{by, enrol, face, test_database};
 
 fn calibration(version: &str, camera: Option<&str>) -> NewCalibration {
     let point = |fmr, threshold| FmrPoint { fmr, threshold };
@@ -139,7 +139,7 @@ async fn a_gallery_counts_the_people_that_can_be_found() {
     assert_eq!(store.gallery_size(&office).await.unwrap(), 3, "two faces are one person");
     store.tombstone(&[pending(3).1]).await.unwrap();
     assert_eq!(store.gallery_size(&office).await.unwrap(), 2, "a person without a face");
-    assert!(store.merge_persons(pending(2).0, pending(0).0).await.unwrap());
+    assert!(store.merge_persons(pending(2).0, pending(0).0, &by()).await.unwrap().is_some());
     assert_eq!(store.gallery_size(&office).await.unwrap(), 1, "a merged person");
     db.drop().await;
 }

@@ -6,7 +6,7 @@ use facewire_domain::PersonId;
 use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
 use sqlx::{Connection, Executor};
 
-use crate::support::{TestDatabase, blocked_session, enrol, face, head, test_database};
+use crate::support::{TestDatabase, blocked_session, by, enrol, face, head, test_database};
 
 fn person(subject: &str) -> PersonId {
     PersonId::derive(&"office".parse().unwrap(), &subject.parse().unwrap())
@@ -163,11 +163,11 @@ async fn merged_persons_lead_to_the_one_who_took_over() {
     let batch = [face("1", Some("Anna"), 1), face("2", Some("Anna K."), 2), face("3", Some("A. K."), 3)];
     let faces: Vec<_> = enrol(&store, &batch).await.into_iter().map(pending).collect();
     store.mark_indexed(&faces).await.unwrap();
-    assert!(store.merge_persons(person("1"), person("2")).await.unwrap());
-    assert!(store.merge_persons(person("2"), person("3")).await.unwrap());
-    assert!(!store.merge_persons(person("1"), person("3")).await.unwrap(), "is merged already");
-    assert!(!store.merge_persons(person("3"), person("3")).await.unwrap());
-    assert!(!store.merge_persons(person("3"), person("1")).await.unwrap(), "would make a circle");
+    assert!(store.merge_persons(person("1"), person("2"), &by()).await.unwrap().is_some());
+    assert!(store.merge_persons(person("2"), person("3"), &by()).await.unwrap().is_some());
+    assert!(store.merge_persons(person("1"), person("3"), &by()).await.unwrap().is_none(), "is merged already");
+    assert!(store.merge_persons(person("3"), person("3"), &by()).await.unwrap().is_none());
+    assert!(store.merge_persons(person("3"), person("1"), &by()).await.unwrap().is_none(), "would make a circle");
 
     let found = store.persons(&[person("1"), person("3"), person("4")]).await.unwrap();
     assert_eq!(found.len(), 2);

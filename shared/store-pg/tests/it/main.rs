@@ -3,17 +3,33 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod api_keys;
+#[cfg(test)]
 mod calibrations;
+#[cfg(test)]
+mod collections;
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
 mod enrolment;
 #[cfg(test)]
+mod erasing;
+#[cfg(test)]
 mod faces;
+#[cfg(test)]
+mod idempotency;
+#[cfg(test)]
+mod imports;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod merges;
+#[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod people;
+#[cfg(test)]
+mod recognitions;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]
@@ -21,4 +37,8 @@ mod serving;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod trail;
+#[cfg(test)]
 mod views;
+#[cfg(test)]
+mod webhooks;

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Executor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::support::{TestDatabase, admit, crop, face, failed, finish, head, matched, rejected, test_database};
+use crate::support::{TestDatabase, admit, by, crop, face, failed, finish, head, matched, rejected, test_database};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -69,7 +69,7 @@ async fn what_is_too_old_goes_in_steps_with_all_that_became_of_it() {
     }
     // A collection's own age comes before the default.
     let policy = CollectionPolicy { retain_results: Some(10 * DAY), ..CollectionPolicy::default() };
-    store.set_policy(&office(), &policy).await.unwrap();
+    store.set_policy(&office(), &policy, &by()).await.unwrap();
     assert_eq!(store.expire_results(Some(30 * DAY), now, 100).await.unwrap().crops, 10);
     let mut operator = db.operator().await;
     let left: (i64, i64) = sqlx::query_as(
@@ -119,13 +119,13 @@ async fn a_policy_is_kept_whole_and_the_default_is_to_keep_little() {
         retain_unmatched: Some(DAY),
         retain_images: None,
     };
-    store.set_policy(&office(), &policy).await.unwrap();
-    store.set_policy(&"yard".parse().unwrap(), &CollectionPolicy::default()).await.unwrap();
+    store.set_policy(&office(), &policy, &by()).await.unwrap();
+    store.set_policy(&"yard".parse().unwrap(), &CollectionPolicy::default(), &by()).await.unwrap();
     assert_eq!(store.policy(&office()).await.unwrap(), policy);
     let all = store.policies().await.unwrap();
     assert_eq!((all.len(), all[&office()]), (2, policy));
     let none = CollectionPolicy { retain_images: Some(Duration::ZERO), ..policy };
-    assert!(store.set_policy(&office(), &none).await.is_err());
+    assert!(store.set_policy(&office(), &none, &by()).await.is_err());
     assert_eq!(store.policy(&office()).await.unwrap(), policy);
     db.drop().await;
 }
@@ -206,7 +206,7 @@ async fn only_faces_without_a_person_expire_and_only_where_the_collection_says_s
     let now = OffsetDateTime::now_utc();
     assert_eq!(store.expire_unmatched(now, 100).await.unwrap(), 0, "the default is for ever");
     let policy = CollectionPolicy { retain_unmatched: Some(30 * DAY), ..CollectionPolicy::default() };
-    store.set_policy(&office(), &policy).await.unwrap();
+    store.set_policy(&office(), &policy, &by()).await.unwrap();
     assert_eq!(store.expire_unmatched(now, 6).await.unwrap(), 6);
     assert_eq!(store.expire_unmatched(now, 6).await.unwrap(), 4);
     assert_eq!(store.expire_unmatched(now, 6).await.unwrap(), 0);

@@ -4,10 +4,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use facewire_domain::{
-    BoundingBox, Candidate, CropId, Decision, Detail, ImageHash, Intent, Outcome, Point, Quality, Reason, Stage, Status,
+    BoundingBox, Candidate, CollectionId, CropId, Decision, Detail, FaceId, ImageHash, Intent, Outcome, PersonId,
+    Point, Quality, Reason, Stage, Status,
 };
 use facewire_store_pg::{
-    Admission, CropHead, Ending, Enrolment, FaceQuality, Finished, NewCrop, NewFace, Options, StageTime, Store,
+    Actor, Admission, CropHead, Ending, Enrolment, FaceQuality, Finished, NewCrop, NewFace, Options, StageTime, Store,
 };
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
@@ -171,6 +172,7 @@ pub(crate) fn face(subject: &str, name: Option<&str>, image: u64) -> NewFace {
         subject: subject.parse().unwrap(),
         name: name.map(str::to_owned),
         image_hash: ImageHash::of(&image.to_be_bytes()),
+        asset: None,
         embedding: (0..512u16).map(|i| f32::from(i) / 512.0 - 0.5).collect(),
         model: "pack-1".to_owned(),
         bounding_box: Some(BoundingBox { x1: 1.0, y1: 2.0, x2: 30.5, y2: 40.0 }),
@@ -179,6 +181,32 @@ pub(crate) fn face(subject: &str, name: Option<&str>, image: u64) -> NewFace {
         crop: Some(head(image).crop),
         captured_at: at(0),
     }
+}
+
+/// Who changes something in a test.
+pub(crate) fn by() -> Actor {
+    Actor { key: Some(Uuid::from_u128(99)), name: "a test".to_owned(), request: Some("request-1".to_owned()) }
+}
+
+pub(crate) fn office() -> CollectionId {
+    "office".parse().unwrap()
+}
+
+/// The person of a subject of the office.
+pub(crate) fn person(subject: &str) -> PersonId {
+    PersonId::derive(&office(), &subject.parse().unwrap())
+}
+
+/// Enrols faces that nobody objects to; their ids.
+pub(crate) async fn enrolled(store: &Store, faces: &[NewFace]) -> Vec<FaceId> {
+    let answers = enrol(store, faces).await;
+    answers
+        .into_iter()
+        .map(|answer| match answer {
+            Enrolment::Pending { face, .. } => face,
+            other => panic!("{other:?}"),
+        })
+        .collect()
 }
 
 /// Admits crops of which none is at fault.

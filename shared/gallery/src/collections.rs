@@ -1,0 +1,79 @@
+//! A collection deleted with all that is in it, from all stores.
+
+use facewire_domain::CollectionId;
+use facewire_store_pg::{Actor, BegunErasure, CollectionDetails};
+
+use crate::erase::{ROUNDS, STEP};
+use crate::{Erasure, Gallery, GalleryError, Receipt};
+
+/// What became of a collection that was to be deleted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CollectionDeletion {
+    /// There is none of that name.
+    NotFound,
+    /// It is not empty, and that was not to be forced.
+    NotEmpty(CollectionDetails),
+    /// It is gone.
+    Deleted(Receipt),
+}
+
+impl Gallery {
+    /// Deletes a collection: an empty one, or with `force` whatever is in it, in bounded steps. Crops on their way may end after it;
+    /// an enrolment that was received before does not bring anybody back.
+    ///
+    /// # Errors
+    /// Of any store; [`GalleryError::Busy`].
+    pub async fn delete_collection(
+        &self,
+        collection: &CollectionId,
+        force: bool,
+        actor: &Actor,
+    ) -> Result<CollectionDeletion, GalleryError> {
+        let Some(details) = self.store.collection(collection).await? else { return Ok(CollectionDeletion::NotFound) };
+        if !force {
+            let deleted = details.is_empty() && self.store.delete_collection(collection, actor).await?;
+            let receipt = || CollectionDeletion::Deleted(Receipt::default());
+            return Ok(if deleted { receipt() } else { CollectionDeletion::NotEmpty(details) });
+        }
+        let what = Erasure::Collection(collection.clone());
+        let Some(begun) = self.store.begin_erasure(&what, actor).await? else {
+            return Ok(CollectionDeletion::NotFound);
+        };
+        let mut receipt = Receipt::of(&begun);
+        for _ in 0..ROUNDS {
+            self.empty(&what, &begun, &mut receipt).await?;
+            if self.store.delete_collection(collection, actor).await? {
+                self.store.finish_erasure(&begun, &what, &receipt.stored(), actor).await?;
+                return Ok(CollectionDeletion::Deleted(receipt));
+            }
+        }
+        Err(GalleryError::Busy)
+    }
+
+    async fn empty(&self, what: &Erasure, begun: &BegunErasure, receipt: &mut Receipt) -> Result<(), GalleryError> {
+        self.erase_faces(what, begun, receipt).await?;
+        if let Some(images) = &self.images {
+            loop {
+                let step = images.delete_collection(&begun.collection, STEP as usize).await?;
+                receipt.images += step.objects;
+                if !step.more {
+                    break;
+                }
+            }
+        }
+        loop {
+            let rows = self.store.empty_collection(&begun.collection, STEP).await?;
+            if rows == 0 {
+                break;
+            }
+            receipt.rows += rows;
+            self.store.note_erasure(begun.erasure, &receipt.stored()).await?;
+        }
+        let mut after = 0;
+        while let Some((erased, last)) = self.store.erase_collection_from_trail(&begun.collection, after, STEP).await? {
+            receipt.trail += erased;
+            after = last;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! What the rules follow from, remembered: how many people a gallery has, and which calibrations are in force. Both are read
+//! again after a while, so that what other processes write is seen. The rules themselves are in `rules`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use facewire_domain::{Calibration, CollectionId};
+use facewire_store_pg::StoreError;
+use tokio::time::Instant;
+
+use crate::Gallery;
+use crate::rules::{RuleOptions, Rules, Stored, Unruled};
+
+/// Age from which on a number or a calibration is read again.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Collections whose size is remembered; beyond it the memory starts anew.
+const COLLECTIONS: usize = 4096;
+
+/// Enrolled faces since a count that make it old at once, as a part of the people counted: so few more hardly move a
+/// threshold, and a bulk enrolment need not count at every batch.
+const GROWTH: u32 = 100;
+
+/// The rules of one process, whoever asks: `match` for crops, the gateway for searches and comparisons.
+#[derive(Debug)]
+pub struct RuleBook {
+    options: RuleOptions,
+    pack: Option<Arc<Calibration>>,
+    known: Known,
+}
+
+/// The memory.
+#[derive(Debug, Default)]
+struct Known {
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    sizes: HashMap<CollectionId, Size>,
+    stored: Option<(Arc<Stored>, Instant)>,
+}
+
+/// The size of a gallery when it was counted.
+#[derive(Debug)]
+struct Size {
+    people: u32,
+    at: Instant,
+    /// Faces that this process enrolled since.
+    enrolled: u32,
+}
+
+impl Size {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < FRESH && self.enrolled.saturating_mul(GROWTH) <= self.people
+    }
+}
+
+impl Known {
+    fn enrolled(&self, collection: &CollectionId) {
+        if let Some(size) = self.lock().sizes.get_mut(collection) {
+            size.enrolled = size.enrolled.saturating_add(1);
+        }
+    }
+
+    fn people(&self, collection: &CollectionId) -> Option<u32> {
+        self.lock().sizes.get(collection).filter(|size| size.is_fresh()).map(|size| size.people)
+    }
+
+    fn counted(&self, collection: &CollectionId, people: u32) {
+        let mut memory = self.lock();
+        if memory.sizes.len() >= COLLECTIONS {
+            memory.sizes.clear();
+        }
+        memory.sizes.insert(collection.clone(), Size { people, at: Instant::now(), enrolled: 0 });
+    }
+
+    fn stored(&self) -> Option<Arc<Stored>> {
+        let memory = self.lock();
+        let (stored, at) = memory.stored.as_ref()?;
+        (at.elapsed() < FRESH).then(|| stored.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RuleBook {
+    /// `pack`: what the pack says of its similarities.
+    pub fn new(options: RuleOptions, pack: Option<Calibration>) -> Self {
+        Self { options, pack: pack.map(Arc::new), known: Known::default() }
+    }
+
+    /// This process enrolled a face.
+    pub fn enrolled(&self, collection: &CollectionId) {
+        self.known.enrolled(collection);
+    }
+
+    /// All that the rules of these collections follow from, at most [`FRESH`] old.
+    ///
+    /// # Errors
+    /// Of Postgres.
+    pub async fn rules<'a>(
+        &'a self,
+        gallery: &'a Gallery,
+        collections: &[CollectionId],
+    ) -> Result<Rules<'a>, StoreError> {
+        let mut people = HashMap::new();
+        for collection in collections {
+            if !people.contains_key(collection) {
+                people.insert(collection.clone(), self.people(gallery, collection).await?);
+            }
+        }
+        let stored = self.stored(gallery).await?;
+        Ok(Rules { options: &self.options, model: &gallery.model, pack: self.pack.as_ref(), stored, people })
+    }
+
+    /// What is wrong where no probe could be judged by more than what it asks for itself; `None`: some could.
+    ///
+    /// # Errors
+    /// Of Postgres.
+    pub async fn check(&self, gallery: &Gallery) -> Result<Option<Unruled>, StoreError> {
+        if self.pack.is_some() || self.options.has_threshold() || !self.stored(gallery).await?.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Unruled { model: gallery.model.clone(), of: String::new() }))
+    }
+
+    async fn people(&self, gallery: &Gallery, collection: &CollectionId) -> Result<u32, StoreError> {
+        if let Some(people) = self.known.people(collection) {
+            return Ok(people);
+        }
+        let people = u32::try_from(gallery.store.gallery_size(collection).await?).unwrap_or(u32::MAX);
+        self.known.counted(collection, people);
+        Ok(people)
+    }
+
+    /// The calibrations in force for the gallery's model.
+    async fn stored(&self, gallery: &Gallery) -> Result<Arc<Stored>, StoreError> {
+        if let Some(stored) = self.known.stored() {
+            return Ok(stored);
+        }
+        let rows = gallery.store.calibrations_in_force(&gallery.model).await?;
+        let matching = rows.into_iter().filter_map(|row| {
+            let calibration = Arc::new(row.document.matching?);
+            Some(((row.collection, row.camera), calibration))
+        });
+        let stored: Arc<Stored> = Arc::new(matching.collect());
+        self.known.lock().stored = Some((Arc::clone(&stored), Instant::now()));
+        Ok(stored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_count_grows_old_by_time_and_by_own_enrolments() {
+        let (known, office) = (Known::default(), "office".parse().unwrap());
+        assert_eq!(known.people(&office), None);
+        known.counted(&office, 0);
+        assert_eq!(known.people(&office), Some(0));
+        known.enrolled(&office);
+        assert_eq!(known.people(&office), None, "the first person at once");
+        known.counted(&office, 300);
+        for _ in 0..3 {
+            assert_eq!(known.people(&office), Some(300));
+            known.enrolled(&office);
+        }
+        assert_eq!(known.people(&office), Some(300), "one in a hundred");
+        known.enrolled(&office);
+        assert_eq!(known.people(&office), None);
+        known.counted(&office, 304);
+        tokio::time::advance(FRESH).await;
+        assert_eq!(known.people(&office), None, "others enrol too");
+        for number in 0..COLLECTIONS {
+            known.counted(&format!("c{number}").parse().unwrap(), 1);
+        }
+        assert!(known.lock().sizes.len() <= COLLECTIONS);
+    }
+}

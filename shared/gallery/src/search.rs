@@ -1,0 +1,67 @@
+//! Whom a probe is near to, as the index has it and people have corrected it: the one search that decisions are made from.
+
+use std::collections::HashSet;
+
+use facewire_domain::Hit;
+use facewire_store_vec::{Probe, VecError};
+
+use crate::{Gallery, GalleryError};
+
+/// What is near one probe.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Near {
+    /// Faces of persons, at least of as many persons as the probe asks for, where there are so many.
+    pub hits: Vec<Hit>,
+    /// Persons who were near and are said not to be who the probe shows.
+    pub taken_out: usize,
+}
+
+impl Gallery {
+    /// The nearest faces of each probe, without persons who the probe is not by what people said
+    /// ([`Gallery::respect_negatives`]). In the order of the probes; one that cannot be searched for has an error of its own.
+    ///
+    /// # Errors
+    /// Of either store.
+    pub async fn search(&self, probes: &[Probe]) -> Result<Vec<Result<Near, VecError>>, GalleryError> {
+        let mut found = self.nearest_of(probes).await?;
+        // Whoever was taken out may have stood for the runner-up, or for the last person that was asked for.
+        let fewer = |near: &Near, probe: &Probe| near.taken_out > 0 && persons(&near.hits) < probe.persons as usize;
+        let again: Vec<(usize, Probe)> = (0..)
+            .zip(probes.iter().zip(&found))
+            .filter_map(|(place, (probe, near))| {
+                let near = near.as_ref().ok().filter(|near| fewer(near, probe))?;
+                let more = u32::try_from(near.taken_out).unwrap_or(u32::MAX);
+                Some((place, Probe { persons: probe.persons.saturating_add(more), ..probe.clone() }))
+            })
+            .collect();
+        if !again.is_empty() {
+            let (places, probes): (Vec<usize>, Vec<Probe>) = again.into_iter().unzip();
+            for (place, near) in places.into_iter().zip(self.nearest_of(&probes).await?) {
+                if let Some(found) = found.get_mut(place) {
+                    *found = near;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn nearest_of(&self, probes: &[Probe]) -> Result<Vec<Result<Near, VecError>>, GalleryError> {
+        let mut found = self.vectors.search(probes).await?;
+        let before: Vec<usize> = found.iter().map(|hits| hits.as_ref().map_or(0, |hits| persons(hits))).collect();
+        let mut judged: Vec<(&[f32], &mut Vec<Hit>)> = probes
+            .iter()
+            .zip(&mut found)
+            .filter_map(|(probe, hits)| Some((probe.embedding.as_slice(), hits.as_mut().ok()?)))
+            .collect();
+        self.respect_negatives(&mut judged).await?;
+        let near = |(hits, before): (Result<Vec<Hit>, VecError>, usize)| {
+            hits.map(|hits| Near { taken_out: before.saturating_sub(persons(&hits)), hits })
+        };
+        Ok(found.into_iter().zip(before).map(near).collect())
+    }
+}
+
+/// How many persons' faces these are.
+fn persons(hits: &[Hit]) -> usize {
+    hits.iter().map(|hit| hit.person).collect::<HashSet<_>>().len()
+}

@@ -1,0 +1,78 @@
+//! What is erased is gone from all stores, with a receipt, and does not come back with an old crop.
+
+use facewire_gallery::{CollectionDeletion, Conflict, Enrolled, Erasure, Receipt};
+use facewire_store_object::ImageKey;
+use facewire_store_pg::{CollectionPolicy, FaceSelection};
+
+use crate::support::{World, by, candidate, image_of, office, person};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_leaves_a_receipt_and_does_not_come_back_with_an_old_crop() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0), ("a", 20.0), ("b", 60.0)]).await;
+    let key = ImageKey::aligned(office(), image_of("a", 0.0), 0);
+    world.images.put(&key, "picture".into()).await.unwrap();
+    let receipt = gallery.erase(&Erasure::Person(person("a")), &by()).await.unwrap();
+    assert_eq!((receipt.faces, receipt.images, receipt.persons, receipt.trail), (2, 6, 1, 3), "{receipt:?}");
+    let stored = gallery.store.erasure_receipt(receipt.erasure.unwrap()).await.unwrap().unwrap();
+    assert!(stored.finished_at.is_some());
+    assert_eq!(serde_json::from_value::<Receipt>(stored.receipt).unwrap(), Receipt { erasure: None, ..receipt });
+    assert_eq!(world.nearest(0.0).await, Some(person("b")));
+    assert_eq!(world.images.get(&key).await.unwrap(), None);
+    let events = gallery.store.events_after(None, 0, 100).await.unwrap();
+    assert_eq!(events.last().unwrap().kind, "person.erased");
+
+    let again = gallery.enrol(&[candidate("a", 0.0)]).await.unwrap();
+    assert_eq!(again, [Enrolled::Conflict(Conflict::Erased)]);
+    let mut wanted = candidate("a", 0.0);
+    wanted.face.crop = None;
+    assert!(matches!(gallery.enrol(&[wanted]).await.unwrap()[..], [Enrolled::Done { before: false, .. }]));
+    assert_eq!(gallery.erase(&Erasure::Person(person("nobody")), &by()).await.unwrap(), Receipt::default());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_was_cut_short_goes_on_and_tells_all_of_it() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    let faces = world.enrolled(&[("a", 0.0), ("a", 20.0), ("a", 40.0)]).await;
+    let what = Erasure::Person(person("a"));
+    // One face is gone, one is tombstoned and still has its point, and then the process dies.
+    let begun = gallery.store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    gallery.store.tombstone(&faces[..2]).await.unwrap();
+    gallery.forget(&faces[..1]).await.unwrap();
+    gallery.store.note_erasure(begun.erasure, &serde_json::json!({ "faces": 1 })).await.unwrap();
+    let receipt = gallery.erase(&what, &by()).await.unwrap();
+    assert_eq!((receipt.erasure, receipt.faces, receipt.persons), (Some(begun.erasure), 3, 1));
+    assert_eq!(gallery.vectors.count(None).await.unwrap(), 0);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_is_deleted_empty_or_by_force() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    assert_eq!(gallery.delete_collection(&office(), true, &by()).await.unwrap(), CollectionDeletion::NotFound);
+    gallery.store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap();
+    let deleted = gallery.delete_collection(&office(), false, &by()).await.unwrap();
+    assert_eq!(deleted, CollectionDeletion::Deleted(Receipt::default()), "an empty one");
+    world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
+    gallery.merge(person("a"), person("b"), &by()).await.unwrap().unwrap();
+    // Of no face at all: a picture that a policy kept.
+    let key = ImageKey::original(office(), facewire_domain::ImageHash::of(b"jpeg"));
+    world.images.put(&key, "jpeg".into()).await.unwrap();
+    let refused = gallery.delete_collection(&office(), false, &by()).await.unwrap();
+    assert!(matches!(refused, CollectionDeletion::NotEmpty(details) if details.gallery.faces == 2));
+    let CollectionDeletion::Deleted(receipt) = gallery.delete_collection(&office(), true, &by()).await.unwrap() else {
+        panic!("it is there");
+    };
+    assert_eq!((receipt.faces, receipt.rows), (2, 2), "{receipt:?}");
+    assert_eq!(gallery.vectors.count(None).await.unwrap(), 0);
+    assert_eq!(world.images.list(None, None, 10).await.unwrap().objects, []);
+    assert_eq!(gallery.store.collection(&office()).await.unwrap(), None);
+    assert_eq!(gallery.enrol(&[candidate("a", 0.0)]).await.unwrap(), [Enrolled::Conflict(Conflict::Erased)]);
+    let image = FaceSelection::Image(office(), image_of("a", 0.0));
+    assert_eq!(gallery.erase(&image, &by()).await.unwrap().faces, 0);
+    world.end().await;
+}

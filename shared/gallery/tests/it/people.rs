@@ -1,0 +1,94 @@
+//! Faces that change hands: what the index finds follows at once, whoever writes at the same time.
+
+use facewire_domain::Hit;
+use facewire_gallery::Erasure;
+use facewire_store_object::ImageKey;
+use facewire_store_pg::{Assignment, MergeRef};
+
+use crate::support::{World, at, by, image_of, office, person};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_follows_a_merge_and_its_undoing() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0), ("a", 20.0), ("b", 60.0)]).await;
+    let merged = gallery.merge(person("a"), person("b"), &by()).await.unwrap().unwrap();
+    assert_eq!((merged.faces, world.nearest(0.0).await), (2, Some(person("b"))));
+    assert_eq!(gallery.merge(person("a"), person("b"), &by()).await.unwrap(), None);
+    let undone = gallery.unmerge(MergeRef::Merge(merged.merge), &by()).await.unwrap().unwrap();
+    assert_eq!((undone.faces, world.nearest(0.0).await), (2, Some(person("a"))));
+    assert_eq!(world.nearest(60.0).await, Some(person("b")));
+    assert_eq!(gallery.unmerge(MergeRef::Source(person("a")), &by()).await.unwrap(), None);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_a_point_of_a_row_that_changed_since_writes_it_again() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    let faces = world.enrolled(&[("a", 0.0), ("b", 60.0), ("c", 120.0)]).await;
+    gallery.store.mark_pending(&faces).await.unwrap();
+    // Another process has read the rows and is about to write the points; meanwhile one person is merged, and one erased.
+    let read = gallery.store.faces(&faces).await.unwrap();
+    gallery.merge(person("a"), person("b"), &by()).await.unwrap().unwrap();
+    gallery.erase(&Erasure::Person(person("c")), &by()).await.unwrap();
+    gallery.index(read).await.unwrap();
+    assert_eq!(world.nearest(0.0).await, Some(person("b")), "not whom the row said when it was read");
+    assert_eq!(gallery.vectors.count(None).await.unwrap(), 2, "no point of the erased face");
+    assert_eq!(gallery.store.gallery(None).await.unwrap().pending, 0);
+    world.end().await;
+}
+
+async fn respected(world: &World, degrees: f32) -> Vec<Hit> {
+    let (probe, mut hits) = (at(degrees), world.hits(degrees).await);
+    world.gallery.respect_negatives(&mut [(&probe, &mut hits)]).await.unwrap();
+    hits
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_face_that_is_not_theirs_keeps_faces_like_it_from_a_person() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    let faces = world.enrolled(&[("a", 0.0), ("a", 30.0), ("b", 90.0)]).await;
+    let before = world.hits(28.0).await;
+    assert_eq!(respected(&world, 28.0).await, before, "nobody said anything");
+    // The second face is not a's, and nobody's.
+    let assignment = Assignment { not_this_person: true, ..Assignment::to(None) };
+    let moved = gallery.reassign(&office(), &faces[1..2], assignment, &by()).await.unwrap().unwrap();
+    assert_eq!((moved.faces, moved.to), (1, None));
+    assert_eq!(world.nearest(28.0).await, Some(person("a")), "their other face is the nearest of all");
+    let left = respected(&world, 28.0).await;
+    assert!(!left.is_empty() && left.iter().all(|hit| hit.person == person("b")), "{left:?}");
+    assert!(respected(&world, 10.0).await.iter().any(|hit| hit.person == person("a")), "nearer to their own face");
+    // It does not come back by itself; forced, what was said is forgotten.
+    let back =
+        gallery.reassign(&office(), &faces[1..2], Assignment::to(Some(person("a"))), &by()).await.unwrap().unwrap();
+    assert_eq!((back.faces, back.refused), (0, vec![faces[1]]));
+    let force = Assignment { force: true, ..Assignment::to(Some(person("a"))) };
+    gallery.reassign(&office(), &faces[1..2], force, &by()).await.unwrap().unwrap();
+    assert_eq!(respected(&world, 28.0).await, world.hits(28.0).await);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_face_goes_with_its_images_but_not_with_those_of_others() {
+    let world = World::new().await;
+    let faces = world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
+    let hash = image_of("a", 0.0);
+    let keys = [
+        ImageKey::original(office(), hash),
+        ImageKey::aligned(office(), hash, 0),
+        ImageKey::crop(office(), image_of("b", 60.0), 0),
+    ];
+    world.images.put(&keys[0], "a at 0".into()).await.unwrap();
+    for key in &keys[1..] {
+        world.images.put(key, "picture".into()).await.unwrap();
+    }
+    assert!(world.gallery.remove_face(faces[0], &by()).await.unwrap());
+    assert!(!world.gallery.remove_face(faces[0], &by()).await.unwrap());
+    assert_eq!(world.gallery.store.faces(&faces).await.unwrap().len(), 1);
+    assert_eq!(world.gallery.vectors.count(None).await.unwrap(), 1);
+    let left = world.images.list(None, None, 10).await.unwrap().objects;
+    assert_eq!(left.into_iter().map(|object| object.key).collect::<Vec<_>>(), keys[2..]);
+    world.end().await;
+}

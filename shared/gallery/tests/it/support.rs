@@ -1,0 +1,115 @@
+//! The three stores for one test, and faces as unit vectors at angles. No assertion lives here.
+
+use facewire_devstack::qdrant::LocalQdrant;
+use facewire_devstack::testing::TestDatabase;
+use facewire_domain::{CollectionId, CropId, FaceId, Hit, ImageHash, PersonId};
+use facewire_gallery::{Candidate, Enrolled, Gallery};
+use facewire_store_object::ImageStore;
+use facewire_store_pg::{Actor, NewFace, Store};
+use facewire_store_vec::{DECISION, Probe, VecStore};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+const DIM: u32 = 8;
+const MODEL: &str = "test@1:00000000";
+
+/// The stores of one test, gone with it.
+pub(crate) struct World {
+    pub(crate) gallery: Gallery,
+    pub(crate) images: ImageStore,
+    qdrant: LocalQdrant,
+    _database: TestDatabase,
+    _directory: TempDir,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let database = facewire_devstack::testing::database().await.unwrap();
+        let options =
+            facewire_store_pg::Options { url: database.url().into(), max_connections: 4, ..Default::default() };
+        let store = Store::connect(&options).await.unwrap();
+        store.migrate().await.unwrap();
+        let qdrant = LocalQdrant::start(&directory.path().join("points"), ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let options = facewire_store_vec::Options { url: qdrant.url(), ..Default::default() };
+        let vectors = VecStore::connect(&options).unwrap();
+        vectors.ensure(MODEL, DIM).await.unwrap();
+        let options = facewire_store_object::Options::default().or_directory(&directory.path().join("images"));
+        let images = ImageStore::connect(&options).unwrap();
+        let gallery = Gallery { store, vectors, images: Some(images.clone()), model: MODEL.to_owned(), dim: DIM };
+        Self { gallery, images, qdrant, _database: database, _directory: directory }
+    }
+
+    pub(crate) async fn end(self) {
+        self.qdrant.shutdown().await;
+    }
+
+    /// What a search at that angle finds.
+    pub(crate) async fn hits(&self, degrees: f32) -> Vec<Hit> {
+        let probe = Probe { collection: office(), embedding: at(degrees), limit: None, persons: DECISION };
+        self.gallery.vectors.search(&[probe]).await.unwrap().remove(0).unwrap()
+    }
+
+    /// The nearest person.
+    pub(crate) async fn nearest(&self, degrees: f32) -> Option<PersonId> {
+        let hits = self.hits(degrees).await;
+        hits.into_iter().max_by(|a, b| a.similarity.total_cmp(&b.similarity)).map(|hit| hit.person)
+    }
+
+    /// Enrols faces of these subjects at these angles.
+    pub(crate) async fn enrolled(&self, faces: &[(&str, f32)]) -> Vec<FaceId> {
+        let batch: Vec<Candidate> = faces.iter().map(|(subject, degrees)| candidate(subject, *degrees)).collect();
+        let answers = self.gallery.enrol(&batch).await.unwrap();
+        answers
+            .into_iter()
+            .map(|answer| match answer {
+                Enrolled::Done { face, .. } => face,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+}
+
+pub(crate) fn by() -> Actor {
+    Actor::named("a test")
+}
+
+pub(crate) fn office() -> CollectionId {
+    "office".parse().unwrap()
+}
+
+pub(crate) fn person(subject: &str) -> PersonId {
+    PersonId::derive(&office(), &subject.parse().unwrap())
+}
+
+/// A unit vector in the plane of the first two numbers.
+pub(crate) fn at(degrees: f32) -> Vec<f32> {
+    let mut vector = vec![0.0; DIM as usize];
+    (vector[0], vector[1]) = (degrees.to_radians().cos(), degrees.to_radians().sin());
+    vector
+}
+
+pub(crate) fn image_of(subject: &str, degrees: f32) -> ImageHash {
+    ImageHash::of(format!("{subject} at {degrees}").as_bytes())
+}
+
+/// Came with a crop of its own, of which no row is known.
+pub(crate) fn candidate(subject: &str, degrees: f32) -> Candidate {
+    let image_hash = image_of(subject, degrees);
+    let captured_at = OffsetDateTime::UNIX_EPOCH;
+    let face = NewFace {
+        collection: office(),
+        subject: subject.parse().unwrap(),
+        name: None,
+        image_hash,
+        asset: None,
+        embedding: at(degrees),
+        model: MODEL.to_owned(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        crop: Some(CropId::derive(&office(), &"desk".parse().unwrap(), captured_at, &image_hash)),
+        captured_at,
+    };
+    Candidate { face, conflict_from: None }
+}

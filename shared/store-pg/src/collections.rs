@@ -1,0 +1,197 @@
+//! Collections: made, listed, counted, and deleted with all that is in them, in bounded steps. Points and images are erased
+//! elsewhere.
+
+use facewire_domain::CollectionId;
+use serde::Serialize;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, FromRow};
+use time::OffsetDateTime;
+
+use crate::audit::{Actor, EventKind, NewEvent, record};
+use crate::error::StoreError;
+use crate::estimate::count_rows;
+use crate::persons::{Gallery, lock_collections};
+use crate::policy::{CollectionPolicy, write};
+use crate::store::{Store, run};
+
+/// Most collections of one page.
+const PAGE: u32 = 1000;
+
+/// A collection.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CollectionSummary {
+    /// Its name.
+    pub collection: CollectionId,
+    /// What is kept of its crops.
+    pub policy: CollectionPolicy,
+    /// When it was made, or first used.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// A collection and how much is in it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CollectionDetails {
+    /// The collection.
+    #[serde(flatten)]
+    pub summary: CollectionSummary,
+    /// Its persons and faces.
+    pub gallery: Gallery,
+    /// Its crops; an estimate above a million.
+    pub crops: u64,
+}
+
+impl CollectionDetails {
+    /// Nothing would be lost with it.
+    pub fn is_empty(&self) -> bool {
+        self.gallery.persons == 0 && self.gallery.faces == 0 && self.gallery.tombstoned == 0 && self.crops == 0
+    }
+}
+
+const PAGE_OF: &str = "SELECT collection, created_at FROM collections WHERE ($1::text IS NULL OR collection > $1)
+                       ORDER BY collection LIMIT $2";
+
+const CROPS: &str = "SELECT FROM crops WHERE $1::text IS NULL OR collection = $1";
+
+#[derive(FromRow)]
+struct Columns {
+    collection: String,
+    created_at: OffsetDateTime,
+}
+
+/// What goes with a collection, in this order, and how up to `$2` rows of it are deleted. Faces went before. Of persons those go
+/// first into whom nobody is merged.
+const CONTENTS: [&str; 6] = [
+    "DELETE FROM prototypes WHERE prototype_id = ANY(ARRAY(
+        SELECT prototype_id FROM prototypes WHERE collection = $1 LIMIT $2))",
+    "DELETE FROM persons WHERE person_id = ANY(ARRAY(
+        SELECT p.person_id FROM persons p WHERE p.collection = $1
+            AND NOT EXISTS (SELECT FROM persons m WHERE m.merged_into = p.person_id)
+            AND NOT EXISTS (SELECT FROM faces f WHERE f.person_id = p.person_id) LIMIT $2))",
+    "DELETE FROM stage_failures WHERE crop_id = ANY(ARRAY(
+        SELECT crop_id FROM stage_failures WHERE collection = $1 LIMIT $2))",
+    "DELETE FROM recognitions WHERE crop_id = ANY(ARRAY(
+        SELECT crop_id FROM recognitions WHERE collection = $1 LIMIT $2))",
+    "DELETE FROM crops WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM crops WHERE collection = $1 LIMIT $2))",
+    "DELETE FROM calibrations WHERE version = ANY(ARRAY(
+        SELECT version FROM calibrations WHERE collection = $1 LIMIT $2))",
+];
+
+impl Store {
+    /// Makes a collection; `false` where it is there, and stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a policy with a duration of zero.
+    pub async fn create_collection(
+        &self,
+        collection: &CollectionId,
+        policy: &CollectionPolicy,
+        actor: &Actor,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "INSERT INTO collections (collection) VALUES ($1) ON CONFLICT DO NOTHING";
+        policy.check()?;
+        run!(self, "create collection", connection => {
+            let mut tx = connection.begin().await?;
+            if sqlx::query(SQL).bind(collection.as_str()).execute(&mut *tx).await?.rows_affected() == 0 {
+                return Ok(false);
+            }
+            write(&mut tx, collection, policy).await?;
+            record(&mut tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionCreated)).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+    }
+
+    /// A page of up to `limit` collections (1000 at most) by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn collections_page(
+        &self,
+        after: Option<&CollectionId>,
+        limit: u32,
+    ) -> Result<Vec<CollectionSummary>, StoreError> {
+        let (after, limit) = (after.map(CollectionId::as_str), i64::from(limit.min(PAGE)));
+        let rows: Vec<Columns> = run!(self, "page of collections", connection => {
+            sqlx::query_as(PAGE_OF).bind(after).bind(limit).fetch_all(connection).await
+        })?;
+        let mut policies = self.policies().await?;
+        let read = |row: Columns| {
+            let collection = row.collection.parse().map_err(|_| StoreError::corrupt("collections.collection"))?;
+            let policy = policies.remove(&collection).unwrap_or_default();
+            Ok(CollectionSummary { collection, policy, created_at: row.created_at })
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// A collection with how much is in it; `None` where there is none of that name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn collection(&self, collection: &CollectionId) -> Result<Option<CollectionDetails>, StoreError> {
+        const SQL: &str = "SELECT created_at FROM collections WHERE collection = $1";
+        let created_at: Option<OffsetDateTime> = run!(self, "collection", connection => {
+            sqlx::query_scalar(SQL).bind(collection.as_str()).fetch_optional(connection).await
+        })?;
+        let Some(created_at) = created_at else { return Ok(None) };
+        let crops = run!(self, "crops of a collection", connection => {
+            count_rows(connection, CROPS, Some(collection.as_str())).await
+        })?;
+        let policy = self.policy(collection).await?;
+        let summary = CollectionSummary { collection: collection.clone(), policy, created_at };
+        Ok(Some(CollectionDetails { summary, gallery: self.gallery(Some(collection)).await?, crops: crops.number }))
+    }
+
+    /// Deletes up to `limit` rows of what is left in a collection beside its faces. How many; 0 once nothing is left.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn empty_collection(&self, collection: &CollectionId, limit: u32) -> Result<u64, StoreError> {
+        let limit = i64::from(limit.max(1));
+        for sql in CONTENTS {
+            let deleted = run!(self, "empty a collection", connection => {
+                sqlx::query(sql).bind(collection.as_str()).bind(limit).execute(connection).await
+            })?
+            .rows_affected();
+            if deleted > 0 {
+                return Ok(deleted);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Deletes the row of a collection that is empty. `false` where something came into it meanwhile; `true` where the row is gone,
+    /// also before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_collection(&self, collection: &CollectionId, actor: &Actor) -> Result<bool, StoreError> {
+        run!(self, "delete collection", connection => delete(connection, collection, actor).await)
+    }
+}
+
+async fn delete(connection: &mut PgConnection, collection: &CollectionId, actor: &Actor) -> Result<bool, sqlx::Error> {
+    const IN_USE: &str = "
+SELECT EXISTS (SELECT FROM faces WHERE collection = $1) OR EXISTS (SELECT FROM persons WHERE collection = $1)
+    OR EXISTS (SELECT FROM prototypes WHERE collection = $1) OR EXISTS (SELECT FROM calibrations WHERE collection = $1)";
+    let mut tx = connection.begin().await?;
+    lock_collections(&mut tx, &[collection.as_str()]).await?;
+    // Whoever inserts a row that refers to the collection waits for this lock, or is seen below.
+    sqlx::query("SELECT FROM collections WHERE collection = $1 FOR UPDATE")
+        .bind(collection.as_str())
+        .execute(&mut *tx)
+        .await?;
+    if sqlx::query_scalar(IN_USE).bind(collection.as_str()).fetch_one(&mut *tx).await? {
+        return Ok(false);
+    }
+    let deleted = sqlx::query("DELETE FROM collections WHERE collection = $1")
+        .bind(collection.as_str())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    if deleted > 0 {
+        record(&mut tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionDeleted)).await?;
+    }
+    tx.commit().await?;
+    Ok(true)
+}

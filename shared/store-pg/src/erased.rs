@@ -1,0 +1,112 @@
+//! What was written of persons while they were being erased. An erasure deletes the persons first and then what names them;
+//! whoever writes such a row looks afterwards whether the persons are still there, and takes back what is not to be said. So
+//! one of the two always finds it, and no writer waits for an erasure.
+
+use std::collections::HashSet;
+
+use facewire_domain::{Decision, PersonId, SubjectId};
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use crate::crops::CropHead;
+use crate::ending::Ending;
+use crate::error::StoreError;
+use crate::store::{CHUNK, Store, run};
+
+// Ids of what is no person at all have no row either.
+const MISSING: &str = "
+SELECT i.id FROM UNNEST($1::uuid[]) AS i (id) WHERE NOT EXISTS (SELECT FROM persons p WHERE p.person_id = i.id)";
+
+const ERASED: &str = "
+SELECT DISTINCT i.id FROM UNNEST($1::uuid[]) AS i (id) JOIN tombstones t ON t.key = uuid_send(i.id)";
+
+const MENTIONS: &str = "
+UPDATE recognitions r SET decision = r.decision
+    || CASE WHEN r.decision->'best'->>'person' = ANY($3::text[]) THEN '{\"best\": null}'::jsonb ELSE '{}' END
+    || CASE WHEN r.decision->'runner_up'->>'person' = ANY($3::text[]) THEN '{\"runner_up\": null}'::jsonb ELSE '{}' END
+FROM UNNEST($1::uuid[], $2::integer[]) AS i (crop_id, face_index)
+WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.decision IS NOT NULL";
+
+// As for enrolments: who was erased after the crop was received.
+const SUBJECTS: &str = "
+UPDATE crops c SET subject_id = NULL FROM UNNEST($1::uuid[], $2::uuid[]) AS i (crop_id, person_id)
+JOIN tombstones t ON t.key = uuid_send(i.person_id)
+WHERE c.crop_id = i.crop_id AND c.subject_id IS NOT NULL AND t.collection = c.collection
+  AND t.at > least(c.received_at, c.admitted_at)";
+
+impl Store {
+    /// Which of these persons were erased and did not come back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erased_persons(&self, persons: &[PersonId]) -> Result<HashSet<PersonId>, StoreError> {
+        let erased = self.erased_among(persons.iter().map(PersonId::as_uuid).collect()).await?;
+        Ok(erased.into_iter().map(PersonId::from).collect())
+    }
+
+    /// Which of these ids are of persons who were erased and did not come back. Other ids may be among them.
+    pub(crate) async fn erased_among(&self, mut ids: Vec<Uuid>) -> Result<HashSet<Uuid>, StoreError> {
+        ids.sort_unstable();
+        ids.dedup();
+        let mut erased = HashSet::new();
+        for chunk in ids.chunks(CHUNK) {
+            let found = run!(self, "erased persons", connection => among(connection, chunk).await)?;
+            erased.extend(found);
+        }
+        Ok(erased)
+    }
+
+    /// Takes the erased persons out of the rows of these endings, and out of the endings.
+    pub(crate) async fn take_back(&self, mut endings: Vec<&mut Ending>) -> Result<(), StoreError> {
+        let erased = self.erased_among(endings.iter().flat_map(|ending| named(ending)).collect()).await?;
+        if erased.is_empty() {
+            return Ok(());
+        }
+        endings.retain(|ending| named(ending).any(|person| erased.contains(&person)));
+        let (crops, faces): (Vec<Uuid>, Vec<i32>) = endings.iter().map(|ending| ending.key()).unzip();
+        let texts: Vec<String> = erased.iter().map(Uuid::to_string).collect();
+        let persons: Vec<PersonId> = erased.iter().copied().map(PersonId::from).collect();
+        while self.erase_from_results(&persons, CHUNK as u32).await? > 0 {}
+        run!(self, "take back mentions", connection => {
+            sqlx::query(MENTIONS).bind(&crops).bind(&faces).bind(&texts).execute(connection).await.map(|_| ())
+        })?;
+        for ending in endings {
+            ending.forget(&erased);
+        }
+        Ok(())
+    }
+
+    /// Takes the external ids of erased persons out of the rows of these crops.
+    pub(crate) async fn take_back_subjects(&self, crops: &[&CropHead]) -> Result<(), StoreError> {
+        let subjects = crops.iter().filter_map(|crop| Some((crop.crop.as_uuid(), derived(crop)?)));
+        let (crops, persons): (Vec<Uuid>, Vec<Uuid>) = subjects.unzip();
+        if crops.is_empty() {
+            return Ok(());
+        }
+        run!(self, "take back subjects", connection => {
+            sqlx::query(SUBJECTS).bind(&crops).bind(&persons).execute(connection).await.map(|_| ())
+        })
+    }
+}
+
+async fn among(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+    let missing: Vec<Uuid> = sqlx::query_scalar(MISSING).bind(ids).fetch_all(&mut *connection).await?;
+    // Nearly always: tombstones have no index by persons alone.
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    sqlx::query_scalar(ERASED).bind(&missing).fetch_all(connection).await
+}
+
+fn derived(crop: &CropHead) -> Option<Uuid> {
+    let subject: &SubjectId = crop.subject.as_ref()?;
+    Some(PersonId::derive(&crop.collection, subject).as_uuid())
+}
+
+/// Everybody whom an ending names: who it is, who is nearest, who comes second.
+fn named(ending: &Ending) -> impl Iterator<Item = Uuid> + use<> {
+    let candidates = |decision: &Decision| [decision.best, decision.runner_up];
+    let candidates = ending.decision.as_ref().map(candidates).unwrap_or_default();
+    let persons = candidates.into_iter().flatten().map(|candidate| candidate.person.as_uuid());
+    persons.chain(ending.person_id())
+}

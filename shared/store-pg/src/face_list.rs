@@ -1,0 +1,134 @@
+//! Faces as people look at them: those of a person or collection in pages, those of an image, one by its id. None that is
+//! tombstoned, and only a collection's with their embeddings.
+
+use facewire_domain::{CollectionId, FaceId, ImageHash, PersonId};
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::face_record::{Columns, FaceRecord, StoredFace, select_faces};
+use crate::store::{Store, run, text};
+
+/// Most faces of one answer.
+const PAGE: u32 = 1000;
+
+impl Store {
+    /// A page of up to `limit` of a person's faces (1000 at most), by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn faces_page(
+        &self,
+        person: PersonId,
+        after: Option<FaceId>,
+        limit: u32,
+    ) -> Result<Vec<FaceRecord>, StoreError> {
+        const SQL: &str = select_faces!(
+            "''::bytea",
+            "f.person_id = $1 AND f.face_id > $2 AND f.vector_state <> 'tombstoned' ORDER BY f.face_id LIMIT $3"
+        );
+        let after = after.map_or(Uuid::nil(), |face| face.as_uuid());
+        let rows: Vec<Columns> = run!(self, "page of faces", connection => {
+            let query = sqlx::query_as(SQL).bind(person.as_uuid()).bind(after).bind(i64::from(limit.min(PAGE)));
+            query.fetch_all(connection).await
+        })?;
+        rows.into_iter().map(FaceRecord::try_from).collect()
+    }
+
+    /// A page of up to `limit` of a collection's faces (1000 at most), by id, each with its embedding.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn collection_faces(
+        &self,
+        collection: &CollectionId,
+        after: Option<FaceId>,
+        limit: u32,
+    ) -> Result<Vec<StoredFace>, StoreError> {
+        const SQL: &str = select_faces!(
+            "coalesce(r.embedding, f.embedding)",
+            "f.collection = $1 AND f.face_id > $2 AND f.vector_state <> 'tombstoned' ORDER BY f.face_id LIMIT $3"
+        );
+        let after = after.map_or(Uuid::nil(), |face| face.as_uuid());
+        let rows: Vec<Columns> = run!(self, "faces of a collection", connection => {
+            let query = sqlx::query_as(SQL).bind(collection.as_str()).bind(after).bind(i64::from(limit.min(PAGE)));
+            query.fetch_all(connection).await
+        })?;
+        rows.into_iter().map(StoredFace::try_from).collect()
+    }
+
+    /// A face by its id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn face(&self, face: FaceId) -> Result<Option<FaceRecord>, StoreError> {
+        const SQL: &str = select_faces!("''::bytea", "f.face_id = $1 AND f.vector_state <> 'tombstoned'");
+        let row: Option<Columns> = run!(self, "face", connection => {
+            sqlx::query_as(SQL).bind(face.as_uuid()).fetch_optional(connection).await
+        })?;
+        row.map(FaceRecord::try_from).transpose()
+    }
+
+    /// The faces of an image (1000 at most), by their number in it: of the producer's id of it, or of its hash as 64 hexadecimal
+    /// digits.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn faces_of_asset(&self, collection: &CollectionId, asset: &str) -> Result<Vec<FaceRecord>, StoreError> {
+        const SQL: &str = select_faces!(
+            "''::bytea",
+            "f.face_id IN (SELECT a.face_id FROM faces a WHERE a.collection = $1 AND a.asset_id = $2 UNION
+             SELECT h.face_id FROM faces h WHERE h.collection = $1 AND h.image_hash = $3 AND h.vector_state <> 'tombstoned')
+             AND f.vector_state <> 'tombstoned' ORDER BY f.face_index, f.face_id LIMIT $4"
+        );
+        let hash = image_hash(asset);
+        let asset = text(asset);
+        let rows: Vec<Columns> = run!(self, "faces of an image", connection => {
+            sqlx::query_as(SQL)
+                .bind(collection.as_str())
+                .bind(&*asset)
+                .bind(hash.as_ref().map(|hash| hash.as_bytes().as_slice()))
+                .bind(i64::from(PAGE))
+                .fetch_all(connection)
+                .await
+        })?;
+        rows.into_iter().map(FaceRecord::try_from).collect()
+    }
+
+    /// Whether any face is of this image.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn image_is_used(&self, collection: &CollectionId, image: ImageHash) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT EXISTS (SELECT FROM faces WHERE collection = $1 AND image_hash = $2
+                                          AND vector_state <> 'tombstoned')";
+        run!(self, "faces of an image", connection => {
+            let query = sqlx::query_scalar(SQL).bind(collection.as_str()).bind(image.as_bytes().as_slice());
+            query.fetch_one(connection).await
+        })
+    }
+}
+
+/// The hash that these hexadecimal digits are, if they are one.
+fn image_hash(text: &str) -> Option<ImageHash> {
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+    (digits.len() == 64).then_some(())?;
+    Some(ImageHash::from_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_64_hexadecimal_digits_are_a_hash() {
+        let hash = ImageHash::of(b"jpeg");
+        assert_eq!(image_hash(&hash.to_string()), Some(hash));
+        assert_eq!(image_hash(&hash.to_string().to_uppercase()), Some(hash));
+        for other in ["", "photo-17", &"0".repeat(63), &"0".repeat(65), &"é".repeat(64), &"g".repeat(64)] {
+            assert_eq!(image_hash(other), None, "{other}");
+        }
+    }
+}

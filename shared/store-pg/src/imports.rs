@@ -1,0 +1,235 @@
+//! Imports: many images that are to be enrolled, and how far they are. Their items are in `import_items`; reading
+//! manifests and sending images is elsewhere.
+
+use facewire_domain::{CollectionId, Reason, Status};
+use serde::Serialize;
+use serde_json::json;
+use sqlx::postgres::PgConnection;
+use sqlx::types::JsonValue;
+use sqlx::{Connection, FromRow};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::audit::{Actor, EventKind, NewEvent, record};
+use crate::error::StoreError;
+use crate::store::{Store, count, insert_collections, run};
+
+/// How far an import is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImportState {
+    /// Items are still added and sent.
+    Receiving,
+    /// All items are there, and not all are done.
+    Running,
+    /// All items are done.
+    Finished,
+    /// Somebody ended it; items that were not sent stay as they are.
+    Cancelled,
+}
+
+impl ImportState {
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        match text {
+            "receiving" => Ok(Self::Receiving),
+            "running" => Ok(Self::Running),
+            "finished" => Ok(Self::Finished),
+            "cancelled" => Ok(Self::Cancelled),
+            _ => Err(StoreError::corrupt("imports.state")),
+        }
+    }
+}
+
+/// What became of the wish to add no more items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// It runs until every item is done.
+    Running,
+    /// It ended before, so.
+    Ended(ImportState),
+    /// So many items were begun and not sent; nothing changed.
+    Waiting(u64),
+}
+
+/// An import.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// The import.
+    pub import_id: Uuid,
+    /// Where its images are enrolled.
+    pub collection: CollectionId,
+    /// How far it is.
+    pub state: ImportState,
+    /// Items that were added so far.
+    pub total: u64,
+    /// Who began it.
+    pub actor: Actor,
+    /// When it began.
+    pub created_at: OffsetDateTime,
+    /// When it was finished or cancelled.
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    import_id: Uuid,
+    collection: String,
+    state: String,
+    total: i64,
+    actor: JsonValue,
+    created_at: OffsetDateTime,
+    finished_at: Option<OffsetDateTime>,
+}
+
+impl TryFrom<Row> for Import {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let words = |field: &str| row.actor.get(field).and_then(JsonValue::as_str);
+        let key = words("key").map(str::parse).transpose().map_err(|_| StoreError::corrupt("imports.actor"))?;
+        let name = words("name").ok_or(StoreError::corrupt("imports.actor"))?.to_owned();
+        let actor = Actor { key, name, request: words("request").map(str::to_owned) };
+        Ok(Self {
+            import_id: row.import_id,
+            collection: row.collection.parse().map_err(|_| StoreError::corrupt("imports.collection"))?,
+            state: ImportState::parse(&row.state)?,
+            total: count(row.total),
+            actor,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        })
+    }
+}
+
+const INSERT: &str = "INSERT INTO imports (import_id, collection, actor) VALUES ($1, $2, $3) RETURNING *";
+
+const OPEN: &str = "SELECT * FROM imports WHERE state IN ('receiving', 'running') ORDER BY created_at, import_id";
+
+// The row stays locked until the end: nobody adds items meanwhile.
+const STATE: &str = "SELECT state FROM imports WHERE import_id = $1 FOR UPDATE";
+
+const WAITING: &str = "SELECT count(*) FROM import_items WHERE import_id = $1 AND state = 'waiting'";
+
+const MISSED: &str = "
+UPDATE import_items SET state = 'done', status = $2, reason = $3, updated_at = now()
+WHERE import_id = $1 AND state = 'waiting'";
+
+const RUNNING: &str = "UPDATE imports SET state = 'running' WHERE import_id = $1";
+
+const CANCEL: &str = "
+UPDATE imports SET state = 'cancelled', finished_at = now()
+WHERE import_id = $1 AND state IN ('receiving', 'running')";
+
+const FINISH: &str = "
+UPDATE imports SET state = 'finished', finished_at = now()
+WHERE import_id = $1 AND state = 'running'
+  AND NOT EXISTS (SELECT FROM import_items WHERE import_id = $1 AND state <> 'done') RETURNING *";
+
+const EXPIRE: &str = "
+DELETE FROM imports WHERE import_id IN (
+    SELECT import_id FROM imports WHERE created_at < $1 AND (finished_at IS NULL OR finished_at < $1)
+    ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
+impl Store {
+    /// Begins an import without items; the collection gets its row where it has none.
+    pub async fn create_import(&self, collection: &CollectionId, actor: &Actor) -> Result<Import, StoreError> {
+        let who = json!({ "key": actor.key, "name": actor.stored_name(), "request": actor.stored_request() });
+        let id = Uuid::new_v4();
+        let row: Row = run!(self, "create import", connection => {
+            let mut tx = connection.begin().await?;
+            insert_collections(&mut tx, &[collection.as_str()]).await?;
+            let row =
+                sqlx::query_as(INSERT).bind(id).bind(collection.as_str()).bind(&who).fetch_one(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(row)
+        })?;
+        row.try_into()
+    }
+
+    /// One import.
+    pub async fn import(&self, import: Uuid) -> Result<Option<Import>, StoreError> {
+        const SQL: &str = "SELECT * FROM imports WHERE import_id = $1";
+        let row: Option<Row> = run!(self, "import", connection => {
+            sqlx::query_as(SQL).bind(import).fetch_optional(connection).await
+        })?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// Imports that are neither finished nor cancelled, the oldest first.
+    pub async fn open_imports(&self) -> Result<Vec<Import>, StoreError> {
+        let rows: Vec<Row> =
+            run!(self, "open imports", connection => sqlx::query_as(OPEN).fetch_all(connection).await)?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// No more items are added: the import ends once every item is done. Items that were added and not sent stand in the
+    /// way, unless `force`: then they end as failed. `None` where there is no such import.
+    pub async fn close_import(&self, import: Uuid, force: bool) -> Result<Option<Closed>, StoreError> {
+        let closed = run!(self, "close import", connection => close(connection, import, force).await)?;
+        closed.transpose()
+    }
+
+    /// Ends an import before its items are done. `false` where it is neither receiving nor running.
+    pub async fn cancel_import(&self, import: Uuid) -> Result<bool, StoreError> {
+        let cancelled = run!(self, "cancel import", connection => {
+            sqlx::query(CANCEL).bind(import).execute(connection).await
+        })?;
+        Ok(cancelled.rows_affected() > 0)
+    }
+
+    /// Ends a running import of which every item is done, with an event (`import.finished`). `false` where it is not
+    /// running, or has items left.
+    pub async fn finish_import(&self, import: Uuid) -> Result<bool, StoreError> {
+        let finished = run!(self, "finish import", connection => {
+            let mut tx = connection.begin().await?;
+            let row: Option<Row> = sqlx::query_as(FINISH).bind(import).fetch_optional(&mut *tx).await?;
+            let Some(row) = row else { return Ok(None) };
+            let import = Import::try_from(row);
+            if let Ok(import) = &import {
+                let detail = json!({ "import_id": import.import_id, "total": import.total });
+                let event = NewEvent { detail, ..NewEvent::of(import.collection.as_str(), EventKind::ImportFinished) };
+                record(&mut tx, &import.actor, event).await?;
+                tx.commit().await?;
+            }
+            Ok(Some(import))
+        })?;
+        Ok(finished.transpose()?.is_some())
+    }
+
+    /// Removes imports that ended before `older_than`, or began before it and never ended, with their items, the oldest
+    /// first, at most `limit`. Returns how many.
+    pub async fn expire_imports(&self, older_than: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        let expired = run!(self, "expire imports", connection => {
+            sqlx::query(EXPIRE).bind(older_than).bind(i64::from(limit)).execute(connection).await
+        })?;
+        Ok(expired.rows_affected())
+    }
+}
+
+type Read<T> = Result<Option<Result<T, StoreError>>, sqlx::Error>;
+
+async fn close(connection: &mut PgConnection, import: Uuid, force: bool) -> Read<Closed> {
+    let mut tx = connection.begin().await?;
+    let state: Option<String> = sqlx::query_scalar(STATE).bind(import).fetch_optional(&mut *tx).await?;
+    let Some(state) = state else { return Ok(None) };
+    let closed = match ImportState::parse(&state) {
+        Err(error) => return Ok(Some(Err(error))),
+        Ok(ImportState::Running) => Closed::Running,
+        Ok(ended @ (ImportState::Finished | ImportState::Cancelled)) => Closed::Ended(ended),
+        Ok(ImportState::Receiving) => {
+            if force {
+                let (status, reason) = (Status::Failed.as_str(), Reason::Timeout.as_str());
+                sqlx::query(MISSED).bind(import).bind(status).bind(reason).execute(&mut *tx).await?;
+            }
+            let waiting: i64 = sqlx::query_scalar(WAITING).bind(import).fetch_one(&mut *tx).await?;
+            if waiting == 0 {
+                sqlx::query(RUNNING).bind(import).execute(&mut *tx).await?;
+                Closed::Running
+            } else {
+                Closed::Waiting(count(waiting))
+            }
+        }
+    };
+    tx.commit().await?;
+    Ok(Some(Ok(closed)))
+}

@@ -1,0 +1,388 @@
+//! Erasures and their receipts, and the tombstones that keep what was erased from coming back with a crop that was received before.
+//! The erasing itself is done elsewhere, between the two ends here.
+
+use std::collections::BTreeSet;
+
+use facewire_domain::{CollectionId, PersonId, SubjectId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as JsonValue;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, FromRow};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use crate::audit::{Actor, EventKind, NewEvent, record};
+use crate::erasure::{FaceSelection, everybody};
+use crate::error::StoreError;
+use crate::persons::lock_collections;
+use crate::store::{Store, run, text};
+
+/// Most receipts of one page.
+const PAGE: u32 = 1000;
+
+/// An erasure that is under way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BegunErasure {
+    /// Its receipt.
+    pub erasure: Uuid,
+    /// The collection.
+    pub collection: CollectionId,
+    /// Who is to be erased: the person and everybody who was merged into them; empty unless that is a person.
+    pub persons: Vec<PersonId>,
+    /// Their ids in the producers' world.
+    pub subjects: Vec<SubjectId>,
+    /// What an earlier attempt noted that was cut short; an empty object otherwise.
+    pub receipt: JsonValue,
+}
+
+/// A receipt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ErasureReceipt {
+    /// Its id.
+    pub erasure: Uuid,
+    /// The collection.
+    pub collection: CollectionId,
+    /// `person`, `image`, `asset`, `before` or `collection`.
+    pub kind: String,
+    /// The person's id, the image's hash or id, the time; empty for a collection.
+    pub subject: String,
+    /// When it began.
+    pub at: OffsetDateTime,
+    /// When all was gone; none: it was cut short, and is to be asked for again.
+    pub finished_at: Option<OffsetDateTime>,
+    /// Who asked for it.
+    pub actor: Actor,
+    /// What was removed where: a JSON object.
+    pub receipt: JsonValue,
+}
+
+/// Of whom an unfinished erasure is. Their rows may be gone already when it is gone on with, so it lies in the receipt until
+/// that is final.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Concerned {
+    persons: BTreeSet<Uuid>,
+    subjects: BTreeSet<String>,
+}
+
+/// Where it lies there.
+const UNFINISHED: &str = "unfinished";
+
+#[derive(FromRow)]
+struct Columns {
+    erasure_id: Uuid,
+    collection: String,
+    kind: String,
+    subject: String,
+    at: OffsetDateTime,
+    finished_at: Option<OffsetDateTime>,
+    actor_key: Option<Uuid>,
+    actor: String,
+    request_id: Option<String>,
+    receipt: JsonValue,
+}
+
+impl TryFrom<Columns> for ErasureReceipt {
+    type Error = StoreError;
+
+    fn try_from(mut row: Columns) -> Result<Self, StoreError> {
+        if let Some(receipt) = row.receipt.as_object_mut() {
+            receipt.remove(UNFINISHED);
+        }
+        Ok(Self {
+            erasure: row.erasure_id,
+            collection: row.collection.parse().map_err(|_| StoreError::corrupt("erasures.collection"))?,
+            kind: row.kind,
+            subject: row.subject,
+            at: row.at,
+            finished_at: row.finished_at,
+            actor: Actor { key: row.actor_key, name: row.actor, request: row.request_id },
+            receipt: row.receipt,
+        })
+    }
+}
+
+const OPEN: &str = "
+INSERT INTO erasures (erasure_id, collection, kind, subject, actor_key, actor, request_id, receipt)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (collection, kind, subject) WHERE finished_at IS NULL DO UPDATE SET receipt = erasures.receipt || EXCLUDED.receipt
+RETURNING erasure_id, receipt - 'unfinished'";
+
+// The time is that of now and not of the transaction's begin: whoever held the lock before is older.
+const TOMBSTONES: &str = "
+INSERT INTO tombstones (collection, key, at) SELECT $1, k.key, coalesce($3, clock_timestamp()) FROM UNNEST($2::bytea[]) AS k (key)
+ON CONFLICT (collection, key) DO UPDATE SET at = greatest(tombstones.at, EXCLUDED.at)";
+
+const HIDE: &str = "
+UPDATE persons SET status = 'hidden', version = version + 1, updated_at = now()
+WHERE person_id = $1 AND status = 'active'";
+
+// A crop without a row was removed with its collection, or is very old.
+const ERASED: &str = "
+SELECT i.place FROM UNNEST($1::text[], $2::uuid[], $3::bytea[], $4::uuid[]) WITH ORDINALITY
+    AS i (collection, person_id, image_hash, crop_id, place)
+LEFT JOIN crops c ON c.crop_id = i.crop_id
+WHERE i.crop_id IS NOT NULL AND EXISTS (
+    SELECT FROM tombstones t WHERE t.collection = i.collection
+        AND t.key IN (uuid_send(i.person_id), i.image_hash, ''::bytea)
+        AND t.at > coalesce(least(c.received_at, c.admitted_at), '-infinity'))";
+
+const FINISH: &str =
+    "UPDATE erasures SET receipt = $2, finished_at = now() WHERE erasure_id = $1 AND finished_at IS NULL";
+
+// Whoever asked for an enrolment before all was gone did not know: it does not bring the person back either.
+const TO_THE_END: &str = "
+UPDATE tombstones SET at = greatest(at, clock_timestamp()) WHERE collection = $1 AND key = ANY($2::bytea[])";
+
+impl Store {
+    /// Begins an erasure, or goes on with one that was cut short: hides the person, and sees to it that no crop that was received
+    /// before now brings back what is to be erased. `None` where there is no such person or collection, and no unfinished erasure
+    /// of them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin_erasure(&self, what: &FaceSelection, actor: &Actor) -> Result<Option<BegunErasure>, StoreError> {
+        let begun = run!(self, "begin an erasure", connection => begin(connection, what, actor).await)?;
+        let Some((erasure, collection, concerned, receipt)) = begun else { return Ok(None) };
+        let collection = collection.parse().map_err(|_| StoreError::corrupt("persons.collection"))?;
+        let persons = concerned.persons.into_iter().map(PersonId::from).collect();
+        let subjects = concerned.subjects.iter().map(|subject| subject.parse());
+        let subjects = subjects.collect::<Result<_, _>>().map_err(|_| StoreError::corrupt("persons.subject_id"))?;
+        Ok(Some(BegunErasure { erasure, collection, persons, subjects, receipt }))
+    }
+
+    /// Notes what is erased so far, a JSON object, so that a receipt tells all of it also after a crash.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_erasure(&self, erasure: Uuid, receipt: &JsonValue) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE erasures SET receipt = receipt || $2 WHERE erasure_id = $1 AND finished_at IS NULL";
+        run!(self, "note an erasure", connection => {
+            sqlx::query(SQL).bind(erasure).bind(receipt).execute(connection).await.map(|_| ())
+        })
+    }
+
+    /// Everything is gone: the receipt is final, and the event says so, by the receipt's id alone. No crop that was received before
+    /// now brings back the persons. `false`: it was final before, or one of the persons is there again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn finish_erasure(
+        &self,
+        begun: &BegunErasure,
+        what: &FaceSelection,
+        receipt: &JsonValue,
+        actor: &Actor,
+    ) -> Result<bool, StoreError> {
+        run!(self, "finish an erasure", connection => {
+            let mut tx = connection.begin().await?;
+            lock_collections(&mut tx, &[begun.collection.as_str()]).await?;
+            let persons: Vec<Uuid> = begun.persons.iter().map(PersonId::as_uuid).collect();
+            if any_is_there(&mut tx, &persons).await?
+                || sqlx::query(FINISH).bind(begun.erasure).bind(receipt).execute(&mut *tx).await?.rows_affected() == 0
+            {
+                return Ok(false);
+            }
+            let keys: Vec<&[u8]> = persons.iter().map(|person| person.as_bytes().as_slice()).collect();
+            sqlx::query(TO_THE_END).bind(begun.collection.as_str()).bind(&keys).execute(&mut *tx).await?;
+            if let Some(kind) = event_of(what) {
+                let detail = serde_json::json!({ "erasureId": begun.erasure });
+                let event = NewEvent::of(begun.collection.as_str(), kind);
+                record(&mut tx, actor, NewEvent { detail, ..event }).await?;
+            }
+            tx.commit().await?;
+            Ok(true)
+        })
+    }
+
+    /// The collection of a person whose erasure was cut short: begun again, it goes on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn unfinished_erasure_of(&self, person: PersonId) -> Result<Option<CollectionId>, StoreError> {
+        const SQL: &str =
+            "SELECT collection FROM erasures WHERE kind = 'person' AND subject = $1 AND finished_at IS NULL LIMIT 1";
+        let collection: Option<String> = run!(self, "unfinished erasure", connection => {
+            sqlx::query_scalar(SQL).bind(person.to_string()).fetch_optional(connection).await
+        })?;
+        collection.map(|name| name.parse().map_err(|_| StoreError::corrupt("erasures.collection"))).transpose()
+    }
+
+    /// A receipt by its id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erasure_receipt(&self, erasure: Uuid) -> Result<Option<ErasureReceipt>, StoreError> {
+        const SQL: &str = "SELECT * FROM erasures WHERE erasure_id = $1";
+        let row: Option<Columns> = run!(self, "receipt of an erasure", connection => {
+            sqlx::query_as(SQL).bind(erasure).fetch_optional(connection).await
+        })?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// Up to `limit` receipts (1000 at most), the newest first, of one collection or of all; the next page is `before` the last
+    /// one's time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erasure_receipts(
+        &self,
+        collection: Option<&CollectionId>,
+        before: Option<OffsetDateTime>,
+        limit: u32,
+    ) -> Result<Vec<ErasureReceipt>, StoreError> {
+        const SQL: &str = "SELECT * FROM erasures WHERE ($1::text IS NULL OR collection = $1)
+                           AND ($2::timestamptz IS NULL OR at < $2) ORDER BY at DESC LIMIT $3";
+        let (collection, limit) = (collection.map(CollectionId::as_str), i64::from(limit.min(PAGE)));
+        let rows: Vec<Columns> = run!(self, "receipts of erasures", connection => {
+            sqlx::query_as(SQL).bind(collection).bind(before).bind(limit).fetch_all(connection).await
+        })?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+}
+
+/// A whole collection's end has an event of its own, when its row goes.
+fn event_of(what: &FaceSelection) -> Option<EventKind> {
+    match what {
+        FaceSelection::Person(_) => Some(EventKind::PersonErased),
+        FaceSelection::Image(..) | FaceSelection::Asset(..) => Some(EventKind::AssetErased),
+        FaceSelection::Before(..) => Some(EventKind::AgeErased),
+        FaceSelection::Collection(_) => None,
+    }
+}
+
+fn kind_and_subject(what: &FaceSelection) -> (&'static str, String) {
+    match what {
+        FaceSelection::Person(person) => ("person", person.to_string()),
+        FaceSelection::Image(_, image) => ("image", image.to_string()),
+        FaceSelection::Asset(_, asset) => ("asset", text(asset).into_owned()),
+        FaceSelection::Before(_, before) => ("before", before.format(&Rfc3339).unwrap_or_default()),
+        FaceSelection::Collection(_) => ("collection", String::new()),
+    }
+}
+
+/// The collection of what is to be erased; none where that is not there.
+async fn collection_of(connection: &mut PgConnection, what: &FaceSelection) -> Result<Option<String>, sqlx::Error> {
+    const OF_PERSON: &str = "
+SELECT collection FROM persons WHERE person_id = $1
+UNION ALL
+SELECT collection FROM erasures WHERE kind = 'person' AND subject = $1::uuid::text AND finished_at IS NULL
+LIMIT 1";
+    const THERE: &str = "SELECT collection FROM collections WHERE collection = $1";
+    match what {
+        FaceSelection::Person(person) => {
+            sqlx::query_scalar(OF_PERSON).bind(person.as_uuid()).fetch_optional(connection).await
+        }
+        FaceSelection::Image(collection, _)
+        | FaceSelection::Asset(collection, _)
+        | FaceSelection::Before(collection, _)
+        | FaceSelection::Collection(collection) => {
+            sqlx::query_scalar(THERE).bind(collection.as_str()).fetch_optional(connection).await
+        }
+    }
+}
+
+/// The keys of the tombstones, and their time where it is not now.
+async fn keys_of(
+    connection: &mut PgConnection,
+    what: &FaceSelection,
+    persons: &[Uuid],
+) -> Result<(Vec<Vec<u8>>, Option<OffsetDateTime>), sqlx::Error> {
+    const IMAGES: &str = "SELECT DISTINCT image_hash FROM faces WHERE collection = $1 AND asset_id = $2";
+    Ok(match what {
+        FaceSelection::Person(_) => (persons.iter().map(|person| person.as_bytes().to_vec()).collect(), None),
+        FaceSelection::Image(_, image) => (vec![image.as_bytes().to_vec()], None),
+        FaceSelection::Asset(collection, asset) => {
+            let query = sqlx::query_scalar(IMAGES).bind(collection.as_str()).bind(text(asset));
+            (query.fetch_all(connection).await?, None)
+        }
+        FaceSelection::Before(_, before) => (vec![Vec::new()], Some(*before)),
+        FaceSelection::Collection(_) => (vec![Vec::new()], None),
+    })
+}
+
+/// The person and everybody who was merged into them, with those of an unfinished erasure.
+async fn concerned(connection: &mut PgConnection, collection: &str, person: PersonId) -> Result<Concerned, sqlx::Error> {
+    const SUBJECTS: &str = "SELECT subject_id FROM persons WHERE person_id = ANY($1::uuid[])";
+    const BEFORE: &str = "
+SELECT receipt->'unfinished' FROM erasures
+WHERE collection = $1 AND kind = 'person' AND subject = $2 AND finished_at IS NULL AND receipt ? 'unfinished'";
+    let query = sqlx::query_scalar(BEFORE).bind(collection).bind(person.to_string());
+    let before: Option<JsonValue> = query.fetch_optional(&mut *connection).await?;
+    let mut concerned: Concerned = before.and_then(|json| serde_json::from_value(json).ok()).unwrap_or_default();
+    let now = everybody(connection, person).await?;
+    let subjects: Vec<String> = sqlx::query_scalar(SUBJECTS).bind(&now).fetch_all(connection).await?;
+    concerned.persons.extend(now);
+    concerned.subjects.extend(subjects);
+    Ok(concerned)
+}
+
+async fn any_is_there(connection: &mut PgConnection, persons: &[Uuid]) -> Result<bool, sqlx::Error> {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM persons WHERE person_id = ANY($1::uuid[]))";
+    sqlx::query_scalar(SQL).bind(persons).fetch_one(connection).await
+}
+
+type Begun = (Uuid, String, Concerned, JsonValue);
+
+async fn begin(
+    connection: &mut PgConnection,
+    what: &FaceSelection,
+    actor: &Actor,
+) -> Result<Option<Begun>, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    let Some(collection) = collection_of(&mut tx, what).await? else { return Ok(None) };
+    // Whoever enrols is either done, and its face is erased too, or sees the tombstones.
+    lock_collections(&mut tx, &[&collection]).await?;
+    let (concerned, noted) = match what {
+        FaceSelection::Person(person) => {
+            let concerned = concerned(&mut tx, &collection, *person).await?;
+            let noted = serde_json::json!({ UNFINISHED: &concerned });
+            (concerned, noted)
+        }
+        _ => (Concerned::default(), serde_json::json!({})),
+    };
+    let persons: Vec<Uuid> = concerned.persons.iter().copied().collect();
+    for person in &persons {
+        sqlx::query(HIDE).bind(person).execute(&mut *tx).await?;
+    }
+    let (keys, at) = keys_of(&mut tx, what, &persons).await?;
+    sqlx::query(TOMBSTONES).bind(&collection).bind(&keys).bind(at).execute(&mut *tx).await?;
+    let (kind, subject) = kind_and_subject(what);
+    let (erasure, receipt) = sqlx::query_as(OPEN)
+        .bind(Uuid::new_v4())
+        .bind(&collection)
+        .bind(kind)
+        .bind(&subject)
+        .bind(actor.key)
+        .bind(actor.stored_name())
+        .bind(actor.stored_request())
+        .bind(&noted)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(Some((erasure, collection, concerned, receipt)))
+}
+
+/// A face that is about to be enrolled, as far as tombstones concern it.
+pub(crate) struct Received<'a> {
+    pub(crate) collection: &'a str,
+    pub(crate) person: Uuid,
+    pub(crate) image: &'a [u8],
+    /// Without a crop it is a decision of now.
+    pub(crate) crop: Option<Uuid>,
+}
+
+/// Positions of those that came with a crop that was received before their person, image or collection was erased.
+pub(crate) async fn erased_since(
+    connection: &mut PgConnection,
+    faces: &[Received<'_>],
+) -> Result<Vec<usize>, sqlx::Error> {
+    let places: Vec<i64> = sqlx::query_scalar(ERASED)
+        .bind(faces.iter().map(|face| face.collection).collect::<Vec<_>>())
+        .bind(faces.iter().map(|face| face.person).collect::<Vec<_>>())
+        .bind(faces.iter().map(|face| face.image).collect::<Vec<_>>())
+        .bind(faces.iter().map(|face| face.crop).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    Ok(places.into_iter().filter_map(|place| usize::try_from(place - 1).ok()).collect())
+}

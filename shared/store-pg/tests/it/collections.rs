@@ -1,0 +1,96 @@
+//! Collections made, listed, counted and deleted with what is in them.
+
+use facewire_domain::{CollectionId, KeepFaces};
+use facewire_store_pg::{CollectionPolicy, FaceSelection, NewFace, Store};
+
+use crate::support::{admit, by, crop, enrol, face, finish, matched, office, person, test_database};
+
+async fn names(store: &Store, after: Option<&CollectionId>, limit: u32) -> Vec<String> {
+    let page = store.collections_page(after, limit).await.unwrap();
+    page.into_iter().map(|summary| summary.collection.to_string()).collect()
+}
+
+#[tokio::test]
+async fn collections_come_in_pages_with_their_policy_and_counts() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let policy = CollectionPolicy { keep_faces: KeepFaces::All, ..CollectionPolicy::default() };
+    for name in ["yard", "hall", "office"] {
+        assert!(store.create_collection(&name.parse().unwrap(), &policy, &by()).await.unwrap());
+    }
+    assert!(!store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
+    assert_eq!(names(&store, None, 2).await, ["hall", "office"]);
+    assert_eq!(names(&store, Some(&office()), 2).await, ["yard"]);
+    assert!(!store.update_policy(&"lab".parse().unwrap(), &policy, &by()).await.unwrap());
+    assert!(store.update_policy(&"hall".parse().unwrap(), &CollectionPolicy::default(), &by()).await.unwrap());
+    let page = store.collections_page(None, 10).await.unwrap();
+    let policies: Vec<KeepFaces> = page.iter().map(|summary| summary.policy.keep_faces).collect();
+    assert_eq!(policies, [KeepFaces::Enrolled, KeepFaces::All, KeepFaces::All]);
+
+    assert_eq!(store.collection(&"lab".parse().unwrap()).await.unwrap(), None);
+    assert!(store.collection(&office()).await.unwrap().unwrap().is_empty());
+    enrol(&store, &[face("a", None, 1), face("a", None, 2)]).await;
+    admit(&store, &[crop(1)]).await;
+    let details = store.collection(&office()).await.unwrap().unwrap();
+    assert_eq!((details.gallery.persons, details.gallery.faces, details.crops), (1, 2, 1));
+    assert!(!details.is_empty());
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_collection_goes_with_all_that_is_in_it_and_takes_nothing_else_along() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let subjects = ["a", "b", "c", "d"];
+    let faces: Vec<_> = (1..).zip(subjects).map(|(n, subject)| face(subject, None, n)).collect();
+    enrol(&store, &faces).await;
+    let lab: CollectionId = "lab".parse().unwrap();
+    enrol(&store, &[NewFace { collection: lab.clone(), ..face("a", None, 1) }]).await;
+    // A chain of merges: the rows point at each other.
+    for pair in subjects.windows(2) {
+        store.merge_persons(person(pair[0]), person(pair[1]), &by()).await.unwrap().unwrap();
+    }
+    admit(&store, &(1..6).map(crop).collect::<Vec<_>>()).await;
+    finish(&store, &(1..6).map(matched).collect::<Vec<_>>()).await;
+    assert!(!store.delete_collection(&office(), &by()).await.unwrap(), "there are people in it");
+
+    let what = FaceSelection::Collection(office());
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    loop {
+        let faces = store.tombstone_selected(&what, 3).await.unwrap();
+        if faces.is_empty() {
+            break;
+        }
+        store.forget(&faces.iter().map(|face| face.face).collect::<Vec<_>>()).await.unwrap();
+    }
+    let (mut rows, mut steps) = (0, 0);
+    loop {
+        match store.empty_collection(&office(), 2).await.unwrap() {
+            0 => break,
+            step => (rows, steps) = (rows + step, steps + 1),
+        }
+    }
+    assert_eq!(rows, 4 + 5 + 5, "persons, endings, crops");
+    assert!(steps >= 7, "{steps} steps of two rows");
+    let mut after = 0;
+    while let Some((_, last)) = store.erase_collection_from_trail(&office(), after, 3).await.unwrap() {
+        after = last;
+    }
+    assert!(store.delete_collection(&office(), &by()).await.unwrap());
+    assert!(store.delete_collection(&office(), &by()).await.unwrap(), "it is gone");
+    assert!(store.finish_erasure(&begun, &what, &serde_json::json!({}), &by()).await.unwrap());
+    let events = store.events_after(Some(&office()), 0, 1000).await.unwrap();
+    assert_eq!(events.last().unwrap().kind, "collection.deleted");
+    assert!(events.iter().all(|event| event.person.is_none() && event.other.is_none() && event.face.is_none()));
+
+    assert_eq!(names(&store, None, 10).await, ["lab"]);
+    let left = store.gallery(None).await.unwrap();
+    assert_eq!((left.persons, left.faces), (1, 1));
+    // A crop of before does not bring it back; a new one makes it anew, also in a process that knew the old one.
+    admit(&store, &[crop(1)]).await;
+    assert!(matches!(
+        enrol(&store, &[face("a", None, 1)]).await[..],
+        [facewire_store_pg::Enrolment::Conflict { kind: facewire_store_pg::ConflictKind::Erased, .. }]
+    ));
+    db.drop().await;
+}
