@@ -1,12 +1,14 @@
 //! The result that consumers read, from the row and the persons' names; and the message that it travels in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use facewire_bus::Message;
 use facewire_contracts::{convert, headers, subjects, v1};
 use facewire_domain::{Candidate, Decision, PersonId, Stage, decimal};
 use facewire_store_pg::{Ending, FaceQuality, Finished, Person, PersonStatus, StageTime};
 use time::OffsetDateTime;
+
+use crate::read::Reply;
 
 /// The persons that were looked up, by the ids that rows name.
 pub(crate) type Persons = HashMap<PersonId, Person>;
@@ -36,14 +38,29 @@ pub(crate) fn result(row: &Ending, persons: &Persons) -> v1::Result {
         quality: row.quality.as_ref().map(quality),
         r#box: row.bounding_box.map(Into::into),
         decision: row.decision.as_ref().map(|d| decision(d, persons)),
-        face_id: row.face.map(|face| face.to_string()),
-        person: row.person.map(|id| person(id, None, persons)),
+        face_id: row.face.filter(|_| is_known(row, persons)).map(|face| face.to_string()),
+        person: row.person.and_then(|id| person(id, None, persons)),
         face_index: row.face_index,
         face_count: row.face_count,
         times: row.times.iter().map(|time| stage_time(time, row.finished_at)).collect(),
         image_hash: row.crop.image_hash.to_string(),
         model: row.model.clone(),
+        reply: None,
     }
+}
+
+/// The result as it is told to whoever asked: with the face's five points, and with what the crop asked for beside. Candidates
+/// are told by their names, matched or not; hidden and erased persons are left out, and of two who became one, the second.
+pub(crate) fn reply(mut result: v1::Result, reply: &Reply, persons: &Persons) -> v1::Result {
+    let mut seen = HashSet::new();
+    let shown = reply.candidates.iter().filter(|candidate| {
+        let known = persons.get(&candidate.person).filter(|person| person.status != PersonStatus::Hidden);
+        known.is_some_and(|person| seen.insert(person.person_id))
+    });
+    let candidates = shown.filter_map(|candidate| person(candidate.person, Some(*candidate), persons)).collect();
+    let (landmarks, embedding) = (reply.landmarks.clone(), reply.embedding.clone());
+    result.reply = Some(v1::Reply { landmarks, embedding, candidates });
+    result
 }
 
 /// The same without what may be long and can be read in the row: for a result that the server does not take whole.
@@ -94,8 +111,8 @@ fn decision(d: &Decision, persons: &Persons) -> v1::Decision {
         matched: d.matched,
         threshold: decimal(d.threshold),
         similarity: d.best.map(|best| decimal(best.similarity)),
-        person: best.map(|c| person(c.person, Some(c), persons)),
-        runner_up: runner_up.map(|c| person(c.person, Some(c), persons)),
+        person: best.and_then(|c| person(c.person, Some(c), persons)),
+        runner_up: runner_up.and_then(|c| person(c.person, Some(c), persons)),
         confidence: d.confidence.map(decimal),
         calibration: d.calibration.clone(),
         margin: d.margin.map(decimal),
@@ -104,22 +121,28 @@ fn decision(d: &Decision, persons: &Persons) -> v1::Decision {
     }
 }
 
+/// Whether the person of an enrolment is still there; of what is no enrolment nobody is missing.
+fn is_known(row: &Ending, persons: &Persons) -> bool {
+    row.person.is_none_or(|person| persons.contains_key(&person))
+}
+
 fn is_hidden(id: PersonId, persons: &Persons) -> bool {
     persons.get(&id).is_some_and(|person| person.status == PersonStatus::Hidden)
 }
 
-/// A hidden person is an id without name and subject: that somebody known was seen, and not who.
-fn person(id: PersonId, candidate: Option<Candidate>, persons: &Persons) -> v1::Person {
-    let known = persons.get(&id);
-    let named = known.filter(|person| person.status != PersonStatus::Hidden);
-    v1::Person {
+/// A hidden person is an id without name and subject: that somebody known was seen, and not who. One who has no row any more was
+/// erased, and is nobody.
+fn person(id: PersonId, candidate: Option<Candidate>, persons: &Persons) -> Option<v1::Person> {
+    let known = persons.get(&id)?;
+    let named = Some(known).filter(|person| person.status != PersonStatus::Hidden);
+    Some(v1::Person {
         // After a merge, whoever took over.
-        person_id: known.map_or(id, |person| person.person_id).to_string(),
+        person_id: known.person_id.to_string(),
         external_id: named.map(|person| person.external_id.to_string()).unwrap_or_default(),
         name: named.map(|person| person.name.clone()).unwrap_or_default(),
         similarity: candidate.map(|c| decimal(c.similarity)),
         face_id: candidate.map(|c| c.face.to_string()),
-    }
+    })
 }
 
 #[cfg(test)]

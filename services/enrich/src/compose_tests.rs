@@ -96,6 +96,22 @@ fn a_hidden_person_is_matched_without_name_and_is_no_runner_up() {
 }
 
 #[test]
+fn an_erased_person_is_nobody() {
+    let mut enrolled = row(Outcome::success(Status::Enrolled, Stage::Match), None);
+    (enrolled.person, enrolled.face) = (Some(id(1)), Some(id(11)));
+    for row in [matched(), enrolled] {
+        let json = serde_json::to_string(&result(&row, &Persons::new())).unwrap();
+        for erased in [1, 2, 11, 12] {
+            assert!(!json.contains(&id::<PersonId>(erased).to_string()), "{json}");
+        }
+    }
+    let survivor = persons([PersonStatus::Active; 2]).into_iter().filter(|(person, _)| *person == id(2)).collect();
+    let decision = result(&matched(), &survivor).decision.unwrap();
+    assert_eq!((decision.matched, decision.person), (true, None));
+    assert_eq!(decision.runner_up.unwrap().name, "Name 2");
+}
+
+#[test]
 fn whoever_is_not_matched_is_not_named() {
     let mut missed = matched();
     missed.outcome = Outcome::no_match(Reason::Ambiguous, Detail::default());
@@ -135,4 +151,26 @@ fn a_shortened_result_still_says_how_it_ended() {
     let detail = short.detail.as_ref().unwrap();
     assert_eq!((detail.value, detail.message.as_deref(), short.times.len()), (Some(38.0), None, 0));
     assert_eq!((short.status, short.failure_reason), (whole.status, whole.failure_reason));
+}
+
+#[test]
+fn only_the_reply_tells_points_embedding_and_candidates_and_hides_whom_it_must() {
+    let missed = row(Outcome::no_match(Reason::BelowThreshold, Detail::default()), Some(Decision::default()));
+    let mut known = persons([PersonStatus::Active, PersonStatus::Hidden]);
+    // Two ids of one person: the third was merged into the first.
+    known.insert(id(3), known[&id(1)].clone());
+    let candidate = |number| Candidate { person: id(number), face: id(number + 10), similarity: 0.5 };
+    let told = Reply {
+        subject: "answers.7".to_owned(),
+        landmarks: vec![v1::Point { x: 1.0, y: 2.0 }; 5],
+        embedding: vec![0.6, 0.8],
+        candidates: [1, 2, 3, 4].map(candidate).to_vec(),
+    };
+    let published = result(&missed, &known);
+    let json = serde_json::to_string(&published).unwrap();
+    assert!(["landmarks\"", "embedding\"", "candidates", "reply"].iter().all(|word| !json.contains(word)), "{json}");
+    let reply = reply(published, &told, &known).reply.unwrap();
+    assert_eq!((reply.landmarks.len(), reply.embedding.len()), (5, 2));
+    let names: Vec<String> = reply.candidates.into_iter().map(|person| person.name).collect();
+    assert_eq!(names, ["Name 1"], "hidden, merged and erased ones are no entries of their own");
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use facewire_contracts::convert::{self, CropIdentity, WireError};
 use facewire_contracts::v1;
-use facewire_domain::{Decision, Outcome, Stage};
+use facewire_domain::{Candidate, Decision, Outcome, Stage};
 use facewire_store_pg::{CropHead, Ending, FaceQuality, StageTime};
 use time::OffsetDateTime;
 
@@ -11,8 +11,24 @@ use time::OffsetDateTime;
 #[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) row: Ending,
-    /// A subject that gets the result as well.
-    pub(crate) reply_to: Option<String>,
+    /// Somebody who gets the result as well.
+    pub(crate) reply: Option<Reply>,
+}
+
+/// Whom to tell, and what only they are told. It is not in the row.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    pub(crate) subject: String,
+    pub(crate) landmarks: Vec<v1::Point>,
+    pub(crate) embedding: Vec<f32>,
+    pub(crate) candidates: Vec<Candidate>,
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Nothing biometric in a log.
+        f.debug_struct("Reply").field("subject", &self.subject).finish_non_exhaustive()
+    }
 }
 
 fn bad(field: &'static str) -> WireError {
@@ -55,7 +71,14 @@ pub(crate) fn read(payload: Bytes) -> Result<Read, WireError> {
         // The write's own time.
         finished_at: None,
     };
-    Ok(Read { row, reply_to: Some(crop.reply_to).filter(|subject| !subject.is_empty()) })
+    Ok(Read { row, reply: reply(crop.reply_to, task.face, task.reply_only)? })
+}
+
+fn reply(subject: String, face: Option<v1::Face>, told: Option<v1::ReplyOnly>) -> Result<Option<Reply>, WireError> {
+    let v1::ReplyOnly { embedding, candidates } = told.unwrap_or_default();
+    let candidates = candidates.iter().map(Candidate::try_from).collect::<Result<_, _>>()?;
+    let landmarks = face.map(|face| face.landmarks).unwrap_or_default();
+    Ok((!subject.is_empty()).then_some(Reply { subject, landmarks, embedding, candidates }))
 }
 
 fn optional<T: std::str::FromStr>(text: &str, field: &'static str) -> Result<Option<T>, WireError> {
@@ -98,7 +121,7 @@ mod tests {
             face_id: uuid_of(3),
             ..v1::Ending::default()
         };
-        v1::EnrichTask { crop: Some(crop), face: None, ending: Some(ending) }
+        v1::EnrichTask { crop: Some(crop), ending: Some(ending), ..v1::EnrichTask::default() }
     }
 
     fn uuid_of(number: u8) -> String {
@@ -114,19 +137,35 @@ mod tests {
         let read = parse(&task()).unwrap();
         assert_eq!((read.row.crop.intent, read.row.outcome.status), (Intent::Enroll, Status::Enrolled));
         assert_eq!(read.row.person.unwrap().to_string(), uuid_of(2));
-        assert_eq!((read.row.face_count, read.reply_to, read.row.model), (1, None, None), "empty is absent");
+        assert_eq!((read.row.face_count, read.row.model), (1, None), "empty is absent");
+        assert!(read.reply.is_none());
         let stages: Vec<Stage> = read.row.times.iter().map(|time| time.stage).collect();
         assert_eq!((stages, read.row.finished_at), (vec![Stage::Ingest, Stage::Enrich], None));
     }
 
     #[test]
+    fn what_is_told_alone_does_not_show_itself() {
+        let mut task = task();
+        task.crop.as_mut().unwrap().reply_to = "answers.7".to_owned();
+        task.reply_only = Some(v1::ReplyOnly { embedding: vec![0.125; 3], candidates: Vec::new() });
+        let read = parse(&task).unwrap();
+        assert!(!format!("{read:?}").contains("0.125"));
+        let reply = read.reply.unwrap();
+        assert_eq!((reply.subject.as_str(), reply.embedding.len()), ("answers.7", 3));
+    }
+
+    #[test]
     fn what_is_missing_or_unreadable_is_named() {
         type Break = fn(&mut v1::EnrichTask);
-        let breaks: [(&str, Break); 5] = [
+        let breaks: [(&str, Break); 6] = [
             ("crop", |task| task.crop = None),
             ("ending", |task| task.ending = None),
             ("crop_id", |task| task.crop.as_mut().unwrap().crop_id = "7".to_owned()),
             ("person_id", |task| task.ending.as_mut().unwrap().person_id = "nobody".to_owned()),
+            ("person_id", |task| {
+                let candidates = vec![v1::Candidate::default()];
+                task.reply_only = Some(v1::ReplyOnly { candidates, ..v1::ReplyOnly::default() });
+            }),
             ("stage", |task| task.crop.as_mut().unwrap().times[0].stage = "cooking".to_owned()),
         ];
         for (field, damage) in breaks {

@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bytes::Bytes;
 use facewire_bus::{Delivery, Done, Outgoing};
+use facewire_contracts::v1;
 use facewire_domain::{CropId, Fault, FaultKind, PersonId, Reason, Stage};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
 use facewire_store_pg::{Ending, Finished, StoreError};
@@ -13,13 +13,13 @@ use futures_util::future::try_join_all;
 
 use crate::Enrich;
 use crate::compose::{self, Persons};
-use crate::read::{self, Read};
+use crate::read::{self, Read, Reply};
 
 /// Which result: crop, face, generation.
 type Key = (CropId, u32, u32);
 
 /// What was published of a result, or why it was given up.
-type Published = Result<Bytes, String>;
+type Published = Result<v1::Result, String>;
 
 /// The actor that records endings.
 pub(crate) struct Worker {
@@ -30,13 +30,19 @@ pub(crate) struct Worker {
 /// An ending whose row is written.
 struct Recorded {
     delivery: Delivery,
-    reply_to: Option<String>,
+    reply: Option<Reply>,
     finished: Finished,
 }
 
 impl Recorded {
     fn key(&self) -> Key {
         (self.finished.row.crop.crop, self.finished.row.face_index, self.finished.generation)
+    }
+
+    /// Whose names the result and the reply need.
+    fn persons(&self) -> impl Iterator<Item = PersonId> {
+        let candidates = self.reply.iter().flat_map(|reply| &reply.candidates);
+        compose::persons(&self.finished.row).chain(candidates.map(|candidate| candidate.person))
     }
 }
 
@@ -69,20 +75,20 @@ impl Worker {
     async fn write(&self, endings: Vec<(Delivery, Read)>, done: &Outbox<Done>) -> Result<Vec<Recorded>, ActorError> {
         let mut rows = Vec::with_capacity(endings.len());
         let mut rest = Vec::with_capacity(endings.len());
-        for (delivery, Read { row, reply_to }) in endings {
+        for (delivery, Read { row, reply }) in endings {
             rows.push(row);
-            rest.push((delivery, reply_to));
+            rest.push((delivery, reply));
         }
         let store = &self.service.store;
         let answers = self.patience.wait(|| store.finish(&rows)).await?;
         let mut recorded = Vec::with_capacity(rest.len());
-        for ((delivery, reply_to), answer) in rest.into_iter().zip(answers) {
+        for ((delivery, reply), answer) in rest.into_iter().zip(answers) {
             match answer {
                 Ok(finished) => {
                     if finished.wrote {
                         ended(&finished.row);
                     }
-                    recorded.push(Recorded { delivery, reply_to, finished });
+                    recorded.push(Recorded { delivery, reply, finished });
                 }
                 // A row that was removed at this very moment: the redelivery writes it anew.
                 Err(error) if error.is_transient() => return Err(error.into()),
@@ -96,7 +102,7 @@ impl Worker {
     /// the message id makes harmless.
     async fn publish(&self, recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
         let unpublished = || recorded.iter().filter(|recorded| !recorded.finished.published);
-        let persons = self.persons(unpublished().flat_map(|recorded| compose::persons(&recorded.finished.row))).await?;
+        let persons = self.persons(unpublished().flat_map(Recorded::persons)).await?;
         let mut seen = HashSet::new();
         let once: Vec<&Recorded> = unpublished().filter(|recorded| seen.insert(recorded.key())).collect();
         let results = try_join_all(once.into_iter().map(|recorded| self.publish_result(recorded, &persons))).await?;
@@ -113,7 +119,7 @@ impl Worker {
                     done.send(recorded.delivery.dead(Stage::Enrich, Reason::Internal, error)).await?;
                     continue;
                 }
-                Some(Ok(payload)) => copy(&recorded, payload, &mut copied),
+                Some(Ok(result)) => copy(&recorded, result, &persons, &mut copied)?,
                 None => None,
             };
             let row = &recorded.finished.row;
@@ -136,7 +142,7 @@ impl Worker {
             let message = compose::message(finished, &result, recorded.delivery.span().traceparent())?;
             let bus = &self.service.bus;
             match self.patience.wait(|| bus.publish(message.clone())).await {
-                Ok(_) => return Ok((key, Ok(message.payload))),
+                Ok(_) => return Ok((key, Ok(result))),
                 Err(error) if error.kind() != FaultKind::Poison => return Err(error.into()),
                 Err(error) if shortened => return Ok((key, Err(error.to_string()))),
                 Err(error) => events::PublishRetried { stage: Stage::Enrich, failures: 0, error: &error }.emit(),
@@ -186,7 +192,16 @@ fn ended(row: &Ending) {
 }
 
 /// A copy for whoever asked for one: one a subject, however many deliveries of the batch were of this result.
-fn copy(recorded: &Recorded, payload: &Bytes, copied: &mut HashSet<(String, Key)>) -> Option<Outgoing> {
-    let subject = recorded.reply_to.clone()?;
-    copied.insert((subject.clone(), recorded.key())).then(|| Outgoing::copy(subject, payload.clone()))
+fn copy(
+    recorded: &Recorded,
+    result: &v1::Result,
+    persons: &Persons,
+    copied: &mut HashSet<(String, Key)>,
+) -> Result<Option<Outgoing>, serde_json::Error> {
+    let Some(reply) = &recorded.reply else { return Ok(None) };
+    if !copied.insert((reply.subject.clone(), recorded.key())) {
+        return Ok(None);
+    }
+    let payload = serde_json::to_vec(&compose::reply(result.clone(), reply, persons))?;
+    Ok(Some(Outgoing::copy(reply.subject.clone(), payload.into())))
 }

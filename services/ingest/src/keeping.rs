@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use facewire_domain::{CollectionId, Fault, FaultKind, KeepImages};
+use facewire_domain::{CollectionId, Fault, FaultKind, Intent, KeepImages};
 use facewire_runtime::{ActorError, Patience};
 use facewire_store_object::{ImageKey, ImageStore};
 use facewire_store_pg::{CollectionPolicy, Store, StoreError};
@@ -66,7 +66,9 @@ impl Keeping {
         let mut originals = Vec::new();
         for examined in batch {
             let collection = &examined.row.head.collection;
-            let Some(policy) = policies.get(collection).filter(|_| examined.refusal.is_none()) else { continue };
+            // Of an extraction nothing biometric is stored, whatever its collection keeps.
+            let keeps = examined.refusal.is_none() && examined.row.head.intent != Intent::Extract;
+            let Some(policy) = policies.get(collection).filter(|_| keeps) else { continue };
             if let Some(crop) = &mut examined.task.crop {
                 crop.keep_images = policy.keep_images.as_str().to_owned();
                 crop.keep_faces = policy.keep_faces.as_str().to_owned();

@@ -20,7 +20,7 @@ pub(crate) async fn enrol(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::End
     let mut endings: Vec<Option<v1::Ending>> = Vec::with_capacity(tasks.len());
     let mut candidates = Vec::new();
     for task in tasks {
-        match (rules.conflict(&task.identity.collection, &task.identity.camera), new_face(task)) {
+        match (rules.conflict(&task.identity.collection, Some(&task.identity.camera)), new_face(task)) {
             (Err(unruled), _) => endings.push(Some(failed(&unruled))),
             (_, Err(error)) => endings.push(Some(broken(&error))),
             (Ok(conflict_from), Ok(face)) => {
@@ -32,7 +32,7 @@ pub(crate) async fn enrol(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::End
     let enrolled = worker.patience.wait(|| worker.service.gallery.enrol(&candidates)).await?;
     for (candidate, enrolled) in candidates.iter().zip(&enrolled) {
         if matches!(enrolled, Enrolled::Done { before: false, .. }) {
-            worker.known.enrolled(&candidate.face.collection);
+            worker.book.enrolled(&candidate.face.collection);
         }
     }
     let mut answers = enrolled.iter().map(ending);
@@ -50,6 +50,7 @@ fn new_face(task: &Task) -> Result<NewFace, WireError> {
         subject,
         name: Some(task.crop.person_name.clone()).filter(|name| !name.is_empty()),
         image_hash: identity.image,
+        asset: task.asset(),
         embedding: task.embedding.clone(),
         model: task.model.clone(),
         bounding_box: face.and_then(|face| face.r#box).map(Into::into),
@@ -81,6 +82,8 @@ fn detail(conflict: Conflict) -> Detail {
     match conflict {
         Conflict::NameTaken => Detail::message("the name belongs to another subject of this collection"),
         Conflict::ImageOfOther => Detail::message("the very same image is enrolled for another subject"),
+        Conflict::NotThisPerson => Detail::message("somebody said that this face is not that person's"),
+        Conflict::Erased => Detail::message("what it concerns was erased after the crop was received"),
         Conflict::Lookalike { similarity, limit } => Detail {
             similarity: Some(decimal(similarity)),
             threshold: Some(decimal(limit)),

@@ -1,30 +1,25 @@
 //! The match stage: who is it? Search, threshold and margin; and enrolment, Postgres first, then the vector engine.
-//! Names are looked up later, pixels were left behind.
+//! An extraction passes through unasked. Names are looked up later, pixels were left behind; the rules are the gallery's.
 
 mod enrol;
-mod known;
 mod options;
 mod recognize;
-mod rules;
 mod task;
-
-use std::sync::Arc;
 
 use enrol::enrol;
 use facewire_bus::{Batch, BatchOptions, Batches, Bus, Delivery, Done, Outgoing};
 use facewire_contracts::v1;
-use facewire_domain::{Calibration, Intent, Reason, Stage};
-use facewire_gallery::Gallery;
+use facewire_domain::{Calibration, CollectionId, Intent, Outcome, Reason, Stage, Status};
+use facewire_gallery::{Gallery, RuleBook, Rules, Unruled};
 use facewire_runtime::{
     ActorError, Inbox, Outbox, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, State, supervise,
 };
+use facewire_store_pg::StoreError;
 use facewire_telemetry::events;
 use time::OffsetDateTime;
 
-use known::Known;
 pub use options::{CollectionOptions, Options};
-use rules::Unruled;
-use task::Task;
+use task::{Ended, Task};
 
 /// The service and what it needs.
 #[derive(Debug, Clone)]
@@ -66,47 +61,55 @@ impl Match {
 
     /// Whether any crop could be judged by more than its own threshold.
     async fn ruled(&self, shutdown: &Shutdown) -> Result<(), Unruled> {
-        if self.calibration.is_some() || self.options.has_threshold() {
-            return Ok(());
-        }
-        match self.worker(shutdown).stored().await {
-            Ok(stored) if stored.is_empty() => Err(Unruled { model: self.gallery.model.clone(), of: String::new() }),
+        let Worker { book, patience, service } = self.worker(shutdown);
+        match patience.wait(|| book.check(&service.gallery)).await {
+            Ok(Some(unruled)) => Err(unruled),
             // A store that cannot say is the pipeline's to tell.
-            Ok(_) | Err(_) => Ok(()),
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 
     fn worker(&self, shutdown: &Shutdown) -> Worker {
-        let pack = self.calibration.clone().map(Arc::new);
-        Worker { service: self.clone(), pack, known: Known::default(), patience: Patience::new(SERVICE, shutdown) }
+        let book = RuleBook::new(self.options.rules(), self.calibration.clone());
+        Worker { service: self.clone(), book, patience: Patience::new(SERVICE, shutdown) }
     }
 }
 
 pub(crate) struct Worker {
     service: Match,
-    pack: Option<Arc<Calibration>>,
-    known: Known,
+    book: RuleBook,
     patience: Patience,
 }
 
 impl Worker {
+    /// The rules of these tasks' collections.
+    async fn rules(&self, tasks: &[Task]) -> Result<Rules<'_>, StoreError> {
+        let gallery = &self.service.gallery;
+        let mut collections: Vec<CollectionId> = tasks.iter().map(|task| task.identity.collection.clone()).collect();
+        collections.dedup();
+        self.patience.wait(|| self.book.rules(gallery, &collections)).await
+    }
+
     async fn run(self, items: Inbox<Delivery>, done: Outbox<Done>) -> Result<(), ActorError> {
         let Options { batch: size, batch_interval: interval, .. } = self.service.options;
         let options = BatchOptions { stage: Stage::Match, span: "match batch", size, interval };
         let mut batches = Batches::new(items, |delivery| delivery, options);
         while let Some(Batch { items, span: _span }) = batches.next().await {
             let started = OffsetDateTime::now_utc();
-            let (mut enrolments, mut probes) = (Vec::new(), Vec::new());
+            let (mut enrolments, mut extractions, mut probes) = (Vec::new(), Vec::new(), Vec::new());
             for delivery in items {
                 match Task::read(delivery, &self.service.gallery.model, self.service.gallery.dim as usize) {
                     Ok(task) if task.identity.intent == Intent::Enroll => enrolments.push(task),
+                    Ok(task) if task.identity.intent == Intent::Extract => extractions.push(task),
                     Ok(task) => probes.push(task),
                     Err(unfit) => done.send(*unfit).await?,
                 }
             }
+            let extracted = extractions.iter().map(extract).collect();
+            send(&done, extractions, extracted, started).await?;
             // Enrolments first: a probe that came right behind one finds it.
             let endings = enrol(&self, &enrolments).await?;
-            send(&done, enrolments, endings, started).await?;
+            send(&done, enrolments, endings.into_iter().map(Into::into).collect(), started).await?;
             let endings = recognize::recognize(&self, &probes).await?;
             send(&done, probes, endings, started).await?;
         }
@@ -114,18 +117,24 @@ impl Worker {
     }
 }
 
+/// Nobody is looked up, and nothing is kept: the embedding goes to whoever asked.
+fn extract(task: &Task) -> Ended {
+    let reply_only = v1::ReplyOnly { embedding: task.embedding.clone(), ..v1::ReplyOnly::default() };
+    Ended { ending: Outcome::success(Status::Extracted, Stage::Match).into(), reply_only: Some(reply_only) }
+}
+
 async fn send(
     done: &Outbox<Done>,
     tasks: Vec<Task>,
-    endings: Vec<v1::Ending>,
+    endings: Vec<Ended>,
     started: OffsetDateTime,
 ) -> Result<(), ActorError> {
     let finished = OffsetDateTime::now_utc();
-    for (task, ending) in tasks.into_iter().zip(endings) {
+    for (task, Ended { ending, reply_only }) in tasks.into_iter().zip(endings) {
         let Task { delivery, mut crop, face, model, .. } = task;
         crop.stamp(Stage::Match, started, finished);
         let ending = v1::Ending { model, ..ending };
-        let outgoing = Outgoing::ending(crop, face, ending);
+        let outgoing = Outgoing::ending_with(crop, face, ending, reply_only);
         done.send(delivery.done(vec![outgoing])).await?;
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use facewire_bus::StageOptions;
 use facewire_domain::CollectionId;
+use facewire_gallery::{CollectionRule, RuleOptions};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -68,9 +69,17 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Whether somebody gave a similarity that needs no calibration.
-    pub(crate) fn has_threshold(&self) -> bool {
-        self.threshold.is_some() || self.collections.values().any(|own| own.threshold.is_some())
+    /// What they say of matches, for everybody who has to decide as this stage does.
+    pub fn rules(&self) -> RuleOptions {
+        let rule = |own: &CollectionOptions| CollectionRule { threshold: own.threshold, fpir: own.fpir };
+        RuleOptions {
+            fpir: self.fpir,
+            threshold: self.threshold,
+            margin: self.margin,
+            conflict_fpir: self.conflict_fpir,
+            conflict_similarity: self.conflict_similarity,
+            collections: self.collections.iter().map(|(id, own)| (id.clone(), rule(own))).collect(),
+        }
     }
 }
 
@@ -122,6 +131,10 @@ mod tests {
         assert_eq!((options.fpir, options.margin, options.conflict_similarity), (0.02, Some(0.0), Some(1.5)));
         let vault = options.collections[&"vault".parse().unwrap()];
         assert_eq!((vault.fpir, vault.threshold, options.threshold), (Some(0.001), Some(0.5), None));
+        let rules = options.rules();
+        assert_eq!((rules.fpir, rules.margin, rules.conflict_similarity), (0.02, Some(0.0), Some(1.5)));
+        let vault = rules.collections[&"vault".parse().unwrap()];
+        assert_eq!((vault.fpir, vault.threshold), (Some(0.001), Some(0.5)));
         for (wrong, said) in [
             ("[match]\nconflict_fpir = 0.0", "0 is not a rate above 0"),
             ("[match]\nconflict_fpir = 1", "1 is not a rate above 0"),

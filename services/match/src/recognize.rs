@@ -1,45 +1,66 @@
 //! Probes: one search for the batch, then the domain's decision for each.
 
 use facewire_contracts::v1;
-use facewire_domain::{Candidate, Detail, Hit, KeepFaces, Outcome, Reason, Stage, decide};
+use facewire_domain::{Candidate, Detail, Hit, KeepFaces, Outcome, Reason, Stage, decide, decimal, nearest};
+use facewire_gallery::{Near, Unruled};
 use facewire_runtime::ActorError;
-use facewire_store_vec::{Probe, VecError};
+use facewire_store_vec::{DECISION, Probe, VecError};
 use facewire_telemetry::events;
 
 use crate::Worker;
-use crate::rules::Unruled;
-use crate::task::Task;
+use crate::task::{Ended, Task};
 
 /// The ending of each probe, in order.
-pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::Ending>, ActorError> {
+pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<Ended>, ActorError> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
     let rules = worker.rules(tasks).await?;
-    let hits = search(worker, tasks).await?;
-    let judged = tasks.iter().zip(hits).map(|(task, hits)| {
-        let applied = match rules.rule(&task.crop, &task.identity.collection, &task.identity.camera) {
+    let found = search(worker, tasks).await?;
+    let judged = tasks.iter().zip(found).map(|(task, found)| {
+        let applied = match rules.rule(&task.asked(), &task.identity.collection, Some(&task.identity.camera)) {
             Ok(applied) => applied,
-            Err(unruled) => return failed(&unruled),
+            Err(unruled) => return failed(&unruled).into(),
         };
-        let hits = match hits {
-            Ok(hits) => hits,
-            Err(error) => return internal(&error.to_string()),
+        let Near { hits, taken_out } = match found {
+            Ok(near) => near,
+            Err(error) => return internal(&error.to_string()).into(),
         };
-        let (decision, outcome) = decide(&hits, &applied.rule);
+        let (decision, mut outcome) = decide(&hits, &applied.rule);
+        if hits.is_empty() && taken_out > 0 {
+            outcome = corrected(decision.threshold);
+        }
         let decision = applied.told(decision);
         let similarity = |candidate: Option<Candidate>| candidate.map(|candidate| candidate.similarity);
         let (best, runner_up) = (similarity(decision.best), similarity(decision.runner_up));
         events::Searched { matched: decision.matched, best, runner_up }.emit();
-        v1::Ending { verdict: Some((&decision).into()), ..outcome.into() }
+        let ending = v1::Ending { verdict: Some((&decision).into()), ..outcome.into() };
+        Ended { ending, reply_only: told(task, &hits) }
     });
     keep(worker, tasks, judged.collect()).await
 }
 
+/// Everybody who is near is said not to be who the probe shows: the gallery is not empty.
+fn corrected(threshold: f32) -> Outcome {
+    let detail = Detail { threshold: Some(decimal(threshold)), ..Detail::default() };
+    let said = "nearest are people whom, as somebody said of a face like this one, it does not show";
+    Outcome::no_match(Reason::BelowThreshold, detail.with_message(said))
+}
+
+/// The nearest persons, where the crop asks for them.
+fn told(task: &Task, hits: &[Hit]) -> Option<v1::ReplyOnly> {
+    let most = task.candidates();
+    if most == 0 {
+        return None;
+    }
+    let candidates = nearest(hits, most as usize).into_iter().map(Into::into).collect();
+    Some(v1::ReplyOnly { candidates, ..v1::ReplyOnly::default() })
+}
+
 /// Keeps the faces that their collections keep, without a person: matching does not see them.
-async fn keep(worker: &Worker, tasks: &[Task], mut endings: Vec<v1::Ending>) -> Result<Vec<v1::Ending>, ActorError> {
-    let mut faces = Vec::new();
-    for (task, ending) in tasks.iter().zip(&mut endings) {
+async fn keep(worker: &Worker, tasks: &[Task], mut ended: Vec<Ended>) -> Result<Vec<Ended>, ActorError> {
+    let (mut places, mut faces) = (Vec::new(), Vec::new());
+    for (place, (task, Ended { ending, .. })) in tasks.iter().zip(&mut ended).enumerate() {
         let keep = KeepFaces::parse(&task.crop.keep_faces).unwrap_or_default();
         // What failed was not compared with anybody, and comes again.
         if !ending.verdict.as_ref().is_some_and(|verdict| keep.keeps(verdict.matched)) {
@@ -47,18 +68,24 @@ async fn keep(worker: &Worker, tasks: &[Task], mut endings: Vec<v1::Ending>) -> 
         }
         match task.kept_face() {
             Ok(face) => {
-                ending.face_id = face.face.to_string();
+                places.push(place);
                 faces.push(face);
             }
             Err(error) => *ending = internal(&error.to_string()),
         }
     }
-    if !faces.is_empty() {
-        for refused in worker.patience.wait(|| worker.service.gallery.keep(&faces)).await? {
-            tracing::error!(error = %refused, "a face is not kept");
+    if faces.is_empty() {
+        return Ok(ended);
+    }
+    let kept = worker.patience.wait(|| worker.service.gallery.keep(&faces)).await?;
+    for (place, kept) in places.into_iter().zip(kept) {
+        match (kept, ended.get_mut(place)) {
+            (Ok(face), Some(Ended { ending, .. })) => ending.face_id = face.to_string(),
+            (Ok(_), None) => {}
+            (Err(refused), _) => tracing::error!(error = %refused, "a face is not kept"),
         }
     }
-    Ok(endings)
+    Ok(ended)
 }
 
 /// Nothing says what a match needs.
@@ -71,7 +98,7 @@ fn internal(why: &str) -> v1::Ending {
 }
 
 /// What the gallery holds near one face; an error is that face's own.
-type Found = Result<Vec<Hit>, VecError>;
+type Found = Result<Near, VecError>;
 
 /// What the gallery holds near each face, in order.
 async fn search(worker: &Worker, tasks: &[Task]) -> Result<Vec<Found>, ActorError> {
@@ -79,9 +106,14 @@ async fn search(worker: &Worker, tasks: &[Task]) -> Result<Vec<Found>, ActorErro
         return Ok(Vec::new());
     }
     let probes: Vec<Probe> = tasks.iter().map(probe).collect();
-    Ok(worker.patience.wait(|| worker.service.gallery.vectors.search(&probes)).await?)
+    Ok(worker.patience.wait(|| worker.service.gallery.search(&probes)).await?)
 }
 
 fn probe(task: &Task) -> Probe {
-    Probe { collection: task.identity.collection.clone(), embedding: task.embedding.clone(), limit: None }
+    Probe {
+        collection: task.identity.collection.clone(),
+        embedding: task.embedding.clone(),
+        limit: None,
+        persons: task.candidates().max(DECISION),
+    }
 }

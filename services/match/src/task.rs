@@ -4,6 +4,7 @@ use facewire_bus::{Delivery, Done, Outgoing};
 use facewire_contracts::convert::{self, CropIdentity, WireError};
 use facewire_contracts::v1;
 use facewire_domain::{Detail, FaceId, Outcome, Reason, Stage};
+use facewire_gallery::Asked;
 use facewire_store_pg::{FaceQuality, KeptFace};
 
 use crate::dead;
@@ -17,6 +18,19 @@ pub(crate) struct Task {
     pub(crate) face: Option<v1::Face>,
     pub(crate) embedding: Vec<f32>,
     pub(crate) model: String,
+}
+
+/// How a task ended, and what is told to its crop's reply subject alone.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) ending: v1::Ending,
+    pub(crate) reply_only: Option<v1::ReplyOnly>,
+}
+
+impl From<v1::Ending> for Ended {
+    fn from(ending: v1::Ending) -> Self {
+        Self { ending, reply_only: None }
+    }
 }
 
 impl Task {
@@ -46,6 +60,21 @@ impl Task {
         Ok(Self { delivery, crop, identity, face: task.face, embedding: task.embedding, model: task.model })
     }
 
+    /// The producer's id of the image.
+    pub(crate) fn asset(&self) -> Option<String> {
+        Some(self.crop.asset_id.clone()).filter(|asset| !asset.is_empty())
+    }
+
+    /// What its crop asks for itself.
+    pub(crate) fn asked(&self) -> Asked {
+        Asked { threshold: self.crop.threshold, fpir: self.crop.fpir }
+    }
+
+    /// How many nearest persons are to be told; none where nobody listens.
+    pub(crate) fn candidates(&self) -> u32 {
+        if self.crop.reply_to.is_empty() { 0 } else { self.crop.candidates }
+    }
+
     /// The face, to be kept without a person.
     pub(crate) fn kept_face(&self) -> Result<KeptFace, WireError> {
         let (identity, face) = (&self.identity, self.face.as_ref());
@@ -56,7 +85,7 @@ impl Task {
             crop: identity.crop,
             face_index: self.crop.face_index,
             image_hash: identity.image,
-            asset: None,
+            asset: self.asset(),
             embedding: self.embedding.clone(),
             model: self.model.clone(),
             bounding_box: face.and_then(|face| face.r#box).map(Into::into),

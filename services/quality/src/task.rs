@@ -41,7 +41,7 @@ impl Task {
     /// The images that its collection keeps of the faces that passed. What cannot be encoded is not kept, and told.
     pub(crate) fn images(&self, judged: &[Judged], limits: &DecodeLimits) -> Vec<(ImageKey, Bytes)> {
         let keep = KeepImages::parse(&self.crop.keep_images).unwrap_or_default();
-        if keep == KeepImages::None || self.identity.intent == Intent::Observe {
+        if keep == KeepImages::None || matches!(self.identity.intent, Intent::Observe | Intent::Extract) {
             return Vec::new();
         }
         let passed = (0..).zip(judged).filter(|(_, judged)| judged.refusal.is_none());
@@ -189,7 +189,9 @@ mod tests {
         for (keep, intent) in [("", Intent::Recognize), ("none", Intent::Enroll), ("original", Intent::Recognize)] {
             assert!(kept(keep, intent).is_empty(), "{keep}");
         }
-        assert!(kept("aligned", Intent::Observe).is_empty(), "who is only observed leaves nothing");
+        for intent in [Intent::Observe, Intent::Extract] {
+            assert!(kept("aligned", intent).is_empty(), "{intent} leaves nothing");
+        }
         let hash = ImageKey::aligned("office".parse().unwrap(), facewire_domain::ImageHash::from_bytes([7; 32]), 1);
         assert_eq!(kept("aligned", Intent::Recognize), [hash.to_string()]);
     }

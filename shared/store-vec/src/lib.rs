@@ -29,7 +29,7 @@ pub use error::VecError;
 pub use options::Options;
 pub use point::{FacePayload, FacePoint, StoredPoint};
 pub use scan::Page;
-pub use search::Probe;
+pub use search::{DECISION, Probe};
 pub use successor::Unserved;
 pub use write::{Selection, Stored};
 

@@ -1,6 +1,7 @@
-//! Who a probe is near to: one round trip for a batch of probes, a second one only for those whose nearest faces are all
-//! of one person.
+//! Who a probe is near to: one round trip for a batch of probes, and further ones only for those whose nearest faces are of
+//! fewer persons than they ask for.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use facewire_domain::{CollectionId, Hit, PersonId};
@@ -25,7 +26,12 @@ pub struct Probe {
     pub embedding: Vec<f32>,
     /// How many faces, nearest first, 1 and up; 16 unless given.
     pub limit: Option<u32>,
+    /// How many persons must be among the hits, where there are so many: 2 (the best and the runner-up) and up.
+    pub persons: u32,
 }
+
+/// The persons that a decision needs.
+pub const DECISION: u32 = 2;
 
 impl std::fmt::Debug for Probe {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,10 +40,12 @@ impl std::fmt::Debug for Probe {
     }
 }
 
-/// A query for a probe: all of its collection's persons, or all but one.
+/// A query for a probe: all of its collection's persons, or all but some.
 struct Query<'a> {
+    /// Which of the probes.
+    place: usize,
     probe: &'a Probe,
-    without: Option<PersonId>,
+    without: BTreeSet<PersonId>,
     limit: u32,
 }
 
@@ -50,9 +58,9 @@ struct Found {
 
 impl VecStore {
     /// The nearest faces of each probe's collection, nearest first, in the order of the probes. Faces without a person are
-    /// never among them. Where there is a second person at all, the nearest face of theirs is among the hits, so that
-    /// `decide` sees the true runner-up: when the first faces are all of one person, a second query leaves that person out
-    /// and adds one hit.
+    /// never among them. Where there are as many persons as the probe asks for, the nearest face of each of the nearest ones is
+    /// among the hits, so that `decide` sees the true runner-up: when the first faces are of fewer, a further query leaves
+    /// those persons out and adds its hits.
     ///
     /// A probe that can never be searched for (another dimension, a number that is not finite) has an error of its own,
     /// [`VecError::Rejected`].
@@ -62,29 +70,29 @@ impl VecStore {
     pub async fn search(&self, probes: &[Probe]) -> Result<Vec<Result<Vec<Hit>, VecError>>, VecError> {
         let limits = self.limits();
         let mut results: Vec<Result<Vec<Hit>, VecError>> = Vec::with_capacity(probes.len());
-        let (mut places, mut queries) = (Vec::new(), Vec::new());
+        let mut queries = Vec::new();
         for (place, probe) in probes.iter().enumerate() {
             let checked = limits.check(&probe.embedding);
             if checked.is_ok() {
-                places.push(place);
                 let limit = probe.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, limits.page);
-                queries.push(Query { probe, without: None, limit });
+                queries.push(Query { place, probe, without: BTreeSet::new(), limit });
             }
             results.push(checked.map(|()| Vec::new()));
         }
-        let found = self.run(&queries).await?;
-        let (mut alone, mut others) = (Vec::new(), Vec::new());
-        for ((place, query), found) in places.into_iter().zip(&queries).zip(found) {
-            if let Ok(found) = &found
-                && let Some(person) = only_person(found)
-            {
-                alone.push(place);
-                others.push(Query { probe: query.probe, without: Some(person), limit: 1 });
+        // Each round leaves out one person more at least, and a full answer without a person there is none: it ends.
+        while !queries.is_empty() {
+            let found = self.run(&queries).await?;
+            let mut further = Vec::new();
+            for (query, found) in queries.into_iter().zip(found) {
+                let (place, probe, full) = (query.place, query.probe, found.as_ref().is_ok_and(|found| found.full));
+                put(&mut results, place, found);
+                let Some(Ok(hits)) = results.get(place) else { continue };
+                let without: BTreeSet<PersonId> = hits.iter().map(|hit| hit.person).collect();
+                if let Some(limit) = further_limit(probe.persons, &without, &query.without, full) {
+                    further.push(Query { place, probe, without, limit: limit.min(limits.page) });
+                }
             }
-            put(&mut results, place, found);
-        }
-        for (place, other) in alone.into_iter().zip(self.run(&others).await?) {
-            put(&mut results, place, other);
+            queries = further;
         }
         Ok(results)
     }
@@ -108,7 +116,10 @@ impl VecStore {
         let collection = query.probe.collection.as_str().to_owned();
         let mut filter = Filter::must([Condition::matches(field::COLLECTION, collection)]);
         filter.must_not.push(Condition::is_empty(field::PERSON));
-        filter.must_not.extend(query.without.map(|person| Condition::matches(field::PERSON, person.to_string())));
+        if !query.without.is_empty() {
+            let without: Vec<String> = query.without.iter().map(ToString::to_string).collect();
+            filter.must_not.push(Condition::matches(field::PERSON, without));
+        }
         let payload = SelectorOptions::Include(PayloadIncludeSelector { fields: vec![field::PERSON.to_owned()] });
         let request = QueryPointsBuilder::new(&*self.target())
             .query(query.probe.embedding.clone())
@@ -147,11 +158,17 @@ fn put(results: &mut [Result<Vec<Hit>, VecError>], place: usize, found: Result<F
     }
 }
 
-/// The person of all hits, when there may be more faces beyond them.
-fn only_person(found: &Found) -> Option<PersonId> {
-    let first = found.hits.first()?.person;
-    (found.full && found.hits.iter().all(|hit| hit.person == first)).then_some(first)
+/// How many faces to ask for once more: none where enough persons were found, where there are no more faces, or where the last
+/// query found nobody new. A few faces for each person that is missing, since some have several; one where one is missing.
+fn further_limit(wanted: u32, found: &BTreeSet<PersonId>, before: &BTreeSet<PersonId>, full: bool) -> Option<u32> {
+    let persons = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    let missing = wanted.max(DECISION).saturating_sub(persons);
+    let goes_on = full && missing > 0 && found.len() > before.len();
+    goes_on.then(|| if missing == 1 { 1 } else { missing.saturating_mul(FACES_EACH) })
 }
+
+/// Faces asked for of each person that is missing.
+const FACES_EACH: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -159,14 +176,17 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_second_query_is_made_only_when_one_person_fills_the_page() {
-        let hit = |person| Hit { face: Uuid::nil().into(), person: Uuid::from_u128(person).into(), similarity: 0.5 };
-        let only = |persons: &[u128], full| {
-            only_person(&Found { hits: persons.iter().map(|person| hit(*person)).collect(), full })
+    fn a_further_query_is_made_only_while_a_full_page_is_of_too_few_persons() {
+        let set = |persons: &[u128]| -> BTreeSet<PersonId> {
+            persons.iter().map(|person| Uuid::from_u128(*person).into()).collect()
         };
-        assert_eq!(only(&[], true), None);
-        assert_eq!(only(&[1], false), None, "there are no more faces");
-        assert_eq!(only(&[1, 2], true), None, "the runner-up is here");
-        assert_eq!(only(&[1, 1], true), Some(Uuid::from_u128(1).into()));
+        let limit =
+            |wanted, found: &[u128], before: &[u128], full| further_limit(wanted, &set(found), &set(before), full);
+        assert_eq!(limit(2, &[1], &[], false), None, "there are no more faces");
+        assert_eq!(limit(2, &[1, 2], &[], true), None, "the runner-up is here");
+        assert_eq!(limit(2, &[1], &[], true), Some(1));
+        assert_eq!(limit(0, &[1], &[], true), Some(1), "a decision needs two");
+        assert_eq!(limit(5, &[1, 2], &[1], true), Some(12));
+        assert_eq!(limit(5, &[1, 2], &[1, 2], true), None, "nobody new");
     }
 }

@@ -142,6 +142,7 @@ async fn a_hidden_person_is_not_named() {
         subject,
         name: Some("Anna".to_owned()),
         image_hash: facewire_domain::ImageHash::of(b"anna"),
+        asset: None,
         embedding: vec![0.5; 4],
         model: "pack-1".to_owned(),
         bounding_box: None,
@@ -159,7 +160,7 @@ async fn a_hidden_person_is_not_named() {
     };
     world.publish(&enrolled(1), "shown").await;
     assert_eq!(world.result().await["person"]["name"], "Anna");
-    assert!(world.store.set_hidden(person, true).await.unwrap());
+    assert!(world.store.hide_person(person, true, &facewire_store_pg::Actor::named("a test")).await.unwrap());
     world.publish(&enrolled(2), "hidden").await;
     let result = world.result().await;
     assert_eq!(result["person"]["person_id"], person.to_string());

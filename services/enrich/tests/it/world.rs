@@ -144,7 +144,7 @@ pub(crate) fn task(number: i64, outcome: Outcome) -> v1::EnrichTask {
         face_count: 1,
         ..v1::Crop::default()
     };
-    v1::EnrichTask { crop: Some(crop), face: None, ending: Some(outcome.into()) }
+    v1::EnrichTask { crop: Some(crop), ending: Some(outcome.into()), ..v1::EnrichTask::default() }
 }
 
 pub(crate) fn observed() -> Outcome {

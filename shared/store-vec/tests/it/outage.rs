@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use facewire_devstack::qdrant::LocalQdrant;
-use facewire_store_vec::{Options, Probe, VecError, VecStore};
+use facewire_store_vec::{DECISION, Options, Probe, VecError, VecStore};
 use tokio::net::TcpListener;
 
 use crate::support::{DIM, MODEL, face, gallery, options, until, vector};
@@ -21,7 +21,7 @@ async fn the_client_recovers_by_itself() {
     }
     server.shutdown().await;
 
-    let probe = Probe { collection: gallery("office"), embedding: vector(1), limit: None };
+    let probe = Probe { collection: gallery("office"), embedding: vector(1), limit: None, persons: DECISION };
     for _ in 0..3 {
         let errors = [
             store.health().await.unwrap_err(),

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use facewire_domain::{FaultKind, Hit, PersonId, Rule, decide};
-use facewire_store_vec::{FacePayload, FacePoint, Options, Probe, VecError, VecStore};
+use facewire_domain::{FaultKind, Hit, PersonId, Rule, decide, nearest};
+use facewire_store_vec::{DECISION, FacePayload, FacePoint, Options, Probe, VecError, VecStore};
 use qdrant_client::Payload;
 use qdrant_client::qdrant::{
     PointStruct, StrictModeConfigBuilder, UpdateCollectionBuilder, UpsertPointsBuilder, Value,
@@ -18,7 +18,7 @@ use crate::support::{
 const CLOSE: f32 = 1e-5;
 
 fn probe(collection: &str, embedding: Vec<f32>, limit: Option<u32>) -> Probe {
-    Probe { collection: gallery(collection), embedding, limit }
+    Probe { collection: gallery(collection), embedding, limit, persons: DECISION }
 }
 
 /// The faces of a collection, nearest first.
@@ -136,6 +136,31 @@ async fn the_runner_up_is_found_behind_a_person_who_fills_the_page() {
             (decision.runner_up.unwrap().person, decision.runner_up.unwrap().face),
             (person_id(2), face_id(100))
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn as_many_persons_as_a_probe_asks_for_are_among_the_hits() {
+    each_server(|store| async move {
+        // Eight persons of thirty faces each: a page of sixteen is never of more than a few of them.
+        let faces: Vec<_> = (0..240u128).map(|n| face(n + 1, n / 30 + 1, "office")).collect();
+        for batch in faces.chunks(64) {
+            store.upsert(batch).await.unwrap().all().unwrap();
+        }
+        let probes: Vec<Probe> = [2, 5, 8, 50]
+            .into_iter()
+            .flat_map(|persons| (0..4).map(move |n| (persons, n)))
+            .map(|(persons, n)| Probe { persons, ..probe("office", faces[n * 60].embedding.clone(), None) })
+            .collect();
+        for (probe, hits) in probes.iter().zip(all_found(&store, &probes).await) {
+            let expected = nearest(&ranked(&faces, probe), probe.persons as usize);
+            let found = nearest(&hits, expected.len());
+            assert_eq!(found.len(), expected.len(), "{} persons", probe.persons);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!((found.person, found.face), (expected.person, expected.face));
+            }
+        }
     })
     .await;
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use facewire_config::Secret;
 use facewire_devstack::qdrant::LocalQdrant;
 use facewire_domain::{BoundingBox, CollectionId, FaceId, PersonId};
-use facewire_store_vec::{Ensured, FacePayload, FacePoint, Options, Probe, StoredPoint, VecStore};
+use facewire_store_vec::{DECISION, Ensured, FacePayload, FacePoint, Options, Probe, StoredPoint, VecStore};
 use qdrant_client::Qdrant;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -132,7 +132,7 @@ pub(crate) fn face(n: u128, person: u128, collection: &str) -> FacePoint {
 
 /// A probe that is exactly a face's.
 pub(crate) fn probe(face: &FacePoint, limit: Option<u32>) -> Probe {
-    Probe { collection: face.payload.collection.clone(), embedding: face.embedding.clone(), limit }
+    Probe { collection: face.payload.collection.clone(), embedding: face.embedding.clone(), limit, persons: DECISION }
 }
 
 /// Everything that is stored, page by page.
