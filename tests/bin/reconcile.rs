@@ -94,6 +94,7 @@ fn face(number: u64, model: &str, dim: u32) -> anyhow::Result<NewFace> {
         subject: format!("s{number}").parse()?,
         name: None,
         image_hash: ImageHash::of(&number.to_le_bytes()),
+        asset: None,
         embedding: values.into_iter().map(|v| v / norm).collect(),
         model: model.to_owned(),
         bounding_box: None,

@@ -58,6 +58,7 @@ async fn a_crash_between_the_two_stores_is_completed() {
         subject: obama.subject.parse().unwrap(),
         name: Some(obama.name.to_owned()),
         image_hash: hash,
+        asset: None,
         embedding,
         model: world.models.name(),
         bounding_box: Some(judged.found.bbox),

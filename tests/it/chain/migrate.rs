@@ -24,8 +24,8 @@ async fn what_is_missing_is_planned_made_once_and_then_there() {
     let parts = Parts::stores(&config).await.unwrap();
     let planned = plan(&config, &parts).await.unwrap();
     let of = |store: &str| planned.iter().filter(|change| change.store == store).count();
-    // A stream for each stage, RESULTS and DEAD at least.
-    assert!(of("postgres") >= 1 && of("nats") >= Stage::ALL.len() + 2 && of("qdrant") >= 1, "{planned:?}");
+    // A stream for each stage, RESULTS, DEAD and EVENTS at least.
+    assert!(of("postgres") >= 1 && of("nats") >= Stage::ALL.len() + 3 && of("qdrant") >= 1, "{planned:?}");
     assert_eq!(plan(&config, &parts).await.unwrap(), planned, "a plan changes nothing");
 
     // Several services' starts may meet.

@@ -46,6 +46,7 @@ fn new_face(number: u64, model: &str, dim: u32) -> NewFace {
         subject: format!("s{number}").parse().unwrap(),
         name: None,
         image_hash: ImageHash::of(&number.to_le_bytes()),
+        asset: None,
         embedding: embedding(number, dim),
         model: model.to_owned(),
         bounding_box: None,

@@ -101,7 +101,7 @@ fn sound(dice: &mut Dice, stage: Stage, crop: v1::Crop) -> Vec<u8> {
             v1::MatchTask { crop, face: Some(face()), embedding, model: "model@1:0".to_owned() }.encode_to_vec()
         }
         Stage::Ingest | Stage::Enrich => {
-            v1::EnrichTask { crop, face: Some(face()), ending: Some(ending()) }.encode_to_vec()
+            v1::EnrichTask { crop, face: Some(face()), ending: Some(ending()), reply_only: None }.encode_to_vec()
         }
     }
 }
@@ -222,7 +222,7 @@ fn many(dice: &mut Dice, marker: &str) -> Task {
     if dice.one_in(2) {
         return (Stage::Match, v1::MatchTask { crop, face, embedding, model: String::new() }.encode_to_vec());
     }
-    (Stage::Enrich, v1::EnrichTask { crop, face, ending: Some(ending()) }.encode_to_vec())
+    (Stage::Enrich, v1::EnrichTask { crop, face, ending: Some(ending()), reply_only: None }.encode_to_vec())
 }
 
 /// An ending whose words and numbers do not go together, or into a database.
@@ -253,7 +253,11 @@ fn nonsense_ending(dice: &mut Dice, marker: &str) -> Task {
             base
         }
     };
-    let task = v1::EnrichTask { crop: Some(crop(marker)), face: Some(face), ending: Some(ending) };
+    let reply_only = dice.one_in(2).then(|| v1::ReplyOnly {
+        embedding: vec![dice.pick(&[f32::NAN, 0.5]); dice.pick(&[0, 3, DIM, 1 << 16])],
+        candidates: vec![v1::Candidate { person_id: "\0".to_owned(), ..v1::Candidate::default() }; dice.index(60)],
+    });
+    let task = v1::EnrichTask { crop: Some(crop(marker)), face: Some(face), ending: Some(ending), reply_only };
     (Stage::Enrich, task.encode_to_vec())
 }
 

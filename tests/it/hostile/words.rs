@@ -45,12 +45,14 @@ const THRESHOLDS: [&str; 16] = [
     "0.36\u{0}",
 ];
 
-const INTENTS: [&str; 8] =
-    ["", "identify", "RECOGNIZE", "recognize;enroll", "enroll", "observe\u{7}", "\u{202E}", "null"];
+const COUNTS: [&str; 8] = ["", "-1", "51", "4294967296", "1.0", " 5 ", "five", "٥"];
+
+const INTENTS: [&str; 9] =
+    ["", "extract", "identify", "RECOGNIZE", "recognize;enroll", "enroll", "observe\u{7}", "\u{202E}", "null"];
 
 const FLAGS: [&str; 7] = ["", "maybe", "TRUE", "2", "true, false", "truе", "\u{0}"];
 
-const REPLIES: [&str; 16] = [
+const REPLIES: [&str; 18] = [
     "",
     ">",
     "*",
@@ -64,6 +66,8 @@ const REPLIES: [&str; 16] = [
     "stage.quality.x",
     "results.x.y",
     "dead.x.y",
+    "events.x.y",
+    "jobs.x",
     "a b",
     "antwort.ü",
     "_INBOX",
@@ -84,6 +88,9 @@ fn one(dice: &mut Dice) -> Header {
     let (name, values): (_, &[&str]) = dice.pick(&[
         (headers::CAPTURED_AT, TIMES.as_slice()),
         (headers::THRESHOLD, &THRESHOLDS),
+        (headers::FPIR, &THRESHOLDS),
+        (headers::CANDIDATES, &COUNTS),
+        (headers::ASSET, &TEXTS),
         (headers::INTENT, &INTENTS),
         (headers::FRAME, &FLAGS),
         (headers::REPLY_TO, &REPLIES),
@@ -94,12 +101,15 @@ fn one(dice: &mut Dice) -> Header {
     (name, dice.pick(values).as_bytes().to_vec())
 }
 
-const OURS: [&str; 8] = [
+const OURS: [&str; 11] = [
     headers::CAPTURED_AT,
     headers::INTENT,
     headers::SUBJECT,
     headers::NAME,
     headers::THRESHOLD,
+    headers::FPIR,
+    headers::CANDIDATES,
+    headers::ASSET,
     headers::FRAME,
     headers::REPLY_TO,
     headers::TRACEPARENT,

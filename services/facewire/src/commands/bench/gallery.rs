@@ -49,6 +49,7 @@ fn candidate(gallery: &Gallery, known: Known) -> anyhow::Result<Candidate> {
         subject: known.subject,
         name: None,
         image_hash: ImageHash::of(&known.image),
+        asset: None,
         embedding: known.embedding,
         model: gallery.model.clone(),
         bounding_box: None,
