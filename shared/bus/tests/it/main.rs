@@ -5,6 +5,8 @@ mod dead;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod erase;
+#[cfg(test)]
 mod give_back;
 #[cfg(test)]
 mod isolation;
