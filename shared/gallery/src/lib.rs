@@ -73,7 +73,8 @@ impl Gallery {
                 break;
             }
             faces = self.store.faces(&changed).await?;
-            let there: HashSet<FaceId> = faces.iter().filter(|face| is_there(face)).map(|face| face.record.face).collect();
+            let there: HashSet<FaceId> =
+                faces.iter().filter(|face| is_there(face)).map(|face| face.record.face).collect();
             let gone: Vec<FaceId> = changed.into_iter().filter(|face| !there.contains(face)).collect();
             self.vectors.delete(&gone).await?;
         }

@@ -302,7 +302,11 @@ async fn keys_of(
 }
 
 /// The person and everybody who was merged into them, with those of an unfinished erasure.
-async fn concerned(connection: &mut PgConnection, collection: &str, person: PersonId) -> Result<Concerned, sqlx::Error> {
+async fn concerned(
+    connection: &mut PgConnection,
+    collection: &str,
+    person: PersonId,
+) -> Result<Concerned, sqlx::Error> {
     const SUBJECTS: &str = "SELECT subject_id FROM persons WHERE person_id = ANY($1::uuid[])";
     const BEFORE: &str = "
 SELECT receipt->'unfinished' FROM erasures

@@ -214,7 +214,11 @@ async fn nothing_says_anything_of_an_erased_person_but_receipt_and_tombstone() {
     assert_eq!(all.lines().filter(|line| line.contains(&bytes)).count(), 1, "the tombstone");
     let trail = store.audit_trail(&AuditFilter::default(), None, 1).await.unwrap();
     let said = (trail[0].kind.as_str(), trail[0].person, trail[0].detail.clone());
-    assert_eq!(said, ("person.erased", None, json!({ "erasureId": begun.erasure })), "the receipt leads to whom it was");
+    assert_eq!(
+        said,
+        ("person.erased", None, json!({ "erasureId": begun.erasure })),
+        "the receipt leads to whom it was"
+    );
     // Who else was named is so still; the redelivered enrolment is no other wish than it was.
     let b_rows = all.lines().filter(|line| line.starts_with("recognitions") && line.contains(&b.to_string())).count();
     assert_eq!(b_rows, 2);
@@ -258,6 +262,7 @@ async fn what_was_on_its_way_while_a_person_was_erased_names_nobody() {
         assert_eq!((other.best.unwrap().person, other.runner_up), (b, None));
     }
     admit(&store, &[enrolment_crop(5, "a", -9), enrolment_crop(6, "b", -9)]).await;
+    assert_eq!(store.erase_from_trail(&again.persons, 100).await.unwrap(), 2);
     assert!(store.finish_erasure(&again, &what, &json!({}), &by()).await.unwrap());
     assert_eq!(store.unfinished_erasure_of(a).await.unwrap(), None);
 
@@ -265,11 +270,12 @@ async fn what_was_on_its_way_while_a_person_was_erased_names_nobody() {
     let id = a.to_string();
     let lines: Vec<&str> = all.lines().filter(|line| line.contains(&id) && !line.starts_with("erasures")).collect();
     assert_eq!(lines, [""; 0]);
-    let subjects: Vec<Option<String>> = sqlx::query_scalar("SELECT subject_id FROM crops WHERE intent = 'enroll' ORDER BY image_hash = $1")
-        .bind(head(6).image_hash.as_bytes().as_slice())
-        .fetch_all(&mut db.operator().await)
-        .await
-        .unwrap();
+    let subjects: Vec<Option<String>> =
+        sqlx::query_scalar("SELECT subject_id FROM crops WHERE intent = 'enroll' ORDER BY image_hash = $1")
+            .bind(head(6).image_hash.as_bytes().as_slice())
+            .fetch_all(&mut db.operator().await)
+            .await
+            .unwrap();
     assert_eq!(subjects, [None, Some("b".to_owned())]);
     // Received before the end, admitted after it, and wanted again since.
     admit(&store, &[enrolment_crop(7, "a", -9), enrolment_crop(8, "a", 9)]).await;
