@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::import_item::{
-    EndedRow, ImportItem, ItemCount, ItemEnding, ItemEndings, ItemFilter, ItemPlace, ItemRow, ItemState, NewImportItem, check,
+    EndedRow, ImportItem, ItemCount, ItemEnding, ItemEndings, ItemFilter, ItemPlace, ItemRow, ItemState, NewImportItem,
+    check,
 };
 use crate::store::{CHUNK, Store, count, run, text};
 
@@ -29,7 +30,8 @@ FROM UNNEST($2::bigint[], $3::bytea[], $4::uuid[], $5::text[], $6::text[], $7::j
     AS u (item, hash, person_id, subject, name, metadata)
 ON CONFLICT (import_id, item) DO NOTHING";
 
-const THESE: &str = concat!("SELECT ", columns!(), " FROM import_items WHERE import_id = $1 AND item = ANY($2::bigint[])");
+const THESE: &str =
+    concat!("SELECT ", columns!(), " FROM import_items WHERE import_id = $1 AND item = ANY($2::bigint[])");
 
 const SENT: &str = "
 UPDATE import_items i SET state = 'sent', crop_id = u.crop_id, attempts = i.attempts + 1, due_at = now(), updated_at = now()

@@ -27,7 +27,9 @@ impl Store {
             for (at, subject) in rows {
                 let place = usize::try_from(count(at - 1)).ok().and_then(|at| found.get_mut(at));
                 let subject = subject.parse().map_err(|_| StoreError::corrupt("persons.subject_id"))?;
-                place.map(|place| *place = Some(subject));
+                if let Some(place) = place {
+                    *place = Some(subject);
+                }
             }
         }
         Ok(found)

@@ -55,7 +55,8 @@ async fn an_import_goes_from_its_items_to_its_end() {
     assert_eq!(store.import_items_sent(id, &[(0, crop(10)), (1, crop(11))]).await.unwrap(), 2);
     assert_eq!(waiting(&store, id).await, [2, 3, 4]);
     assert_eq!(store.close_import(id, false).await.unwrap(), Some(Closed::Waiting(3)), "three were not sent");
-    let refused = ItemEnding { detail: Some(json!({ "signal": "bytes" })), ..ending("rejected", Some("image_too_large")) };
+    let refused =
+        ItemEnding { detail: Some(json!({ "signal": "bytes" })), ..ending("rejected", Some("image_too_large")) };
     assert!(store.import_item_done(id, 2, &refused).await.unwrap());
     assert!(!store.import_item_done(id, 2, &ending("enrolled", None)).await.unwrap(), "it has its ending");
     assert_eq!(store.import_items_sent(id, &[(2, crop(12)), (3, crop(13))]).await.unwrap(), 1, "what is done stays so");
