@@ -1,6 +1,7 @@
 //! `facewire-tests`: what is too long, or needs too many processes, for `cargo test`. `faults` plays a seeded plan of
-//! kills and pauses against services in processes of their own, and checks what is left; `outage` takes one server away
-//! under load; `pressure` stops the chain before its slowest stage; `reconcile` measures a pass.
+//! kills and pauses against services in processes of their own, and checks what is left; `imports` kills the gateway and
+//! services under an import; `outage` takes one server away under load; `pressure` stops the chain before its slowest stage;
+//! `reconcile` measures a pass.
 
 #![expect(clippy::print_stdout, reason = "a plan's report is what it is for")]
 
@@ -10,6 +11,7 @@ mod crops;
 mod dice;
 mod faults;
 mod fleet;
+mod imports;
 mod load;
 mod outage;
 mod pressure;
@@ -35,6 +37,8 @@ struct Cli {
 enum Command {
     /// Kill and pause services and servers at random moments while producers publish; then count.
     Faults(Plan),
+    /// Kill the gateway and two services at a time while a client imports images over HTTP; then count.
+    Imports(imports::Plan),
     /// Take a server away under a steady load and bring it back: nothing is lost, and no delivery attempt is burnt.
     Outage(outage::Plan),
     /// Let crops wait on disk before a stopped embed-gpu: what is in flight is bounded, and memory stays flat.
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
     let done = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Into::into);
     let done = done.and_then(|runtime: tokio::runtime::Runtime| match cli.command {
         Command::Faults(plan) => runtime.block_on(faults::run(plan)),
+        Command::Imports(plan) => runtime.block_on(imports::run(plan)),
         Command::Outage(plan) => runtime.block_on(outage::run(plan)),
         Command::Pressure(plan) => runtime.block_on(pressure::run(plan)),
         Command::Reconcile(planted) => runtime.block_on(reconcile::run(planted)),

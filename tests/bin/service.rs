@@ -31,6 +31,8 @@ pub(crate) struct Places {
     pub(crate) packs: PathBuf,
     /// ONNX Runtime's library.
     pub(crate) runtime: PathBuf,
+    /// Where the gateway listens.
+    pub(crate) gateway: SocketAddr,
     pub(crate) limits: Limits,
 }
 
@@ -111,7 +113,7 @@ fn quick(settled: Duration) -> facewire_reconciler::Options {
     }
 }
 
-const NAMES: [&str; 6] = ["NATS", "POSTGRES", "QDRANT", "PACKS", "RUNTIME", "LIMITS"];
+const NAMES: [&str; 7] = ["NATS", "POSTGRES", "QDRANT", "PACKS", "RUNTIME", "GATEWAY", "LIMITS"];
 
 impl Places {
     /// As variables of a process's environment.
@@ -119,7 +121,8 @@ impl Places {
         let path = |path: &PathBuf| path.to_str().map(str::to_owned).context("a path is not UTF-8");
         let limits = serde_json::to_string(&self.limits)?;
         let (nats, postgres, qdrant) = (self.nats.clone(), self.postgres.clone(), self.qdrant.clone());
-        let values = [nats, postgres, qdrant, path(&self.packs)?, path(&self.runtime)?, limits];
+        let gateway = self.gateway.to_string();
+        let values = [nats, postgres, qdrant, path(&self.packs)?, path(&self.runtime)?, gateway, limits];
         Ok(NAMES.into_iter().map(|name| format!("FACEWIRE_TESTS_{name}")).zip(values).collect())
     }
 
@@ -129,7 +132,8 @@ impl Places {
         };
         let (nats, postgres, qdrant) = (var("NATS")?, var("POSTGRES")?, var("QDRANT")?);
         let limits = serde_json::from_str(&var("LIMITS")?)?;
-        Ok(Self { nats, postgres, qdrant, packs: var("PACKS")?.into(), runtime: var("RUNTIME")?.into(), limits })
+        let (packs, runtime, gateway) = (var("PACKS")?.into(), var("RUNTIME")?.into(), var("GATEWAY")?.parse()?);
+        Ok(Self { nats, postgres, qdrant, packs, runtime, gateway, limits })
     }
 
     /// As an operator would write it down.
@@ -143,6 +147,7 @@ impl Places {
         config.models.directory = Some(self.packs.clone());
         config.models.onnxruntime = Some(self.runtime.clone());
         config.reconciler = quick(Duration::from_secs(5));
+        config.gateway.listen = Some(self.gateway);
         for stage in Stage::ALL {
             let Limits { ack_wait, max_deliver, .. } = self.limits;
             let options = config.stage_mut(stage);

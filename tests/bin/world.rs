@@ -1,5 +1,6 @@
 //! Servers and processes of one plan: started, opened for work, struck.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use facewire_bus::Bus;
@@ -50,14 +51,17 @@ impl World {
         let stack = TestStack::isolated().await?;
         let (packs, qdrant) = (tempfile::tempdir()?, tempfile::tempdir()?);
         install_builtin(DEFAULT_PACK, &stack.default_models, &packs.path().join(DEFAULT_PACK))?;
-        // Bound for a moment to find a free one; a fault's restart needs the same again.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        // Bound for a moment to find free ones; a fault's restart needs the same again.
+        let (first, second) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+        let (port, gateway) = (first.local_addr()?.port(), second.local_addr()?);
+        drop((first, second));
         let places = Places {
             nats: stack.nats_url.clone(),
             postgres: stack.postgres_url.clone(),
             qdrant: format!("http://127.0.0.1:{port}"),
             packs: packs.path().to_owned(),
             runtime: stack.ort_lib.clone(),
+            gateway,
             limits,
         };
         let fleet = Fleet::new(places.variables()?, (qdrant.path().to_owned(), port));

@@ -8,6 +8,8 @@ mod faults;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod pressure;

@@ -34,6 +34,8 @@ pub struct Config {
     pub enrich: facewire_enrich::Options,
     /// The reconciler.
     pub reconciler: facewire_reconciler::Options,
+    /// The REST API.
+    pub gateway: facewire_gateway::Options,
     /// Logs, metrics and traces.
     pub telemetry: facewire_telemetry::Options,
     /// Health and metrics over HTTP.

@@ -19,4 +19,4 @@ pub use migrate::{Change, check, migrate, plan};
 pub use models::Chain;
 pub use parts::{Index, Parts};
 pub use run::{Running, run, start};
-pub use service::{Needs, Service, reconciler};
+pub use service::{Needs, Service, gateway, reconciler};

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use facewire_domain::Stage;
 use facewire_embed_gpu::Embed;
 use facewire_enrich::Enrich;
+use facewire_gateway::{Gateway, ModelInfo};
 use facewire_ingest::Ingest;
 use facewire_match::Match;
 use facewire_quality::Quality;
@@ -22,6 +23,8 @@ pub enum Service {
     Stage(Stage),
     /// Makes Postgres and the vector index equal.
     Reconciler,
+    /// The REST API.
+    Gateway,
 }
 
 /// What a service needs besides NATS.
@@ -53,7 +56,7 @@ struct Row {
 
 impl Service {
     /// The services that are no stage.
-    const OTHERS: [Service; 1] = [Service::Reconciler];
+    const OTHERS: [Service; 2] = [Service::Reconciler, Service::Gateway];
 
     /// All, in the order of the chain.
     pub fn all() -> Vec<Service> {
@@ -65,6 +68,7 @@ impl Service {
         match self {
             Service::Stage(stage) => stage.service(),
             Service::Reconciler => facewire_reconciler::SERVICE,
+            Service::Gateway => facewire_gateway::SERVICE,
         }
     }
 
@@ -95,6 +99,7 @@ impl Service {
             Service::Stage(Stage::Match) => (ROWS_AND_INDEX, matching),
             Service::Stage(Stage::Enrich) => (ROWS, enrich),
             Service::Reconciler => (ROWS_AND_INDEX, reconciling),
+            Service::Gateway => (ROWS_AND_INDEX, serving),
         };
         Row { needs, start }
     }
@@ -155,6 +160,27 @@ fn enrich(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<
 
 fn reconciling(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
     Ok(Box::pin(reconciler(config, parts)?.run(shutdown)))
+}
+
+fn serving(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+    Ok(Box::pin(gateway(config, parts)?.run(shutdown)))
+}
+
+/// The gateway over the configured pack's gallery.
+///
+/// # Errors
+/// Postgres or the vector index is missing in `parts`.
+pub fn gateway(config: &Config, parts: &Parts) -> anyhow::Result<Gateway> {
+    Ok(Gateway {
+        bus: parts.bus.clone(),
+        gallery: parts.gallery()?,
+        model: ModelInfo { pack: config.models.pack.clone(), provider: config.models.provider.clone() },
+        rules: config.matching.rules(),
+        calibration: parts.index()?.pack.calibration,
+        gate: config.quality.gate(),
+        lease: config.reconciler.lease,
+        options: config.gateway.clone(),
+    })
 }
 
 /// The reconciler against the configured pack, as a service or for one pass.

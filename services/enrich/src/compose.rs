@@ -59,7 +59,9 @@ pub(crate) fn reply(mut result: v1::Result, reply: &Reply, persons: &Persons) ->
     });
     let candidates = shown.filter_map(|candidate| person(candidate.person, Some(*candidate), persons)).collect();
     let (landmarks, embedding) = (reply.landmarks.clone(), reply.embedding.clone());
-    result.reply = Some(v1::Reply { landmarks, embedding, candidates });
+    let reply = v1::Reply { landmarks, embedding, candidates };
+    // Where it would tell nothing, the copy is the result.
+    result.reply = Some(reply).filter(|reply| *reply != v1::Reply::default());
     result
 }
 

@@ -4,6 +4,7 @@ mod calibrate;
 mod dead;
 mod evaluate;
 mod insight;
+mod keys;
 mod people;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub(crate) use calibrate::Calibrate;
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
 pub(crate) use evaluate::{Evaluate, GateSwitch};
 pub(crate) use insight::{Cameras, Failures, Why};
+pub(crate) use keys::{CreateKey, Keys, KeysCommand};
 pub(crate) use people::{People, PeopleCommand};
 
 /// Face recognition for many cameras over NATS JetStream.
@@ -86,6 +88,8 @@ pub(crate) enum Command {
     Reembed(Reembed),
     /// Edit people: merge, split, assign faces, hide, erase.
     People(People),
+    /// API keys of the HTTP interface: create, list, revoke.
+    Keys(Keys),
     /// Check this machine: what is present, missing or wrong, and how to fix it.
     Doctor(Doctor),
     /// List and install model packs.
@@ -113,6 +117,9 @@ pub(crate) struct Up {
     /// Port of the local Qdrant (default: a free one).
     #[arg(long, value_name = "PORT")]
     pub(crate) qdrant_port: Option<u16>,
+    /// Port of the HTTP gateway on loopback (default: `gateway.listen`, else a free one).
+    #[arg(long, value_name = "PORT")]
+    pub(crate) http_port: Option<u16>,
     /// Start the servers only, without the services.
     #[arg(long)]
     pub(crate) no_services: bool,
@@ -397,6 +404,20 @@ pub(crate) struct PipelineBench {
     pub(crate) python: Option<PathBuf>,
 }
 
+#[cfg(feature = "local")]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HttpBench {
+    /// Clients that send at a time.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) clients: usize,
+    /// How long they send, over all turns.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(crate) time: std::time::Duration,
+    /// People in the gallery.
+    #[arg(long, default_value_t = 2_000)]
+    pub(crate) gallery: usize,
+}
+
 /// What the crops of a bench show.
 #[cfg(feature = "local")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -414,6 +435,9 @@ pub(crate) enum MixName {
 pub(crate) enum BenchCommand {
     /// Crops per second end to end, compared with the same work in a bare loop on all cores and in a Python loop.
     Pipeline(PipelineBench),
+    /// Requests per second of many clients of the HTTP gateway, compared with the same crops over NATS, and what HTTP adds to a
+    /// single request.
+    Http(HttpBench),
     /// The chain with traces, metrics and logs exported, compared with the same chain without export.
     Telemetry {
         /// Crops to send on each side.

@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 /// The note's name in the data directory.
 const FILE: &str = "endpoints.json";
 
-/// Where the three servers are.
+/// Where the servers are, and the gateway.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Endpoints {
     pub(crate) nats: String,
     pub(crate) postgres: String,
     pub(crate) qdrant: String,
+    /// For people and programs; no command needs it.
+    #[serde(default)]
+    pub(crate) http: Option<String>,
 }
 
 impl Endpoints {

@@ -1,5 +1,6 @@
 //! The local stack, migrated, with every service in this process: what `up`, `demo` and `bench` run on.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,11 @@ use facewire_runtime::Shutdown;
 use tokio::task::JoinHandle;
 
 use crate::endpoints::{Endpoints, Noted};
+
+/// A port of loopback that was free a moment ago.
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
 
 /// A running stack and, after [`Local::start_services`], its services.
 pub(crate) struct Local {
@@ -35,11 +41,15 @@ impl Local {
         config.postgres.url = Secret::new(stack.postgres_url.clone());
         config.qdrant.url = stack.qdrant_url.clone();
         config.images = std::mem::take(&mut config.images).or_directory(&data_dir.join("images"));
+        if config.gateway.listen.is_none() {
+            config.gateway.listen = Some(free_address().context("no free port for the gateway")?);
+        }
         std::fs::create_dir_all(&data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
         let endpoints = Endpoints {
             nats: stack.nats_url.clone(),
             postgres: stack.postgres_url.clone(),
             qdrant: stack.qdrant_url.clone(),
+            http: Some(format!("http://{}", config.gateway.address())),
         };
         facewire_composition::migrate(config, &Parts::stores(config).await?).await?;
         // Noted last: who finds the endpoints finds servers that are ready for use.

@@ -69,4 +69,14 @@ impl Bus {
             self.jetstream().get_stream(name).await.map_err(|error| refused(format!("the stream {name}"), error))?;
         Ok(stream.cached_info().state.messages)
     }
+
+    /// The number of a stream's last message; 0 where there was none yet.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`]: the stream is not there, or the server does not answer.
+    pub async fn last_sequence(&self, name: &str) -> Result<u64, BusError> {
+        let stream =
+            self.jetstream().get_stream(name).await.map_err(|error| refused(format!("the stream {name}"), error))?;
+        Ok(stream.cached_info().state.last_sequence)
+    }
 }

@@ -4,6 +4,7 @@
 //! Two processes that keep the same new image at the same moment do not see each other: then each keeps its own.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId};
 use facewire_store_pg::{FaceOrigin, FaceRecord, KeptFace, StoreError};
@@ -53,13 +54,12 @@ impl Gallery {
     async fn standing(&self, faces: &[KeptFace]) -> Result<Vec<FaceId>, StoreError> {
         let mut assets: HashMap<Asset, Vec<Known>> = HashMap::new();
         for face in faces {
-            let asset = asset(face);
-            if !assets.contains_key(&asset) {
-                let records = self.store.faces_of_asset(&asset.0, &asset.1).await?;
+            if let Entry::Vacant(unread) = assets.entry(asset(face)) {
+                let (collection, asset) = unread.key();
+                let records = self.store.faces_of_asset(collection, asset).await?;
                 let ours =
                     records.iter().filter(|record| record.origin == FaceOrigin::Kept && record.model == face.model);
-                let known = ours.map(known).collect();
-                assets.insert(asset, known);
+                unread.insert(ours.map(known).collect());
             }
         }
         Ok(faces.iter().map(|face| stands_for(face, assets.entry(asset(face)).or_default())).collect())

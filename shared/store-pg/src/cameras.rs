@@ -32,6 +32,8 @@ pub struct CameraSum {
     pub already_enrolled: i64,
     /// Judged only, as asked.
     pub observed: i64,
+    /// Embedded for whoever asked, and not stored.
+    pub extracted: i64,
     /// The crop's own fault.
     pub rejected: i64,
     /// Facewire's fault.
@@ -123,7 +125,8 @@ const SUMS: &str = concat!(
      count(*) FILTER (WHERE measured) AS measured, count(*) FILTER (WHERE status = 'matched') AS matched,
      count(*) FILTER (WHERE status = 'no_match') AS no_match, count(*) FILTER (WHERE status = 'enrolled') AS enrolled,
      count(*) FILTER (WHERE status = 'already_enrolled') AS already_enrolled,
-     count(*) FILTER (WHERE status = 'observed') AS observed, count(*) FILTER (WHERE status = 'rejected') AS rejected,
+     count(*) FILTER (WHERE status = 'observed') AS observed,
+     count(*) FILTER (WHERE status = 'extracted') AS extracted, count(*) FILTER (WHERE status = 'rejected') AS rejected,
      count(*) FILTER (WHERE status = 'failed') AS failed,
      count(*) FILTER (WHERE status NOT IN ('rejected', 'failed'))::double precision
         / nullif(count(*) FILTER (WHERE status <> 'failed'), 0) AS usable,

@@ -90,8 +90,8 @@ pub use person_edit::{METADATA_LENGTH, PersonChanges, PersonCreation, PersonUpda
 pub use person_list::{PersonFilter, PersonPage, PersonStart, PersonSummary};
 pub use persons::{Gallery, Person, PersonStatus};
 pub use policy::CollectionPolicy;
-pub use recognitions::{CameraSeen, RecognitionFilter, RecognitionKey, RecognitionRow};
 pub use receipts::{BegunErasure, ErasureReceipt};
+pub use recognitions::{CameraSeen, RecognitionFilter, RecognitionKey, RecognitionRow};
 pub use reembed::Switch;
 pub use retention::Expired;
 pub use schema::PendingMigration;

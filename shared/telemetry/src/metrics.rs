@@ -55,6 +55,10 @@ pub(crate) struct Metrics {
     pub(crate) publish_retries: Counter<u64>,
     pub(crate) store_waits: Counter<u64>,
     pub(crate) store_calls: Histogram<f64>,
+    /// `http.server.request.duration` of the semantic conventions.
+    pub(crate) requests: Histogram<f64>,
+    pub(crate) refusals: Counter<u64>,
+    pub(crate) deliveries: Counter<u64>,
     pub(crate) starts: Counter<u64>,
     pub(crate) failures: Counter<u64>,
     pub(crate) blocked: Counter<f64>,
@@ -149,6 +153,13 @@ impl Metrics {
                 &SECONDS,
                 "Calls of Postgres and of the vector engine",
             ),
+            requests: histogram("http.server.request.duration", "s", &SECONDS, "Requests of the gateway"),
+            refusals: counter(
+                "facewire.http.refusals",
+                "{request}",
+                "Requests that the gateway refused, or that failed",
+            ),
+            deliveries: counter("facewire.webhook.deliveries", "{attempt}", "Attempts to tell a webhook"),
             starts: counter("facewire.service.starts", "{start}", "Pipelines that began to take work"),
             failures: counter("facewire.service.failures", "{failure}", "Pipelines that failed and were built anew"),
             blocked: meter

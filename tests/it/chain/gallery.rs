@@ -45,7 +45,12 @@ fn face_of(enrolled: &Enrolled) -> FaceId {
 }
 
 async fn nearest(gallery: &Gallery, degrees: f32) -> Option<PersonId> {
-    let probe = Probe { collection: OFFICE.parse().unwrap(), embedding: at(degrees, gallery.dim), limit: None, persons: DECISION };
+    let probe = Probe {
+        collection: OFFICE.parse().unwrap(),
+        embedding: at(degrees, gallery.dim),
+        limit: None,
+        persons: DECISION,
+    };
     let hits = gallery.vectors.search(&[probe]).await.unwrap().remove(0).unwrap();
     hits.into_iter().max_by(|a, b| a.similarity.total_cmp(&b.similarity)).map(|hit| hit.person)
 }
@@ -111,7 +116,9 @@ async fn people_are_merged_split_and_their_faces_reassigned() {
     gallery.reassign(&collection, &faces[2..], Assignment::to(None), &by).await.unwrap().unwrap();
     assert_eq!(nearest(&gallery, 80.0).await, Some(person("a")), "only the other faces are found");
     gallery.reassign(&collection, &faces[2..], Assignment::to(Some(person("a"))), &by).await.unwrap().unwrap();
-    assert!(gallery.reassign(&collection, &faces[2..], Assignment::to(Some(person("b"))), &by).await.unwrap().is_none());
+    assert!(
+        gallery.reassign(&collection, &faces[2..], Assignment::to(Some(person("b"))), &by).await.unwrap().is_none()
+    );
     let look = facewire_reconciler::PassOptions { fix: false, ..Default::default() };
     let reconciler = world
         .reconciler(facewire_reconciler::Options { pending_after: std::time::Duration::ZERO, ..Default::default() });

@@ -78,8 +78,16 @@ async fn an_unmatched_face_is_kept_seen_by_nobody_and_keeps_its_id_when_it_gets_
     let split = async |subject: &str, name: &str| {
         let person = PersonId::derive(&OFFICE.parse().unwrap(), &biden.subject.parse().unwrap());
         let collection = OFFICE.parse().unwrap();
-        gallery.reassign(&collection, &[face], Assignment::to(Some(person)), &Actor::named("a test")).await.unwrap().unwrap();
-        gallery.split(&collection, person, &[face], &subject.parse().unwrap(), name, &Actor::named("a test")).await.unwrap().unwrap()
+        gallery
+            .reassign(&collection, &[face], Assignment::to(Some(person)), &Actor::named("a test"))
+            .await
+            .unwrap()
+            .unwrap();
+        gallery
+            .split(&collection, person, &[face], &subject.parse().unwrap(), name, &Actor::named("a test"))
+            .await
+            .unwrap()
+            .unwrap()
     };
     let split = split(obama.subject, obama.name).await;
     assert_eq!(split.faces, [face], "it keeps its id");

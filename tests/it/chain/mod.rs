@@ -1,6 +1,7 @@
 //! The chain from end to end: every service in this process, on servers of the test's own and with the default models.
 //! A crop goes in as a producer would publish it, and the test reads what a consumer would read.
 
+mod asking;
 mod bad_input;
 mod dead;
 mod delivery;

@@ -50,6 +50,12 @@ impl Wiretap {
         }
     }
 
+    /// Asks the server's API on `subject`, to be answered on the subject that this one hears.
+    pub(crate) async fn ask(&mut self, subject: &str, heard: &str, body: &str) -> serde_json::Value {
+        self.say(&format!("PUB {subject} {heard} {}\r\n{body}\r\n", body.len())).await;
+        serde_json::from_slice(&self.next().await.1).unwrap()
+    }
+
     /// The next message as a letter of the stream DEAD.
     pub(crate) async fn letter(&mut self) -> (String, v1::DeadLetter) {
         let (subject, payload) = self.next().await;

@@ -248,6 +248,13 @@ impl World {
         Services { running, health: shutdown.health().clone() }
     }
 
+    /// These services, on the world's own parts.
+    pub(crate) fn start_these(&self, services: &[Service]) -> Services {
+        let shutdown = Shutdown::new(GRACE);
+        let running = self.start_on(&self.parts(), services, facewire_match::Options::default(), &shutdown);
+        Services { running, health: shutdown.health().clone() }
+    }
+
     /// These services alone, on parts of the test's own.
     pub(crate) fn start_on(
         &self,
@@ -266,6 +273,7 @@ impl World {
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
     (config.quality.threads, config.embed.threads) = (1, 1);
+    config.gateway.listen = Some(([127, 0, 0, 1], 0).into());
     for stage in Stage::ALL {
         config.stage_mut(stage).ack_wait = ACK_WAIT;
     }

@@ -15,6 +15,7 @@ mod faces;
 mod failures;
 mod format;
 mod gates;
+mod keys;
 mod migrate;
 mod models;
 mod people;
@@ -79,6 +80,7 @@ async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Re
         Command::Rebuild(args) => faces::rebuild(client(config, &place)?, &args).await,
         Command::Reembed(args) => reembed::run(client(config, &place)?, &args).await,
         Command::People(args) => people::run(client(config, &place)?, &args).await,
+        Command::Keys(args) => keys::run(client(config, &place)?, &args).await,
         Command::Doctor(args) => doctor::run(&config, &place, &args).await,
         Command::Models(args) => models::run(&config, &args.command).await,
         Command::Evaluate(args) => evaluate::run(config, *args).await,

@@ -1,6 +1,7 @@
 //! `facewire up`: the local stack and every service in one process.
 
 use std::io::IsTerminal;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use facewire_composition::{Config, Service};
@@ -30,6 +31,9 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow:
         qdrant_port: args.qdrant_port,
         ..StackOptions::new(data_dir(place)?)
     };
+    if let Some(port) = args.http_port {
+        config.gateway.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
     let report = progress::fetching(std::io::stderr().is_terminal());
     let starting = Local::start(&mut config, options, report.clone(), shutdown.clone());
     let mut local = tokio::select! {
@@ -40,7 +44,7 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow:
     if !services.is_empty() {
         local.start_services(&config, services.clone(), None, report);
     }
-    say_where(&local, place, &services);
+    say_where(&local, place, &config, &services);
     let asked = async {
         if !services.is_empty() {
             tokio::select! {
@@ -64,7 +68,7 @@ async fn ready(health: &Health) {
     }
 }
 
-fn say_where(local: &Local, place: &Place, services: &[Service]) {
+fn say_where(local: &Local, place: &Place, config: &Config, services: &[Service]) {
     let stack = local.stack();
     output::say(format_args!("NATS      {}", stack.nats_url));
     if place.postgres.is_none() {
@@ -73,6 +77,10 @@ fn say_where(local: &Local, place: &Place, services: &[Service]) {
         output::say(format_args!("Postgres  {host}"));
     }
     output::say(format_args!("Qdrant    {}", stack.qdrant_url));
+    if services.contains(&Service::Gateway) {
+        let scheme = if config.gateway.tls.is_some() { "https" } else { "http" };
+        output::say(format_args!("HTTP      {scheme}://{0} (the API: {scheme}://{0}/docs)", config.gateway.address()));
+    }
     let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
     output::say(format_args!("services  {}", if names.is_empty() { "none".to_owned() } else { names.join(" ") }));
 }

@@ -98,7 +98,36 @@ async fn up_enroll_publish_watch_and_a_producer_in_python() {
         let result = producer_of_readme(data, library.path(), &person.enroll);
         assert_eq!(result["status"], "no_match", "nobody is enrolled in `office`: {result}");
     }
+    http_of_readme(data, &person.enroll, &person.probes[0]);
     up.stop(data).await;
+}
+
+/// A block of code of README, of a section and language.
+fn block_of_readme(section: &str, language: &str) -> String {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
+    let section = readme.split(&format!("## {section}\n")).nth(1).unwrap();
+    let block = section.split(&format!("```{language}\n")).nth(1).and_then(|rest| rest.split("```").next());
+    block.unwrap().to_owned()
+}
+
+/// README's requests as they are printed there, but for the port and the files.
+fn http_of_readme(data: &Path, portrait: &Path, probe: &Path) {
+    let noted: Value = serde_json::from_slice(&std::fs::read(data.join("endpoints.json")).unwrap()).unwrap();
+    let at = |text: &str| text.replace("http://127.0.0.1:8090", noted["http"].as_str().unwrap());
+    let curls = at(&block_of_readme("Over HTTP", "sh"));
+    let curls = curls.replace("ada.jpg", portrait.to_str().unwrap()).replace("face.jpg", probe.to_str().unwrap());
+    let answers: Vec<Value> = curls
+        .lines()
+        .map(|line| {
+            let output = Command::new("sh").args(["-c", &line.replace("curl ", "curl -sS ")]).output().unwrap();
+            serde_json::from_str(&succeeded(&output)).unwrap()
+        })
+        .collect();
+    assert_eq!(answers[0]["enrolled"], 1, "{answers:?}");
+    assert_eq!(answers[1]["faces"][0]["decision"]["person"]["name"], "Ada Lovelace", "{answers:?}");
+    let mut python = Command::new("python3");
+    let output = python.args(["-c", &at(&block_of_readme("Over HTTP", "python"))]).arg(probe).output().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&succeeded(&output)).unwrap()["status"], "matched");
 }
 
 /// The Python client in a directory of its own.
@@ -117,12 +146,11 @@ fn python_library() -> Option<tempfile::TempDir> {
 
 /// README's snippet as it is printed there, but for the port.
 fn producer_of_readme(data: &Path, library: &Path, image: &Path) -> Value {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
-    let snippet = readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let snippet = block_of_readme("Publish a crop from any language", "python");
     let noted: Value = serde_json::from_slice(&std::fs::read(data.join("endpoints.json")).unwrap()).unwrap();
     let script: PathBuf = library.join("producer.py");
     let text = snippet.replace("nats://127.0.0.1:4222", noted["nats"].as_str().unwrap());
-    assert_ne!(text, snippet, "README names the server");
+    assert_ne!(text, *snippet, "README names the server");
     std::fs::write(&script, text).unwrap();
     let output = Command::new("python3").arg(&script).arg(image).env("PYTHONPATH", library).output().unwrap();
     serde_json::from_str(&succeeded(&output)).unwrap()

@@ -313,7 +313,7 @@ async fn a_range_of_time_reaches_an_index() {
         assert!(plan.iter().any(|line| line.contains(index)), "{query}\n{plan:#?}");
         assert!(!plan.iter().any(|line| line.contains("Seq Scan on recognitions")), "{query}\n{plan:#?}");
     }
-    assert_eq!(Status::ALL.len(), 7, "facewire_cameras has a column for each status");
+    assert_eq!(Status::ALL.len(), 8, "facewire_cameras has a column for each status");
     operator.close().await.unwrap();
     db.drop().await;
 }

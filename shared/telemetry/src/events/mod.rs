@@ -2,11 +2,13 @@
 //! at `debug`; their numbers are in the metrics and their stories in the traces and in Postgres.
 
 mod crops;
+mod http;
 mod messages;
 mod reconciler;
 mod services;
 
 pub use crops::{BatchTaken, CropAdmitted, CropEnded, FaceEmbedded, FaceMeasured, Searched, StageDone};
+pub use http::{RequestAnswered, RequestRefused, Told, WebhookTold};
 pub use messages::{
     ConsumerRecreated, DeadLettered, NotADelivery, PublishRetried, Redelivered, StageSeen, StreamRefused,
 };

@@ -6,6 +6,7 @@ mod bus;
 mod embed;
 mod evaluate;
 mod gallery;
+mod http;
 mod load;
 mod memory;
 mod mixes;
@@ -77,6 +78,7 @@ pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
     signals::listen(shutdown.clone())?;
     let measured = match args.command.clone() {
         BenchCommand::Pipeline(args) => pipeline::run(config, &args, shutdown).await?,
+        BenchCommand::Http(args) => http::run(config, &args, shutdown).await?,
         BenchCommand::Telemetry { crops } => vec![telemetry::run(config, crops.max(1), shutdown).await?],
         BenchCommand::Bus { crops } => vec![bus::run(config, crops.max(1), shutdown).await?],
         BenchCommand::Embed { faces } => vec![embed::run(config, faces.max(1), shutdown).await?],

@@ -39,12 +39,13 @@ pub(super) fn show(report: &Report) {
 
 fn overview(cameras: &[CameraReport]) -> Table {
     type Count = fn(&CameraReport) -> i64;
-    let counts: [(&str, Count); 7] = [
+    let counts: [(&str, Count); 8] = [
         ("faces", |c| c.sum.faces),
         ("matched", |c| c.sum.matched),
         ("no match", |c| c.sum.no_match),
         ("enrolled", |c| c.sum.enrolled + c.sum.already_enrolled),
         ("observed", |c| c.sum.observed),
+        ("extracted", |c| c.sum.extracted),
         ("rejected", |c| c.sum.rejected),
         ("failed", |c| c.sum.failed),
     ];

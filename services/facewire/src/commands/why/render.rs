@@ -6,7 +6,7 @@ use facewire_domain::{Bound, Candidate, Decision, Detail, Reason, Stage, decimal
 use facewire_store_pg::{CropRecord, EndingRecord, FailureRecord, StageTime};
 use time::OffsetDateTime;
 
-use super::signals::signals;
+use super::signals::{limit, signals};
 use super::{Known, OnItsWay, advice, decision};
 use crate::commands::format;
 use crate::output::{line, table};
@@ -133,16 +133,17 @@ fn measured(known: &Known, ending: &EndingRecord, bound: Option<&Bound>) {
     };
     let decisive = bound.filter(|_| ending.status == "rejected").map(|bound| bound.signal);
     let mut rows = table(&["signal", "value", "limit now", ""]);
-    for signal in signals(quality, &known.limits) {
-        let value = signal.value.map_or("no number".to_owned(), format::number);
-        let verdict = match (signal.kept(), decisive.is_some() && decisive == signal.signal) {
+    for check in signals(quality, &known.limits) {
+        let value = check.value.map_or("no number".to_owned(), format::number);
+        let verdict = match (check.ok, decisive == Some(check.signal)) {
             (_, true) => Cell::new("broken: this decided").fg(Color::Red),
             (Some(true), false) => Cell::new("ok").fg(Color::Green),
             (Some(false), false) if decisive.is_some() => Cell::new("broken too").fg(Color::Red),
             (Some(false), false) => Cell::new("broken, by the limit of now").fg(Color::Yellow),
             (None, false) => Cell::new(""),
         };
-        rows.add_row([Cell::new(&signal.title), Cell::new(value), Cell::new(signal.limit()), verdict]);
+        let title = check.signal.spec().title();
+        rows.add_row([Cell::new(title), Cell::new(value), Cell::new(limit(&check)), verdict]);
     }
     line(rows);
 }

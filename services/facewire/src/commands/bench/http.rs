@@ -1,0 +1,173 @@
+//! `bench http`: many clients on `POST /api/v1/recognize` against the same crops over NATS in the same run, and what the front
+//! door adds to a single request on an idle chain, against the limit of 10 ms.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use facewire_composition::models;
+use facewire_composition::{Chain, Config, Parts, Service};
+use facewire_runtime::Shutdown;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::task::JoinSet;
+
+use super::load::{Load, PLACE};
+use super::memory::Meter;
+use super::mixes::{self, Mix};
+use super::{Durability, Measurement, bare, cores, gallery, per_second, stack};
+use crate::cli::{HttpBench, MixName};
+use crate::commands::progress;
+
+/// Crops a core that are on their way over NATS at a time, as in `bench pipeline`.
+const WINDOW: usize = 64;
+/// How often the two sides take turns.
+const TURNS: u32 = 4;
+/// Single requests on an idle chain.
+const SINGLE: usize = 200;
+/// What a single request may take beyond its vision, at the 99th percentile.
+const ADDED_LIMIT_MS: f64 = 10.0;
+
+type Http = Client<HttpConnector, Full<Bytes>>;
+
+pub(super) async fn run(mut config: Config, args: &HttpBench, shutdown: Shutdown) -> anyhow::Result<Vec<Measurement>> {
+    let report = progress::fetching(false);
+    let models = models::load(&config.models, report.clone()).await?;
+    let (people, mixes) = mixes::prepare(&models, &[MixName::Clean], report.clone()).await?;
+    let mix = mixes.into_iter().next().context("no crops to send")?;
+    // What is measured is the chain, not the limits of a single client.
+    config.gateway.rate = std::num::NonZeroU32::MAX;
+    config.gateway.burst = std::num::NonZeroU32::MAX;
+    let (mut local, _directory) = stack(&mut config, Durability::Synced, &shutdown).await?;
+    let filling = async { gallery::fill(&Parts::stores(&config).await?.gallery()?, people, args.gallery).await };
+    local.beside(filling).await.context("the gallery cannot be filled")?;
+    local.start_services(&config, Service::all(), Some(Chain::from(&models)), report);
+    let measuring = async {
+        let throughput = throughput(&config, &mix, args).await?;
+        let added = added(&config, &models, &mix).await?;
+        anyhow::Ok(vec![throughput, added])
+    };
+    let measured = local.beside(measuring).await;
+    let stopped = local.stop().await;
+    let measured = measured?;
+    stopped?;
+    Ok(measured)
+}
+
+fn client(config: &Config) -> (Http, String) {
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    (http, format!("http://{}/api/v1/recognize?collection={PLACE}&camera={PLACE}", config.gateway.address()))
+}
+
+async fn ask(http: &Http, url: &str, image: Bytes) -> anyhow::Result<StatusCode> {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(url)
+        .header("content-type", "application/octet-stream")
+        .body(Full::new(image))?;
+    let response = http.request(request).await?;
+    let status = response.status();
+    response.into_body().collect().await?;
+    Ok(status)
+}
+
+/// The two sides take turns of the same length of time, so that a machine that is slower for a while is slower for both.
+async fn throughput(config: &Config, mix: &Mix, args: &HttpBench) -> anyhow::Result<Measurement> {
+    let window = WINDOW * cores();
+    let mut load = Load::start(&config.nats, &mix.pictures, window).await?;
+    let (http, url) = client(config);
+    let turn = args.time / TURNS;
+    let (mut answered, mut asked_for, mut published, mut published_for) = (0, Duration::ZERO, 0, Duration::ZERO);
+    let mut statuses: BTreeMap<String, u64> = BTreeMap::new();
+    let mut memory = Meter::default();
+    for number in 0..TURNS {
+        memory.begin();
+        let started = Instant::now();
+        for (status, count) in clients(&http, &url, &mix.pictures, args.clients, turn).await? {
+            answered += if status == StatusCode::OK { count } else { 0 };
+            *statuses.entry(format!("HTTP {}", status.as_u16())).or_default() += count as u64;
+        }
+        asked_for += started.elapsed();
+        if number == 0 {
+            memory.after_a_quarter();
+        }
+        memory.pause();
+        // As many crops as the clients sent: the machine is as warm.
+        let crops = (answered / (number as usize + 1)).max(window);
+        published_for += load.run(crops, window).await?;
+        published += crops;
+    }
+    let limit_is = format!("the same crops over NATS, {window} on their way at a time, in turns");
+    let (value, limit) = (per_second(answered, asked_for), per_second(published, published_for));
+    let mut measurement = Measurement::new("http", "requests/s", answered, value, limit, limit_is);
+    (measurement.statuses, measurement.memory) = (statuses, Some(memory.finish()));
+    Ok(measurement)
+}
+
+/// Every client sends its next request when the last one is answered; one that is told to wait waits.
+async fn clients(
+    http: &Http,
+    url: &str,
+    pictures: &[Bytes],
+    clients: usize,
+    time: Duration,
+) -> anyhow::Result<BTreeMap<StatusCode, usize>> {
+    let (deadline, next) = (Instant::now() + time, Arc::new(AtomicUsize::new(0)));
+    let mut tasks = JoinSet::new();
+    for _ in 0..clients.max(1) {
+        let (http, url, pictures, next) = (http.clone(), url.to_owned(), pictures.to_vec(), Arc::clone(&next));
+        tasks.spawn(async move {
+            let mut seen: BTreeMap<StatusCode, usize> = BTreeMap::new();
+            while Instant::now() < deadline {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let image = pictures.get(number % pictures.len().max(1)).cloned().unwrap_or_default();
+                let status = ask(&http, &url, image).await?;
+                *seen.entry(status).or_default() += 1;
+                if status != StatusCode::OK {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+            anyhow::Ok(seen)
+        });
+    }
+    let mut seen: BTreeMap<StatusCode, usize> = BTreeMap::new();
+    while let Some(done) = tasks.join_next().await {
+        for (status, count) in done?? {
+            *seen.entry(status).or_default() += count;
+        }
+    }
+    Ok(seen)
+}
+
+/// What a single request takes beyond the same picture's vision in a bare loop, one after the other.
+async fn added(config: &Config, models: &models::Loaded, mix: &Mix) -> anyhow::Result<Measurement> {
+    let (http, url) = client(config);
+    let mut added = Vec::with_capacity(SINGLE);
+    let (rules, mut sessions) = (config.quality.rules(models.score()), bare::sessions(models)?);
+    sessions.truncate(1);
+    for picture in mix.pictures.iter().cycle().take(SINGLE) {
+        let started = Instant::now();
+        let status = ask(&http, &url, picture.clone()).await?;
+        let whole = started.elapsed();
+        ensure!(status == StatusCode::OK, "a single request was answered with {status}");
+        let (rules, picture) = (rules.clone(), [picture.clone()]);
+        let vision = tokio::task::spawn_blocking(move || {
+            bare::bare_loop(&mut sessions, &rules, &picture, 1).map(|vision| (sessions, vision))
+        });
+        let (back, vision) = vision.await??;
+        sessions = back;
+        added.push(whole.saturating_sub(vision).as_secs_f64() * 1000.0);
+    }
+    added.sort_by(f64::total_cmp);
+    let at = |part: f64| added.get(((added.len() as f64 * part) as usize).min(added.len().saturating_sub(1)));
+    let p99 = at(0.99).copied().unwrap_or_default();
+    let p50 = at(0.5).copied().unwrap_or_default();
+    let limit_is = format!("what one request may take beyond its vision, 99th percentile; the median is {p50:.1} ms");
+    Ok(Measurement::new("http added", "ms", SINGLE, p99, ADDED_LIMIT_MS, limit_is))
+}

@@ -1,0 +1,174 @@
+//! Who sends a request: an API key with scopes and collections, or, where no key is needed, whoever can connect.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use facewire_domain::{CollectionId, Scope};
+use facewire_store_pg::{Actor, KeyRecord, KeyState};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::App;
+use crate::error::{ApiError, Code};
+use crate::request::RequestId;
+use crate::server::Peer;
+
+/// How long a key that was looked up counts without another look: so long a revoked one still works.
+const REMEMBERED: Duration = Duration::from_secs(5);
+/// Keys remembered; beyond it the memory starts anew.
+const MOST_REMEMBERED: usize = 10_000;
+
+/// Who sends a request, and what they may.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The key; `None`: no key is needed here.
+    key: Option<KeyRecord>,
+    request: String,
+}
+
+impl Caller {
+    /// Fails unless the key has the scope and is for the collection.
+    pub(crate) fn may(&self, scope: Scope, collection: &CollectionId) -> Result<(), ApiError> {
+        self.has(scope)?;
+        self.sees(collection)
+    }
+
+    /// Fails unless the key has the scope.
+    pub(crate) fn has(&self, scope: Scope) -> Result<(), ApiError> {
+        let Some(key) = &self.key else { return Ok(()) };
+        if key.permits(scope) {
+            return Ok(());
+        }
+        let message = format!("the key lacks the scope {}", scope.as_str());
+        Err(ApiError::new(Code::ScopeMissing, message).with(serde_json::json!({ "scope": scope.as_str() })))
+    }
+
+    /// Fails unless the key is for the collection.
+    pub(crate) fn sees(&self, collection: &CollectionId) -> Result<(), ApiError> {
+        if self.is_of(collection) {
+            return Ok(());
+        }
+        Err(ApiError::new(Code::CollectionForbidden, format!("the key is not for the collection {collection}")))
+    }
+
+    /// Whether the key is for the collection.
+    pub(crate) fn is_of(&self, collection: &CollectionId) -> bool {
+        self.key.as_ref().is_none_or(|key| key.covers(collection))
+    }
+
+    /// The collections of the key; `None`: all.
+    pub(crate) fn collections(&self) -> Option<&[CollectionId]> {
+        self.key.as_ref().and_then(|key| key.collections.as_deref())
+    }
+
+    /// The key's id.
+    pub(crate) fn key(&self) -> Option<Uuid> {
+        self.key.as_ref().map(|key| key.key_id)
+    }
+
+    /// For the audit.
+    pub(crate) fn actor(&self) -> Actor {
+        let name = self.key.as_ref().map_or_else(|| "http".to_owned(), |key| key.name.clone());
+        Actor { key: self.key(), name, request: Some(self.request.clone()) }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| ApiError::internal("a route without authentication"))
+    }
+}
+
+/// The layer of every route that is not public: who is it, and may they send so many requests?
+pub(crate) async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let address = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.0.ip());
+    // A request cannot be looked at across a wait: its body is not to be shared.
+    let id = request.extensions().get::<RequestId>().map(|RequestId(id)| id.clone()).unwrap_or_default();
+    let key = given(request.headers());
+    match caller(&app, id, key, address).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn caller(
+    app: &App,
+    id: String,
+    key: Result<Option<String>, ApiError>,
+    address: Option<IpAddr>,
+) -> Result<Caller, ApiError> {
+    let Some(text) = key? else {
+        app.rates.address(address)?;
+        if app.options.needs_key() {
+            return Err(ApiError::new(Code::Unauthorized, "send an API key: `Authorization: Bearer fw_…`"));
+        }
+        return Ok(Caller { key: None, request: id });
+    };
+    let key = match app.keys.find(app, &text).await? {
+        Some(key) => key,
+        None => {
+            // Guesses are limited by address, keys by themselves.
+            app.rates.address(address)?;
+            return Err(ApiError::new(Code::Unauthorized, "the API key is not known"));
+        }
+    };
+    match key.state(OffsetDateTime::now_utc()) {
+        KeyState::Valid => {}
+        KeyState::Expired => return Err(ApiError::new(Code::KeyExpired, "the API key has expired")),
+        KeyState::Revoked => return Err(ApiError::new(Code::KeyRevoked, "the API key was revoked")),
+    }
+    app.rates.key(key.key_id)?;
+    Ok(Caller { key: Some(key), request: id })
+}
+
+/// The key of the request, if it sends one.
+fn given(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let wrong = || ApiError::new(Code::Unauthorized, "the header Authorization has to be `Bearer fw_…`");
+    let text = value.to_str().map_err(|_| wrong())?;
+    let (scheme, key) = text.split_once(' ').ok_or_else(wrong)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(key.trim().to_owned())) } else { Err(wrong()) }
+}
+
+/// Keys that were looked up a moment ago, by the hash of their text.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    known: Mutex<HashMap<[u8; 32], (KeyRecord, Instant)>>,
+}
+
+impl Keys {
+    async fn find(&self, app: &App, text: &str) -> Result<Option<KeyRecord>, ApiError> {
+        let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        if let Some(key) = self.remembered(&hash) {
+            return Ok(Some(key));
+        }
+        let Some(key) = app.gallery.store.find_key(text).await? else { return Ok(None) };
+        let now = OffsetDateTime::now_utc();
+        app.gallery.store.touch_keys(&[(key.key_id, now)]).await?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_REMEMBERED {
+            known.clear();
+        }
+        known.insert(hash, (key.clone(), Instant::now()));
+        Ok(Some(key))
+    }
+
+    fn remembered(&self, hash: &[u8; 32]) -> Option<KeyRecord> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(hash).filter(|(_, at)| at.elapsed() < REMEMBERED).map(|(key, _)| key.clone())
+    }
+}

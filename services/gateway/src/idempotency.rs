@@ -1,0 +1,180 @@
+//! `Idempotency-Key`: a POST that was answered is answered the same again, and not done again. Only successes are kept; what
+//! failed may be tried again.
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use facewire_domain::PersonId;
+use facewire_store_pg::{ANSWER_BYTES, Begun, StoredAnswer};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::App;
+use crate::caller::Caller;
+use crate::error::{ApiError, Code};
+use crate::input;
+
+/// The header, as of draft-ietf-httpapi-idempotency-key-header.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Tells that an answer was kept from an earlier request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Longest key.
+const LONGEST: usize = 128;
+/// Marks an answer with embeddings in its extensions: it is never kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Biometric;
+
+/// What an answer may take on top of the request's own limit before another process takes the request over.
+const LEASE_SLACK: Duration = Duration::from_secs(30);
+
+/// The layer of the routes of `/api/v1`, inside authentication.
+pub(crate) async fn once(State(app): State<App>, caller: Caller, request: Request, next: Next) -> Response {
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
+    match given(request.headers()) {
+        Ok(None) => next.run(request).await,
+        Ok(Some(key)) => answer(&app, caller.key(), &key, request, next).await.unwrap_or_else(|e| e.into_response()),
+        Err(error) => error.into_response(),
+    }
+}
+
+fn given(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let fits = |key: &&str| !key.is_empty() && key.len() <= LONGEST && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let key = value.to_str().ok().filter(fits);
+    let key = key.ok_or_else(|| ApiError::invalid("Idempotency-Key", "it has to be 1 to 128 printable characters"))?;
+    Ok(Some(key.to_owned()))
+}
+
+async fn answer(app: &App, owner: Option<Uuid>, key: &str, request: Request, next: Next) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = input::bytes(Request::from_parts(parts.clone(), body), &()).await?;
+    let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let (hash, body) = hashed(path, parts.headers.clone(), body).await?;
+    let store = &app.gallery.store;
+    let lease = app.options.request_timeout + LEASE_SLACK;
+    let ticket = match store.begin_request(owner, key, hash, lease).await? {
+        Begun::New(ticket) => ticket,
+        Begun::Finished(answer) => return replayed(answer),
+        Begun::Running => {
+            let why = "a request with this Idempotency-Key is being worked on";
+            return Err(ApiError::new(Code::IdempotencyInProgress, why).retry_after(Duration::from_secs(1)));
+        }
+        Begun::Mismatch => {
+            let why = "the Idempotency-Key was used for another request: every request needs one of its own";
+            return Err(ApiError::new(Code::IdempotencyMismatch, why));
+        }
+    };
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    if !response.status().is_success() || response.extensions().get::<Biometric>().is_some() {
+        store.abandon_request(&ticket).await?;
+        return Ok(response);
+    }
+    let (head, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.map_err(ApiError::internal)?;
+    if body.len() <= ANSWER_BYTES {
+        let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let answer = StoredAnswer { status: head.status.as_u16(), content_type: kind.to_owned(), body: body.to_vec() };
+        store.finish_request(&ticket, &answer, &persons(&body)).await?;
+    } else {
+        store.abandon_request(&ticket).await?;
+    }
+    Ok(Response::from_parts(head, Body::from(body)))
+}
+
+/// Everybody whom an answer names: it is erased with them.
+fn persons(body: &[u8]) -> Vec<PersonId> {
+    fn find(value: &Value, into: &mut Vec<PersonId>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let id = value.as_str().filter(|_| key.to_ascii_lowercase().ends_with("personid") || key == "id");
+                    into.extend(id.and_then(|id| id.parse::<Uuid>().ok()).map(PersonId::from));
+                    find(value, into);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| find(item, into)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(body) = serde_json::from_slice(body) {
+        find(&body, &mut found);
+    }
+    found
+}
+
+fn replayed(answer: StoredAnswer) -> Result<Response, ApiError> {
+    let status = StatusCode::from_u16(answer.status).map_err(ApiError::internal)?;
+    let mut response = (status, answer.body).into_response();
+    response.headers_mut().remove(CONTENT_TYPE);
+    if !answer.content_type.is_empty() {
+        let kind = HeaderValue::from_str(&answer.content_type).map_err(ApiError::internal)?;
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+    }
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    Ok(response)
+}
+
+/// Hashes away from the runtime: a body may be large.
+async fn hashed(path: String, headers: HeaderMap, body: Bytes) -> Result<([u8; 32], Bytes), ApiError> {
+    tokio::task::spawn_blocking(move || (hash(&path, &headers, &body), body)).await.map_err(ApiError::internal)
+}
+
+/// What makes a request the same. A client that sends parts again separates them anew: the boundary does not count.
+fn hash(path: &str, headers: &HeaderMap, body: &Bytes) -> [u8; 32] {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let (kind, boundary) = match kind.split_once("boundary=") {
+        Some((kind, boundary)) => (kind, boundary.trim_matches('"').as_bytes()),
+        None => (kind, &[][..]),
+    };
+    let mut hash = Sha256::new();
+    for part in [path.as_bytes(), kind.as_bytes()] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut rest: &[u8] = body;
+    while let Some(at) = position(rest, boundary) {
+        let (before, after) = rest.split_at(at);
+        hash.update(before);
+        hash.update([0]);
+        rest = after.get(boundary.len()..).unwrap_or_default();
+    }
+    hash.update(rest);
+    hash.finalize().into()
+}
+
+fn position(text: &[u8], part: &[u8]) -> Option<usize> {
+    if part.is_empty() { None } else { text.windows(part.len()).position(|window| window == part) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: &str, body: &str) -> [u8; 32] {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, kind.parse().unwrap());
+        hash("/api/v1/recognize", &headers, &Bytes::from(body.to_owned()))
+    }
+
+    #[test]
+    fn the_boundary_does_not_make_a_request_another() {
+        let a = of("multipart/form-data; boundary=aaa", "--aaa\r\n\r\nimage\r\n--aaa--");
+        let b = of("multipart/form-data; boundary=bb", "--bb\r\n\r\nimage\r\n--bb--");
+        let other = of("multipart/form-data; boundary=bb", "--bb\r\n\r\nimagf\r\n--bb--");
+        assert_eq!(a, b);
+        assert_ne!(a, other);
+        assert_ne!(of("application/json", "{}"), of("text/plain", "{}"));
+    }
+}

@@ -1,0 +1,144 @@
+//! Requests read with their errors told by field: JSON bodies, query strings, ids in paths. Unknown fields are the types' to
+//! refuse.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use facewire_domain::CollectionId;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{ApiError, Code};
+
+/// Longest name of a person, in bytes; as `Facewire-Name`.
+const LONGEST_NAME: usize = 256;
+
+/// A JSON body.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/json") {
+            return Err(ApiError::new(Code::UnsupportedMediaType, "the body has to be application/json"));
+        }
+        let bytes = bytes(request, state).await?;
+        json(&bytes).map(Body)
+    }
+}
+
+/// The whole body, within the limit of the router.
+pub(crate) async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status().as_u16() {
+        413 => ApiError::new(Code::PayloadTooLarge, "the body is above the limit of gateway.max_body"),
+        _ => ApiError::new(Code::InvalidRequest, "the body broke off"),
+    })
+}
+
+/// JSON with the field of an error.
+pub(crate) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ApiError> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = field(error.path());
+        ApiError::invalid(&field, error.into_inner())
+    })?;
+    reader.end().map_err(|error| ApiError::invalid("body", error))?;
+    Ok(read)
+}
+
+fn field(path: &serde_path_to_error::Path) -> String {
+    let path = path.to_string();
+    // A question mark: it broke where no field is known.
+    if path == "." || path == "?" { "body".to_owned() } else { path }
+}
+
+/// A query string.
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        query(parts.uri.query().unwrap_or_default()).map(Query)
+    }
+}
+
+pub(crate) fn query<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
+    let reader = serde_urlencoded::Deserializer::new(form(text));
+    serde_path_to_error::deserialize(reader).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { "query".to_owned() } else { path };
+        ApiError::invalid(&field, error.into_inner())
+    })
+}
+
+fn form(text: &str) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(text.as_bytes())
+}
+
+/// What a path names: an id, or a tuple of them.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let read = AxumPath::<T>::from_request_parts(parts, state).await;
+        read.map(|AxumPath(value)| Self(value)).map_err(|rejection| ApiError::invalid("path", rejection.body_text()))
+    }
+}
+
+/// The collection that a request names, or `default`.
+pub(crate) fn collection(given: Option<&str>) -> Result<CollectionId, ApiError> {
+    given.unwrap_or("default").parse().map_err(|error| ApiError::invalid("collection", error))
+}
+
+/// Items of a page: what is asked for, else `usual`; 1 to `most`.
+pub(crate) fn page_size(asked: Option<u32>, usual: u32, most: u32) -> Result<u32, ApiError> {
+    let size = asked.unwrap_or(usual);
+    if (1..=most).contains(&size) { Ok(size) } else { Err(ApiError::invalid("pageSize", format!("1 to {most}"))) }
+}
+
+/// A name that a row and a header can hold.
+pub(crate) fn person_name(given: &str) -> Result<String, ApiError> {
+    let name = given.trim();
+    if (1..=LONGEST_NAME).contains(&name.len()) && !name.chars().any(char::is_control) {
+        return Ok(name.to_owned());
+    }
+    Err(ApiError::invalid("name", format!("1 to {LONGEST_NAME} bytes of printable text")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Example {
+        page_size: Option<u8>,
+        names: Option<Vec<String>>,
+    }
+
+    fn field_of(error: ApiError) -> String {
+        error.details["field"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn an_error_names_its_field() {
+        assert_eq!(field_of(json::<Example>(b"{\"pageSize\":300}").unwrap_err()), "pageSize");
+        assert_eq!(field_of(json::<Example>(b"{\"names\":[\"a\",7]}").unwrap_err()), "names[1]");
+        assert_eq!(field_of(json::<Example>(b"[").unwrap_err()), "body");
+        assert_eq!(field_of(json::<Example>(b"{} {}").unwrap_err()), "body");
+        assert!(json::<Example>(b"{\"page\":1}").unwrap_err().message.contains("unknown field"));
+        assert_eq!(field_of(query::<Example>("pageSize=x").unwrap_err()), "pageSize");
+        assert!(query::<Example>("page=1").unwrap_err().message.contains("unknown field"));
+        assert_eq!(query::<Example>("pageSize=7").unwrap(), Example { page_size: Some(7), names: None });
+    }
+}

@@ -1,0 +1,134 @@
+//! What an operator may set of the gateway.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// What an operator may set of the gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Where it listens: `127.0.0.1:8090` unless set; `up`, `demo` and `bench` take a free port then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Whether requests need an API key.
+    pub auth: Auth,
+    /// Certificate and key; without them it speaks plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Connections that are open at a time; more wait to be accepted.
+    pub connections: usize,
+    /// From a connection's first byte to the end of a request's headers.
+    #[serde(with = "facewire_config::duration")]
+    pub header_timeout: Duration,
+    /// From a request's headers to the end of its answer; `504` afterwards. Not for events and imports.
+    #[serde(with = "facewire_config::duration")]
+    pub request_timeout: Duration,
+    /// How long a synchronous recognition waits for the chain; `504` with the crop's id afterwards.
+    #[serde(with = "facewire_config::duration")]
+    pub recognise_timeout: Duration,
+    /// Synchronous recognitions that wait at a time; `503` above.
+    pub recognitions: usize,
+    /// Bytes of a request's body. Not for imports.
+    pub max_body: ByteSize,
+    /// Bytes of one encoded image; `ingest.max_bytes` and the server's `max_payload` hold as well.
+    pub max_image: ByteSize,
+    /// Requests a second of one key (or of one address, without a key); `429` above.
+    pub rate: NonZeroU32,
+    /// Requests that one key may send at once before `rate` holds.
+    pub burst: NonZeroU32,
+    /// Bytes of bodies that are held at a time, over all requests; `503` above.
+    pub bodies: ByteSize,
+    /// Imports that are read at a time, each with up to five images in memory; `503` above.
+    pub imports: usize,
+    /// How webhooks are told.
+    pub webhooks: crate::events::Options,
+    /// How long what is done is kept.
+    pub retention: crate::housekeeping::Retention,
+}
+
+/// Whether requests need an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Required, unless the gateway listens on a loopback address only.
+    #[default]
+    Auto,
+    /// Always.
+    Required,
+    /// Never: everybody who can connect is an administrator.
+    Off,
+}
+
+/// A certificate and its key, read again when the files change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM with the certificate and its chain.
+    pub certificate: PathBuf,
+    /// PEM with the private key.
+    pub key: PathBuf,
+}
+
+const RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
+const BURST: NonZeroU32 = NonZeroU32::new(400).unwrap();
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            auth: Auth::default(),
+            tls: None,
+            connections: 1024,
+            header_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(60),
+            recognise_timeout: Duration::from_secs(10),
+            recognitions: 256,
+            max_body: ByteSize::mib(64),
+            max_image: ByteSize::mib(10),
+            rate: RATE,
+            burst: BURST,
+            bodies: ByteSize::mib(512),
+            imports: 4,
+            webhooks: crate::events::Options::default(),
+            retention: crate::housekeeping::Retention::default(),
+        }
+    }
+}
+
+impl Options {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8090)))
+    }
+
+    /// Whether requests need a key.
+    pub fn needs_key(&self) -> bool {
+        match self.auth {
+            Auth::Auto => !self.address().ip().is_loopback(),
+            Auth::Required => true,
+            Auth::Off => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_can_be_reached_from_outside_asks_for_keys() {
+        let options =
+            |listen: &str, auth| Options { listen: Some(listen.parse().unwrap()), auth, ..Options::default() };
+        assert!(!options("127.0.0.1:1", Auth::Auto).needs_key());
+        assert!(!options("[::1]:1", Auth::Auto).needs_key());
+        assert!(options("0.0.0.0:1", Auth::Auto).needs_key());
+        assert!(options("10.0.0.7:1", Auth::Auto).needs_key());
+        assert!(options("127.0.0.1:1", Auth::Required).needs_key());
+        assert!(!options("0.0.0.0:1", Auth::Off).needs_key());
+    }
+}

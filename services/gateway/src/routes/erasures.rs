@@ -1,0 +1,166 @@
+//! Erasing, and its receipts. What is erased from the stores is the gallery's; from the streams, the bus's.
+
+use axum::Json;
+use axum::extract::State;
+use facewire_domain::Scope;
+use facewire_gallery::Erasure;
+use facewire_store_pg::ErasureReceipt;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::App;
+use crate::caller::Caller;
+use crate::erasing;
+use crate::error::ApiError;
+use crate::input::{self, Body, Path, Query};
+use crate::json::camel;
+
+/// Receipts of a page unless a request says otherwise.
+const PAGE_SIZE: u32 = 50;
+/// At most.
+const LARGEST_PAGE: u32 = 1000;
+
+pub(crate) fn private() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, by_age)).routes(routes!(get))
+}
+
+/// What was removed where. It stays; what was erased does not.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Receipt {
+    /// None where there was nothing to erase.
+    id: Option<Uuid>,
+    collection: Option<String>,
+    /// `person`, `image`, `asset`, `before` or `collection`.
+    kind: Option<String>,
+    /// The id of what was erased, or the time.
+    subject: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    at: Option<OffsetDateTime>,
+    /// None: it was cut short, and is to be asked for again.
+    #[serde(with = "time::serde::rfc3339::option")]
+    finished_at: Option<OffsetDateTime>,
+    /// How many of each kind: faces, images, results, messages and so on.
+    #[schema(value_type = Object)]
+    removed: Value,
+}
+
+impl From<ErasureReceipt> for Receipt {
+    fn from(row: ErasureReceipt) -> Self {
+        Self {
+            id: Some(row.erasure),
+            collection: Some(row.collection.to_string()),
+            kind: Some(row.kind),
+            subject: Some(row.subject),
+            at: Some(row.at),
+            finished_at: row.finished_at,
+            removed: camel(row.receipt),
+        }
+    }
+}
+
+impl App {
+    /// Erases from every store and stream, and answers the stored receipt.
+    pub(crate) async fn erase(&self, what: &Erasure, caller: &Caller) -> Result<Receipt, ApiError> {
+        let receipt = erasing::erase(&self.gallery, &self.bus, what, &caller.actor()).await?;
+        let stored = match receipt.erasure {
+            Some(id) => self.gallery.store.erasure_receipt(id).await?,
+            None => None,
+        };
+        match stored {
+            Some(stored) => Ok(stored.into()),
+            None => Ok(Receipt {
+                id: None,
+                collection: None,
+                kind: None,
+                subject: None,
+                at: None,
+                finished_at: None,
+                removed: camel(serde_json::to_value(receipt).map_err(ApiError::internal)?),
+            }),
+        }
+    }
+}
+
+/// What is too old.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct EraseOld {
+    /// Whose gallery.
+    #[schema(pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    collection: String,
+    /// Faces that were stored before this go.
+    #[serde(with = "time::serde::rfc3339")]
+    before: OffsetDateTime,
+}
+
+/// Erases the faces of a collection that were stored before a time. Scope: admin. There is no undo.
+#[utoipa::path(post, path = "/api/v1/erasures", tag = "erasure", request_body = EraseOld,
+    responses((status = 200, description = "What was removed where", body = Receipt)))]
+pub(crate) async fn by_age(
+    State(app): State<App>,
+    caller: Caller,
+    Body(request): Body<EraseOld>,
+) -> Result<Json<Receipt>, ApiError> {
+    let collection = input::collection(Some(&request.collection))?;
+    caller.may(Scope::Admin, &collection)?;
+    Ok(Json(app.erase(&Erasure::Before(collection, request.before), &caller).await?))
+}
+
+/// One receipt. Scope: admin.
+#[utoipa::path(get, path = "/api/v1/erasures/{id}", tag = "erasure",
+    params(("id" = Uuid, Path, description = "The receipt")),
+    responses((status = 200, description = "What was removed where", body = Receipt)))]
+pub(crate) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<Json<Receipt>, ApiError> {
+    caller.has(Scope::Admin)?;
+    let receipt = app.gallery.store.erasure_receipt(id).await?;
+    let receipt = receipt.filter(|receipt| caller.is_of(&receipt.collection));
+    Ok(Json(receipt.ok_or_else(|| ApiError::not_found("receipt"))?.into()))
+}
+
+/// Which receipts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ReceiptsQuery {
+    /// Whose gallery; `default` unless given.
+    #[param(pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    collection: Option<String>,
+    /// Began before this time: the last one's `at` of the page before.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    before: Option<OffsetDateTime>,
+    /// Receipts a page; 50 unless given.
+    #[param(minimum = 1, maximum = 1000)]
+    page_size: Option<u32>,
+}
+
+/// A page of receipts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Receipts {
+    /// The newest first.
+    items: Vec<Receipt>,
+}
+
+/// Receipts of a collection. Scope: admin.
+#[utoipa::path(get, path = "/api/v1/erasures", tag = "erasure", params(ReceiptsQuery),
+    responses((status = 200, description = "A page of receipts", body = Receipts)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<ReceiptsQuery>,
+) -> Result<Json<Receipts>, ApiError> {
+    let collection = input::collection(query.collection.as_deref())?;
+    caller.may(Scope::Admin, &collection)?;
+    let limit = input::page_size(query.page_size, PAGE_SIZE, LARGEST_PAGE)?;
+    let receipts = app.gallery.store.erasure_receipts(Some(&collection), query.before, limit).await?;
+    Ok(Json(Receipts { items: receipts.into_iter().map(Receipt::from).collect() }))
+}

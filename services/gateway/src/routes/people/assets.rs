@@ -1,0 +1,151 @@
+//! Images as assets: the faces that are kept of one, detected again, erased.
+
+use axum::Json;
+use axum::extract::State;
+use facewire_contracts::headers;
+use facewire_domain::{CollectionId, Intent, Scope};
+use facewire_gallery::{Erasure, GalleryError};
+use facewire_store_object::ImageKey;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::super::erasures::Receipt;
+use super::super::recognition::face::Face;
+use super::super::recognition::recognize::{Faces, camera};
+use super::views::KeptFace;
+use crate::App;
+use crate::caller::Caller;
+use crate::chain::{Ask, Wait};
+use crate::error::{ApiError, Code};
+use crate::input::{self, Body, Path, Query};
+
+/// Whose image.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AssetQuery {
+    /// Whose gallery; `default` unless given.
+    #[param(pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    collection: Option<String>,
+}
+
+/// An image and the faces that are kept of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Asset {
+    /// The producer's id of the image, or its hash.
+    asset_id: String,
+    collection: String,
+    faces: Vec<KeptFace>,
+}
+
+/// The faces that are kept of an image. Scope: read.
+#[utoipa::path(get, path = "/api/v1/faces/assets/{asset_id}", tag = "people",
+    params(("asset_id" = String, Path, description = "The producer's id of the image, or its hash"), AssetQuery),
+    responses((status = 200, description = "The image's faces", body = Asset)))]
+pub(crate) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(asset_id): Path<String>,
+    Query(query): Query<AssetQuery>,
+) -> Result<Json<Asset>, ApiError> {
+    let collection = input::collection(query.collection.as_deref())?;
+    caller.may(Scope::Read, &collection)?;
+    let faces = faces_of(&app, &collection, &asset_id).await?;
+    Ok(Json(Asset { asset_id, collection: collection.to_string(), faces }))
+}
+
+async fn faces_of(app: &App, collection: &CollectionId, asset: &str) -> Result<Vec<KeptFace>, ApiError> {
+    let faces = app.gallery.store.faces_of_asset(collection, asset).await?;
+    if faces.is_empty() {
+        return Err(ApiError::not_found("asset with faces that are kept"));
+    }
+    Ok(faces.into_iter().map(KeptFace::from).collect())
+}
+
+/// Erases an image: its faces with their embeddings, points and images. Scope: admin. There is no undo.
+#[utoipa::path(delete, path = "/api/v1/faces/assets/{asset_id}", tag = "people",
+    params(("asset_id" = String, Path, description = "The producer's id of the image, or its hash"), AssetQuery),
+    responses((status = 200, description = "What was removed where", body = Receipt)))]
+pub(crate) async fn erase(
+    State(app): State<App>,
+    caller: Caller,
+    Path(asset_id): Path<String>,
+    Query(query): Query<AssetQuery>,
+) -> Result<Json<Receipt>, ApiError> {
+    let collection = input::collection(query.collection.as_deref())?;
+    caller.may(Scope::Admin, &collection)?;
+    let faces = app.gallery.store.faces_of_asset(&collection, &asset_id).await?;
+    let named = faces.iter().any(|face| face.asset.as_deref() == Some(asset_id.as_str()));
+    let what = match faces.first() {
+        Some(face) if !named => Erasure::Image(collection, face.image_hash),
+        _ => Erasure::Asset(collection, asset_id),
+    };
+    Ok(Json(app.erase(&what, &caller).await?))
+}
+
+/// Which faces are told.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct DetectAgain {
+    /// Score of the detector, 0 to 1.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    min_confidence: Option<f32>,
+    /// Shorter side of the box, in pixels.
+    #[schema(minimum = 0.0)]
+    min_face_size: Option<f32>,
+}
+
+/// The faces of an image.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DetectedAsset {
+    /// The crop, for `GET /api/v1/crops/{id}`.
+    crop_id: String,
+    asset_id: String,
+    faces: Vec<Face>,
+}
+
+/// Has the chain look at a kept original again: every face is recognised, and kept as the collection's policy says; a face
+/// that is kept already is not kept twice. Scope: enrol.
+#[utoipa::path(post, path = "/api/v1/faces/detect/{asset_id}", tag = "people",
+    params(("asset_id" = String, Path, description = "The producer's id of the image, or its hash"), AssetQuery),
+    request_body = DetectAgain, responses((status = 200, description = "The image's faces", body = DetectedAsset)))]
+pub(crate) async fn detect(
+    State(app): State<App>,
+    caller: Caller,
+    Path(asset_id): Path<String>,
+    Query(query): Query<AssetQuery>,
+    Body(wanted): Body<DetectAgain>,
+) -> Result<Json<DetectedAsset>, ApiError> {
+    let collection = input::collection(query.collection.as_deref())?;
+    caller.may(Scope::Enrol, &collection)?;
+    let faces = app.gallery.store.faces_of_asset(&collection, &asset_id).await?;
+    let first = faces.first().ok_or_else(|| ApiError::not_found("asset with faces that are kept"))?;
+    let images = app.gallery.images.as_ref();
+    let key = ImageKey::original(collection.clone(), first.image_hash);
+    let image = match images {
+        Some(images) => images.get(&key).await.map_err(GalleryError::from)?,
+        None => None,
+    };
+    let why = "the original is not kept: the collection's policy decides (keepImages)";
+    let image = image.ok_or_else(|| ApiError::new(Code::Conflict, why))?;
+    let asset = first.asset.clone().map(|asset| (headers::ASSET, asset));
+    let headers = Faces::All.header().into_iter().chain(asset).collect();
+    let ask = Ask { collection, camera: camera(None)?, intent: Intent::Recognize, image, headers };
+    let asked = app.ask(ask, Wait::Yes).await?;
+    let crop_id = asked.crop.to_string();
+    let results = asked.results(app.options.recognise_timeout).await?;
+    let faces = results.into_iter().map(Face::from).filter(|face| wanted.wants(face)).collect();
+    Ok(Json(DetectedAsset { crop_id, asset_id, faces }))
+}
+
+impl DetectAgain {
+    fn wants(&self, face: &Face) -> bool {
+        let confidence = face.quality.as_ref().and_then(|quality| quality.get("detectionScore")?.as_f64());
+        let side = face.bounding_box.map(|corners| (corners.x2 - corners.x1).min(corners.y2 - corners.y1));
+        let (Some(confidence), Some(side)) = (confidence, side) else { return false };
+        self.min_confidence.is_none_or(|least| confidence >= f64::from(least))
+            && self.min_face_size.is_none_or(|least| side >= least)
+    }
+}

@@ -1,0 +1,97 @@
+//! The conventions of the API: request ids, idempotency, asynchronous answers, pages, the document that describes it all.
+
+use axum::http::Method;
+use bytes::Bytes;
+use serde_json::json;
+
+use super::client::Part;
+use super::world::{Door, stages};
+use crate::chain::pictures::Faces;
+use crate::chain::until;
+use crate::chain::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_named_once_done_once_and_described() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    let http = &door.http;
+    let named = http.send(Method::GET, "/version", &[("x-request-id", "order-7")], Bytes::new()).await;
+    assert_eq!(named.header("x-request-id"), "order-7");
+    for (header, value) in [("x-content-type-options", "nosniff"), ("cache-control", "no-store")] {
+        assert_eq!(named.header(header), value);
+    }
+
+    // Sent again with its key it is answered again, and done once; another request under the key is refused.
+    let once = [("idempotency-key", "make-office")];
+    let office = json!({"name": "office"});
+    let made = http.json_with(Method::POST, "/api/v1/collections", &once, office.clone()).await;
+    assert_eq!(made.status.as_u16(), 201);
+    let again = http.json_with(Method::POST, "/api/v1/collections", &once, office).await;
+    assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (201, "true"));
+    assert_eq!(again.bytes, made.bytes);
+    let other = http.json_with(Method::POST, "/api/v1/collections", &once, json!({"name": "vault"})).await;
+    other.refused(409, "idempotency_mismatch");
+
+    // People in pages, by number and by cursor.
+    for name in ["Ada", "Bela", "Carl"] {
+        let person = json!({"collection": "office", "name": name, "externalId": name.to_lowercase()});
+        http.post("/api/v1/faces/persons", person).await.ok();
+    }
+    http.post("/api/v1/faces/persons", json!({"collection": "nowhere", "name": "X"})).await.refused(404, "not_found");
+    let list = async |query: &str| http.get(&format!("/api/v1/faces/persons?collection=office&{query}")).await.ok();
+    let first = list("pageSize=2&page=1").await;
+    assert_eq!((&first["total"], &first["items"][1]["name"]), (&json!(3), &json!("Bela")));
+    let second = list(&format!("pageSize=2&cursor={}", first["nextCursor"].as_str().unwrap())).await;
+    assert_eq!((&second["items"][0]["name"], &second["nextCursor"]), (&json!("Carl"), &json!(null)));
+    assert_eq!(list("pageSize=2&page=2").await["items"], second["items"]);
+    assert_eq!(list("name=EL").await["items"][0]["name"], json!("Bela"));
+
+    // A collection with people goes by force only.
+    http.delete("/api/v1/collections/office").await.refused(409, "not_empty");
+    assert_eq!(http.delete("/api/v1/collections/office?force=true").await.status.as_u16(), 204);
+    http.get("/api/v1/collections/office").await.refused(404, "not_found");
+
+    let document = http.get("/openapi.json").await.ok();
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() >= 25, "{:?}", paths.keys());
+    let codes = document["components"]["schemas"]["Code"]["enum"].as_array().unwrap().clone();
+    assert!(codes.contains(&json!("version_mismatch")));
+    let system = http.get("/api/v1/system").await.ok();
+    assert_eq!(system["stages"].as_array().unwrap().len(), 5, "{system}");
+    assert_eq!(system["model"]["fingerprint"], json!(world.models.name()));
+    assert!(String::from_utf8_lossy(&http.get("/metrics").await.bytes).len() < 1 << 20);
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_wait_finds_the_result_later() {
+    let (world, faces) = (World::new().await, Faces::fetch().await);
+    let services = stages(&world);
+    let door = Door::open_with(&world, |config| {
+        config.gateway.recognise_timeout = std::time::Duration::from_millis(1);
+    })
+    .await;
+    let http = &door.http;
+    let image = std::fs::read(&faces.obama().enroll).unwrap();
+    let headers = [("prefer", "respond-async"), ("idempotency-key", "photo-1")];
+    let accepted = http.form_with("/api/v1/recognize", &headers, &[Part::Image(&image)]).await;
+    assert_eq!((accepted.status.as_u16(), accepted.header("preference-applied")), (202, "respond-async"));
+    let crop = accepted.json()["cropId"].as_str().unwrap().to_owned();
+    // The parts of a form are separated anew by each client: it is the same request all the same.
+    let again = http.form_with("/api/v1/recognize", &headers, &[Part::Image(&image)]).await;
+    assert_eq!(again.json()["cropId"], json!(crop));
+
+    let late = http.image("/api/v1/recognize", &image).await.refused(504, "timeout");
+    let late = late["error"]["details"]["cropId"].as_str().unwrap().to_owned();
+    for crop in [crop, late] {
+        until("the crop's ending", async || {
+            let crop = http.get(&format!("/api/v1/crops/{crop}")).await;
+            if crop.json()["endings"][0]["reason"] == json!("empty_gallery") { Ok(()) } else { Err(crop) }
+        })
+        .await;
+    }
+    let cameras = http.get("/api/v1/cameras").await.ok();
+    assert_eq!((&cameras["items"][0]["camera"], &cameras["items"][0]["crops"]), (&json!("http"), &json!(2)));
+    door.close().await;
+    services.stop().await;
+}

@@ -1,0 +1,11 @@
+//! The gateway from outside: HTTP to a running gateway, with the whole chain behind it.
+
+mod api;
+mod client;
+mod dump;
+mod erasure;
+mod imports;
+mod people;
+mod safety;
+mod telling;
+mod world;

@@ -1,0 +1,140 @@
+//! Who may do what, and what hostile requests get: the documented code each, and nothing else.
+
+use axum::http::Method;
+use facewire_domain::Scope;
+use facewire_store_pg::{Actor, NewKey};
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::client::Part;
+use super::world::{Door, key, stages};
+use crate::chain::in_time;
+use crate::chain::pictures::{blank, claims};
+use crate::chain::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_opens_what_its_scopes_and_collections_say() {
+    let world = World::new().await;
+    let door = Door::guarded(&world).await;
+    let http = &door.http;
+    for public in ["/health", "/ready", "/version", "/openapi.json", "/docs/"] {
+        assert!(http.get(public).await.status.is_success(), "{public}");
+    }
+    http.get("/api/v1/collections").await.refused(401, "unauthorized");
+    http.with_key("fw_nobody").get("/api/v1/collections").await.refused(401, "unauthorized");
+
+    let admin = http.with_key(&key(&world, &[Scope::Admin, Scope::Read], None).await);
+    admin.post("/api/v1/collections", json!({"name": "office"})).await.ok();
+    admin.post("/api/v1/collections", json!({"name": "vault"})).await.ok();
+    admin.post("/api/v1/collections", json!({"name": "vault"})).await.refused(409, "already_exists");
+
+    let reader = http.with_key(&key(&world, &[Scope::Read], Some(&["office"])).await);
+    let seen = reader.get("/api/v1/collections").await.ok();
+    assert_eq!(seen["items"].as_array().unwrap().len(), 1, "{seen}");
+    reader.get("/api/v1/collections/vault").await.refused(403, "collection_forbidden");
+    let lacking = reader.post("/api/v1/collections", json!({"name": "office"})).await.refused(403, "scope_missing");
+    assert_eq!(lacking["error"]["details"]["scope"], json!("admin"));
+    reader.image("/api/v1/recognize?collection=office", &blank(100)).await.refused(403, "scope_missing");
+
+    let expired = NewKey {
+        name: "old".to_owned(),
+        scopes: vec![Scope::Read],
+        collections: None,
+        expires_at: Some(OffsetDateTime::now_utc() - Duration::HOUR),
+    };
+    let (_, text) = world.store.create_key(&expired, &Actor::named("test")).await.unwrap();
+    http.with_key(text.expose()).get("/api/v1/collections").await.refused(401, "key_expired");
+    let new = NewKey { name: "gone".to_owned(), expires_at: None, ..expired };
+    let (record, text) = world.store.create_key(&new, &Actor::named("test")).await.unwrap();
+    world.store.revoke_key(record.key_id, &Actor::named("test")).await.unwrap();
+    http.with_key(text.expose()).get("/api/v1/collections").await.refused(401, "key_revoked");
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_requests_get_the_documented_code() {
+    let world = World::new().await;
+    let services = stages(&world);
+    let door = Door::open_with(&world, |config| {
+        config.gateway.max_body = bytesize::ByteSize::kib(64);
+        config.gateway.max_image = bytesize::ByteSize::kib(16);
+    })
+    .await;
+    let http = &door.http;
+    let recognize = "/api/v1/recognize";
+    http.image(recognize, b"").await.refused(400, "invalid_request");
+    http.image(recognize, &vec![7; 20 * 1024]).await.refused(413, "payload_too_large");
+    http.image(recognize, &vec![7; 80 * 1024]).await.refused(413, "payload_too_large");
+    http.form(recognize, &[Part::Text("faces", "all")]).await.refused(400, "invalid_request");
+    http.form(recognize, &[Part::Image(b"a"), Part::Image(b"b")]).await.refused(400, "invalid_request");
+    http.send(Method::POST, recognize, &[("content-type", "text/html")], "x")
+        .await
+        .refused(415, "unsupported_media_type");
+    http.send(Method::POST, recognize, &[], "x").await.refused(415, "unsupported_media_type");
+    let broken = [("content-type", "multipart/form-data; boundary=x")];
+    http.send(Method::POST, recognize, &broken, "no parts").await.refused(400, "invalid_request");
+    http.image("/api/v1/recognize?faces=many", b"x").await.refused(400, "invalid_request");
+    http.image("/api/v1/recognize?colour=red", b"x").await.refused(400, "invalid_request");
+    http.image("/api/v1/recognize?collection=a.b", b"x").await.refused(400, "invalid_request");
+    http.send(Method::PUT, recognize, &[], "").await.refused(405, "method_not_allowed");
+    http.get("/api/v2/people").await.refused(404, "not_found");
+    http.get("/api/v1/faces/persons/7").await.refused(400, "invalid_request");
+    let field = http.post("/api/v1/collections", json!({"name": "a", "policy": {"keepFaces": "some"}})).await;
+    assert_eq!(field.refused(400, "invalid_request")["error"]["details"]["field"], json!("policy.keepFaces"));
+
+    // The chain's own refusals are answers: an image that unfolds to more than may be, and one that is none.
+    let bomb = http.image(recognize, &claims(60_000, 60_000)).await.ok();
+    assert_eq!(bomb["faces"][0]["failureReason"], json!("image_too_large"), "{bomb}");
+    let text = http.image(recognize, b"no image at all").await.ok();
+    assert_eq!(text["faces"][0]["failureReason"], json!("unsupported_format"), "{text}");
+    door.close().await;
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_are_cut_and_do_not_keep_others_out() {
+    let world = World::new().await;
+    let door = Door::open_with(&world, |config| {
+        config.gateway.connections = 4;
+        config.gateway.header_timeout = std::time::Duration::from_millis(300);
+        config.gateway.request_timeout = std::time::Duration::from_millis(500);
+    })
+    .await;
+    let address = door.http.authority().to_owned();
+    let mut slow = Vec::new();
+    for begun in ["", "GET /health HTTP/1.1\r\nHost: x", "G", "GET /health HTTP/1.1\r\n"] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    // All places are taken: the next waits for one that is cut, and is served.
+    assert!(door.http.get("/health").await.status.is_success());
+    for stream in &mut slow {
+        let mut rest = Vec::new();
+        in_time("the end of a slow connection", stream.read_to_end(&mut rest)).await.unwrap_or_default();
+    }
+    // A body that trickles is ended by the limit of the whole request.
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let head =
+        "POST /api/v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    in_time("the answer to a trickle", stream.read_to_string(&mut answer)).await.unwrap_or_default();
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_requests_are_told_when_to_come_again() {
+    let world = World::new().await;
+    let one = std::num::NonZeroU32::MIN;
+    let door = Door::open_with(&world, |config| (config.gateway.rate, config.gateway.burst) = (one, one)).await;
+    let first = door.http.get("/api/v1/collections").await;
+    let second = door.http.get("/api/v1/collections").await;
+    assert!(first.status.is_success() || first.code() == "rate_limited");
+    assert!(second.header("retry-after").parse::<u64>().is_ok_and(|after| after >= 1), "{second:?}");
+    second.refused(429, "rate_limited");
+    door.close().await;
+}

@@ -1,0 +1,203 @@
+//! What happens is told: events as they come and from where a client left off, and webhooks that fail, are slow, or lie.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::http::{Method, Request, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::world::Door;
+use crate::chain::world::World;
+use crate::chain::{in_time, until};
+
+const PERSONS: &str = "/api/v1/faces/persons";
+
+/// Headers and body of a request.
+type Got = (HashMap<String, String>, Value);
+
+/// A receiver of webhooks: what it got, with the answers that the test wants.
+struct Receiver {
+    url: String,
+    got: Arc<Mutex<Vec<Got>>>,
+    _task: tokio::task::JoinHandle<()>,
+}
+
+impl Receiver {
+    /// `answer`: the status for the so manieth request with this body; none: no answer for long.
+    async fn start(answer: impl Fn(usize, &Value) -> Option<u16> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let got: Arc<Mutex<Vec<_>>> = Arc::default();
+        let (seen, count, answer) = (Arc::clone(&got), Arc::new(AtomicUsize::new(0)), Arc::new(answer));
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (seen, count, answer) = (Arc::clone(&seen), Arc::clone(&count), Arc::clone(&answer));
+                connections.spawn(async move {
+                    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+                        let (seen, count, answer) = (Arc::clone(&seen), Arc::clone(&count), Arc::clone(&answer));
+                        async move {
+                            let (parts, body) = request.into_parts();
+                            let text = |value: &axum::http::HeaderValue| value.to_str().unwrap().to_owned();
+                            let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
+                            let headers: HashMap<String, String> = headers.collect();
+                            let bytes = body.collect().await.unwrap().to_bytes();
+                            let json: Value = serde_json::from_slice(&bytes).unwrap();
+                            let status = answer(count.fetch_add(1, Ordering::SeqCst), &json);
+                            let Some(status) = status else { std::future::pending().await };
+                            if (200..300).contains(&status) {
+                                seen.lock().unwrap().push((headers, json));
+                            }
+                            let response = Response::builder().status(status).body(Full::new(Bytes::new()));
+                            Ok::<_, Infallible>(response.unwrap())
+                        }
+                    });
+                    let io = hyper_util::rt::TokioIo::new(stream);
+                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+                });
+            }
+        });
+        Self { url, got, _task: task }
+    }
+
+    /// Names of the changes that arrived, by person.
+    fn by_person(&self) -> HashMap<String, Vec<u64>> {
+        let mut by: HashMap<String, Vec<u64>> = HashMap::new();
+        for (_, json) in self.got.lock().unwrap().iter() {
+            let person = json["data"]["personId"].as_str().unwrap_or_default().to_owned();
+            by.entry(person).or_default().push(json["sequence"].as_u64().unwrap());
+        }
+        by
+    }
+}
+
+async fn impatient(world: &World) -> Door {
+    Door::open_with(world, |config| {
+        let webhooks = &mut config.gateway.webhooks;
+        webhooks.timeout = std::time::Duration::from_millis(500);
+        webhooks.first_pause = std::time::Duration::from_millis(20);
+        webhooks.longest_pause = std::time::Duration::from_millis(100);
+        webhooks.attempts = 5;
+    })
+    .await
+}
+
+async fn person(door: &Door, name: &str) -> String {
+    let made = door.http.post(PERSONS, json!({"name": name, "collection": "office"})).await.ok();
+    made["id"].as_str().unwrap().to_owned()
+}
+
+async fn rename(door: &Door, id: &str, name: &str) {
+    door.http.json(Method::PATCH, &format!("{PERSONS}/{id}"), json!({"name": name})).await.ok();
+}
+
+async fn hook(door: &Door, receiver: &Receiver) -> String {
+    let new = json!({"url": receiver.url, "secret": "sixteen bytes of it", "collection": "office"});
+    door.http.post("/api/v1/webhooks", new).await.ok()["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_that_fail_or_are_slow_lose_nothing_and_hold_nobody_up() {
+    let world = World::new().await;
+    let door = impatient(&world).await;
+    door.http.post("/api/v1/collections", json!({"name": "office"})).await.ok();
+    // One fails every other request, one never answers, one takes everything.
+    let failing = Receiver::start(|number, _| Some(if number % 2 == 0 { 503 } else { 204 })).await;
+    let silent = Receiver::start(|_, _| None).await;
+    let steady = Receiver::start(|_, _| Some(200)).await;
+    let (hook_failing, hook_silent) = (hook(&door, &failing).await, hook(&door, &silent).await);
+    hook(&door, &steady).await;
+    let (ada, bela) = (person(&door, "Ada").await, person(&door, "Bela").await);
+    for number in 0..5 {
+        rename(&door, &ada, &format!("Ada {number}")).await;
+        rename(&door, &bela, &format!("Bela {number}")).await;
+    }
+    for receiver in [&steady, &failing] {
+        until("every change at the receiver", async || {
+            let by = receiver.by_person();
+            if by.get(&ada).map(Vec::len) >= Some(6) && by.get(&bela).map(Vec::len) >= Some(6) {
+                Ok(())
+            } else {
+                Err(by)
+            }
+        })
+        .await;
+        for (person, sequences) in receiver.by_person() {
+            let mut ordered = sequences.clone();
+            ordered.sort_unstable();
+            ordered.dedup();
+            assert_eq!(ordered, sequences, "the changes of {person} come in their order, each once");
+        }
+    }
+    // What was never taken is given up in the end, and named.
+    until("dead deliveries", async || {
+        let dead = door.http.get(&format!("/api/v1/webhooks/{hook_silent}/dead")).await.ok();
+        let items = dead["items"].as_array().unwrap().clone();
+        if items.is_empty() { Err(items) } else { Ok(items) }
+    })
+    .await;
+
+    // The receiver that lied about a success asks for everything again.
+    let before = failing.got.lock().unwrap().len();
+    let replay = json!({"eventsFrom": 0});
+    door.http.post(&format!("/api/v1/webhooks/{hook_failing}/replay"), replay).await.ok();
+    until("the replay", async || {
+        let now = failing.got.lock().unwrap().len();
+        if now >= before + 12 { Ok(()) } else { Err(now) }
+    })
+    .await;
+    let (headers, _) = failing.got.lock().unwrap()[0].clone();
+    assert!(headers["facewire-signature"].starts_with("v1=") && headers.contains_key("facewire-timestamp"));
+    door.close().await;
+}
+
+/// Reads server-sent events until `enough`; the connection ends with the answer's owner.
+async fn listen(door: &Door, last: Option<&str>, act: impl AsyncFnOnce(), enough: impl Fn(&str) -> bool) -> String {
+    let mut stream = TcpStream::connect(door.http.authority()).await.unwrap();
+    let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+    let request = format!("GET /api/v1/events?collection=office HTTP/1.1\r\nHost: x\r\n{last}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut read = async |text: &mut Vec<u8>| {
+        let n = in_time("an event", stream.read(&mut buffer)).await.unwrap();
+        assert!(n > 0, "the events ended: {}", String::from_utf8_lossy(text));
+        text.extend(&buffer[..n]);
+    };
+    while !String::from_utf8_lossy(&text).contains("text/event-stream") {
+        read(&mut text).await;
+    }
+    act().await;
+    while !enough(&String::from_utf8_lossy(&text)) {
+        read(&mut text).await;
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_go_on_where_a_client_left_off() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    door.http.post("/api/v1/collections", json!({"name": "office"})).await.ok();
+    let make = async || {
+        person(&door, "Ada").await;
+    };
+    let first = listen(&door, None, make, |text| text.contains("person.created")).await;
+    let id = first.lines().rfind(|line| line.starts_with("id: ")).unwrap().trim_start_matches("id: ").to_owned();
+    // While nobody listens.
+    person(&door, "Bela").await;
+    let second = listen(&door, Some(&id), async || {}, |text| text.contains("person.created")).await;
+    assert!(second.contains("event: person.created") && !second.contains("collection.created"), "{second}");
+    door.http
+        .send(Method::GET, "/api/v1/events", &[("last-event-id", "yesterday")], Bytes::new())
+        .await
+        .refused(400, "invalid_request");
+    door.close().await;
+}
