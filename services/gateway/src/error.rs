@@ -164,6 +164,9 @@ impl ApiError {
 
     /// A field, parameter or header with a wrong value.
     pub(crate) fn invalid(field: &str, why: impl std::fmt::Display) -> Self {
+        // Both may repeat what the client sent.
+        let shortened = |text: &str| text.chars().take(LONGEST_TEXT).collect::<String>();
+        let (field, why) = (shortened(field), shortened(&why.to_string()));
         Self::new(Code::InvalidRequest, format!("{field}: {why}")).with(serde_json::json!({ "field": field }))
     }
 
@@ -200,6 +203,8 @@ impl ApiError {
     }
 }
 
+/// Characters of a text of the client's in an answer.
+const LONGEST_TEXT: usize = 300;
 /// When another try makes sense after a server was away or too much waited.
 const SOON: Duration = Duration::from_secs(1);
 /// The same where an operator has to act.

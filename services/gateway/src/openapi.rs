@@ -2,13 +2,26 @@
 //! around every handler can answer with.
 
 use axum::http::StatusCode;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, HttpMethod, Info, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr, ResponseBuilder,
 };
-use utoipa::{OpenApi as _, ToSchema};
+use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
 use crate::error::{Code, ErrorBody, ErrorEnvelope};
+
+/// Bytes as they are. OpenAPI 3.1 describes them by saying nothing.
+#[derive(Debug)]
+pub(crate) struct Binary;
+
+impl PartialSchema for Binary {
+    fn schema() -> RefOr<Schema> {
+        RefOr::T(ObjectBuilder::new().schema_type(SchemaType::AnyValue).build().into())
+    }
+}
+
+impl ToSchema for Binary {}
 
 /// The name of the scheme.
 const KEY: &str = "apiKey";
@@ -87,8 +100,6 @@ fn refusal(status: StatusCode) -> RefOr<utoipa::openapi::Response> {
 
 #[cfg(test)]
 mod tests {
-    use utoipa::PartialSchema;
-
     use super::*;
 
     #[test]

@@ -62,6 +62,7 @@ impl Service {
         let mut child = Command::new(env!("CARGO_BIN_EXE_facewire"))
             .args(["run", name, "--health", "127.0.0.1:0"])
             .args(["--nats", &stack.nats_url, "--postgres", &stack.postgres_url, "--qdrant", &stack.qdrant_url])
+            .env("FACEWIRE__GATEWAY__LISTEN", "127.0.0.1:0")
             .env("FACEWIRE__TELEMETRY__FORMAT", "json")
             .env("FACEWIRE__TELEMETRY__OTLP__ENDPOINT", collector)
             // The reconciler has something to say soon.

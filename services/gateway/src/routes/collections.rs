@@ -31,7 +31,7 @@ pub(crate) fn private() -> OpenApiRouter<App> {
 /// Which embeddings stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Faces {
+enum FacesKept {
     /// Those that were enrolled.
     Enrolled,
     /// Also those of crops that matched nobody.
@@ -43,7 +43,7 @@ enum Faces {
 /// Which images stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Images {
+enum ImagesKept {
     /// None.
     None,
     /// Aligned faces.
@@ -58,8 +58,8 @@ enum Images {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Policy {
-    keep_faces: Faces,
-    keep_images: Images,
+    keep_faces: FacesKept,
+    keep_images: ImagesKept,
     /// Seconds from a crop's admission on; none: the operator's default.
     retain_results: Option<u64>,
     /// Seconds that faces without a person stay; none: for ever.
@@ -73,15 +73,15 @@ impl From<CollectionPolicy> for Policy {
         let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
         Self {
             keep_faces: match policy.keep_faces {
-                KeepFaces::Enrolled => Faces::Enrolled,
-                KeepFaces::Unmatched => Faces::Unmatched,
-                KeepFaces::All => Faces::All,
+                KeepFaces::Enrolled => FacesKept::Enrolled,
+                KeepFaces::Unmatched => FacesKept::Unmatched,
+                KeepFaces::All => FacesKept::All,
             },
             keep_images: match policy.keep_images {
-                KeepImages::None => Images::None,
-                KeepImages::Aligned => Images::Aligned,
-                KeepImages::Crop => Images::Crop,
-                KeepImages::Original => Images::Original,
+                KeepImages::None => ImagesKept::None,
+                KeepImages::Aligned => ImagesKept::Aligned,
+                KeepImages::Crop => ImagesKept::Crop,
+                KeepImages::Original => ImagesKept::Original,
             },
             retain_results: seconds(policy.retain_results),
             retain_unmatched: seconds(policy.retain_unmatched),
@@ -94,8 +94,8 @@ impl From<CollectionPolicy> for Policy {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 struct PolicyPatch {
-    keep_faces: Option<Faces>,
-    keep_images: Option<Images>,
+    keep_faces: Option<FacesKept>,
+    keep_images: Option<ImagesKept>,
     /// Seconds.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>, minimum = 1)]
@@ -125,15 +125,15 @@ impl PolicyPatch {
         };
         Ok(CollectionPolicy {
             keep_faces: self.keep_faces.map_or(policy.keep_faces, |keep| match keep {
-                Faces::Enrolled => KeepFaces::Enrolled,
-                Faces::Unmatched => KeepFaces::Unmatched,
-                Faces::All => KeepFaces::All,
+                FacesKept::Enrolled => KeepFaces::Enrolled,
+                FacesKept::Unmatched => KeepFaces::Unmatched,
+                FacesKept::All => KeepFaces::All,
             }),
             keep_images: self.keep_images.map_or(policy.keep_images, |keep| match keep {
-                Images::None => KeepImages::None,
-                Images::Aligned => KeepImages::Aligned,
-                Images::Crop => KeepImages::Crop,
-                Images::Original => KeepImages::Original,
+                ImagesKept::None => KeepImages::None,
+                ImagesKept::Aligned => KeepImages::Aligned,
+                ImagesKept::Crop => KeepImages::Crop,
+                ImagesKept::Original => KeepImages::Original,
             }),
             retain_results: time("retainResults", self.retain_results, policy.retain_results)?,
             retain_unmatched: time("retainUnmatched", self.retain_unmatched, policy.retain_unmatched)?,

@@ -84,6 +84,7 @@ impl Side {
         command.arg("run").args(Service::all().iter().map(|service| service.name()));
         command.args(["--nats", config.nats.url.expose(), "--postgres", config.postgres.url.expose()]);
         command.args(["--qdrant", &config.qdrant.url]);
+        command.env("FACEWIRE__GATEWAY__LISTEN", "127.0.0.1:0");
         command.env("FACEWIRE__TELEMETRY__OTLP__PROTOCOL", "http");
         command.env_remove("FACEWIRE__TELEMETRY__OTLP__ENDPOINT");
         command.envs(endpoint.map(|endpoint| ("FACEWIRE__TELEMETRY__OTLP__ENDPOINT", endpoint)));

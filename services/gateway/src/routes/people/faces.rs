@@ -20,6 +20,7 @@ use super::views::KeptFace;
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::input::{self, Body, Path, Query};
+use crate::openapi::Binary;
 use crate::{App, cursor};
 
 /// Faces of a page unless a request says otherwise.
@@ -42,7 +43,7 @@ pub(crate) struct FacesQuery {
 /// A page of faces.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Faces {
+pub(crate) struct FacesPage {
     /// By id.
     items: Vec<KeptFace>,
     /// For the next page; none on the last.
@@ -52,13 +53,13 @@ pub(crate) struct Faces {
 /// The faces of a person. Scope: read.
 #[utoipa::path(get, path = "/api/v1/faces/persons/{id}/faces", tag = "people",
     params(("id" = Uuid, Path, description = "The person"), FacesQuery),
-    responses((status = 200, description = "A page of faces", body = Faces)))]
+    responses((status = 200, description = "A page of faces", body = FacesPage)))]
 pub(crate) async fn list(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<Uuid>,
     Query(query): Query<FacesQuery>,
-) -> Result<Json<Faces>, ApiError> {
+) -> Result<Json<FacesPage>, ApiError> {
     caller.has(Scope::Read)?;
     let person = persons::find(&app, &caller, id).await?.person.person_id;
     let page_size = input::page_size(query.page_size, PAGE_SIZE, LARGEST_PAGE)?;
@@ -67,14 +68,14 @@ pub(crate) async fn list(
     let is_full = faces.len() as u64 == u64::from(page_size);
     let last = faces.last().filter(|_| is_full).map(|last| last.face.as_uuid());
     let next_cursor = last.map(|last| cursor::write(&last)).transpose()?;
-    Ok(Json(Faces { items: faces.into_iter().map(KeptFace::from).collect(), next_cursor }))
+    Ok(Json(FacesPage { items: faces.into_iter().map(KeptFace::from).collect(), next_cursor }))
 }
 
 /// Enrols 1 to 100 images of the person, as `POST /api/v1/register` does. Scope: enrol.
 #[utoipa::path(post, path = "/api/v1/faces/persons/{id}/faces", tag = "people",
     params(("id" = Uuid, Path, description = "The person")),
-    request_body(content((ImagesForm = "multipart/form-data"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "image/png"),
-        (Vec<u8> = "image/webp"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content((ImagesForm = "multipart/form-data"), (Binary = "image/jpeg"), (Binary = "image/png"),
+        (Binary = "image/webp"), (Binary = "application/octet-stream"))),
     responses((status = 200, description = "What became of each image", body = Registered)))]
 pub(crate) async fn add(
     State(app): State<App>,
@@ -198,8 +199,8 @@ async fn make(app: &App, caller: &Caller, face: &FaceRecord, new: NewOwner) -> R
 #[utoipa::path(get, path = "/api/v1/faces/{id}/image", tag = "people",
     params(("id" = Uuid, Path, description = "The face")),
     responses((status = 200, description = "The aligned face, the crop or the original: the smallest that is kept",
-        content((Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "image/webp"),
-            (Vec<u8> = "application/octet-stream")))))]
+        content((Binary = "image/png"), (Binary = "image/jpeg"), (Binary = "image/webp"),
+            (Binary = "application/octet-stream")))))]
 pub(crate) async fn image(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Response, ApiError> {
     caller.has(Scope::Read)?;
     let face = find(&app, &caller, id).await?;

@@ -18,6 +18,7 @@ use crate::chain::{Ask, CAMERA, Wait};
 use crate::error::ApiError;
 use crate::idempotency::Biometric;
 use crate::input;
+use crate::openapi::Binary;
 
 /// What to look for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -72,8 +73,8 @@ pub(crate) struct Signal {
 
 /// The faces of an image, every signal against its limit. Scope: recognise. No image, face or embedding is stored.
 #[utoipa::path(post, path = "/api/v1/detect", tag = "recognition", params(ExtractQuery),
-    request_body(content((ImageForm = "multipart/form-data"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "image/png"),
-        (Vec<u8> = "image/webp"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content((ImageForm = "multipart/form-data"), (Binary = "image/jpeg"), (Binary = "image/png"),
+        (Binary = "image/webp"), (Binary = "application/octet-stream"))),
     responses((status = 200, description = "The faces and their signals", body = Detected)))]
 pub(crate) async fn detect(
     State(app): State<App>,
@@ -121,8 +122,8 @@ pub(crate) struct EmbeddedFace {
 
 /// The embeddings of an image's faces. Scope: embed. Nothing biometric is stored.
 #[utoipa::path(post, path = "/api/v1/embeddings", tag = "recognition", params(ExtractQuery),
-    request_body(content((ImageForm = "multipart/form-data"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "image/png"),
-        (Vec<u8> = "image/webp"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content((ImageForm = "multipart/form-data"), (Binary = "image/jpeg"), (Binary = "image/png"),
+        (Binary = "image/webp"), (Binary = "application/octet-stream"))),
     responses((status = 200, description = "The faces and their embeddings", body = Embedded)))]
 pub(crate) async fn embeddings(
     State(app): State<App>,

@@ -17,6 +17,7 @@ use crate::caller::Caller;
 use crate::chain::{Ask, Asked, CAMERA, Wait};
 use crate::error::ApiError;
 use crate::input;
+use crate::openapi::Binary;
 
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -101,8 +102,8 @@ pub(crate) struct Accepted {
 /// Who is in an image. Scope: recognise. With `Prefer: respond-async` the answer is the crop's id.
 #[utoipa::path(post, path = "/api/v1/recognize", tag = "recognition",
     params(RecognizeQuery, ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait")),
-    request_body(content((ImageForm = "multipart/form-data"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "image/png"),
-        (Vec<u8> = "image/webp"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content((ImageForm = "multipart/form-data"), (Binary = "image/jpeg"), (Binary = "image/png"),
+        (Binary = "image/webp"), (Binary = "application/octet-stream"))),
     responses((status = 200, description = "What became of each face", body = Recognized),
         (status = 202, description = "The chain works on it", body = Accepted)))]
 pub(crate) async fn recognize(State(app): State<App>, caller: Caller, request: Request) -> Result<Response, ApiError> {

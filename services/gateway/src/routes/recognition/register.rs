@@ -18,6 +18,7 @@ use crate::caller::Caller;
 use crate::chain::{Ask, Wait};
 use crate::error::{ApiError, Code};
 use crate::input;
+use crate::openapi::Binary;
 
 /// Images of one request.
 pub(crate) const MOST_IMAGES: usize = 100;
@@ -96,8 +97,8 @@ struct Whom {
 /// Enrols 1 to 100 images of a person. Scope: enrol. Each image has its answer; where none could be enrolled the request fails
 /// with `images_refused` and the same list in its details.
 #[utoipa::path(post, path = "/api/v1/register", tag = "recognition", params(RegisterQuery),
-    request_body(content((ImagesForm = "multipart/form-data"), (Vec<u8> = "image/jpeg"), (Vec<u8> = "image/png"),
-        (Vec<u8> = "image/webp"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content((ImagesForm = "multipart/form-data"), (Binary = "image/jpeg"), (Binary = "image/png"),
+        (Binary = "image/webp"), (Binary = "application/octet-stream"))),
     responses((status = 200, description = "What became of each image", body = Registered)))]
 pub(crate) async fn register(
     State(app): State<App>,
