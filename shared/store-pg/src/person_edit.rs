@@ -19,7 +19,10 @@ pub const METADATA_LENGTH: usize = 64 << 10;
 
 /// What became of a person who was to be made.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "made once a request; the large variant is the usual one")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "made once a request; the large variant is the usual one; the size depends on features"
+)]
 pub enum PersonCreation {
     /// They are there.
     Created(PersonSummary),
@@ -44,7 +47,10 @@ pub struct PersonChanges {
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "made once a request; the large variant is the usual one")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "made once a request; the large variant is the usual one; the size depends on features"
+)]
 pub enum PersonUpdate {
     /// It is done, or it was so before: then the version is the same.
     Updated(PersonSummary),
