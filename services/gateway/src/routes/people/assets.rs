@@ -93,7 +93,8 @@ pub(crate) struct DetectAgain {
     min_confidence: Option<f32>,
     /// Shorter side of the box, in pixels.
     #[schema(minimum = 0.0)]
-    min_face_size: Option<f32>,
+    #[serde(rename = "minFaceSize")]
+    min_side: Option<f32>,
 }
 
 /// The faces of an image.
@@ -146,6 +147,6 @@ impl DetectAgain {
         let side = face.bounding_box.map(|corners| (corners.x2 - corners.x1).min(corners.y2 - corners.y1));
         let (Some(confidence), Some(side)) = (confidence, side) else { return false };
         self.min_confidence.is_none_or(|least| confidence >= f64::from(least))
-            && self.min_face_size.is_none_or(|least| side >= least)
+            && self.min_side.is_none_or(|least| side >= least)
     }
 }

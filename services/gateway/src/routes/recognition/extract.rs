@@ -59,7 +59,7 @@ pub(crate) struct DetectedFace {
 /// A signal beside its limits.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Signal {
-    /// `blur`, `face_size` and so on.
+    /// As in `quality`, in snake_case.
     signal: String,
     /// None: it is no number, or was not measured.
     value: Option<f64>,
