@@ -81,10 +81,10 @@ impl Receiver {
 async fn impatient(world: &World) -> Door {
     Door::open_with(world, |config| {
         let webhooks = &mut config.gateway.webhooks;
-        webhooks.timeout = std::time::Duration::from_millis(500);
+        webhooks.timeout = std::time::Duration::from_secs(2);
         webhooks.first_pause = std::time::Duration::from_millis(20);
         webhooks.longest_pause = std::time::Duration::from_millis(100);
-        webhooks.attempts = 5;
+        webhooks.attempts = 8;
     })
     .await
 }
@@ -130,10 +130,10 @@ async fn webhooks_that_fail_or_are_slow_lose_nothing_and_hold_nobody_up() {
         })
         .await;
         for (person, sequences) in receiver.by_person() {
-            let mut ordered = sequences.clone();
-            ordered.sort_unstable();
-            ordered.dedup();
-            assert_eq!(ordered, sequences, "the changes of {person} come in their order, each once");
+            // At least once: an answer that came too late is asked for again, before anything later.
+            let mut told = sequences;
+            told.dedup();
+            assert!(told.is_sorted(), "the changes of {person} come in their order: {told:?}");
         }
     }
     // What was never taken is given up in the end, and named.
