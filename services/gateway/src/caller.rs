@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::error::{ApiError, Code};
+use crate::input;
 use crate::request::RequestId;
 use crate::server::Peer;
 
@@ -58,6 +59,14 @@ impl Caller {
             return Ok(());
         }
         Err(ApiError::new(Code::CollectionForbidden, format!("the key is not for the collection {collection}")))
+    }
+
+    /// The collection that a request narrows itself to, if it names one that the key is for.
+    pub(crate) fn narrowed(&self, given: Option<&str>) -> Result<Option<CollectionId>, ApiError> {
+        let Some(name) = given else { return Ok(None) };
+        let collection = input::collection(Some(name))?;
+        self.sees(&collection)?;
+        Ok(Some(collection))
     }
 
     /// Whether the key is for the collection.

@@ -15,6 +15,16 @@ pub(crate) fn write<T: Serialize>(position: &T) -> Result<String, ApiError> {
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(position).map_err(ApiError::internal)?))
 }
 
+/// The cursor of the next page: after the last of `rows`, where they fill the page.
+pub(crate) fn next<R, T: Serialize>(
+    rows: &[R],
+    page_size: u32,
+    position: impl FnOnce(&R) -> T,
+) -> Result<Option<String>, ApiError> {
+    let is_full = rows.len() as u64 == u64::from(page_size);
+    rows.last().filter(|_| is_full).map(|last| write(&position(last))).transpose()
+}
+
 /// The position of a text.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     let wrong = || ApiError::invalid("cursor", "it is none of this list's");
@@ -28,6 +38,13 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_full_page_has_a_next() {
+        assert_eq!(next(&[1, 2], 2, |last| *last), Ok(Some(write(&2).unwrap())));
+        assert_eq!(next(&[1], 2, |last| *last), Ok(None));
+        assert_eq!(next(&[], 2, |last: &i32| *last), Ok(None));
+    }
 
     #[test]
     fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {

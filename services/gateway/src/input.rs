@@ -5,9 +5,10 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use facewire_domain::CollectionId;
+use facewire_domain::{CollectionId, SubjectId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::error::{ApiError, Code};
 
@@ -98,6 +99,14 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 /// The collection that a request names, or `default`.
 pub(crate) fn collection(given: Option<&str>) -> Result<CollectionId, ApiError> {
     given.unwrap_or("default").parse().map_err(|error| ApiError::invalid("collection", error))
+}
+
+/// The external id that a request gives a person in `field`, or a made-up one.
+pub(crate) fn external_id(field: &str, given: Option<&str>) -> Result<SubjectId, ApiError> {
+    match given {
+        Some(external) => external.parse().map_err(|error| ApiError::invalid(field, error)),
+        None => Uuid::new_v4().to_string().parse().map_err(ApiError::internal),
+    }
 }
 
 /// Items of a page: what is asked for, else `usual`; 1 to `most`.

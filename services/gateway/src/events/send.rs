@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::header::{CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderName, Method, Request, Uri};
 use bytes::Bytes;
-use facewire_runtime::Shutdown;
+use facewire_runtime::{Backoff, Shutdown};
 use facewire_store_pg::{ClaimLimits, Claimed, Store, StoreError, Webhook};
 use facewire_telemetry::events::{self, Told};
 use hmac::{Hmac, KeyInit, Mac};
@@ -170,8 +170,8 @@ impl Sender {
     }
 
     fn pause(&self, attempt: u32) -> Duration {
-        let doublings = attempt.saturating_sub(1).min(30);
-        self.options.first_pause.saturating_mul(1 << doublings).min(self.options.longest_pause)
+        let pauses = Backoff { first: self.options.first_pause, most: self.options.longest_pause };
+        pauses.pause(attempt.saturating_sub(1))
     }
 
     async fn send(&self, webhook: &Webhook, delivery: &Claimed) -> Result<(), String> {

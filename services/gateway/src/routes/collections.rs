@@ -225,9 +225,7 @@ async fn list(
     let after: Option<String> = query.cursor.as_deref().map(cursor::read).transpose()?;
     let after: Option<CollectionId> = after.map(|name| input::collection(Some(&name))).transpose()?;
     let page = app.gallery.store.collections_page(after.as_ref(), page_size).await?;
-    let is_full = page.len() as u64 == u64::from(page_size);
-    let last = page.last().filter(|_| is_full).map(|last| last.collection.to_string());
-    let next_cursor = last.map(|name| cursor::write(&name)).transpose()?;
+    let next_cursor = cursor::next(&page, page_size, |last| last.collection.to_string())?;
     let items = page.into_iter().filter(|row| caller.is_of(&row.collection)).map(Collection::from).collect();
     Ok(Json(Collections { items, next_cursor }))
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::App;
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::input::{self, Path, Query};
+use crate::input::{Path, Query};
 use crate::json::camel;
 
 /// Cameras are summed over this time unless a request says otherwise.
@@ -254,10 +254,7 @@ async fn cameras(
     Query(query): Query<CamerasQuery>,
 ) -> Result<Json<Cameras>, ApiError> {
     caller.has(Scope::Read)?;
-    let collection = query.collection.as_deref().map(|name| input::collection(Some(name))).transpose()?;
-    if let Some(collection) = &collection {
-        caller.sees(collection)?;
-    }
+    let collection = caller.narrowed(query.collection.as_deref())?;
     let since = query.since.unwrap_or_else(|| OffsetDateTime::now_utc() - DAY);
     let window = Window { collection, since: Some(since), until: query.until, ..Window::default() };
     let (sums, causes) = app.gallery.store.cameras(&window).await?;

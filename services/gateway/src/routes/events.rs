@@ -25,7 +25,7 @@ use crate::App;
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::events::filter::Said;
-use crate::input::{self, Query};
+use crate::input::Query;
 
 /// Of the standard of server-sent events.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -72,10 +72,7 @@ async fn events(
     Query(query): Query<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     caller.has(Scope::Read)?;
-    let collection = query.collection.as_deref().map(|name| input::collection(Some(name))).transpose()?;
-    if let Some(collection) = &collection {
-        caller.sees(collection)?;
-    }
+    let collection = caller.narrowed(query.collection.as_deref())?;
     let filter = Filter::of(query.kind, query.status, query.camera, query.person, query.unknown_only).stored()?;
     let from = match headers.get(&LAST_EVENT_ID) {
         Some(value) => Some(Position::read(value.to_str().unwrap_or_default())?),

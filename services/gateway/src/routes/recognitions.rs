@@ -165,10 +165,9 @@ async fn list(
         face_index,
     });
     let rows = app.gallery.store.recognitions_page(&filter, after, page_size).await?;
-    let is_full = rows.len() as u64 == u64::from(page_size);
-    let last = rows.last().filter(|_| is_full).map(|row| {
-        let key = row.key();
-        cursor::write(&Place(key.finished_at, key.crop.as_uuid(), key.face_index))
-    });
-    Ok(Json(Recognitions { items: rows.into_iter().map(Recognition::from).collect(), next_cursor: last.transpose()? }))
+    let next_cursor = cursor::next(&rows, page_size, |last| {
+        let key = last.key();
+        Place(key.finished_at, key.crop.as_uuid(), key.face_index)
+    })?;
+    Ok(Json(Recognitions { items: rows.into_iter().map(Recognition::from).collect(), next_cursor }))
 }

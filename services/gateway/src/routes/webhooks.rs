@@ -198,13 +198,9 @@ async fn create(
     Body(new): Body<NewHook>,
 ) -> Result<(StatusCode, Json<WebhookInfo>), ApiError> {
     caller.has(Scope::Admin)?;
-    let collection = new.collection.as_deref().map(|name| input::collection(Some(name))).transpose()?;
-    match &collection {
-        Some(collection) => caller.sees(collection)?,
-        None if caller.collections().is_some() => {
-            return Err(ApiError::invalid("collection", "the key is for some collections: name one"));
-        }
-        None => {}
+    let collection = caller.narrowed(new.collection.as_deref())?;
+    if collection.is_none() && caller.collections().is_some() {
+        return Err(ApiError::invalid("collection", "the key is for some collections: name one"));
     }
     let (cursor_results, cursor_events) = ends(&app.bus).await?;
     let new = NewWebhook {

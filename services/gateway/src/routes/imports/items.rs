@@ -202,10 +202,6 @@ pub(crate) async fn items(
         reason: None,
     };
     let rows = app.gallery.store.import_items_page(import.import_id, after, &filter, limit).await?;
-    let is_full = rows.len() as u64 == u64::from(limit);
-    let last = rows.last().filter(|_| is_full).map(|last| last.item);
-    Ok(Json(Items {
-        items: rows.into_iter().map(ItemView::from).collect(),
-        next_cursor: last.map(|item| cursor::write(&item)).transpose()?,
-    }))
+    let next_cursor = cursor::next(&rows, limit, |last| last.item)?;
+    Ok(Json(Items { items: rows.into_iter().map(ItemView::from).collect(), next_cursor }))
 }

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use facewire_domain::{FaceId, PersonId, Scope, SubjectId};
+use facewire_domain::{FaceId, PersonId, Scope};
 use facewire_store_object::ImageKey;
 use facewire_store_pg::{Assignment, FaceRecord, PersonCreation};
 use serde::{Deserialize, Serialize};
@@ -65,9 +65,7 @@ pub(crate) async fn list(
     let page_size = input::page_size(query.page_size, PAGE_SIZE, LARGEST_PAGE)?;
     let after = query.cursor.as_deref().map(cursor::read::<Uuid>).transpose()?;
     let faces = app.gallery.store.faces_page(person, after.map(FaceId::from), page_size).await?;
-    let is_full = faces.len() as u64 == u64::from(page_size);
-    let last = faces.last().filter(|_| is_full).map(|last| last.face.as_uuid());
-    let next_cursor = last.map(|last| cursor::write(&last)).transpose()?;
+    let next_cursor = cursor::next(&faces, page_size, |last| last.face.as_uuid())?;
     Ok(Json(FacesPage { items: faces.into_iter().map(KeptFace::from).collect(), next_cursor }))
 }
 
@@ -180,10 +178,7 @@ pub(crate) async fn reassign(
 }
 
 async fn make(app: &App, caller: &Caller, face: &FaceRecord, new: NewOwner) -> Result<PersonId, ApiError> {
-    let subject: SubjectId = match &new.external_id {
-        Some(external) => external.parse().map_err(|error| ApiError::invalid("newPerson.externalId", error))?,
-        None => Uuid::new_v4().to_string().parse().map_err(ApiError::internal)?,
-    };
+    let subject = input::external_id("newPerson.externalId", new.external_id.as_deref())?;
     let name = input::person_name(&new.name)?;
     let metadata = serde_json::Value::Object(serde_json::Map::new());
     let made = app.gallery.store.create_person(&face.collection, &subject, &name, &metadata, &caller.actor()).await?;

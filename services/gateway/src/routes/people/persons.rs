@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use facewire_domain::{PersonId, Scope, SubjectId};
+use facewire_domain::{PersonId, Scope};
 use facewire_gallery::Erasure;
 use facewire_store_pg::{
     MergeRef, Merged, PersonChanges, PersonCreation, PersonFilter, PersonStart, PersonSummary, PersonUpdate, StoreError,
@@ -79,14 +79,13 @@ pub(crate) async fn list(
     let start = start(&query, page_size)?;
     let filter = PersonFilter { status: query.status.map(Into::into), name_starts: None, name_contains: query.name };
     let page = app.gallery.store.persons_page(&collection, &filter, start.as_ref(), page_size).await?;
-    let is_full = page.persons.len() as u64 == u64::from(page_size);
-    let last = page.persons.last().filter(|_| is_full).map(|last| last.person.name.clone());
+    let next_cursor = cursor::next(&page.persons, page_size, |last| last.person.name.clone())?;
     Ok(Json(Persons {
         items: page.persons.into_iter().map(Person::from).collect(),
         page: query.page,
         page_size,
         total: page.total,
-        next_cursor: last.map(|name| cursor::write(&name)).transpose()?,
+        next_cursor,
     }))
 }
 
@@ -133,10 +132,7 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Person), ApiError> {
     let collection = input::collection(new.collection.as_deref())?;
     caller.may(Scope::Enrol, &collection)?;
-    let subject: SubjectId = match &new.external_id {
-        Some(external) => external.parse().map_err(|error| ApiError::invalid("externalId", error))?,
-        None => Uuid::new_v4().to_string().parse().map_err(ApiError::internal)?,
-    };
+    let subject = input::external_id("externalId", new.external_id.as_deref())?;
     let name = input::person_name(&new.name)?;
     let metadata = new.metadata.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     let made = app.gallery.store.create_person(&collection, &subject, &name, &metadata, &caller.actor()).await;

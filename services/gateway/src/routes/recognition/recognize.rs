@@ -6,15 +6,17 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use facewire_contracts::headers;
 use facewire_domain::{CameraId, Intent, Scope};
+use facewire_gallery::Asked;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::face::Face;
 use super::form;
+use super::search::asked;
 use crate::App;
 use crate::caller::Caller;
-use crate::chain::{Ask, Asked, CAMERA, Wait};
+use crate::chain::{Ask, CAMERA, Wait};
 use crate::error::ApiError;
 use crate::input;
 use crate::openapi::Binary;
@@ -128,7 +130,7 @@ pub(crate) async fn recognize(State(app): State<App>, caller: Caller, request: R
         let applied = [(PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC))];
         return Ok((StatusCode::ACCEPTED, applied, Json(Accepted { crop_id })).into_response());
     }
-    let Asked { captured_at, .. } = asked;
+    let captured_at = asked.captured_at;
     let results = asked.results(app.options.recognise_timeout).await?;
     let faces = results.into_iter().map(Face::from).collect();
     let (collection, camera) = (collection.to_string(), camera.to_string());
@@ -159,16 +161,9 @@ impl RecognizeQuery {
 
 /// What a match needs, as a producer's header says it.
 fn rule_headers(threshold: Option<f64>, fpir: Option<f64>) -> Result<Option<(&'static str, String)>, ApiError> {
-    match (threshold, fpir) {
-        (Some(_), Some(_)) => Err(ApiError::invalid("fpir", "not beside threshold: one of the two decides")),
-        (Some(threshold), None) if (0.0..=1.0).contains(&threshold) => {
-            Ok(Some((headers::THRESHOLD, threshold.to_string())))
-        }
-        (Some(_), None) => Err(ApiError::invalid("threshold", "a similarity from 0 to 1")),
-        (None, Some(fpir)) if fpir > 0.0 && fpir < 1.0 => Ok(Some((headers::FPIR, fpir.to_string()))),
-        (None, Some(_)) => Err(ApiError::invalid("fpir", "a rate above 0 and below 1")),
-        (None, None) => Ok(None),
-    }
+    let Asked { threshold, fpir } = asked(threshold, fpir)?;
+    let threshold = threshold.map(|threshold| (headers::THRESHOLD, threshold.to_string()));
+    Ok(threshold.or(fpir.map(|fpir| (headers::FPIR, fpir.to_string()))))
 }
 
 #[cfg(test)]

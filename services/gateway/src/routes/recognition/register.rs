@@ -189,16 +189,12 @@ async fn whom(app: &App, collection: &CollectionId, query: &RegisterQuery) -> Re
             let person = person.ok_or_else(|| ApiError::not_found("person"))?;
             Ok(Whom { subject: person.person.external_id, name: None })
         }
-        (None, Some(external), name) => {
-            let subject = external.parse().map_err(|error| ApiError::invalid("externalId", error))?;
-            Ok(Whom { subject, name })
-        }
+        (None, Some(external), name) => Ok(Whom { subject: input::external_id("externalId", Some(external))?, name }),
         (None, None, Some(name)) => {
             if let Some(person) = named(app, collection, &name).await? {
                 return Ok(Whom { subject: person.person.external_id, name: None });
             }
-            let subject = Uuid::new_v4().to_string().parse().map_err(ApiError::internal)?;
-            Ok(Whom { subject, name: Some(name) })
+            Ok(Whom { subject: input::external_id("externalId", None)?, name: Some(name) })
         }
         (None, None, None) => Err(ApiError::invalid("name", "say who it is: personId, externalId or name")),
     }
