@@ -17,7 +17,7 @@ pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
 pub(crate) use evaluate::{Evaluate, GateSwitch};
 pub(crate) use insight::{Cameras, Failures, Why};
 pub(crate) use keys::{CreateKey, Keys, KeysCommand};
-pub(crate) use people::{People, PeopleCommand};
+pub(crate) use people::{ErasureArgs, People, PeopleCommand};
 
 /// Face recognition for many cameras over NATS JetStream.
 #[derive(Debug, Parser)]

@@ -33,7 +33,7 @@ pub use batches::{Batch, BatchOptions, Batches};
 pub use client::{Bus, Message, Published};
 pub use dead::{DeadFilter, DeadLetterEntry, DeadLetters, DeadReader, Replayed};
 pub use delivery::{Delivery, Done};
-pub use erase::ErasedMessages;
+pub use erase::{ErasedMessages, MessageSelection};
 pub use error::BusError;
 pub use lease::{Lease, Leases};
 pub use migrate::{StreamChange, StreamKind};

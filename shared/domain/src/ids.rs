@@ -156,6 +156,20 @@ impl ImageHash {
     }
 }
 
+impl FromStr for ImageHash {
+    type Err = InvalidName;
+
+    /// 64 hexadecimal digits, of either case.
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let digits: Vec<u8> = text.chars().map(digit).collect::<Option<_>>().ok_or(InvalidName::Hash)?;
+        let bytes: Vec<u8> =
+            digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+        let bytes = (digits.len() == 64).then_some(bytes).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or(InvalidName::Hash)
+    }
+}
+
 impl fmt::Display for ImageHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -308,6 +322,16 @@ mod tests {
             prop_assert_eq!(id(&camera, at, &a) == id(&camera, at, &b), a == b);
             prop_assert_ne!(id(&camera, at, &a), id(&other_camera, at, &a));
             prop_assert_ne!(id(&camera, at, &a), id(&camera, at + time::Duration::NANOSECOND, &a));
+        }
+    }
+
+    #[test]
+    fn only_64_hexadecimal_digits_are_a_hash() {
+        let hash = ImageHash::of(b"jpeg");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        assert_eq!(hash.to_string().to_uppercase().parse(), Ok(hash));
+        for other in ["", "photo-17", &"0".repeat(63), &"0".repeat(65), &"é".repeat(64), &"g".repeat(64)] {
+            assert_eq!(other.parse::<ImageHash>(), Err(InvalidName::Hash), "{other}");
         }
     }
 }

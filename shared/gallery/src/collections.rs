@@ -1,4 +1,4 @@
-//! A collection deleted with all that is in it, from all stores.
+//! A collection deleted: an empty one at once, or with all that is in it, from all stores.
 
 use facewire_domain::CollectionId;
 use facewire_store_pg::{Actor, BegunErasure, CollectionDetails};
@@ -6,45 +6,46 @@ use facewire_store_pg::{Actor, BegunErasure, CollectionDetails};
 use crate::erase::{ROUNDS, STEP};
 use crate::{Erasure, Gallery, GalleryError, Receipt};
 
-/// What became of a collection that was to be deleted.
+/// What became of a collection that was to be deleted if it is empty.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CollectionDeletion {
     /// There is none of that name.
     NotFound,
-    /// It is not empty, and that was not to be forced.
+    /// It is not empty, and stays. [`Erasure::Collection`] deletes it with all that it holds.
     NotEmpty(CollectionDetails),
     /// It is gone.
-    Deleted(Receipt),
+    Deleted,
 }
 
 impl Gallery {
-    /// Deletes a collection: an empty one, or with `force` whatever is in it, in bounded steps. Crops on their way may end after it;
-    /// an enrolment that was received before does not bring anybody back.
+    /// Deletes a collection that is empty.
     ///
     /// # Errors
-    /// Of any store; [`GalleryError::Busy`].
+    /// Of any store.
     pub async fn delete_collection(
         &self,
         collection: &CollectionId,
-        force: bool,
         actor: &Actor,
     ) -> Result<CollectionDeletion, GalleryError> {
         let Some(details) = self.store.collection(collection).await? else { return Ok(CollectionDeletion::NotFound) };
-        if !force {
-            let deleted = details.is_empty() && self.store.delete_collection(collection, actor).await?;
-            let receipt = || CollectionDeletion::Deleted(Receipt::default());
-            return Ok(if deleted { receipt() } else { CollectionDeletion::NotEmpty(details) });
-        }
-        let what = Erasure::Collection(collection.clone());
-        let Some(begun) = self.store.begin_erasure(&what, actor).await? else {
-            return Ok(CollectionDeletion::NotFound);
-        };
-        let mut receipt = Receipt::of(&begun);
+        let deleted = details.is_empty() && self.store.delete_collection(collection, actor).await?;
+        Ok(if deleted { CollectionDeletion::Deleted } else { CollectionDeletion::NotEmpty(details) })
+    }
+
+    /// Empties a collection in bounded steps and deletes its row. Crops on their way may end after it; an enrolment that was
+    /// received before does not bring anybody back.
+    pub(crate) async fn finish_collection(
+        &self,
+        what: &Erasure,
+        begun: &BegunErasure,
+        mut receipt: Receipt,
+        actor: &Actor,
+    ) -> Result<Receipt, GalleryError> {
         for _ in 0..ROUNDS {
-            self.empty(&what, &begun, &mut receipt).await?;
-            if self.store.delete_collection(collection, actor).await? {
-                self.store.finish_erasure(&begun, &what, &receipt.stored(), actor).await?;
-                return Ok(CollectionDeletion::Deleted(receipt));
+            self.empty(what, begun, &mut receipt).await?;
+            if self.store.delete_collection(&begun.collection, actor).await? {
+                self.store.finish_erasure(begun, what, &receipt.stored(), actor).await?;
+                return Ok(receipt);
             }
         }
         Err(GalleryError::Busy)

@@ -64,6 +64,11 @@ pub struct StartedErasure {
 }
 
 impl StartedErasure {
+    /// What was asked to be erased.
+    pub fn what(&self) -> &Erasure {
+        &self.what
+    }
+
     /// Of which collection.
     pub fn collection(&self) -> &CollectionId {
         &self.begun.collection
@@ -92,7 +97,7 @@ impl Gallery {
         }
     }
 
-    /// Erases faces with all that is kept of them, and of a person also the person. A crop that was received before does not
+    /// Erases faces with all that is kept of them, of a person also the person, of a collection all that is in it. A crop that was received before does not
     /// bring it back. `None`: there is nobody to erase. Until it is finished the receipt is not final: it is to be started again
     /// then, and goes on.
     ///
@@ -123,6 +128,9 @@ impl Gallery {
     ) -> Result<Receipt, GalleryError> {
         let StartedErasure { what, begun, mut receipt } = started;
         receipt.messages += messages;
+        if let Erasure::Collection(_) = what {
+            return self.finish_collection(&what, &begun, receipt, actor).await;
+        }
         for _ in 0..ROUNDS {
             if !begun.persons.is_empty() {
                 self.erase_faces(&what, &begun, &mut receipt).await?;

@@ -68,20 +68,32 @@ pub(crate) enum PeopleCommand {
         #[arg(long)]
         undo: bool,
     },
-    /// Erase faces with everything kept of them, for good: embeddings, points, images; of a person also who results say it was.
-    #[command(group = ArgGroup::new("which").required(true))]
+    /// Erase faces with everything kept of them, for good: embeddings, points, images, and what waits in streams; of a person
+    /// also who results say it was.
     Erase {
-        /// The external id of a person.
-        #[arg(long, value_name = "ID", group = "which")]
-        person: Option<SubjectId>,
-        /// Every face of this picture, however often it was enrolled.
-        #[arg(long, value_name = "FILE", group = "which")]
-        image: Option<PathBuf>,
-        /// Every face that was stored before then: `90d` for 90 days ago, or a time as in RFC 3339.
-        #[arg(long, value_name = "WHEN", value_parser = moment, group = "which")]
-        before: Option<OffsetDateTime>,
+        /// What.
+        #[command(flatten)]
+        which: ErasureArgs,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
     },
+}
+
+/// What is erased: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ErasureArgs {
+    /// The external id of a person.
+    #[arg(long, value_name = "ID")]
+    pub(crate) person: Option<SubjectId>,
+    /// Every face of this picture, however often it was enrolled.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: Option<PathBuf>,
+    /// Every face of the pictures to which the producer gave this id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) asset: Option<String>,
+    /// Every face that was stored before then: `90d` for 90 days ago, or a time as in RFC 3339.
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(crate) before: Option<OffsetDateTime>,
 }

@@ -9,9 +9,8 @@ use facewire_domain::{CollectionId, ImageHash, PersonId, SubjectId};
 use facewire_gallery::{Erasure, Gallery};
 use facewire_store_pg::{Actor, Assignment};
 use serde_json::json;
-use time::OffsetDateTime;
 
-use crate::cli::{People, PeopleCommand};
+use crate::cli::{ErasureArgs, People, PeopleCommand};
 use crate::output::{self, Exit};
 
 /// Who changed it, as rows and the audit trail say.
@@ -51,8 +50,8 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
             let now = if *undo { "named again" } else { "hidden: recognised, and never named" };
             (format!("{subject} is {now}"), json!({ "hidden": !undo }))
         }
-        PeopleCommand::Erase { person: subject, image, before, yes } => {
-            let what = erasure(collection, subject.as_ref().map(person), image.as_deref(), *before).await?;
+        PeopleCommand::Erase { which, yes } => {
+            let what = erasure(collection, which).await?;
             if !yes && !confirmed(&what)? {
                 return Ok(Exit::Failed);
             }
@@ -68,20 +67,18 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-async fn erasure(
-    collection: &CollectionId,
-    person: Option<PersonId>,
-    image: Option<&std::path::Path>,
-    before: Option<OffsetDateTime>,
-) -> anyhow::Result<Erasure> {
-    match (person, image, before) {
-        (Some(person), ..) => Ok(Erasure::Person(person)),
-        (_, Some(file), _) => {
+async fn erasure(collection: &CollectionId, which: &ErasureArgs) -> anyhow::Result<Erasure> {
+    match which {
+        ErasureArgs { person: Some(subject), .. } => Ok(Erasure::Person(PersonId::derive(collection, subject))),
+        ErasureArgs { image: Some(file), .. } => {
             let bytes = tokio::fs::read(file).await.with_context(|| format!("cannot read {}", file.display()))?;
             Ok(Erasure::Image(collection.clone(), ImageHash::of(&bytes)))
         }
-        (.., Some(before)) => Ok(Erasure::Before(collection.clone(), before)),
-        (None, None, None) => bail!("name what to erase: --person, --image or --before"),
+        ErasureArgs { asset: Some(asset), .. } => Ok(Erasure::Asset(collection.clone(), asset.clone())),
+        ErasureArgs { before: Some(before), .. } => Ok(Erasure::Before(collection.clone(), *before)),
+        ErasureArgs { person: None, image: None, asset: None, before: None } => {
+            bail!("name what to erase: --person, --image, --asset or --before")
+        }
     }
 }
 

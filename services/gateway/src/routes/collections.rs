@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use facewire_domain::{CollectionId, KeepFaces, KeepImages, Scope};
-use facewire_gallery::CollectionDeletion;
+use facewire_gallery::{CollectionDeletion, Erasure};
 use facewire_store_pg::{CollectionDetails, CollectionPolicy, CollectionSummary};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::input::{self, Body, Path, Query};
-use crate::{App, cursor};
+use crate::{App, cursor, erasing};
 
 /// Collections of a page unless a request says otherwise.
 const PAGE_SIZE: u32 = 100;
@@ -322,8 +322,12 @@ async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let collection = named(&name)?;
     caller.may(Scope::Admin, &collection)?;
-    match app.gallery.delete_collection(&collection, query.force, &caller.actor()).await? {
-        CollectionDeletion::Deleted(_) => Ok(StatusCode::NO_CONTENT),
+    if query.force {
+        let receipt = erasing::erase(&app.gallery, &app.bus, &Erasure::Collection(collection), &caller.actor()).await?;
+        return receipt.erasure.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| ApiError::not_found("collection"));
+    }
+    match app.gallery.delete_collection(&collection, &caller.actor()).await? {
+        CollectionDeletion::Deleted => Ok(StatusCode::NO_CONTENT),
         CollectionDeletion::NotFound => Err(ApiError::not_found("collection")),
         CollectionDeletion::NotEmpty(details) => {
             let held = serde_json::json!({

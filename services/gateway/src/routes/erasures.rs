@@ -99,7 +99,7 @@ pub(crate) struct EraseOld {
     before: OffsetDateTime,
 }
 
-/// Erases the faces of a collection that were stored before a time. Scope: admin. There is no undo.
+/// Erases the faces of a collection that were stored before a time, and images that wait since then. Scope: admin. There is no undo.
 #[utoipa::path(post, path = "/api/v1/erasures", tag = "erasure", request_body = EraseOld,
     responses((status = 200, description = "What was removed where", body = Receipt)))]
 pub(crate) async fn by_age(

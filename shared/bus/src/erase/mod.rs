@@ -1,14 +1,17 @@
-//! Erasing from every stream what names persons who are erased (DESIGN §7): work that waits, results, events, dead letters.
-//! Message by message, with the stream's own delete, which also overwrites it on the server's disk. Who is erased, and that
-//! nobody names them from now on, is decided elsewhere and before.
+//! Erasing from every stream what names persons who are erased, and what carries images that are (DESIGN §7): work that waits,
+//! results, events, dead letters. Message by message, with the stream's own delete, which also overwrites it on the server's
+//! disk; a whole collection by its subjects. What is erased, and that nothing more of it is published from now on, is decided
+//! elsewhere and before.
 
+mod images;
 mod named;
+mod selected;
 
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, RawMessageErrorKind, Stream};
-use facewire_contracts::{Message as _, headers, subjects, v1};
-use facewire_domain::{CollectionId, PersonId, Stage, SubjectId};
+use facewire_contracts::{Message as _, subjects, v1};
+use facewire_domain::{CollectionId, Stage};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
@@ -17,6 +20,8 @@ use crate::dead::DeadFilter;
 use crate::error::{BusError, refused};
 use crate::records::StartAt;
 use named::{Named, Work};
+pub use selected::MessageSelection;
+use selected::{Selected, work_filter};
 
 /// Longest wait, for each stage, for what it has in hand.
 const IN_HAND: Duration = Duration::from_secs(2);
@@ -29,7 +34,7 @@ const AT_A_TIME: usize = 16;
 /// Numbers of messages that are collected before they are removed.
 const STEP: usize = 1024;
 /// After so long without a message of RESULTS or EVENTS it is asked whether there are more.
-const LOOK: Duration = Duration::from_millis(500);
+const IDLE: Duration = Duration::from_millis(500);
 
 /// How many messages were erased from the streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,41 +57,61 @@ impl ErasedMessages {
 }
 
 impl Bus {
-    /// Erases the messages of a collection that name one of the persons, by their id or by their external id (`subjects`). To be
-    /// called when the persons' rows are gone and their tombstones are written: what is published of them afterwards names
-    /// nobody, and what a stage has in hand is waited for, for a few seconds. Work that was admitted gets an ending, so that
-    /// nobody waits for one; crops that were not admitted yet go without. Repeating it after an error is harmless.
+    /// Erases messages of a collection. To be called when rows say that they are erased: nothing more of them is published then,
+    /// and what a stage has in hand is waited for, for a few seconds. Work that was admitted gets an ending, so that nobody waits
+    /// for one; crops that were not admitted yet go without. Repeating it after an error is harmless.
     ///
     /// # Errors
     /// [`BusError`]; some may be erased by then.
-    pub async fn erase_person_messages(
+    pub async fn erase_messages(
         &self,
         collection: &CollectionId,
-        persons: &[PersonId],
-        subjects: &[SubjectId],
+        selection: &MessageSelection,
     ) -> Result<ErasedMessages, BusError> {
+        let selected = Selected::new(collection, selection);
         let mut erased = ErasedMessages::default();
-        if persons.is_empty() {
-            return Ok(erased);
-        }
-        let named = Named::new(collection, persons, subjects);
         for _ in 0..PASSES {
             let mut found = 0;
             // From the first stage to the last: what one hands on while it is looked through is found in the next.
             for stage in Stage::ALL {
                 self.settle(stage).await?;
-                found += self.erase_work(stage, &named).await?;
+                found += self.erase_work(stage, &selected).await?;
             }
             erased.work += found;
             if found == 0 {
                 break;
             }
         }
-        let results = subjects::results_filter(Some(collection), None);
-        erased.results = self.erase_records(subjects::RESULTS, &results, &named).await?;
-        let events = subjects::events_filter(Some(collection), None);
-        erased.events = self.erase_records(subjects::EVENTS, &events, &named).await?;
-        erased.dead = self.erase_letters(&named).await?;
+        if let Some(named) = selected.named() {
+            let results = subjects::results_filter(Some(collection), None);
+            erased.results = self.erase_records(subjects::RESULTS, &results, named).await?;
+            let events = subjects::events_filter(Some(collection), None);
+            erased.events = self.erase_records(subjects::EVENTS, &events, named).await?;
+        }
+        erased.dead = self.erase_letters(&selected).await?;
+        Ok(erased)
+    }
+
+    /// Erases every message of a collection. Nothing gets an ending: the crops are erased too.
+    ///
+    /// # Errors
+    /// [`BusError`]; some may be erased by then.
+    pub async fn erase_collection_messages(&self, collection: &CollectionId) -> Result<ErasedMessages, BusError> {
+        let mut erased = ErasedMessages::default();
+        for _ in 0..PASSES {
+            let mut found = 0;
+            for stage in Stage::ALL {
+                self.settle(stage).await?;
+                found += self.purge(stage.stream(), &work_filter(stage, collection)).await?;
+            }
+            erased.work += found;
+            if found == 0 {
+                break;
+            }
+        }
+        erased.results = self.purge(subjects::RESULTS, &subjects::results_filter(Some(collection), None)).await?;
+        erased.events = self.purge(subjects::EVENTS, &subjects::events_filter(Some(collection), None)).await?;
+        erased.dead = self.erase_letters(&Selected::all(collection)).await?;
         Ok(erased)
     }
 
@@ -96,6 +121,11 @@ impl Bus {
     /// [`BusError::Refused`].
     pub async fn erase_event(&self, sequence: u64) -> Result<(), BusError> {
         delete(&self.stream(subjects::EVENTS).await?, sequence).await.map(drop)
+    }
+
+    async fn purge(&self, name: &'static str, filter: &str) -> Result<u64, BusError> {
+        let purged = self.stream(name).await?.purge().filter(filter).await;
+        purged.map(|purged| purged.purged).map_err(|error| refused(format!("to purge {name}"), error))
     }
 
     async fn stream(&self, name: &str) -> Result<Stream, BusError> {
@@ -119,10 +149,10 @@ impl Bus {
     }
 
     /// A work queue has one consumer, its stage: it is read message by message, without one.
-    async fn erase_work(&self, stage: Stage, named: &Named) -> Result<u64, BusError> {
+    async fn erase_work(&self, stage: Stage, selected: &Selected) -> Result<u64, BusError> {
         let stream = self.stream(stage.stream()).await?;
         let state = &stream.cached_info().state;
-        let (mut from, last, filter) = (state.first_sequence.max(1), state.last_sequence, named.filter(stage));
+        let (mut from, last, filter) = (state.first_sequence.max(1), state.last_sequence, selected.filter(stage));
         let mut erased = 0;
         while from <= last {
             let found = match stream.get_first_raw_message_by_subject(&filter, from).await {
@@ -132,16 +162,17 @@ impl Bus {
                 Err(error) => return Err(refused(format!("to read {}", stage.stream()), error)),
             };
             from = found.sequence.saturating_add(1);
+            let sequence = found.sequence;
             if stage == Stage::Ingest {
-                let mut said = found.headers.get_all(headers::SUBJECT);
-                if !said.any(|value| named.is_subject(value.as_str())) {
+                let selected = selected.clone();
+                if !on_a_thread(move || selected.crop(&found)).await? {
                     continue;
                 }
             } else {
-                let Work::Names(ending) = named.work(stage, &found.payload) else { continue };
-                self.end(&stream, found.sequence, &ending).await?;
+                let Work::Replaced(ending) = selected.work(stage, &found.payload) else { continue };
+                self.end(&stream, sequence, &ending).await?;
             }
-            erased += u64::from(delete(&stream, found.sequence).await?);
+            erased += u64::from(delete(&stream, sequence).await?);
         }
         Ok(erased)
     }
@@ -171,7 +202,7 @@ impl Bus {
         let mut records = self.records(name, filter, StartAt::All).await?;
         let (mut found, mut erased) = (Vec::new(), 0);
         loop {
-            match tokio::time::timeout(LOOK, records.try_next()).await {
+            match tokio::time::timeout(IDLE, records.try_next()).await {
                 Ok(record) => {
                     let record = record?;
                     if record.sequence <= last && named.in_json(&record.json) {
@@ -192,18 +223,24 @@ impl Bus {
         Ok(erased + delete_all(&stream, found).await?)
     }
 
-    async fn erase_letters(&self, named: &Named) -> Result<u64, BusError> {
+    async fn erase_letters(&self, selected: &Selected) -> Result<u64, BusError> {
         let stream = self.stream(subjects::DEAD).await?;
         let mut reader = self.dead_letters().await?.read(DeadFilter::default()).await?;
         let mut erased = 0;
         while let Some(entry) = reader.next().await? {
             let Ok(stage) = entry.stage.parse::<Stage>() else { continue };
-            if entry.letter.as_ref().is_some_and(|letter| named.letter(stage, letter)) {
+            let (Some(letter), selected) = (entry.letter, selected.clone()) else { continue };
+            if on_a_thread(move || selected.letter(stage, &letter)).await? {
                 erased += u64::from(delete(&stream, entry.sequence).await?);
             }
         }
         Ok(erased)
     }
+}
+
+/// Images are hashed away from the runtime.
+async fn on_a_thread(look: impl FnOnce() -> bool + Send + 'static) -> Result<bool, BusError> {
+    tokio::task::spawn_blocking(look).await.map_err(|error| refused("to look at a message", error))
 }
 
 async fn delete_all(stream: &Stream, sequences: Vec<u64>) -> Result<u64, BusError> {

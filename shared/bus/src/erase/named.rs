@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use async_nats::HeaderMap;
 use bytes::Bytes;
-use facewire_contracts::{Message as _, headers, subjects, v1};
+use facewire_contracts::{Message as _, headers, v1};
 use facewire_domain::{CollectionId, Detail, Outcome, PersonId, Reason, Stage, SubjectId};
 
 /// Characters of a UUID as text.
@@ -11,7 +12,7 @@ const UUID: usize = 36;
 
 /// Who is not to be named any more.
 pub(super) struct Named {
-    pub(super) collection: CollectionId,
+    collection: CollectionId,
     persons: HashSet<String>,
     subjects: HashSet<String>,
 }
@@ -19,10 +20,19 @@ pub(super) struct Named {
 /// A message of a stage's stream.
 #[derive(Debug, PartialEq)]
 pub(super) enum Work {
-    /// It names none of them.
+    /// It is not to be erased.
     Other,
-    /// It names one of them; this ending of its crop names nobody.
-    Names(Box<v1::EnrichTask>),
+    /// It is, and this ending of its crop takes its place.
+    Replaced(Box<v1::EnrichTask>),
+}
+
+impl Work {
+    /// Of work whose crop is not to get any further: it ends here.
+    pub(super) fn ended(stage: Stage, crop: v1::Crop) -> Self {
+        let why = Detail::message("what it concerns was erased after the crop was received");
+        let ending = Outcome::rejected(stage, Reason::IdentityConflict, why).into();
+        Self::Replaced(Box::new(v1::EnrichTask { crop: Some(crop), ending: Some(ending), ..v1::EnrichTask::default() }))
+    }
 }
 
 impl Named {
@@ -41,8 +51,12 @@ impl Named {
         json.windows(UUID).any(|text| is_uuid(text) && of_ours(text))
     }
 
-    /// Whether a crop's header names one of the persons.
-    pub(super) fn is_subject(&self, value: &str) -> bool {
+    /// Whether a crop that was not admitted yet names one of the persons.
+    pub(super) fn crop(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(headers::SUBJECT).any(|value| self.is_subject(value.as_str()))
+    }
+
+    fn is_subject(&self, value: &str) -> bool {
         self.subjects.contains(value.trim())
     }
 
@@ -54,9 +68,7 @@ impl Named {
         let crop = v1::CropOnly::decode(payload.clone()).ok().and_then(|task| task.crop);
         let Some(mut crop) = crop.filter(|crop| self.is_ours(crop)) else { return Work::Other };
         forget_subject(&mut crop);
-        let why = Detail::message("what it concerns was erased after the crop was received");
-        let ending = Outcome::rejected(stage, Reason::IdentityConflict, why).into();
-        Work::Names(Box::new(v1::EnrichTask { crop: Some(crop), ending: Some(ending), ..v1::EnrichTask::default() }))
+        Work::ended(stage, crop)
     }
 
     fn is_ours(&self, crop: &v1::Crop) -> bool {
@@ -78,7 +90,7 @@ impl Named {
         if let Some(told) = &mut task.reply_only {
             told.candidates.retain(|candidate| !self.persons.contains(&candidate.person_id));
         }
-        if task == before { Work::Other } else { Work::Names(Box::new(task)) }
+        if task == before { Work::Other } else { Work::Replaced(Box::new(task)) }
     }
 
     /// As rows are erased: of a match with one of the persons nothing stays, of another decision the rest does.
@@ -102,14 +114,6 @@ impl Named {
         let said = letter.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(headers::SUBJECT));
         letter.subject.split('.').nth(1) == Some(self.collection.as_str())
             && said.into_iter().any(|(_, value)| self.is_subject(value))
-    }
-
-    /// Where messages of the collection lie in a stage's stream.
-    pub(super) fn filter(&self, stage: Stage) -> String {
-        match stage {
-            Stage::Ingest => format!("crops.{}.*", self.collection),
-            behind => subjects::stage(behind, self.collection.as_str()),
-        }
     }
 }
 
@@ -147,7 +151,7 @@ mod tests {
 
     fn of(task: &v1::EnrichTask) -> Option<v1::EnrichTask> {
         match named().work(Stage::Enrich, &task.encode_to_vec().into()) {
-            Work::Names(ending) => Some(*ending),
+            Work::Replaced(ending) => Some(*ending),
             Work::Other => None,
         }
     }
@@ -166,7 +170,7 @@ mod tests {
     #[test]
     fn a_waiting_enrolment_ends_without_a_name_and_others_stay() {
         let work = |crop| named().work(Stage::Embed, &v1::CropOnly { crop: Some(crop) }.encode_to_vec().into());
-        let Work::Names(ending) = work(crop("office", "ada-7")) else { panic!("it names her") };
+        let Work::Replaced(ending) = work(crop("office", "ada-7")) else { panic!("it names her") };
         assert_eq!(ending.ending.unwrap().reason, "identity_conflict");
         let crop_of = ending.crop.unwrap();
         assert_eq!((crop_of.subject_id.as_str(), crop_of.person_name.as_str()), ("", ""));

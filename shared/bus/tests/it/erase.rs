@@ -1,11 +1,12 @@
-//! Persons are erased from every stream: what names them goes, what does not stays, and what was admitted ends.
+//! Persons, images and collections are erased from every stream: what names or carries them goes, what does not stays, and
+//! what was admitted ends.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use facewire_bus::{ErasedMessages, StageOptions};
+use facewire_bus::{ErasedMessages, MessageSelection, StageOptions};
 use facewire_contracts::{Message as _, headers, subjects, v1};
-use facewire_domain::{CollectionId, PersonId, Reason, Stage, SubjectId};
+use facewire_domain::{CollectionId, ImageHash, PersonId, Reason, Stage};
 use futures_util::StreamExt;
 
 use crate::world::{Running, World, until};
@@ -35,8 +36,8 @@ async fn publish(world: &World, subject: &str, payload: Bytes, named: Option<&st
 }
 
 async fn erase(world: &World) -> ErasedMessages {
-    let subjects: [SubjectId; 1] = [SUBJECT.parse().unwrap()];
-    world.bus.erase_person_messages(&office(), &[ada()], &subjects).await.unwrap()
+    let her = MessageSelection::Persons { persons: vec![ada()], subjects: vec![SUBJECT.parse().unwrap()] };
+    world.bus.erase_messages(&office(), &her).await.unwrap()
 }
 
 /// Every message of a stream as text.
@@ -142,4 +143,70 @@ async fn what_a_stage_has_in_hand_is_waited_for_and_found_in_the_next() {
     drop(kept);
     until("no message", async || (world.count("MATCH").await == 0).then_some(())).await;
     stuck.stop().await;
+}
+
+fn image_work(collection: &str, image: &[u8], asset: &str) -> Bytes {
+    let crop = v1::Crop {
+        collection: collection.to_owned(),
+        image_hash: ImageHash::of(image).as_bytes().to_vec().into(),
+        asset_id: asset.to_owned(),
+        received_at: Some(facewire_contracts::convert::timestamp(time::OffsetDateTime::now_utc())),
+        ..crop("")
+    };
+    v1::CropOnly { crop: Some(crop) }.encode_to_vec().into()
+}
+
+/// An image that waits, one that is embedded, a result, one that died; in two collections.
+async fn images(world: &World) {
+    for collection in ["office", "lab"] {
+        for (image, asset) in [("jpeg", "album/7"), ("png", "album/8")] {
+            let letter = v1::DeadLetter {
+                subject: format!("crops.{collection}.door"),
+                headers: [(headers::ASSET.to_owned(), asset.to_owned())].into(),
+                payload: Bytes::from_static(image.as_bytes()),
+                died_at: Some(facewire_contracts::convert::timestamp(time::OffsetDateTime::now_utc())),
+                ..v1::DeadLetter::default()
+            };
+            world.write_raw(&subjects::dead(Stage::Ingest, Reason::Internal), letter.encode_to_vec()).await;
+            let said = [(headers::ASSET, asset)];
+            world.publish(&format!("crops.{collection}.door"), &Bytes::from_static(image.as_bytes()), &said).await;
+            let work = image_work(collection, image.as_bytes(), asset);
+            publish(world, &format!("stage.embed.{collection}"), work, None).await;
+        }
+        publish(world, &format!("results.{collection}.door"), Bytes::from_static(b"{}"), None).await;
+        publish(world, &format!("events.{collection}.person_created"), Bytes::from_static(b"{}"), None).await;
+    }
+}
+
+#[tokio::test]
+async fn no_stream_carries_an_erased_image_and_its_work_ends() {
+    let world = World::new().await;
+    images(&world).await;
+    let erase = async |selection| world.bus.erase_messages(&office(), &selection).await.unwrap();
+    let nothing = ErasedMessages::default();
+    let one = ErasedMessages { work: 2, dead: 1, ..nothing };
+    assert_eq!(erase(MessageSelection::Image(ImageHash::of(b"jpeg"))).await, one);
+    assert_eq!(erase(MessageSelection::Asset("album/7".to_owned())).await, nothing, "it was that image");
+    assert_eq!(erase(MessageSelection::Before(time::OffsetDateTime::UNIX_EPOCH)).await, nothing);
+    assert_eq!(erase(MessageSelection::Asset("album/8".to_owned())).await, one);
+    images(&world).await;
+    let all = MessageSelection::Before(time::OffsetDateTime::now_utc() + time::Duration::HOUR);
+    assert_eq!(erase(all).await, ErasedMessages { work: 4, dead: 2, ..nothing });
+    for (stream, left) in [("CROPS", 4), ("EMBED", 4), ("ENRICH", 4), ("RESULTS", 4), ("DEAD", 4)] {
+        assert_eq!(world.count(stream).await, left, "{stream}");
+    }
+}
+
+#[tokio::test]
+async fn no_stream_knows_an_erased_collection() {
+    let world = World::new().await;
+    images(&world).await;
+    let erased = world.bus.erase_collection_messages(&office()).await.unwrap();
+    assert_eq!(erased, ErasedMessages { work: 4, results: 1, events: 1, dead: 2 });
+    let left = [("CROPS", 2), ("EMBED", 2), ("ENRICH", 0), ("RESULTS", 1), ("EVENTS", 1), ("DEAD", 2)];
+    for (stream, left) in left {
+        assert_eq!(world.count(stream).await, left, "{stream}");
+        assert!(everything(&world, stream).await.iter().all(|line| !line.contains("office")), "{stream}");
+    }
+    assert_eq!(world.bus.erase_collection_messages(&office()).await.unwrap().total(), 0);
 }

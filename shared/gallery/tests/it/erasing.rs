@@ -53,20 +53,20 @@ async fn an_erasure_that_was_cut_short_goes_on_and_tells_all_of_it() {
 async fn a_collection_is_deleted_empty_or_by_force() {
     let world = World::new().await;
     let gallery = &world.gallery;
-    assert_eq!(gallery.delete_collection(&office(), true, &by()).await.unwrap(), CollectionDeletion::NotFound);
+    assert_eq!(gallery.delete_collection(&office(), &by()).await.unwrap(), CollectionDeletion::NotFound);
+    let all = Erasure::Collection(office());
+    assert_eq!(gallery.erase(&all, &by()).await.unwrap(), Receipt::default());
     gallery.store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap();
-    let deleted = gallery.delete_collection(&office(), false, &by()).await.unwrap();
-    assert_eq!(deleted, CollectionDeletion::Deleted(Receipt::default()), "an empty one");
+    let deleted = gallery.delete_collection(&office(), &by()).await.unwrap();
+    assert_eq!(deleted, CollectionDeletion::Deleted, "an empty one");
     world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
     gallery.merge(person("a"), person("b"), &by()).await.unwrap().unwrap();
     // Of no face at all: a picture that a policy kept.
     let key = ImageKey::original(office(), facewire_domain::ImageHash::of(b"jpeg"));
     world.images.put(&key, "jpeg".into()).await.unwrap();
-    let refused = gallery.delete_collection(&office(), false, &by()).await.unwrap();
+    let refused = gallery.delete_collection(&office(), &by()).await.unwrap();
     assert!(matches!(refused, CollectionDeletion::NotEmpty(details) if details.gallery.faces == 2));
-    let CollectionDeletion::Deleted(receipt) = gallery.delete_collection(&office(), true, &by()).await.unwrap() else {
-        panic!("it is there");
-    };
+    let receipt = gallery.erase(&all, &by()).await.unwrap();
     assert_eq!((receipt.faces, receipt.rows), (2, 2), "{receipt:?}");
     assert_eq!(gallery.vectors.count(None).await.unwrap(), 0);
     assert_eq!(world.images.list(None, None, 10).await.unwrap().objects, []);

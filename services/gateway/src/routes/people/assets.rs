@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use facewire_contracts::headers;
-use facewire_domain::{CollectionId, Intent, Scope};
+use facewire_domain::{CollectionId, ImageHash, Intent, Scope};
 use facewire_gallery::{Erasure, GalleryError};
 use facewire_store_object::ImageKey;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,8 @@ async fn faces_of(app: &App, collection: &CollectionId, asset: &str) -> Result<V
     Ok(faces.into_iter().map(KeptFace::from).collect())
 }
 
-/// Erases an image: its faces with their embeddings, points and images. Scope: admin. There is no undo.
+/// Erases an image: its faces with their embeddings, points and images, and what waits of it. What became of its crops stays
+/// as long as other results. Scope: admin. There is no undo.
 #[utoipa::path(delete, path = "/api/v1/faces/assets/{asset_id}", tag = "people",
     params(("asset_id" = String, Path, description = "The producer's id of the image, or its hash"), AssetQuery),
     responses((status = 200, description = "What was removed where", body = Receipt)))]
@@ -76,9 +77,9 @@ pub(crate) async fn erase(
     let collection = input::collection(query.collection.as_deref())?;
     caller.may(Scope::Admin, &collection)?;
     let faces = app.gallery.store.faces_of_asset(&collection, &asset_id).await?;
-    let named = faces.iter().any(|face| face.asset.as_deref() == Some(asset_id.as_str()));
-    let what = match faces.first() {
-        Some(face) if !named => Erasure::Image(collection, face.image_hash),
+    let is_asset = faces.iter().any(|face| face.asset.as_deref() == Some(asset_id.as_str()));
+    let what = match asset_id.parse::<ImageHash>() {
+        Ok(image) if !is_asset => Erasure::Image(collection, image),
         _ => Erasure::Asset(collection, asset_id),
     };
     Ok(Json(app.erase(&what, &caller).await?))
