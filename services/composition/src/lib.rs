@@ -4,6 +4,8 @@
 //! Where to add what: a service's options in [`Config`], its line in the table in `service.rs`. Command lines, help texts,
 //! health and the tests' processes are derived from the table.
 
+use std::pin::Pin;
+
 mod config;
 mod health;
 mod migrate;
@@ -20,3 +22,6 @@ pub use models::Chain;
 pub use parts::{Index, Parts};
 pub use run::{Running, run, start};
 pub use service::{Needs, Service, gateway, reconciler};
+
+/// What is compiled here and not once more in every crate that awaits it, as an `async fn` would be.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + Send + 'a>>;

@@ -6,6 +6,7 @@ use facewire_store_pg::{PendingMigration, StoreError};
 use facewire_store_vec::{Ensured, VecError};
 use serde::Serialize;
 
+use crate::Boxed;
 use crate::config::Config;
 use crate::parts::Parts;
 
@@ -25,13 +26,15 @@ pub struct Change {
 ///
 /// # Errors
 /// A server that does not answer; a vector index of another model than the configured pack's.
-pub async fn plan(config: &Config, parts: &Parts) -> anyhow::Result<Vec<Change>> {
-    let mut changes = Vec::new();
-    changes.extend(schema_changes(parts).await?);
-    let streams = parts.bus.plan_streams(&config.stages(), config.reconciler.lease).await?;
-    changes.extend(streams.into_iter().map(|change| Change { store: "nats", change: change.to_string() }));
-    changes.extend(index_changes(parts).await?);
-    Ok(changes)
+pub fn plan<'a>(config: &'a Config, parts: &'a Parts) -> Boxed<'a, Vec<Change>> {
+    Box::pin(async move {
+        let mut changes = Vec::new();
+        changes.extend(schema_changes(parts).await?);
+        let streams = parts.bus.plan_streams(&config.stages(), config.reconciler.lease).await?;
+        changes.extend(streams.into_iter().map(|change| Change { store: "nats", change: change.to_string() }));
+        changes.extend(index_changes(parts).await?);
+        Ok(changes)
+    })
 }
 
 /// Makes and updates the schema, the streams and the vector index, as far as `parts` has them. Idempotent; several
@@ -39,39 +42,43 @@ pub async fn plan(config: &Config, parts: &Parts) -> anyhow::Result<Vec<Change>>
 ///
 /// # Errors
 /// A server that does not answer or refuses; a vector index that does not fit the configured pack.
-pub async fn migrate(config: &Config, parts: &Parts) -> anyhow::Result<()> {
-    if let Some(store) = &parts.store {
-        store.migrate().await?;
-    }
-    parts.bus.migrate_streams(&config.stages(), config.reconciler.lease).await?;
-    let Some(index) = &parts.index else { return Ok(()) };
-    let ensured = index.vectors.ensure(&index.pack.fingerprint(), index.dim()?).await?;
-    if let (Ensured::Created, Some(store)) = (ensured, &parts.store) {
-        // Whatever Postgres has is missing in it.
-        store.forget_pass(facewire_reconciler::SERVICE).await?;
-    }
-    Ok(())
+pub fn migrate<'a>(config: &'a Config, parts: &'a Parts) -> Boxed<'a, ()> {
+    Box::pin(async move {
+        if let Some(store) = &parts.store {
+            store.migrate().await?;
+        }
+        parts.bus.migrate_streams(&config.stages(), config.reconciler.lease).await?;
+        let Some(index) = &parts.index else { return Ok(()) };
+        let ensured = index.vectors.ensure(&index.pack.fingerprint(), index.dim()?).await?;
+        if let (Ensured::Created, Some(store)) = (ensured, &parts.store) {
+            // Whatever Postgres has is missing in it.
+            store.forget_pass(facewire_reconciler::SERVICE).await?;
+        }
+        Ok(())
+    })
 }
 
 /// That what these parts need is there. Changes nothing.
 ///
 /// # Errors
 /// What is missing, and the command that makes it; a server that does not answer.
-pub async fn check(parts: &Parts) -> anyhow::Result<()> {
-    if let Some(store) = &parts.store {
-        store.check_schema().await?;
-    }
-    parts.bus.check_streams().await?;
-    let missing = index_changes(parts).await?;
-    if !missing.is_empty() {
-        let what: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        anyhow::bail!("Facewire's servers are not prepared ({}): {HINT}", what.join("; "));
-    }
-    // It is there: learns what it takes.
-    if let Some(index) = &parts.index {
-        index.vectors.ensure(&index.pack.fingerprint(), index.dim()?).await?;
-    }
-    Ok(())
+pub fn check(parts: &Parts) -> Boxed<'_, ()> {
+    Box::pin(async move {
+        if let Some(store) = &parts.store {
+            store.check_schema().await?;
+        }
+        parts.bus.check_streams().await?;
+        let missing = index_changes(parts).await?;
+        if !missing.is_empty() {
+            let what: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            anyhow::bail!("Facewire's servers are not prepared ({}): {HINT}", what.join("; "));
+        }
+        // It is there: learns what it takes.
+        if let Some(index) = &parts.index {
+            index.vectors.ensure(&index.pack.fingerprint(), index.dim()?).await?;
+        }
+        Ok(())
+    })
 }
 
 /// Whether a check failed only because a server was away.

@@ -9,6 +9,7 @@ use facewire_store_object::ImageStore;
 use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
 
+use crate::Boxed;
 use crate::config::Config;
 use crate::models::{self, Chain};
 use crate::service::{Needs, Service};
@@ -52,28 +53,30 @@ impl Parts {
     ///
     /// # Errors
     /// A server that does not answer, options that cannot be used, models that cannot be fetched or opened.
-    pub async fn open(
-        config: &Config,
-        services: &[Service],
+    pub fn open<'a>(
+        config: &'a Config,
+        services: &'a [Service],
         chain: Option<Chain>,
         report: Reporter,
-    ) -> anyhow::Result<Self> {
-        let any = |needs: fn(Needs) -> bool| services.iter().any(|service| needs(service.needs()));
-        let mut parts = Self::connect(config, any(|needs| needs.rows), any(|needs| needs.index)).await?;
-        parts.chain = match (chain, any(|needs| needs.models)) {
-            (Some(chain), _) => Some(chain),
-            (None, true) => Some(Chain::from(&models::load(&config.models, report).await?)),
-            (None, false) => None,
-        };
-        Ok(parts)
+    ) -> Boxed<'a, Self> {
+        Box::pin(async move {
+            let any = |needs: fn(Needs) -> bool| services.iter().any(|service| needs(service.needs()));
+            let mut parts = Self::connect(config, any(|needs| needs.rows), any(|needs| needs.index)).await?;
+            parts.chain = match (chain, any(|needs| needs.models)) {
+                (Some(chain), _) => Some(chain),
+                (None, true) => Some(Chain::from(&models::load(&config.models, report).await?)),
+                (None, false) => None,
+            };
+            Ok(parts)
+        })
     }
 
     /// Connections to all three servers, without models: for migrations and for commands.
     ///
     /// # Errors
     /// A server that does not answer, options that cannot be used.
-    pub async fn stores(config: &Config) -> anyhow::Result<Self> {
-        Self::connect(config, true, true).await
+    pub fn stores(config: &Config) -> Boxed<'_, Self> {
+        Box::pin(async move { Self::connect(config, true, true).await })
     }
 
     async fn connect(config: &Config, rows: bool, index: bool) -> anyhow::Result<Self> {

@@ -6,6 +6,7 @@ use facewire_artifacts::progress::Reporter;
 use facewire_runtime::{Backoff, ServiceError, Shutdown, State};
 use tokio::task::JoinSet;
 
+use crate::Boxed;
 use crate::config::Config;
 use crate::health::Endpoint;
 use crate::migrate;
@@ -14,35 +15,37 @@ use crate::parts::Parts;
 use crate::service::Service;
 
 /// Between two checks of servers that do not answer.
-const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(5) };
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
 
 /// Connects, checks that `facewire migrate` has run, and runs services until the shutdown. One that gives up asks the
 /// others to finish, and its error comes back. `chain` takes the place of the configured pack's models.
 ///
 /// # Errors
 /// What a start says; the first error of a service.
-pub async fn run(
-    config: &Config,
-    services: &[Service],
+pub fn run<'a>(
+    config: &'a Config,
+    services: &'a [Service],
     chain: Option<Chain>,
     report: Reporter,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
-    let health = shutdown.health();
-    let endpoint = Endpoint::bind(&config.health, health.clone()).await?;
-    services.iter().for_each(|service| health.set(service.name(), State::Starting));
-    let work = async {
-        let parts = Parts::open(config, services, chain, report).await?;
-        prepared(&parts, shutdown).await?;
-        start(config, services, &parts, shutdown)?.wait().await
-    };
-    match endpoint {
-        None => work.await,
-        Some(endpoint) => tokio::select! {
-            done = work => done,
-            never = endpoint.serve() => match never {},
-        },
-    }
+    shutdown: &'a Shutdown,
+) -> Boxed<'a, ()> {
+    Box::pin(async move {
+        let health = shutdown.health();
+        let endpoint = Endpoint::bind(&config.health, health.clone()).await?;
+        services.iter().for_each(|service| health.set(service.name(), State::Starting));
+        let work = async {
+            let parts = Parts::open(config, services, chain, report).await?;
+            prepared(&parts, shutdown).await?;
+            start(config, services, &parts, shutdown)?.wait().await
+        };
+        match endpoint {
+            None => work.await,
+            Some(endpoint) => tokio::select! {
+                done = work => done,
+                never = endpoint.serve() => match never {},
+            },
+        }
+    })
 }
 
 /// Waits until the servers answer, and refuses servers that were not migrated.

@@ -1,8 +1,6 @@
 //! The table of services: what each is called, what it needs, and how it is started. It is the one place that a new service
 //! is added to, beside its options in `config.rs`.
 
-use std::pin::Pin;
-
 use facewire_domain::Stage;
 use facewire_embed_gpu::Embed;
 use facewire_enrich::Enrich;
@@ -11,7 +9,7 @@ use facewire_ingest::Ingest;
 use facewire_match::Match;
 use facewire_quality::Quality;
 use facewire_reconciler::Reconciler;
-use facewire_runtime::{ServiceError, Shutdown};
+use facewire_runtime::{Run, Shutdown};
 
 use crate::config::Config;
 use crate::parts::Parts;
@@ -43,10 +41,7 @@ const ROWS: Needs = Needs { rows: true, ..NOTHING };
 const MODELS: Needs = Needs { models: true, ..NOTHING };
 const ROWS_AND_INDEX: Needs = Needs { rows: true, index: true, ..NOTHING };
 
-/// A started service, to be polled until it ends.
-pub(crate) type Started = Pin<Box<dyn Future<Output = Result<(), ServiceError>> + Send>>;
-
-type Start = fn(&Config, &Parts, Shutdown) -> anyhow::Result<Started>;
+type Start = fn(&Config, &Parts, Shutdown) -> anyhow::Result<Run>;
 
 /// A row of the table.
 struct Row {
@@ -86,7 +81,7 @@ impl Service {
     ///
     /// # Errors
     /// A part that it needs is missing.
-    pub(crate) fn start(self, config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+    pub(crate) fn start(self, config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
         (self.row().start)(config, parts, shutdown)
     }
 
@@ -105,17 +100,17 @@ impl Service {
     }
 }
 
-fn ingest(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+fn ingest(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
     let service = Ingest {
         bus: parts.bus.clone(),
         store: parts.store()?,
         images: parts.images.clone(),
         options: config.ingest.clone(),
     };
-    Ok(Box::pin(service.run(shutdown)))
+    Ok(service.run(shutdown))
 }
 
-fn quality(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+fn quality(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
     let chain = parts.chain()?;
     let service = Quality {
         bus: parts.bus.clone(),
@@ -125,10 +120,10 @@ fn quality(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result
         score: chain.score.map(|score| score.early),
         options: config.quality.clone(),
     };
-    Ok(Box::pin(service.run(shutdown)))
+    Ok(service.run(shutdown))
 }
 
-fn embed(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+fn embed(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
     let chain = parts.chain()?;
     let service = Embed {
         bus: parts.bus.clone(),
@@ -139,10 +134,10 @@ fn embed(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<S
         gate: config.quality.gate(),
         options: config.embed.clone(),
     };
-    Ok(Box::pin(service.run(shutdown)))
+    Ok(service.run(shutdown))
 }
 
-fn matching(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+fn matching(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
     let index = parts.index()?;
     let service = Match {
         bus: parts.bus.clone(),
@@ -150,20 +145,20 @@ fn matching(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Resul
         calibration: index.pack.calibration,
         options: config.matching.clone(),
     };
-    Ok(Box::pin(service.run(shutdown)))
+    Ok(service.run(shutdown))
 }
 
-fn enrich(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
+fn enrich(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
     let service = Enrich { bus: parts.bus.clone(), store: parts.store()?, options: config.enrich.clone() };
-    Ok(Box::pin(service.run(shutdown)))
+    Ok(service.run(shutdown))
 }
 
-fn reconciling(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
-    Ok(Box::pin(reconciler(config, parts)?.run(shutdown)))
+fn reconciling(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
+    Ok(reconciler(config, parts)?.run(shutdown))
 }
 
-fn serving(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Started> {
-    Ok(Box::pin(gateway(config, parts)?.run(shutdown)))
+fn serving(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
+    Ok(gateway(config, parts)?.run(shutdown))
 }
 
 /// The gateway over the configured pack's gallery.

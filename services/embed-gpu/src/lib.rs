@@ -11,14 +11,13 @@ use std::time::Duration;
 use facewire_bus::{Bus, Delivery, StageOptions};
 use facewire_domain::{CalibratedGates, Gate, ScoreModel, Stage};
 use facewire_inference::{FaceEmbedder, InferenceError};
-use facewire_runtime::{
-    ActorError, Inbox, Live, Outbox, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise,
-};
+use facewire_runtime::{ActorError, Inbox, Live, Outbox, Pipeline, RestartPolicy, Run, Shutdown, inbox, supervise};
 use facewire_telemetry::events;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::task::Rules;
-use crate::work::Embedders;
+use crate::work::{Batch, Embedders};
 
 /// What an operator may set of the stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,7 +29,7 @@ pub struct Options {
     pub threads: usize,
     /// Faces in one run, at most. A pack whose batch is fixed takes its own.
     pub batch: usize,
-    /// Longest wait for a batch to fill.
+    /// How long a batch for which a thread is free waits to fill. While all threads are busy it fills anyway.
     #[serde(with = "facewire_config::duration")]
     pub batch_wait: Duration,
 }
@@ -41,7 +40,7 @@ impl Default for Options {
             stage: StageOptions { pull_batch: 64, inbox: 64, ..StageOptions::default() },
             threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             batch: 32,
-            batch_wait: Duration::from_millis(5),
+            batch_wait: Duration::ZERO,
         }
     }
 }
@@ -78,13 +77,15 @@ const SERVICE: &str = Stage::Embed.service();
 
 impl Embed {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let rules = Arc::new(Live::new(Rules {
-            model: self.model.clone(),
-            score: self.score.clone(),
-            gate: self.gate.clone(),
-        }));
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&rules, &shutdown)).await
+    pub fn run(self, shutdown: Shutdown) -> Run {
+        Box::pin(async move {
+            let rules = Arc::new(Live::new(Rules {
+                model: self.model.clone(),
+                score: self.score.clone(),
+                gate: self.gate.clone(),
+            }));
+            supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&rules, &shutdown)).await
+        })
     }
 
     async fn pipeline(&self, rules: &Arc<Live<Rules>>, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
@@ -102,10 +103,11 @@ impl Embed {
         gates.look().await;
         pipeline.spawn("gates", gates.run(shutdown.clone()));
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Embed, &self.options.stage, shutdown);
-        // One batch waits while each thread works on another: more would only grow the latency.
+        // A batch is made when a thread is free for it: until then it fills, and none waits for a thread in vain.
         let (batches, ready) = inbox("embed: batcher->embed", NonZeroUsize::MIN);
+        let threads = Arc::new(Semaphore::new(self.options.threads.clamp(1, Semaphore::MAX_PERMITS)));
         let size = self.max_batch.unwrap_or(usize::MAX).min(self.options.batch).max(1);
-        pipeline.spawn("batcher", batcher(items, batches, size, self.options.batch_wait));
+        pipeline.spawn("batcher", batcher(items, batches, threads, size, self.options.batch_wait));
         let workers = Embedders { make: Arc::clone(&self.embedder), rules: Arc::clone(rules), done };
         pipeline.spawn_workers("embed", self.options.threads, ready, workers)?;
         Ok(pipeline)
@@ -114,17 +116,20 @@ impl Embed {
 
 async fn batcher(
     mut items: Inbox<Delivery>,
-    batches: Outbox<Vec<Delivery>>,
+    batches: Outbox<Batch>,
+    threads: Arc<Semaphore>,
     size: usize,
     wait: Duration,
 ) -> Result<(), ActorError> {
-    loop {
-        let batch = items.recv_batch(size, wait).await;
-        if batch.is_empty() {
-            return Ok(());
+    // Never closed: nobody has a reason to.
+    while let Ok(thread) = Arc::clone(&threads).acquire_owned().await {
+        let deliveries = items.recv_batch(size, wait).await;
+        if deliveries.is_empty() {
+            break;
         }
-        let waited = batch.first().map(Delivery::waited).unwrap_or_default();
-        events::BatchTaken { stage: Stage::Embed, size: batch.len(), waited }.emit();
-        batches.send(batch).await?;
+        let waited = deliveries.first().map(Delivery::waited).unwrap_or_default();
+        events::BatchTaken { stage: Stage::Embed, size: deliveries.len(), waited }.emit();
+        batches.send(Batch { deliveries, thread }).await?;
     }
+    Ok(())
 }

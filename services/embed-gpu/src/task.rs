@@ -76,24 +76,15 @@ fn reassess(rules: &Rules, identity: &CropIdentity, frame: bool, face: &mut v1::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use facewire_contracts::{Message as _, subjects};
+    use facewire_contracts::admission::admission;
+    use facewire_contracts::{Message as _, ProducerHeaders, subjects};
     use facewire_domain::{GateLimits, GateOverride, Intent, Logit, Shape, Term};
     use facewire_inference::NotFinite;
     use std::collections::HashMap;
 
     fn crop() -> v1::Crop {
-        let now = Some(convert::timestamp(OffsetDateTime::UNIX_EPOCH));
-        v1::Crop {
-            crop_id: "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned(),
-            collection: "office".to_owned(),
-            camera: "door".to_owned(),
-            captured_at: now,
-            received_at: now,
-            image_hash: vec![7; 32].into(),
-            intent: "recognize".to_owned(),
-            face_count: 1,
-            ..v1::Crop::default()
-        }
+        let headers = ProducerHeaders::default();
+        admission("crops.office.door", &headers, OffsetDateTime::UNIX_EPOCH, b"picture").unwrap().crop
     }
 
     fn message(crop: Option<v1::Crop>, pixels: usize) -> Bytes {

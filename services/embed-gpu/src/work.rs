@@ -11,9 +11,17 @@ use facewire_runtime::{ActorError, GivenBack, Live, Outbox, Worked, Worker};
 use facewire_telemetry::{BatchSpan, events};
 use facewire_vision::AlignedFace;
 use time::OffsetDateTime;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::MakeEmbedder;
 use crate::task::{Rules, Task};
+
+/// What a thread takes at a time.
+pub(crate) struct Batch {
+    pub(crate) deliveries: Vec<Delivery>,
+    /// A thread is busy with it until this is dropped.
+    pub(crate) thread: OwnedSemaphorePermit,
+}
 
 /// What each thread does.
 #[derive(Clone)]
@@ -24,7 +32,7 @@ pub(crate) struct Embedders {
 }
 
 impl Worker for Embedders {
-    type Item = Vec<Delivery>;
+    type Item = Batch;
     type State = Box<dyn FaceEmbedder>;
     type Output = Vec<Done>;
 
@@ -35,9 +43,10 @@ impl Worker for Embedders {
         Ok(embedder)
     }
 
-    fn work(&self, embedder: &mut Self::State, batch: Vec<Delivery>) -> Worked<Vec<Done>, Vec<Delivery>> {
+    fn work(&self, embedder: &mut Self::State, batch: Batch) -> Worked<Vec<Done>, Batch> {
         let started = OffsetDateTime::now_utc();
-        let read = Read::of(batch);
+        let Batch { deliveries, thread } = batch;
+        let read = Read::of(deliveries);
         let span =
             BatchSpan::start("embed batch", Stage::Embed, read.sound.iter().map(|(delivery, _)| delivery.span()));
         let clock = Instant::now();
@@ -48,7 +57,10 @@ impl Worker for Embedders {
                 events::Inferred { task: "embed", took: clock.elapsed() }.emit();
                 Worked::Done(read.done(embedded, &self.rules.now(), started))
             }
-            Err(error) => Worked::Broken { item: read.into_batch(), error: error.into() },
+            Err(error) => {
+                let item = Batch { deliveries: read.into_deliveries(), thread };
+                Worked::Broken { item, error: error.into() }
+            }
         }
     }
 
@@ -56,9 +68,9 @@ impl Worker for Embedders {
         Ok(done.into_iter().try_for_each(|done| self.done.blocking_send(done))?)
     }
 
-    fn give_back(&self, batch: Vec<Delivery>, why: GivenBack) -> Result<(), ActorError> {
+    fn give_back(&self, batch: Batch, why: GivenBack) -> Result<(), ActorError> {
         match why {
-            GivenBack::Innocent => self.hand_on(batch.into_iter().map(Delivery::give_back).collect()),
+            GivenBack::Innocent => self.hand_on(batch.deliveries.into_iter().map(Delivery::give_back).collect()),
             // Dropped, they come back after the ack wait, and the source isolates them.
             GivenBack::Suspect => Ok(()),
         }
@@ -88,9 +100,9 @@ struct Read {
 }
 
 impl Read {
-    fn of(batch: Vec<Delivery>) -> Self {
+    fn of(deliveries: Vec<Delivery>) -> Self {
         let mut read = Self { sound: Vec::new(), faces: Vec::new(), unreadable: Vec::new() };
-        for delivery in batch {
+        for delivery in deliveries {
             match Task::read(delivery.payload.clone()) {
                 Ok((task, face)) => {
                     read.sound.push((delivery, task));
@@ -102,7 +114,7 @@ impl Read {
         read
     }
 
-    fn into_batch(self) -> Vec<Delivery> {
+    fn into_deliveries(self) -> Vec<Delivery> {
         let unreadable = self.unreadable.into_iter().map(|(delivery, _)| delivery);
         self.sound.into_iter().map(|(delivery, _)| delivery).chain(unreadable).collect()
     }

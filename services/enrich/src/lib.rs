@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use facewire_bus::{Bus, StageOptions};
 use facewire_domain::Stage;
-use facewire_runtime::{ActorError, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
+use facewire_runtime::{ActorError, Patience, Pipeline, RestartPolicy, Run, Shutdown, supervise};
 use facewire_store_pg::Store;
 use serde::{Deserialize, Serialize};
 
@@ -50,8 +50,10 @@ const SERVICE: &str = Stage::Enrich.service();
 
 impl Enrich {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
+    pub fn run(self, shutdown: Shutdown) -> Run {
+        Box::pin(
+            async move { supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await },
+        )
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {

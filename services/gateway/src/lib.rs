@@ -28,7 +28,7 @@ use std::time::Duration;
 use facewire_bus::{Bus, BusError, Replies, Requests};
 use facewire_domain::{CalibratedGate, Calibration, Fault, FaultKind, Gate};
 use facewire_gallery::{Gallery, RuleBook, RuleOptions};
-use facewire_runtime::{Backoff, ServiceError, Shutdown, State, retry};
+use facewire_runtime::{Backoff, Run, ServiceError, Shutdown, State, retry};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -43,7 +43,7 @@ pub use events::Options as WebhookOptions;
 pub use options::{Auth, Options, Tls};
 
 /// Between two tries to subscribe.
-const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(5) };
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
 
 /// As health and telemetry call it.
 pub const SERVICE: &str = "gateway";
@@ -137,8 +137,8 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Gateway::listen`] and [`Listening::serve`].
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        self.listen().await.map_err(refused)?.serve(shutdown).await
+    pub fn run(self, shutdown: Shutdown) -> Run {
+        Box::pin(async move { self.listen().await.map_err(refused)?.serve(shutdown).await })
     }
 }
 
@@ -159,48 +159,51 @@ impl Listening {
     ///
     /// # Errors
     /// NATS permits no subscription to replies, or the connection to it is closed for good.
-    pub async fn serve(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let Self { gateway, listener, certificates } = self;
-        let health = shutdown.health().clone();
-        health.set(SERVICE, State::Starting);
-        let Some((requests, replies)) = gateway.requests(&shutdown).await? else { return Ok(()) };
-        if let Ok(address) = listener.local_addr() {
-            tracing::info!(%address, keys = gateway.options.needs_key(), "the gateway listens");
-        }
-        let lease = gateway.lease;
-        let sender = Sender::new(gateway.gallery.store.clone(), gateway.options.webhooks.clone()).map_err(refused)?;
-        let app = App::new(gateway, requests, shutdown.clone());
-        let (bus, store) = (app.bus.clone(), app.gallery.store.clone());
-        let options = Arc::clone(&app.options);
-        let router = routes::router(app);
-        health.set(SERVICE, State::Ready);
-        let followed = certificates.clone();
-        let follow = async {
-            match &followed {
-                Some(certificates) => certificates.follow(&shutdown).await,
-                None => shutdown.draining().await,
+    pub fn serve(self, shutdown: Shutdown) -> Run {
+        Box::pin(async move {
+            let Self { gateway, listener, certificates } = self;
+            let health = shutdown.health().clone();
+            health.set(SERVICE, State::Starting);
+            let Some((requests, replies)) = gateway.requests(&shutdown).await? else { return Ok(()) };
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!(%address, keys = gateway.options.needs_key(), "the gateway listens");
             }
-        };
-        let answering = async {
-            tokio::join!(
-                server::serve(listener, router, certificates, &options, &shutdown),
-                follow,
-                events::run(&bus, &store, lease, &options.retention, &shutdown),
-                sender.run(&shutdown),
-            );
-            Ok(())
-        };
-        // Whoever waits for the chain is answered until the connections are gone.
-        let told = async {
-            replies.run(shutdown.clone()).await.map_err(refused)?;
-            std::future::pending().await
-        };
-        let ended = tokio::select! {
-            ended = answering => ended,
-            ended = told => ended,
-        };
-        health.set(SERVICE, if ended.is_ok() { State::Stopped } else { State::Failed });
-        ended
+            let lease = gateway.lease;
+            let sender =
+                Sender::new(gateway.gallery.store.clone(), gateway.options.webhooks.clone()).map_err(refused)?;
+            let app = App::new(gateway, requests, shutdown.clone());
+            let (bus, store) = (app.bus.clone(), app.gallery.store.clone());
+            let options = Arc::clone(&app.options);
+            let router = routes::router(app);
+            health.set(SERVICE, State::Ready);
+            let followed = certificates.clone();
+            let follow = async {
+                match &followed {
+                    Some(certificates) => certificates.follow(&shutdown).await,
+                    None => shutdown.draining().await,
+                }
+            };
+            let answering = async {
+                tokio::join!(
+                    server::serve(listener, router, certificates, &options, &shutdown),
+                    follow,
+                    events::run(&bus, &store, lease, &options.retention, &shutdown),
+                    sender.run(&shutdown),
+                );
+                Ok(())
+            };
+            // Whoever waits for the chain is answered until the connections are gone.
+            let told = async {
+                replies.run(shutdown.clone()).await.map_err(refused)?;
+                std::future::pending().await
+            };
+            let ended = tokio::select! {
+                ended = answering => ended,
+                ended = told => ended,
+            };
+            health.set(SERVICE, if ended.is_ok() { State::Stopped } else { State::Failed });
+            ended
+        })
     }
 }
 

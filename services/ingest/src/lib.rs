@@ -11,9 +11,7 @@ use bytesize::ByteSize;
 use examine::{Examined, examine};
 use facewire_bus::{Batch, BatchOptions, Batches, Bus, Done, Outgoing, StageOptions};
 use facewire_domain::{Reason, Stage};
-use facewire_runtime::{
-    ActorError, Outbox, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise,
-};
+use facewire_runtime::{ActorError, Outbox, Patience, Pipeline, RestartPolicy, Run, Shutdown, inbox, supervise};
 use facewire_store_object::ImageStore;
 use facewire_store_pg::{Admission, Store};
 use facewire_telemetry::events;
@@ -77,8 +75,10 @@ const SERVICE: &str = Stage::Ingest.service();
 
 impl Ingest {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
+    pub fn run(self, shutdown: Shutdown) -> Run {
+        Box::pin(
+            async move { supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await },
+        )
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {

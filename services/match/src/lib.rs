@@ -12,7 +12,7 @@ use facewire_contracts::v1;
 use facewire_domain::{Calibration, CollectionId, Intent, Outcome, Reason, Stage, Status};
 use facewire_gallery::{Gallery, RuleBook, Rules, Unruled};
 use facewire_runtime::{
-    ActorError, Inbox, Outbox, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, State, supervise,
+    ActorError, Inbox, Outbox, Patience, Pipeline, RestartPolicy, Run, ServiceError, Shutdown, State, supervise,
 };
 use facewire_store_pg::StoreError;
 use facewire_telemetry::events;
@@ -39,15 +39,22 @@ const SERVICE: &str = Stage::Match.service();
 impl Match {
     /// Runs until the shutdown, restarting its pipeline when an actor fails. It refuses to start where nothing says what a
     /// match needs.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        if let Err(why) = self.ruled(&shutdown).await {
-            let error = why.to_string();
-            events::ServiceFailed { service: SERVICE, kind: events::FailureKind::Error, failures: 1, error: &error }
+    pub fn run(self, shutdown: Shutdown) -> Run {
+        Box::pin(async move {
+            if let Err(why) = self.ruled(&shutdown).await {
+                let error = why.to_string();
+                events::ServiceFailed {
+                    service: SERVICE,
+                    kind: events::FailureKind::Error,
+                    failures: 1,
+                    error: &error,
+                }
                 .emit();
-            shutdown.health().set(SERVICE, State::Failed);
-            return Err(ServiceError::Refused { service: SERVICE, why: error });
-        }
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
+                shutdown.health().set(SERVICE, State::Failed);
+                return Err(ServiceError::Refused { service: SERVICE, why: error });
+            }
+            supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await
+        })
     }
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {

@@ -13,7 +13,7 @@ use facewire_assess::Rules;
 use facewire_bus::{Bus, StageOptions};
 use facewire_domain::{CalibratedGates, CollectionId, Gate, GateLimits, GateOverride, Logit, Stage};
 use facewire_inference::{FaceFind, InferenceError};
-use facewire_runtime::{ActorError, Live, Patience, Pipeline, RestartPolicy, ServiceError, Shutdown, inbox, supervise};
+use facewire_runtime::{ActorError, Live, Patience, Pipeline, RestartPolicy, Run, Shutdown, inbox, supervise};
 use facewire_store_object::ImageStore;
 use facewire_vision::DecodeLimits;
 use serde::{Deserialize, Serialize};
@@ -108,9 +108,11 @@ const SERVICE: &str = Stage::Quality.service();
 
 impl Quality {
     /// Runs until the shutdown, restarting its pipeline when an actor fails.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        let rules = Arc::new(Live::new(self.options.rules(self.score.clone())));
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&rules, &shutdown)).await
+    pub fn run(self, shutdown: Shutdown) -> Run {
+        Box::pin(async move {
+            let rules = Arc::new(Live::new(self.options.rules(self.score.clone())));
+            supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&rules, &shutdown)).await
+        })
     }
 
     async fn pipeline(&self, rules: &Arc<Live<Rules>>, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {

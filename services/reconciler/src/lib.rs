@@ -19,7 +19,7 @@ use std::time::Duration;
 use facewire_bus::{Bus, BusError};
 use facewire_domain::{FaceId, Fault, FaultKind};
 use facewire_gallery::{Gallery, GalleryError};
-use facewire_runtime::{ActorError, Pipeline, RestartPolicy, ServiceError, Shutdown, supervise};
+use facewire_runtime::{ActorError, Pipeline, RestartPolicy, Run, Shutdown, supervise};
 use facewire_store_pg::StoreError;
 use facewire_store_vec::VecError;
 use facewire_telemetry::events;
@@ -179,15 +179,17 @@ pub const SERVICE: &str = "reconciler";
 
 impl Reconciler {
     /// Runs until the shutdown: a short pass every interval, a full one at its own.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServiceError> {
-        supervise(SERVICE, RestartPolicy::default(), &shutdown, || async {
-            let mut pipeline = Pipeline::new();
-            pipeline.spawn("passes", self.clone().passes(shutdown.clone()));
-            pipeline.spawn("gates", gates::tell(self.clone(), shutdown.clone()));
-            pipeline.spawn("retention", retention::expire(self.clone(), shutdown.clone()));
-            Ok(pipeline)
+    pub fn run(self, shutdown: Shutdown) -> Run {
+        Box::pin(async move {
+            supervise(SERVICE, RestartPolicy::default(), &shutdown, || async {
+                let mut pipeline = Pipeline::new();
+                pipeline.spawn("passes", self.clone().passes(shutdown.clone()));
+                pipeline.spawn("gates", gates::tell(self.clone(), shutdown.clone()));
+                pipeline.spawn("retention", retention::expire(self.clone(), shutdown.clone()));
+                Ok(pipeline)
+            })
+            .await
         })
-        .await
     }
 
     /// What cannot be reached, and what an operator has to settle, is tried again at the next interval; until an operator did,

@@ -2,6 +2,7 @@
 //! in: they get URLs.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use facewire_artifacts::progress::{Event, Reporter};
 use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
@@ -69,34 +70,39 @@ pub struct Stack {
     _lock: Option<DirLock>,
 }
 
+/// A stack that starts. Boxed, so that it is compiled here and not once more in every crate that awaits it.
+pub type Starting = Pin<Box<dyn Future<Output = Result<Stack, StackError>> + Send>>;
+
 impl Stack {
     /// Fetches what is missing and starts what is not named, all at the same time.
     ///
     /// # Errors
     /// The first that fails; what did start is stopped again.
-    pub async fn start(options: StackOptions, report: Reporter) -> Result<Self, StackError> {
-        let StackOptions { nats, postgres, qdrant, .. } = &options;
-        let lock = if nats.is_some() && postgres.is_some() && qdrant.is_some() {
-            None
-        } else {
-            make_dir(&options.data_dir, 0o711)?;
-            Some(DirLock::take(&options.data_dir)?)
-        };
-        let kinds: Vec<Kind> = [(Kind::NatsServer, nats), (Kind::Postgres, postgres)]
-            .into_iter()
-            .filter_map(|(kind, url)| url.is_none().then_some(kind))
-            .collect();
-        let found = artifacts::ensure(&kinds, &options.fetch, report.clone()).await;
-        // Off the pinned platforms a stack of external servers needs no artefact at all.
-        let found = if kinds.is_empty() { found.ok() } else { Some(found?) };
-        let program = found.as_ref().map(|found| found.nats_server.clone()).unwrap_or_default();
-        let bin = found.map(|found| found.postgres_bin).unwrap_or_default();
-        let (nats, postgres, qdrant) = tokio::join!(
-            start_nats(&options, program, &report),
-            start_postgres(&options, bin, &report),
-            start_qdrant(&options, &report),
-        );
-        Self::assemble(options, lock, nats, postgres, qdrant).await
+    pub fn start(options: StackOptions, report: Reporter) -> Starting {
+        Box::pin(async move {
+            let StackOptions { nats, postgres, qdrant, .. } = &options;
+            let lock = if nats.is_some() && postgres.is_some() && qdrant.is_some() {
+                None
+            } else {
+                make_dir(&options.data_dir, 0o711)?;
+                Some(DirLock::take(&options.data_dir)?)
+            };
+            let kinds: Vec<Kind> = [(Kind::NatsServer, nats), (Kind::Postgres, postgres)]
+                .into_iter()
+                .filter_map(|(kind, url)| url.is_none().then_some(kind))
+                .collect();
+            let found = artifacts::ensure(&kinds, &options.fetch, report.clone()).await;
+            // Off the pinned platforms a stack of external servers needs no artefact at all.
+            let found = if kinds.is_empty() { found.ok() } else { Some(found?) };
+            let program = found.as_ref().map(|found| found.nats_server.clone()).unwrap_or_default();
+            let bin = found.map(|found| found.postgres_bin).unwrap_or_default();
+            let (nats, postgres, qdrant) = tokio::join!(
+                start_nats(&options, program, &report),
+                start_postgres(&options, bin, &report),
+                start_qdrant(&options, &report),
+            );
+            Self::assemble(options, lock, nats, postgres, qdrant).await
+        })
     }
 
     /// All or nothing.

@@ -34,4 +34,4 @@ pub use pipeline::{ActorError, Pipeline, PipelineError};
 pub use pool::{GivenBack, Worked, Worker};
 pub use retry::{Backoff, retry};
 pub use shutdown::Shutdown;
-pub use supervise::{RestartPolicy, ServiceError, supervise};
+pub use supervise::{RestartPolicy, Run, ServiceError, supervise};

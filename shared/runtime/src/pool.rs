@@ -20,7 +20,7 @@ use crate::watch::Watch;
 pub const REOPENS: u32 = 3;
 
 /// The pauses before a state is opened anew: 0.5, 1 and 2 seconds.
-pub(crate) const REOPEN_BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(5) };
+pub(crate) const REOPEN_BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(5) };
 
 /// What the threads of a pool do. Each thread has a clone.
 pub trait Worker: Clone + Send + 'static {

@@ -8,8 +8,8 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
-const QUICK: Backoff = Backoff { first: Duration::from_millis(1), most: Duration::from_millis(2) };
-const HOUR: Backoff = Backoff { first: Duration::from_secs(3600), most: Duration::from_secs(3600) };
+const QUICK: Backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(2) };
+const HOUR: Backoff = Backoff { first: Duration::from_secs(3600), max: Duration::from_secs(3600) };
 
 #[derive(Debug, PartialEq)]
 enum Said {

@@ -7,25 +7,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::watch;
 
-/// Pauses that double from `first` to `most`.
+/// Pauses that double from `first` to `max`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
     /// The first pause.
     pub first: Duration,
     /// No pause is longer.
-    pub most: Duration,
+    pub max: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { first: Duration::from_millis(50), most: Duration::from_secs(5) }
+        Self { first: Duration::from_millis(50), max: Duration::from_secs(5) }
     }
 }
 
 impl Backoff {
     /// The pause before try `n + 1`, after `n` failures (0 counts as the first).
     pub fn pause(&self, failures: u32) -> Duration {
-        self.first.saturating_mul(2u32.saturating_pow(failures.min(20))).min(self.most)
+        self.first.saturating_mul(2u32.saturating_pow(failures.min(20))).min(self.max)
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    const QUICK: Backoff = Backoff { first: Duration::from_nanos(1), most: Duration::from_micros(1) };
+    const QUICK: Backoff = Backoff { first: Duration::from_nanos(1), max: Duration::from_micros(1) };
 
     #[tokio::test]
     async fn it_waits_out_what_is_transient_and_nothing_else() {
@@ -90,7 +90,7 @@ mod tests {
     async fn a_shutdown_ends_the_wait() {
         let stop = CancellationToken::new();
         stop.cancel();
-        let patient = Backoff { first: Duration::from_secs(3600), most: Duration::from_secs(3600) };
+        let patient = Backoff { first: Duration::from_secs(3600), max: Duration::from_secs(3600) };
         let result = retry(patient, &stop, |_: &&str| true, |_, _| {}, || async { Err::<(), _>("down") }).await;
         assert_eq!(result, Err("down"));
     }
@@ -100,6 +100,6 @@ mod tests {
         let backoff = Backoff::default();
         assert_eq!(backoff.pause(0), backoff.first);
         assert_eq!(backoff.pause(1), backoff.first * 2);
-        assert_eq!(backoff.pause(u32::MAX), backoff.most);
+        assert_eq!(backoff.pause(u32::MAX), backoff.max);
     }
 }

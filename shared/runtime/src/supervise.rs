@@ -1,6 +1,7 @@
 //! Supervision: a pipeline that ended by an error is built anew after a pause; too many failures in a row end the service,
 //! and whoever runs the process (Kubernetes, systemd, `facewire up`) takes over.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use facewire_telemetry::events::{self, FailureKind};
@@ -17,7 +18,7 @@ pub struct RestartPolicy {
     /// Pauses between restarts.
     pub backoff: Backoff,
     /// Failures in a row that end the service.
-    pub most: u32,
+    pub max_failures: u32,
     /// A pipeline that ran this long before its last progress was healthy: the count begins anew.
     pub healthy_after: Duration,
 }
@@ -25,12 +26,16 @@ pub struct RestartPolicy {
 impl Default for RestartPolicy {
     fn default() -> Self {
         Self {
-            backoff: Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) },
-            most: 8,
+            backoff: Backoff { first: Duration::from_millis(200), max: Duration::from_secs(10) },
+            max_failures: 8,
             healthy_after: Duration::from_secs(60),
         }
     }
 }
+
+/// A service that runs, to be polled until it ends. Boxed, and by the service's own crate: an `async fn` is compiled anew, with all
+/// that it calls, in every crate that polls it.
+pub type Run = Pin<Box<dyn Future<Output = Result<(), ServiceError>> + Send>>;
 
 /// Why a service ended.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +109,7 @@ where
         let healthy = started.elapsed().saturating_sub(stalled) >= policy.healthy_after;
         failures = if healthy { 1 } else { failures + 1 };
         events::ServiceFailed { service, kind, failures, error: &last }.emit();
-        if failures >= policy.most {
+        if failures >= policy.max_failures {
             health.set(service, State::Failed);
             return Err(ServiceError::GaveUp { service, failures, last });
         }
@@ -137,7 +142,7 @@ mod tests {
             }
         })
         .await;
-        assert_eq!(built.get(), RestartPolicy::default().most);
+        assert_eq!(built.get(), RestartPolicy::default().max_failures);
         assert_eq!(shutdown.health().states()["s"], State::Failed);
         assert_eq!(
             result.unwrap_err().to_string(),
@@ -170,7 +175,7 @@ mod tests {
         assert_eq!(built.get(), 21);
     }
 
-    /// Gives up after `most` runs that hang `after` their start.
+    /// Gives up after `max_failures` runs that hang `after` their start.
     async fn runs_that_hang(after: Duration) -> (u32, Result<(), ServiceError>) {
         let built = Cell::new(0);
         let shutdown = Shutdown::new(Duration::from_secs(1));
@@ -205,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_service_that_hangs_each_time_gives_up() {
         let (built, ended) = runs_that_hang(Duration::from_secs(1)).await;
-        assert_eq!(built, RestartPolicy::default().most);
+        assert_eq!(built, RestartPolicy::default().max_failures);
         assert!(ended.unwrap_err().to_string().contains("actor b hangs"));
         let (built, ended) = runs_that_hang(RestartPolicy::default().healthy_after).await;
         assert!(ended.is_ok() && built == 21, "a long healthy run before each hang: {built} {ended:?}");

@@ -8,12 +8,13 @@ use facewire_domain::{CollectionId, Scope};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
 use sha2::Sha256;
-use sqlx::{Connection, FromRow};
+use sqlx::Connection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::audit::{Actor, NewEvent, record};
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{CHUNK, Store, run};
 
 /// What every key begins with, so that people and scanners of leaked secrets know it.
@@ -105,17 +106,18 @@ impl KeyRecord {
     }
 }
 
-#[derive(FromRow)]
-struct Row {
-    key_id: Uuid,
-    name: String,
-    hash: Vec<u8>,
-    scopes: Vec<String>,
-    collections: Option<Vec<String>>,
-    created_at: OffsetDateTime,
-    expires_at: Option<OffsetDateTime>,
-    revoked_at: Option<OffsetDateTime>,
-    last_used_at: Option<OffsetDateTime>,
+row! {
+    struct Row {
+        key_id: Uuid,
+        name: String,
+        hash: Vec<u8>,
+        scopes: Vec<String>,
+        collections: Option<Vec<String>>,
+        created_at: OffsetDateTime,
+        expires_at: Option<OffsetDateTime>,
+        revoked_at: Option<OffsetDateTime>,
+        last_used_at: Option<OffsetDateTime>,
+    }
 }
 
 impl TryFrom<Row> for KeyRecord {

@@ -3,12 +3,12 @@
 
 use facewire_domain::{CollectionId, FaceId, PersonId};
 use serde_json::Value as JsonValue;
-use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{CHUNK, Store, run, text};
 
 /// Longest name of an actor, in characters.
@@ -192,19 +192,20 @@ pub struct AuditFilter {
     pub key: Option<Uuid>,
 }
 
-#[derive(FromRow)]
-struct Columns {
-    id: i64,
-    at: OffsetDateTime,
-    collection: Option<String>,
-    kind: String,
-    person_id: Option<Uuid>,
-    other_person_id: Option<Uuid>,
-    face_id: Option<Uuid>,
-    actor_key: Option<Uuid>,
-    actor: String,
-    request_id: Option<String>,
-    detail: JsonValue,
+row! {
+    struct Columns {
+        id: i64,
+        at: OffsetDateTime,
+        collection: Option<String>,
+        kind: String,
+        person_id: Option<Uuid>,
+        other_person_id: Option<Uuid>,
+        face_id: Option<Uuid>,
+        actor_key: Option<Uuid>,
+        actor: String,
+        request_id: Option<String>,
+        detail: JsonValue,
+    }
 }
 
 impl TryFrom<Columns> for StoredEvent {

@@ -3,11 +3,11 @@
 
 use facewire_domain::{CalibratedGate, Calibration, CameraId, CollectionId};
 use serde::{Deserialize, Serialize};
-use sqlx::FromRow;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, run, text};
 
 /// Calibrations that may be in force at once for one model.
@@ -186,16 +186,17 @@ impl Store {
     }
 }
 
-#[derive(FromRow)]
-struct Columns {
-    version: String,
-    collection: String,
-    camera: Option<String>,
-    model: String,
-    document: serde_json::Value,
-    created_at: OffsetDateTime,
-    applied_at: Option<OffsetDateTime>,
-    reverted_at: Option<OffsetDateTime>,
+row! {
+    struct Columns {
+        version: String,
+        collection: String,
+        camera: Option<String>,
+        model: String,
+        document: serde_json::Value,
+        created_at: OffsetDateTime,
+        applied_at: Option<OffsetDateTime>,
+        reverted_at: Option<OffsetDateTime>,
+    }
 }
 
 const CORRUPT: StoreError = StoreError::corrupt("calibrations.document");

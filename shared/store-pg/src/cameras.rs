@@ -2,80 +2,85 @@
 //! judges nothing: limits are handed in.
 
 use serde::Serialize;
-use sqlx::{Connection, FromRow};
+use sqlx::Connection;
 use time::OffsetDateTime;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, run};
 use crate::window::{Window, bind_window, in_window};
 
-/// What one camera delivered in a window.
-#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct CameraSum {
-    /// The gallery.
-    pub collection: String,
-    /// The camera.
-    pub camera: String,
-    /// Crops that ended; a frame is one.
-    pub crops: i64,
-    /// Endings: one a face of a frame, else one a crop.
-    pub faces: i64,
-    /// Of the faces: those whose signals were measured.
-    pub measured: i64,
-    /// A person was recognised.
-    pub matched: i64,
-    /// Nobody was.
-    pub no_match: i64,
-    /// A face was enrolled.
-    pub enrolled: i64,
-    /// It had been enrolled before.
-    pub already_enrolled: i64,
-    /// Judged only, as asked.
-    pub observed: i64,
-    /// Embedded for whoever asked, and not stored.
-    pub extracted: i64,
-    /// The crop's own fault.
-    pub rejected: i64,
-    /// Facewire's fault.
-    pub failed: i64,
-    /// Faces that were not rejected, of those that did not fail, 0 to 1; none where all failed.
-    pub usable: Option<f64>,
-    /// Mean score of the scored faces: the share of them that is expected to be recognised, 0 to 1; none without a score.
-    pub expected_recognisable: Option<f64>,
-    /// Measured faces with a score, which is a probability.
-    pub scored: i64,
-    /// Endings that have no reason (all but `no_match`, `rejected`, `failed`), of all, 0 to 1.
-    pub success: f64,
-    /// When the last of them ended.
-    #[serde(with = "time::serde::rfc3339")]
-    pub last_ended_at: OffsetDateTime,
+row! {
+    /// What one camera delivered in a window.
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    pub struct CameraSum {
+        /// The gallery.
+        pub collection: String,
+        /// The camera.
+        pub camera: String,
+        /// Crops that ended; a frame is one.
+        pub crops: i64,
+        /// Endings: one a face of a frame, else one a crop.
+        pub faces: i64,
+        /// Of the faces: those whose signals were measured.
+        pub measured: i64,
+        /// A person was recognised.
+        pub matched: i64,
+        /// Nobody was.
+        pub no_match: i64,
+        /// A face was enrolled.
+        pub enrolled: i64,
+        /// It had been enrolled before.
+        pub already_enrolled: i64,
+        /// Judged only, as asked.
+        pub observed: i64,
+        /// Embedded for whoever asked, and not stored.
+        pub extracted: i64,
+        /// The crop's own fault.
+        pub rejected: i64,
+        /// Facewire's fault.
+        pub failed: i64,
+        /// Faces that were not rejected, of those that did not fail, 0 to 1; none where all failed.
+        pub usable: Option<f64>,
+        /// Mean score of the scored faces: the share of them that is expected to be recognised, 0 to 1; none without a score.
+        pub expected_recognisable: Option<f64>,
+        /// Measured faces with a score, which is a probability.
+        pub scored: i64,
+        /// Endings that have no reason (all but `no_match`, `rejected`, `failed`), of all, 0 to 1.
+        pub success: f64,
+        /// When the last of them ended.
+        #[serde(with = "time::serde::rfc3339")]
+        pub last_ended_at: OffsetDateTime,
+    }
 }
 
-/// One cause of endings that were no success, at one camera.
-#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct Cause {
-    /// The gallery.
-    #[serde(skip)]
-    pub collection: String,
-    /// The camera.
-    #[serde(skip)]
-    pub camera: String,
-    /// `no_match`, `rejected` or `failed`.
-    pub status: String,
-    /// Why.
-    pub reason: String,
-    /// The signal that broke its limit: as in the detail, but a pose by its axis, and `similarity` for a miss.
-    pub signal: Option<String>,
-    /// Endings.
-    pub faces: i64,
-    /// 10 % of the signal's values lie below.
-    pub p10: Option<f64>,
-    /// Their median.
-    pub median: Option<f64>,
-    /// 10 % of them lie above.
-    pub p90: Option<f64>,
-    /// The limit that they broke, the commonest if it changed.
-    pub limit: Option<f64>,
+row! {
+    /// One cause of endings that were no success, at one camera.
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    pub struct Cause {
+        /// The gallery.
+        #[serde(skip)]
+        pub collection: String,
+        /// The camera.
+        #[serde(skip)]
+        pub camera: String,
+        /// `no_match`, `rejected` or `failed`.
+        pub status: String,
+        /// Why.
+        pub reason: String,
+        /// The signal that broke its limit: as in the detail, but a pose by its axis, and `similarity` for a miss.
+        pub signal: Option<String>,
+        /// Endings.
+        pub faces: i64,
+        /// 10 % of the signal's values lie below.
+        pub p10: Option<f64>,
+        /// Their median.
+        pub median: Option<f64>,
+        /// 10 % of them lie above.
+        pub p90: Option<f64>,
+        /// The limit that they broke, the commonest if it changed.
+        pub limit: Option<f64>,
+    }
 }
 
 /// Bounds of a signal in a collection, both inclusive.
@@ -86,38 +91,40 @@ pub struct SignalBounds {
     /// As `facewire_signals` names it.
     pub signal: String,
     /// Lowest that is accepted.
-    pub least: Option<f64>,
+    pub min: Option<f64>,
     /// Highest that is accepted.
-    pub most: Option<f64>,
+    pub max: Option<f64>,
     /// Whether the lowest counts in a frame as well.
     pub in_frames: bool,
 }
 
-/// How one signal is spread over the measured faces of one camera.
-#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct SignalSpread {
-    /// The gallery.
-    #[serde(skip)]
-    pub collection: String,
-    /// The camera.
-    #[serde(skip)]
-    pub camera: String,
-    /// As `facewire_signals` names it.
-    pub signal: String,
-    /// Measured faces.
-    pub faces: i64,
-    /// 5 % of the values lie below; none where no value is a number.
-    pub p5: Option<f64>,
-    /// The median.
-    pub p50: Option<f64>,
-    /// 5 % of the values lie above.
-    pub p95: Option<f64>,
-    /// Faces below the least that is accepted, or without a number where there is a bound.
-    pub below: i64,
-    /// Faces above the most that is accepted.
-    pub above: i64,
-    /// Faces that this signal ended.
-    pub decisive: i64,
+row! {
+    /// How one signal is spread over the measured faces of one camera.
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    pub struct SignalSpread {
+        /// The gallery.
+        #[serde(skip)]
+        pub collection: String,
+        /// The camera.
+        #[serde(skip)]
+        pub camera: String,
+        /// As `facewire_signals` names it.
+        pub signal: String,
+        /// Measured faces.
+        pub faces: i64,
+        /// 5 % of the values lie below; none where no value is a number.
+        pub p5: Option<f64>,
+        /// The median.
+        pub p50: Option<f64>,
+        /// 5 % of the values lie above.
+        pub p95: Option<f64>,
+        /// Faces below the minimum that is accepted, or without a number where there is a bound.
+        pub below: i64,
+        /// Faces above the maximum that is accepted.
+        pub above: i64,
+        /// Faces that this signal ended.
+        pub decisive: i64,
+    }
 }
 
 const SUMS: &str = concat!(
@@ -153,13 +160,13 @@ const SPREADS: &str = concat!(
     "SELECT collection, camera, signal, faces, p[1] AS p5, p[2] AS p50, p[3] AS p95, below, above, decisive FROM (
      SELECT s.collection, s.camera, s.signal, count(*) AS faces,
      percentile_cont(ARRAY[0.05, 0.5, 0.95]) WITHIN GROUP (ORDER BY s.value) AS p,
-     count(*) FILTER (WHERE NOT coalesce(s.value >= b.least, b.least IS NULL)
+     count(*) FILTER (WHERE NOT coalesce(s.value >= b.min, b.min IS NULL)
         AND NOT (NOT b.in_frames AND s.frame)) AS below,
-     count(*) FILTER (WHERE s.value > b.most) AS above, count(*) FILTER (WHERE s.decisive) AS decisive
+     count(*) FILTER (WHERE s.value > b.max) AS above, count(*) FILTER (WHERE s.decisive) AS decisive
      FROM (SELECT * FROM facewire_signals WHERE",
     in_window!("finished_at"),
     ") s LEFT JOIN UNNEST($5::text[], $6::text[], $7::float8[], $8::float8[], $9::bool[])
-          AS b (collection, signal, least, most, in_frames)
+          AS b (collection, signal, min, max, in_frames)
        ON b.collection = s.collection AND b.signal = s.signal
      GROUP BY s.collection, s.camera, s.signal) q ORDER BY collection, camera, signal"
 );
@@ -186,15 +193,15 @@ impl Store {
     ) -> Result<Vec<SignalSpread>, StoreError> {
         let collections: Vec<&str> = bounds.iter().map(|bound| bound.collection.as_str()).collect();
         let signals: Vec<&str> = bounds.iter().map(|bound| bound.signal.as_str()).collect();
-        let least: Vec<Option<f64>> = bounds.iter().map(|bound| bound.least).collect();
-        let most: Vec<Option<f64>> = bounds.iter().map(|bound| bound.most).collect();
+        let min: Vec<Option<f64>> = bounds.iter().map(|bound| bound.min).collect();
+        let max: Vec<Option<f64>> = bounds.iter().map(|bound| bound.max).collect();
         let in_frames: Vec<bool> = bounds.iter().map(|bound| bound.in_frames).collect();
         run!(self, "signal spreads", connection => {
             bind_window!(sqlx::query_as(SPREADS), window)
                 .bind(&collections)
                 .bind(&signals)
-                .bind(&least)
-                .bind(&most)
+                .bind(&min)
+                .bind(&max)
                 .bind(&in_frames)
                 .fetch_all(connection)
                 .await

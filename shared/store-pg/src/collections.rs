@@ -3,8 +3,8 @@
 
 use facewire_domain::CollectionId;
 use serde::Serialize;
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, FromRow};
 use time::OffsetDateTime;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::estimate::count_rows;
 use crate::persons::{Gallery, lock_collections};
 use crate::policy::{CollectionPolicy, write};
+use crate::row::row;
 use crate::store::{Store, run};
 
 /// Most collections of one page.
@@ -53,10 +54,11 @@ const PAGE_OF: &str = "SELECT collection, created_at FROM collections WHERE ($1:
 
 const CROPS: &str = "SELECT FROM crops WHERE $1::text IS NULL OR collection = $1";
 
-#[derive(FromRow)]
-struct Columns {
-    collection: String,
-    created_at: OffsetDateTime,
+row! {
+    struct Columns {
+        collection: String,
+        created_at: OffsetDateTime,
+    }
 }
 
 /// What goes with a collection, in this order, and how up to `$2` rows of it are deleted. Faces went before. Of persons those go

@@ -236,10 +236,10 @@ impl Store {
             let Some(cursor) = cursor else { return Ok(None) };
             let back = cursor.min(from - 1);
             sqlx::query(SET_CURSOR).bind(webhook).bind(source.as_str()).bind(back).execute(&mut *tx).await?;
-            let again =
+            let replayed =
                 sqlx::query(REPLAY).bind(webhook).bind(source.as_str()).bind(from).execute(&mut *tx).await?;
             tx.commit().await?;
-            Ok(Some(again.rows_affected()))
+            Ok(Some(replayed.rows_affected()))
         })
     }
 }

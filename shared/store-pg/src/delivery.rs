@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use facewire_domain::PersonId;
-use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{CHUNK, count, unsigned};
 
 /// Longest order key, in bytes.
@@ -105,26 +105,28 @@ pub struct DeadDelivery {
     pub body: Vec<u8>,
 }
 
-#[derive(FromRow)]
-pub(crate) struct ClaimedRow {
-    delivery_id: i64,
-    attempts: i32,
-    webhook_id: Uuid,
-    source: String,
-    sequence: i64,
-    body: Vec<u8>,
+row! {
+    pub(crate) struct ClaimedRow {
+        delivery_id: i64,
+        attempts: i32,
+        webhook_id: Uuid,
+        source: String,
+        sequence: i64,
+        body: Vec<u8>,
+    }
 }
 
-#[derive(FromRow)]
-pub(crate) struct DeadRow {
-    delivery_id: i64,
-    source: String,
-    sequence: i64,
-    attempts: i32,
-    last_error: Option<String>,
-    created_at: OffsetDateTime,
-    ended_at: OffsetDateTime,
-    body: Vec<u8>,
+row! {
+    pub(crate) struct DeadRow {
+        delivery_id: i64,
+        source: String,
+        sequence: i64,
+        attempts: i32,
+        last_error: Option<String>,
+        created_at: OffsetDateTime,
+        ended_at: OffsetDateTime,
+        body: Vec<u8>,
+    }
 }
 
 impl TryFrom<ClaimedRow> for Claimed {

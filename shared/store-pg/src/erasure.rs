@@ -3,12 +3,13 @@
 //! tombstoned. Receipts are elsewhere too.
 
 use facewire_domain::{CollectionId, FaceId, ImageHash, PersonId, SubjectId};
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, FromRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, count, run, text, unsigned};
 
 /// Whose faces are erased.
@@ -40,13 +41,14 @@ pub struct ErasedFace {
     pub face_index: u32,
 }
 
-#[derive(FromRow)]
-pub(crate) struct Columns {
-    face_id: Uuid,
-    pub(crate) person_id: Option<Uuid>,
-    collection: String,
-    image_hash: Vec<u8>,
-    face_index: i32,
+row! {
+    pub(crate) struct Columns {
+        face_id: Uuid,
+        pub(crate) person_id: Option<Uuid>,
+        collection: String,
+        image_hash: Vec<u8>,
+        face_index: i32,
+    }
 }
 
 // UNION (not ALL) ends on a circle of merges.

@@ -3,7 +3,6 @@
 
 use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId, ImageHash, Landmarks, PersonId};
 use serde::Serialize;
-use sqlx::FromRow;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -11,6 +10,7 @@ use uuid::Uuid;
 use crate::embedding;
 use crate::ending::FaceQuality;
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::unsigned;
 
 /// How far a face is on its way into the vector engine.
@@ -139,31 +139,31 @@ impl std::fmt::Debug for StoredFace {
     }
 }
 
-#[derive(FromRow)]
-pub(crate) struct Columns {
-    face_id: Uuid,
-    collection: String,
-    person_id: Option<Uuid>,
-    origin: String,
-    crop_id: Option<Uuid>,
-    face_index: i32,
-    asset_id: Option<String>,
-    assigned_by: Option<String>,
-    assigned_at: Option<OffsetDateTime>,
-    image_hash: Vec<u8>,
-    /// Empty where it was not asked for.
-    embedding: Vec<u8>,
-    model: String,
-    dim: i32,
-    #[sqlx(rename = "box")]
-    bounding_box: Option<Json<BoundingBox>>,
-    landmarks: Option<Json<Landmarks>>,
-    quality: Option<Json<FaceQuality>>,
-    vector_state: String,
-    cluster_id: Option<Uuid>,
-    is_prototype: bool,
-    captured_at: OffsetDateTime,
-    updated_at: OffsetDateTime,
+row! {
+    pub(crate) struct Columns {
+        face_id: Uuid,
+        collection: String,
+        person_id: Option<Uuid>,
+        origin: String,
+        crop_id: Option<Uuid>,
+        face_index: i32,
+        asset_id: Option<String>,
+        assigned_by: Option<String>,
+        assigned_at: Option<OffsetDateTime>,
+        image_hash: Vec<u8>,
+        /// Empty where it was not asked for.
+        embedding: Vec<u8>,
+        model: String,
+        dim: i32,
+        bounding_box: Option<Json<BoundingBox>>,
+        landmarks: Option<Json<Landmarks>>,
+        quality: Option<Json<FaceQuality>>,
+        vector_state: String,
+        cluster_id: Option<Uuid>,
+        is_prototype: bool,
+        captured_at: OffsetDateTime,
+        updated_at: OffsetDateTime,
+    }
 }
 
 impl TryFrom<Columns> for FaceRecord {
@@ -216,7 +216,7 @@ macro_rules! select_faces {
             "f.assigned_at, f.image_hash, ",
             $embedding,
             " AS embedding, coalesce(r.model, f.model) AS model, ",
-            "octet_length(coalesce(r.embedding, f.embedding)) / 4 AS dim, f.box, ",
+            "octet_length(coalesce(r.embedding, f.embedding)) / 4 AS dim, f.box AS bounding_box, ",
             "f.landmarks, f.quality, f.vector_state, f.cluster_id, f.captured_at, f.updated_at, ",
             "EXISTS (SELECT FROM prototypes p WHERE p.face_id = f.face_id) AS is_prototype ",
             "FROM faces f LEFT JOIN reembeddings r ON r.face_id = f.face_id ",

@@ -2,11 +2,12 @@
 
 use facewire_domain::{Reason, Stage};
 use serde::Serialize;
-use sqlx::{Connection, FromRow};
+use sqlx::Connection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, run};
 use crate::window::{Window, bind_window, in_window};
 
@@ -21,49 +22,53 @@ pub struct FailureFilter {
     pub stage: Option<Stage>,
 }
 
-/// A row of `facewire_failures`.
-#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct FailureRow {
-    /// When it ended.
-    #[serde(with = "time::serde::rfc3339")]
-    pub at: OffsetDateTime,
-    /// The gallery.
-    pub collection: String,
-    /// The camera.
-    pub camera: String,
-    /// The crop.
-    pub crop_id: Uuid,
-    /// Which of its faces, from 0.
-    pub face_index: i32,
-    /// `no_match`, `rejected` or `failed`.
-    pub status: String,
-    /// Why.
-    pub reason: String,
-    /// The stage that ended it.
-    pub stage: String,
-    /// What broke its limit: as in the detail, but a pose by its axis, and `similarity` for a miss.
-    pub signal: Option<String>,
-    /// The measured value.
-    pub signal_value: Option<f64>,
-    /// What was needed.
-    pub signal_limit: Option<f64>,
-    /// A sentence.
-    pub message: Option<String>,
-    /// Whether it is how the face ended; otherwise a replay has made it good.
-    pub is_current: bool,
+row! {
+    /// A row of `facewire_failures`.
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    pub struct FailureRow {
+        /// When it ended.
+        #[serde(with = "time::serde::rfc3339")]
+        pub at: OffsetDateTime,
+        /// The gallery.
+        pub collection: String,
+        /// The camera.
+        pub camera: String,
+        /// The crop.
+        pub crop_id: Uuid,
+        /// Which of its faces, from 0.
+        pub face_index: i32,
+        /// `no_match`, `rejected` or `failed`.
+        pub status: String,
+        /// Why.
+        pub reason: String,
+        /// The stage that ended it.
+        pub stage: String,
+        /// What broke its limit: as in the detail, but a pose by its axis, and `similarity` for a miss.
+        pub signal: Option<String>,
+        /// The measured value.
+        pub signal_value: Option<f64>,
+        /// What was needed.
+        pub signal_limit: Option<f64>,
+        /// A sentence.
+        pub message: Option<String>,
+        /// Whether it is how the face ended; otherwise a replay has made it good.
+        pub is_current: bool,
+    }
 }
 
-/// Failures of one cause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
-pub struct FailureCount {
-    /// `no_match`, `rejected` or `failed`.
-    pub status: String,
-    /// Why.
-    pub reason: String,
-    /// What broke its limit.
-    pub signal: Option<String>,
-    /// Failures.
-    pub faces: i64,
+row! {
+    /// Failures of one cause.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct FailureCount {
+        /// `no_match`, `rejected` or `failed`.
+        pub status: String,
+        /// Why.
+        pub reason: String,
+        /// What broke its limit.
+        pub signal: Option<String>,
+        /// Failures.
+        pub faces: i64,
+    }
 }
 
 macro_rules! of_failures {

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use facewire_domain::PersonId;
-use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{CHUNK, Store, run};
 
 /// Longest key that a client gives, in bytes.
@@ -53,12 +53,13 @@ pub struct StoredAnswer {
     pub body: Vec<u8>,
 }
 
-#[derive(FromRow)]
-struct Row {
-    request_hash: Vec<u8>,
-    status: Option<i32>,
-    content_type: Option<String>,
-    body: Option<Vec<u8>>,
+row! {
+    struct Row {
+        request_hash: Vec<u8>,
+        status: Option<i32>,
+        content_type: Option<String>,
+        body: Option<Vec<u8>>,
+    }
 }
 
 impl Row {

@@ -1,12 +1,12 @@
 //! Items of imports: what one is, and its bounds. What happens to them is in `import_items`.
 
 use facewire_domain::{CropId, FaceId, ImageHash, PersonId, SubjectId};
-use sqlx::FromRow;
 use sqlx::types::JsonValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{CHUNK, count, unsigned};
 
 /// Longest name, in bytes.
@@ -160,21 +160,22 @@ pub struct ItemFilter {
     pub reason: Option<String>,
 }
 
-#[derive(FromRow)]
-pub(crate) struct ItemRow {
-    item: i64,
-    image_hash: Vec<u8>,
-    subject: Option<String>,
-    name: Option<String>,
-    metadata: JsonValue,
-    crop_id: Option<Uuid>,
-    state: String,
-    status: Option<String>,
-    reason: Option<String>,
-    detail: Option<JsonValue>,
-    face_id: Option<Uuid>,
-    attempts: i32,
-    updated_at: OffsetDateTime,
+row! {
+    pub(crate) struct ItemRow {
+        item: i64,
+        image_hash: Vec<u8>,
+        subject: Option<String>,
+        name: Option<String>,
+        metadata: JsonValue,
+        crop_id: Option<Uuid>,
+        state: String,
+        status: Option<String>,
+        reason: Option<String>,
+        detail: Option<JsonValue>,
+        face_id: Option<Uuid>,
+        attempts: i32,
+        updated_at: OffsetDateTime,
+    }
 }
 
 impl TryFrom<ItemRow> for ImportItem {
@@ -202,17 +203,18 @@ impl TryFrom<ItemRow> for ImportItem {
     }
 }
 
-#[derive(FromRow)]
-pub(crate) struct EndedRow {
-    item: i64,
-    crop_id: Option<Uuid>,
-    due_at: OffsetDateTime,
-    metadata: JsonValue,
-    status: Option<String>,
-    reason: Option<String>,
-    detail: Option<JsonValue>,
-    face_id: Option<Uuid>,
-    person_id: Option<Uuid>,
+row! {
+    pub(crate) struct EndedRow {
+        item: i64,
+        crop_id: Option<Uuid>,
+        due_at: OffsetDateTime,
+        metadata: JsonValue,
+        status: Option<String>,
+        reason: Option<String>,
+        detail: Option<JsonValue>,
+        face_id: Option<Uuid>,
+        person_id: Option<Uuid>,
+    }
 }
 
 impl EndedRow {

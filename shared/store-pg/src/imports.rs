@@ -4,14 +4,15 @@
 use facewire_domain::{CollectionId, Reason, Status};
 use serde::Serialize;
 use serde_json::json;
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use sqlx::types::JsonValue;
-use sqlx::{Connection, FromRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, count, insert_collections, run};
 
 /// How far an import is.
@@ -70,15 +71,16 @@ pub struct Import {
     pub finished_at: Option<OffsetDateTime>,
 }
 
-#[derive(FromRow)]
-struct Row {
-    import_id: Uuid,
-    collection: String,
-    state: String,
-    total: i64,
-    actor: JsonValue,
-    created_at: OffsetDateTime,
-    finished_at: Option<OffsetDateTime>,
+row! {
+    struct Row {
+        import_id: Uuid,
+        collection: String,
+        state: String,
+        total: i64,
+        actor: JsonValue,
+        created_at: OffsetDateTime,
+        finished_at: Option<OffsetDateTime>,
+    }
 }
 
 impl TryFrom<Row> for Import {

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use facewire_domain::{CameraId, CollectionId, CropId, Reason, Status};
 use serde::Serialize;
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, FromRow};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::estimate::expected_rows;
+use crate::row::row;
 use crate::store::{Store, count, run};
 
 /// Which crops to count. What is not given does not narrow.
@@ -115,15 +116,16 @@ const CAMERAS: &str = of_crops!(
 
 const REASONS: &str = of_crops!("SELECT r.status, r.reason, count(*)", "", "GROUP BY r.status, r.reason");
 
-#[derive(FromRow)]
-struct Counts {
-    collection: String,
-    camera: String,
-    admitted: i64,
-    expected: i64,
-    rows: i64,
-    published: i64,
-    unfinished: i64,
+row! {
+    struct Counts {
+        collection: String,
+        camera: String,
+        admitted: i64,
+        expected: i64,
+        rows: i64,
+        published: i64,
+        unfinished: i64,
+    }
 }
 
 type ReasonCounts = Vec<(String, Option<String>, i64)>;

@@ -51,6 +51,7 @@ mod receipts;
 mod recognitions;
 mod reembed;
 mod retention;
+mod row;
 mod schema;
 mod serving;
 mod store;

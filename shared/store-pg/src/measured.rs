@@ -1,11 +1,11 @@
 //! Measured faces of one camera, page by page, to be judged anew.
 
 use facewire_domain::{CameraId, CollectionId, Quality};
-use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, run};
 
 /// A face whose signals were measured, and how it ended.
@@ -38,16 +38,17 @@ impl MeasuredPlace {
     }
 }
 
-#[derive(FromRow)]
-struct Row {
-    crop_id: Uuid,
-    face_index: i32,
-    finished_at: OffsetDateTime,
-    frame: bool,
-    refused: bool,
-    matched: bool,
-    /// In the order of `Signal::ALL`.
-    signals: Vec<Option<f64>>,
+row! {
+    struct Row {
+        crop_id: Uuid,
+        face_index: i32,
+        finished_at: OffsetDateTime,
+        frame: bool,
+        refused: bool,
+        matched: bool,
+        /// In the order of `Signal::ALL`.
+        signals: Vec<Option<f64>>,
+    }
 }
 
 macro_rules! page {

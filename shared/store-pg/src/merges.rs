@@ -3,13 +3,13 @@
 
 use facewire_domain::PersonId;
 use sqlx::Connection;
-use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::error::StoreError;
 use crate::persons::{MERGES, lock_collections};
+use crate::row::row;
 use crate::store::{Store, run};
 
 /// A merge, done or undone.
@@ -102,14 +102,15 @@ WITH RECURSIVE everybody AS (
 DELETE FROM face_negatives WHERE stated_of IN (SELECT person_id FROM everybody)
     AND person_id NOT IN (SELECT person_id FROM everybody)";
 
-#[derive(FromRow)]
-struct Record {
-    merge_id: Uuid,
-    collection: String,
-    source: Uuid,
-    target: Uuid,
-    hidden: bool,
-    prototypes: Vec<Uuid>,
+row! {
+    struct Record {
+        merge_id: Uuid,
+        collection: String,
+        source: Uuid,
+        target: Uuid,
+        hidden: bool,
+        prototypes: Vec<Uuid>,
+    }
 }
 
 impl Store {

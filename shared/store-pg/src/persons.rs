@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::estimate::count_rows;
+use crate::row::row;
 use crate::store::{CHUNK, Store, count, run};
 
 /// Longest chain of merges that is followed; a longer one is somebody's mistake, and its last seen person is taken.
@@ -210,13 +211,14 @@ pub(crate) const CORRUPT: StoreError = StoreError::corrupt("persons row");
 
 /// The person of a row that has their columns.
 pub(crate) fn person(row: &PgRow) -> Result<Person, StoreError> {
-    #[derive(FromRow)]
-    struct Columns {
-        person_id: Uuid,
-        subject_id: String,
-        name: String,
-        status: String,
-        metadata: serde_json::Value,
+    row! {
+        struct Columns {
+            person_id: Uuid,
+            subject_id: String,
+            name: String,
+            status: String,
+            metadata: serde_json::Value,
+        }
     }
     let columns = Columns::from_row(row).map_err(|_| CORRUPT)?;
     Ok(Person {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use facewire_domain::{CollectionId, KeepFaces, KeepImages};
 use serde::Serialize;
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, FromRow};
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, insert_collections, run};
 
 /// What a collection keeps. A duration is above zero; `None` is the operator's default for results, and for ever otherwise.
@@ -27,14 +28,15 @@ pub struct CollectionPolicy {
     pub retain_images: Option<Duration>,
 }
 
-#[derive(FromRow)]
-struct Row {
-    collection: String,
-    keep_faces: String,
-    keep_images: String,
-    results: Option<f64>,
-    unmatched: Option<f64>,
-    images: Option<f64>,
+row! {
+    struct Row {
+        collection: String,
+        keep_faces: String,
+        keep_images: String,
+        results: Option<f64>,
+        unmatched: Option<f64>,
+        images: Option<f64>,
+    }
 }
 
 impl TryFrom<Row> for (CollectionId, CollectionPolicy) {

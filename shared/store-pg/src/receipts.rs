@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use facewire_domain::{CollectionId, PersonId, SubjectId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as JsonValue;
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, FromRow};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -16,6 +16,7 @@ use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::erasure::{FaceSelection, everybody};
 use crate::error::StoreError;
 use crate::persons::lock_collections;
+use crate::row::row;
 use crate::store::{Store, run, text};
 
 /// Most receipts of one page.
@@ -68,18 +69,19 @@ struct Concerned {
 /// Where it lies there.
 const UNFINISHED: &str = "unfinished";
 
-#[derive(FromRow)]
-struct Columns {
-    erasure_id: Uuid,
-    collection: String,
-    kind: String,
-    subject: String,
-    at: OffsetDateTime,
-    finished_at: Option<OffsetDateTime>,
-    actor_key: Option<Uuid>,
-    actor: String,
-    request_id: Option<String>,
-    receipt: JsonValue,
+row! {
+    struct Columns {
+        erasure_id: Uuid,
+        collection: String,
+        kind: String,
+        subject: String,
+        at: OffsetDateTime,
+        finished_at: Option<OffsetDateTime>,
+        actor_key: Option<Uuid>,
+        actor: String,
+        request_id: Option<String>,
+        receipt: JsonValue,
+    }
 }
 
 impl TryFrom<Columns> for ErasureReceipt {

@@ -3,13 +3,14 @@
 
 use facewire_domain::{CollectionId, CropId, PersonId, Reason, Status};
 use serde::Serialize;
+use sqlx::QueryBuilder;
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::types::JsonValue;
-use sqlx::{FromRow, QueryBuilder};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, int, run};
 use crate::window::Window;
 
@@ -40,56 +41,57 @@ pub struct RecognitionKey {
     pub face_index: u32,
 }
 
-/// An ending, with what its crop's row says.
-#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct RecognitionRow {
-    /// The crop.
-    pub crop_id: Uuid,
-    /// Which of its faces, from 0.
-    pub face_index: i32,
-    /// Endings that the crop has; none where its row is gone.
-    pub face_count: Option<i32>,
-    /// The gallery.
-    pub collection: String,
-    /// The camera.
-    pub camera: String,
-    /// What the producer wanted.
-    pub intent: Option<String>,
-    /// When the picture was taken.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub captured_at: Option<OffsetDateTime>,
-    /// The stream's time.
-    #[serde(with = "time::serde::rfc3339")]
-    pub received_at: OffsetDateTime,
-    /// When the ending was written.
-    #[serde(with = "time::serde::rfc3339")]
-    pub finished_at: OffsetDateTime,
-    /// How it ended.
-    pub status: String,
-    /// Why, where it is no success.
-    pub reason: Option<String>,
-    /// The stage that ended it.
-    pub stage: String,
-    /// The measured value and its limit.
-    pub detail: Option<JsonValue>,
-    /// Signals, score and status.
-    pub quality: Option<JsonValue>,
-    /// The face's box in pixels.
-    #[sqlx(rename = "box")]
-    #[serde(rename = "box")]
-    pub bounding_box: Option<JsonValue>,
-    /// Recognised or enrolled person.
-    pub person_id: Option<Uuid>,
-    /// Nearest face of the match, or the enrolled face.
-    pub face_id: Option<Uuid>,
-    /// Of the best.
-    pub similarity: Option<f32>,
-    /// What a match needed.
-    pub threshold: Option<f32>,
-    /// Of the second person.
-    pub runner_up: Option<f32>,
-    /// Pack and version that made the embedding.
-    pub model: Option<String>,
+row! {
+    /// An ending, with what its crop's row says.
+    #[derive(Debug, Clone, PartialEq, Serialize)]
+    pub struct RecognitionRow {
+        /// The crop.
+        pub crop_id: Uuid,
+        /// Which of its faces, from 0.
+        pub face_index: i32,
+        /// Endings that the crop has; none where its row is gone.
+        pub face_count: Option<i32>,
+        /// The gallery.
+        pub collection: String,
+        /// The camera.
+        pub camera: String,
+        /// What the producer wanted.
+        pub intent: Option<String>,
+        /// When the picture was taken.
+        #[serde(with = "time::serde::rfc3339::option")]
+        pub captured_at: Option<OffsetDateTime>,
+        /// The stream's time.
+        #[serde(with = "time::serde::rfc3339")]
+        pub received_at: OffsetDateTime,
+        /// When the ending was written.
+        #[serde(with = "time::serde::rfc3339")]
+        pub finished_at: OffsetDateTime,
+        /// How it ended.
+        pub status: String,
+        /// Why, where it is no success.
+        pub reason: Option<String>,
+        /// The stage that ended it.
+        pub stage: String,
+        /// The measured value and its limit.
+        pub detail: Option<JsonValue>,
+        /// Signals, score and status.
+        pub quality: Option<JsonValue>,
+        /// The face's box in pixels.
+        #[serde(rename = "box")]
+        pub bounding_box: Option<JsonValue>,
+        /// Recognised or enrolled person.
+        pub person_id: Option<Uuid>,
+        /// Nearest face of the match, or the enrolled face.
+        pub face_id: Option<Uuid>,
+        /// Of the best.
+        pub similarity: Option<f32>,
+        /// What a match needed.
+        pub threshold: Option<f32>,
+        /// Of the second person.
+        pub runner_up: Option<f32>,
+        /// Pack and version that made the embedding.
+        pub model: Option<String>,
+    }
 }
 
 impl RecognitionRow {
@@ -100,21 +102,23 @@ impl RecognitionRow {
     }
 }
 
-/// A camera that a collection has endings of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
-pub struct CameraSeen {
-    /// The gallery.
-    pub collection: String,
-    /// The camera.
-    pub camera: String,
-    /// When its last crop ended.
-    #[serde(with = "time::serde::rfc3339")]
-    pub last_ended_at: OffsetDateTime,
+row! {
+    /// A camera that a collection has endings of.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct CameraSeen {
+        /// The gallery.
+        pub collection: String,
+        /// The camera.
+        pub camera: String,
+        /// When its last crop ended.
+        #[serde(with = "time::serde::rfc3339")]
+        pub last_ended_at: OffsetDateTime,
+    }
 }
 
 const COLUMNS: &str = "
 SELECT r.crop_id, r.face_index, c.face_count, r.collection, r.camera, c.intent, c.captured_at, r.received_at, r.finished_at,
-       r.status, r.reason, r.stage, r.detail, r.quality, r.box, r.person_id, r.face_id, r.similarity, r.threshold, r.runner_up,
+       r.status, r.reason, r.stage, r.detail, r.quality, r.box AS bounding_box, r.person_id, r.face_id, r.similarity, r.threshold, r.runner_up,
        r.model
 FROM (";
 

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use sqlx::FromRow;
 use time::OffsetDateTime;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, count, run};
 
 /// What one step removed.
@@ -27,11 +27,12 @@ impl Expired {
     }
 }
 
-#[derive(FromRow)]
-struct Counts {
-    crops: i64,
-    recognitions: i64,
-    failures: i64,
+row! {
+    struct Counts {
+        crops: i64,
+        recognitions: i64,
+        failures: i64,
+    }
 }
 
 // `= ANY(ARRAY(…))` and not a join: the rows are always looked up by their keys, whatever the statistics say of the tables.

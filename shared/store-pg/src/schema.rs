@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::migrate::Migrator;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
 use crate::error::StoreError;
 use crate::store::{Store, late, run};
@@ -14,7 +15,15 @@ use crate::store::{Store, late, run};
 /// Longest wait for another service's migration and the run of our own.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+/// Number, description and text of each, as `build.rs` found them.
+const FILES: &[(i64, &str, &str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let each = FILES.iter().map(|(version, description, sql)| {
+        Migration::new(*version, (*description).into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(each.collect())
+});
 
 /// A migration that the database has not had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

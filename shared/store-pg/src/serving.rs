@@ -1,10 +1,10 @@
 //! Which model's embeddings the vector index holds. It stands in Postgres, so that no process decides it by its own
 //! configuration.
 
-use sqlx::FromRow;
 use time::OffsetDateTime;
 
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, int, run, text, unsigned};
 
 /// The model that serves.
@@ -20,12 +20,13 @@ pub struct Serving {
     pub since: OffsetDateTime,
 }
 
-#[derive(FromRow)]
-struct Row {
-    model: String,
-    dim: i32,
-    qdrant_collection: Option<String>,
-    since: OffsetDateTime,
+row! {
+    struct Row {
+        model: String,
+        dim: i32,
+        qdrant_collection: Option<String>,
+        since: OffsetDateTime,
+    }
 }
 
 impl From<Row> for Serving {

@@ -175,8 +175,8 @@ impl Store {
         match result {
             Ok(Ok(value)) => Some(Ok(value)),
             Ok(Err(error)) => {
-                let again = StoreError::is_rollback(&error) || StoreError::is_unique_violation(&error);
-                (!again || attempt >= ATTEMPTS).then(|| Err(StoreError::from_sqlx(operation, &error)))
+                let retry = StoreError::is_rollback(&error) || StoreError::is_unique_violation(&error);
+                (!retry || attempt >= ATTEMPTS).then(|| Err(StoreError::from_sqlx(operation, &error)))
             }
             Err(Elapsed { .. }) => {
                 // The server hangs or the network swallows packets. Closing the socket gives the place in the pool back

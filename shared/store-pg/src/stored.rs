@@ -2,7 +2,6 @@
 
 use facewire_domain::{CropId, Decision, Outcome};
 use serde::de::DeserializeOwned;
-use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 use sqlx::types::JsonValue;
 use time::OffsetDateTime;
@@ -11,45 +10,46 @@ use uuid::Uuid;
 use crate::crops::CropHead;
 use crate::ending::{Ending, Finished};
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::unsigned;
 
 const ROWS: &str = "
 SELECT r.crop_id, r.face_index, r.generation, r.published_at IS NOT NULL AS published, r.collection, r.camera, r.status,
-       r.reason, r.stage, r.detail, r.quality, r.box, r.decision, r.person_id, r.face_id, r.model, r.times, r.received_at,
+       r.reason, r.stage, r.detail, r.quality, r.box AS bounding_box, r.decision, r.person_id, r.face_id, r.model, r.times, r.received_at,
        r.finished_at, c.captured_at, c.image_hash, c.intent, c.subject_id, c.face_count, c.frame
 FROM UNNEST($1::uuid[], $2::integer[]) AS i (crop_id, face_index)
 JOIN recognitions r ON r.crop_id = i.crop_id AND r.face_index = i.face_index
 JOIN crops c ON c.crop_id = r.crop_id";
 
-/// A row of `recognitions` with what `crops` knows.
-#[derive(FromRow)]
-pub(crate) struct Row {
-    crop_id: Uuid,
-    face_index: i32,
-    generation: i32,
-    published: bool,
-    collection: String,
-    camera: String,
-    status: String,
-    reason: Option<String>,
-    stage: String,
-    detail: Option<JsonValue>,
-    quality: Option<JsonValue>,
-    #[sqlx(rename = "box")]
-    bounding_box: Option<JsonValue>,
-    decision: Option<JsonValue>,
-    person_id: Option<Uuid>,
-    face_id: Option<Uuid>,
-    model: Option<String>,
-    times: JsonValue,
-    received_at: OffsetDateTime,
-    finished_at: OffsetDateTime,
-    captured_at: OffsetDateTime,
-    image_hash: Vec<u8>,
-    intent: String,
-    subject_id: Option<String>,
-    face_count: i32,
-    frame: bool,
+row! {
+    /// A row of `recognitions` with what `crops` knows.
+    pub(crate) struct Row {
+        crop_id: Uuid,
+        face_index: i32,
+        generation: i32,
+        published: bool,
+        collection: String,
+        camera: String,
+        status: String,
+        reason: Option<String>,
+        stage: String,
+        detail: Option<JsonValue>,
+        quality: Option<JsonValue>,
+        bounding_box: Option<JsonValue>,
+        decision: Option<JsonValue>,
+        person_id: Option<Uuid>,
+        face_id: Option<Uuid>,
+        model: Option<String>,
+        times: JsonValue,
+        received_at: OffsetDateTime,
+        finished_at: OffsetDateTime,
+        captured_at: OffsetDateTime,
+        image_hash: Vec<u8>,
+        intent: String,
+        subject_id: Option<String>,
+        face_count: i32,
+        frame: bool,
+    }
 }
 
 /// The rows of these keys, as far as they are there.

@@ -4,13 +4,14 @@
 use facewire_config::Secret;
 use facewire_domain::{CameraId, CollectionId, PersonId, Status};
 use serde::{Deserialize, Serialize};
+use sqlx::Connection;
 use sqlx::types::Json;
-use sqlx::{Connection, FromRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::audit::{Actor, NewEvent, record};
 use crate::error::StoreError;
+use crate::row::row;
 use crate::store::{Store, count, run, text};
 
 /// Longest URL, in bytes.
@@ -101,18 +102,19 @@ pub struct WebhookChanges {
     pub active: Option<bool>,
 }
 
-#[derive(FromRow)]
-struct Row {
-    webhook_id: Uuid,
-    collection: Option<String>,
-    url: String,
-    secret: String,
-    filter: Json<WebhookFilter>,
-    active: bool,
-    disabled_reason: Option<String>,
-    cursor_results: i64,
-    cursor_events: i64,
-    created_at: OffsetDateTime,
+row! {
+    struct Row {
+        webhook_id: Uuid,
+        collection: Option<String>,
+        url: String,
+        secret: String,
+        filter: Json<WebhookFilter>,
+        active: bool,
+        disabled_reason: Option<String>,
+        cursor_results: i64,
+        cursor_events: i64,
+        created_at: OffsetDateTime,
+    }
 }
 
 impl TryFrom<Row> for Webhook {

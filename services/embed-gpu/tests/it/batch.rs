@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use facewire_bus::{Bus, Delivery, Message, StageOptions};
 use facewire_config::Secret;
-use facewire_contracts::{Message as _, convert, subjects, v1};
+use facewire_contracts::admission::admission;
+use facewire_contracts::{Message as _, ProducerHeaders, convert, subjects, v1};
 use facewire_devstack::testing::{models, nats};
-use facewire_domain::{CropId, Gate, ImageHash, Stage};
+use facewire_domain::{Gate, Stage};
 use facewire_embed_gpu::{Embed, MakeEmbedder, Options};
 use facewire_inference::manifest::{ColourOrder, EmbedderSpec, ModelFile};
 use facewire_inference::{Observed, OnnxEmbedder, OnnxRuntime, SessionOptions};
@@ -49,18 +50,8 @@ async fn embedders(runs: Arc<Mutex<Vec<usize>>>) -> MakeEmbedder {
 }
 
 fn crop(camera: &str) -> v1::Crop {
-    let (now, image) = (OffsetDateTime::now_utc(), ImageHash::of(camera.as_bytes()));
-    v1::Crop {
-        crop_id: CropId::derive(&"office".parse().unwrap(), &camera.parse().unwrap(), now, &image).to_string(),
-        collection: "office".to_owned(),
-        camera: camera.to_owned(),
-        captured_at: Some(convert::timestamp(now)),
-        received_at: Some(convert::timestamp(now)),
-        image_hash: image.as_bytes().to_vec().into(),
-        intent: "recognize".to_owned(),
-        face_count: 1,
-        ..v1::Crop::default()
-    }
+    let (subject, now) = (format!("crops.office.{camera}"), OffsetDateTime::now_utc());
+    admission(&subject, &ProducerHeaders::default(), now, camera.as_bytes()).unwrap().crop
 }
 
 async fn publish(bus: &Bus, camera: &str, rgb: Vec<u8>) {

@@ -169,11 +169,11 @@ async fn the_view_of_the_day_says_what_the_command_says() {
 #[tokio::test]
 async fn a_signal_is_spread_and_held_against_its_bounds() {
     let (db, store) = planted().await;
-    let bounds = |signal: &str, least, most, in_frames| SignalBounds {
+    let bounds = |signal: &str, min, max, in_frames| SignalBounds {
         collection: "office".to_owned(),
         signal: signal.to_owned(),
-        least,
-        most,
+        min,
+        max,
         in_frames,
     };
     let bounds = [
