@@ -89,7 +89,7 @@ struct Report {
     /// From the last publish, or its return, to the last ack.
     drain_seconds: f64,
     /// Deliveries beyond the first of each message, by stage.
-    again: BTreeMap<String, u64>,
+    extra_deliveries: BTreeMap<String, u64>,
     /// Processes that ended by themselves.
     gave_up: u64,
     #[serde(flatten)]
@@ -99,7 +99,7 @@ struct Report {
 impl Report {
     /// A NATS that is killed forgets acks that it had not written, and takes what was on its way: it alone may deliver again.
     fn holds(&self) -> bool {
-        let burnt = self.again.values().any(|count| *count > 0) && self.store != Server::Nats;
+        let burnt = self.extra_deliveries.values().any(|count| *count > 0) && self.store != Server::Nats;
         self.verdict.holds() && !burnt && self.gave_up == 0
     }
 }
@@ -131,7 +131,7 @@ async fn play(world: &mut World, plan: &Plan) -> anyhow::Result<Report> {
         waiting_most,
         recovery_ms,
         drain_seconds,
-        again: lags.iter().map(|lag| (lag.stage.to_string(), lag.again)).collect(),
+        extra_deliveries: lags.iter().map(|lag| (lag.stage.to_string(), lag.extra_deliveries)).collect(),
         gave_up: world.fleet.gave_up,
         verdict,
     })
@@ -254,7 +254,7 @@ fn show(report: &Report) {
         row("processes that ended", report.gave_up),
     ];
     println!("{}", table(&["", "value"], rows));
-    let again = report.again.iter().map(|(stage, count)| row(stage, count));
-    println!("{}", table(&["stage", "deliveries beyond the first"], again));
+    let extra = report.extra_deliveries.iter().map(|(stage, count)| row(stage, count));
+    println!("{}", table(&["stage", "deliveries beyond the first"], extra));
     println!("{}", if report.holds() { "everything is as it must be" } else { "NOT as it must be" });
 }

@@ -87,7 +87,7 @@ impl Report {
         };
         for (stage, held) in &self.stages {
             must(held.most <= held.bound, format!("{stage} held {} messages, more than {}", held.most, held.bound));
-            must(held.again == 0, format!("{stage} burnt {} deliveries", held.again));
+            must(held.extra_deliveries == 0, format!("{stage} burnt {} deliveries", held.extra_deliveries));
         }
         for (name, memory) in &self.memory {
             must(memory.flat(), format!("{name} grew from {} to {} KiB", memory.quarter, memory.end));
@@ -245,7 +245,7 @@ fn show(report: &Report) {
     println!("{}", table(&["", "value"], rows));
     let stages = report.stages.iter().map(|(stage, held)| {
         let counts = [held.bound, held.most_blocked, held.most].map(|count| count.to_string());
-        let rest = [mib(held.most_bytes), held.again.to_string()];
+        let rest = [mib(held.most_bytes), held.extra_deliveries.to_string()];
         std::iter::once(stage.to_string()).chain(counts).chain(rest).collect()
     });
     println!("{}", table(&["stage", "bound", "most while blocked", "most", "stream at most", "burnt"], stages));

@@ -32,7 +32,7 @@ pub(crate) struct Held {
     /// Most bytes in its stream.
     pub(crate) most_bytes: u64,
     /// Deliveries beyond the first of each message.
-    pub(crate) again: u64,
+    pub(crate) extra_deliveries: u64,
 }
 
 /// Resident memory of one process, in KiB.
@@ -71,7 +71,7 @@ impl Watch {
             let held = self.stages.entry(lag.stage).or_default();
             held.most = held.most.max(lag.ack_pending);
             held.most_bytes = held.most_bytes.max(lag.bytes);
-            held.again = lag.again;
+            held.extra_deliveries = lag.extra_deliveries;
             if self.blocked {
                 held.most_blocked = held.most;
             }

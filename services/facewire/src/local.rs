@@ -19,6 +19,12 @@ fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
+/// Where the gateway answers.
+pub(crate) fn gateway_url(config: &Config) -> String {
+    let scheme = if config.gateway.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", config.gateway.address())
+}
+
 /// A running stack and, after [`Local::start_services`], its services.
 pub(crate) struct Local {
     stack: Stack,
@@ -49,7 +55,7 @@ impl Local {
             nats: stack.nats_url.clone(),
             postgres: stack.postgres_url.clone(),
             qdrant: stack.qdrant_url.clone(),
-            http: Some(format!("http://{}", config.gateway.address())),
+            http: Some(gateway_url(config)),
         };
         facewire_composition::migrate(config, &Parts::stores(config).await?).await?;
         // Noted last: who finds the endpoints finds servers that are ready for use.

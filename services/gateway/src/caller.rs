@@ -25,6 +25,8 @@ use crate::server::Peer;
 
 /// How long a key that was looked up counts without another look: so long a revoked one still works.
 const REMEMBERED: Duration = Duration::from_secs(5);
+/// A key's last use is noted again after this time.
+const NOTED: time::Duration = time::Duration::MINUTE;
 /// Keys remembered; beyond it the memory starts anew.
 const MOST_REMEMBERED: usize = 10_000;
 
@@ -167,7 +169,9 @@ impl Keys {
         }
         let Some(key) = app.gallery.store.find_key(text).await? else { return Ok(None) };
         let now = OffsetDateTime::now_utc();
-        app.gallery.store.touch_keys(&[(key.key_id, now)]).await?;
+        if !is_noted(key.last_used_at, now) {
+            app.gallery.store.touch_keys(&[(key.key_id, now)]).await?;
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_REMEMBERED {
             known.clear();
@@ -179,5 +183,23 @@ impl Keys {
     fn remembered(&self, hash: &[u8; 32]) -> Option<KeyRecord> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(hash).filter(|(_, at)| at.elapsed() < REMEMBERED).map(|(key, _)| key.clone())
+    }
+}
+
+/// Whether the last use that is noted is near enough; another process may have noted it.
+fn is_noted(last_used_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
+    last_used_at.is_some_and(|at| now - at < NOTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_use_is_noted_once_a_minute() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let noted = |ago: i64| is_noted(Some(now - time::Duration::seconds(ago)), now);
+        assert!(!is_noted(None, now) && !noted(60) && noted(59));
+        assert!(noted(-5), "by a process whose clock is ahead");
     }
 }

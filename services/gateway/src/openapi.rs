@@ -53,8 +53,8 @@ const WRITING: [StatusCode; 5] = [
 #[openapi(components(schemas(ErrorEnvelope, ErrorBody, Code)))]
 struct Errors;
 
-/// The document's beginning: routes add themselves.
-pub(crate) fn base() -> OpenApi {
+/// The document's beginning: routes add themselves. A key may be sent also where none is needed.
+pub(crate) fn base(needs_key: bool) -> OpenApi {
     let mut info = Info::new("Facewire", env!("CARGO_PKG_VERSION"));
     info.description = Some("People and faces over HTTP. Times are RFC 3339, ids UUIDs, cursors opaque.".to_owned());
     let mut document = OpenApiBuilder::from(Errors::openapi()).info(info).build();
@@ -62,7 +62,8 @@ pub(crate) fn base() -> OpenApi {
     if let Some(components) = &mut document.components {
         components.add_security_scheme(KEY, SecurityScheme::Http(scheme));
     }
-    document.security = Some(vec![SecurityRequirement::new(KEY, Vec::<String>::new())]);
+    let key = SecurityRequirement::new(KEY, Vec::<String>::new());
+    document.security = Some(if needs_key { vec![key] } else { vec![SecurityRequirement::default(), key] });
     document
 }
 
@@ -101,6 +102,13 @@ fn refusal(status: StatusCode) -> RefOr<utoipa::openapi::Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_optional_where_none_is_needed() {
+        let security = |needs_key| serde_json::to_value(base(needs_key)).unwrap()["security"].take();
+        assert_eq!(security(true), serde_json::json!([{ "apiKey": [] }]));
+        assert_eq!(security(false), serde_json::json!([{}, { "apiKey": [] }]));
+    }
 
     #[test]
     fn every_code_has_a_status_that_the_document_may_name() {

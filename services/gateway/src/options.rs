@@ -72,6 +72,13 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// PEM with the private key.
     pub key: PathBuf,
+    /// Time between two checks whether the files changed.
+    #[serde(with = "facewire_config::duration", default = "reload_interval")]
+    pub reload_interval: Duration,
+}
+
+fn reload_interval() -> Duration {
+    Duration::from_secs(30)
 }
 
 const RATE: NonZeroU32 = NonZeroU32::new(200).unwrap();
@@ -130,5 +137,14 @@ mod tests {
         assert!(options("10.0.0.7:1", Auth::Auto).needs_key());
         assert!(options("127.0.0.1:1", Auth::Required).needs_key());
         assert!(!options("0.0.0.0:1", Auth::Off).needs_key());
+    }
+
+    #[test]
+    fn changed_certificates_are_read_every_half_minute_unless_set() {
+        let files = serde_json::json!({ "certificate": "a.pem", "key": "b.pem" });
+        let mut often = files.clone();
+        often["reload_interval"] = "2s".into();
+        let interval = |tls| serde_json::from_value::<Tls>(tls).unwrap().reload_interval;
+        assert_eq!([files, often].map(interval), [30, 2].map(Duration::from_secs));
     }
 }

@@ -16,21 +16,28 @@ use tokio_rustls::TlsAcceptor;
 use crate::GatewayError;
 use crate::options::Tls;
 
-/// Between two looks at the files.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Shortest time between two checks of the files.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// When both files were changed last.
+type Times = [Option<SystemTime>; 2];
 
 /// The certificate in force.
 #[derive(Clone)]
 pub(crate) struct Certificates {
     files: Tls,
+    /// Of the files that were read first.
+    opened: Times,
     current: Arc<RwLock<Arc<ServerConfig>>>,
 }
 
 impl Certificates {
     /// Reads the files.
     pub(crate) async fn open(files: &Tls) -> Result<Self, GatewayError> {
+        // Before the files are read: a change meanwhile is read once more.
+        let opened = changed(files).await;
         let config = read(files.clone()).await?;
-        Ok(Self { files: files.clone(), current: Arc::new(RwLock::new(Arc::new(config))) })
+        Ok(Self { files: files.clone(), opened, current: Arc::new(RwLock::new(Arc::new(config))) })
     }
 
     /// For the next connection.
@@ -40,10 +47,11 @@ impl Certificates {
 
     /// Reads the files again whenever they change, until the drain. Files that cannot be used leave the old certificate.
     pub(crate) async fn follow(&self, shutdown: &Shutdown) {
-        let mut seen = changed(&self.files).await;
+        let interval = self.files.reload_interval.max(MIN_INTERVAL);
+        let mut seen = self.opened;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(interval) => {}
                 () = shutdown.draining() => return,
             }
             let now = changed(&self.files).await;
@@ -62,7 +70,7 @@ impl Certificates {
     }
 }
 
-async fn changed(files: &Tls) -> [Option<SystemTime>; 2] {
+async fn changed(files: &Tls) -> Times {
     let time = async |path: &Path| tokio::fs::metadata(path).await.ok()?.modified().ok();
     [time(&files.certificate).await, time(&files.key).await]
 }

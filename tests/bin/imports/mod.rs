@@ -285,21 +285,21 @@ async fn finished(world: &mut World, at: SocketAddr, import: Uuid) -> anyhow::Re
 async fn items(store: &Store, import: Uuid) -> anyhow::Result<(Book, u64, u64)> {
     const PAGE: u32 = 1000;
     let (mut crops, mut faces) = (BTreeSet::new(), BTreeMap::new());
-    let (mut done, mut again, mut after) = (0, 0, None);
+    let (mut done, mut resent, mut after) = (0, 0, None);
     loop {
         let page = store.import_items_page(import, after, &ItemFilter::default(), PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.item);
         for item in &page {
             done += u64::from(item.status.is_some());
-            again += u64::from(item.attempts > 1);
+            resent += u64::from(item.attempts > 1);
             crops.extend(item.crop);
             if let (Some(face), Some(crop)) = (item.face, item.crop) {
                 faces.insert(face, crop);
             }
         }
     }
-    Ok((Book { crops, faces, ..Book::default() }, done, again))
+    Ok((Book { crops, faces, ..Book::default() }, done, resent))
 }
 
 fn show(report: &Report) {

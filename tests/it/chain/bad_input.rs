@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use facewire_bus::Message;
-use facewire_contracts::{Message as _, convert, headers, v1};
+use facewire_contracts::{Message as _, headers, v1};
 use facewire_vision::degrade;
 use time::OffsetDateTime;
 
@@ -120,7 +120,7 @@ async fn what_cannot_be_read_goes_to_dead() {
 
     // Where the crop can be read, it ends all the same.
     let shot = Shot::of("broken", "pixels").taken(OffsetDateTime::now_utc());
-    let task = v1::EmbedTask { crop: Some(crop_of(&shot)), face: None, rgb: Bytes::from_static(b"three") };
+    let task = v1::EmbedTask { crop: Some(shot.admitted()), face: None, rgb: Bytes::from_static(b"three") };
     world.bus.publish(raw("stage.embed.office", &task.encode_to_vec())).await.unwrap();
     let (subject, letter) = tap.letter().await;
     assert_eq!((subject.as_str(), letter.crop_id), ("dead.embed.invalid_message", shot.crop().to_string()));
@@ -132,19 +132,4 @@ async fn what_cannot_be_read_goes_to_dead() {
     assert_eq!(good.status, "observed");
     world.settled(2, 2).await;
     services.stop().await;
-}
-
-fn crop_of(shot: &Shot) -> v1::Crop {
-    let now = convert::timestamp(OffsetDateTime::now_utc());
-    v1::Crop {
-        crop_id: shot.crop().to_string(),
-        collection: shot.collection.to_string(),
-        camera: shot.camera.to_string(),
-        captured_at: Some(now),
-        received_at: Some(now),
-        image_hash: Bytes::from(vec![7; 32]),
-        intent: "recognize".to_owned(),
-        face_count: 1,
-        ..v1::Crop::default()
-    }
 }

@@ -54,7 +54,7 @@ async fn nothing_was_lost(world: &mut World, crops: u64) {
     }
     world.settled(crops, crops).await;
     assert_eq!(world.dead().await, 0);
-    let burnt: Vec<u64> = world.bus.lags().await.unwrap().iter().map(|lag| lag.again).collect();
+    let burnt: Vec<u64> = world.bus.lags().await.unwrap().iter().map(|lag| lag.extra_deliveries).collect();
     assert_eq!(burnt, [0; Stage::ALL.len()], "delivery attempts of each stage that were used up");
 }
 

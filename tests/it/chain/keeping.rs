@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use facewire_composition::Parts;
-use facewire_contracts::{Message as _, convert, subjects, v1};
+use facewire_contracts::{Message as _, subjects, v1};
 use facewire_domain::{FaceId, ImageHash, KeepFaces, KeepImages, PersonId, Stage};
 use facewire_inference::{Pack, SessionOptions};
 use facewire_reconciler::{Options, ReconcileError, Reembed, ReembedOptions, Retention};
@@ -268,20 +268,9 @@ async fn an_embedding_of_another_model_is_not_compared() {
     let mut world = World::new().await;
     let services = world.start();
     let shot = Shot::of("other", b"picture".as_slice()).taken(time::OffsetDateTime::now_utc());
-    let now = Some(convert::timestamp(time::OffsetDateTime::now_utc()));
-    let crop = v1::Crop {
-        crop_id: shot.crop().to_string(),
-        collection: OFFICE.to_owned(),
-        camera: "other".to_owned(),
-        captured_at: now,
-        received_at: now,
-        image_hash: ImageHash::of(b"picture").as_bytes().to_vec().into(),
-        intent: "recognize".to_owned(),
-        face_count: 1,
-        ..v1::Crop::default()
-    };
     let embedding = vec![0.5; world.models.dim() as usize];
-    let task = v1::MatchTask { crop: Some(crop), face: None, embedding, model: "another@1:00000000".to_owned() };
+    let task =
+        v1::MatchTask { crop: Some(shot.admitted()), face: None, embedding, model: "another@1:00000000".to_owned() };
     let message = facewire_bus::Message {
         subject: subjects::stage(Stage::Match, OFFICE),
         payload: task.encode_to_vec().into(),

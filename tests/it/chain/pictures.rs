@@ -1,4 +1,4 @@
-//! Pictures that no camera should send, put together byte by byte where an encoder would refuse.
+//! The sample faces, and pictures that no camera should send, put together byte by byte where an encoder would refuse.
 
 use std::path::PathBuf;
 
@@ -48,6 +48,13 @@ pub(crate) fn blank(side: u32) -> Vec<u8> {
 pub(crate) fn changed(image: &[u8], change: impl Fn(&RgbImage) -> RgbImage) -> Vec<u8> {
     let image = decode(image, &DecodeLimits::default()).unwrap();
     encode_jpeg(&change(&image), 90).unwrap()
+}
+
+/// An image of its own, that shows the same: a JPEG with a comment behind its start.
+pub(crate) fn numbered(image: &[u8], number: u64) -> Vec<u8> {
+    let (start, rest) = image.split_at(2);
+    assert_eq!(start, [0xFF, 0xD8]);
+    [start, &[0xFF, 0xFE, 0, 10], &number.to_be_bytes(), rest].concat()
 }
 
 /// A PNG whose header claims a size, with a valid checksum, and that holds next to nothing.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use facewire_bus::Message;
-use facewire_contracts::{headers, subjects};
+use facewire_contracts::admission::admission;
+use facewire_contracts::{ProducerHeaders, headers, subjects, v1};
 use facewire_domain::{CameraId, CollectionId, CropId, ImageHash};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -65,6 +66,12 @@ impl Shot {
     pub(crate) fn crop(&self) -> CropId {
         let taken = self.captured_at.unwrap();
         CropId::derive(&self.collection, &self.camera, taken, &ImageHash::of(&self.image))
+    }
+
+    /// The crop that `ingest` makes of it where its headers say nothing more: for a message to a later stage.
+    pub(crate) fn admitted(&self) -> v1::Crop {
+        let (subject, taken) = (subjects::crops(&self.collection, &self.camera), self.captured_at.unwrap());
+        admission(&subject, &ProducerHeaders::default(), taken, &self.image).unwrap().crop
     }
 
     pub(crate) fn message(&self) -> Message {

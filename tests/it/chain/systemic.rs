@@ -46,7 +46,7 @@ async fn a_store_that_refuses_everything_costs_no_crop() {
     assert_eq!(result.failure_reason.as_deref(), Some("empty_gallery"), "{result:?}");
     state(|state| state == State::Ready).await;
     let lags = world.bus.lags().await.unwrap();
-    assert!(lags.iter().all(|lag| lag.again == 0), "no delivery attempt was used up: {lags:?}");
+    assert!(lags.iter().all(|lag| lag.extra_deliveries == 0), "no delivery attempt was used up: {lags:?}");
     world.settled(1, 1).await;
     services.stop().await;
     server.shutdown().await;

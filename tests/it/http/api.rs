@@ -56,6 +56,7 @@ async fn a_request_is_named_once_done_once_and_described() {
     assert!(paths.len() >= 25, "{:?}", paths.keys());
     let codes = document["components"]["schemas"]["Code"]["enum"].as_array().unwrap().clone();
     assert!(codes.contains(&json!("version_mismatch")));
+    assert_eq!(document["security"], json!([{}, {"apiKey": []}]), "here nobody needs a key");
     let system = http.get("/api/v1/system").await.ok();
     assert_eq!(system["stages"].as_array().unwrap().len(), 5, "{system}");
     assert_eq!(system["model"]["fingerprint"], json!(world.models.name()));

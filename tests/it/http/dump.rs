@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 
 use base64::Engine as _;
@@ -116,7 +116,8 @@ fn files(directory: &Path, all: &mut Vec<Piece>) {
     }
 }
 
-static LISTENS: AtomicBool = AtomicBool::new(false);
+/// Tests that listen.
+static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 static WORDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static HEARD_LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static LINES: Mutex<u64> = Mutex::new(0);
@@ -132,13 +133,13 @@ impl Log {
     pub(crate) fn listen_for(words: &[&str]) -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            let of_debug = |level: &Level| LISTENS.load(Ordering::Relaxed) && *level <= Level::DEBUG;
+            let of_debug = |level: &Level| LISTENERS.load(Ordering::Relaxed) > 0 && *level <= Level::DEBUG;
             let lines = fmt::layer().with_writer(Lines).with_ansi(false);
             let lines = lines.with_filter(dynamic_filter_fn(move |metadata, _| of_debug(metadata.level())));
             tracing::subscriber::set_global_default(Registry::default().with(lines)).unwrap();
         });
         WORDS.lock().unwrap().extend(words.iter().map(|word| (*word).to_owned()));
-        LISTENS.store(true, Ordering::Relaxed);
+        LISTENERS.fetch_add(1, Ordering::Relaxed);
         Self { before: *LINES.lock().unwrap() }
     }
 
@@ -151,7 +152,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        LISTENS.store(false, Ordering::Relaxed);
+        LISTENERS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -13,20 +13,13 @@ use tokio::net::TcpStream;
 
 use super::client::{Answer, Http};
 use super::world::{Door, key, stages};
-use crate::chain::pictures::Faces;
+use crate::chain::pictures::{Faces, numbered};
 use crate::chain::world::World;
 use crate::chain::{in_time, until};
 
 const IMPORTS: &str = "/api/v1/imports";
 /// Items of the import that is interrupted.
 const ITEMS: u64 = 200;
-
-/// An image of its own, that shows the same: a JPEG with a comment behind its start.
-fn numbered(image: &[u8], number: u64) -> Vec<u8> {
-    let (start, rest) = image.split_at(2);
-    assert_eq!(start, [0xFF, 0xD8]);
-    [start, &[0xFF, 0xFE, 0, 10], &number.to_be_bytes(), rest].concat()
-}
 
 fn line(item: u64, image: &[u8], more: &Value) -> String {
     let mut line = json!({"item": item, "image": STANDARD.encode(image)});

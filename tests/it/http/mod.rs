@@ -1,6 +1,7 @@
 //! The gateway from outside: HTTP to a running gateway, with the whole chain behind it.
 
 mod api;
+mod at_once;
 mod client;
 mod dump;
 mod erasure;
@@ -8,4 +9,5 @@ mod imports;
 mod people;
 mod safety;
 mod telling;
+mod tls;
 mod world;

@@ -22,6 +22,9 @@ async fn a_key_opens_what_its_scopes_and_collections_say() {
     for public in ["/health", "/ready", "/version", "/openapi.json", "/docs/"] {
         assert!(http.get(public).await.status.is_success(), "{public}");
     }
+    let document = http.get("/openapi.json").await.ok();
+    assert_eq!(document["security"], json!([{"apiKey": []}]));
+    assert_eq!(document["paths"]["/health"]["get"]["security"], json!([{}]));
     http.get("/api/v1/collections").await.refused(401, "unauthorized");
     http.with_key("fw_nobody").get("/api/v1/collections").await.refused(401, "unauthorized");
 

@@ -31,19 +31,24 @@ impl Door {
 
     /// The same on parts of the test's own.
     pub(crate) async fn open_on(parts: &Parts, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = config();
-        change(&mut config);
-        let listening = facewire_composition::gateway(&config, parts).unwrap().listen().await.unwrap();
-        let http = Http::new(format!("http://{}", listening.address().unwrap()));
-        let shutdown = Shutdown::new(std::time::Duration::from_secs(10));
-        let serving = tokio::spawn(listening.serve(shutdown.clone()));
-        let door = Self { http, shutdown, serving };
+        let door = Self::start(parts, change).await;
         until("the gateway's readiness", async || {
             let ready = door.http.get("/ready").await;
             if ready.status.is_success() { Ok(()) } else { Err(ready) }
         })
         .await;
         door
+    }
+
+    /// One that listens and may not be ready yet, whatever it speaks.
+    pub(crate) async fn start(parts: &Parts, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config();
+        change(&mut config);
+        let listening = facewire_composition::gateway(&config, parts).unwrap().listen().await.unwrap();
+        let http = Http::new(format!("http://{}", listening.address().unwrap()));
+        let shutdown = Shutdown::new(std::time::Duration::from_secs(10));
+        let serving = tokio::spawn(listening.serve(shutdown.clone()));
+        Self { http, shutdown, serving }
     }
 
     /// One that needs keys.

@@ -89,12 +89,12 @@ fn against(detail: &Detail, value: f64) -> String {
 }
 
 /// `at least 60`, `0.120 to 0.800`, `within ±55`, `no limit`: what is accepted, both bounds inclusive.
-pub(crate) fn range(least: Option<f64>, most: Option<f64>) -> String {
-    match (least, most) {
-        (Some(least), Some(most)) if least == -most => format!("within ±{}", number(most)),
-        (Some(least), Some(most)) => format!("{} to {}", number(least), number(most)),
-        (Some(least), None) => format!("at least {}", number(least)),
-        (None, Some(most)) => format!("at most {}", number(most)),
+pub(crate) fn range(min: Option<f64>, max: Option<f64>) -> String {
+    match (min, max) {
+        (Some(min), Some(max)) if min == -max => format!("within ±{}", number(max)),
+        (Some(min), Some(max)) => format!("{} to {}", number(min), number(max)),
+        (Some(min), None) => format!("at least {}", number(min)),
+        (None, Some(max)) => format!("at most {}", number(max)),
         (None, None) => "no limit".to_owned(),
     }
 }

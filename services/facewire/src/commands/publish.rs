@@ -29,7 +29,7 @@ const IN_FLIGHT: usize = 64;
 /// So long without a single PubAck, and the server counts as gone. A full stream is waited for without end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two tries.
-const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(2) };
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
 /// How far behind its schedule a paced run may catch up; timers are no finer than a millisecond.
 const CATCH_UP: Duration = Duration::from_millis(100);
 /// Files that are named when they cannot be sent.

@@ -10,7 +10,7 @@ use facewire_runtime::{Health, Shutdown};
 
 use super::{data_dir, progress};
 use crate::cli::{Place, Up};
-use crate::local::Local;
+use crate::local::{Local, gateway_url};
 use crate::output::{self, Exit};
 use crate::signals;
 
@@ -78,8 +78,7 @@ fn say_where(local: &Local, place: &Place, config: &Config, services: &[Service]
     }
     output::say(format_args!("Qdrant    {}", stack.qdrant_url));
     if services.contains(&Service::Gateway) {
-        let scheme = if config.gateway.tls.is_some() { "https" } else { "http" };
-        output::say(format_args!("HTTP      {scheme}://{0} (the API: {scheme}://{0}/docs)", config.gateway.address()));
+        output::say(format_args!("HTTP      {0} (the API: {0}/docs)", gateway_url(config)));
     }
     let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
     output::say(format_args!("services  {}", if names.is_empty() { "none".to_owned() } else { names.join(" ") }));

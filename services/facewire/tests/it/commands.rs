@@ -159,7 +159,10 @@ fn producer_of_readme(data: &Path, library: &Path, image: &Path) -> Value {
 #[test]
 fn demo_recognises_the_samples_and_counts_every_crop_once() {
     let directory = data_directory();
-    let report = objects(&succeeded(&run(directory.path(), &["demo", "--degrade", "none", "--json"], &[]))).remove(0);
+    let output = run(directory.path(), &["demo", "--degrade", "none", "--json"], &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("/docs while the demo runs"), "{said}");
+    let report = objects(&succeeded(&output)).remove(0);
     assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &0.into()), "{report}");
     assert!(report["accuracy"]["correct"].as_u64() > Some(0), "{report}");
     // Its data stays and can be asked about.

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use facewire_bus::{Bus, Message, Results};
 use facewire_config::Secret;
-use facewire_contracts::{Message as _, convert, headers, subjects, v1};
+use facewire_contracts::admission::admission;
+use facewire_contracts::{Message as _, ProducerHeaders, headers, subjects, v1};
 use facewire_devstack::testing::{self, TestStack};
-use facewire_domain::{CropId, ImageHash, Stage};
+use facewire_domain::Stage;
 use facewire_telemetry::testing::Receiver;
 use facewire_vision::degrade::shrink;
 use facewire_vision::encode::encode_jpeg;
@@ -141,24 +142,8 @@ impl Deployment {
 
     /// A face without its pixels comes to the embed stage, as no stage sends it: a crop that fails.
     pub(crate) async fn fail(&self) {
-        let now = convert::timestamp(OffsetDateTime::now_utc());
-        let crop = v1::Crop {
-            crop_id: CropId::derive(
-                &"office".parse().unwrap(),
-                &"broken".parse().unwrap(),
-                OffsetDateTime::now_utc(),
-                &ImageHash::of(b"nothing"),
-            )
-            .to_string(),
-            collection: "office".to_owned(),
-            camera: "broken".to_owned(),
-            captured_at: Some(now),
-            received_at: Some(now),
-            image_hash: ImageHash::of(b"nothing").as_bytes().to_vec().into(),
-            intent: "recognize".to_owned(),
-            face_count: 1,
-            ..v1::Crop::default()
-        };
+        let (headers, now) = (ProducerHeaders::default(), OffsetDateTime::now_utc());
+        let crop = admission("crops.office.broken", &headers, now, b"nothing").unwrap().crop;
         let task = v1::EmbedTask { crop: Some(crop), ..v1::EmbedTask::default() };
         let (subject, payload) = (subjects::stage(Stage::Embed, "office"), task.encode_to_vec().into());
         self.bus.publish(Message { subject, payload, ..Message::default() }).await.unwrap();

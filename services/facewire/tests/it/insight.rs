@@ -209,7 +209,7 @@ async fn the_bad_cameras_are_told_from_the_good_one_and_what_if_is_exact() {
     assert_eq!((&gained["unscored"], &gained["lost_recognitions"]), (&0.into(), &0.into()));
 
     let blur = camera["signals"].as_array().unwrap().iter().find(|signal| signal["signal"] == "blur").unwrap();
-    assert_eq!((&blur["below"], &blur["decisive"], &blur["least"]), (&6.into(), &4.into(), &40.0.into()));
+    assert_eq!((&blur["below"], &blur["decisive"], &blur["min"]), (&6.into(), &4.into(), &40.0.into()));
     let shown = text(&ask(&["cameras", "--camera", "blurred"]));
     for word in ["at least 40", "6 (60 %)", "blur=11", "+3", "~1.5", "recognised"] {
         assert!(shown.contains(word), "{word}\n{shown}");

@@ -28,12 +28,13 @@ pub(crate) async fn run(bus: &Bus, store: &Store, ttl: Duration, retention: &Ret
     while !shutdown.is_draining() {
         match acquire(bus, ttl, &holder).await {
             Ok(Some(mut lease)) => {
+                let not_yet = |error: &BusError| tracing::warn!(%error, "the lease of events is not renewed yet");
                 tokio::select! {
                     () = outbox::publish(bus, store) => {}
                     () = feed::feed(bus, store) => {}
                     () = housekeeping::expire(store, retention) => {}
                     () = settle::settle(store) => {}
-                    () = keep(&mut lease, ttl / 3) => tracing::warn!("the lease of events is lost: another process goes on"),
+                    () = lease.keep(not_yet) => tracing::warn!("the lease of events is lost: another process goes on"),
                     () = shutdown.draining() => {}
                 }
                 lease.release().await;
@@ -50,17 +51,4 @@ pub(crate) async fn run(bus: &Bus, store: &Store, ttl: Duration, retention: &Ret
 
 async fn acquire(bus: &Bus, ttl: Duration, holder: &str) -> Result<Option<Lease>, BusError> {
     bus.leases(ttl).await?.acquire(LEASE, holder).await
-}
-
-/// Renews until it cannot.
-async fn keep(lease: &mut Lease, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
-        match lease.renew().await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) if lease.holds() => tracing::warn!(%error, "the lease of events is not renewed yet"),
-            Err(_) => return,
-        }
-    }
 }

@@ -170,7 +170,7 @@ impl Sender {
     }
 
     fn pause(&self, attempt: u32) -> Duration {
-        let pauses = Backoff { first: self.options.first_pause, most: self.options.longest_pause };
+        let pauses = Backoff { first: self.options.first_pause, max: self.options.longest_pause };
         pauses.pause(attempt.saturating_sub(1))
     }
 

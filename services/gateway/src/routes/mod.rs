@@ -49,7 +49,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(from_fn_with_state(app.options.request_timeout, in_time))
         .layer(DefaultBodyLimit::max(max_body));
     let endless = events::endless().merge(exports::endless()).merge(imports::endless()).layer(authenticated);
-    let (router, document) = OpenApiRouter::with_openapi(openapi::base())
+    let (router, document) = OpenApiRouter::with_openapi(openapi::base(app.options.needs_key()))
         .merge(system::public())
         .merge(private)
         .merge(endless)

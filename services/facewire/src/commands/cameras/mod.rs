@@ -66,8 +66,8 @@ struct CameraReport {
 struct SignalReport {
     #[serde(flatten)]
     spread: SignalSpread,
-    least: Option<f64>,
-    most: Option<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -129,18 +129,17 @@ async fn spread(store: &Store, window: &Window, gate: &Gate, camera: &mut Camera
     let window = Window { collection: Some(collection), camera: Some(name), ..window.clone() };
     let limits = gate.limits(&camera.sum.collection, &camera.sum.camera);
     let bounds = |signal: Signal| {
-        let (least, most) = limits.range(signal);
+        let (min, max) = limits.range(signal);
         let in_frames = signal.spec().bounds.iter().all(|bound| bound.in_frames);
         let (collection, signal) = (camera.sum.collection.clone(), signal.name().to_owned());
-        SignalBounds { collection, signal, least, most, in_frames }
+        SignalBounds { collection, signal, min, max, in_frames }
     };
     let bounds: Vec<SignalBounds> = Signal::ALL.into_iter().map(bounds).collect();
     let spreads = viewed(store.signal_spreads(&window, &bounds).await)?;
     let place = |spread: &SignalSpread| bounds.iter().position(|bound| bound.signal == spread.signal);
     let beside = |spread: SignalSpread| {
-        let (least, most) =
-            place(&spread).and_then(|place| bounds.get(place)).map_or((None, None), |b| (b.least, b.most));
-        SignalReport { spread, least, most }
+        let (min, max) = place(&spread).and_then(|place| bounds.get(place)).map_or((None, None), |b| (b.min, b.max));
+        SignalReport { spread, min, max }
     };
     let mut reports: Vec<SignalReport> = spreads.into_iter().map(beside).collect();
     // As the gate judges.

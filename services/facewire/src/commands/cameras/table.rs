@@ -121,7 +121,7 @@ fn spread(camera: &CameraReport, signals: &[SignalReport]) -> Table {
         let s = &signal.spread;
         let value = |value: Option<f64>| Cell::new(value.map_or("-".to_owned(), format::number));
         let beyond = s.below + s.above;
-        let limited = signal.least.is_some() || signal.most.is_some();
+        let limited = signal.min.is_some() || signal.max.is_some();
         let share = if beyond > 0 {
             format!("{} ({})", number(beyond), percent(share(beyond, s.faces)))
         } else {
@@ -134,7 +134,7 @@ fn spread(camera: &CameraReport, signals: &[SignalReport]) -> Table {
         } else {
             Cell::new(share)
         };
-        let limit = format::range(signal.least, signal.most);
+        let limit = format::range(signal.min, signal.max);
         let decisive = if limited { number(s.decisive) } else { String::new() };
         table.add_row([
             Cell::new(&s.signal),

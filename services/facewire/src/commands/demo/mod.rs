@@ -20,7 +20,7 @@ use facewire_store_pg::{LedgerFilter, Store};
 
 use super::{data_dir, progress};
 use crate::cli::{Degrade, Demo, Place};
-use crate::local::Local;
+use crate::local::{Local, gateway_url};
 use crate::output::{self, Exit};
 use crate::signals;
 
@@ -91,6 +91,7 @@ async fn act(
 ) -> anyhow::Result<Report> {
     let bus = Bus::connect(&config.nats, "facewire-demo").await?;
     local.start_services(config, Service::all(), Some(chain), report);
+    output::say(format_args!("HTTP  {}/docs while the demo runs", gateway_url(config)));
     let playing = async {
         tokio::select! {
             tally = play(config, &bus, plan) => tally,

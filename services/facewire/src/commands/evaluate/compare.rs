@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::Context;
-use facewire_domain::Quality;
+use facewire_domain::{Quality, cosine};
 use facewire_evaluation::bootstrap::fnmr_tallies;
 use facewire_evaluation::datasets::Attributes;
 use facewire_evaluation::report::{OpenSetRates, PairRates, Subgroup};
@@ -14,7 +14,7 @@ use facewire_evaluation::{
 };
 
 use super::data::Pairs;
-use super::identify::{Experiment, clean, cosine, everybody};
+use super::identify::{Experiment, clean, everybody};
 use super::seen::{Seen, Standard};
 
 /// Faces that are compared with each other at most: a pair more of each, and the impostors would not fit into memory.

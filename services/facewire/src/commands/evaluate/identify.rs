@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
-use facewire_domain::{Calibration, Quality};
+use facewire_domain::{Calibration, Quality, cosine};
 use facewire_evaluation::{
     Answer, Embeddings, FPIR_TARGETS, Gallery, GateEffect, Gated, OpenSet, Probe, Ranked, Resampling,
     report::OpenSetRates,
@@ -266,11 +266,6 @@ fn shots<'a>(faces: &Faces, sights: &'a Sights, cameras: &[Camera], standard: &S
         }
     }
     shots
-}
-
-/// Of two vectors of length one.
-pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]

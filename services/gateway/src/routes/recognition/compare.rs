@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use facewire_contracts::v1;
-use facewire_domain::{CollectionId, FaceId, PersonId, Scope, decimal};
+use facewire_domain::{CollectionId, FaceId, PersonId, Scope, cosine, decimal};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -100,7 +100,7 @@ pub(crate) async fn compare(
     let embeddings: Vec<&[f32]> = faces.iter().map(embedding).collect();
     let (similarity, face) = match (embeddings.as_slice(), &person) {
         ([probe], Some(own)) => nearest(probe, own),
-        ([a, b], None) => (cosine(a, b), None),
+        ([a, b], None) => (similarity_of(a, b), None),
         _ => (None, None),
     };
     Ok(Json(Compared {
@@ -135,14 +135,14 @@ async fn faces_of(app: &App, collection: &CollectionId, person: PersonId) -> Res
 }
 
 fn nearest(probe: &[f32], own: &[Own]) -> (Option<f32>, Option<FaceId>) {
-    let near = own.iter().filter_map(|(face, embedding)| Some((cosine(probe, embedding)?, *face)));
+    let near = own.iter().filter_map(|(face, embedding)| Some((similarity_of(probe, embedding)?, *face)));
     let best = near.max_by(|a, b| a.0.total_cmp(&b.0));
     (best.map(|(similarity, _)| similarity), best.map(|(_, face)| face))
 }
 
-/// Of vectors of length one; none where one was not made.
-fn cosine(a: &[f32], b: &[f32]) -> Option<f32> {
-    (!a.is_empty() && a.len() == b.len()).then(|| a.iter().zip(b).map(|(a, b)| a * b).sum())
+/// None where an embedding was not made.
+fn similarity_of(a: &[f32], b: &[f32]) -> Option<f32> {
+    (!a.is_empty() && a.len() == b.len()).then(|| cosine(a, b))
 }
 
 #[cfg(test)]

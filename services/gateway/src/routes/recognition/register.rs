@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use facewire_contracts::headers;
 use facewire_domain::{CameraId, CollectionId, Intent, PersonId, Scope, SubjectId};
-use facewire_store_pg::{PersonFilter, PersonStatus, PersonSummary};
+use facewire_store_pg::PersonSummary;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -191,26 +191,14 @@ async fn whom(app: &App, collection: &CollectionId, query: &RegisterQuery) -> Re
         }
         (None, Some(external), name) => Ok(Whom { subject: input::external_id("externalId", Some(external))?, name }),
         (None, None, Some(name)) => {
-            if let Some(person) = named(app, collection, &name).await? {
-                return Ok(Whom { subject: person.person.external_id, name: None });
+            // The name of somebody who was merged leads on to who took over.
+            let known =
+                app.gallery.store.subjects_named(collection, &[name.as_str()]).await?.into_iter().next().flatten();
+            match known {
+                Some(subject) => Ok(Whom { subject, name: None }),
+                None => Ok(Whom { subject: input::external_id("externalId", None)?, name: Some(name) }),
             }
-            Ok(Whom { subject: input::external_id("externalId", None)?, name: Some(name) })
         }
         (None, None, None) => Err(ApiError::invalid("name", "say who it is: personId, externalId or name")),
     }
-}
-
-/// The person of this name, ignoring case.
-async fn named(app: &App, collection: &CollectionId, name: &str) -> Result<Option<PersonSummary>, ApiError> {
-    for status in [PersonStatus::Active, PersonStatus::Hidden] {
-        let filter = PersonFilter { status: Some(status), name_starts: Some(name.to_owned()), name_contains: None };
-        // The shortest of those that begin so comes first.
-        let page = app.gallery.store.persons_page(collection, &filter, None, 1).await?;
-        let key = |name: &str| name.trim().to_lowercase();
-        let found = page.persons.into_iter().find(|person| key(&person.person.name) == key(name));
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(None)
 }
