@@ -97,23 +97,17 @@ fn stage_time(time: &v1::StageTime) -> Result<StageTime, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use facewire_contracts::Message;
+    use facewire_contracts::admission::admission;
+    use facewire_contracts::{Message, ProducerHeaders};
     use facewire_domain::{Intent, Reason, Status};
 
     fn task() -> v1::EnrichTask {
-        let at = Some(convert::timestamp(OffsetDateTime::UNIX_EPOCH));
-        let crop = v1::Crop {
-            crop_id: uuid_of(1),
-            collection: "office".to_owned(),
-            camera: "door".to_owned(),
-            captured_at: at,
-            received_at: at,
-            image_hash: vec![7; 32].into(),
-            intent: "enroll".to_owned(),
-            subject_id: "17".to_owned(),
-            times: vec![v1::StageTime { stage: "ingest".to_owned(), started_at: at, finished_at: at }],
-            ..v1::Crop::default()
-        };
+        let at = OffsetDateTime::UNIX_EPOCH;
+        let subject = Some("17".parse().unwrap());
+        let headers = ProducerHeaders { intent: Intent::Enroll, subject, ..ProducerHeaders::default() };
+        let mut crop = admission("crops.office.door", &headers, at, b"picture").unwrap().crop;
+        crop.stamp(Stage::Ingest, at, at);
+        crop.face_count = 0;
         let ending = v1::Ending {
             status: "enrolled".to_owned(),
             stage: "match".to_owned(),

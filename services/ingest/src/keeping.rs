@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use facewire_domain::{CollectionId, Fault, FaultKind, Intent, KeepImages};
 use facewire_runtime::{ActorError, Patience};
-use facewire_store_object::{ImageKey, ImageStore};
+use facewire_store_object::{ImageKey, ImageStore, ObjectError};
 use facewire_store_pg::{CollectionPolicy, Store, StoreError};
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
@@ -31,25 +31,22 @@ pub(crate) struct Keeping {
 enum Unkept {
     #[error(transparent)]
     Rows(#[from] StoreError),
-    /// A collection keeps images, and there is no place for them.
-    #[error(
-        "the collection {collection} keeps images, and there is no place for them: set images.url, or its keep_images to none"
-    )]
-    NoPlace { collection: CollectionId },
+    #[error(transparent)]
+    Images(ObjectError),
 }
 
 impl Fault for Unkept {
     fn kind(&self) -> FaultKind {
         match self {
             Self::Rows(error) => error.kind(),
-            Self::NoPlace { .. } => FaultKind::Systemic,
+            Self::Images(error) => error.kind(),
         }
     }
 
     fn system(&self) -> &'static str {
         match self {
             Self::Rows(error) => error.system(),
-            Self::NoPlace { .. } => "object-store",
+            Self::Images(error) => error.system(),
         }
     }
 }
@@ -95,7 +92,7 @@ impl Keeping {
             let policies = store.policies().await?;
             let unplaced = policies.iter().find(|(_, policy)| !has_place && policy.keep_images != KeepImages::None);
             match unplaced {
-                Some((collection, _)) => Err(Unkept::NoPlace { collection: collection.clone() }),
+                Some((collection, _)) => Err(Unkept::Images(ObjectError::NoPlace { collection: collection.clone() })),
                 None => Ok(Arc::new(policies)),
             }
         };

@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use facewire_bus::Done;
-use facewire_domain::{BoundingBox, CollectionId, Fault, FaultKind, ImageHash, KeepImages};
+use facewire_domain::{BoundingBox, CollectionId, ImageHash, KeepImages};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
-use facewire_store_object::{ImageKey, ImageStore};
+use facewire_store_object::{ImageKey, ImageStore, ObjectError};
 use facewire_vision::{AlignedFace, DecodeLimits, EncodeError, crop, decode, encode_jpeg, encode_png};
 use futures_util::future::try_join_all;
 
@@ -20,21 +20,6 @@ const AT_A_TIME: usize = 32;
 pub(crate) struct Finished {
     pub(crate) done: Done,
     pub(crate) images: Vec<(ImageKey, Bytes)>,
-}
-
-/// A crop's images are to be kept, and there is no place for them.
-#[derive(Debug, thiserror::Error)]
-#[error("a crop's images are to be kept, and images.url is not set for this service")]
-struct NoPlace;
-
-impl Fault for NoPlace {
-    fn kind(&self) -> FaultKind {
-        FaultKind::Systemic
-    }
-
-    fn system(&self) -> &'static str {
-        "object-store"
-    }
 }
 
 /// A face whose image may be kept.
@@ -89,7 +74,8 @@ pub(crate) async fn keep(
         let writing = batch.iter().flat_map(|finished| &finished.images).map(async |(key, image)| {
             // `ingest` admits no crop that keeps images where there is no place for them: here the configuration is another.
             let Some(store) = &images else {
-                return patience.wait(|| async { Err(NoPlace) }).await.map_err(Into::into);
+                let no_place = || async { Err(ObjectError::NoPlace { collection: key.collection().clone() }) };
+                return patience.wait(no_place).await.map_err(Into::into);
             };
             patience.wait(|| store.put(key, image.clone())).await?;
             Ok::<_, ActorError>(())

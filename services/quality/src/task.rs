@@ -94,26 +94,16 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use facewire_contracts::{Message as _, subjects};
-    use facewire_domain::{BoundingBox, Detail, Quality, Reason};
+    use facewire_contracts::admission::admission;
+    use facewire_contracts::{Message as _, ProducerHeaders, subjects};
+    use facewire_domain::{BoundingBox, Detail, ImageHash, Quality, Reason};
     use facewire_inference::FoundFace;
     use facewire_vision::AlignedFace;
     use facewire_vision::align::TEMPLATE;
 
     fn crop(intent: Intent) -> v1::Crop {
-        let now = Some(convert::timestamp(OffsetDateTime::UNIX_EPOCH));
-        v1::Crop {
-            crop_id: "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned(),
-            collection: "office".to_owned(),
-            camera: "door".to_owned(),
-            captured_at: now,
-            received_at: now,
-            image_hash: vec![7; 32].into(),
-            intent: intent.as_str().to_owned(),
-            face_count: 1,
-            frame: true,
-            ..v1::Crop::default()
-        }
+        let headers = ProducerHeaders { intent, frame: true, ..ProducerHeaders::default() };
+        admission("crops.office.door", &headers, OffsetDateTime::UNIX_EPOCH, b"picture").unwrap().crop
     }
 
     fn read(crop: Option<v1::Crop>) -> Result<Task, String> {
@@ -192,7 +182,7 @@ mod tests {
         for intent in [Intent::Observe, Intent::Extract] {
             assert!(kept("aligned", intent).is_empty(), "{intent} leaves nothing");
         }
-        let hash = ImageKey::aligned("office".parse().unwrap(), facewire_domain::ImageHash::from_bytes([7; 32]), 1);
+        let hash = ImageKey::aligned("office".parse().unwrap(), ImageHash::of(b"picture"), 1);
         assert_eq!(kept("aligned", Intent::Recognize), [hash.to_string()]);
     }
 

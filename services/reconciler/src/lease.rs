@@ -24,7 +24,7 @@ impl Reconciler {
         let token = Token(self.gallery.store.next_fence(SERVICE).await?);
         let done = tokio::select! {
             done = work(token) => done,
-            lost = keep(&mut lease, self.options.lease / 3) => Err(lost),
+            () = lease.keep(|_| {}) => Err(ReconcileError::LeaseLost),
         };
         lease.release().await;
         done
@@ -48,18 +48,5 @@ impl Reconciler {
     /// Asked before every repair.
     pub(crate) async fn still_ours(&self, token: Token) -> Result<(), ReconcileError> {
         if self.gallery.store.holds_fence(SERVICE, token.0).await? { Ok(()) } else { Err(ReconcileError::LeaseLost) }
-    }
-}
-
-/// Renews until it cannot: a NATS that is away for a moment is forgiven while the lease surely holds.
-async fn keep(lease: &mut Lease, every: Duration) -> ReconcileError {
-    loop {
-        tokio::time::sleep(every).await;
-        match lease.renew().await {
-            Ok(true) => {}
-            Ok(false) => return ReconcileError::LeaseLost,
-            Err(_) if lease.holds() => {}
-            Err(_) => return ReconcileError::LeaseLost,
-        }
     }
 }

@@ -76,6 +76,7 @@ mod age {
 
 /// The actor.
 pub(crate) async fn expire(reconciler: Reconciler, shutdown: Shutdown) -> Result<(), ActorError> {
+    events::Expired::begin();
     let mut compared: Option<Instant> = None;
     loop {
         let done = tokio::select! {

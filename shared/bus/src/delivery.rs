@@ -209,8 +209,8 @@ impl Delivery {
     /// what was such an ending already, or the two would take turns for ever.
     fn may_end(&self, stage: Stage, crop: &v1::Crop) -> bool {
         let read = || convert::decode::<v1::CropOnly>(self.payload.clone(), "CropOnly").is_ok();
-        let again = self.header(headers::MSG_ID).is_some_and(subjects::is_failure_id);
-        stage != Stage::Enrich || (!again && read() && CropIdentity::try_from(crop).is_ok())
+        let is_ending = self.header(headers::MSG_ID).is_some_and(subjects::is_failure_id);
+        stage != Stage::Enrich || (!is_ending && read() && CropIdentity::try_from(crop).is_ok())
     }
 
     fn header_pairs(&self) -> impl Iterator<Item = (String, String)> + '_ {

@@ -75,6 +75,19 @@ impl Lease {
         }
     }
 
+    /// Renews it as long as that succeeds, and returns when it is lost. A server that is away for a moment is forgiven while
+    /// the lease surely holds; `on_retry` hears of it.
+    pub async fn keep(&mut self, on_retry: impl Fn(&BusError)) {
+        loop {
+            tokio::time::sleep(self.leases.ttl / 3).await;
+            match self.renew().await {
+                Ok(true) => {}
+                Err(error) if self.holds() => on_retry(&error),
+                Ok(false) | Err(_) => return,
+            }
+        }
+    }
+
     /// Gives it back, so that the next holder need not wait for its end.
     pub async fn release(self) {
         // If this is lost, it expires.

@@ -126,14 +126,14 @@ impl Replies {
                 }
                 () = shutdown.draining(), if !shutdown.is_draining() => {}
                 // While draining, calls end one by one, and nobody tells when.
-                () = tokio::time::sleep(LOOK), if shutdown.is_draining() => {}
+                () = tokio::time::sleep(POLL_INTERVAL), if shutdown.is_draining() => {}
             }
         }
     }
 }
 
 /// Between two looks whether calls still wait, once the shutdown began.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A reply for nobody is passed over. A call that leaves too many replies untaken is ended: its channel closes.
 fn hand_on(shared: &Shared, subject: &str, payload: Bytes) {

@@ -17,7 +17,7 @@ use crate::source::Source;
 use crate::streams::StageLag;
 
 /// Between two looks at how far the stage is behind.
-const LOOK: Duration = Duration::from_secs(5);
+const LAG_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Bus {
     /// Adds source, sink and the keeper of `Progress` acks to a pipeline. The workers go between the two ends; when they
@@ -63,7 +63,7 @@ async fn observe(bus: Bus, stage: Stage, drain: CancellationToken) -> Result<(),
         }
         tokio::select! {
             () = drain.cancelled() => {}
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(LAG_CHECK_INTERVAL) => {}
         }
     }
     Ok(())

@@ -21,7 +21,7 @@ pub struct StageLag {
     /// Messages delivered more than once and not acked yet.
     pub redelivered: u64,
     /// Deliveries beyond the first of each message, since the consumer was made: attempts that were burnt.
-    pub again: u64,
+    pub extra_deliveries: u64,
     /// Bytes that the stream holds.
     pub bytes: u64,
     /// Age of the oldest message that is not done, in milliseconds; 0 where there is none.
@@ -47,20 +47,20 @@ impl Bus {
             .map_err(|error| refused(format!("the stream {}", stage.stream()), error))?;
         let state = &stream.cached_info().state;
         let consumer = stream.get_consumer::<pull::Config>(subjects::consumer(stage)).await;
-        let (pending, ack_pending, redelivered, again) = match &consumer {
+        let (pending, ack_pending, redelivered, extra_deliveries) = match &consumer {
             Ok(consumer) => {
                 let info = consumer.cached_info();
                 // One consumer takes every message of its stream, in order: each delivery counts up the one number, and the
                 // first of each message the other.
-                let again = info.delivered.consumer_sequence.saturating_sub(info.delivered.stream_sequence);
-                (info.num_pending, info.num_ack_pending as u64, info.num_redelivered as u64, again)
+                let extra_deliveries = info.delivered.consumer_sequence.saturating_sub(info.delivered.stream_sequence);
+                (info.num_pending, info.num_ack_pending as u64, info.num_redelivered as u64, extra_deliveries)
             }
             Err(_) => (state.messages, 0, 0, 0),
         };
         // A work queue's first message is the oldest that is not done.
         let age = (OffsetDateTime::now_utc() - state.first_timestamp).whole_milliseconds();
         let oldest_ms = if state.messages > 0 { u64::try_from(age).unwrap_or(0) } else { 0 };
-        Ok(StageLag { stage, pending, ack_pending, redelivered, again, bytes: state.bytes, oldest_ms })
+        Ok(StageLag { stage, pending, ack_pending, redelivered, extra_deliveries, bytes: state.bytes, oldest_ms })
     }
 
     /// Messages in a stream by its name (`RESULTS`, `DEAD`, or a stage's).

@@ -9,6 +9,12 @@ use crate::ids::{FaceId, PersonId};
 use crate::outcome::{Detail, Outcome, Reason, Status, decimal};
 use crate::stage::Stage;
 
+/// The cosine similarity of two embeddings, -1 to 1: 1 is the same direction. Both are of one model, and of length one, as every
+/// embedding is that leaves the embedder; of others it is no cosine.
+pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 /// One face of the gallery that the search found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {

@@ -18,7 +18,7 @@ pub mod stage;
 
 pub use calibrated::{CalibratedGate, CalibratedGates};
 pub use calibration::{Calibration, Confidence, FmrPoint};
-pub use decision::{Candidate, Decision, Hit, Rule, decide, nearest};
+pub use decision::{Candidate, Decision, Hit, Rule, cosine, decide, nearest};
 pub use fault::{Fault, FaultKind};
 pub use gate::{Gate, Refusal};
 pub use geometry::{BoundingBox, Landmarks, Point};

@@ -2,7 +2,7 @@
 //! row is written as pending with its embedding, then the point, then the row is marked. The lock lasts from the search to
 //! the mark: two replicas, or two items of one batch, cannot both enrol the same face for different people.
 
-use facewire_domain::{FaceId, Hit, PersonId};
+use facewire_domain::{FaceId, Hit, PersonId, cosine};
 use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
 use facewire_store_vec::{DECISION, Probe};
 
@@ -226,11 +226,6 @@ fn nearest(
         mate: Some(mate),
     });
     in_gallery.chain(in_batch).max_by(|a, b| a.similarity.total_cmp(&b.similarity))
-}
-
-/// Of vectors of length one.
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use facewire_domain::{Hit, PersonId};
+use facewire_domain::{Hit, PersonId, cosine};
 use facewire_store_pg::NegativeExemplar;
 
 use crate::{Gallery, GalleryError};
@@ -52,11 +52,6 @@ fn take_out(probe: &[f32], hits: &mut Vec<Hit>, negatives: &[NegativeExemplar]) 
         }
     }
     hits.retain(|hit| own.contains_key(&hit.person));
-}
-
-/// Of vectors of length one.
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]

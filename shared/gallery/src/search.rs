@@ -26,7 +26,7 @@ impl Gallery {
         let mut found = self.nearest_of(probes).await?;
         // Whoever was taken out may have stood for the runner-up, or for the last person that was asked for.
         let fewer = |near: &Near, probe: &Probe| near.taken_out > 0 && persons(&near.hits) < probe.persons as usize;
-        let again: Vec<(usize, Probe)> = (0..)
+        let repeats: Vec<(usize, Probe)> = (0..)
             .zip(probes.iter().zip(&found))
             .filter_map(|(place, (probe, near))| {
                 let near = near.as_ref().ok().filter(|near| fewer(near, probe))?;
@@ -34,8 +34,8 @@ impl Gallery {
                 Some((place, Probe { persons: probe.persons.saturating_add(more), ..probe.clone() }))
             })
             .collect();
-        if !again.is_empty() {
-            let (places, probes): (Vec<usize>, Vec<Probe>) = again.into_iter().unzip();
+        if !repeats.is_empty() {
+            let (places, probes): (Vec<usize>, Vec<Probe>) = repeats.into_iter().unzip();
             for (place, near) in places.into_iter().zip(self.nearest_of(&probes).await?) {
                 if let Some(found) = found.get_mut(place) {
                     *found = near;

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use facewire_domain::FaultKind;
+use facewire_domain::{CollectionId, FaultKind};
 
 /// A call to the image store failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,15 @@ pub enum ObjectError {
     /// There is no such bucket, or no such directory.
     #[error("the image store's bucket or directory does not exist")]
     NoBucket,
+    /// A collection keeps images, and the service was given no store for them.
+    #[error(
+        "the collection {collection} keeps images, and there is no place for them: set images.url for this service, or its \
+         keep_images to none"
+    )]
+    NoPlace {
+        /// Which.
+        collection: CollectionId,
+    },
     /// The options cannot be used.
     #[error("image store options: {0}")]
     Options(String),
@@ -62,7 +71,7 @@ impl ObjectError {
     pub fn kind(&self) -> FaultKind {
         match self {
             Self::Unavailable { .. } | Self::Timeout { .. } => FaultKind::Transient,
-            Self::Refused { .. } | Self::NoBucket | Self::Options(_) => FaultKind::Systemic,
+            Self::Refused { .. } | Self::NoBucket | Self::NoPlace { .. } | Self::Options(_) => FaultKind::Systemic,
             Self::TooLarge { .. } | Self::Corrupt { .. } => FaultKind::Poison,
         }
     }

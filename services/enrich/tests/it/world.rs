@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use facewire_bus::{Bus, DeadFilter, DeadLetters, Message, Results, StageOptions};
 use facewire_config::Secret;
-use facewire_contracts::{Message as _, convert, subjects, v1};
+use facewire_contracts::admission::admission;
+use facewire_contracts::{Message as _, ProducerHeaders, subjects, v1};
 use facewire_devstack::testing::{TestDatabase, TestNats};
 use facewire_domain::{CropId, ImageHash, Outcome, Stage, Status};
 use facewire_enrich::{Enrich, Options};
@@ -132,18 +133,7 @@ pub(crate) fn crop(number: i64) -> CropId {
 
 /// A crop that ended as `outcome`.
 pub(crate) fn task(number: i64, outcome: Outcome) -> v1::EnrichTask {
-    let time = Some(convert::timestamp(at(number)));
-    let crop = v1::Crop {
-        crop_id: crop(number).to_string(),
-        collection: "office".to_owned(),
-        camera: "door".to_owned(),
-        captured_at: time,
-        received_at: time,
-        image_hash: ImageHash::of(b"picture").as_bytes().to_vec().into(),
-        intent: "recognize".to_owned(),
-        face_count: 1,
-        ..v1::Crop::default()
-    };
+    let crop = admission("crops.office.door", &ProducerHeaders::default(), at(number), b"picture").unwrap().crop;
     v1::EnrichTask { crop: Some(crop), ending: Some(outcome.into()), ..v1::EnrichTask::default() }
 }
 

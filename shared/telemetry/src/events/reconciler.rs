@@ -77,6 +77,15 @@ pub struct Expired {
 }
 
 impl Expired {
+    /// The reconciler began: its counters start at 0, so that the first that expire count as an increase.
+    pub fn begin() {
+        record(|m| {
+            for what in ["crops", "faces", "images"] {
+                m.expired.add(0, &[KeyValue::new("what", what)]);
+            }
+        });
+    }
+
     /// Emits log and metric.
     pub fn emit(&self) {
         record(|m| m.expired.add(self.count, &[KeyValue::new("what", self.what)]));
