@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use facewire_bus::{Delivery, Done, Outgoing};
+use facewire_bus::{Delivery, Done};
 use facewire_contracts::v1;
 use facewire_domain::{CropId, Fault, FaultKind, PersonId, Reason, Stage};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
@@ -98,8 +98,8 @@ impl Worker {
         Ok(recorded)
     }
 
-    /// Then the results of what the rows hold, then the mark that they are out. A crash in between repeats the publish, which
-    /// the message id makes harmless.
+    /// Then the results of what the rows hold, then copies for those who wait, then the mark that they are out. A crash in between
+    /// repeats the publish, which the message id makes harmless, and perhaps a copy.
     async fn publish(&self, recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
         let unpublished = || recorded.iter().filter(|recorded| !recorded.finished.published);
         let persons = self.persons(unpublished().flat_map(Recorded::persons)).await?;
@@ -109,24 +109,39 @@ impl Worker {
         let results: HashMap<Key, Published> = results.into_iter().collect();
         let published: Vec<Key> =
             results.iter().filter(|(_, published)| published.is_ok()).map(|(key, _)| *key).collect();
+        self.tell(unpublished(), &results, &persons).await?;
         let store = &self.service.store;
         self.patience.wait(|| store.mark_published(&published)).await?;
-        let mut copied = HashSet::new();
         for recorded in recorded {
             let published = results.get(&recorded.key()).filter(|_| !recorded.finished.published);
-            let copies = match published {
-                Some(Err(error)) => {
-                    done.send(recorded.delivery.dead(Stage::Enrich, Reason::Internal, error)).await?;
-                    continue;
-                }
-                Some(Ok(result)) => copy(&recorded, result, &persons, &mut copied)?,
-                None => None,
-            };
+            if let Some(Err(error)) = published {
+                done.send(recorded.delivery.dead(Stage::Enrich, Reason::Internal, error)).await?;
+                continue;
+            }
             let row = &recorded.finished.row;
             let (head, outcome) = (&row.crop, &row.outcome);
-            let copies = copies.into_iter().collect();
             let (collection, camera) = (head.collection.as_str(), head.camera.as_str());
-            done.send(recorded.delivery.ended(&head.crop, collection, camera, outcome, copies)).await?;
+            done.send(recorded.delivery.ended(&head.crop, collection, camera, outcome)).await?;
+        }
+        Ok(())
+    }
+
+    /// A copy for whoever asked for one: one a subject, however many deliveries of the batch were of this result.
+    async fn tell(
+        &self,
+        recorded: impl Iterator<Item = &Recorded>,
+        results: &HashMap<Key, Published>,
+        persons: &Persons,
+    ) -> Result<(), serde_json::Error> {
+        let mut told = HashSet::new();
+        for recorded in recorded {
+            let (Some(reply), Some(Ok(result))) = (&recorded.reply, results.get(&recorded.key())) else { continue };
+            if !told.insert((reply.subject.as_str(), recorded.key())) {
+                continue;
+            }
+            let payload = serde_json::to_vec(&compose::reply(result.clone(), reply, persons))?;
+            // Whoever asked may be gone; the stream has the result.
+            let _ = self.service.bus.tell(reply.subject.clone(), payload.into()).await;
         }
         Ok(())
     }
@@ -189,19 +204,4 @@ fn ended(row: &Ending) {
         stage: outcome.stage,
     }
     .emit();
-}
-
-/// A copy for whoever asked for one: one a subject, however many deliveries of the batch were of this result.
-fn copy(
-    recorded: &Recorded,
-    result: &v1::Result,
-    persons: &Persons,
-    copied: &mut HashSet<(String, Key)>,
-) -> Result<Option<Outgoing>, serde_json::Error> {
-    let Some(reply) = &recorded.reply else { return Ok(None) };
-    if !copied.insert((reply.subject.clone(), recorded.key())) {
-        return Ok(None);
-    }
-    let payload = serde_json::to_vec(&compose::reply(result.clone(), reply, persons))?;
-    Ok(Some(Outgoing::copy(reply.subject.clone(), payload.into())))
 }

@@ -140,7 +140,10 @@ impl Bus {
     }
 
     /// Publishes without a stream: for `Facewire-Reply-To`. At most once.
-    pub(crate) async fn tell(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
+    ///
+    /// # Errors
+    /// [`BusError::Unreachable`]: it was not even sent.
+    pub async fn tell(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
         self.client.publish(subject, payload).await.map_err(|error| BusError::Unreachable(error.to_string()))
     }
 

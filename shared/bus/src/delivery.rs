@@ -112,17 +112,10 @@ impl Delivery {
     }
 
     /// The same for the one stage that hands no crop on: what it ended as is told here.
-    pub fn ended(
-        mut self,
-        crop: &CropId,
-        collection: &str,
-        camera: &str,
-        outcome: &Outcome,
-        copies: Vec<Outgoing>,
-    ) -> Done {
+    pub fn ended(mut self, crop: &CropId, collection: &str, camera: &str, outcome: &Outcome) -> Done {
         self.span.crop(&crop.to_string(), collection, camera);
         self.span.ended(outcome.status.as_str(), outcome.reason.map_or("", Reason::as_str));
-        self.finish(copies, AckKind::Ack)
+        self.finish(Vec::new(), AckKind::Ack)
     }
 
     /// Gives it back without using up an attempt, for a fault that is not the message's (a device): the same message is

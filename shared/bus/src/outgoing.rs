@@ -1,4 +1,4 @@
-//! Messages that a stage publishes: work for the next stage, endings, dead letters, copies. Each has a deterministic id, so
+//! Messages that a stage publishes: work for the next stage, endings, dead letters. Each has a deterministic id, so
 //! that publishing it again is harmless.
 
 use async_nats::HeaderMap;
@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 pub struct Outgoing {
     /// Where it goes.
     pub subject: String,
-    /// The message id; `None` publishes outside any stream (for `Facewire-Reply-To`), at most once.
+    /// The message id; `None` publishes at most once, without waiting for the server.
     pub id: Option<String>,
     /// The body.
     pub payload: Bytes,
@@ -51,11 +51,6 @@ impl Outgoing {
         let id = subjects::work_id(crop, to);
         let (subject, payload) = (subjects::stage(to, &crop.collection), task.encode_to_vec().into());
         Self::new(subject, Some(id), payload, Some(About::of(crop, None)))
-    }
-
-    /// A copy for whoever asked for one (`Facewire-Reply-To`), outside any stream.
-    pub fn copy(subject: String, payload: Bytes) -> Self {
-        Self::new(subject, None, payload, None)
     }
 
     /// An ending, for `enrich`.

@@ -110,7 +110,6 @@ async fn publish(
     stop: &CancellationToken,
 ) -> Result<(), BusError> {
     let Some(id) = &outgoing.id else {
-        // Whoever asked for a copy may be gone; the stream has the result.
         let _ = bus.tell(outgoing.subject.clone(), outgoing.payload.clone()).await;
         return Ok(());
     };

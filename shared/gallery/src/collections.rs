@@ -63,6 +63,15 @@ impl Gallery {
             }
         }
         loop {
+            let named = self.store.persons_in_deliveries(&begun.collection, STEP).await?;
+            if named.is_empty() {
+                break;
+            }
+            for person in named {
+                receipt.deliveries += self.store.erase_deliveries_of(person).await?;
+            }
+        }
+        loop {
             let rows = self.store.empty_collection(&begun.collection, STEP).await?;
             if rows == 0 {
                 break;

@@ -63,7 +63,11 @@ row! {
 
 /// What goes with a collection, in this order, and how up to `$2` rows of it are deleted. Faces went before. Of persons those go
 /// first into whom nobody is merged.
-const CONTENTS: [&str; 6] = [
+const CONTENTS: [&str; 7] = [
+    // Kept answers that name somebody of the collection, as long as it is known who is.
+    "DELETE FROM idempotency WHERE (key_id, idempotency_key) IN (
+        SELECT i.key_id, i.idempotency_key FROM idempotency i WHERE i.person_ids <> '{}' AND EXISTS (
+            SELECT FROM persons p WHERE p.person_id = ANY(i.person_ids) AND p.collection = $1) LIMIT $2)",
     "DELETE FROM prototypes WHERE prototype_id = ANY(ARRAY(
         SELECT prototype_id FROM prototypes WHERE collection = $1 LIMIT $2))",
     "DELETE FROM persons WHERE person_id = ANY(ARRAY(

@@ -1,7 +1,7 @@
 //! Removing deliveries of webhooks: what is too old, in bounded steps, and what names a person who is erased. What is
 //! due next of the order keys that are left stays right.
 
-use facewire_domain::PersonId;
+use facewire_domain::{CollectionId, PersonId};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -74,6 +74,24 @@ impl Store {
             tx.commit().await?;
             Ok(number)
         })
+    }
+
+    /// Up to `limit` persons of a collection whom deliveries name, in whatever state.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn persons_in_deliveries(
+        &self,
+        collection: &CollectionId,
+        limit: u32,
+    ) -> Result<Vec<PersonId>, StoreError> {
+        const SQL: &str = "
+SELECT DISTINCT p.person_id FROM webhook_deliveries d CROSS JOIN UNNEST(d.person_ids) AS named (person_id)
+JOIN persons p ON p.person_id = named.person_id WHERE d.person_ids <> '{}' AND p.collection = $1 LIMIT $2";
+        let ids: Vec<Uuid> = run!(self, "persons in deliveries", connection => {
+            sqlx::query_scalar(SQL).bind(collection.as_str()).bind(i64::from(limit.max(1))).fetch_all(connection).await
+        })?;
+        Ok(ids.into_iter().map(PersonId::from).collect())
     }
 
     /// Removes every delivery, in whatever state, whose body names a person. Returns how many. What is added afterwards

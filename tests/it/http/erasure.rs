@@ -250,6 +250,41 @@ async fn after_an_erasure_only_the_receipt_and_the_tombstone_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_erased_image_waits_nowhere_and_a_deleted_collection_is_in_no_stream() {
+    let scene = Scene::new().await;
+    let http = scene.http();
+    let (ingest, rest) = (scene.start(&[INGEST]), scene.start(&Scene::rest()));
+    scene.register("joe", "Joe Biden", &scene.faces.biden().enroll).await;
+    let photo = |camera: &str| Shot::photo(camera, &scene.probe()).header(headers::ASSET, "album-7");
+    scene.world.publish(&photo("door")).await;
+    scene.settled().await;
+    ingest.drain().await.unwrap();
+    // Nobody takes these: they wait.
+    scene.world.publish(&photo("gate")).await;
+    scene.world.publish(&Shot::photo("gate", &scene.faces.stranger())).await;
+    let [erased, other] = [scene.probe(), scene.faces.stranger()].map(|path| std::fs::read(path).unwrap());
+    assert_eq!(places_of(&scene.everything().await, &[&erased]), ["object", "stream CROPS"]);
+
+    let receipt = http.delete(&format!("/api/v1/faces/assets/album-7?collection={OFFICE}")).await.ok();
+    let removed = &receipt["removed"];
+    assert_eq!((&removed["faces"], &removed["messages"]), (&json!(1), &json!(1)), "{receipt}");
+    let all = scene.everything().await;
+    assert_eq!(places_of(&all, &[&erased]), [""; 0]);
+    assert_eq!(places_of(&all, &[&other]), ["stream CROPS"]);
+
+    let deleted = http.delete(&format!("/api/v1/collections/{OFFICE}?force=true")).await;
+    assert_eq!(deleted.status.as_u16(), 204, "{deleted:?}");
+    let all = scene.everything().await;
+    let left = places(&all, OFFICE);
+    // That it was deleted, and that nothing of before comes back.
+    let may_stay = ["stream EVENTS", "table audit", "table erasures", "table tombstones"];
+    assert!(left.iter().all(|place| may_stay.contains(&place.as_str())), "{left:?}");
+    assert_eq!(places_of(&all, &[&other]), [""; 0]);
+    scene.door.close().await;
+    rest.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_erased_while_recognitions_go_on_is_named_by_none_of_them_afterwards() {
     let scene = Scene::new().await;
     let log = listen();

@@ -5,23 +5,28 @@ use std::time::Duration;
 
 use facewire_bus::{Bus, BusError};
 use facewire_domain::{Fault, PersonId};
+use facewire_runtime::Backoff;
 use facewire_store_pg::{Store, StoreError, StoredEvent};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
 /// Rows of a step.
 const STEP: u32 = 256;
-/// Between two looks where nothing waits.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Between two looks where nothing waits: the longer nothing did, the longer.
+const POLL: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(1) };
 /// After an error.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Publishes until it is dropped.
 pub(super) async fn publish(bus: &Bus, store: &Store) {
+    let mut idle = 0;
     loop {
         let pause = match step(bus, store).await {
             Ok(STEP) => Duration::ZERO,
-            Ok(_) => POLL_INTERVAL,
+            Ok(published) => {
+                idle = if published == 0 { u32::saturating_add(idle, 1) } else { 0 };
+                POLL.pause(idle)
+            }
             Err(error) => {
                 tracing::warn!(%error, system = error.system(), "events wait to be published");
                 PAUSE

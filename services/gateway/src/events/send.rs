@@ -58,8 +58,8 @@ impl Default for Options {
     }
 }
 
-/// Between two looks where nothing is due.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks where nothing is due: the longer nothing was, the longer.
+const POLL: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) };
 /// After an error of Postgres.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A claim outlives its request by this.
@@ -103,10 +103,16 @@ impl Sender {
     pub(crate) async fn run(&self, shutdown: &Shutdown) {
         let mut sending: JoinSet<Uuid> = JoinSet::new();
         let mut in_hand: HashMap<Uuid, u32> = HashMap::new();
+        let mut idle = 0;
         while !shutdown.is_draining() {
             let pause = match self.claim(&in_hand, sending.len()).await {
-                Ok(claimed) if claimed.is_empty() => POLL_INTERVAL,
+                Ok(claimed) if claimed.is_empty() => {
+                    let pause = POLL.pause(idle);
+                    idle = u32::saturating_add(idle, 1);
+                    pause
+                }
                 Ok(claimed) => {
+                    idle = 0;
                     for (webhook, delivery) in claimed {
                         *in_hand.entry(delivery.webhook_id).or_default() += 1;
                         sending.spawn(self.clone().deliver(webhook, delivery));
