@@ -254,6 +254,7 @@ async fn an_erased_image_waits_nowhere_and_a_deleted_collection_is_in_no_stream(
     let scene = Scene::new().await;
     let http = scene.http();
     let (ingest, rest) = (scene.start(&[INGEST]), scene.start(&Scene::rest()));
+    http.post("/api/v1/collections", json!({"name": "vault"})).await.ok();
     scene.register("joe", "Joe Biden", &scene.faces.biden().enroll).await;
     let photo = |camera: &str| Shot::photo(camera, &scene.probe()).header(headers::ASSET, "album-7");
     scene.world.publish(&photo("door")).await;
