@@ -8,7 +8,7 @@ use super::{Faults, breaks, holds, passes};
 
 const SERVICES: [&str; 10] =
     ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "jobs", "composition", "facewire"];
-const SHARED: [&str; 16] = [
+const SHARED: [&str; 17] = [
     "artifacts",
     "gallery",
     "domain",
@@ -21,6 +21,7 @@ const SHARED: [&str; 16] = [
     "vision",
     "inference",
     "assess",
+    "clustering",
     "evaluation",
     "telemetry",
     "config",
@@ -32,7 +33,7 @@ const ADAPTERS: [&str; 5] = ["bus", "store-pg", "store-vec", "store-object", "in
 /// neither versions nor lints.
 const APART: &str = "fuzz";
 /// They depend on no crate of the workspace.
-const ALONE: [&str; 2] = ["domain", "config"];
+const ALONE: [&str; 3] = ["domain", "config", "clustering"];
 /// A crate of the world, and the crates of ours that may name it.
 const OWNERS: [(&str, &[&str]); 7] = [
     ("async-nats", &["bus"]),
@@ -44,8 +45,9 @@ const OWNERS: [(&str, &[&str]); 7] = [
     ("ort", &["inference"]),
 ];
 /// A crate of ours, and what it must not depend on, ours or the world's.
-const FORBIDDEN: [(&str, &[&str]); 7] = [
+const FORBIDDEN: [(&str, &[&str]); 8] = [
     ("domain", &["tokio"]),
+    ("clustering", &["tokio"]),
     (
         "runtime",
         &["facewire-bus", "facewire-store-pg", "facewire-store-vec", "facewire-store-object", "facewire-inference"],

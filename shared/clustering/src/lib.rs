@@ -1,0 +1,37 @@
+//! Embeddings → clusters: pure, no I/O. REFERENCE "Clustering" has the facts.
+//!
+//! Exact HDBSCAN with bounded memory ([`hdbscan`], or [`Hierarchy`] for more than one cut of one tree), approximate HDBSCAN of
+//! a graph of neighbours ([`Hierarchy::of_graph`]), [`dbscan`] and [`agglomerative`]. Rows are L2-normalised and distances
+//! Euclidean, √(2 − 2cos). Every result is the same for any number of threads; each algorithm says what memory it needs before
+//! it starts, reports its progress and can be cancelled ([`Run`]).
+
+mod agglomerative;
+mod condensed;
+mod dbscan;
+mod error;
+mod graph;
+mod hdbscan;
+mod kruskal;
+mod lists;
+mod matrix;
+mod near;
+mod result;
+mod run;
+mod select;
+mod sieve;
+mod slots;
+mod spanning;
+#[cfg(test)]
+mod testing;
+mod tiles;
+
+pub use agglomerative::{Agglomerative, Linkage, agglomerative};
+pub use dbscan::{Dbscan, dbscan};
+pub use error::ClusterError;
+pub use graph::{NO_NEIGHBOUR, NeighbourGraph};
+pub use hdbscan::{Hdbscan, Hierarchy, MAX_MIN_SAMPLES, Method, Selection, hdbscan};
+pub use kruskal::Edge;
+pub use matrix::{MAX_ROWS, Matrix, NORM_TOLERANCE};
+pub use result::{Cluster, Clustering};
+pub use run::{Phase, Progress, Run};
+pub use spanning::Work;
