@@ -98,7 +98,7 @@ impl Store {
         const SQL: &str = "
 SELECT f.face_id, f.collection, f.person_id, f.origin, f.crop_id, f.face_index, f.asset_id, f.assigned_by, f.assigned_at,
        f.image_hash, coalesce(n.embedding, f.embedding) AS embedding, $1 AS model,
-       octet_length(coalesce(n.embedding, f.embedding)) / 4 AS dim, f.box, f.landmarks, f.quality, f.vector_state,
+       octet_length(coalesce(n.embedding, f.embedding)) / 4 AS dim, f.box AS bounding_box, f.landmarks, f.quality, f.vector_state,
        f.cluster_id, f.captured_at, f.updated_at,
        EXISTS (SELECT FROM prototypes p WHERE p.face_id = f.face_id) AS is_prototype
 FROM faces f LEFT JOIN reembeddings n ON n.face_id = f.face_id AND n.model = $1

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use facewire_domain::CollectionId;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Postgres};
+use sqlx::{ConnectOptions, Postgres};
 use tokio::sync::OnceCell;
 use tokio::time::error::Elapsed;
 
@@ -93,9 +93,6 @@ impl Known {
     }
 }
 
-/// After so long without use a connection is asked whether it lives. A server is not back sooner.
-const TRUSTED: Duration = Duration::from_secs(1);
-
 /// The connect options hold the password, and their `Debug` shows it.
 #[derive(Clone)]
 struct PgConnectSecret(PgConnectOptions);
@@ -113,16 +110,6 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
-            // A connection that was used a moment ago is not asked whether it lives: that would double the round trips.
-            .test_before_acquire(false)
-            .before_acquire(|connection, about| {
-                Box::pin(async move {
-                    if about.idle_for > TRUSTED {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
             .connect_with(connect.clone())
             .await
             .map_err(|error| StoreError::from_sqlx("connect", &error))?;

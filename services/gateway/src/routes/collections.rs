@@ -115,12 +115,18 @@ fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<u32
     Option::<u32>::deserialize(value).map(Some)
 }
 
+/// Seconds, as the document's `int32` says: 68 years.
+const LONGEST_KEPT: u32 = i32::MAX.unsigned_abs();
+
 impl PolicyPatch {
     fn over(self, policy: CollectionPolicy) -> Result<CollectionPolicy, ApiError> {
         let time = |field: &str, change: Option<Option<u32>>, now: Option<Duration>| match change {
             None => Ok(now),
             Some(None) => Ok(None),
             Some(Some(0)) => Err(ApiError::invalid(field, "what is kept is kept for longer than no time")),
+            Some(Some(seconds)) if seconds > LONGEST_KEPT => {
+                Err(ApiError::invalid(field, format!("at most {LONGEST_KEPT} seconds")))
+            }
             Some(Some(seconds)) => Ok(Some(Duration::from_secs(seconds.into()))),
         };
         Ok(CollectionPolicy {
@@ -357,5 +363,7 @@ mod tests {
         assert_eq!(policy.retain_images, now.retain_images);
         let zero: PolicyPatch = serde_json::from_str(r#"{"retainImages": 0}"#).unwrap();
         assert!(zero.over(now).is_err());
+        let long: PolicyPatch = serde_json::from_str(r#"{"retainImages": 2147483648}"#).unwrap();
+        assert!(long.over(now).is_err());
     }
 }
