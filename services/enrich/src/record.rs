@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 
 use facewire_bus::{Delivery, Done};
-use facewire_contracts::v1;
 use facewire_domain::{CropId, Fault, FaultKind, PersonId, Reason, Stage};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
 use facewire_store_pg::{Ending, Finished, StoreError};
@@ -18,8 +17,8 @@ use crate::read::{self, Read, Reply};
 /// Which result: crop, face, generation.
 type Key = (CropId, u32, u32);
 
-/// What was published of a result, or why it was given up.
-type Published = Result<v1::Result, String>;
+/// Whether a result was published, or why it was given up.
+type Published = Result<(), String>;
 
 /// The actor that records endings.
 pub(crate) struct Worker {
@@ -98,18 +97,18 @@ impl Worker {
         Ok(recorded)
     }
 
-    /// Then the results of what the rows hold, then copies for those who wait, then the mark that they are out. A crash in between
+    /// Then what the rows hold: copies for those who wait, the results, then the mark that they are out. A crash in between
     /// repeats the publish, which the message id makes harmless, and perhaps a copy.
     async fn publish(&self, recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
         let unpublished = || recorded.iter().filter(|recorded| !recorded.finished.published);
         let persons = self.persons(unpublished().flat_map(Recorded::persons)).await?;
+        self.tell(unpublished(), &persons).await?;
         let mut seen = HashSet::new();
         let once: Vec<&Recorded> = unpublished().filter(|recorded| seen.insert(recorded.key())).collect();
         let results = try_join_all(once.into_iter().map(|recorded| self.publish_result(recorded, &persons))).await?;
         let results: HashMap<Key, Published> = results.into_iter().collect();
         let published: Vec<Key> =
             results.iter().filter(|(_, published)| published.is_ok()).map(|(key, _)| *key).collect();
-        self.tell(unpublished(), &results, &persons).await?;
         let store = &self.service.store;
         self.patience.wait(|| store.mark_published(&published)).await?;
         for recorded in recorded {
@@ -130,17 +129,17 @@ impl Worker {
     async fn tell(
         &self,
         recorded: impl Iterator<Item = &Recorded>,
-        results: &HashMap<Key, Published>,
         persons: &Persons,
     ) -> Result<(), serde_json::Error> {
         let mut told = HashSet::new();
         for recorded in recorded {
-            let (Some(reply), Some(Ok(result))) = (&recorded.reply, results.get(&recorded.key())) else { continue };
+            let Some(reply) = &recorded.reply else { continue };
             if !told.insert((reply.subject.as_str(), recorded.key())) {
                 continue;
             }
-            let payload = serde_json::to_vec(&compose::reply(result.clone(), reply, persons))?;
-            // Whoever asked may be gone; the stream has the result.
+            let result = compose::result(&recorded.finished.row, persons);
+            let payload = serde_json::to_vec(&compose::reply(result, reply, persons))?;
+            // Whoever asked may be gone; the row and the stream have the result.
             let _ = self.service.bus.tell(reply.subject.clone(), payload.into()).await;
         }
         Ok(())
@@ -157,7 +156,7 @@ impl Worker {
             let message = compose::message(finished, &result, recorded.delivery.span().traceparent())?;
             let bus = &self.service.bus;
             match self.patience.wait(|| bus.publish(message.clone())).await {
-                Ok(_) => return Ok((key, Ok(result))),
+                Ok(_) => return Ok((key, Ok(()))),
                 Err(error) if error.kind() != FaultKind::Poison => return Err(error.into()),
                 Err(error) if shortened => return Ok((key, Err(error.to_string()))),
                 Err(error) => events::PublishRetried { stage: Stage::Enrich, failures: 0, error: &error }.emit(),

@@ -136,9 +136,10 @@ async fn register(
     done: Outbox<Done>,
 ) -> Result<(), ActorError> {
     while let Some(Batch { mut items, span: _span }) = batches.next().await {
-        keeping.keep(items.iter_mut().map(|examined| &mut **examined)).await?;
         let rows: Vec<_> = items.iter().map(|examined| examined.row.clone()).collect();
-        let admissions = patience.wait(|| store.admit(&rows)).await?;
+        let admitted = async { Ok::<_, ActorError>(patience.wait(|| store.admit(&rows)).await?) };
+        let kept = keeping.keep(items.iter_mut().map(|examined| &mut **examined));
+        let (admissions, ()) = tokio::try_join!(admitted, kept)?;
         for (examined, admission) in items.into_iter().zip(admissions) {
             let admission = match admission {
                 Ok(admission) => admission,

@@ -15,8 +15,8 @@ pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<End
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let rules = worker.rules(tasks).await?;
-    let found = search(worker, tasks).await?;
+    let rules = async { Ok(worker.rules(tasks).await?) };
+    let (rules, found) = tokio::try_join!(rules, search(worker, tasks))?;
     let judged = tasks.iter().zip(found).map(|(task, found)| {
         let applied = match rules.rule(&task.asked(), &task.identity.collection, Some(&task.identity.camera)) {
             Ok(applied) => applied,

@@ -15,6 +15,9 @@ use crate::rules::{RuleOptions, Rules, Stored, Unruled};
 /// Age from which on a number or a calibration is read again.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// A count is at least so many times as old as it took: of a gallery of millions it takes a second.
+const WORTH: u32 = 20;
+
 /// Collections whose size is remembered; beyond it the memory starts anew.
 const COLLECTIONS: usize = 4096;
 
@@ -47,13 +50,15 @@ struct Memory {
 struct Size {
     people: u32,
     at: Instant,
+    /// How long it counts.
+    fresh: Duration,
     /// Faces that this process enrolled since.
     enrolled: u32,
 }
 
 impl Size {
     fn is_fresh(&self) -> bool {
-        self.at.elapsed() < FRESH && self.enrolled.saturating_mul(GROWTH) <= self.people
+        self.at.elapsed() < self.fresh && self.enrolled.saturating_mul(GROWTH) <= self.people
     }
 }
 
@@ -68,12 +73,13 @@ impl Known {
         self.lock().sizes.get(collection).filter(|size| size.is_fresh()).map(|size| size.people)
     }
 
-    fn counted(&self, collection: &CollectionId, people: u32) {
+    fn counted(&self, collection: &CollectionId, people: u32, took: Duration) {
         let mut memory = self.lock();
         if memory.sizes.len() >= COLLECTIONS {
             memory.sizes.clear();
         }
-        memory.sizes.insert(collection.clone(), Size { people, at: Instant::now(), enrolled: 0 });
+        let fresh = FRESH.max(took * WORTH);
+        memory.sizes.insert(collection.clone(), Size { people, at: Instant::now(), fresh, enrolled: 0 });
     }
 
     fn stored(&self) -> Option<Arc<Stored>> {
@@ -98,7 +104,7 @@ impl RuleBook {
         self.known.enrolled(collection);
     }
 
-    /// All that the rules of these collections follow from, at most [`FRESH`] old.
+    /// All that the rules of these collections follow from, at most [`FRESH`] old; the size of a large gallery may be older.
     ///
     /// # Errors
     /// Of Postgres.
@@ -132,8 +138,9 @@ impl RuleBook {
         if let Some(people) = self.known.people(collection) {
             return Ok(people);
         }
+        let began = Instant::now();
         let people = u32::try_from(gallery.store.gallery_size(collection).await?).unwrap_or(u32::MAX);
-        self.known.counted(collection, people);
+        self.known.counted(collection, people, began.elapsed());
         Ok(people)
     }
 
@@ -161,11 +168,11 @@ mod tests {
     async fn a_count_grows_old_by_time_and_by_own_enrolments() {
         let (known, office) = (Known::default(), "office".parse().unwrap());
         assert_eq!(known.people(&office), None);
-        known.counted(&office, 0);
+        known.counted(&office, 0, Duration::ZERO);
         assert_eq!(known.people(&office), Some(0));
         known.enrolled(&office);
         assert_eq!(known.people(&office), None, "the first person at once");
-        known.counted(&office, 300);
+        known.counted(&office, 300, Duration::ZERO);
         for _ in 0..3 {
             assert_eq!(known.people(&office), Some(300));
             known.enrolled(&office);
@@ -173,11 +180,14 @@ mod tests {
         assert_eq!(known.people(&office), Some(300), "one in a hundred");
         known.enrolled(&office);
         assert_eq!(known.people(&office), None);
-        known.counted(&office, 304);
+        known.counted(&office, 304, Duration::ZERO);
         tokio::time::advance(FRESH).await;
         assert_eq!(known.people(&office), None, "others enrol too");
+        known.counted(&office, 3_000_000, FRESH);
+        tokio::time::advance(FRESH * (WORTH - 1)).await;
+        assert_eq!(known.people(&office), Some(3_000_000), "what takes long is not done all the time");
         for number in 0..COLLECTIONS {
-            known.counted(&format!("c{number}").parse().unwrap(), 1);
+            known.counted(&format!("c{number}").parse().unwrap(), 1, Duration::ZERO);
         }
         assert!(known.lock().sizes.len() <= COLLECTIONS);
     }

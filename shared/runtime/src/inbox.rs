@@ -11,6 +11,9 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::watch;
 
+/// Paced batches that may follow each other at once after a pause.
+const BURST: u32 = 2;
+
 /// The receiver is gone: the pipeline is ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the inbox of the next actor is closed")]
@@ -80,7 +83,7 @@ impl<T> Outbox<T> {
 #[derive(Debug)]
 pub struct Inbox<T> {
     receiver: mpsc::Receiver<T>,
-    /// When the last paced batch was given out.
+    /// When the next paced batch would be due if all were `interval` apart.
     paced: Option<tokio::time::Instant>,
     /// The next paced batch so far: kept here so that a caller who stops waiting loses nothing.
     gathered: Vec<T>,
@@ -120,9 +123,9 @@ impl<T> Inbox<T> {
         items
     }
 
-    /// Batches that are no closer than `interval`, each of up to `limit` items; a full one comes at once. An item that
-    /// comes alone does not wait, and under load what a batch costs (a round trip, a commit) is shared. Empty means closed.
-    /// Cancel safe; not to be mixed with the other ways of receiving.
+    /// Batches that are `interval` apart on average, each of up to `limit` items; a full one comes at once, and so do the
+    /// first two after a pause. An item that comes alone does not wait, and under load what a batch costs (a round trip, a
+    /// commit) is shared. Empty means closed. Cancel safe; not to be mixed with the other ways of receiving.
     pub async fn recv_paced(&mut self, limit: usize, interval: Duration) -> Vec<T> {
         watch::for_work(self.gather(limit, interval)).await
     }
@@ -132,7 +135,8 @@ impl<T> Inbox<T> {
         if self.gathered.is_empty() {
             self.receiver.recv_many(&mut self.gathered, limit).await;
         }
-        if let Some(due) = self.paced.map(|last| last + interval).filter(|_| !self.gathered.is_empty()) {
+        let due = self.paced.and_then(|next| next.checked_sub(interval * (BURST - 1)));
+        if let Some(due) = due.filter(|_| !self.gathered.is_empty()) {
             while self.gathered.len() < limit {
                 let room = limit - self.gathered.len();
                 match tokio::time::timeout_at(due, self.receiver.recv_many(&mut self.gathered, room)).await {
@@ -141,7 +145,10 @@ impl<T> Inbox<T> {
                 }
             }
         }
-        self.paced = Some(tokio::time::Instant::now());
+        let now = tokio::time::Instant::now();
+        let next = self.paced.map_or(now, |next| next.max(now)) + interval;
+        // Full batches that came at once delay nobody after them.
+        self.paced = Some(next.min(now + interval * BURST));
         std::mem::take(&mut self.gathered)
     }
 }
@@ -183,29 +190,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_item_goes_at_once_and_many_are_gathered() {
+    async fn few_items_go_at_once_and_many_are_gathered() {
         let interval = Duration::from_secs(60);
         let (out, mut inbox) = inbox("a->b", NonZeroUsize::new(9).unwrap());
         let start = tokio::time::Instant::now();
-        out.send(1).await.unwrap();
-        assert_eq!(inbox.recv_paced(4, interval).await, vec![1]);
-        assert_eq!(start.elapsed(), Duration::ZERO, "the first does not wait");
-        out.send(2).await.unwrap();
+        for item in [1, 2] {
+            out.send(item).await.unwrap();
+            assert_eq!(inbox.recv_paced(4, interval).await, vec![item]);
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO, "the first two do not wait");
+        out.send(3).await.unwrap();
         let later = tokio::spawn(async move {
             tokio::time::sleep(interval / 2).await;
-            out.send(3).await.unwrap();
+            out.send(4).await.unwrap();
             tokio::time::sleep(interval).await;
-            for item in 4..9 {
+            for item in 5..10 {
                 out.send(item).await.unwrap();
             }
             out
         });
-        assert_eq!(inbox.recv_paced(4, interval).await, vec![2, 3]);
+        assert_eq!(inbox.recv_paced(4, interval).await, vec![3, 4]);
         assert_eq!(start.elapsed(), interval);
-        assert_eq!(inbox.recv_paced(4, interval).await, vec![4, 5, 6, 7]);
+        assert_eq!(inbox.recv_paced(4, interval).await, vec![5, 6, 7, 8]);
         assert_eq!(start.elapsed(), interval * 3 / 2, "a full batch does not wait");
-        drop(later.await.unwrap());
-        assert_eq!(inbox.recv_paced(4, interval).await, vec![8]);
+        let out = later.await.unwrap();
+        assert_eq!(inbox.recv_paced(4, interval).await, vec![9]);
+        assert_eq!(
+            start.elapsed(),
+            interval * 5 / 2,
+            "nor do many of them delay what follows for longer than the interval"
+        );
+        tokio::time::sleep(interval * 2).await;
+        for item in [10, 11] {
+            out.send(item).await.unwrap();
+            assert_eq!(inbox.recv_paced(4, interval).await, vec![item]);
+        }
+        assert_eq!(start.elapsed(), interval * 9 / 2, "after a pause two do not wait again");
+        drop(out);
         assert!(inbox.recv_paced(4, interval).await.is_empty());
     }
 }

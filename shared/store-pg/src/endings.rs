@@ -96,7 +96,7 @@ impl Store {
         let mut parts = Parts::of(unique.len());
         while let Some(part) = parts.next() {
             let items = unique.get(part.clone()).unwrap_or_default();
-            match run!(self, "finish", connection => write(connection, items).await) {
+            match run!(self.hot(), "finish", connection => write(connection, items).await) {
                 Ok(rows) => batch.wrote.extend(
                     rows.into_iter().map(|(crop, face, generation, at)| ((crop, face), (unsigned(generation), at))),
                 ),
@@ -110,7 +110,7 @@ impl Store {
         others.retain(|key| !batch.wrote.contains_key(key) && !batch.faults.contains_key(key));
         for chunk in others.chunks(CHUNK) {
             let keys: (Vec<Uuid>, Vec<i32>) = chunk.iter().copied().unzip();
-            let rows = run!(self, "finish", connection => stored::rows(connection, &keys).await)?;
+            let rows = run!(self.hot(), "finish", connection => stored::rows(connection, &keys).await)?;
             batch.stored.extend(rows.into_iter().map(|row| (row.key(), row.try_into())));
         }
         let answers = endings.iter().enumerate().map(|(index, ending)| answer(endings, &chosen, &batch, index, ending));
@@ -130,7 +130,7 @@ impl Store {
             let crops: Vec<Uuid> = chunk.iter().map(|key| key.0).collect();
             let faces: Vec<i32> = chunk.iter().map(|key| key.1).collect();
             let generations: Vec<i32> = chunk.iter().map(|key| key.2).collect();
-            marked += run!(self, "mark published", connection => {
+            marked += run!(self.hot(), "mark published", connection => {
                 sqlx::query(PUBLISHED).bind(&crops).bind(&faces).bind(&generations).execute(connection).await
             })?
             .rows_affected();

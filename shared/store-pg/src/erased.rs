@@ -50,7 +50,7 @@ impl Store {
         ids.dedup();
         let mut erased = HashSet::new();
         for chunk in ids.chunks(CHUNK) {
-            let found = run!(self, "erased persons", connection => among(connection, chunk).await)?;
+            let found = run!(self.hot(), "erased persons", connection => among(connection, chunk).await)?;
             erased.extend(found);
         }
         Ok(erased)
@@ -83,7 +83,7 @@ impl Store {
         if crops.is_empty() {
             return Ok(());
         }
-        run!(self, "take back subjects", connection => {
+        run!(self.hot(), "take back subjects", connection => {
             sqlx::query(SUBJECTS).bind(&crops).bind(&persons).execute(connection).await.map(|_| ())
         })
     }

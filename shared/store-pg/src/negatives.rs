@@ -123,7 +123,7 @@ impl Store {
     ) -> Result<Vec<NegativeExemplar>, StoreError> {
         let ids: Vec<Uuid> = persons.iter().map(PersonId::as_uuid).collect();
         let model = text(model);
-        let rows: Vec<(Uuid, Vec<u8>)> = run!(self, "negative exemplars", connection => {
+        let rows: Vec<(Uuid, Vec<u8>)> = run!(self.hot(), "negative exemplars", connection => {
             sqlx::query_as(EXEMPLARS).bind(&ids).bind(&*model).bind(i64::from(each)).fetch_all(connection).await
         })?;
         let read = |(person, bytes): (Uuid, Vec<u8>)| {
