@@ -60,6 +60,16 @@ pub enum ClusterError {
         /// Rows of this dimension that fit.
         fitting: usize,
     },
+    /// Things that belong together and do not fit.
+    #[error("{given} {what}, not {wanted}")]
+    Mismatch {
+        /// Of what.
+        what: &'static str,
+        /// So many were given.
+        given: usize,
+        /// So many there must be.
+        wanted: usize,
+    },
     /// A graph of neighbours that is none.
     #[error("neighbour list {row}: {reason}")]
     Graph {

@@ -4,23 +4,31 @@
 //! a graph of neighbours ([`Hierarchy::of_graph`]), [`dbscan`] and [`agglomerative`]. Rows are L2-normalised and distances
 //! Euclidean, √(2 − 2cos). Every result is the same for any number of threads; each algorithm says what memory it needs before
 //! it starts, reports its progress and can be cancelled ([`Run`]).
+//!
+//! Around them: which clusters of a run are still those of an earlier one ([`stable`]), which faces stand for a person
+//! ([`exemplars`]), whose prototype is nearest to a face ([`Nearest`]), and the matrix product that all of it rests on
+//! ([`products()`]).
 
 mod agglomerative;
 mod condensed;
 mod dbscan;
 mod error;
+pub mod exemplars;
 mod graph;
 mod hdbscan;
 mod kruskal;
 mod lists;
 mod matrix;
 mod near;
+mod nearest;
+mod products;
 mod result;
 mod run;
 mod select;
 mod sieve;
 mod slots;
 mod spanning;
+pub mod stable;
 #[cfg(test)]
 mod testing;
 mod tiles;
@@ -32,6 +40,8 @@ pub use graph::{NO_NEIGHBOUR, NeighbourGraph};
 pub use hdbscan::{Hdbscan, Hierarchy, MAX_MIN_SAMPLES, Method, Selection, hdbscan};
 pub use kruskal::Edge;
 pub use matrix::{MAX_ROWS, Matrix, NORM_TOLERANCE};
+pub use nearest::{Nearest, NearestOwner};
+pub use products::products;
 pub use result::{Cluster, Clustering};
 pub use run::{Phase, Progress, Run};
 pub use spanning::Work;

@@ -88,7 +88,7 @@ pub(crate) fn scan(
         move |(block, column_block)| {
             let columns = block_range(column_block, matrix.len());
             let rows = panel.rows(matrix, plan, block);
-            multiply(rows, matrix.block(columns.clone()), matrix.dim(), &mut products);
+            crate::products::products(rows, matrix.block(columns.clone()), matrix.dim(), &mut products);
             multiplied.fetch_add(products.len() as u64, Ordering::Relaxed);
             show(&Tile { plan, block, column_block, columns, products: &products });
         }
@@ -126,34 +126,6 @@ impl Panel {
             }
         }
         &self.values
-    }
-}
-
-/// `out` becomes the products of each row of `a` with each row of `b`, row by row.
-fn multiply(a: &[f32], b: &[f32], dim: usize, out: &mut Vec<f32>) {
-    let (m, n) = (a.len() / dim, b.len() / dim);
-    out.resize(m * n, 0.0);
-    let (width, columns) = (dim as isize, n as isize);
-    #[expect(unsafe_code, reason = "matrixmultiply takes pointers; the shapes are those of the slices")]
-    // SAFETY: a holds at least m and b at least n rows of `dim` numbers (m and n are the lengths divided by it), out holds
-    // m · n, and the strides address no element outside of them; out is borrowed mutably, so it overlaps neither.
-    unsafe {
-        matrixmultiply::sgemm(
-            m,
-            dim,
-            n,
-            1.0,
-            a.as_ptr(),
-            width,
-            1,
-            b.as_ptr(),
-            1,
-            width,
-            0.0,
-            out.as_mut_ptr(),
-            columns,
-            1,
-        );
     }
 }
 

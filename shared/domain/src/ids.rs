@@ -229,6 +229,14 @@ uuid_id!(
     /// One enrolled person of one collection.
     PersonId
 );
+uuid_id!(
+    /// A group of faces that are nobody's yet, of one collection.
+    ClusterId
+);
+uuid_id!(
+    /// One piece of long work on a collection.
+    JobId
+);
 
 /// A UUID (version 8: custom) from the first half of a SHA-256 over the parts, each with its length before it so that
 /// `("ab", "c")` and `("a", "bc")` differ.

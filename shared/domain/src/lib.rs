@@ -1,5 +1,5 @@
 //! What Facewire talks about: ids, the stage list, intents, endings and their reasons, the signals of a face and the
-//! gate, calibrations, the decision who a probe is. Pure values and rules.
+//! gate, calibrations, the decision who a probe is, jobs and their parameters. Pure values and rules.
 
 pub mod calibrated;
 pub mod calibration;
@@ -8,6 +8,7 @@ pub mod fault;
 pub mod gate;
 pub mod geometry;
 pub mod ids;
+pub mod job;
 pub mod outcome;
 pub mod policy;
 mod quality;
@@ -22,7 +23,10 @@ pub use decision::{Candidate, Decision, Hit, Rule, cosine, decide, nearest};
 pub use fault::{Fault, FaultKind};
 pub use gate::{Gate, Refusal};
 pub use geometry::{BoundingBox, Landmarks, Point};
-pub use ids::{CameraId, CollectionId, CropId, FaceId, ImageHash, InvalidName, PersonId, SubjectId};
+pub use ids::{CameraId, ClusterId, CollectionId, CropId, FaceId, ImageHash, InvalidName, JobId, PersonId, SubjectId};
+pub use job::{
+    AssignParams, ClusterMethod, ClusterParams, JobKind, JobState, ParamError, PrototypesParams, UnknownWord,
+};
 pub use outcome::{Detail, Intent, Outcome, Reason, Status, decimal};
 pub use policy::{KeepFaces, KeepImages};
 pub use scope::{Scope, UnknownScope};

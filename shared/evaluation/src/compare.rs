@@ -1,5 +1,6 @@
 //! Similarities of many embeddings at once, by blocks of a matrix product, and split by whether two faces are of one person.
 
+use facewire_clustering::products;
 use thiserror::Error;
 
 use crate::rates::{Scores, ScoresError};
@@ -157,7 +158,7 @@ pub fn all_against_all(embeddings: &Embeddings, people: &[u32]) -> Result<Compar
     let labels = || people.chunks(BLOCK);
     for (i, ((first_a, a), people_a)) in embeddings.blocks().zip(labels()).enumerate() {
         for ((first_b, b), people_b) in embeddings.blocks().zip(labels()).skip(i) {
-            similarities(a, b, embeddings.dim, &mut product);
+            products(a, b, embeddings.dim, &mut product);
             split(&product, (first_a, people_a), (first_b, people_b), &mut found);
         }
     }
@@ -177,36 +178,6 @@ fn split(product: &[f32], a: (usize, &[u32]), b: (usize, &[u32]), found: &mut Co
                 found.impostor.push(similarity);
             }
         }
-    }
-}
-
-/// `out` becomes the products of each row of `a` with each row of `b`, row by row.
-pub(crate) fn similarities(a: &[f32], b: &[f32], dim: usize, out: &mut Vec<f32>) {
-    let (m, n) = (a.len() / dim, b.len() / dim);
-    debug_assert!(a.len() == m * dim && b.len() == n * dim);
-    out.clear();
-    out.resize(m * n, 0.0);
-    let (width, columns) = (dim as isize, n as isize);
-    #[expect(unsafe_code, reason = "matrixmultiply takes pointers; the shapes are those of the slices, checked above")]
-    // SAFETY: a holds m rows and b n rows of `dim` numbers each (m and n are the lengths divided by it), out holds m · n, and
-    // the strides address no element outside of them; out is borrowed mutably, so it overlaps neither.
-    unsafe {
-        matrixmultiply::sgemm(
-            m,
-            dim,
-            n,
-            1.0,
-            a.as_ptr(),
-            width,
-            1,
-            b.as_ptr(),
-            1,
-            width,
-            0.0,
-            out.as_mut_ptr(),
-            columns,
-            1,
-        );
     }
 }
 

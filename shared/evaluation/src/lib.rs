@@ -1,11 +1,13 @@
 //! From scores to evidence: error rates with the counts behind them, curves, intervals, calibrations, limits, and a
-//! report of all of it; and readers of the common test sets. REFERENCE "Evaluation" has the rules.
+//! report of all of it; how well clusters agree with people; and readers of the common test sets. REFERENCE "Evaluation"
+//! has the rules.
 //!
 //! A similarity is a cosine, -1 to 1, and a pair matches at or above the threshold. People are indices of the caller's
 //! list.
 
 pub mod bootstrap;
 pub mod calibrate;
+pub mod clusters;
 pub mod compare;
 pub mod datasets;
 pub mod discard;
@@ -23,6 +25,7 @@ pub mod verification;
 
 pub use bootstrap::{Interval, Resampling, Tally};
 pub use calibrate::{CalibrateError, Fit, Logistic, Penalty, Platt};
+pub use clusters::{Agreement, ClusterQuality, LabelsError, adjusted_rand_index};
 pub use compare::{CompareError, Comparisons, Embeddings, GenuinePair, all_against_all};
 pub use datasets::DatasetError;
 pub use discard::{Direction, Discard, DiscardError};

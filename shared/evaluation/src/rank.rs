@@ -1,8 +1,9 @@
 //! Searching a gallery exactly: the best person of each probe and the runner-up, by blocks of a matrix product.
 
+use facewire_clustering::products;
 use serde::Serialize;
 
-use crate::compare::{CompareError, Embeddings, similarities};
+use crate::compare::{CompareError, Embeddings};
 
 /// The nearest person and the second nearest; a person is the best of their faces.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -55,7 +56,7 @@ impl Gallery {
         let mut product = Vec::new();
         for (first, block) in probes.blocks() {
             for (start, faces) in self.faces.blocks() {
-                similarities(block, faces, probes.dim(), &mut product);
+                products(block, faces, probes.dim(), &mut product);
                 let people = self.people.iter().skip(start).take(faces.len() / probes.dim());
                 let columns = people.len().max(1);
                 for (nearest, row) in nearest.iter_mut().skip(first).zip(product.chunks_exact(columns)) {

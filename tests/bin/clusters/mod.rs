@@ -1,0 +1,166 @@
+//! How well each way of clustering finds the people of a folder of photographs, by the models and the code that the services
+//! run. The defaults of a clustering job rest on it. Nothing is started: no server, no service.
+
+mod faces;
+mod grid;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use facewire_artifacts::progress::silent;
+use facewire_clustering::Matrix;
+use facewire_composition::Config;
+use facewire_composition::models::{self, Loaded};
+use facewire_evaluation::datasets::{read_folder, read_lfw_people};
+use serde::Serialize;
+
+use crate::table::table;
+
+use faces::{Face, Photo};
+use grid::{Row, Sample};
+
+/// What is measured. LFW: `--faces lfw/images --people lfw/peopleDevTrain.txt`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Plan {
+    /// A folder with a folder of photographs for each person.
+    #[arg(long, value_name = "DIR")]
+    faces: PathBuf,
+    /// A list of the only people that count, as LFW's are: a name and a number in each line.
+    #[arg(long, value_name = "FILE")]
+    people: Option<PathBuf>,
+    /// Photographs that a person must have.
+    #[arg(long, default_value_t = 4)]
+    min_photos: usize,
+    /// Where embeddings are kept for the next run. They are biometric data: outside of the repository.
+    #[arg(long, value_name = "FILE")]
+    cache: Option<PathBuf>,
+    /// Only faces that the gate lets pass, as they come to a job. Without it, every face that was found.
+    #[arg(long)]
+    gated: bool,
+    /// Threads that look at photographs, and that cluster.
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get))]
+    threads: usize,
+    /// Rows of each table.
+    #[arg(long, default_value_t = 10)]
+    top: usize,
+    /// One JSON object, with every row.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    photos: usize,
+    /// Photographs without a face to use.
+    without_face: usize,
+    /// Faces that the gate does not let pass; they are left out with `--gated`.
+    refused: usize,
+    /// Faces that were clustered, and people who have one.
+    faces: usize,
+    people: usize,
+    /// What a job does that is told nothing.
+    defaults: Vec<Row>,
+    /// Each method's rows, best first.
+    methods: BTreeMap<&'static str, Vec<Row>>,
+}
+
+pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
+    let config = Config::default();
+    let models = models::load(&config.models, silent()).await?;
+    tokio::task::spawn_blocking(move || {
+        let report = measure(&plan, &config, &models)?;
+        if plan.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            show(&report, plan.top);
+        }
+        anyhow::Ok(true)
+    })
+    .await?
+}
+
+fn measure(plan: &Plan, config: &Config, models: &Loaded) -> anyhow::Result<Report> {
+    let photos = photos(plan)?;
+    let seen = faces::of(&photos, config, models, plan.cache.as_deref(), plan.threads)?;
+    let all: Vec<(&Photo, &Face)> =
+        photos.iter().zip(&seen).filter_map(|(photo, face)| Some((photo, face.as_ref()?))).collect();
+    let refused = all.iter().filter(|(_, face)| !face.passes).count();
+    let used: Vec<(&Photo, &Face)> = all.iter().copied().filter(|(_, face)| face.passes || !plan.gated).collect();
+    let values: Vec<f32> = used.iter().flat_map(|(_, face)| face.embedding.iter().copied()).collect();
+    let people: Vec<u32> = used.iter().map(|(photo, _)| photo.person).collect();
+    let matrix = Matrix::new(&values, models.pack.manifest().embedder.dim)?;
+    let sample = Sample { matrix, people: &people, threads: plan.threads };
+    let mut methods = BTreeMap::new();
+    for (method, rows) in [
+        ("hdbscan", grid::hdbscan(&sample)?),
+        ("dbscan", grid::dbscan(&sample)?),
+        ("agglomerative average", grid::average(&sample)?),
+        ("agglomerative complete", grid::complete(&sample)?),
+        ("agglomerative single", grid::single(&sample)?),
+    ] {
+        methods.insert(method, grid::best_first(rows));
+    }
+    Ok(Report {
+        model: models.pack.fingerprint(),
+        photos: photos.len(),
+        without_face: photos.len() - all.len(),
+        refused,
+        faces: people.len(),
+        people: people.iter().collect::<HashSet<_>>().len(),
+        defaults: grid::defaults(&sample)?,
+        methods,
+    })
+}
+
+/// The photographs of everybody who counts, by person and file name.
+fn photos(plan: &Plan) -> anyhow::Result<Vec<Photo>> {
+    let everybody = read_folder(&plan.faces)?;
+    let listed = plan.people.as_deref().map(read_lfw_people).transpose()?;
+    let listed: Option<HashSet<String>> = listed.map(|people| people.into_iter().map(|(name, _)| name).collect());
+    let mut photos = Vec::new();
+    for theirs in everybody.faces.chunk_by(|one, other| one.person == other.person) {
+        let Some(person) = theirs.first().map(|face| face.person) else { continue };
+        let name = everybody.names.get(person as usize).context("a face of nobody")?;
+        if theirs.len() < plan.min_photos || listed.as_ref().is_some_and(|listed| !listed.contains(name)) {
+            continue;
+        }
+        for face in theirs {
+            let file = face.path.file_name().and_then(|file| file.to_str()).context("a file name that is not UTF-8")?;
+            photos.push(Photo { key: format!("{name}/{file}"), path: face.path.clone(), person });
+        }
+    }
+    anyhow::ensure!(!photos.is_empty(), "nobody in {} has {} photographs", plan.faces.display(), plan.min_photos);
+    Ok(photos)
+}
+
+fn show(report: &Report, top: usize) {
+    println!("{}: {} photographs, {} without a face to use", report.model, report.photos, report.without_face);
+    println!("{} faces that the gate would not let pass", report.refused);
+    println!("clustered: {} faces of {} people", report.faces, report.people);
+    println!("\nby the defaults\n{}", lines(&report.defaults));
+    for (method, rows) in &report.methods {
+        println!("\n{method}, the best {} of {}\n{}", top.min(rows.len()), rows.len(), lines(rows.iter().take(top)));
+    }
+    println!("P, R and F1 of pairs of faces and by BCubed; noise: each such face counts as a cluster of its own");
+}
+
+fn lines<'r>(rows: impl IntoIterator<Item = &'r Row>) -> String {
+    let header = ["", "P", "R", "F1", "P³", "R³", "F1³", "ARI", "clusters", "noise"];
+    let line = |row: &Row| {
+        let (quality, three) = (&row.quality, |value: f64| format!("{value:.3}"));
+        let rates = [
+            quality.pairwise.precision,
+            quality.pairwise.recall,
+            row.pairwise_f1,
+            quality.bcubed.precision,
+            quality.bcubed.recall,
+            row.bcubed_f1,
+            quality.adjusted_rand,
+        ];
+        let counts = [quality.clusters.to_string(), format!("{:.1} %", 100.0 * quality.noise)];
+        std::iter::once(row.parameters.clone()).chain(rates.map(three)).chain(counts).collect::<Vec<String>>()
+    };
+    table(&header, rows.into_iter().map(line)).to_string()
+}
