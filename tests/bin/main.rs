@@ -1,17 +1,19 @@
 //! `facewire-tests`: what is too long, or needs too many processes, for `cargo test`. `faults` plays a seeded plan of
 //! kills and pauses against services in processes of their own, and checks what is left; `imports` kills the gateway and
 //! services under an import; `outage` takes one server away under load; `pressure` stops the chain before its slowest stage;
-//! `reconcile` measures a pass.
+//! `reconcile` measures a pass; `clusters` compares ways of clustering on photographs of known people; `jobs` kills under jobs.
 
 #![expect(clippy::print_stdout, reason = "a plan's report is what it is for")]
 
 mod bounds;
 mod check;
+mod clusters;
 mod crops;
 mod dice;
 mod faults;
 mod fleet;
 mod imports;
+mod jobs;
 mod load;
 mod outage;
 mod pressure;
@@ -35,10 +37,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Cluster the faces of known people in every way, and say how good the clusters are.
+    Clusters(clusters::Plan),
     /// Kill and pause services and servers at random moments while producers publish; then count.
     Faults(Plan),
     /// Kill the gateway and two services at a time while a client imports images over HTTP; then count.
     Imports(imports::Plan),
+    /// Kill the service `jobs`, Postgres and the vector engine under jobs of every kind; then compare with jobs in peace.
+    Jobs(jobs::Plan),
     /// Take a server away under a steady load and bring it back: nothing is lost, and no delivery attempt is burnt.
     Outage(outage::Plan),
     /// Let crops wait on disk before a stopped embed-gpu: what is in flight is bounded, and memory stays flat.
@@ -79,8 +85,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Into::into);
     let done = done.and_then(|runtime: tokio::runtime::Runtime| match cli.command {
+        Command::Clusters(plan) => runtime.block_on(clusters::run(plan)),
         Command::Faults(plan) => runtime.block_on(faults::run(plan)),
         Command::Imports(plan) => runtime.block_on(imports::run(plan)),
+        Command::Jobs(plan) => runtime.block_on(jobs::run(plan)),
         Command::Outage(plan) => runtime.block_on(outage::run(plan)),
         Command::Pressure(plan) => runtime.block_on(pressure::run(plan)),
         Command::Reconcile(planted) => runtime.block_on(reconcile::run(planted)),

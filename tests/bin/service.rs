@@ -148,6 +148,8 @@ impl Places {
         config.models.onnxruntime = Some(self.runtime.clone());
         config.reconciler = quick(Duration::from_secs(5));
         config.gateway.listen = Some(self.gateway);
+        // No face joins a cluster while a plan compares two collections.
+        config.jobs.join_interval = Duration::from_secs(24 * 3600);
         for stage in Stage::ALL {
             let Limits { ack_wait, max_deliver, .. } = self.limits;
             let options = config.stage_mut(stage);

@@ -36,6 +36,8 @@ pub struct Config {
     pub reconciler: facewire_reconciler::Options,
     /// The REST API.
     pub gateway: facewire_gateway::Options,
+    /// Long work: clustering, assignment, prototypes.
+    pub jobs: facewire_jobs::Options,
     /// Logs, metrics and traces.
     pub telemetry: facewire_telemetry::Options,
     /// Health and metrics over HTTP.

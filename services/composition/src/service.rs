@@ -6,6 +6,7 @@ use facewire_embed_gpu::Embed;
 use facewire_enrich::Enrich;
 use facewire_gateway::{Gateway, ModelInfo};
 use facewire_ingest::Ingest;
+use facewire_jobs::Jobs;
 use facewire_match::Match;
 use facewire_quality::Quality;
 use facewire_reconciler::Reconciler;
@@ -23,6 +24,8 @@ pub enum Service {
     Reconciler,
     /// The REST API.
     Gateway,
+    /// Clustering, assignment and prototypes.
+    Jobs,
 }
 
 /// What a service needs besides NATS.
@@ -51,7 +54,7 @@ struct Row {
 
 impl Service {
     /// The services that are no stage.
-    const OTHERS: [Service; 2] = [Service::Reconciler, Service::Gateway];
+    const OTHERS: [Service; 3] = [Service::Reconciler, Service::Gateway, Service::Jobs];
 
     /// All, in the order of the chain.
     pub fn all() -> Vec<Service> {
@@ -64,6 +67,7 @@ impl Service {
             Service::Stage(stage) => stage.service(),
             Service::Reconciler => facewire_reconciler::SERVICE,
             Service::Gateway => facewire_gateway::SERVICE,
+            Service::Jobs => facewire_jobs::SERVICE,
         }
     }
 
@@ -95,6 +99,7 @@ impl Service {
             Service::Stage(Stage::Enrich) => (ROWS, enrich),
             Service::Reconciler => (ROWS_AND_INDEX, reconciling),
             Service::Gateway => (ROWS_AND_INDEX, serving),
+            Service::Jobs => (ROWS_AND_INDEX, jobs),
         };
         Row { needs, start }
     }
@@ -159,6 +164,17 @@ fn reconciling(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Re
 
 fn serving(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
     Ok(gateway(config, parts)?.run(shutdown))
+}
+
+fn jobs(config: &Config, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<Run> {
+    let service = Jobs {
+        bus: parts.bus.clone(),
+        gallery: parts.gallery()?,
+        rules: config.matching.rules(),
+        calibration: parts.index()?.pack.calibration,
+        options: config.jobs.clone(),
+    };
+    Ok(service.run(shutdown))
 }
 
 /// The gateway over the configured pack's gallery.

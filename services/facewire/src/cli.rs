@@ -3,7 +3,10 @@
 mod calibrate;
 mod dead;
 mod evaluate;
+mod face_jobs;
+mod faces;
 mod insight;
+mod jobs;
 mod keys;
 mod people;
 
@@ -15,7 +18,13 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use calibrate::Calibrate;
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
 pub(crate) use evaluate::{Evaluate, GateSwitch};
+pub(crate) use face_jobs::StartJob;
+pub(crate) use faces::{
+    Backfill, CountFaces, EnsureCollection, Faces, FacesCommand, FindOrphans, LabelCluster, ListClusters, SplitCluster,
+    UndoAct,
+};
 pub(crate) use insight::{Cameras, Failures, Why};
+pub(crate) use jobs::{Jobs, JobsCommand, ListJobs, Waiting};
 pub(crate) use keys::{CreateKey, Keys, KeysCommand};
 pub(crate) use people::{ErasureArgs, People, PeopleCommand};
 
@@ -80,8 +89,10 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Dead letters (messages that were given up): list, show, replay, drop.
     Dead(Dead),
-    /// Check that Postgres and the vector index hold the same enrolled faces.
+    /// From faces to people: cluster, assign, label, undo; and the vector index against Postgres.
     Faces(Faces),
+    /// Long work: list, show, cancel, retry, watch.
+    Jobs(Jobs),
     /// Rebuild the vector index from Postgres while searches continue.
     Rebuild(Rebuild),
     /// Bring the gallery to another model pack from its kept images while searches continue.
@@ -306,43 +317,6 @@ pub(crate) enum ModelsCommand {
         #[arg(long, value_name = "FILE.zip")]
         from: Option<PathBuf>,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Faces {
-    #[command(subcommand)]
-    pub(crate) command: FacesCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum FacesCommand {
-    /// Compare every face in Postgres with its point in Qdrant. Exit status 3 if a difference remains.
-    FindOrphans(FindOrphans),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FindOrphans {
-    /// Repair the differences.
-    #[arg(long)]
-    pub(crate) fix: bool,
-    /// Stop after this many differences.
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<u64>,
-    /// Remove a point without a face only if it still has none after this time (configuration: reconciler.grace).
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(crate) grace: Option<Duration>,
-    /// Maximum faces checked per second (configuration: reconciler.rate).
-    #[arg(long, value_name = "N")]
-    pub(crate) rate: Option<u32>,
-    /// With --fix: how long to wait for a running reconciler.
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1m")]
-    pub(crate) patience: Duration,
-    /// Remove however many points have no face, or are of another model.
-    #[arg(long)]
-    pub(crate) allow_mass_removal: bool,
-    /// One JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -92,13 +92,17 @@ async fn answer(app: &App, owner: Option<Uuid>, key: &str, request: Request, nex
     Ok(Response::from_parts(head, Body::from(body)))
 }
 
-/// Everybody whom an answer names: it is erased with them.
+/// Everybody whom an answer names: it is erased with them. Results of jobs call people `person_…`.
 fn persons(body: &[u8]) -> Vec<PersonId> {
+    fn names(key: &str) -> bool {
+        key.to_ascii_lowercase().ends_with("personid") || ["id", "name", "person"].contains(&key)
+    }
     fn find(value: &Value, into: &mut Vec<PersonId>) {
         match value {
             Value::Object(map) => {
                 for (key, value) in map {
-                    let id = value.as_str().filter(|_| key.to_ascii_lowercase().ends_with("personid") || key == "id");
+                    let id = value.as_str().filter(|_| names(key));
+                    let id = id.map(|id| id.strip_prefix("person_").unwrap_or(id));
                     into.extend(id.and_then(|id| id.parse::<Uuid>().ok()).map(PersonId::from));
                     find(value, into);
                 }
@@ -166,6 +170,18 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, kind.parse().unwrap());
         hash("/api/v1/recognize", &headers, &Bytes::from(body.to_owned()))
+    }
+
+    #[test]
+    fn an_answer_is_of_everybody_whom_it_names() {
+        let [ada, bela, carl] = [1, 2, 3].map(Uuid::from_u128);
+        let job = serde_json::json!({
+            "jobId": Uuid::from_u128(9), "params": {"person": ada}, "personId": bela,
+            "result": {"named": [{"name": format!("person_{carl}")}, {"name": "unknown_cluster_1"}]},
+        });
+        let mut found = persons(job.to_string().as_bytes());
+        found.sort();
+        assert_eq!(found, [ada, bela, carl].map(PersonId::from));
     }
 
     #[test]

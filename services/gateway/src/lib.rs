@@ -105,6 +105,8 @@ pub(crate) struct App {
     pub(crate) requests: Requests,
     /// Places of imports that are read.
     pub(crate) imports: Arc<Semaphore>,
+    /// The turn of a cluster that is split.
+    pub(crate) splits: Arc<Semaphore>,
     pub(crate) options: Arc<Options>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) rates: Arc<Rates>,
@@ -232,6 +234,7 @@ impl App {
             configured_gate: gate,
             requests,
             imports: Arc::new(Semaphore::new(options.imports.clamp(1, Semaphore::MAX_PERMITS))),
+            splits: Arc::new(Semaphore::new(1)),
             keys: Arc::default(),
             rates: Arc::new(Rates::new(&options)),
             options: Arc::new(options),

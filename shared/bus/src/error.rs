@@ -41,7 +41,7 @@ pub enum BusError {
     #[error(
         "the NATS server has too little storage for {what}: every stream reserves its byte limit; raise `max_file_store` of \
          the server's `jetstream` section (or the account's limit), or lower `crops_max_bytes`, `stage_max_bytes`, \
-         `results_max_bytes`, `dead_max_bytes` and `events_max_bytes` of the section `nats`"
+         `jobs_max_bytes`, `results_max_bytes`, `dead_max_bytes` and `events_max_bytes` of the section `nats`"
     )]
     NoStorage {
         /// Which.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use bytesize::ByteSize;
 use facewire_contracts::subjects;
 use facewire_domain::Stage;
 
@@ -23,9 +24,50 @@ const LEASES_MAX_BYTES: i64 = 1024 * 1024;
 /// Largest name of a lease's holder, in bytes.
 const MAX_HOLDER: i32 = 1024;
 
+/// A job's message is delivered again after this long without a word from its worker, who says far more often that it is
+/// at work.
+pub(crate) const JOBS_ACK_WAIT: Duration = Duration::from_secs(30);
+
+/// Jobs in hand over all workers, those among them that wait for another job of their collection.
+const JOBS_MAX_ACK_PENDING: i64 = 256;
+
+/// A stream with the retention of a work queue, and the one durable consumer of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Queue {
+    /// The stream.
+    pub(crate) stream: &'static str,
+    /// The consumer.
+    pub(crate) consumer: &'static str,
+}
+
+impl Queue {
+    /// Of jobs.
+    pub(crate) const JOBS: Self = Self { stream: subjects::JOBS, consumer: subjects::JOBS_CONSUMER };
+
+    /// Of a stage.
+    pub(crate) fn of(stage: Stage) -> Self {
+        Self { stream: stage.stream(), consumer: subjects::consumer(stage) }
+    }
+
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Stage::ALL.into_iter().map(Self::of).chain([Self::JOBS])
+    }
+}
+
+impl std::fmt::Display for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the consumer {} of {}", self.consumer, self.stream)
+    }
+}
+
 /// Every stream that is no bucket.
 pub(crate) fn streams(options: &Options) -> Vec<Config> {
-    let stages = Stage::ALL.iter().map(|stage| work_queue(*stage, options));
+    let stages = Stage::ALL.iter().map(|stage| {
+        let max_bytes = if *stage == Stage::Ingest { options.crops_max_bytes } else { options.stage_max_bytes };
+        work_queue(stage.stream(), subjects::filter(*stage), max_bytes, options)
+    });
+    let jobs = work_queue(subjects::JOBS, subjects::JOBS_FILTER.to_owned(), options.jobs_max_bytes, options);
     let results = limits(subjects::RESULTS, "results.*.*", options);
     let dead = limits(subjects::DEAD, "dead.*.*", options);
     let events = limits(subjects::EVENTS, "events.*.*", options);
@@ -35,14 +77,13 @@ pub(crate) fn streams(options: &Options) -> Vec<Config> {
     // A duplicate window longer than the messages' own age is refused.
     let limited = [results, dead, events]
         .map(|config| Config { duplicate_window: options.duplicate_window.min(config.max_age), ..config });
-    stages.chain(limited).collect()
+    stages.chain([jobs]).chain(limited).collect()
 }
 
-fn work_queue(stage: Stage, options: &Options) -> Config {
-    let max_bytes = if stage == Stage::Ingest { options.crops_max_bytes } else { options.stage_max_bytes };
+fn work_queue(name: &str, subject: String, max_bytes: ByteSize, options: &Options) -> Config {
     Config {
-        name: stage.stream().to_owned(),
-        subjects: vec![subjects::filter(stage)],
+        name: name.to_owned(),
+        subjects: vec![subject],
         retention: RetentionPolicy::WorkQueue,
         storage: StorageType::File,
         discard: DiscardPolicy::New,
@@ -65,19 +106,25 @@ fn limits(name: &str, subject: &str, options: &Options) -> Config {
     }
 }
 
-fn bytes(size: bytesize::ByteSize) -> i64 {
+fn bytes(size: ByteSize) -> i64 {
     i64::try_from(size.as_u64()).unwrap_or(i64::MAX)
 }
 
-/// The stage's durable consumer.
-pub(crate) fn consumer(stage: Stage, options: &StageOptions) -> pull::Config {
+/// The durable consumers of these stages and of the jobs.
+pub(crate) fn consumers(stages: &[(Stage, StageOptions)]) -> Vec<(Queue, pull::Config)> {
+    let stages = stages.iter().map(|(stage, options)| (Queue::of(*stage), options.ack_wait, options.max_ack_pending));
+    let all = stages.chain([(Queue::JOBS, JOBS_ACK_WAIT, JOBS_MAX_ACK_PENDING)]);
+    all.map(|(queue, ack_wait, max_ack_pending)| (queue, consumer(queue, ack_wait, max_ack_pending))).collect()
+}
+
+fn consumer(queue: Queue, ack_wait: Duration, max_ack_pending: i64) -> pull::Config {
     pull::Config {
-        durable_name: Some(subjects::consumer(stage).to_owned()),
+        durable_name: Some(queue.consumer.to_owned()),
         ack_policy: AckPolicy::Explicit,
-        ack_wait: options.ack_wait,
-        // The stage itself gives a message up, so that it can say why; the server must not stop delivering before.
+        ack_wait,
+        // Whoever takes a message gives it up, so that it can say why; the server must not stop delivering before.
         max_deliver: -1,
-        max_ack_pending: options.max_ack_pending,
+        max_ack_pending,
         ..pull::Config::default()
     }
 }

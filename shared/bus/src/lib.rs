@@ -1,5 +1,5 @@
-//! NATS JetStream, and the only crate that names it: streams and consumers, the source and the sink of a stage,
-//! delivery rules (publish, wait for the PubAck, then ack).
+//! NATS JetStream, and the only crate that names it: streams and consumers, the source and the sink of a stage, the queue of
+//! jobs, delivery rules (publish, wait for the PubAck, then ack).
 
 mod batches;
 mod client;
@@ -13,6 +13,7 @@ mod feed;
 mod hop;
 mod inflight;
 mod isolation;
+mod jobs;
 mod layout;
 mod lease;
 mod migrate;
@@ -35,6 +36,7 @@ pub use dead::{DeadFilter, DeadLetterEntry, DeadLetters, DeadReader, Replayed};
 pub use delivery::{Delivery, Done};
 pub use erase::{ErasedMessages, MessageSelection};
 pub use error::BusError;
+pub use jobs::{JobMessage, JobQueue};
 pub use lease::{Lease, Leases};
 pub use migrate::{StreamChange, StreamKind};
 pub use options::{Options, StageOptions};

@@ -8,13 +8,12 @@ use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, ConsumerErrorKind};
 use async_nats::jetstream::{ErrorCode, consumer, kv};
-use facewire_contracts::subjects;
 use facewire_domain::Stage;
 use serde::Serialize;
 
 use crate::client::Bus;
 use crate::error::{BusError, refused};
-use crate::layout;
+use crate::layout::{self, Queue};
 use crate::options::StageOptions;
 
 /// What a change is made to.
@@ -23,7 +22,7 @@ use crate::options::StageOptions;
 pub enum StreamKind {
     /// A JetStream stream.
     Stream,
-    /// A stage's durable consumer, named like its stage.
+    /// The durable consumer of a stage, named like its service, or of the jobs.
     Consumer,
     /// A key-value bucket.
     Bucket,
@@ -139,11 +138,10 @@ impl Bus {
             let current = self.stream_config(&wanted.name).await?.map(|config| stream_fields(&config));
             changes.extend(compare(StreamKind::Stream, &wanted.name, current, stream_fields(&wanted)));
         }
-        for (stage, options) in stages {
-            let wanted = layout::consumer(*stage, options);
-            let current = self.existing_consumer(*stage).await?.map(|it| consumer_fields(&it.cached_info().config));
+        for (queue, wanted) in layout::consumers(stages) {
+            let current = self.existing_consumer(queue).await?.map(|it| consumer_fields(&it.cached_info().config));
             let wanted = consumer_fields(&consumer::IntoConsumerConfig::into_consumer_config(wanted));
-            changes.extend(compare(StreamKind::Consumer, subjects::consumer(*stage), current, wanted));
+            changes.extend(compare(StreamKind::Consumer, queue.consumer, current, wanted));
         }
         for wanted in [layout::settings(self.options()), layout::leases(leases, self.options())] {
             let current = self.stream_config(&bucket_stream(&wanted)).await?;
@@ -155,8 +153,8 @@ impl Bus {
         Ok(changes)
     }
 
-    /// Creates every stream, the durable consumers of these stages, the bucket of settings and that of leases which live for
-    /// `leases`, or changes them to what the options say. Calling it again changes nothing.
+    /// Creates every stream, the durable consumers of these stages and of the jobs, the bucket of settings and that of
+    /// leases which live for `leases`, or changes them to what the options say. Calling it again changes nothing.
     ///
     /// # Errors
     /// [`BusError::NoStorage`] where the server has too little room for what the streams reserve; [`BusError::Refused`].
@@ -164,8 +162,9 @@ impl Bus {
         for wanted in layout::streams(self.options()) {
             self.migrate_stream(wanted).await?;
         }
-        for (stage, options) in stages {
-            self.migrate_consumer(*stage, options).await?;
+        for (queue, wanted) in layout::consumers(stages) {
+            let made = self.jetstream().create_consumer_on_stream(wanted, queue.stream).await;
+            made.map_err(|error| refused(queue.to_string(), error))?;
         }
         for bucket in [layout::settings(self.options()), layout::leases(leases, self.options())] {
             self.migrate_bucket(bucket).await?;
@@ -202,8 +201,8 @@ impl Bus {
             let missing = || BusError::NotMigrated { what: format!("the stream {name}") };
             self.stream_config(&name).await?.ok_or_else(missing)?;
         }
-        for stage in Stage::ALL {
-            self.made_consumer(stage).await?;
+        for queue in Queue::all() {
+            self.made_consumer(queue).await?;
         }
         self.bucket(layout::settings(self.options())).await.map(drop)
     }
@@ -218,9 +217,8 @@ impl Bus {
         }
     }
 
-    async fn existing_consumer(&self, stage: Stage) -> Result<Option<PullConsumer>, BusError> {
-        let (name, stream) = (subjects::consumer(stage), stage.stream());
-        match self.jetstream().get_consumer_from_stream(name, stream).await {
+    async fn existing_consumer(&self, queue: Queue) -> Result<Option<PullConsumer>, BusError> {
+        match self.jetstream().get_consumer_from_stream(queue.consumer, queue.stream).await {
             Ok(consumer) => Ok(Some(consumer)),
             Err(error) => match error.kind() {
                 ConsumerErrorKind::JetStream(e)
@@ -228,34 +226,39 @@ impl Bus {
                 {
                     Ok(None)
                 }
-                _ => Err(refused(format!("the consumer of {stream}"), error)),
+                _ => Err(refused(queue.to_string(), error)),
             },
         }
     }
 
-    /// The stage's durable consumer, however it is set.
-    pub(crate) async fn made_consumer(&self, stage: Stage) -> Result<PullConsumer, BusError> {
-        self.existing_consumer(stage).await?.ok_or_else(|| BusError::NotMigrated { what: consumer_of(stage) })
+    /// The queue's durable consumer, however it is set.
+    pub(crate) async fn made_consumer(&self, queue: Queue) -> Result<PullConsumer, BusError> {
+        self.existing_consumer(queue).await?.ok_or_else(|| BusError::NotMigrated { what: queue.to_string() })
     }
 
-    /// The stage's durable consumer. One that redelivers before the stage says that it is at work, or stops by itself, would
-    /// do a message twice or lose it: it is refused.
+    /// The stage's durable consumer.
     pub(crate) async fn consumer(&self, stage: Stage, options: &StageOptions) -> Result<PullConsumer, BusError> {
-        let consumer = self.made_consumer(stage).await?;
+        self.checked_consumer(Queue::of(stage), options.ack_wait).await
+    }
+
+    /// The durable consumer of the jobs.
+    pub(crate) async fn jobs_consumer(&self) -> Result<PullConsumer, BusError> {
+        self.checked_consumer(Queue::JOBS, layout::JOBS_ACK_WAIT).await
+    }
+
+    /// The queue's durable consumer. One that redelivers before whoever took a message says that it is at work, or
+    /// stops by itself, would do a message twice or lose it: it is refused.
+    async fn checked_consumer(&self, queue: Queue, ack_wait: Duration) -> Result<PullConsumer, BusError> {
+        let consumer = self.made_consumer(queue).await?;
         let is = &consumer.cached_info().config;
-        let stricter = |field, is, wanted| BusError::Stricter { what: consumer_of(stage), field, is, wanted };
-        if is.ack_wait < options.ack_wait {
-            return Err(stricter("ack_wait", format!("{:?}", is.ack_wait), format!("{:?}", options.ack_wait)));
+        let stricter = |field, is, wanted| BusError::Stricter { what: queue.to_string(), field, is, wanted };
+        if is.ack_wait < ack_wait {
+            return Err(stricter("ack_wait", format!("{:?}", is.ack_wait), format!("{ack_wait:?}")));
         }
         if is.max_deliver > 0 {
             return Err(stricter("max_deliver", is.max_deliver.to_string(), "no limit".to_owned()));
         }
         Ok(consumer)
-    }
-
-    async fn migrate_consumer(&self, stage: Stage, options: &StageOptions) -> Result<(), BusError> {
-        let made = self.jetstream().create_consumer_on_stream(layout::consumer(stage, options), stage.stream()).await;
-        made.map(drop).map_err(|error| refused(consumer_of(stage), error))
     }
 
     async fn migrate_bucket(&self, config: kv::Config) -> Result<(), BusError> {
@@ -275,10 +278,6 @@ impl Bus {
         }
         self.jetstream().get_key_value(config.bucket).await.map_err(|error| refused(what, error))
     }
-}
-
-fn consumer_of(stage: Stage) -> String {
-    format!("the consumer {} of {}", subjects::consumer(stage), stage.stream())
 }
 
 fn bucket_of(config: &kv::Config) -> String {

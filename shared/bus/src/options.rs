@@ -27,6 +27,8 @@ pub struct Options {
     pub crops_max_bytes: ByteSize,
     /// Bytes that each stage's stream may hold; past it, the stage before it waits.
     pub stage_max_bytes: ByteSize,
+    /// Bytes that JOBS may hold; past it, no job is begun until others have ended. A message has some hundred bytes.
+    pub jobs_max_bytes: ByteSize,
     /// Bytes that RESULTS may hold; past it, the oldest results go.
     pub results_max_bytes: ByteSize,
     /// Bytes that DEAD may hold; past it, the oldest dead letters go.
@@ -57,6 +59,7 @@ impl Default for Options {
             replicas: 1,
             crops_max_bytes: ByteSize::gib(2),
             stage_max_bytes: ByteSize::gib(1),
+            jobs_max_bytes: ByteSize::mib(16),
             results_max_bytes: ByteSize::gib(4),
             dead_max_bytes: ByteSize::gib(1),
             events_max_bytes: ByteSize::mib(256),

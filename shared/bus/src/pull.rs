@@ -20,8 +20,8 @@ use crate::isolation::Isolation;
 /// nothing delivered is left to the ack wait.
 const PULL_EXPIRES: Duration = Duration::from_secs(1);
 
-/// The server ends a pull by itself; if it has not by then, the connection or the consumer is gone.
-const PULL_LOST: Duration = Duration::from_secs(3);
+/// The server ends a pull by itself; if it has not so long after its end, the connection or the consumer is gone.
+const PULL_LATE: Duration = Duration::from_secs(2);
 
 /// What a pull may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) struct Pulled {
 }
 
 /// Why a pull has no more messages.
-enum Stop {
+pub(crate) enum Stop {
     /// It is over.
     End,
     /// It is over: the next message is larger than what is left of its bytes.
@@ -95,7 +95,7 @@ impl Puller {
         };
         let mut any = false;
         loop {
-            match answer(&mut batch, broken).await {
+            match answer(&mut batch, PULL_EXPIRES, broken).await {
                 Ok(message) => {
                     any = true;
                     if let Some(delivery) = self.take(message) {
@@ -131,7 +131,7 @@ impl Puller {
             }
             let fetching = consumer.fetch().max_messages(1).max_bytes(free).messages().await;
             let Ok(mut batch) = fetching else { break };
-            match answer(&mut batch, broken).await {
+            match answer(&mut batch, PULL_EXPIRES, broken).await {
                 Ok(message) => taken.extend(self.take(message)),
                 // If the connection is lost, the next pull finds out.
                 Err(_) => break,
@@ -162,11 +162,15 @@ impl Puller {
     }
 }
 
-/// The next message of a pull.
-async fn answer(batch: &mut Batch, broken: &CancellationToken) -> Result<async_nats::jetstream::Message, Stop> {
+/// The next message of a pull, which ends after `expires` by itself.
+pub(crate) async fn answer(
+    batch: &mut Batch,
+    expires: Duration,
+    broken: &CancellationToken,
+) -> Result<async_nats::jetstream::Message, Stop> {
     let next = tokio::select! {
         biased;
-        next = tokio::time::timeout(PULL_LOST, batch.next()) => next,
+        next = tokio::time::timeout(expires + PULL_LATE, batch.next()) => next,
         // The client connects again by itself, but the pull and what the server had sent of it are lost.
         () = broken.cancelled() => return Err(Stop::Lost("the connection broke".to_owned())),
     };

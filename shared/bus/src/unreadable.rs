@@ -1,8 +1,8 @@
 //! Messages that the NATS client cannot read. The server stores header blocks of any bytes; the client (async-nats
 //! 0.51) takes one that is not text, or has a line without a colon, for a broken connection, and panics at a carriage
 //! return in a value. Unacked, such a message would come back for ever and break the connection each time. Here they
-//! are looked up by their numbers, over the stream's API, which answers header blocks in base64, and are given up with
-//! a reason.
+//! are looked up by their numbers, over the stream's API, which answers header blocks in base64; a stage gives them up with
+//! a reason. What becomes of such messages of jobs is in `jobs`.
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use crate::client::Bus;
 use crate::delivery::{Delivery, Info};
 use crate::error::{BusError, refused};
 use crate::inflight::InFlight;
+use crate::layout::Queue;
 use crate::sink;
 
 /// Looks for unreadable messages of one stage among those that were delivered and not acked.
@@ -42,16 +43,61 @@ struct Got {
     message: Stored,
 }
 
+/// A message as its stream holds it.
 #[derive(Deserialize)]
-struct Stored {
-    seq: u64,
-    subject: String,
+pub(crate) struct Stored {
+    /// Its number in the stream.
+    pub(crate) seq: u64,
+    /// Where it was published.
+    pub(crate) subject: String,
     #[serde(default)]
     hdrs: String,
     #[serde(default)]
     data: String,
     #[serde(with = "time::serde::rfc3339")]
     time: OffsetDateTime,
+}
+
+impl Stored {
+    /// The first message on `filter` from `sequence` to `last` that a stream still has: a work queue has no acked ones.
+    pub(crate) async fn first(
+        bus: &Bus,
+        stream: &str,
+        filter: &str,
+        sequence: u64,
+        last: u64,
+    ) -> Result<Option<Self>, BusError> {
+        if sequence > last {
+            return Ok(None);
+        }
+        let asked = json!({ "seq": sequence, "next_by_subj": filter });
+        let answer = bus.jetstream().request(format!("STREAM.MSG.GET.{stream}"), &asked).await;
+        let failed = |error: &dyn std::fmt::Display| refused(format!("to read a message of {stream}"), error);
+        match answer.map_err(|error| failed(&error))? {
+            Response::Ok(Got { message }) => Ok(Some(message).filter(|message| message.seq <= last)),
+            Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+            Response::Err { error } => Err(failed(&error)),
+        }
+    }
+
+    /// Whether the client can read it.
+    pub(crate) fn is_readable(&self) -> Result<bool, BusError> {
+        Ok(self.headers()?.flaw.is_none())
+    }
+
+    fn headers(&self) -> Result<Headers, BusError> {
+        let block = STANDARD.decode(&self.hdrs).map_err(|error| refused("to read a message", error))?;
+        Ok(Headers::read(&block))
+    }
+}
+
+/// Takes an unreadable message out of its stream; the server takes the deletion of an unacked message for its end.
+/// Another instance may have been faster: then there is nothing left to delete.
+pub(crate) async fn delete(bus: &Bus, stream: &str, sequence: u64) -> Result<(), BusError> {
+    let found = bus.jetstream().get_stream_no_info(stream).await;
+    let found = found.map_err(|error| refused(format!("the stream {stream}"), error))?;
+    let _ = found.delete_message(sequence).await;
+    Ok(())
 }
 
 impl Unreadable {
@@ -102,29 +148,17 @@ impl Unreadable {
     }
 
     async fn consumer(&self) -> Result<ConsumerInfo, BusError> {
-        Ok(self.bus.made_consumer(self.stage).await?.cached_info().clone())
+        Ok(self.bus.made_consumer(Queue::of(self.stage)).await?.cached_info().clone())
     }
 
-    /// The first message from `sequence` to `last` that the stream still has: a work queue has no acked ones.
     async fn stored(&self, sequence: u64, last: u64) -> Result<Option<Stored>, BusError> {
-        if sequence > last {
-            return Ok(None);
-        }
-        let stream = self.stage.stream();
-        let asked = json!({ "seq": sequence, "next_by_subj": subjects::filter(self.stage) });
-        let answer = self.bus.jetstream().request(format!("STREAM.MSG.GET.{stream}"), &asked).await;
-        let failed = |error: &dyn std::fmt::Display| refused(format!("to read a message of {stream}"), error);
-        match answer.map_err(|error| failed(&error))? {
-            Response::Ok(Got { message }) => Ok(Some(message).filter(|message| message.seq <= last)),
-            Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
-            Response::Err { error } => Err(failed(&error)),
-        }
+        let filter = subjects::filter(self.stage);
+        Stored::first(&self.bus, self.stage.stream(), &filter, sequence, last).await
     }
 
     /// Gives an unreadable message up; `false`: it can be read.
     async fn judge(&self, stored: Stored) -> Result<bool, BusError> {
-        let strange = |error: base64::DecodeError| refused("to read a message", error);
-        let headers = Headers::read(&STANDARD.decode(&stored.hdrs).map_err(strange)?);
+        let headers = stored.headers()?;
         let Some(flaw) = headers.flaw else {
             return Ok(false);
         };
@@ -134,7 +168,7 @@ impl Unreadable {
         let message = async_nats::Message {
             subject: subject.into(),
             reply: None,
-            payload: STANDARD.decode(&data).map_err(strange)?.into(),
+            payload: STANDARD.decode(&data).map_err(|error| refused("to read a message", error))?.into(),
             headers: Some(headers.readable),
             status: None,
             description: None,
@@ -144,11 +178,8 @@ impl Unreadable {
         let permit = self.in_flight.enter(None, message.payload.len());
         let dead = Delivery::new(stage, message, info, permit, None).dead(stage, Reason::InvalidMessage, &error);
         sink::finish(bus, stage, dead, &CancellationToken::new()).await;
-        // The dead letter is stored; the server takes the deletion of an unacked message for its end. Another instance may have been faster: then there is nothing left to delete.
-        let name = stage.stream();
-        let stream =
-            bus.jetstream().get_stream_no_info(name).await.map_err(|e| refused(format!("the stream {name}"), e))?;
-        let _ = stream.delete_message(seq).await;
+        // The dead letter is stored.
+        delete(bus, stage.stream(), seq).await?;
         Ok(true)
     }
 }

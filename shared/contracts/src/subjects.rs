@@ -1,6 +1,6 @@
 //! Subjects, stream names and message ids: spelled here and nowhere else.
 
-use facewire_domain::{CameraId, CollectionId, CropId, Reason, Stage};
+use facewire_domain::{CameraId, CollectionId, CropId, JobId, JobKind, Reason, Stage};
 
 use crate::v1;
 
@@ -10,6 +10,12 @@ pub const RESULTS: &str = "RESULTS";
 pub const DEAD: &str = "DEAD";
 /// What people and jobs changed.
 pub const EVENTS: &str = "EVENTS";
+/// Long work: a message a job, which says only which job it is.
+pub const JOBS: &str = "JOBS";
+/// What JOBS listens to.
+pub const JOBS_FILTER: &str = "jobs.*";
+/// The durable pull consumer of JOBS.
+pub const JOBS_CONSUMER: &str = "jobs";
 /// First token of the subjects on which our own processes wait for replies: `replies.<process>.<request>`. A prefix of
 /// its own, and not NATS' `_INBOX`, so that `enrich` needs no permission to write to the answers of other clients' requests.
 pub const REPLIES: &str = "replies";
@@ -53,6 +59,22 @@ pub fn dead(stage: Stage, reason: Reason) -> String {
 /// Where an event of a collection goes; the dot of its kind (`person.merged`) becomes `_`.
 pub fn event(collection: &CollectionId, kind: &str) -> String {
     format!("events.{collection}.{}", kind.replace('.', "_"))
+}
+
+/// Where the message of a job goes.
+pub fn job(kind: JobKind) -> String {
+    format!("jobs.{kind}")
+}
+
+/// The kind of a job by the subject of its message; `None`: there is no such kind.
+pub fn job_kind(subject: &str) -> Option<JobKind> {
+    subject.strip_prefix("jobs.")?.parse().ok()
+}
+
+/// The id of a job's message. A job that is queued again is in another attempt, and its message must not be dropped as
+/// a duplicate of the one before.
+pub fn job_message_id(job: JobId, attempt: u32) -> String {
+    format!("job:{job}:{attempt}")
 }
 
 /// Results of a collection and camera; `None` means any.
@@ -181,6 +203,16 @@ mod tests {
         let door = "door".parse().unwrap();
         assert_eq!(results_filter(Some(&office), Some(&door)), results("office", "door"));
         assert_eq!(results_filter(None, None), "results.*.*");
+    }
+
+    #[test]
+    fn a_jobs_kind_is_read_from_its_subject() {
+        for kind in JobKind::ALL {
+            assert_eq!(job_kind(&job(kind)), Some(kind));
+        }
+        for bad in ["jobs.paint", "jobs.", "jobs", "jobs.cluster.office", "crops.cluster", ""] {
+            assert_eq!(job_kind(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Receipt {
     pub requests: u64,
     /// Items of imports.
     pub imports: u64,
+    /// Jobs whose parameters or results named the person.
+    pub jobs: u64,
     /// Messages in streams: results, events, waiting crops, dead letters.
     pub messages: u64,
     /// Persons, with those who were merged into them.
@@ -194,9 +196,10 @@ impl Gallery {
         Ok(store.note_erasure(begun.erasure, &receipt.stored()).await?)
     }
 
-    /// What waits for somebody and names the persons: webhooks, repeated requests, imports.
+    /// What waits for somebody and names the persons: webhooks, repeated requests, imports, jobs.
     async fn erase_queues(&self, begun: &BegunErasure, receipt: &mut Receipt) -> Result<(), GalleryError> {
         receipt.webhooks += self.store.erase_from_webhooks(&begun.persons).await?;
+        receipt.jobs += self.store.erase_from_jobs(&begun.persons).await?;
         for person in &begun.persons {
             receipt.deliveries += self.store.erase_deliveries_of(*person).await?;
             receipt.requests += self.store.erase_requests_of(*person).await?;

@@ -1,7 +1,8 @@
-//! People and faces over the stores (DESIGN §6, §9): enrol, keep, reassign, merge, unmerge, split, erase, the rules of what a match
-//! needs, and the one place that turns a face's row into a point. Postgres is written first, so that the reconciler completes
-//! whatever a crash leaves. Every operation may be repeated after an error.
+//! People and faces over the stores (DESIGN §6, §9): enrol, keep, reassign, merge, unmerge, split, label, erase, the
+//! rules of what a match needs, and the one place that turns a face's row into a point. Postgres is written first, so
+//! that the reconciler completes whatever a crash leaves. Every operation may be repeated after an error.
 
+mod clusters;
 mod collections;
 mod enrol;
 mod erase;
@@ -22,6 +23,7 @@ use facewire_store_object::ImageStore;
 use facewire_store_pg::{FaceRecord, Store, StoredFace, VectorState};
 use facewire_store_vec::{FacePoint, VecStore};
 
+pub use clusters::{Division, LABEL_EXEMPLARS, SPLIT_FACES};
 pub use collections::CollectionDeletion;
 pub use enrol::{Candidate, Conflict, Enrolled};
 pub use erase::{Erasure, Receipt, StartedErasure};

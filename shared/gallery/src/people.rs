@@ -102,7 +102,11 @@ impl Gallery {
         }
     }
 
-    async fn index_all(&self, faces: &[FaceId]) -> Result<(), GalleryError> {
+    /// Writes the points of these faces as their rows are now, some at a time.
+    ///
+    /// # Errors
+    /// Of either store.
+    pub async fn index_all(&self, faces: &[FaceId]) -> Result<(), GalleryError> {
         for chunk in faces.chunks(BATCH) {
             self.index_again(chunk).await?;
         }

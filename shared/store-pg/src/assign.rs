@@ -1,12 +1,15 @@
 //! Whose face it is, changed after enrolment: faces given to a person, taken from one, split off into a new one. A face keeps
 //! its id; its point has to be written again, so an indexed row becomes pending.
 
-use facewire_domain::{CollectionId, FaceId, PersonId, SubjectId};
+use std::collections::HashSet;
+
+use facewire_domain::{CollectionId, FaceId, JobId, PersonId, SubjectId};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record, record_all};
+use crate::cluster_rows::forget_centroids;
 use crate::enrol_plan::clean_name;
 use crate::erasure::{Columns as ErasedColumns, ErasedFace};
 use crate::error::StoreError;
@@ -50,20 +53,42 @@ pub struct Assigned {
     pub refused: Vec<FaceId>,
 }
 
+/// How the name of a job as an actor begins.
+const JOB: &str = "job:";
+
+impl Actor {
+    /// A job. Whose faces are by what a job does is not confirmed: it may be changed without asking anybody.
+    pub fn job(job: JobId) -> Self {
+        Self::named(&format!("{JOB}{job}"))
+    }
+
+    /// Whether it is a job and no human: it uses no key, and its name says so. A key may be called as its owner likes.
+    pub fn is_job(&self) -> bool {
+        self.key.is_none() && self.name.starts_with(JOB)
+    }
+}
+
 const IS_ACTIVE: &str =
     "SELECT EXISTS (SELECT FROM persons WHERE person_id = $1 AND collection = $2 AND status <> 'merged')";
 
 const MOVING: &str = "
-SELECT face_id, person_id FROM faces
+SELECT face_id, person_id, cluster_id FROM faces
 WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND vector_state <> 'tombstoned' AND person_id IS DISTINCT FROM $3
 ORDER BY face_id FOR UPDATE";
 
-// A face without a person is one that was kept: only those may have none.
+// A face without a person is one that was kept: only those may have none. Its cluster was made of what it looks like: who says
+// whose it is takes it out.
 const ASSIGN: &str = "
 UPDATE faces SET person_id = $2, assigned_by = $3, assigned_at = now(), updated_at = now(),
+    confirmed = $4 AND $2::uuid IS NOT NULL, cluster_id = NULL, cluster_probability = NULL, cluster_outlier = NULL,
     origin = CASE WHEN $2::uuid IS NULL THEN 'kept' ELSE origin END,
     vector_state = CASE vector_state WHEN 'indexed' THEN 'pending' ELSE vector_state END
 WHERE face_id = ANY($1::uuid[])";
+
+// What was theirs by a job's doing is theirs by a human's word now.
+const CONFIRM: &str = "
+UPDATE faces SET confirmed = true WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND person_id = $3 AND NOT confirmed
+    AND vector_state <> 'tombstoned'";
 
 const REMOVE: &str = "
 UPDATE faces SET vector_state = 'tombstoned', updated_at = now() WHERE face_id = $1 AND vector_state <> 'tombstoned'
@@ -73,8 +98,9 @@ const UNSET_PROTOTYPES: &str =
     "DELETE FROM prototypes WHERE face_id = ANY($1::uuid[]) AND person_id IS DISTINCT FROM $2";
 
 impl Store {
-    /// Gives faces of one collection to a person, or to nobody. `None` where the collection has no such person, or one that was
-    /// merged into another.
+    /// Gives faces of one collection to a person, or to nobody. Those that are given leave their cluster. Unless the actor is a
+    /// job, all of them count as confirmed, also those that were the person's before. `None` where the collection has no such
+    /// person, or one that was merged into another.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -104,6 +130,10 @@ impl Store {
             }
             let allowed: Vec<Uuid> = ids.iter().filter(|face| !refused.contains(face)).copied().collect();
             let moved = assign(&mut tx, collection, &allowed, to, assignment.not_this_person, actor).await?;
+            if to.is_some() && !actor.is_job() {
+                let theirs = sqlx::query(CONFIRM).bind(collection.as_str()).bind(&allowed).bind(to);
+                theirs.execute(&mut *tx).await?;
+            }
             tx.commit().await?;
             Ok(Some(Assigned { moved, refused: refused.into_iter().map(FaceId::from).collect() }))
         })
@@ -193,15 +223,23 @@ async fn assign(
     not_this_person: bool,
     actor: &Actor,
 ) -> Result<Vec<FaceId>, sqlx::Error> {
-    let moving: Vec<(Uuid, Option<Uuid>)> =
+    let moving: Vec<Moving> =
         sqlx::query_as(MOVING).bind(collection.as_str()).bind(faces).bind(to).fetch_all(&mut *connection).await?;
-    let ids: Vec<Uuid> = moving.iter().map(|(face, _)| *face).collect();
+    let ids: Vec<Uuid> = moving.iter().map(|(face, ..)| *face).collect();
     if not_this_person {
         negatives::note_former(connection, &ids, to, actor).await?;
     }
-    sqlx::query(ASSIGN).bind(&ids).bind(to).bind(actor.stored_name()).execute(&mut *connection).await?;
+    sqlx::query(ASSIGN)
+        .bind(&ids)
+        .bind(to)
+        .bind(actor.stored_name())
+        .bind(!actor.is_job())
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(UNSET_PROTOTYPES).bind(&ids).bind(to).execute(&mut *connection).await?;
-    let event = |(face, former): &(Uuid, Option<Uuid>)| NewEvent {
+    let left: HashSet<Uuid> = moving.iter().filter_map(|(.., cluster)| *cluster).collect();
+    forget_centroids(connection, &left.into_iter().collect::<Vec<_>>()).await?;
+    let event = |(face, former, _): &Moving| NewEvent {
         person: to.map(PersonId::from),
         other: former.map(PersonId::from),
         face: Some((*face).into()),
@@ -210,4 +248,20 @@ async fn assign(
     };
     record_all(connection, actor, &moving.iter().map(event).collect::<Vec<_>>()).await?;
     Ok(ids.into_iter().map(FaceId::from).collect())
+}
+
+/// A face, whose it is and in which cluster.
+type Moving = (Uuid, Option<Uuid>, Option<Uuid>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_called_as_a_job_is_none() {
+        let job = Actor::job(JobId::from(Uuid::from_u128(7)));
+        assert!(job.is_job(), "{job:?}");
+        assert!(!Actor { key: Some(Uuid::from_u128(8)), ..job }.is_job());
+        assert!(!Actor::named("facewire people").is_job());
+    }
 }

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+pub use crate::event_kind::EventKind;
 use crate::row::row;
 use crate::store::{CHUNK, Store, run, text};
 
@@ -51,84 +52,6 @@ impl Actor {
 
 fn clip(value: &str, length: usize) -> String {
     text(value).trim().chars().take(length).collect()
-}
-
-/// What happens to people, faces and collections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// A person was made.
-    PersonCreated,
-    /// A person's name, metadata or visibility changed.
-    PersonUpdated,
-    /// `person` was merged into `other`.
-    PersonMerged,
-    /// That was undone.
-    PersonUnmerged,
-    /// A person was erased.
-    PersonErased,
-    /// A face was enrolled for a person.
-    FaceEnrolled,
-    /// A face was given to a person (`person`; none: to nobody), or taken from one (`other`).
-    FaceAssigned,
-    /// A face was removed.
-    FaceRemoved,
-    /// A collection was made.
-    CollectionCreated,
-    /// A collection's policy changed.
-    CollectionUpdated,
-    /// A collection was deleted with all that was in it.
-    CollectionDeleted,
-    /// The faces of an image were erased.
-    AssetErased,
-    /// What was stored before a time was erased.
-    AgeErased,
-    /// An import came to its end.
-    ImportFinished,
-}
-
-impl EventKind {
-    /// All of them.
-    pub const ALL: [Self; 14] = [
-        Self::PersonCreated,
-        Self::PersonUpdated,
-        Self::PersonMerged,
-        Self::PersonUnmerged,
-        Self::PersonErased,
-        Self::FaceEnrolled,
-        Self::FaceAssigned,
-        Self::FaceRemoved,
-        Self::CollectionCreated,
-        Self::CollectionUpdated,
-        Self::CollectionDeleted,
-        Self::AssetErased,
-        Self::AgeErased,
-        Self::ImportFinished,
-    ];
-
-    /// As rows and messages have it; on a subject the dot becomes `_`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PersonCreated => "person.created",
-            Self::PersonUpdated => "person.updated",
-            Self::PersonMerged => "person.merged",
-            Self::PersonUnmerged => "person.unmerged",
-            Self::PersonErased => "person.erased",
-            Self::FaceEnrolled => "face.enrolled",
-            Self::FaceAssigned => "face.assigned",
-            Self::FaceRemoved => "face.removed",
-            Self::CollectionCreated => "collection.created",
-            Self::CollectionUpdated => "collection.updated",
-            Self::CollectionDeleted => "collection.deleted",
-            Self::AssetErased => "asset.erased",
-            Self::AgeErased => "age.erased",
-            Self::ImportFinished => "import.finished",
-        }
-    }
-
-    /// The kind of that text.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
-    }
 }
 
 /// A row to write.
@@ -380,14 +303,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_kind_can_be_read_again() {
-        for kind in EventKind::ALL {
-            assert_eq!(EventKind::parse(kind.as_str()), Some(kind));
-        }
-        assert_eq!(EventKind::parse("person.painted"), None);
-    }
 
     #[test]
     fn what_an_actor_says_of_itself_is_bounded() {

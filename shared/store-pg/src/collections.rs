@@ -63,13 +63,16 @@ row! {
 
 /// What goes with a collection, in this order, and how up to `$2` rows of it are deleted. Faces went before. Of persons those go
 /// first into whom nobody is merged.
-const CONTENTS: [&str; 7] = [
+const CONTENTS: [&str; 9] = [
     // Kept answers that name somebody of the collection, as long as it is known who is.
     "DELETE FROM idempotency WHERE (key_id, idempotency_key) IN (
         SELECT i.key_id, i.idempotency_key FROM idempotency i WHERE i.person_ids <> '{}' AND EXISTS (
             SELECT FROM persons p WHERE p.person_id = ANY(i.person_ids) AND p.collection = $1) LIMIT $2)",
     "DELETE FROM prototypes WHERE prototype_id = ANY(ARRAY(
         SELECT prototype_id FROM prototypes WHERE collection = $1 LIMIT $2))",
+    // What an act noted of faces went with these.
+    "DELETE FROM acts WHERE act_id = ANY(ARRAY(SELECT act_id FROM acts WHERE collection = $1 LIMIT $2))",
+    "DELETE FROM clusters WHERE cluster_id = ANY(ARRAY(SELECT cluster_id FROM clusters WHERE collection = $1 LIMIT $2))",
     "DELETE FROM persons WHERE person_id = ANY(ARRAY(
         SELECT p.person_id FROM persons p WHERE p.collection = $1
             AND NOT EXISTS (SELECT FROM persons m WHERE m.merged_into = p.person_id)

@@ -64,12 +64,13 @@ FROM UNNEST($1::uuid[], $2::text[], $3::text[]) AS i (person_id, name, name_key)
 
 const NEW_FACES: &str = "
 INSERT INTO faces (face_id, person_id, collection, crop_id, image_hash, embedding, model, box, landmarks, quality,
-                   captured_at, asset_id, assigned_by, assigned_at)
-SELECT *, 'enrolment', now()
+                   captured_at, asset_id, assigned_by, assigned_at, confirmed)
+SELECT *, 'enrolment', now(), true
 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[], $7::text[], $8::jsonb[], $9::jsonb[],
             $10::jsonb[], $11::timestamptz[], $12::text[])
 ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id, crop_id = EXCLUDED.crop_id,
-    assigned_by = EXCLUDED.assigned_by, assigned_at = EXCLUDED.assigned_at,
+    assigned_by = EXCLUDED.assigned_by, assigned_at = EXCLUDED.assigned_at, confirmed = true,
+    cluster_id = NULL, cluster_probability = NULL, cluster_outlier = NULL,
     embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box, landmarks = EXCLUDED.landmarks,
     quality = EXCLUDED.quality, captured_at = EXCLUDED.captured_at, asset_id = coalesce(EXCLUDED.asset_id, faces.asset_id),
     origin = 'enrolled', vector_state = 'pending', updated_at = now()";

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::persons::lock_collections;
 use crate::row::row;
 use crate::store::{Store, count, run, text, unsigned};
 
@@ -215,25 +216,44 @@ SELECT (SELECT count(*) FROM erased), (SELECT max(id) FROM part)";
         Ok(last.map(|last| (count(erased), last)))
     }
 
-    /// Deletes these persons, as far as they have no face any more. How many.
+    /// Deletes these persons, as far as they have no face any more, with their prototypes. Clusters that were labelled with them
+    /// are dissolved. How many.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn delete_persons(&self, persons: &[PersonId]) -> Result<u64, StoreError> {
-        const UNSET: &str = "DELETE FROM prototypes WHERE person_id = ANY($1::uuid[])";
-        // In one statement: the rows point at each other.
-        const DELETE: &str = "DELETE FROM persons p WHERE p.person_id = ANY($1::uuid[])
-                              AND NOT EXISTS (SELECT FROM faces f WHERE f.person_id = ANY($1::uuid[]))";
         let ids: Vec<Uuid> = persons.iter().map(PersonId::as_uuid).collect();
-        let deleted = run!(self, "delete persons", connection => {
-            let mut tx = connection.begin().await?;
-            sqlx::query(UNSET).bind(&ids).execute(&mut *tx).await?;
-            let deleted = sqlx::query(DELETE).bind(&ids).execute(&mut *tx).await?;
-            tx.commit().await?;
-            Ok(deleted)
-        })?;
-        Ok(deleted.rows_affected())
+        run!(self, "delete persons", connection => delete_persons(connection, &ids).await)
     }
+}
+
+async fn delete_persons(connection: &mut PgConnection, ids: &[Uuid]) -> Result<u64, sqlx::Error> {
+    const COLLECTIONS: &str = "SELECT DISTINCT collection FROM persons WHERE person_id = ANY($1::uuid[])";
+    const UNSET: &str = "DELETE FROM prototypes WHERE person_id = ANY($1::uuid[])";
+    // They may still hold faces of whoever such a person was merged into.
+    const LEAVE: &str = "
+UPDATE faces f SET cluster_id = NULL, cluster_probability = NULL, cluster_outlier = NULL, updated_at = now(),
+    vector_state = CASE f.vector_state WHEN 'indexed' THEN 'pending' ELSE f.vector_state END
+FROM clusters c WHERE c.person_id = ANY($1::uuid[]) AND f.cluster_id = c.cluster_id AND f.vector_state <> 'tombstoned'";
+    const DISSOLVE: &str = "
+UPDATE clusters SET dissolved_at = coalesce(dissolved_at, now()), centroid = NULL, updated_at = clock_timestamp()
+WHERE person_id = ANY($1::uuid[])";
+    // In one statement: the rows point at each other.
+    const DELETE: &str = "DELETE FROM persons p WHERE p.person_id = ANY($1::uuid[])
+                          AND NOT EXISTS (SELECT FROM faces f WHERE f.person_id = ANY($1::uuid[]))";
+    let mut tx = connection.begin().await?;
+    let mut collections: Vec<String> = sqlx::query_scalar(COLLECTIONS).bind(ids).fetch_all(&mut *tx).await?;
+    collections.sort_unstable();
+    // Whoever gives faces to people sees that they are gone, or is done and keeps them.
+    lock_collections(&mut tx, &collections.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    for before in [UNSET, LEAVE, DISSOLVE] {
+        sqlx::query(before).bind(ids).execute(&mut *tx).await?;
+    }
+    let deleted = sqlx::query(DELETE).bind(ids).execute(&mut *tx).await?.rows_affected();
+    if deleted > 0 {
+        tx.commit().await?;
+    }
+    Ok(deleted)
 }
 
 /// A person and everybody who was merged into them.

@@ -151,6 +151,17 @@ impl StoreError {
         error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code.starts_with("40"))
     }
 
+    /// The server, or what lies between, ended the connection.
+    pub(crate) fn is_broken_connection(error: &sqlx::Error) -> bool {
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Database(error) => {
+                error.code().is_some_and(|code| matches!(&*code, "57P01" | "57P02" | "57P05"))
+            }
+            _ => false,
+        }
+    }
+
     /// A row with the same key appeared in between: look again, then decide again.
     pub(crate) fn is_unique_violation(error: &sqlx::Error) -> bool {
         error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == "23505")

@@ -94,7 +94,7 @@ pub struct FaceRecord {
     pub quality: Option<FaceQuality>,
     /// How far it is.
     pub state: VectorState,
-    /// The cluster within the person, once somebody clusters.
+    /// The cluster that it is in.
     pub cluster_id: Option<Uuid>,
     /// It stands for its person as an exemplar.
     pub is_prototype: bool,

@@ -4,11 +4,20 @@
 //! Writes take batches and are idempotent: a batch may hold duplicates and may be delivered again. A statement takes at
 //! most [`CHUNK`] rows; each statement is whole or not at all, a longer batch is not.
 
+mod act_moves;
+mod act_undo;
+mod acts;
 mod api_keys;
 mod assign;
+mod assign_runs;
 mod audit;
 mod calibrations;
 mod cameras;
+mod cluster_labels;
+mod cluster_rows;
+mod cluster_runs;
+mod cluster_splits;
+mod clusters;
 mod collections;
 mod crop_history;
 mod crops;
@@ -25,15 +34,22 @@ mod erased;
 mod erasure;
 mod error;
 mod estimate;
+mod event_kind;
 mod face_list;
 mod face_record;
+mod face_stats;
+mod face_vectors;
 mod faces;
 mod failures;
 mod fencing;
+mod hot;
 mod idempotency;
 mod import_item;
 mod import_items;
 mod imports;
+mod job_erasure;
+mod job_lease;
+mod jobs;
 mod kept_faces;
 mod ledger;
 mod measured;
@@ -47,6 +63,7 @@ mod person_list;
 mod person_names;
 mod persons;
 mod policy;
+mod prototypes;
 mod receipts;
 mod recognitions;
 mod reembed;
@@ -59,11 +76,18 @@ mod stored;
 mod webhooks;
 mod window;
 
+pub use act_undo::Undone;
+pub use acts::ActRecord;
 pub use api_keys::{KeyRecord, KeyState, NewKey};
 pub use assign::{Assigned, Assignment, Split};
+pub use assign_runs::{AssignChanges, NewAssignment};
 pub use audit::{Actor, AuditFilter, EventKind, NewEvent, StoredEvent};
 pub use calibrations::{CalibrationRow, NewCalibration, StoredCalibration};
 pub use cameras::{CameraSum, Cause, SignalBounds, SignalSpread};
+pub use cluster_labels::{LabelOutcome, LabelTarget, Labelled};
+pub use cluster_runs::{ClusterChanges, ClusterRun, Member, NewCluster};
+pub use cluster_splits::SplitClusters;
+pub use clusters::{ClusterMember, ClusterRecord};
 pub use collections::{CollectionDetails, CollectionSummary};
 pub use crop_history::{CropHistory, CropRecord, EndingRecord, FailureRecord};
 pub use crops::{Admission, CropHead, NewCrop};
@@ -73,6 +97,8 @@ pub use enrolment_lock::EnrolmentGuard;
 pub use erasure::{ErasedFace, FaceSelection};
 pub use error::StoreError;
 pub use face_record::{FaceOrigin, FaceRecord, StoredFace, VectorState};
+pub use face_stats::FaceStats;
+pub use face_vectors::{FaceVector, UnknownFilter};
 pub use failures::{FailureCount, FailureFilter, FailureRow};
 pub use idempotency::{ANSWER_BYTES, Begun, IDEMPOTENCY_KEY_BYTES, RequestTicket, StoredAnswer};
 pub use import_item::{
@@ -80,6 +106,8 @@ pub use import_item::{
     NewImportItem,
 };
 pub use imports::{Closed, Import, ImportState};
+pub use job_lease::{Claim, JobEnd, JobSignal, JobToken};
+pub use jobs::{JobFilter, JobProgress, JobRecord};
 pub use kept_faces::KeptFace;
 pub use ledger::{CameraLedger, Ledger, LedgerFilter};
 pub use measured::{MeasuredFace, MeasuredPlace};
@@ -91,6 +119,7 @@ pub use person_edit::{METADATA_LENGTH, PersonChanges, PersonCreation, PersonUpda
 pub use person_list::{PersonFilter, PersonPage, PersonStart, PersonSummary};
 pub use persons::{Gallery, Person, PersonStatus};
 pub use policy::CollectionPolicy;
+pub use prototypes::{Prototype, StalePerson};
 pub use receipts::{BegunErasure, ErasureReceipt};
 pub use recognitions::{CameraSeen, RecognitionFilter, RecognitionKey, RecognitionRow};
 pub use reembed::Switch;

@@ -102,6 +102,11 @@ const PERSONS: &str = last_of_merges!(
 
 const SURVIVORS: &str = last_of_merges!("SELECT asked, person_id FROM last");
 
+const PRESENT: &str = last_of_merges!(
+    "SELECT last.asked, p.person_id FROM last JOIN persons p ON p.person_id = last.person_id
+     WHERE p.collection = $3 AND p.status <> 'merged'"
+);
+
 const GALLERY_PERSONS: &str = "SELECT FROM persons WHERE status <> 'merged' AND ($1::text IS NULL OR collection = $1)";
 
 const GALLERY_FACES: &str =
@@ -132,7 +137,7 @@ impl Store {
         wanted.dedup();
         let mut found = HashMap::with_capacity(wanted.len());
         for chunk in wanted.chunks(CHUNK) {
-            let rows = run!(self, "persons", connection => {
+            let rows = run!(self.hot(), "persons", connection => {
                 sqlx::query(PERSONS).bind(chunk).bind(i64::from(MERGES)).fetch_all(connection).await
             })?;
             for row in rows {
@@ -200,6 +205,22 @@ pub(crate) async fn lock_collections(connection: &mut PgConnection, sorted: &[&s
     .execute(connection)
     .await
     .map(|_| ())
+}
+
+/// Whom faces that are to be these persons' go to: to them, or to whoever took over. Persons of another collection and those who
+/// are gone are missing. Whoever calls holds the collection's lock.
+pub(crate) async fn present_in(
+    connection: &mut PgConnection,
+    collection: &str,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
+    let mut found = HashMap::with_capacity(ids.len());
+    for chunk in ids.chunks(CHUNK) {
+        let query = sqlx::query_as(PRESENT).bind(chunk).bind(i64::from(MERGES)).bind(collection);
+        let rows: Vec<(Uuid, Uuid)> = query.fetch_all(&mut *connection).await?;
+        found.extend(rows);
+    }
+    Ok(found)
 }
 
 /// The name as names are compared: lower case by Unicode, whatever the database's locale.

@@ -15,6 +15,7 @@ use tokio::time::error::Elapsed;
 use crate::api_keys::KeySecret;
 use crate::audit::EventKind;
 use crate::error::StoreError;
+use crate::hot::{self, Hot};
 use crate::options::Options;
 
 /// Most rows of one statement: large enough that a round trip costs nothing a row, small enough that a statement stays
@@ -22,7 +23,7 @@ use crate::options::Options;
 pub const CHUNK: usize = 1024;
 
 /// Attempts at a transaction that Postgres undoes for a deadlock or a race.
-const ATTEMPTS: u32 = 5;
+pub(crate) const ATTEMPTS: u32 = 5;
 
 /// How much later than the server the client gives up, so that the server's own answer usually comes first.
 const SLACK: Duration = Duration::from_secs(2);
@@ -40,21 +41,25 @@ const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// Runs an operation, `connection => future's body`, to a `Result<_, StoreError>`: within the deadline, and anew where
 /// Postgres undid it for a deadlock or for a unique key that appeared in between (every operation decides from the rows
 /// as they are then). A macro and not a function with a closure: futures of closures over a borrowed connection cannot be
-/// shown to be `Send`.
+/// shown to be `Send`. `within` gives an operation of many statements another deadline than one statement has.
 macro_rules! run {
-    ($store:expr, $name:expr, $connection:ident => $body:expr) => {{
+    ($store:expr, $name:expr, $connection:ident => $body:expr) => {
+        $crate::store::run!($store, $name, within $store.patience(), $connection => $body)
+    };
+    ($store:expr, $name:expr, within $patience:expr, $connection:ident => $body:expr) => {{
         let mut attempt = 1;
         let started = std::time::Instant::now();
+        let (store, patience) = (&$store, $patience);
         let result = loop {
-            let mut session = match $store.session($name).await {
+            let mut session = match store.session($name, attempt).await {
                 Ok(session) => session,
                 Err(error) => break Err(error),
             };
             let result = {
                 let $connection: &mut sqlx::PgConnection = &mut session;
-                tokio::time::timeout($store.patience(), async { $body }).await
+                tokio::time::timeout(patience, async { $body }).await
             };
-            if let Some(result) = $crate::store::Store::judge($name, attempt, session, result) {
+            if let Some(result) = store.judge($name, attempt, session, result) {
                 break result;
             }
             attempt += 1;
@@ -70,6 +75,8 @@ pub(crate) use run;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    /// For what every crop needs.
+    hot: PgPool,
     /// Opens its connections only when they are needed.
     locks: PgPool,
     connect: PgConnectSecret,
@@ -119,6 +126,7 @@ impl Store {
             .connect_lazy_with(connect.clone());
         Ok(Store {
             pool,
+            hot: hot::pool(options, &connect),
             locks,
             connect: PgConnectSecret(connect),
             patience: options.statement_timeout + SLACK,
@@ -137,7 +145,18 @@ impl Store {
     /// Closes the pool; operations afterwards are unavailable.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.hot.close().await;
         self.locks.close().await;
+    }
+
+    /// The operations of a crop's path.
+    pub(crate) fn hot(&self) -> Hot<'_> {
+        Hot(self)
+    }
+
+    /// Their connections.
+    pub(crate) fn hot_pool(&self) -> &PgPool {
+        &self.hot
     }
 
     /// Connections for locks that are held while others write.
@@ -156,7 +175,11 @@ impl Store {
     }
 
     /// A connection for one attempt.
-    pub(crate) async fn session(&self, operation: &'static str) -> Result<PoolConnection<Postgres>, StoreError> {
+    pub(crate) async fn session(
+        &self,
+        operation: &'static str,
+        _attempt: u32,
+    ) -> Result<PoolConnection<Postgres>, StoreError> {
         self.pool.acquire().await.map_err(|error| StoreError::from_sqlx(operation, &error))
     }
 
@@ -167,6 +190,7 @@ impl Store {
 
     /// What an attempt came to; `None`: it is worth another.
     pub(crate) fn judge<T>(
+        &self,
         operation: &'static str,
         attempt: u32,
         session: PoolConnection<Postgres>,

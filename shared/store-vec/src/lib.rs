@@ -7,6 +7,7 @@ mod collection;
 mod error;
 mod limits;
 mod naming;
+mod neighbours;
 mod options;
 mod point;
 mod scan;
@@ -26,6 +27,7 @@ use settings::Creation;
 
 pub use collection::{Ensured, Serving};
 pub use error::VecError;
+pub use neighbours::{Neighbour, Unknown};
 pub use options::Options;
 pub use point::{FacePayload, FacePoint, StoredPoint};
 pub use scan::Page;

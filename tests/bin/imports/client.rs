@@ -15,7 +15,7 @@ use crate::world::TIMEOUT;
 const LARGEST: u64 = 16 << 20;
 
 /// Asks with a JSON body, or without one; the JSON of a success.
-pub(super) async fn call(at: SocketAddr, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+pub(crate) async fn call(at: SocketAddr, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     let length = body.len();
     let head = format!(

@@ -1,7 +1,7 @@
 //! The plan: a client imports many images while the gateway and two services at a time are killed; it goes on from the first
 //! item that is not there. Then each item has one result and each image one face.
 
-mod client;
+pub(crate) mod client;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

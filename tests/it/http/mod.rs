@@ -3,11 +3,14 @@
 mod api;
 mod at_once;
 mod client;
+mod crowd;
 mod dump;
 mod erasure;
 mod imports;
+mod jobs;
 mod people;
 mod safety;
+mod story;
 mod telling;
 mod tls;
 mod world;

@@ -15,6 +15,7 @@ mod faces;
 mod failures;
 mod format;
 mod gates;
+mod jobs;
 mod keys;
 mod migrate;
 mod models;
@@ -77,6 +78,7 @@ async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Re
         Command::Stats(args) => stats::run(client(config, &place)?, &args).await,
         Command::Dead(args) => dead::run(client(config, &place)?, &args.command).await,
         Command::Faces(args) => faces::run(client(config, &place)?, &args.command).await,
+        Command::Jobs(args) => jobs::run(client(config, &place)?, &args).await,
         Command::Rebuild(args) => faces::rebuild(client(config, &place)?, &args).await,
         Command::Reembed(args) => reembed::run(client(config, &place)?, &args).await,
         Command::People(args) => people::run(client(config, &place)?, &args).await,

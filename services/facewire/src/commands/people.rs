@@ -120,6 +120,7 @@ async fn erase(gallery: &Gallery, bus: &Bus, what: &Erasure, json: bool) -> anyh
         ("deliveries to webhooks", receipt.deliveries),
         ("kept answers of requests", receipt.requests),
         ("items of imports", receipt.imports),
+        ("jobs that named the person", receipt.jobs),
         ("webhooks whose filters named the person", receipt.webhooks),
         ("messages in streams", receipt.messages),
     ] {

@@ -14,6 +14,8 @@ mod evaluate;
 #[cfg(test)]
 mod insight;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod prometheus;

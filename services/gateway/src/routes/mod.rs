@@ -1,12 +1,15 @@
 //! Every route, and the layers around them. From the outside in: the request's id and envelope, a limit of time, and, for
 //! what is not public, authentication, the limit of bytes, idempotency.
 
+mod clusters;
 mod collections;
 mod crops;
 mod erasures;
 mod events;
 mod exports;
+mod follow;
 mod imports;
+mod jobs;
 mod people;
 mod recognition;
 mod recognitions;
@@ -34,10 +37,12 @@ pub(crate) fn router(app: App) -> Router {
     let max_body = usize::try_from(app.options.max_body.as_u64()).unwrap_or(usize::MAX);
     let authenticated = from_fn_with_state(app.clone(), caller::authenticate);
     let private = OpenApiRouter::new()
+        .merge(clusters::private())
         .merge(collections::private())
         .merge(crops::private())
         .merge(erasures::private())
         .merge(imports::private())
+        .merge(jobs::private())
         .merge(people::private())
         .merge(recognition::private())
         .merge(recognitions::private())
@@ -48,7 +53,11 @@ pub(crate) fn router(app: App) -> Router {
         .layer(authenticated.clone())
         .layer(from_fn_with_state(app.options.request_timeout, in_time))
         .layer(DefaultBodyLimit::max(max_body));
-    let endless = events::endless().merge(exports::endless()).merge(imports::endless()).layer(authenticated);
+    let endless = events::endless()
+        .merge(exports::endless())
+        .merge(imports::endless())
+        .merge(jobs::endless())
+        .layer(authenticated);
     let (router, document) = OpenApiRouter::with_openapi(openapi::base(app.options.needs_key()))
         .merge(system::public())
         .merge(private)

@@ -88,6 +88,8 @@ struct System {
     counts: Counts,
     /// In the order of the chain.
     stages: Vec<StageLag>,
+    /// Jobs that wait for a worker or are at one.
+    jobs_waiting: u64,
     /// Dead letters that DEAD holds.
     dead_letters: u64,
     /// What was rejected or failed in the last hour, the most frequent first.
@@ -150,12 +152,13 @@ struct ErrorCount {
     faces: u64,
 }
 
-/// Versions, counts, the lag of each stage, recent errors. Scope: read.
+/// Versions, counts, the lag of each stage and of jobs, recent errors. Scope: read.
 #[utoipa::path(get, path = "/api/v1/system", tag = "system",
     responses((status = 200, description = "The chain and its stores", body = System)))]
 async fn system(State(app): State<App>, caller: Caller) -> Result<Json<System>, ApiError> {
     caller.has(Scope::Read)?;
     let lags = app.bus.lags().await?;
+    let jobs_waiting = app.bus.jobs_waiting().await?;
     let dead_letters = app.bus.stream_messages(subjects::DEAD).await?;
     let stages = lags.into_iter().map(|lag| StageLag {
         stage: lag.stage.to_string(),
@@ -173,6 +176,7 @@ async fn system(State(app): State<App>, caller: Caller) -> Result<Json<System>, 
         },
         counts: counts(&app, &caller).await?,
         stages: stages.collect(),
+        jobs_waiting,
         dead_letters,
         recent_errors: recent_errors(&app, &caller).await?,
     }))

@@ -29,9 +29,12 @@ async fn a_plan_says_what_a_migration_does_and_a_second_one_does_nothing() {
         "{missing}"
     );
     let plan = bus.plan_streams(&stages, LEASE).await.unwrap();
-    let (streams, consumers) = (Stage::ALL.len() + 3, Stage::ALL.len());
+    // Beside those of the stages: the jobs, with their consumer, and RESULTS, DEAD and EVENTS.
+    let (streams, consumers) = (Stage::ALL.len() + 4, Stage::ALL.len() + 1);
     assert_eq!(plan.len(), streams + consumers + 2, "{:?}", lines(&plan));
-    assert!(lines(&plan).contains(&"create stream CROPS".to_owned()), "{:?}", lines(&plan));
+    for line in ["create stream CROPS", "create stream JOBS", "create consumer jobs"] {
+        assert!(lines(&plan).contains(&line.to_owned()), "{line}: {:?}", lines(&plan));
+    }
     assert!(bus.check_streams().await.is_err(), "a plan writes nothing");
 
     bus.migrate_streams(&stages[1..], LEASE).await.unwrap();

@@ -1,6 +1,8 @@
 //! The gallery over a real Postgres, vector engine and directory of images.
 
 #[cfg(test)]
+mod clusters;
+#[cfg(test)]
 mod erasing;
 #[cfg(test)]
 mod people;

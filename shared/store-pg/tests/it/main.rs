@@ -1,11 +1,15 @@
 //! The store against a real Postgres. No test here knows another's database.
 
 #[cfg(test)]
+mod acts;
+#[cfg(test)]
 mod admission;
 #[cfg(test)]
 mod api_keys;
 #[cfg(test)]
 mod calibrations;
+#[cfg(test)]
+mod clusters;
 #[cfg(test)]
 mod collections;
 #[cfg(test)]
@@ -15,11 +19,17 @@ mod enrolment;
 #[cfg(test)]
 mod erasing;
 #[cfg(test)]
+mod face_stats;
+#[cfg(test)]
 mod faces;
 #[cfg(test)]
 mod idempotency;
 #[cfg(test)]
 mod imports;
+#[cfg(test)]
+mod jobs;
+#[cfg(test)]
+mod labels;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
@@ -28,6 +38,8 @@ mod merges;
 mod outage;
 #[cfg(test)]
 mod people;
+#[cfg(test)]
+mod prototypes;
 #[cfg(test)]
 mod recognitions;
 #[cfg(test)]

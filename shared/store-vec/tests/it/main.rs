@@ -8,6 +8,8 @@ mod collections;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod neighbours;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod outage;

@@ -1,11 +1,10 @@
 //! How far an import is: as an answer, and as events while it changes.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Sse;
-use axum::response::sse::{Event, KeepAlive};
+use axum::response::sse::Event;
 use facewire_store_pg::{Import, ImportState, ItemCount, ItemState};
 use futures_util::Stream;
 use serde::Serialize;
@@ -13,16 +12,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::super::follow::{Followed, follow};
 use super::find;
 use crate::App;
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::input::Path;
-
-/// Between two looks at an import's progress.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two comments where nothing happens, so that intermediaries do not close the connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How far an import is.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -89,6 +84,12 @@ impl Progress {
     }
 }
 
+impl Followed for Progress {
+    fn has_ended(&self) -> bool {
+        self.finished_at.is_some()
+    }
+}
+
 /// An import's progress as it changes, until it ends. Scope: enrol. The data are those of `GET /api/v1/imports/{id}`.
 #[utoipa::path(get, path = "/api/v1/imports/{id}/events", tag = "imports",
     params(("id" = Uuid, Path, description = "The import")),
@@ -100,49 +101,13 @@ pub(crate) async fn events(
     Path(id): Path<Uuid>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     find(&app, &caller, id).await?;
-    let follower = Follower { app, id, last: None };
-    let stream = futures_util::stream::unfold(follower, async |mut follower| {
-        let event = follower.next().await?;
-        Some((Ok(event), follower))
-    });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let shutdown = app.shutdown.clone();
+    Ok(follow(shutdown, move || look(app.clone(), id)))
 }
 
-struct Follower {
-    app: App,
-    id: Uuid,
-    last: Option<Progress>,
-}
-
-impl Follower {
-    /// The next change; none once the import has ended and that was told, or the service ends.
-    async fn next(&mut self) -> Option<Event> {
-        let has_ended = |progress: &Progress| progress.finished_at.is_some();
-        if self.last.as_ref().is_some_and(has_ended) {
-            return None;
-        }
-        loop {
-            match self.look().await {
-                Ok(None) => return None,
-                Ok(Some(now)) if self.last.as_ref() != Some(&now) => {
-                    let event = Event::default().event("progress").json_data(&now).ok()?;
-                    self.last = Some(now);
-                    return Some(event);
-                }
-                // The store is away for a moment, which was logged: the next look may see more.
-                Ok(Some(_)) | Err(_) => {}
-            }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_INTERVAL) => {}
-                () = self.app.shutdown.draining() => return None,
-            }
-        }
-    }
-
-    async fn look(&self) -> Result<Option<Progress>, ApiError> {
-        match self.app.gallery.store.import(self.id).await? {
-            Some(import) => Progress::of(&self.app, import).await.map(Some),
-            None => Ok(None),
-        }
+async fn look(app: App, id: Uuid) -> Result<Option<Progress>, ApiError> {
+    match app.gallery.store.import(id).await? {
+        Some(import) => Progress::of(&app, import).await.map(Some),
+        None => Ok(None),
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod face;
 pub(crate) mod form;
 pub(crate) mod recognize;
 pub(crate) mod register;
-mod search;
+pub(crate) mod search;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::State;
-use facewire_domain::{Candidate, Hit, PersonId, Scope, decide, decimal, nearest};
+use facewire_domain::{Candidate, CollectionId, Hit, PersonId, Scope, decide, decimal, nearest};
 use facewire_gallery::{Asked, Rules};
 use facewire_store_pg::{Person, PersonStatus};
-use facewire_store_vec::Probe;
+use facewire_store_vec::{DECISION, Probe};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -70,22 +70,43 @@ pub(crate) async fn search(
         let why = format!("the gallery is of the model {}", app.gallery.model);
         return Err(ApiError::new(Code::ModelMismatch, why));
     }
-    let embedding = normalised(request.embedding, app.gallery.dim)?;
-    let probe =
-        Probe { collection: collection.clone(), embedding: embedding.clone(), limit: None, persons: limit.max(2) };
-    let found = app.gallery.search(&[probe]).await?;
-    let near = found.into_iter().next().ok_or_else(|| ApiError::internal("no answer to a probe"))?;
-    let hits = near.map_err(|error| ApiError::invalid("embedding", error))?.hits;
+    let embedding = normalised(&request.embedding, app.gallery.dim)?;
+    let hits = near(&app, &collection, embedding, limit).await?;
     let rules = app.rules.rules(&app.gallery, std::slice::from_ref(&collection)).await?;
     let decision = decision(&app, &rules, &asked, &collection, hits, limit).await?;
     Ok(Json(Searched { decision }))
+}
+
+/// The nearest faces of a collection, of so many persons at least where there are so many. `embedding`: of length one.
+pub(crate) async fn near(
+    app: &App,
+    collection: &CollectionId,
+    embedding: Vec<f32>,
+    persons: u32,
+) -> Result<Vec<Hit>, ApiError> {
+    let probe = Probe { collection: collection.clone(), embedding, limit: None, persons: persons.max(DECISION) };
+    let found = app.gallery.search(&[probe]).await?;
+    let near = found.into_iter().next().ok_or_else(|| ApiError::internal("no answer to a probe"))?;
+    Ok(near.map_err(|error| ApiError::invalid("embedding", error))?.hits)
+}
+
+/// The persons of these faces, the nearest first, `most` at most, without those who are hidden.
+pub(crate) async fn nearest_shown(app: &App, hits: &[Hit], most: u32) -> Result<Vec<PersonHit>, ApiError> {
+    let candidates = nearest(hits, most as usize);
+    let ids: Vec<PersonId> = candidates.iter().map(|candidate| candidate.person).collect();
+    Ok(shown(candidates, &app.gallery.store.persons(&ids).await?))
+}
+
+fn shown(candidates: Vec<Candidate>, persons: &HashMap<PersonId, Person>) -> Vec<PersonHit> {
+    let shown = candidates.into_iter().filter(|candidate| !is_hidden(candidate.person, persons));
+    shown.map(|candidate| hit(candidate, persons)).collect()
 }
 
 async fn decision(
     app: &App,
     rules: &Rules<'_>,
     asked: &Asked,
-    collection: &facewire_domain::CollectionId,
+    collection: &CollectionId,
     hits: Vec<Hit>,
     limit: u32,
 ) -> Result<Decision, ApiError> {
@@ -108,11 +129,7 @@ async fn decision(
         margin: decision.margin.map(decimal),
         fpir: decision.fpir,
         people: decision.people,
-        candidates: candidates
-            .into_iter()
-            .filter(|candidate| !is_hidden(candidate.person, &persons))
-            .map(hit)
-            .collect(),
+        candidates: shown(candidates, &persons),
     })
 }
 
@@ -148,16 +165,21 @@ fn hit(candidate: Candidate, persons: &HashMap<PersonId, Person>) -> PersonHit {
 }
 
 /// Of the model's dimension, brought to length one.
-fn normalised(embedding: Vec<f32>, dim: u32) -> Result<Vec<f32>, ApiError> {
+fn normalised(embedding: &[f32], dim: u32) -> Result<Vec<f32>, ApiError> {
     if u32::try_from(embedding.len()).ok() != Some(dim) {
         return Err(ApiError::invalid("embedding", format!("the model makes {dim} numbers")));
     }
-    let length = embedding.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    unit(embedding).ok_or_else(|| ApiError::invalid("embedding", "its length is zero or no number"))
+}
+
+/// Brought to length one; none where the length is zero or no number.
+pub(crate) fn unit(vector: &[f32]) -> Option<Vec<f32>> {
+    let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if !length.is_finite() || length < f64::from(f32::EPSILON) {
-        return Err(ApiError::invalid("embedding", "its length is zero or no number"));
+        return None;
     }
     #[expect(clippy::cast_possible_truncation, reason = "numbers from -1 to 1")]
-    Ok(embedding.into_iter().map(|x| (f64::from(x) / length) as f32).collect())
+    Some(vector.iter().map(|x| (f64::from(*x) / length) as f32).collect())
 }
 
 #[cfg(test)]
@@ -166,9 +188,9 @@ mod tests {
 
     #[test]
     fn an_embedding_is_brought_to_length_one_or_refused() {
-        assert_eq!(normalised(vec![3.0, 4.0], 2).unwrap(), [0.6, 0.8]);
+        assert_eq!(normalised(&[3.0, 4.0], 2).unwrap(), [0.6, 0.8]);
         for wrong in [vec![1.0], vec![0.0, 0.0], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0]] {
-            assert!(normalised(wrong.clone(), 2).is_err(), "{wrong:?}");
+            assert!(normalised(&wrong, 2).is_err(), "{wrong:?}");
         }
     }
 }

@@ -10,15 +10,9 @@ use facewire_reconciler::{Kind, PassOptions, PassReport, RebuildOptions, Reconci
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::{connect, progress};
-use crate::cli::{FacesCommand, FindOrphans, Rebuild};
+use crate::cli::{FindOrphans, Rebuild};
+use crate::commands::{connect, progress};
 use crate::output::{self, Exit};
-
-pub(crate) async fn run(config: Config, command: &FacesCommand) -> anyhow::Result<Exit> {
-    match command {
-        FacesCommand::FindOrphans(args) => find_orphans(config, args).await,
-    }
-}
 
 #[derive(Debug, Serialize)]
 struct Found {
@@ -28,7 +22,7 @@ struct Found {
     seconds: f64,
 }
 
-async fn find_orphans(mut config: Config, args: &FindOrphans) -> anyhow::Result<Exit> {
+pub(super) async fn find_orphans(mut config: Config, args: &FindOrphans) -> anyhow::Result<Exit> {
     if let Some(grace) = args.grace {
         config.reconciler.grace = grace;
     }

@@ -1,0 +1,94 @@
+//! Starting a job: its row first, then the message that wakes a worker, then the wait for its end where one is wanted.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use facewire_bus::Bus;
+use facewire_composition::{Config, Parts};
+use facewire_domain::{CollectionId, JobKind, JobState};
+use facewire_store_pg::{Actor, JobRecord, Store};
+use serde_json::Value as JsonValue;
+
+use super::follow::{self, Changes};
+use super::show::{self, Told};
+use crate::cli::Waiting;
+use crate::commands::connect;
+use crate::output::{self, Exit};
+
+/// Who starts them, as rows and the audit trail say.
+const BY: &str = "facewire faces";
+
+/// A job to be started, and what its command does then.
+pub(in crate::commands) struct NewJob<'a> {
+    /// What it does.
+    pub(in crate::commands) kind: JobKind,
+    /// Where.
+    pub(in crate::commands) collection: &'a CollectionId,
+    /// The parameters of its kind, checked.
+    pub(in crate::commands) params: JsonValue,
+    /// Whether the command waits for its end.
+    pub(in crate::commands) waiting: Waiting,
+    /// Whether it answers in JSON.
+    pub(in crate::commands) json: bool,
+}
+
+/// Starts a job. Exit status 1 where it was waited for and did not succeed, or the waiting ended first.
+pub(in crate::commands) async fn start(config: &Config, new: NewJob<'_>) -> anyhow::Result<Exit> {
+    let servers = Servers::connect(config, "faces").await?;
+    let created = servers.store.create_job(new.kind, new.collection, &new.params, &Actor::named(BY)).await?;
+    let job = created.with_context(|| format!("there is no collection {}", new.collection))?;
+    servers.send(&job).await;
+    servers.settle(job, new.waiting, new.json).await
+}
+
+/// What a job is started with: Postgres and NATS, checked to be migrated.
+pub(super) struct Servers {
+    pub(super) store: Store,
+    bus: Bus,
+}
+
+impl Servers {
+    pub(super) async fn connect(config: &Config, command: &str) -> anyhow::Result<Self> {
+        let (bus, store) = (connect::nats(config, command).await?, connect::postgres(config).await?);
+        let parts = Parts { bus, store: Some(store.clone()), index: None, images: None, chain: None };
+        facewire_composition::check(&parts).await?;
+        Ok(Self { store, bus: parts.bus })
+    }
+
+    /// Wakes a worker. The row counts: a job whose message did not arrive is found by the jobs service.
+    pub(super) async fn send(&self, job: &JobRecord) {
+        if let Err(error) = self.bus.publish_job(job.kind, job.job, job.attempt).await {
+            output::say(format_args!(
+                "NATS did not take the message of job {} ({error}): it is queued, and the jobs service finds it later",
+                job.job
+            ));
+        }
+    }
+
+    /// Says that a job is queued, or waits for its end and shows it.
+    pub(super) async fn settle(&self, job: JobRecord, waiting: Waiting, json: bool) -> anyhow::Result<Exit> {
+        if !waiting.wanted(std::io::stderr().is_terminal()) {
+            queued(&job, json)?;
+            return Ok(Exit::Success);
+        }
+        let Some(ended) = follow::to_the_end(&self.store, job.job, Changes::Bar).await? else {
+            return Ok(Exit::Failed);
+        };
+        if json {
+            output::json(&Told::of(&ended))?;
+        } else {
+            show::ended(&ended);
+        }
+        Ok(if ended.state == JobState::Succeeded { Exit::Success } else { Exit::Failed })
+    }
+}
+
+fn queued(job: &JobRecord, json: bool) -> anyhow::Result<()> {
+    if json {
+        return output::json(&Told::of(job));
+    }
+    let id = job.job;
+    output::line(format_args!("job {id} is queued"));
+    output::say(format_args!("`facewire jobs watch {id}` follows it, `facewire jobs cancel {id}` stops it"));
+    Ok(())
+}

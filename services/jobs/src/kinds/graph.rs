@@ -1,0 +1,215 @@
+//! Clustering of more faces than can be compared with each other: over a graph of each face's nearest neighbours from
+//! the vector index. It is approximate, and what it finds says so: a neighbour that the index misses may split a
+//! cluster, and so may faces whose points are not written yet. Embeddings pass through; only the graph is in memory.
+
+use std::ops::ControlFlow;
+
+use bytesize::ByteSize;
+use facewire_clustering::{ClusterError, Clustering, Hdbscan, Hierarchy, NO_NEIGHBOUR, NeighbourGraph, Run, Selection};
+use facewire_domain::{ClusterId, ClusterMethod, ClusterParams, FaceId};
+use facewire_store_pg::FaceVector;
+use facewire_store_vec::{Neighbour, Unknown};
+
+use super::Task;
+use super::clusters::{Found, Sums};
+use super::exact::selection;
+use super::rows::{Choice, Reader, Row, normalised};
+use crate::compute::{Watch, on_thread};
+use crate::failure::JobError;
+
+/// Neighbours of each face, where `min_samples` needs no more: 15 join what belongs together in all but the sparsest
+/// places.
+const NEIGHBOURS: u32 = 15;
+
+/// Faces whose neighbours are searched in one call.
+const ASKED: usize = 128;
+
+/// Bytes of a face beside its list of neighbours: its row, its label and scores, and its place in what is written.
+const FACE_BYTES: u64 = 160;
+
+/// Lists of neighbours, row-major, of faces in the order of their ids.
+struct Graph {
+    faces: Vec<Row>,
+    width: usize,
+    rows: Vec<u32>,
+    distances: Vec<f32>,
+}
+
+/// Clusters some `expected` faces.
+///
+/// # Errors
+/// Another method than HDBSCAN; more faces than the memory takes; of a store, while draining.
+pub(crate) async fn find(
+    task: Task<'_>,
+    params: &ClusterParams,
+    choice: &Choice<'_>,
+    open: Vec<ClusterId>,
+    expected: u64,
+) -> Result<Found, JobError> {
+    let width = NEIGHBOURS.max(params.min_samples) as usize;
+    let max_bytes = admit(task, params, expected, width)?;
+    let mut graph = Graph::of(faces(task, choice, expected).await?, width);
+    graph.fill(task, choice).await?;
+    task.progress.begin("clustering", graph.faces.len() as u64);
+    let (selection, min_samples) = (selection(params), params.min_samples as usize);
+    let computed = on_thread(task.progress, move |watch| {
+        let clustering = graph.cluster(&selection, min_samples, max_bytes, watch);
+        clustering.map(|clustering| (graph.faces, clustering))
+    });
+    let (faces, clustering) = computed.await??;
+    let sums = sums(task, choice, &faces, &clustering).await?;
+    on_thread(task.progress, move |_| Found::of(&faces, &open, &clustering, sums.centroids())).await
+}
+
+/// Refuses what would need more memory than there may be; else what is left of it for the clustering itself.
+fn admit(task: Task<'_>, params: &ClusterParams, expected: u64, width: usize) -> Result<u64, JobError> {
+    let options = &task.context.options;
+    if params.method != ClusterMethod::Hdbscan {
+        let (method, limit) = (params.method, options.exact_faces());
+        return Err(JobError::Refused(format!(
+            "{method} takes {limit} faces at most here, and there are {expected}: take fewer with maxFaces, or \
+             hdbscan, which has an approximate mode"
+        )));
+    }
+    let rows = usize::try_from(expected).unwrap_or(usize::MAX);
+    let held = expected.saturating_mul(8 * width as u64 + FACE_BYTES);
+    let needed = held.saturating_add(Hdbscan::memory_needed_for_graph(rows, width));
+    let limit = options.max_bytes.as_u64();
+    if needed > limit {
+        let (needed, limit) = (ByteSize::b(needed), options.max_bytes);
+        return Err(JobError::Refused(format!(
+            "{expected} faces need {needed} of memory, more than jobs.max_bytes ({limit}): raise it, or take fewer \
+             faces with maxFaces"
+        )));
+    }
+    Ok(limit.saturating_sub(held))
+}
+
+/// The faces themselves, in the order of their ids: a neighbour is a place in this list.
+async fn faces(task: Task<'_>, choice: &Choice<'_>, expected: u64) -> Result<Vec<Row>, JobError> {
+    task.progress.begin("reading", expected);
+    let (mut reader, mut faces) = (Reader::new(task.context, choice), Vec::new());
+    while let Some(page) = reader.page().await? {
+        task.progress.add(page.len() as u64);
+        faces.extend(page.iter().map(|face| Row { face: face.face, cluster: face.cluster }));
+    }
+    Ok(faces)
+}
+
+fn place(faces: &[Row], face: FaceId) -> Option<usize> {
+    faces.binary_search_by_key(&face, |row| row.face).ok()
+}
+
+/// The sums of the clusters' embeddings, which are read once more.
+async fn sums(task: Task<'_>, choice: &Choice<'_>, faces: &[Row], found: &Clustering) -> Result<Sums, JobError> {
+    task.progress.begin("averaging", faces.len() as u64);
+    let (mut reader, dim) = (Reader::new(task.context, choice), task.context.dim());
+    let mut sums = Sums::new(found.clusters.len(), dim);
+    while let Some(page) = reader.page().await? {
+        task.progress.add(page.len() as u64);
+        for FaceVector { face, embedding, .. } in page {
+            let label = place(faces, face).and_then(|place| found.labels.get(place).copied().flatten());
+            let Some((label, embedding)) = label.zip(normalised(embedding, dim)) else { continue };
+            sums.add(label, &embedding);
+        }
+    }
+    Ok(sums)
+}
+
+impl Graph {
+    /// Without neighbours yet.
+    fn of(faces: Vec<Row>, width: usize) -> Self {
+        let places = faces.len() * width;
+        Self { faces, width, rows: vec![NO_NEIGHBOUR; places], distances: vec![0.0; places] }
+    }
+
+    /// Searches the neighbours of all faces.
+    async fn fill(&mut self, task: Task<'_>, choice: &Choice<'_>) -> Result<(), JobError> {
+        task.progress.begin("searching", self.faces.len() as u64);
+        let (context, filter) = (task.context, &choice.filter);
+        let among = Unknown {
+            collection: choice.collection.clone(),
+            min_quality: filter.min_quality,
+            taken_since: filter.captured_since,
+            taken_until: filter.captured_until,
+        };
+        let most = u32::try_from(self.width).unwrap_or(u32::MAX);
+        let mut reader = Reader::new(context, choice);
+        while let Some(page) = reader.page().await? {
+            for part in page.chunks(ASKED) {
+                let asked: Vec<_> = part.iter().map(|face| (face.face, face.embedding.as_slice())).collect();
+                let found = context.ask(|| context.gallery.vectors.neighbours(&among, &asked, most)).await?;
+                for ((face, _), found) in asked.iter().zip(found) {
+                    // A face that cannot be searched for has no neighbours.
+                    self.put(*face, &found.unwrap_or_default());
+                }
+                task.progress.add(part.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the neighbours of a face; those that are not clustered are passed over, and so is a face that came since.
+    fn put(&mut self, face: FaceId, neighbours: &[Neighbour]) {
+        let Some(itself) = place(&self.faces, face) else { return };
+        let list = itself * self.width..(itself + 1) * self.width;
+        let (Some(rows), Some(distances)) = (self.rows.get_mut(list.clone()), self.distances.get_mut(list)) else {
+            return;
+        };
+        let known = neighbours.iter().filter_map(|found| {
+            let row = place(&self.faces, found.face).filter(|row| *row != itself && found.similarity.is_finite())?;
+            Some((u32::try_from(row).ok()?, distance(found.similarity)))
+        });
+        for ((row, slot), (neighbour, measured)) in rows.iter_mut().zip(distances).zip(known) {
+            (*row, *slot) = (neighbour, measured);
+        }
+    }
+
+    fn cluster(
+        &self,
+        selection: &Selection,
+        min_samples: usize,
+        max_bytes: u64,
+        watch: &Watch,
+    ) -> Result<Clustering, ClusterError> {
+        let graph = NeighbourGraph::new(&self.rows, &self.distances, self.width)?;
+        let tell = |progress: facewire_clustering::Progress| -> ControlFlow<()> { watch.reached(progress.fraction) };
+        let run = Run { threads: 1, max_bytes, watch: &tell };
+        Hierarchy::of_graph(graph, min_samples, &run)?.clusters(selection)
+    }
+}
+
+/// Of unit vectors, by their cosine.
+fn distance(similarity: f32) -> f32 {
+    (2.0 - 2.0 * similarity).max(0.0).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn row(number: u128) -> Row {
+        Row { face: FaceId::from(Uuid::from_u128(number)), cluster: None }
+    }
+
+    fn neighbour(number: u128, similarity: f32) -> Neighbour {
+        Neighbour { face: row(number).face, similarity }
+    }
+
+    #[test]
+    fn a_list_holds_the_neighbours_that_are_clustered() {
+        let mut graph = Graph::of([2, 4, 6, 8].map(row).to_vec(), 2);
+        graph.put(
+            row(4).face,
+            &[neighbour(5, 0.9), neighbour(8, 0.5), neighbour(4, 1.0), neighbour(2, 0.0), neighbour(6, 0.0)],
+        );
+        graph.put(row(6).face, &[neighbour(4, 1.25)]);
+        graph.put(row(7).face, &[neighbour(4, 0.5)]);
+        let none = NO_NEIGHBOUR;
+        assert_eq!(graph.rows, [none, none, 3, 0, 1, none, none, none]);
+        assert_eq!(graph.distances, [0.0, 0.0, 1.0, 2f32.sqrt(), 0.0, 0.0, 0.0, 0.0]);
+        assert!(NeighbourGraph::new(&graph.rows, &graph.distances, 2).is_ok());
+    }
+}

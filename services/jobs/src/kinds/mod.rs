@@ -1,0 +1,119 @@
+//! What each kind of job does: from its parameters to its result. How a job is taken up, kept and ended is in `work`.
+
+pub(crate) mod assign;
+pub(crate) mod cluster;
+pub(crate) mod clusters;
+pub(crate) mod decide;
+mod exact;
+mod graph;
+pub(crate) mod prototypes;
+pub(crate) mod rows;
+
+use std::sync::Arc;
+
+use facewire_domain::{CollectionId, FaceId, Fault, JobKind, ParamError};
+use facewire_gallery::{Gallery, RuleBook};
+use facewire_runtime::{Patience, Shutdown};
+use facewire_store_pg::{JobRecord, JobToken, Store};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value as JsonValue;
+
+use crate::Options;
+use crate::failure::JobError;
+use crate::progress::Progress;
+
+/// Points that are written between two signs of life.
+const INDEXED: usize = 256;
+
+/// What all jobs of a service share. Cloning shares it.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) gallery: Gallery,
+    pub(crate) rules: Arc<RuleBook>,
+    pub(crate) options: Arc<Options>,
+    pub(crate) patience: Patience,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Context {
+    pub(crate) fn store(&self) -> &Store {
+        &self.gallery.store
+    }
+
+    /// Numbers of an embedding.
+    pub(crate) fn dim(&self) -> usize {
+        self.gallery.dim as usize
+    }
+
+    /// Calls a store until it answers, or says what is wrong with what it was asked; while it is away, or refuses
+    /// everything, this waits, and a drain ends the wait.
+    pub(crate) async fn ask<T, E, F>(&self, operation: impl FnMut() -> F) -> Result<T, JobError>
+    where
+        E: Fault,
+        JobError: From<E>,
+        F: Future<Output = Result<T, E>>,
+    {
+        Ok(self.patience.wait(operation).await?)
+    }
+
+    /// Writes the points of faces whose rows changed. A drain ends it early: the rows are pending, and the reconciler
+    /// writes their points.
+    pub(crate) async fn index(&self, faces: &[FaceId], progress: &Progress) -> Result<(), JobError> {
+        progress.begin("indexing", faces.len() as u64);
+        for part in faces.chunks(INDEXED) {
+            if self.shutdown.is_draining() {
+                return Ok(());
+            }
+            match self.ask(|| self.gallery.index_all(part)).await {
+                Err(_) if self.shutdown.is_draining() => return Ok(()),
+                done => done?,
+            }
+            progress.add(part.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+/// A job in hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Task<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) record: &'a JobRecord,
+    pub(crate) progress: &'a Arc<Progress>,
+}
+
+impl Task<'_> {
+    pub(crate) fn collection(&self) -> &CollectionId {
+        &self.record.collection
+    }
+
+    pub(crate) fn token(&self) -> JobToken {
+        self.record.token()
+    }
+
+    fn params<P: DeserializeOwned>(&self, check: impl Fn(&P) -> Result<(), ParamError>) -> Result<P, JobError> {
+        let wrong = |why: &dyn std::fmt::Display| JobError::Refused(format!("its parameters cannot be used: {why}"));
+        let params = serde_json::from_value(self.record.params.clone()).map_err(|error| wrong(&error))?;
+        check(&params).map_err(|error| wrong(&error))?;
+        Ok(params)
+    }
+}
+
+/// A result as its row has it.
+fn told(result: &impl Serialize) -> Result<JsonValue, JobError> {
+    serde_json::to_value(result).map_err(|error| JobError::Refused(format!("its result cannot be written: {error}")))
+}
+
+/// Does a job. What it finds is written in one transaction, or two that are both undone where the second may not be;
+/// repeated, it finds what it has written.
+pub(crate) async fn run(task: Task<'_>) -> Result<JsonValue, JobError> {
+    let Task { context, record, .. } = task;
+    // Embeddings of another model cannot be compared with these.
+    context.ask(|| context.gallery.check_serving()).await?;
+    match record.kind {
+        JobKind::Cluster => cluster::run(task, &task.params(facewire_domain::ClusterParams::check)?).await,
+        JobKind::Assign => assign::run(task, &task.params(facewire_domain::AssignParams::check)?).await,
+        JobKind::Prototypes => prototypes::run(task, &task.params(facewire_domain::PrototypesParams::check)?).await,
+    }
+}

@@ -1,0 +1,73 @@
+//! The jobs service: long work on a collection. One row and one message a job; a worker that dies is replaced, and what
+//! was written is found written. It clusters the faces that are nobody's, gives faces to known people, and keeps
+//! people's prototypes up to date. Postgres decides what is written; what is decided about a single crop is the
+//! chain's.
+
+mod compute;
+mod failure;
+mod housekeeping;
+mod kinds;
+mod options;
+mod progress;
+mod upkeep;
+mod work;
+
+use std::sync::Arc;
+
+use facewire_bus::Bus;
+use facewire_domain::Calibration;
+use facewire_gallery::{Gallery, RuleBook, RuleOptions};
+use facewire_runtime::{ActorError, Patience, Pipeline, RestartPolicy, Run, Shutdown, supervise};
+
+use kinds::Context;
+use work::Worker;
+
+pub use options::Options;
+
+/// As health and telemetry call it.
+pub const SERVICE: &str = "jobs";
+
+/// The service and what it needs.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    /// NATS.
+    pub bus: Bus,
+    /// People and faces, of the pack that serves.
+    pub gallery: Gallery,
+    /// What a match needs, as `match` is configured.
+    pub rules: RuleOptions,
+    /// What the pack says of its similarities.
+    pub calibration: Option<Calibration>,
+    /// Its options.
+    pub options: Options,
+}
+
+impl Jobs {
+    /// Runs until the shutdown, which gives back the jobs that run. When an actor fails, the pipeline is built anew,
+    /// and the jobs are taken over once their leases have ended.
+    pub fn run(self, shutdown: Shutdown) -> Run {
+        Box::pin(
+            async move { supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await },
+        )
+    }
+
+    async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
+        self.gallery.check_serving().await?;
+        let context = Context {
+            gallery: self.gallery.clone(),
+            rules: Arc::new(RuleBook::new(self.rules.clone(), self.calibration.clone())),
+            options: Arc::new(self.options.clone()),
+            patience: Patience::new(SERVICE, shutdown),
+            shutdown: shutdown.clone(),
+        };
+        let mut pipeline = Pipeline::new();
+        for number in 1..=self.options.workers.max(1) {
+            let name = format!("{SERVICE} {} {number}", std::process::id());
+            let worker = Worker { context: context.clone(), name };
+            pipeline.spawn("work", worker.run(self.bus.job_queue().await?));
+        }
+        pipeline.spawn("prototypes", upkeep::keep(context.clone()));
+        pipeline.spawn("housekeeping", housekeeping::keep(context, self.bus.clone()));
+        Ok(pipeline)
+    }
+}

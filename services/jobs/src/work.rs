@@ -1,0 +1,227 @@
+//! A worker: takes the message of a job, takes the job up, keeps it while it runs, and ends it. What a job does is in
+//! `kinds`.
+//!
+//! A job that runs is cancelled or given back at once, until it begins to write: then Postgres has decided, in one
+//! transaction, and the job says what is written. The worker's own watchdog is no use here, since a clustering takes as
+//! long as it takes: a thread without a sign of life is noticed where it is waited for, and a worker that dies by its
+//! lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use facewire_bus::{JobMessage, JobQueue};
+use facewire_domain::{Fault, FaultKind};
+use facewire_runtime::{ActorError, Backoff};
+use facewire_store_pg::{Claim, JobEnd, JobRecord, JobSignal, JobToken};
+use facewire_telemetry::events;
+use serde_json::Value as JsonValue;
+use tokio::time::Instant;
+
+use crate::SERVICE;
+use crate::failure::{Fate, JobError};
+use crate::kinds::{self, Context, Task};
+use crate::options::Options;
+use crate::progress::Progress;
+
+/// Longest wait for a message; a drain ends it.
+const PULL: Duration = Duration::from_secs(20);
+
+/// Another look at a job whose collection is busy.
+const BUSY_AGAIN: Duration = Duration::from_secs(5);
+
+/// Between two looks whether a job that writes has come to its end, once the service drains.
+const DRAIN_LOOKS: Duration = Duration::from_millis(100);
+
+/// The actor.
+pub(crate) struct Worker {
+    pub(crate) context: Context,
+    /// As the job's row names who has it.
+    pub(crate) name: String,
+}
+
+/// What becomes of a job's message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// The job is over.
+    Ack,
+    /// It is to be looked at again after this time.
+    Again(Duration),
+    /// Somebody else has the job; if they die, the message comes back by itself.
+    Leave,
+}
+
+/// Why a job that runs is stopped from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interrupt {
+    Cancelled,
+    Lost,
+    Drain,
+}
+
+impl Worker {
+    /// Works until the drain. What a broker or a store is away for is waited out.
+    pub(crate) async fn run(self, mut queue: JobQueue) -> Result<(), ActorError> {
+        let (mut failures, mut held) = (0, None);
+        loop {
+            let pulled = tokio::select! {
+                () = self.context.shutdown.draining() => return Ok(()),
+                pulled = queue.next(PULL) => pulled,
+            };
+            match pulled {
+                Ok(message) => {
+                    (failures, held) = (0, None);
+                    if let Some(message) = message {
+                        self.take(message).await?;
+                    }
+                }
+                Err(error) => {
+                    events::StoreWaited { service: SERVICE, store: error.system(), failures, error: &error }.emit();
+                    if error.kind() == FaultKind::Systemic && held.is_none() {
+                        held = Some(self.context.shutdown.health().hold(SERVICE, &error.to_string()));
+                    }
+                    tokio::select! {
+                        () = self.context.shutdown.draining() => return Ok(()),
+                        () = tokio::time::sleep(Backoff::default().pause(failures)) => {}
+                    }
+                    failures = failures.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    async fn take(&self, message: JobMessage) -> Result<(), ActorError> {
+        let after = match message.job {
+            Some(job) => {
+                let Options { lease, max_attempts, .. } = *self.context.options;
+                let store = self.context.store();
+                let claim = self.context.ask(|| store.claim_job(job, &self.name, lease, max_attempts)).await;
+                match claim {
+                    Ok(Claim::Taken(record)) => self.execute(&record, &message).await?,
+                    Ok(Claim::Held) => After::Again(lease),
+                    Ok(Claim::Busy(_)) => After::Again(BUSY_AGAIN),
+                    Ok(Claim::Over) => After::Ack,
+                    Ok(Claim::Exhausted(record)) => {
+                        tracing::error!(%job, kind = %record.kind, "a job failed: no worker came to its end");
+                        After::Ack
+                    }
+                    Err(error) if error.fate() == Fate::Waits => After::Again(Duration::ZERO),
+                    // A row that cannot be read: nobody could do it.
+                    Err(error) => {
+                        tracing::error!(%job, %error, "a job cannot be taken up");
+                        After::Ack
+                    }
+                }
+            }
+            None => {
+                tracing::warn!("a message in the queue of jobs names no job");
+                After::Ack
+            }
+        };
+        match after {
+            After::Ack => message.ack().await,
+            After::Again(pause) => message.retry_later(pause).await,
+            After::Leave => {}
+        }
+        Ok(())
+    }
+
+    /// Runs a job that was taken up to its end, or until somebody stops it.
+    async fn execute(&self, record: &JobRecord, message: &JobMessage) -> Result<After, ActorError> {
+        let (token, started) = (record.token(), Instant::now());
+        let JobRecord { job, kind, collection, attempt, .. } = record;
+        tracing::info!(%job, %kind, %collection, attempt, "a job begins");
+        let progress = Arc::new(Progress::default());
+        let task = Task { context: &self.context, record, progress: &progress };
+        let done = tokio::select! {
+            biased;
+            done = kinds::run(task) => Ok(done),
+            interrupt = self.keep(token, &progress, message) => Err(interrupt),
+        };
+        let after = match done {
+            Ok(done) => self.finish(token, &progress, done).await?,
+            Err(Interrupt::Cancelled) => self.end(token, &JobEnd::Cancelled).await?,
+            Err(Interrupt::Lost) => After::Leave,
+            Err(Interrupt::Drain) => self.give_back(token).await,
+        };
+        tracing::info!(%job, %kind, took = ?started.elapsed(), ?after, "a job is out of hand");
+        Ok(after)
+    }
+
+    /// Keeps a job that runs, and says how far it is, until somebody wants it to stop.
+    async fn keep(&self, token: JobToken, progress: &Progress, message: &JobMessage) -> Interrupt {
+        let (store, shutdown) = (self.context.store(), &self.context.shutdown);
+        let (lease, pause) = (self.context.options.lease, self.context.options.heartbeat());
+        loop {
+            tokio::select! {
+                () = shutdown.draining() => return self.drained(progress).await,
+                () = tokio::time::sleep(pause) => {}
+            }
+            message.in_progress().await;
+            match store.renew_job(token, lease, &progress.now()).await {
+                Ok(JobSignal::Cancel) if !progress.commits() => return Interrupt::Cancelled,
+                Ok(JobSignal::Continue | JobSignal::Cancel) => {}
+                Ok(JobSignal::Lost) => return Interrupt::Lost,
+                // Whoever would take it over needs Postgres too.
+                Err(error) => {
+                    events::StoreWaited { service: SERVICE, store: "postgresql", failures: 0, error: &error }.emit();
+                }
+            }
+        }
+    }
+
+    /// The service drains: what has begun to write comes to its end by itself, all else is given back.
+    async fn drained(&self, progress: &Progress) -> Interrupt {
+        while progress.commits() {
+            tokio::time::sleep(DRAIN_LOOKS).await;
+        }
+        Interrupt::Drain
+    }
+
+    /// A job whose work is done or cannot be done.
+    async fn finish(
+        &self,
+        token: JobToken,
+        progress: &Progress,
+        done: Result<JsonValue, JobError>,
+    ) -> Result<After, ActorError> {
+        let error = match done {
+            Ok(result) => return self.end(token, &JobEnd::Succeeded(result)).await,
+            Err(error) => error,
+        };
+        match error.fate() {
+            Fate::Fails => self.end(token, &JobEnd::Failed(error.to_string())).await,
+            Fate::Waits => Ok(self.give_back(token).await),
+            Fate::Breaks => Err(error.into()),
+            Fate::Asks => {
+                let (store, lease, now) = (self.context.store(), self.context.options.lease, progress.now());
+                match self.context.ask(|| store.renew_job(token, lease, &now)).await {
+                    Ok(JobSignal::Cancel) => self.end(token, &JobEnd::Cancelled).await,
+                    Ok(JobSignal::Lost) => Ok(After::Leave),
+                    Ok(JobSignal::Continue) | Err(_) => Ok(self.give_back(token).await),
+                }
+            }
+        }
+    }
+
+    async fn end(&self, token: JobToken, end: &JobEnd) -> Result<After, ActorError> {
+        match self.context.ask(|| self.context.store().end_job(token, end)).await {
+            Ok(true) => Ok(After::Ack),
+            Ok(false) => Ok(After::Leave),
+            // Another worker finds what was written, once the lease has ended.
+            Err(error) if error.fate() == Fate::Waits => Ok(After::Leave),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a job back, which uses up no attempt.
+    async fn give_back(&self, token: JobToken) -> After {
+        match self.context.ask(|| self.context.store().release_job(token)).await {
+            Ok(true) => After::Again(Duration::ZERO),
+            Ok(false) => After::Leave,
+            Err(error) => {
+                tracing::warn!(job = %token.job, %error, "a job could not be given back: its lease will end");
+                After::Again(self.context.options.lease)
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Faces that are nobody's given to known people, and the dual mode.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use facewire_domain::{JobKind, JobState};
+use facewire_store_pg::Assignment;
+use serde_json::json;
+
+use crate::world::{World, by, group, office, pictures, quick};
+
+/// Waits until somebody's prototypes are chosen.
+async fn known(world: &World, people: usize) {
+    world
+        .until("prototypes", async || {
+            let page = world.gallery.store.prototypes_page(&office(), &world.gallery.model, None, 1000).await.unwrap();
+            let persons: BTreeSet<_> = page.into_iter().map(|prototype| prototype.person).collect();
+            let stale = world.gallery.store.stale_persons(10).await.unwrap();
+            (persons.len() == people && stale.is_empty()).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn faces_of_known_people_are_theirs_and_the_rest_joins_clusters() {
+    let mut world = World::new().await;
+    let anna = world.enrol("anna", &pictures(0, 0..4)).await;
+    let bert = world.enrol("bert", &pictures(1, 0..1)).await;
+    world.start(quick());
+    known(&world, 2).await;
+    let strangers = world.keep(&pictures(3, 0..7)).await;
+    let other = world.keep(&pictures(4, 0..7)).await;
+    world.done(JobKind::Cluster, json!({})).await;
+    let annas = world.keep(&pictures(0, 10..20)).await;
+    let berts = world.keep(&pictures(1, 10..13)).await;
+    let more = world.keep(&pictures(3, 10..13)).await;
+    let nobody = world.keep(&pictures(9, 0..2)).await;
+
+    let counted = world.done(JobKind::Assign, json!({ "dryRun": true })).await;
+    assert_eq!((&counted["assigned"], &counted["joined"], &counted["faces"]), (&json!(13), &json!(3), &json!(32)));
+    assert_eq!(world.face(annas[0]).await.record.person, None);
+    let result = world.done(JobKind::Assign, json!({})).await;
+    assert_eq!((&result["assigned"], &result["joined"], &result["refused"]), (&json!(13), &json!(3), &json!(0)));
+    for (faces, person) in [(&annas, Some(anna)), (&berts, Some(bert)), (&more, None), (&nobody, None)] {
+        for face in faces {
+            assert_eq!(world.face(*face).await.record.person, person);
+        }
+    }
+    let groups = world.groups().await;
+    let joined: Vec<_> = strangers.iter().chain(&more).copied().collect();
+    assert_eq!(groups, BTreeSet::from([group(&joined), group(&other)]));
+    let all: Vec<_> = annas.iter().chain(&berts).chain(&joined).copied().collect();
+    world.indexed(&all).await;
+
+    let act = result["actId"].as_str().unwrap().parse().unwrap();
+    let undone = world.gallery.undo(act, &by()).await.unwrap().unwrap();
+    assert_eq!((undone.kind.as_str(), undone.faces.len()), ("assign", 16));
+    assert_eq!(world.face(annas[0]).await.record.person, None);
+    // Somebody says that one of them is not Anna's; what is more like it than like her is not hers either.
+    let negative = Assignment { not_this_person: true, ..Assignment::to(None) };
+    world.gallery.reassign(&office(), &annas[..1], Assignment::to(Some(anna)), &by()).await.unwrap().unwrap();
+    world.gallery.reassign(&office(), &annas[..1], negative, &by()).await.unwrap().unwrap();
+    known(&world, 2).await;
+    let result = world.done(JobKind::Assign, json!({ "joinClusters": false })).await;
+    assert_eq!((&result["joined"], &result["refused"]), (&json!(0), &json!(0)));
+    assert_eq!(world.face(annas[0]).await.record.person, None);
+    for face in &berts {
+        assert_eq!(world.face(*face).await.record.person, Some(bert));
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn dual_mode_names_who_is_known_and_groups_the_rest() {
+    let mut world = World::new().await;
+    let anna = world.enrol("anna", &pictures(0, 0..4)).await;
+    world.start(quick());
+    known(&world, 1).await;
+    let annas = world.keep(&pictures(0, 10..20)).await;
+    let strangers = [world.keep(&pictures(3, 0..7)).await, world.keep(&pictures(4, 0..5)).await];
+    let nobody = world.keep(&pictures(9, 0..1)).await;
+    let params = json!({ "assignKnown": true });
+    let counted = world.done(JobKind::Cluster, json!({ "assignKnown": true, "dryRun": true })).await;
+    assert_eq!((&counted["assigned"], &counted["clusters"], &counted["faces"]), (&json!(10), &json!(2), &json!(23)));
+    let result = world.done(JobKind::Cluster, params).await;
+    assert_eq!((&result["assigned"], &result["clusters"], &result["noise"]), (&json!(10), &json!(2), &json!(1)));
+    let named: BTreeMap<String, u64> = result["named"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|named| (named["name"].as_str().unwrap().to_owned(), named["faces"].as_u64().unwrap()))
+        .collect();
+    let mut sizes: Vec<u64> = named.values().copied().collect();
+    sizes.sort_unstable();
+    assert_eq!((sizes, named[&format!("person_{anna}")]), (vec![5, 7, 10], 10));
+    assert!(named.contains_key("unknown_cluster_1") && named.contains_key("unknown_cluster_2"));
+    let wanted: BTreeSet<_> = strangers.iter().map(|faces| group(faces)).collect();
+    assert_eq!(world.groups().await, wanted);
+    assert_eq!(world.face(annas[3]).await.record.person, Some(anna));
+    assert!(!result["actId"].is_null() && !result["assignActId"].is_null());
+    let noise = world.face(nobody[0]).await.record;
+    assert_eq!((noise.person, noise.cluster_id), (None, None));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_makes_no_sense_fails_with_a_reason() {
+    let mut world = World::new().await;
+    world.keep(&pictures(0, 0..3)).await;
+    world.start(quick());
+    for (kind, params, said) in [
+        (JobKind::Cluster, json!({ "minClusterSize": 1 }), "minClusterSize"),
+        (JobKind::Cluster, json!({ "colour": "red" }), "colour"),
+        (JobKind::Assign, json!({ "threshold": 7 }), "threshold"),
+        (JobKind::Prototypes, json!({ "person": uuid::Uuid::nil() }), "no such person"),
+    ] {
+        let ended = world.ended(world.job(kind, params).await).await;
+        assert_eq!((ended.state, ended.result), (JobState::Failed, None));
+        assert!(ended.error.as_ref().is_some_and(|error| error.contains(said)), "{:?}", ended.error);
+    }
+    let result = world.done(JobKind::Assign, json!({})).await;
+    assert_eq!((&result["assigned"], &result["actId"]), (&json!(0), &json!(null)), "nobody is known yet");
+    world.stop().await;
+}

@@ -1,0 +1,12 @@
+//! The jobs service against a real NATS, a real Postgres and the local Qdrant.
+
+#[cfg(test)]
+mod assigning;
+#[cfg(test)]
+mod clustering;
+#[cfg(test)]
+mod prototypes;
+#[cfg(test)]
+mod stopping;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,85 @@
+//! What people do with clusters: named, split and undone, and the index follows.
+
+use std::time::Duration;
+
+use facewire_domain::{CropId, FaceId, ImageHash, JobKind};
+use facewire_gallery::Division;
+use facewire_store_pg::{Claim, ClusterRun, KeptFace, LabelOutcome, LabelTarget, Member, NewCluster};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::support::{World, at, by, office};
+
+/// A face of nobody at that angle.
+fn kept(world: &World, degrees: f32) -> KeptFace {
+    let image_hash = ImageHash::of(format!("nobody at {degrees}").as_bytes());
+    let captured_at = OffsetDateTime::UNIX_EPOCH;
+    let crop = CropId::derive(&office(), &"desk".parse().unwrap(), captured_at, &image_hash);
+    KeptFace {
+        face: FaceId::of_crop(crop, 0),
+        collection: office(),
+        crop,
+        face_index: 0,
+        image_hash,
+        asset: None,
+        embedding: at(degrees),
+        model: world.gallery.model.clone(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        captured_at,
+    }
+}
+
+/// Faces at these angles, and the public id of the one cluster that they are in.
+async fn clustered(world: &World, degrees: impl Iterator<Item = f32>) -> (Vec<FaceId>, String) {
+    let gallery = &world.gallery;
+    let kept: Vec<KeptFace> = degrees.map(|degrees| kept(world, degrees)).collect();
+    gallery.store.keep_faces(&kept).await.unwrap().into_iter().for_each(|answer| answer.unwrap());
+    let faces: Vec<FaceId> = kept.iter().map(|face| face.face).collect();
+    let made = gallery.store.create_job(JobKind::Cluster, &office(), &serde_json::json!({}), &by()).await.unwrap();
+    let claim = gallery.store.claim_job(made.unwrap().job, "a test", Duration::from_secs(60), 1).await.unwrap();
+    let Claim::Taken(job) = claim else { panic!("{claim:?}") };
+    let members = faces.iter().map(|face| Member { face: *face, probability: 1.0, outlier: 0.0 }).collect();
+    let cluster = NewCluster { cluster: Uuid::new_v4().into(), is_new: true, centroid: at(0.0), members };
+    let run = ClusterRun { collection: &office(), model: &gallery.model, clusters: &[cluster], noise: &[] };
+    let changes = gallery.store.apply_clusters(job.token(), &run, &by()).await.unwrap().unwrap();
+    gallery.index_all(&changes.faces).await.unwrap();
+    (faces, changes.created[0].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_split_its_part_named_and_both_are_undone() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    let angles = (0..12u8).map(|n| f32::from(n) + if n < 6 { 0.0 } else { 60.0 });
+    let (faces, cluster) = clustered(&world, angles).await;
+    let missing = gallery.split_cluster(&office(), "clu_nothing", 4, &by()).await.unwrap();
+    assert_eq!(missing, Division::NoCluster);
+    let split = gallery.split_cluster(&office(), &cluster, 4, &by()).await.unwrap();
+    let Division::Done(split) = split else { panic!("{split:?}") };
+    assert_eq!(split.new.iter().map(|part| part.faces).collect::<Vec<_>>(), [6, 6]);
+    assert_eq!(gallery.store.cluster(&office(), &cluster).await.unwrap(), None, "nobody is left in it");
+    let part = split.new.iter().find(|part| part.samples.iter().all(|face| faces[..6].contains(face))).unwrap();
+    assert_eq!(gallery.split_cluster(&office(), &part.public_id, 4, &by()).await.unwrap(), Division::Whole);
+
+    let label = async |dry_run| {
+        let target = LabelTarget::Name("Anna");
+        let labelled = gallery.label_cluster(&office(), &part.public_id, target, dry_run, &by()).await.unwrap();
+        let LabelOutcome::Done(labelled) = labelled else { panic!("{labelled:?}") };
+        labelled
+    };
+    assert_eq!((label(true).await.faces.len(), world.nearest(2.0).await), (6, None));
+    let labelled = label(false).await;
+    assert_eq!((labelled.faces.len(), labelled.created, labelled.prototypes.len()), (6, true, 3));
+    assert_eq!(world.nearest(2.0).await, Some(labelled.person));
+    let refused = gallery.split_cluster(&office(), &part.public_id, 2, &by()).await.unwrap();
+    assert_eq!(refused, Division::Labelled(labelled.person));
+
+    let undone = gallery.undo(labelled.act, &by()).await.unwrap().unwrap();
+    assert_eq!((undone.kind.as_str(), undone.faces.len(), world.nearest(2.0).await), ("label", 6, None));
+    assert_eq!(gallery.undo(labelled.act, &by()).await.unwrap(), None);
+    gallery.undo(split.act, &by()).await.unwrap().unwrap();
+    assert_eq!(gallery.store.cluster(&office(), &cluster).await.unwrap().unwrap().faces, 12);
+    world.end().await;
+}

@@ -1,0 +1,250 @@
+//! Jobs over HTTP: begun, listed, followed, cancelled, tried again. Cancelled or killed at any moment they leave all of their
+//! work or none of it, and each comes to one end.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::process::Command;
+
+use axum::http::Method;
+use facewire_composition::Service;
+use facewire_store_pg::AuditFilter;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::client::{Answer, Http};
+use super::crowd::{MadeUp, begin, clusters, ended, faces_of, result};
+use super::dump::text;
+use super::world::Door;
+use crate::chain::shot::OFFICE;
+use crate::chain::world::{Services, World};
+
+/// Who comes to a collection.
+const CROWD: MadeUp = MadeUp { people: 12, faces: 8, roll: 0 };
+
+type Groups = BTreeSet<BTreeSet<String>>;
+
+/// The service alone.
+fn jobs(world: &World) -> Services {
+    world.start_these(&[Service::named("jobs").unwrap()])
+}
+
+/// The faces of each open cluster.
+async fn groups(http: &Http, collection: &str) -> Groups {
+    clusters(http, collection, false).await.into_iter().map(|cluster| cluster.faces).collect()
+}
+
+async fn look(http: &Http, job: &str) -> Value {
+    http.get(&format!("/api/v1/jobs/{job}")).await.ok()
+}
+
+async fn ask(http: &Http, job: &str, what: &str) -> Answer {
+    http.send(Method::POST, &format!("/api/v1/jobs/{job}/{what}"), &[], "").await
+}
+
+/// Below `most`, and in no two runs the same.
+fn chance(most: u64) -> u64 {
+    RandomState::new().build_hasher().finish() % most
+}
+
+/// Looks at a job so often, or until it is over: moments of a length that the machine's load scales like the job's own.
+async fn some_looks(http: &Http, job: &str, most: u64) {
+    for _ in 0..chance(most) {
+        if look(http, job).await["finishedAt"].is_string() {
+            return;
+        }
+    }
+}
+
+/// How often a job came to an end.
+async fn ends(world: &World, job: &str) -> usize {
+    let filter = AuditFilter { kind: Some("job.finished".to_owned()), ..AuditFilter::default() };
+    let trail = world.store.audit_trail(&filter, None, 1000).await.unwrap();
+    trail.iter().filter(|event| event.detail["jobId"] == json!(job)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_listed_cancelled_tried_again_and_followed() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    let http = &door.http;
+    let people: Groups = CROWD.plant(&world, OFFICE).await.into_iter().collect();
+
+    // Nobody is there to do it.
+    let first = begin(http, OFFICE, "cluster", json!({"minClusterSize": 4})).await;
+    let waiting = look(http, &first).await;
+    assert_eq!((&waiting["state"], &waiting["kind"]), (&json!("queued"), &json!("cluster")), "{waiting}");
+    assert_eq!((&waiting["params"]["minClusterSize"], &waiting["params"]["minSamples"]), (&json!(4), &json!(3)));
+    let listed = http.get(&format!("/api/v1/jobs?collection={OFFICE}&kind=cluster&state=queued")).await.ok();
+    assert_eq!(listed["items"], json!([waiting]));
+    let cancelled = ask(http, &first, "cancel").await.ok();
+    assert_eq!((&cancelled["state"], cancelled["finishedAt"].is_string()), (&json!("cancelled"), true), "{cancelled}");
+
+    let services = jobs(&world);
+    let second = begin(http, OFFICE, "cluster", json!({"minClusterSize": 4})).await;
+    let done = result(http, &second).await;
+    let counts = ["faces", "clusters", "noise", "kept"].map(|count| &done[count]);
+    assert_eq!(counts.map(Value::as_u64), [12 * 8, 12, 0, 0].map(Some), "{done}");
+    assert_eq!(groups(http, OFFICE).await, people);
+    assert_eq!(look(http, &first).await["state"], json!("cancelled"), "its message called nobody");
+
+    // The same again: nothing changes.
+    assert_eq!(ask(http, &first, "retry").await.status.as_u16(), 202);
+    let again = result(http, &first).await;
+    let changes = (&again["kept"], &again["created"], &again["dissolved"], &again["moved"]);
+    assert_eq!(changes, (&json!(12), &json!([]), &json!([]), &json!(0)), "{again}");
+    for what in ["retry", "cancel"] {
+        ask(http, &first, what).await.refused(409, "conflict");
+    }
+    let told = http.get(&format!("/api/v1/jobs/{first}/events")).await;
+    let told = String::from_utf8(told.bytes.to_vec()).unwrap();
+    assert!(told.contains("event: progress") && told.contains("\"state\":\"succeeded\""), "{told}");
+    // Cancelled, and then done.
+    assert_eq!((ends(&world, &second).await, ends(&world, &first).await), (1, 2));
+
+    let unknown = Uuid::new_v4();
+    http.get(&format!("/api/v1/jobs/{unknown}")).await.refused(404, "not_found");
+    http.post("/api/v1/faces/cluster?collection=nowhere", json!({})).await.refused(404, "not_found");
+    let wrong = http.post(&format!("/api/v1/faces/cluster?collection={OFFICE}"), json!({"minClusterSize": 1})).await;
+    assert_eq!(wrong.refused(400, "invalid_request")["error"]["details"]["field"], json!("minClusterSize"));
+    door.close().await;
+    services.stop().await;
+}
+
+/// Gives each cluster of the collection a name.
+async fn label_all(http: &Http, collection: &str) -> Vec<String> {
+    let mut persons = Vec::new();
+    for (number, cluster) in clusters(http, collection, false).await.iter().enumerate() {
+        let path = format!("/api/v1/faces/clusters/{}/label?collection={collection}", cluster.id);
+        let labelled = http.post(&path, json!({"name": format!("Person {number}")})).await.ok();
+        persons.push(text(&labelled["personId"]));
+    }
+    persons
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dual_mode_gives_faces_to_people_and_groups_the_rest() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    let (http, services) = (&door.http, jobs(&world));
+    CROWD.plant(&world, OFFICE).await;
+    result(http, &begin(http, OFFICE, "cluster", json!({})).await).await;
+    let persons = label_all(http, OFFICE).await;
+    // The twelve come again, with four whom nobody knows.
+    let more = MadeUp { people: 16, roll: 1, ..CROWD }.plant(&world, OFFICE).await;
+    let dual = http.post(&format!("/api/v1/faces/cluster/dual?collection={OFFICE}"), json!({"queue": false})).await;
+    let job = dual.ok();
+    let done = match job["state"].as_str() {
+        Some("succeeded") => job["result"].clone(),
+        // On a machine under load the request ends before the job does.
+        _ => result(http, &text(&job["jobId"])).await,
+    };
+    let counts = ["assigned", "clusters", "noise"].map(|count| done[count].as_u64());
+    assert_eq!(counts, [12 * 8, 4, 0].map(Some), "{done}");
+    let named: BTreeSet<(String, Option<u64>)> =
+        done["named"].as_array().unwrap().iter().map(|n| (text(&n["name"]), n["faces"].as_u64())).collect();
+    assert_eq!(named.len(), 16, "{done}");
+    for person in &persons {
+        assert!(named.contains(&(format!("person_{person}"), Some(8))), "{done}");
+        assert_eq!(faces_of(http, person).await.len(), 16);
+    }
+    assert_eq!(named.iter().filter(|(name, _)| name.starts_with("unknown_cluster_")).count(), 4, "{done}");
+    let unknown: Groups = more.into_iter().skip(12).collect();
+    assert_eq!(groups(http, OFFICE).await, unknown);
+    door.close().await;
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_cancelled_at_any_moment_wrote_everything_or_nothing() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    let (http, services) = (&door.http, jobs(&world));
+    // Enough of them that a job takes a while.
+    let crowd = MadeUp { faces: 60, ..CROWD };
+    let people: Groups = crowd.plant(&world, OFFICE).await.into_iter().collect();
+    let mut cancelled = 0;
+    for _ in 0..12 {
+        let job = begin(http, OFFICE, "cluster", json!({})).await;
+        some_looks(http, &job, 60).await;
+        ask(http, &job, "cancel").await;
+        let job = ended(http, &job).await;
+        let found = groups(http, OFFICE).await;
+        if job["state"] == json!("cancelled") {
+            cancelled += 1;
+            assert!(found.is_empty(), "{job}");
+            continue;
+        }
+        assert_eq!((&job["state"], found == people), (&json!("succeeded"), true), "{job}");
+        let act = text(&job["result"]["actId"]);
+        http.post(&format!("/api/v1/faces/acts/{act}/undo"), json!({})).await.ok();
+        assert!(groups(http, OFFICE).await.is_empty());
+    }
+    // One is cancelled before anybody is there to begin it.
+    services.stop().await;
+    let job = begin(http, OFFICE, "cluster", json!({})).await;
+    assert_eq!(ask(http, &job, "cancel").await.ok()["state"], json!("cancelled"));
+    eprintln!("{cancelled} of 12 were cancelled before they wrote");
+    let services = jobs(&world);
+    result(http, &begin(http, OFFICE, "cluster", json!({})).await).await;
+    assert_eq!(groups(http, OFFICE).await, people);
+    door.close().await;
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_workers_cost_no_job_and_no_job_is_done_twice() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    let (http, services) = (&door.http, jobs(&world));
+    let people: Groups = CROWD.plant(&world, "clusters").await.into_iter().collect();
+    // In the others everybody has a name; to one of them more faces of everybody come.
+    let mut persons = Vec::new();
+    for collection in ["faces", "prototypes"] {
+        CROWD.plant(&world, collection).await;
+        result(http, &begin(http, collection, "cluster", json!({})).await).await;
+        persons.push(label_all(http, collection).await);
+    }
+    MadeUp { roll: 1, ..CROWD }.plant(&world, "faces").await;
+    services.stop().await;
+
+    let mut begun = Vec::new();
+    for (collection, kind) in [("clusters", "cluster"), ("faces", "assign"), ("prototypes", "prototypes")] {
+        begun.push(begin(http, collection, kind, json!({})).await);
+    }
+    let struck = usize::try_from(chance(3)).unwrap();
+    let services = jobs(&world);
+    some_looks(http, &begun[struck], 60).await;
+    services.kill().await;
+    let services = jobs(&world);
+    for job in &begun {
+        let done = result(http, job).await;
+        assert_eq!(ends(&world, job).await, 1, "{done}");
+    }
+    assert_eq!(groups(http, "clusters").await, people);
+    for person in &persons[0] {
+        assert_eq!(faces_of(http, person).await.len(), 16);
+    }
+    for person in &persons[1] {
+        let faces = http.get(&format!("/api/v1/faces/persons/{person}/faces")).await.ok();
+        let faces = faces["items"].as_array().unwrap().clone();
+        let exemplars = faces.iter().filter(|face| face["isPrototype"] == json!(true)).count();
+        assert_eq!((faces.len(), exemplars), (8, 3), "{faces:?}");
+    }
+    door.close().await;
+    services.stop().await;
+}
+
+/// The long one is `facewire-tests jobs --kills 30 --faces 3000`.
+#[test]
+fn a_short_plan_of_kills_under_each_kind_changes_nothing() {
+    let done = Command::new(env!("CARGO_BIN_EXE_facewire-tests"))
+        .args(["jobs", "--kills", "3", "--faces", "400", "--json"])
+        .output()
+        .unwrap();
+    let (out, said) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{}\n{out}\n{said}", done.status);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let counts = ["jobs", "succeeded", "not_once", "different", "orphans_after_reconcile"].map(|count| &report[count]);
+    assert_eq!(counts, [6, 6, 0, 0, 0], "{out}");
+    assert!(["clusters", "persons", "prototypes"].iter().all(|some| report[some].as_u64() > Some(0)), "{out}");
+}
