@@ -32,6 +32,8 @@ pub struct Prototype {
     pub id: Uuid,
     /// Whom it stands for.
     pub person: PersonId,
+    /// The mean of their faces, and not one of them.
+    pub is_mean: bool,
     /// L2-normalised.
     pub embedding: Vec<f32>,
 }
@@ -47,13 +49,14 @@ row! {
     struct Columns {
         prototype_id: Uuid,
         person_id: Uuid,
+        is_mean: bool,
         embedding: Vec<u8>,
     }
 }
 
 // An exemplar's embedding is its face's, which may be of another model by now than when it was chosen.
 const PAGE_OF: &str = "
-SELECT t.prototype_id, t.person_id, coalesce(t.embedding, r.embedding, f.embedding) AS embedding
+SELECT t.prototype_id, t.person_id, t.kind = 'centroid' AS is_mean, coalesce(t.embedding, r.embedding, f.embedding) AS embedding
 FROM prototypes t JOIN persons p ON p.person_id = t.person_id AND p.status <> 'merged'
 LEFT JOIN faces f ON f.face_id = t.face_id AND f.vector_state <> 'tombstoned'
 LEFT JOIN reembeddings r ON r.face_id = f.face_id AND r.model = $2
@@ -173,6 +176,18 @@ impl Store {
         Ok(changed.into_iter().map(FaceId::from).collect())
     }
 
+    /// Exemplars of a collection's persons, of whatever model.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_exemplars(&self, collection: &CollectionId) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT count(*) FROM prototypes WHERE collection = $1 AND kind = 'exemplar'";
+        let exemplars: i64 = run!(self, "count exemplars", connection => {
+            sqlx::query_scalar(SQL).bind(collection.as_str()).fetch_one(connection).await
+        })?;
+        Ok(count(exemplars))
+    }
+
     /// A page of the exemplars and means of a collection's persons by `model`, by id; of persons who are hidden too, of none who
     /// was merged into another.
     ///
@@ -193,7 +208,7 @@ impl Store {
         let read = |row: Columns| {
             let embedding = embedding::from_bytes(&row.embedding);
             let embedding = embedding.ok_or(StoreError::corrupt("prototypes.embedding"))?;
-            Ok(Prototype { id: row.prototype_id, person: row.person_id.into(), embedding })
+            Ok(Prototype { id: row.prototype_id, person: row.person_id.into(), is_mean: row.is_mean, embedding })
         };
         rows.into_iter().map(read).collect()
     }

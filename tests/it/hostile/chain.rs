@@ -23,7 +23,7 @@ use crate::chain::world::World;
 const WINDOW: u64 = 250;
 
 /// Services of [`World::start`] that say when they take work.
-const SERVICES: u64 = 6;
+const SERVICES: u64 = 7;
 
 /// From this many inputs on, memory is judged: a shorter run is still warming up.
 const LONG: u64 = 2_000;

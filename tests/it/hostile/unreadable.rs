@@ -14,7 +14,7 @@ use crate::chain::until;
 use crate::chain::world::World;
 
 /// Services of [`World::start`] that say when they take work.
-const SERVICES: u64 = 6;
+const SERVICES: u64 = 7;
 
 /// Where a block goes, the block, and what its letter says. They lie in one pull with the crops between them.
 const POISON: [(&str, &[u8], &str); 7] = [
