@@ -10,6 +10,7 @@
 //! ([`products()`]).
 
 mod agglomerative;
+mod cohesion;
 mod condensed;
 mod dbscan;
 mod error;

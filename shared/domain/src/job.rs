@@ -14,15 +14,18 @@ pub const MAX_EXEMPLARS: u32 = 16;
 
 /// HDBSCAN's selection epsilon where none is given, a Euclidean distance between unit vectors: measured, see
 /// ARCHITECTURE "Evidence".
-pub const HDBSCAN_EPSILON: f64 = 0.0;
+pub const HDBSCAN_EPSILON: f64 = 0.875;
+
+/// HDBSCAN's cohesion where none is given, a cosine similarity: measured, see ARCHITECTURE "Evidence".
+pub const HDBSCAN_COHESION: f32 = 0.55;
 
 /// DBSCAN's neighbourhood where none is given, a Euclidean distance between unit vectors: measured, see ARCHITECTURE
 /// "Evidence".
-pub const DBSCAN_EPSILON: f64 = 0.9;
+pub const DBSCAN_EPSILON: f64 = 0.925;
 
 /// Where average linkage is cut if nothing else is given, a Euclidean distance between unit vectors: measured, see
 /// ARCHITECTURE "Evidence".
-pub const AGGLOMERATIVE_EPSILON: f64 = 1.0;
+pub const AGGLOMERATIVE_EPSILON: f64 = 1.1;
 
 /// A text that is none of a list of words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,6 +157,9 @@ pub struct ClusterParams {
     /// A Euclidean distance between unit vectors, 0 to 2: HDBSCAN's selection epsilon, DBSCAN's neighbourhood, the cut
     /// of average linkage. None: the method's default.
     pub epsilon: Option<f64>,
+    /// The cosine similarity of a face to the mean of its cluster, −1 to 1, below which it leaves the cluster. None: the
+    /// method's default. Not for a clustering that is approximate.
+    pub cohesion: Option<f32>,
     /// HDBSCAN takes the leaves of its tree (more and smaller clusters) instead of the most stable clusters.
     pub leaf: bool,
     /// Faces whose `quality.score` is below are left out; 0 to 1.
@@ -176,9 +182,10 @@ impl Default for ClusterParams {
             assign_known: false,
             person_threshold: None,
             method: ClusterMethod::Hdbscan,
-            min_cluster_size: 5,
+            min_cluster_size: 3,
             min_samples: 3,
             epsilon: None,
+            cohesion: None,
             leaf: false,
             quality_threshold: None,
             max_faces: None,
@@ -201,6 +208,7 @@ impl ClusterParams {
         demand((1..=MAX_MIN_SAMPLES).contains(&self.min_samples), "minSamples", "1 to 256")?;
         let epsilon = self.epsilon.is_none_or(|epsilon| (0.0..=2.0).contains(&epsilon));
         demand(epsilon, "epsilon", "a Euclidean distance between unit vectors, 0 to 2")?;
+        demand(self.cohesion.is_none_or(is_similarity), "cohesion", "a cosine similarity, -1 to 1")?;
         check_quality(self.quality_threshold)?;
         demand(self.max_faces != Some(0), "maxFaces", "1 or more")?;
         let ordered = self.since.zip(self.until).is_none_or(|(since, until)| since < until);
@@ -214,6 +222,11 @@ impl ClusterParams {
             ClusterMethod::Dbscan => DBSCAN_EPSILON,
             ClusterMethod::Agglomerative => AGGLOMERATIVE_EPSILON,
         })
+    }
+
+    /// The cohesion that counts: the given one, or the method's default; none: faces stay where the method puts them.
+    pub fn least_cohesion(&self) -> Option<f32> {
+        self.cohesion.or((self.method == ClusterMethod::Hdbscan).then_some(HDBSCAN_COHESION))
     }
 }
 

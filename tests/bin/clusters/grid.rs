@@ -135,21 +135,26 @@ pub(crate) fn defaults(sample: &Sample<'_>) -> anyhow::Result<Vec<Row>> {
         let params = ClusterParams { method, ..ClusterParams::default() };
         let (size, min_samples) = (params.min_cluster_size as usize, params.min_samples as usize);
         let (distance, run) = (params.distance(), sample.run());
-        let labels = match method {
+        let found = match method {
             ClusterMethod::Hdbscan => {
                 let cut = if params.leaf { Method::Leaf } else { Method::Eom };
                 let selection = Selection { min_cluster_size: size, method: cut, epsilon: distance };
-                facewire_clustering::hdbscan(sample.matrix, &Hdbscan { min_samples, selection }, &run)?.labels
+                facewire_clustering::hdbscan(sample.matrix, &Hdbscan { min_samples, selection }, &run)?
             }
             ClusterMethod::Dbscan => {
                 let parameters = Dbscan { eps: distance, min_samples };
-                at_least(&facewire_clustering::dbscan(sample.matrix, &parameters, &run)?, size)
+                facewire_clustering::dbscan(sample.matrix, &parameters, &run)?.without_small(params.min_cluster_size)
             }
             ClusterMethod::Agglomerative => {
                 let parameters = Agglomerative { eps: distance, linkage: Linkage::Average, min_cluster_size: size };
-                facewire_clustering::agglomerative(sample.matrix, &parameters, &run)?.labels
+                facewire_clustering::agglomerative(sample.matrix, &parameters, &run)?
             }
         };
+        let found = match params.least_cohesion() {
+            Some(least) => found.cohesive(sample.matrix, least, params.min_cluster_size),
+            None => found,
+        };
+        let labels = found.labels;
         sample.row(format!("{method}, min_cluster_size {size}, min_samples {min_samples}, {distance:.3}"), &labels)
     };
     ClusterMethod::ALL.into_iter().map(row).collect()

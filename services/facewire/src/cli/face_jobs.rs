@@ -51,6 +51,10 @@ pub(crate) struct ClusterFaces {
     /// agglomerative. Without it, the method's default.
     #[arg(long, value_name = "DISTANCE", value_parser = distance)]
     pub(crate) epsilon: Option<f64>,
+    /// Cosine similarity of a face to the mean of its cluster, -1 to 1, below which it leaves it. Without it, the method's
+    /// default.
+    #[arg(long, value_name = "SIMILARITY", value_parser = similarity)]
+    pub(crate) cohesion: Option<f32>,
     /// hdbscan, dbscan or agglomerative (for some 10,000 faces at most).
     #[arg(long, default_value_t = ClusterParams::default().method)]
     pub(crate) method: ClusterMethod,
@@ -78,6 +82,7 @@ impl ClusterFaces {
             min_cluster_size: self.min_cluster_size,
             min_samples: self.min_samples,
             epsilon: self.epsilon,
+            cohesion: self.cohesion,
             leaf: self.leaf,
             quality_threshold: self.quality_threshold,
             max_faces: self.max_faces,

@@ -72,26 +72,6 @@ fn named(centroid: Vec<f32>, kept: Option<u32>, open: &[ClusterId]) -> NewCluste
     NewCluster { cluster, is_new: kept.is_none(), centroid, members: Vec::new() }
 }
 
-/// Takes clusters of fewer rows for noise.
-pub(crate) fn without_small(clustering: Clustering, least: u32) -> Clustering {
-    let Clustering { labels, probabilities, outlier_scores, clusters, approximate } = clustering;
-    let mut next = 0;
-    let number = |size: u32| {
-        let number = (size >= least).then_some(next);
-        next += u32::from(number.is_some());
-        number
-    };
-    let numbers: Vec<Option<u32>> = clusters.iter().map(|cluster| cluster.size).map(number).collect();
-    let renamed = |label: &Option<u32>| label.and_then(|label| numbers.get(label as usize).copied().flatten());
-    let lost = |label: &Option<u32>| label.is_some() && renamed(label).is_none();
-    let probabilities =
-        probabilities.into_iter().zip(&labels).map(|(old, label)| if lost(label) { 0.0 } else { old }).collect();
-    let outlier_scores =
-        outlier_scores.into_iter().zip(&labels).map(|(old, label)| if lost(label) { 1.0 } else { old }).collect();
-    let clusters = clusters.into_iter().filter(|cluster| cluster.size >= least).collect();
-    Clustering { labels: labels.iter().map(renamed).collect(), probabilities, outlier_scores, clusters, approximate }
-}
-
 /// Sums of the embeddings of each cluster.
 pub(crate) struct Sums {
     dim: usize,
@@ -163,15 +143,6 @@ mod tests {
         assert_eq!(found.clusters.iter().map(|found| found.members.len()).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((found.noise.len(), found.noise[0].face, found.faces()), (1, rows[4].face, 6));
         assert_eq!(found.moved, 4);
-    }
-
-    #[test]
-    fn small_clusters_are_noise() {
-        let found = without_small(clustering(&[Some(0), Some(1), Some(1), None, Some(2), Some(2), Some(2)]), 2);
-        assert_eq!(found.labels, [None, Some(0), Some(0), None, Some(1), Some(1), Some(1)]);
-        assert_eq!(found.clusters.iter().map(|cluster| cluster.size).collect::<Vec<_>>(), [2, 3]);
-        assert_eq!((found.probabilities[0], found.probabilities[1]), (0.0, 0.75));
-        assert_eq!((found.outlier_scores[0], found.outlier_scores[3]), (1.0, 0.25));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use facewire_clustering::{
 use facewire_domain::{ClusterId, ClusterMethod, ClusterParams};
 
 use super::Task;
-use super::clusters::{Found, Sums, without_small};
+use super::clusters::{Found, Sums};
 use super::rows::{self, Choice, Rows};
 use crate::compute::{Watch, on_thread};
 use crate::failure::JobError;
@@ -100,7 +100,11 @@ impl Computation {
     }
 
     fn run(&self, rows: &Rows, open: &[ClusterId], watch: &Watch) -> Result<Found, ClusterError> {
-        let clustering = self.cluster(&rows.values, watch)?;
+        let mut clustering = self.cluster(&rows.values, watch)?;
+        if let Some(least) = self.params.least_cohesion() {
+            let matrix = Matrix::new(&rows.values, self.dim)?;
+            clustering = clustering.cohesive(matrix, least, self.params.min_cluster_size);
+        }
         let mut sums = Sums::new(clustering.clusters.len(), self.dim);
         for (label, embedding) in clustering.labels.iter().zip(rows.values.chunks_exact(self.dim)) {
             if let Some(label) = label {
@@ -119,7 +123,7 @@ impl Computation {
             // A cluster of it is as large as a face's neighbourhood.
             ClusterMethod::Dbscan => {
                 let found = dbscan(matrix, &self.dbscan(), &run)?;
-                Ok(without_small(found, self.params.min_cluster_size))
+                Ok(found.without_small(self.params.min_cluster_size))
             }
             ClusterMethod::Agglomerative => agglomerative(matrix, &self.agglomerative(), &run),
         }

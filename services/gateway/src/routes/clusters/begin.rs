@@ -62,7 +62,7 @@ pub(crate) struct ClusterOptions {
     /// `hdbscan` unless given.
     #[schema(inline, required = false)]
     method: Method,
-    /// Faces of a cluster, at least; 5 unless given.
+    /// Faces of a cluster, at least; 3 unless given.
     #[schema(minimum = 2, required = false)]
     min_cluster_size: u32,
     /// Faces within reach, itself among them, from which a face is in a dense place; 3 unless given.
@@ -72,6 +72,9 @@ pub(crate) struct ClusterOptions {
     /// the cut of `agglomerative`; the method's own unless given.
     #[schema(minimum = 0.0, maximum = 2.0)]
     epsilon: Option<f64>,
+    /// The cosine similarity of a face to the mean of its cluster below which it leaves it; the method's own unless given.
+    #[schema(minimum = -1.0, maximum = 1.0)]
+    cohesion: Option<f32>,
     /// With `hdbscan`: more and smaller clusters, the leaves of its tree.
     #[schema(required = false)]
     leaf: bool,
@@ -115,7 +118,7 @@ pub(crate) struct DualOptions {
     /// How the faces of nobody are grouped; `hdbscan` unless given.
     #[schema(inline)]
     unknown_method: Method,
-    /// Faces of a cluster, at least; 5 unless given.
+    /// Faces of a cluster, at least; 3 unless given.
     #[schema(minimum = 2)]
     unknown_min_cluster_size: Option<u32>,
     /// A Euclidean distance between unit vectors, as `epsilon` of `POST /api/v1/faces/cluster`.

@@ -106,7 +106,7 @@ fn somebodys(person: PersonId) -> ApiError {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct SplitRequest {
-    /// Faces of each part, at least; 5 unless given.
+    /// Faces of each part, at least; 3 unless given.
     #[schema(minimum = 2)]
     min_cluster_size: Option<u32>,
 }
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_part_has_two_faces_at_least() {
         let asked = |min_cluster_size| size(&SplitRequest { min_cluster_size });
-        assert_eq!((asked(None), asked(Some(2))), (Ok(5), Ok(2)));
+        assert_eq!((asked(None), asked(Some(2))), (Ok(3), Ok(2)));
         assert_eq!(asked(Some(1)).unwrap_err().details["field"], "minClusterSize");
     }
 }
