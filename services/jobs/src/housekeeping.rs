@@ -49,14 +49,15 @@ const PAGE: u32 = 100;
 /// What is to be done when.
 struct Rounds {
     pruned: Option<Instant>,
-    joined: Option<Instant>,
+    joined: Instant,
     /// Faces that were stored before were looked at.
     looked_at: OffsetDateTime,
 }
 
 /// The actor.
 pub(crate) async fn keep(context: Context, bus: Bus) -> Result<(), ActorError> {
-    let mut rounds = Rounds { pruned: None, joined: None, looked_at: OffsetDateTime::now_utc() - FIRST_LOOK };
+    let (joined, looked_at) = (Instant::now(), OffsetDateTime::now_utc() - FIRST_LOOK);
+    let mut rounds = Rounds { pruned: None, joined, looked_at };
     let pause = INTERVAL.min(context.options.join_interval);
     loop {
         tokio::select! {
@@ -73,17 +74,16 @@ pub(crate) async fn keep(context: Context, bus: Bus) -> Result<(), ActorError> {
 
 async fn round(context: &Context, bus: &Bus, rounds: &mut Rounds) {
     call_again(context, bus).await;
-    let due = |last: Option<Instant>, every: Duration| last.is_none_or(|last| last.elapsed() >= every);
-    if due(rounds.pruned, PRUNE_INTERVAL) {
+    if rounds.pruned.is_none_or(|last| last.elapsed() >= PRUNE_INTERVAL) {
         match prune(context).await {
             Ok(()) => rounds.pruned = Some(Instant::now()),
             Err(error) => complain(&error),
         }
     }
-    if due(rounds.joined, context.options.join_interval) {
+    if rounds.joined.elapsed() >= context.options.join_interval {
         let began = OffsetDateTime::now_utc();
         match join_all(context, rounds.looked_at).await {
-            Ok(()) => (rounds.joined, rounds.looked_at) = (Some(Instant::now()), began - OVERLAP),
+            Ok(()) => (rounds.joined, rounds.looked_at) = (Instant::now(), began - OVERLAP),
             Err(error) => complain(&error),
         }
     }
