@@ -138,7 +138,11 @@ impl Store {
     ) -> Result<Claim, StoreError> {
         let worker = bounded(worker, NAME);
         let found = run!(self, "claim job", connection => {
-            claim(connection, job, &worker, lease.as_secs_f64(), int(max_attempts.max(1))).await
+            let mut tx = connection.begin().await?;
+            let found = claim(&mut tx, job, &worker, lease.as_secs_f64(), int(max_attempts.max(1))).await?;
+            // Also where nothing changed: a row that stays locked for a moment more looks like one that is held.
+            tx.commit().await?;
+            Ok(found)
         })?;
         Ok(match found {
             Found::Taken(row) => Claim::Taken(row.try_into()?),
@@ -230,14 +234,13 @@ enum Found {
 }
 
 async fn claim(
-    connection: &mut PgConnection,
+    tx: &mut PgConnection,
     job: JobId,
     worker: &str,
     lease: f64,
     max_attempts: i32,
 ) -> Result<Found, sqlx::Error> {
     const EXISTS: &str = "SELECT EXISTS (SELECT FROM jobs WHERE job_id = $1)";
-    let mut tx = connection.begin().await?;
     let current: Option<Current> = sqlx::query_as(CURRENT).bind(job.as_uuid()).fetch_optional(&mut *tx).await?;
     let Some(current) = current else {
         let locked: bool = sqlx::query_scalar(EXISTS).bind(job.as_uuid()).fetch_one(&mut *tx).await?;
@@ -251,15 +254,13 @@ async fn claim(
         return Ok(Found::Over);
     }
     if current.cancel_requested {
-        finish(&mut tx, job, None, &JobEnd::Cancelled).await?;
-        tx.commit().await?;
+        finish(tx, job, None, &JobEnd::Cancelled).await?;
         return Ok(Found::Over);
     }
     if current.used >= max_attempts {
         let times = if current.used == 1 { "once".to_owned() } else { format!("{} times", current.used) };
         let error = format!("it was taken up {times}, and no worker came to its end");
-        let row = finish(&mut tx, job, None, &JobEnd::Failed(error)).await?;
-        tx.commit().await?;
+        let row = finish(tx, job, None, &JobEnd::Failed(error)).await?;
         return Ok(row.map_or(Found::Over, Found::Exhausted));
     }
     let busy: Option<Uuid> =
@@ -269,8 +270,7 @@ async fn claim(
     }
     // Where another job of the collection is taken up at the same time, a unique index refuses one of them; it looks
     // again.
-    let row: Row = sqlx::query_as(TAKE).bind(job.as_uuid()).bind(worker).bind(lease).fetch_one(&mut *tx).await?;
-    tx.commit().await?;
+    let row: Row = sqlx::query_as(TAKE).bind(job.as_uuid()).bind(worker).bind(lease).fetch_one(tx).await?;
     Ok(Found::Taken(row))
 }
 
