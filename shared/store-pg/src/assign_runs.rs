@@ -10,10 +10,10 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::act_moves::{Move, Moved, Moving, Only, move_faces, sorted};
-use crate::acts::{ActKind, done_by, note_detail, open};
+use crate::acts::{ActKind, done_by, open};
 use crate::audit::{Actor, EventKind, NewEvent, record_all};
 use crate::cluster_rows::{forget_centroids, open_of};
-use crate::cluster_runs::record_run;
+use crate::cluster_runs::close_run;
 use crate::error::StoreError;
 use crate::job_lease::{JobToken, hold_job};
 use crate::negatives;
@@ -101,11 +101,8 @@ async fn apply(
     forget_centroids(&mut tx, &left.into_iter().collect::<Vec<_>>()).await?;
 
     let detail = serde_json::json!({ "assigned": assigned.len(), "refused": refused, "joined": joined.len() });
-    note_detail(&mut tx, act, &detail).await?;
     let changes = done(&mut tx, act, &detail).await?;
-    record_run(&mut tx, actor, collection, token, act, detail).await?;
-    // Whoever cancelled it meanwhile gets nothing of it.
-    if !hold_job(&mut tx, token).await? {
+    if !close_run(&mut tx, actor, collection, token, act, detail).await? {
         return Ok(None);
     }
     tx.commit().await?;

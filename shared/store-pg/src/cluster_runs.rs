@@ -168,11 +168,8 @@ async fn apply(
     let detail = serde_json::json!({
         "created": created.len(), "kept": kept, "dissolved": dissolved.len(), "moved": moved,
     });
-    note_detail(&mut tx, act, &detail).await?;
     let changes = done(&mut tx, act, &detail).await?;
-    record_run(&mut tx, actor, collection, token, act, detail).await?;
-    // Whoever cancelled it meanwhile gets nothing of it.
-    if !hold_job(&mut tx, token).await? {
+    if !close_run(&mut tx, actor, collection, token, act, detail).await? {
         return Ok(None);
     }
     tx.commit().await?;
@@ -216,21 +213,24 @@ async fn write_clusters(
     Ok((created.into_iter().map(|row| row.cluster).collect(), continued.len()))
 }
 
-/// Records what a job did with a collection's clusters, with its counts.
-pub(crate) async fn record_run(
+/// Notes with its counts what a job did with a collection's clusters, and records it. `false`: the job was cancelled meanwhile,
+/// or is at another worker, and nothing of it is to be kept.
+pub(crate) async fn close_run(
     connection: &mut PgConnection,
     actor: &Actor,
     collection: &str,
     token: JobToken,
     act: Uuid,
     mut detail: JsonValue,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
+    note_detail(connection, act, &detail).await?;
     if let Some(fields) = detail.as_object_mut() {
         fields.insert("actId".to_owned(), serde_json::json!(act));
         fields.insert("jobId".to_owned(), serde_json::json!(token.job));
     }
     let event = NewEvent::of(collection, EventKind::ClustersChanged);
-    record(connection, actor, NewEvent { detail, ..event }).await.map(|_| ())
+    record(connection, actor, NewEvent { detail, ..event }).await?;
+    hold_job(connection, token).await
 }
 
 /// What an act did, as this or an earlier call answers.
