@@ -88,17 +88,17 @@ pub fn statistic<const N: usize>(
 }
 
 /// Linear between neighbours, as numpy's default.
-fn quantile(ascending: &[f64], part: f64) -> Option<f64> {
+pub(crate) fn quantile(ascending: &[f64], part: f64) -> Option<f64> {
     let place = part * ascending.len().checked_sub(1)? as f64;
     let (low, high) = (ascending.get(place.floor() as usize)?, ascending.get(place.ceil() as usize)?);
     Some(low + (high - low) * place.fract())
 }
 
 /// Steele, Lea and Flood 2014.
-struct SplitMix64(u64);
+pub(crate) struct SplitMix64(pub(crate) u64);
 
 impl SplitMix64 {
-    fn draw(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -106,7 +106,7 @@ impl SplitMix64 {
     }
 
     /// 0 to `n` − 1; the bias of the multiplication is below n / 2^64.
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.draw()) * n as u128) >> 64) as usize
     }
 }

@@ -188,7 +188,7 @@ pub(crate) fn at_or_above(scores: &[f32], threshold: f32) -> u64 {
 }
 
 /// The most errors in `trials` whose share is at most `target`. Compared as shares: `target · trials` alone rounds.
-fn allowed(target: f64, trials: usize) -> usize {
+pub(crate) fn allowed(target: f64, trials: usize) -> usize {
     let n = trials as f64;
     let mut errors = (target * n).floor().clamp(0.0, n);
     if errors < n && (errors + 1.0) / n <= target {
