@@ -25,7 +25,8 @@ use crate::work::{Batch, Embedders};
 pub struct Options {
     /// How it takes work.
     pub stage: StageOptions,
-    /// Threads, each with a session of its own. One is right for a GPU; on a CPU, one a core.
+    /// Threads, each with a session of its own; dealt over the devices in turn where the stage has several. On a CPU one a
+    /// core, on a GPU two for each: one prepares its batch while the other's is run.
     pub threads: usize,
     /// Faces in one run, at most. A pack whose batch is fixed takes its own.
     pub batch: usize,

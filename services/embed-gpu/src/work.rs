@@ -36,10 +36,14 @@ impl Worker for Embedders {
     type State = Box<dyn FaceEmbedder>;
     type Output = Vec<Done>;
 
-    /// A session that has embedded a grey image: a device that cannot run it is found here.
+    /// A session that has embedded grey images, in runs of each size that takes a device long the first time: one that
+    /// cannot run them is found here.
     fn open(&self) -> Result<Self::State, ActorError> {
         let mut embedder = (self.make)()?;
-        run(embedder.as_mut(), &[AlignedFace::from_bytes(vec![128; AlignedFace::BYTES])?])?;
+        let grey = AlignedFace::from_bytes(vec![128; AlignedFace::BYTES])?;
+        for faces in embedder.warm_up() {
+            run(embedder.as_mut(), &vec![grey.clone(); faces])?;
+        }
         Ok(embedder)
     }
 

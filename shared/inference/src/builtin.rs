@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::PackError;
-use crate::manifest::{ModelFile, PackManifest};
+use crate::manifest::{GpuSpec, ModelFile, PackManifest};
 
 /// Names of the packs whose manifests are built in.
 pub const BUILTIN_PACKS: [&str; 6] = ["default", "buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2"];
@@ -23,7 +23,7 @@ pub fn builtin_manifest(name: &str) -> Result<PackManifest, PackError> {
 }
 
 /// Reads an installed pack's `pack.toml`. What this release ships for a built-in pack overrides what an earlier one wrote,
-/// but for the checksums, which say what lies there. A pack whose files are called otherwise is not the built-in one.
+/// but for the checksums, which say what lies there, and what the operator wants of a GPU. A pack whose files are called otherwise is not the built-in one.
 pub fn installed_manifest(text: &str) -> Result<PackManifest, String> {
     shipped_for(text).map_or_else(|| PackManifest::parse(text), Ok)
 }
@@ -33,6 +33,7 @@ fn shipped_for(text: &str) -> Option<PackManifest> {
     #[derive(Deserialize)]
     struct Part {
         file: Option<ModelFile>,
+        gpu: Option<GpuSpec>,
     }
     #[derive(Deserialize)]
     struct Installed {
@@ -43,11 +44,17 @@ fn shipped_for(text: &str) -> Option<PackManifest> {
     }
     let installed: Installed = toml::from_str(text).ok()?;
     let mut shipped = builtin_manifest(&installed.name).ok()?;
+    let gpu = installed.embedder.gpu.clone();
     let parts = [installed.detector, installed.landmarks, installed.embedder];
     let files: Vec<ModelFile> = parts.into_iter().filter_map(|part| part.file).collect();
     if !shipped.files().map(|file| &file.name).eq(files.iter().map(|file| &file.name)) {
         return None;
     }
     shipped.files_mut().zip(files).for_each(|(ours, theirs)| ours.sha256 = theirs.sha256);
+    if gpu.is_some() {
+        // Read again as a whole, which checks what the operator wrote.
+        shipped.embedder.gpu = gpu;
+        shipped = PackManifest::parse(&shipped.to_toml().ok()?).ok()?;
+    }
     Some(shipped)
 }

@@ -3,10 +3,12 @@
 
 use facewire_vision::AlignedFace;
 
+use crate::buckets::Buckets;
 use crate::error::{InferenceError, NotFinite};
 use crate::manifest::{ColourOrder, EmbedderSpec};
+use crate::pixels::FaceModel;
 use crate::planes::planes;
-use crate::runtime::Model;
+use crate::runtime::{Model, Tensor};
 
 /// One model at a time, behind one trait. One thread at a time.
 pub trait FaceEmbedder: Send {
@@ -19,7 +21,13 @@ pub trait FaceEmbedder: Send {
     /// Faces that one run can take at most; 1 where batching brings nothing. `None` means no bound.
     fn max_batch(&self) -> Option<usize>;
 
-    /// Appends one face as the model wants it.
+    /// Faces of the runs that make a new session ready. A GPU takes long over the first run of each size: there, one of
+    /// each size that it will see.
+    fn warm_up(&self) -> Vec<usize> {
+        vec![1]
+    }
+
+    /// Appends one face as the pack's own model wants it.
     fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>);
 
     /// One answer a face, in order. Any number of faces: they are run in pieces of `max_batch`. Fails as a whole only where
@@ -48,12 +56,21 @@ pub struct Embedding {
 /// An ArcFace-style model.
 #[derive(Debug)]
 pub struct OnnxEmbedder {
-    model: Model,
+    input: Input,
     spec: EmbedderSpec,
     fingerprint: String,
-    /// Rows of every run, where the model takes no other number.
-    fixed_rows: Option<usize>,
-    buffer: Vec<f32>,
+    /// Images of every run, where the model takes no other number.
+    fixed: Option<usize>,
+    /// Sizes of runs otherwise; without any, each run is as large as it needs to be.
+    buckets: Option<Buckets>,
+}
+
+/// What a run gets, and the room in which it is put together.
+enum Input {
+    /// Normalised planes; a mirror image is an image.
+    Planes { model: Model, buffer: Vec<f32> },
+    /// Pixels; the graph may mirror them itself.
+    Pixels { model: FaceModel, buffer: Vec<u8> },
 }
 
 impl OnnxEmbedder {
@@ -63,46 +80,119 @@ impl OnnxEmbedder {
         if shape.len() != 4 {
             return Err(model.misshapen(format!("its input has the shape {shape:?}, not [n, 3, 112, 112]")));
         }
-        let fixed_rows = shape.first().and_then(|rows| usize::try_from(*rows).ok()).filter(|rows| *rows > 0);
-        if let Some(rows) = fixed_rows.filter(|rows| *rows != spec.max_rows) {
+        let fixed = shape.first().and_then(|rows| usize::try_from(*rows).ok()).filter(|rows| *rows > 0);
+        if let Some(rows) = fixed.filter(|rows| *rows != spec.max_rows) {
             return Err(model.misshapen(format!("its batch is fixed at {rows}: set embedder.max_rows to that")));
         }
-        Ok(Self { model, spec: spec.clone(), fingerprint, fixed_rows, buffer: Vec::new() })
+        let input = Input::Planes { model, buffer: Vec::new() };
+        Ok(Self { input, spec: spec.clone(), fingerprint, fixed, buckets: None })
     }
 
-    /// Raw outputs of the faces given, in order. A batch of fixed size is filled up with black images.
-    fn rows<'a>(
-        &mut self,
-        faces: impl ExactSizeIterator<Item = &'a AlignedFace>,
-    ) -> Result<Vec<Vec<f32>>, InferenceError> {
-        let count = faces.len();
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        faces.for_each(|face| self.preprocess(face, &mut buffer));
-        let side = AlignedFace::SIDE as usize;
-        let rows = self.fixed_rows.unwrap_or(count);
-        buffer.resize(rows * 3 * side * side, 0.0);
-        let outputs = self.model.run([rows, 3, side, side], &buffer);
-        self.buffer = buffer;
-        let dim = self.spec.dim;
-        match outputs?.into_iter().next() {
-            Some((_, tensor)) if tensor.data.len() == rows * dim => {
-                Ok(tensor.data.chunks_exact(dim).take(count).map(<[f32]>::to_vec).collect())
+    /// The embedder of a model that takes pixels.
+    pub fn of_pixels(model: FaceModel, spec: &EmbedderSpec, fingerprint: String) -> Self {
+        let fixed = model.fixed_faces();
+        let input = Input::Pixels { model, buffer: Vec::new() };
+        Self { input, spec: spec.clone(), fingerprint, fixed, buckets: None }
+    }
+
+    /// Fills each run up to one of the pack's sizes, for devices that plan a model anew for each.
+    #[must_use]
+    pub fn in_buckets(mut self) -> Self {
+        let sizes = self.spec.gpu.as_ref().map(|gpu| gpu.buckets.as_slice()).unwrap_or_default();
+        self.buckets = Some(Buckets::new(sizes, self.most()));
+        self
+    }
+
+    /// Images of a run, at most.
+    fn most(&self) -> usize {
+        if self.input.mirrors() { self.spec.faces_per_run() } else { self.spec.max_rows.max(1) }
+    }
+
+    /// Raw outputs of the images of one run, in order, and of their mirror images where the graph mirrors them. What a run
+    /// is filled up with is black, or grey, and dropped.
+    fn run(&mut self, images: &[&AlignedFace]) -> Result<[Vec<Vec<f32>>; 2], InferenceError> {
+        let (count, dim) = (images.len(), self.spec.dim);
+        let size = self.fixed.or_else(|| Some(self.buckets.as_ref()?.fit(count))).unwrap_or(count);
+        let rows = if self.input.mirrors() { 2 * size } else { size };
+        match self.input.run(&self.spec, images, size)? {
+            Some(tensor) if tensor.data.len() == rows * dim => {
+                let vectors = |first: usize| {
+                    let all = tensor.data.chunks_exact(dim).skip(first).take(count);
+                    all.map(<[f32]>::to_vec).collect::<Vec<_>>()
+                };
+                Ok([vectors(0), vectors(size)])
             }
             other => {
-                let shape = other.map(|(_, tensor)| tensor.shape).unwrap_or_default();
-                Err(self.model.misshapen(format!("{rows} faces gave {shape:?}, not [{rows}, {dim}]")))
+                let shape = other.map(|tensor| tensor.shape).unwrap_or_default();
+                let message = format!("{size} images gave {shape:?}, not [{rows}, {dim}]");
+                Err(InferenceError::Shape { model: self.input.name().to_owned(), message })
             }
         }
     }
 
-    /// Raw outputs of all images, in as few runs as the model's batch allows.
-    fn all_rows(&mut self, images: &[&AlignedFace]) -> Result<Vec<Vec<f32>>, InferenceError> {
-        let mut rows = Vec::with_capacity(images.len());
-        for piece in images.chunks(self.spec.max_rows.max(1)) {
-            rows.extend(self.rows(piece.iter().copied())?);
+    /// Raw outputs of faces that a run can take, and of their mirror images where the pack wants those; in as few runs as
+    /// the model's batch allows.
+    fn both(&mut self, faces: &[AlignedFace]) -> Result<[Vec<Vec<f32>>; 2], InferenceError> {
+        if self.input.mirrors() || !self.spec.flip {
+            return self.run(&faces.iter().collect::<Vec<_>>());
         }
-        Ok(rows)
+        let mirrors: Vec<AlignedFace> = faces.iter().map(AlignedFace::mirrored).collect();
+        let images: Vec<&AlignedFace> = faces.iter().chain(&mirrors).collect();
+        let mut rows = Vec::with_capacity(images.len());
+        for piece in images.chunks(self.most()) {
+            let [plain, _] = self.run(piece)?;
+            rows.extend(plain);
+        }
+        let mirrored = rows.split_off(faces.len().min(rows.len()));
+        Ok([rows, mirrored])
+    }
+}
+
+/// Never the faces in its room.
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Input {
+    fn name(&self) -> &str {
+        match self {
+            Self::Planes { model, .. } => model.name(),
+            Self::Pixels { model, .. } => model.name(),
+        }
+    }
+
+    /// Whether the graph gives the mirror images' rows too.
+    fn mirrors(&self) -> bool {
+        match self {
+            Self::Planes { .. } => false,
+            Self::Pixels { model, .. } => model.mirrors(),
+        }
+    }
+
+    /// One run of so many images, filled up.
+    fn run(
+        &mut self,
+        spec: &EmbedderSpec,
+        images: &[&AlignedFace],
+        size: usize,
+    ) -> Result<Option<Tensor>, InferenceError> {
+        match self {
+            Self::Planes { model, buffer } => {
+                buffer.clear();
+                images.iter().for_each(|image| normalise(spec, image, buffer));
+                let side = AlignedFace::SIDE as usize;
+                buffer.resize(size * 3 * side * side, 0.0);
+                Ok(model.run([size, 3, side, side], buffer)?.into_iter().next().map(|(_, tensor)| tensor))
+            }
+            Self::Pixels { model, buffer } => {
+                buffer.clear();
+                images.iter().for_each(|image| buffer.extend_from_slice(image.as_bytes()));
+                buffer.resize(size * AlignedFace::BYTES, 0);
+                model.run(size, buffer)
+            }
+        }
     }
 }
 
@@ -119,34 +209,44 @@ impl FaceEmbedder for OnnxEmbedder {
         Some(self.spec.faces_per_run())
     }
 
+    fn warm_up(&self) -> Vec<usize> {
+        let Some(buckets) = self.buckets.as_ref().filter(|_| self.fixed.is_none()) else { return vec![1] };
+        // A face is two images where the graph does not mirror it.
+        let images = if self.spec.flip && !self.input.mirrors() { 2 } else { 1 };
+        let mut faces: Vec<usize> = buckets.sizes().iter().map(|size| size.div_ceil(images)).collect();
+        faces.dedup();
+        faces
+    }
+
     fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
-        let start = out.len();
-        planes(face.image(), self.spec.mean, self.spec.scale, out);
-        if self.spec.colour == ColourOrder::Bgr {
-            let plane = (AlignedFace::SIDE * AlignedFace::SIDE) as usize;
-            let planes = out.get_mut(start..).unwrap_or_default();
-            if let Some((red, rest)) = planes.split_at_mut_checked(plane) {
-                red.iter_mut().zip(rest.iter_mut().skip(plane)).for_each(|(r, b)| std::mem::swap(r, b));
-            }
-        }
+        normalise(&self.spec, face, out);
     }
 
     fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         let mut embeddings = Vec::with_capacity(faces.len());
         for piece in faces.chunks(self.spec.faces_per_run()) {
-            let mirrors: Vec<AlignedFace> =
-                if self.spec.flip { piece.iter().map(AlignedFace::mirrored).collect() } else { Vec::new() };
-            let images: Vec<&AlignedFace> = piece.iter().chain(&mirrors).collect();
-            let rows = self.all_rows(&images)?;
-            let (plain, mirrored) = rows.split_at_checked(piece.len()).unwrap_or((&rows, &[]));
+            let [plain, mirrored] = self.both(piece)?;
             let mut mirrored = mirrored.iter();
-            for row in plain {
+            for row in &plain {
                 let index = embeddings.len();
                 let joined = combine(row, mirrored.next().map(Vec::as_slice));
-                embeddings.push(joined.ok_or_else(|| NotFinite { model: self.model.name().to_owned(), index }));
+                embeddings.push(joined.ok_or_else(|| NotFinite { model: self.input.name().to_owned(), index }));
             }
         }
         Ok(embeddings)
+    }
+}
+
+/// Appends a face as the pack's own model wants it.
+fn normalise(spec: &EmbedderSpec, face: &AlignedFace, out: &mut Vec<f32>) {
+    let start = out.len();
+    planes(face.image(), spec.mean, spec.scale, out);
+    if spec.colour == ColourOrder::Bgr {
+        let plane = (AlignedFace::SIDE * AlignedFace::SIDE) as usize;
+        let planes = out.get_mut(start..).unwrap_or_default();
+        if let Some((red, rest)) = planes.split_at_mut_checked(plane) {
+            red.iter_mut().zip(rest.iter_mut().skip(plane)).for_each(|(r, b)| std::mem::swap(r, b));
+        }
     }
 }
 

@@ -29,13 +29,28 @@ pub enum InferenceError {
     },
     /// The hardware that was asked for is not there. There is no silent fallback to the CPU.
     #[error(
-        "the execution provider {provider} is not available: {message}. Use an ONNX Runtime built for it (for CUDA: the \
-         library of the onnxruntime-gpu package, with CUDA and cuDNN beside it), or ask for the provider `cpu`"
+        "the execution provider {provider} is not available: {message}. Use an ONNX Runtime built for it (for CUDA \
+         and TensorRT: the library of the onnxruntime-gpu package, with CUDA and cuDNN or TensorRT beside it), or ask for \
+         the provider `cpu`"
     )]
     Provider {
         /// `cuda:0` and the like.
         provider: String,
         /// What was found.
+        message: String,
+    },
+    /// The hardware is there, but it cannot run all of the model.
+    #[error(
+        "the execution provider {provider} cannot run all of the model {file}, and the rest is not left to the processor \
+         in silence: {message}. Ask for the provider `cpu` for this stage (models.stages.quality.provider or \
+         models.stages.embed.provider), or use a model whose shapes are constant but for the batch"
+    )]
+    Fallback {
+        /// `cuda:0` and the like.
+        provider: String,
+        /// Its path.
+        file: PathBuf,
+        /// What ONNX Runtime said.
         message: String,
     },
     /// The model file is not what ONNX Runtime can load.
@@ -76,6 +91,7 @@ impl InferenceError {
             Self::Library { .. }
             | Self::AnotherLibrary { .. }
             | Self::Provider { .. }
+            | Self::Fallback { .. }
             | Self::Load { .. }
             | Self::Shape { .. } => FaultKind::Systemic,
         }

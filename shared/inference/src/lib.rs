@@ -3,9 +3,11 @@
 //! every model is owned by one thread and runs when called.
 
 pub mod bare;
+mod buckets;
 mod builtin;
 mod checksum;
 pub mod detector;
+pub mod devices;
 pub mod embedder;
 pub mod error;
 pub mod finder;
@@ -14,20 +16,27 @@ pub mod landmarks;
 pub mod manifest;
 pub mod measure;
 mod observed;
+mod onnx;
 pub mod pack;
+mod pinned;
+pub mod pixels;
 mod planes;
+pub mod provider;
 pub mod runtime;
 
 pub use bare::BareSession;
 pub use builtin::{BUILTIN_PACKS, builtin_manifest, installed_manifest};
 pub use detector::{Detection, FaceDetector, Rfb320, Scrfd};
+pub use devices::{Devices, Place, Placed};
 pub use embedder::{Embedded, Embedding, FaceEmbedder, OnnxEmbedder};
 pub use error::{InferenceError, NotFinite, PackError};
 pub use finder::{FaceFind, FaceFinder, FoundFace};
 pub use install::{install_builtin, install_zip};
 pub use landmarks::LandmarkModel;
-pub use manifest::{DetectorSpec, EmbedderSpec, LandmarkSpec, PackManifest, Trust};
+pub use manifest::{DetectorSpec, EmbedderSpec, GpuSpec, LandmarkSpec, PackManifest, Trust};
 pub use measure::{Measured, measure};
 pub use observed::Observed;
 pub use pack::Pack;
-pub use runtime::{Model, OnnxRuntime, Provider, SessionOptions, Tensor};
+pub use pixels::FaceModel;
+pub use provider::{Provider, Providers};
+pub use runtime::{GraphInput, Model, OnnxRuntime, SessionOptions, Tensor};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checksum::hex;
+use crate::provider::Provider;
 
 /// A pack of models that belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,12 +158,51 @@ pub struct EmbedderSpec {
     pub max_rows: usize,
     /// Embed the mirror image too, and average: about one percent fewer errors for twice the work.
     pub flip: bool,
+    /// What it does on a GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuSpec>,
+}
+
+/// How the embedder runs on a GPU. On the processor nothing of it counts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GpuSpec {
+    /// Record a run of each size once and play it back: for models whose many small steps cost more to start than to run.
+    pub cuda_graph: bool,
+    /// Half precision. TensorRT converts the pack's model itself; CUDA needs one that was converted, which is `file`.
+    pub fp16: bool,
+    /// The model in half precision, with inputs and outputs in half or in single. It is part of the fingerprint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<ModelFile>,
+    /// Images in a run, which is filled up to one of these sizes; without any, 1, 4, 16, 32 and 64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<usize>,
+}
+
+impl GpuSpec {
+    fn validate(&self) -> Result<(), String> {
+        if self.file.is_some() && !self.fp16 {
+            return Err("file is the model in half precision: set fp16 = true too".to_owned());
+        }
+        match self.buckets.iter().find(|size| !(1..=1024).contains(*size)) {
+            Some(size) => Err(format!("buckets: {size} is outside 1 to 1024")),
+            // Each is tried before the first face.
+            None if self.buckets.len() > 16 => Err("buckets: more than 16 sizes".to_owned()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl EmbedderSpec {
     /// Faces that one run takes: with mirror averaging, each takes two rows.
     pub fn faces_per_run(&self) -> usize {
         if self.flip { (self.max_rows / 2).max(1) } else { self.max_rows.max(1) }
+    }
+
+    /// The model for this hardware.
+    pub fn file_on(&self, provider: Provider) -> &ModelFile {
+        let half = self.gpu.as_ref().and_then(|gpu| gpu.file.as_ref());
+        half.filter(|_| provider.is_gpu()).unwrap_or(&self.file)
     }
 }
 
@@ -208,7 +248,8 @@ impl PackManifest {
             LandmarkSpec::Detector => None,
             LandmarkSpec::Points68 { file } => Some(file),
         };
-        [Some(&self.detector.file), landmarks, Some(&self.embedder.file)].into_iter().flatten()
+        let half = self.embedder.gpu.as_ref().and_then(|gpu| gpu.file.as_ref());
+        [Some(&self.detector.file), landmarks, Some(&self.embedder.file), half].into_iter().flatten()
     }
 
     /// The same, to fill in checksums.
@@ -217,7 +258,8 @@ impl PackManifest {
             LandmarkSpec::Detector => None,
             LandmarkSpec::Points68 { file } => Some(file),
         };
-        [Some(&mut self.detector.file), landmarks, Some(&mut self.embedder.file)].into_iter().flatten()
+        let half = self.embedder.gpu.as_mut().and_then(|gpu| gpu.file.as_mut());
+        [Some(&mut self.detector.file), landmarks, Some(&mut self.embedder.file), half].into_iter().flatten()
     }
 
     fn validate(&self) -> Result<(), String> {
@@ -246,6 +288,8 @@ impl PackManifest {
         if !self.embedder.scale.is_normal() || !self.embedder.mean.is_finite() {
             return Err("embedder: scale must not be 0, mean and scale must be numbers".to_owned());
         }
+        let gpu = self.embedder.gpu.as_ref().map_or(Ok(()), GpuSpec::validate);
+        gpu.map_err(|message| format!("embedder.gpu: {message}"))?;
         self.calibration
             .as_ref()
             .map_or(Ok(()), Calibration::validate)
@@ -274,6 +318,25 @@ mod tests {
         assert!(default.calibration.is_some() && manifest.calibration.is_none());
         let bare = PackManifest { calibration: None, ..default.clone() };
         assert_eq!(bare.fingerprint(), default.fingerprint(), "a calibration makes no other embeddings");
+    }
+
+    #[test]
+    fn what_a_pack_wants_of_a_gpu_is_read_and_its_file_is_one_of_the_packs() {
+        let file = format!("file = {{ name = \"half.onnx\", sha256 = \"{}\" }}", "0".repeat(64));
+        let gpu = format!("flip = true\n\n[embedder.gpu]\nfp16 = true\ncuda_graph = true\nbuckets = [2, 8]\n{file}\n");
+        let manifest = changed("flip = true", &gpu).unwrap();
+        assert_eq!(PackManifest::parse(&manifest.to_toml().unwrap()).unwrap(), manifest);
+        let names: Vec<&str> = manifest.files().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["fr_detect.onnx", "fr_landmark.onnx", "fr_feature.onnx", "half.onnx"]);
+        let on = |provider| manifest.embedder.file_on(provider).name.as_str();
+        assert_eq!((on(Provider::Cpu), on(Provider::Cuda { device: 1 })), ("fr_feature.onnx", "half.onnx"));
+        let plain = PackManifest::parse(include_str!("packs/default.toml")).unwrap();
+        assert_ne!(manifest.fingerprint(), plain.fingerprint(), "another file makes another embedding");
+        assert_eq!(plain.embedder.file_on(Provider::Cuda { device: 0 }), &plain.embedder.file);
+        let wrong = |gpu: &str| changed("flip = true", &format!("flip = true\n\n[embedder.gpu]\n{gpu}\n")).unwrap_err();
+        assert!(wrong(&file).contains("fp16"));
+        assert!(wrong("buckets = [0]").contains("embedder.gpu: buckets"));
+        assert!(wrong("fp8 = true").contains("fp8"));
     }
 
     #[test]

@@ -29,6 +29,10 @@ where
         self.inner.max_batch()
     }
 
+    fn warm_up(&self) -> Vec<usize> {
+        self.inner.warm_up()
+    }
+
     fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
         self.inner.preprocess(face, out);
     }

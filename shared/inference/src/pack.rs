@@ -10,6 +10,7 @@ use crate::error::{InferenceError, PackError};
 use crate::finder::FaceFinder;
 use crate::landmarks::LandmarkModel;
 use crate::manifest::{DetectorKind, LandmarkSpec, ModelFile, PackManifest};
+use crate::pixels::FaceModel;
 use crate::runtime::{Model, OnnxRuntime, SessionOptions};
 
 /// The manifest's file name.
@@ -71,11 +72,17 @@ impl Pack {
         runtime: &OnnxRuntime,
         options: &SessionOptions,
     ) -> Result<Box<dyn FaceEmbedder>, InferenceError> {
-        let model = self.embedder_model(runtime, options)?;
-        Ok(Box::new(OnnxEmbedder::new(model, &self.manifest.embedder, self.fingerprint())?))
+        let (spec, name) = (&self.manifest.embedder, self.fingerprint());
+        let file = self.path(spec.file_on(options.provider));
+        let embedder = if options.takes_pixels() {
+            OnnxEmbedder::of_pixels(FaceModel::open(runtime, &file, spec, options)?, spec, name)
+        } else {
+            OnnxEmbedder::new(runtime.open(&file, options)?, spec, name)?
+        };
+        Ok(Box::new(if options.provider.is_gpu() { embedder.in_buckets() } else { embedder }))
     }
 
-    /// The embedder's model alone, for one thread.
+    /// The embedder's own model alone, as its file has it, for one thread.
     pub fn embedder_model(&self, runtime: &OnnxRuntime, options: &SessionOptions) -> Result<Model, InferenceError> {
         runtime.open(&self.path(&self.manifest.embedder.file), options)
     }

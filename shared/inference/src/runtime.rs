@@ -6,48 +6,27 @@ use std::sync::{Mutex, PoisonError};
 
 use no_denormals::no_denormals;
 use ort::environment::Environment;
-use ort::ep::{self, ExecutionProvider};
+use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
-use ort::session::Session;
+use ort::session::builder::SessionBuilder;
+use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
+use serde::{Deserialize, Serialize};
 
 use crate::error::InferenceError;
+use crate::provider::Provider;
 
-/// Where models run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Provider {
-    /// The processor.
+/// What goes into the embedder's graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GraphInput {
+    /// Pixels on a GPU, which has little to copy then, and numbers on the processor.
     #[default]
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda {
-        /// Its number, from 0.
-        device: u32,
-    },
-}
-
-impl std::fmt::Display for Provider {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Provider::Cpu => f.write_str("cpu"),
-            Provider::Cuda { device } => write!(f, "cuda:{device}"),
-        }
-    }
-}
-
-impl std::str::FromStr for Provider {
-    type Err = String;
-    /// `cpu`, `cuda` or `cuda:<device>`.
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s.split_once(':') {
-            None if s == "cpu" => Ok(Provider::Cpu),
-            None if s == "cuda" => Ok(Provider::Cuda { device: 0 }),
-            Some(("cuda", device)) if device.parse::<u32>().is_ok() => {
-                Ok(Provider::Cuda { device: device.parse().unwrap_or_default() })
-            }
-            _ => Err(format!("{s:?} is no execution provider; use cpu, cuda or cuda:<device number>")),
-        }
-    }
+    Auto,
+    /// Numbers that were normalised before.
+    Float,
+    /// The pixels as they are: the graph itself normalises and mirrors them.
+    Uint8,
 }
 
 /// How a session runs.
@@ -58,13 +37,49 @@ pub struct SessionOptions {
     /// Threads inside one run. 1 by default: parallelism comes from several sessions on their own threads, and threads of
     /// a pool never spin.
     pub intra_threads: usize,
+    /// What the embedder's graph takes. The other models take numbers.
+    pub graph_input: GraphInput,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { provider: Provider::Cpu, intra_threads: 1 }
+        Self { provider: Provider::Cpu, intra_threads: 1, graph_input: GraphInput::Auto }
     }
 }
+
+impl SessionOptions {
+    /// The same on another device.
+    #[must_use]
+    pub fn on(self, provider: Provider) -> Self {
+        Self { provider, ..self }
+    }
+
+    /// Whether the embedder's graph takes pixels.
+    pub(crate) fn takes_pixels(&self) -> bool {
+        match self.graph_input {
+            GraphInput::Auto => self.provider.is_gpu(),
+            GraphInput::Float => false,
+            GraphInput::Uint8 => true,
+        }
+    }
+}
+
+/// What a pack asks of a session on a GPU. On the processor nothing of it counts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tuning {
+    /// Runs are recorded once and played back.
+    pub(crate) cuda_graph: bool,
+    /// TensorRT converts to half precision.
+    pub(crate) fp16: bool,
+    /// The smallest and the largest shape of the input, in TensorRT's words: one engine for all between them.
+    pub(crate) shapes: Option<[String; 2]>,
+}
+
+/// Where weights in other files are, for a graph that comes from memory.
+const WEIGHTS_DIRECTORY: &str = "session.model_external_initializers_file_folder_path";
+
+/// How ONNX Runtime says that it left a part of a model to the processor, which [`OnnxRuntime::open`] forbids on a GPU.
+const FALLBACK: &str = "fallback to CPU EP";
 
 /// The process's ONNX Runtime. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -100,43 +115,104 @@ impl OnnxRuntime {
     /// Whether a provider can be used at all: checked before a service says that it is ready.
     pub fn check(&self, provider: Provider) -> Result<(), InferenceError> {
         let unavailable = |message: String| InferenceError::Provider { provider: provider.to_string(), message };
-        match provider {
-            Provider::Cpu => Ok(()),
-            Provider::Cuda { .. } => match ep::CUDA::is_available() {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(unavailable("this ONNX Runtime was built without it".to_owned())),
-                Err(e) => Err(unavailable(e.to_string())),
-            },
+        let has = match provider {
+            Provider::Cpu => return Ok(()),
+            Provider::Cuda { .. } => ep::CUDA::is_available(),
+            Provider::TensorRt { .. } => {
+                ep::TensorRT::is_available().and_then(|has| Ok(has && ep::CUDA::is_available()?))
+            }
+        };
+        match has {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(unavailable("this ONNX Runtime was built without it".to_owned())),
+            Err(e) => Err(unavailable(e.to_string())),
         }
     }
 
-    /// A session of a model file.
+    /// A session of a model file. On a GPU all of the model runs there, or none: what ONNX Runtime would leave to the
+    /// processor is an error.
     pub fn open(&self, file: &Path, options: &SessionOptions) -> Result<Model, InferenceError> {
+        let opened = self.builder(file, options, &Tuning::default())?.commit_from_file(file);
+        Ok(Model { session: opened.map_err(|e| not_opened(file, options, &e))?, name: name_of(file) })
+    }
+
+    /// The same with a graph that was made from the file's.
+    pub(crate) fn open_graph(
+        &self,
+        file: &Path,
+        graph: &[u8],
+        options: &SessionOptions,
+        tuning: &Tuning,
+    ) -> Result<Model, InferenceError> {
+        let opened = self.builder(file, options, tuning)?.commit_from_memory(graph);
+        Ok(Model { session: opened.map_err(|e| not_opened(file, options, &e))?, name: name_of(file) })
+    }
+
+    fn builder(
+        &self,
+        file: &Path,
+        options: &SessionOptions,
+        tuning: &Tuning,
+    ) -> Result<SessionBuilder, InferenceError> {
         self.check(options.provider)?;
-        let load = |e: ort::Error| InferenceError::Load { file: file.to_owned(), message: e.to_string() };
-        let mut builder = Session::builder(&self.environment)
-            .map_err(load)?
+        let directory = file.parent().and_then(Path::to_str).filter(|path| !path.is_empty()).unwrap_or(".");
+        let builder = Session::builder(&self.environment)
+            .map_err(|e| not_opened(file, options, &e))?
             .with_intra_threads(options.intra_threads.max(1))
             .and_then(|b| b.with_inter_threads(1))
             // For the threads of its own pool, where it has any; this one's are flushed for each run.
             .and_then(|b| b.with_flush_to_zero())
             .and_then(|b| b.with_intra_op_spinning(false))
             .and_then(|b| b.with_inter_op_spinning(false))
-            .map_err(|e| load(e.into()))?;
-        if let Provider::Cuda { device } = options.provider {
-            let cuda = ep::CUDA::default()
-                .with_device_id(i32::try_from(device).unwrap_or(i32::MAX))
-                .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
-                .build()
-                .error_on_failure();
-            builder = builder.with_execution_providers([cuda]).map_err(|e| InferenceError::Provider {
-                provider: options.provider.to_string(),
-                message: e.to_string(),
-            })?;
+            .and_then(|b| b.with_config_entry(WEIGHTS_DIRECTORY, directory))
+            .map_err(|e| not_opened(file, options, &e.into()))?;
+        let providers = dispatches(options.provider, tuning);
+        if providers.is_empty() {
+            return Ok(builder);
         }
-        let session = builder.commit_from_file(file).map_err(load)?;
-        let name = file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        Ok(Model { session, name })
+        let registered = builder.with_disable_cpu_fallback().and_then(|b| b.with_execution_providers(providers));
+        registered
+            .map_err(|e| InferenceError::Provider { provider: options.provider.to_string(), message: e.to_string() })
+    }
+}
+
+fn name_of(file: &Path) -> String {
+    file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn not_opened(file: &Path, options: &SessionOptions, error: &ort::Error) -> InferenceError {
+    let (file, message) = (file.to_owned(), error.to_string());
+    if options.provider.is_gpu() && message.contains(FALLBACK) {
+        return InferenceError::Fallback { provider: options.provider.to_string(), file, message };
+    }
+    InferenceError::Load { file, message }
+}
+
+/// What ONNX Runtime is told of a provider, the preferred one first; nothing for the processor.
+fn dispatches(provider: Provider, tuning: &Tuning) -> Vec<ExecutionProviderDispatch> {
+    let cuda = |cuda_graph| {
+        let cuda = ep::CUDA::default()
+            .with_device_id(provider.device())
+            .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
+            // The exhaustive search takes seconds for each size of a batch.
+            .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
+            .with_cuda_graph(cuda_graph);
+        cuda.build().error_on_failure()
+    };
+    match provider {
+        Provider::Cpu => Vec::new(),
+        Provider::Cuda { .. } => vec![cuda(tuning.cuda_graph)],
+        Provider::TensorRt { .. } => {
+            let mut tensorrt = ep::TensorRT::default()
+                .with_device_id(provider.device())
+                .with_fp16(tuning.fp16)
+                .with_cuda_graph(tuning.cuda_graph);
+            if let Some([min, max]) = &tuning.shapes {
+                tensorrt =
+                    tensorrt.with_profile_min_shapes(min).with_profile_opt_shapes(max).with_profile_max_shapes(max);
+            }
+            vec![tensorrt.build().error_on_failure(), cuda(false)]
+        }
     }
 }
 
@@ -149,7 +225,7 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
-/// A session with one float input. One thread at a time may run it.
+/// A session with one input. One thread at a time may run it.
 #[derive(Debug)]
 pub struct Model {
     session: Session,
@@ -174,9 +250,23 @@ impl Model {
     /// thread that opens a process's first session. Nothing that is read changes, but such numbers are slow to multiply: the
     /// default pack's embedder takes 8.0 ms a row with it and 58.9 ms without, and its outputs are the same to the last bit.
     pub fn run(&mut self, shape: [usize; 4], data: &[f32]) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let input = TensorRef::from_array_view((shape, data)).map_err(|e| self.failed(&e))?;
+        self.run_on(input.into())
+    }
+
+    /// The same for a model that takes bytes.
+    pub(crate) fn run_bytes(
+        &mut self,
+        shape: [usize; 4],
+        data: &[u8],
+    ) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let input = TensorRef::from_array_view((shape, data)).map_err(|e| self.failed(&e))?;
+        self.run_on(input.into())
+    }
+
+    fn run_on(&mut self, input: SessionInputValue<'_>) -> Result<Vec<(String, Tensor)>, InferenceError> {
         let name = self.name.clone();
         let failed = |message: String| InferenceError::Run { model: name.clone(), message };
-        let input = TensorRef::from_array_view((shape, data)).map_err(|e| failed(e.to_string()))?;
         let outputs = flushed(|| self.session.run(ort::inputs![input])).map_err(|e| failed(e.to_string()))?;
         let mut tensors = Vec::with_capacity(outputs.len());
         for (output, value) in &outputs {
@@ -184,6 +274,10 @@ impl Model {
             tensors.push((output.to_owned(), Tensor { shape: shape.to_vec(), data: data.to_vec() }));
         }
         Ok(tensors)
+    }
+
+    fn failed(&self, error: &ort::Error) -> InferenceError {
+        InferenceError::Run { model: self.name.clone(), message: error.to_string() }
     }
 
     /// The session itself, and the model's name.

@@ -3,7 +3,7 @@
 use facewire_domain::FaultKind;
 use facewire_inference::manifest::{ColourOrder, EmbedderSpec, ModelFile};
 use facewire_inference::{
-    BareSession, FaceEmbedder, InferenceError, NotFinite, OnnxEmbedder, Provider, SessionOptions,
+    BareSession, FaceEmbedder, FaceModel, InferenceError, NotFinite, OnnxEmbedder, Provider, SessionOptions,
 };
 use facewire_vision::{AlignedFace, RgbImage};
 
@@ -12,7 +12,7 @@ use crate::onnx::{fixed, free, mean_colour_model};
 
 fn spec(max_rows: usize, flip: bool, colour: ColourOrder) -> EmbedderSpec {
     let file = ModelFile { name: "means.onnx".to_owned(), sha256: String::new() };
-    EmbedderSpec { file, dim: 3, mean: 127.5, scale: 127.5, colour, max_rows, flip }
+    EmbedderSpec { file, dim: 3, mean: 127.5, scale: 127.5, colour, max_rows, flip, gpu: None }
 }
 
 fn open(batch: &[u8], spec: &EmbedderSpec) -> Result<OnnxEmbedder, InferenceError> {
@@ -96,20 +96,24 @@ fn a_fixed_batch_must_be_in_the_manifest() {
 
 #[test]
 fn a_missing_gpu_is_an_error_that_says_what_to_do() {
-    let options = SessionOptions { provider: Provider::Cuda { device: 0 }, ..SessionOptions::default() };
     let runtime = runtime();
-    if runtime.check(options.provider).is_ok() {
-        eprintln!("NOT CHECKED: this ONNX Runtime has CUDA, so its absence could not be tried");
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("means.onnx");
     std::fs::write(&path, mean_colour_model(&free())).unwrap();
-    let error = runtime.open(&path, &options).unwrap_err();
-    assert!(
-        matches!(error, InferenceError::Provider { .. }) && error.to_string().contains("onnxruntime-gpu"),
-        "{error}"
-    );
+    for provider in [Provider::Cuda { device: 0 }, Provider::TensorRt { device: 1 }] {
+        if runtime.check(provider).is_ok() {
+            eprintln!("NOT CHECKED: this ONNX Runtime has {provider}, so its absence could not be tried");
+            continue;
+        }
+        let options = SessionOptions::default().on(provider);
+        let error = runtime.open(&path, &options).unwrap_err();
+        assert!(matches!(error, InferenceError::Provider { .. }) && error.kind() == FaultKind::Systemic, "{error}");
+        let said = error.to_string();
+        assert!(said.contains("onnxruntime-gpu") && said.contains(&provider.to_string()), "{said}");
+        let spec = spec(8, true, ColourOrder::Rgb);
+        let error = FaceModel::open(&runtime, &path, &spec, &options).unwrap_err();
+        assert!(matches!(error, InferenceError::Provider { .. }), "with pixels as input too: {error}");
+    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod onnx;
 #[cfg(test)]
 mod packs;
 #[cfg(test)]
+mod pixels;
+#[cfg(test)]
 mod scrfd;
 #[cfg(test)]
 mod tight;

@@ -22,6 +22,27 @@ fn node(operator: &str, input: &str, output: &str) -> Vec<u8> {
     [bytes(1, input.as_bytes()), bytes(2, output.as_bytes()), bytes(4, operator.as_bytes())].concat()
 }
 
+/// The mean of each colour in the left and in the right half of the picture: `[n, 3, 112, 112]` → `[n, 6]`, red left, red
+/// right, and so on. It tells a face from its mirror image.
+pub(crate) fn halves_model(batch: &[u8]) -> Vec<u8> {
+    let free = |name: &str| bytes(2, name.as_bytes());
+    // Name, ints, and the kind of the attribute.
+    let half = |name: &str| {
+        bytes(5, &[bytes(1, name.as_bytes()), number(8, 112), number(8, 56), vec![0xA0, 0x01, 7]].concat())
+    };
+    let pool = [node("AveragePool", "input", "pooled"), half("kernel_shape"), half("strides")].concat();
+    let (three, six, side) = (number(1, 3), number(1, 6), number(1, 112));
+    let graph = [
+        bytes(1, &pool),
+        bytes(1, &node("Flatten", "pooled", "output")),
+        bytes(2, b"halves"),
+        bytes(11, &value_info("input", &[batch, &three, &side, &side])),
+        bytes(12, &value_info("output", &[&free("m"), &six])),
+    ]
+    .concat();
+    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
+}
+
 /// `[n, 3, 112, 112]` → GlobalAveragePool → Flatten → `[n, 3]`; `batch` is [`free`] or [`fixed`].
 pub(crate) fn mean_colour_model(batch: &[u8]) -> Vec<u8> {
     let free = |name: &str| bytes(2, name.as_bytes());

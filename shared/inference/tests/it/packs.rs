@@ -107,6 +107,12 @@ fn an_older_releases_manifest_gets_what_this_one_ships() {
     std::fs::write(&path, own).unwrap();
     assert_eq!(Pack::open(directory.path()).unwrap().manifest().detector.score_threshold, 0.9);
 
+    // What the operator wants of a GPU stays, and is checked.
+    std::fs::write(&path, format!("{text}\n[embedder.gpu]\ncuda_graph = true\n")).unwrap();
+    assert!(Pack::open(directory.path()).unwrap().manifest().embedder.gpu.as_ref().unwrap().cuda_graph);
+    std::fs::write(&path, format!("{text}\n[embedder.gpu]\nbuckets = [0]\n")).unwrap();
+    assert!(Pack::open(directory.path()).unwrap_err().to_string().contains("buckets"));
+
     let shipped = builtin_manifest("default").unwrap();
     let bare = PackManifest { calibration: None, ..shipped.clone() };
     assert_eq!(installed_manifest(&bare.to_toml().unwrap()), Ok(shipped));

@@ -1,0 +1,151 @@
+//! Runs from pinned memory, which a GPU reads and writes without a copy by the processor: each size of run has an input and
+//! an output of its own, made once. A session runs one batch at a time; while one is on the GPU, the second thread of the
+//! same device fills its own. This was compiled and run on the processor, in ordinary memory, and not on a GPU yet.
+
+use std::collections::BTreeMap;
+
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::{IoBinding, RunOptions, Session};
+use ort::value::Tensor as OrtTensor;
+
+use crate::error::InferenceError;
+use crate::provider::Provider;
+use crate::runtime::{Model, Tensor, flushed};
+
+/// ONNX Runtime's name for the number of a recorded run: each size has its own.
+const GRAPH_ID: &str = "gpu_graph_id";
+
+/// A session from bytes to one vector a row. One thread at a time.
+#[derive(Debug)]
+pub(crate) struct PinnedSession {
+    // Dropped before the session that they belong to.
+    sizes: BTreeMap<usize, Buffers>,
+    session: Session,
+    model: String,
+    provider: Provider,
+    cuda_graph: bool,
+}
+
+/// What one size of run needs.
+#[derive(Debug)]
+struct Buffers {
+    binding: IoBinding,
+    /// In pinned memory.
+    pixels: OrtTensor<u8>,
+    /// In pinned memory.
+    rows: OrtTensor<f32>,
+    recorded: Option<Recorded>,
+}
+
+/// Memory of the GPU that a recorded run always reads from and writes to.
+struct Recorded {
+    pixels: OrtTensor<u8>,
+    rows: OrtTensor<f32>,
+    options: RunOptions,
+}
+
+impl std::fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Recorded")
+    }
+}
+
+impl PinnedSession {
+    /// Of a model that was opened on this provider.
+    pub(crate) fn new(model: Model, provider: Provider, cuda_graph: bool) -> Self {
+        let (session, model) = model.into_session();
+        Self { sizes: BTreeMap::new(), session, model, provider, cuda_graph }
+    }
+
+    /// The file's name, for messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.model
+    }
+
+    /// One run on bytes of `shape`; its first output, of `rows` vectors with `dim` numbers.
+    pub(crate) fn run(
+        &mut self,
+        shape: [usize; 4],
+        data: &[u8],
+        [rows, dim]: [usize; 2],
+    ) -> Result<Tensor, InferenceError> {
+        let size = shape.first().copied().unwrap_or_default();
+        let ran = match self.sizes.remove(&size).map_or_else(|| self.buffers(shape, [rows, dim]), Ok) {
+            Ok(mut buffers) => {
+                let ran = buffers.run(&mut self.session, data);
+                self.sizes.insert(size, buffers);
+                ran
+            }
+            Err(error) => Err(error),
+        };
+        let data = ran.map_err(|e| InferenceError::Run { model: self.model.clone(), message: e.to_string() })?;
+        Ok(Tensor { shape: vec![rows as i64, dim as i64], data })
+    }
+
+    fn buffers(&self, shape: [usize; 4], output: [usize; 2]) -> ort::Result<Buffers> {
+        let pinned = match self.provider {
+            Provider::Cpu => AllocationDevice::CPU,
+            Provider::Cuda { .. } | Provider::TensorRt { .. } => AllocationDevice::CUDA_PINNED,
+        };
+        let pixels = OrtTensor::<u8>::new(&self.allocator(pinned.clone(), MemoryType::CPUInput)?, shape)?;
+        let mut rows = OrtTensor::<f32>::new(&self.allocator(pinned, MemoryType::CPUOutput)?, output)?;
+        let mut binding = self.session.create_binding()?;
+        let recorded = if self.cuda_graph { Some(self.recorded(&mut binding, shape, output)?) } else { None };
+        if recorded.is_none() {
+            binding.bind_output(self.output(), &mut rows)?;
+        }
+        Ok(Buffers { binding, pixels, rows, recorded })
+    }
+
+    fn recorded(&self, binding: &mut IoBinding, shape: [usize; 4], output: [usize; 2]) -> ort::Result<Recorded> {
+        let device = match self.provider {
+            Provider::Cpu => AllocationDevice::CPU,
+            Provider::Cuda { .. } | Provider::TensorRt { .. } => AllocationDevice::CUDA,
+        };
+        let memory = self.allocator(device, MemoryType::Default)?;
+        let pixels = OrtTensor::<u8>::new(&memory, shape)?;
+        let mut rows = OrtTensor::<f32>::new(&memory, output)?;
+        binding.bind_input(self.input(), &pixels)?;
+        binding.bind_output(self.output(), &mut rows)?;
+        let mut options = RunOptions::new()?;
+        options.set(GRAPH_ID, shape.first().copied().unwrap_or_default().to_string())?;
+        Ok(Recorded { pixels, rows, options })
+    }
+
+    fn allocator(&self, device: AllocationDevice<'static>, kind: MemoryType) -> ort::Result<Allocator> {
+        // The processor's own memory is one kind only.
+        let kind = if self.provider.is_gpu() { kind } else { MemoryType::Default };
+        let memory = MemoryInfo::new(device, self.provider.device(), AllocatorType::Device, kind)?;
+        Allocator::new(&self.session, memory)
+    }
+
+    fn input(&self) -> String {
+        self.session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default()
+    }
+
+    fn output(&self) -> String {
+        self.session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default()
+    }
+}
+
+impl Buffers {
+    fn run(&mut self, session: &mut Session, data: &[u8]) -> ort::Result<Vec<f32>> {
+        let (_, pixels) = self.pixels.try_extract_tensor_mut::<u8>()?;
+        pixels.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        match &mut self.recorded {
+            None => {
+                let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
+                // Copies to the GPU.
+                self.binding.bind_input(input, &self.pixels)?;
+                flushed(|| session.run_binding(&self.binding).map(drop))?;
+            }
+            Some(recorded) => {
+                self.pixels.copy_into(&mut recorded.pixels)?;
+                flushed(|| session.run_binding_with_options(&self.binding, &recorded.options).map(drop))?;
+                recorded.rows.copy_into(&mut self.rows)?;
+            }
+        }
+        let (_, rows) = self.rows.try_extract_tensor::<f32>()?;
+        Ok(rows.to_vec())
+    }
+}
