@@ -6,10 +6,14 @@ use std::sync::atomic::Ordering;
 use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{ConnectError, ConnectErrorKind};
 use bytes::Bytes;
 use facewire_contracts::headers;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
+use crate::denied::Denials;
 use crate::error::BusError;
 use crate::options::Options;
 
@@ -22,6 +26,9 @@ pub struct Bus {
     client: async_nats::Client,
     jetstream: Context,
     options: Arc<Options>,
+    access: Arc<Access>,
+    /// Of all connections of this user.
+    denials: Denials,
     name: Arc<str>,
 }
 
@@ -49,14 +56,28 @@ pub struct Published {
 
 impl Bus {
     /// Connects. `name` is what the server shows of this client.
+    ///
+    /// # Errors
+    /// [`BusError::Options`], [`BusError::Key`], [`BusError::Credentials`]: what the options name cannot be used;
+    /// [`BusError::NotAdmitted`]: the server knows no such user; [`BusError::Unreachable`].
     pub async fn connect(options: &Options, name: &str) -> Result<Self, BusError> {
-        Self::open(options, name, CancellationToken::new()).await
+        let access = Arc::new(Access::read(options).await?);
+        let (options, denials) = (Arc::new(options.clone()), Denials::default());
+        Self::open(options, access, denials, name.into(), CancellationToken::new()).await
     }
 
-    async fn open(options: &Options, name: &str, broken: CancellationToken) -> Result<Self, BusError> {
-        let mut connect = async_nats::ConnectOptions::new()
-            .name(name)
+    async fn open(
+        options: Arc<Options>,
+        access: Arc<Access>,
+        denials: Denials,
+        name: Arc<str>,
+        broken: CancellationToken,
+    ) -> Result<Self, BusError> {
+        let (heard, number) = (denials.clone(), denials.connection());
+        let connect = async_nats::ConnectOptions::new()
+            .name(&name)
             .event_callback(move |event| {
+                heard.hear(number, &event);
                 if matches!(event, async_nats::Event::Disconnected) {
                     broken.cancel();
                 }
@@ -64,28 +85,27 @@ impl Bus {
             })
             .connection_timeout(options.connect_timeout)
             .request_timeout(Some(options.request_timeout));
-        if let Some(path) = &options.credentials {
-            connect = connect.credentials_file(path).await.map_err(|error| BusError::Credentials(error.to_string()))?;
-        }
+        let connect = access.apply(&options, connect).await?;
         let servers: Vec<String> = options.url.expose().split(',').map(|url| url.trim().to_owned()).collect();
         let client = tokio::time::timeout(options.connect_timeout * 2, connect.connect(servers))
             .await
             .map_err(|_| BusError::Unreachable("no answer in time".to_owned()))?
-            .map_err(|error| BusError::Unreachable(error.to_string()))?;
+            .map_err(|error| not_connected(&error))?;
         let jetstream = ContextBuilder::new()
             .timeout(options.request_timeout)
             .ack_timeout(options.request_timeout)
             .max_ack_inflight(MAX_ACK_IN_FLIGHT)
             .backpressure_on_inflight(true)
             .build(client.clone());
-        Ok(Self { client, jetstream, options: Arc::new(options.clone()), name: name.into() })
+        Ok(Self { client, jetstream, options, access, denials, name })
     }
 
     /// A connection of its own to the same place: what breaks it does not break this one. The token is cancelled as soon as
     /// it is broken, though it then connects again by itself.
     pub(crate) async fn connect_again(&self) -> Result<(Self, CancellationToken), BusError> {
         let broken = CancellationToken::new();
-        Ok((Self::open(&self.options, &self.name, broken.clone()).await?, broken))
+        let (options, access, name) = (Arc::clone(&self.options), Arc::clone(&self.access), Arc::clone(&self.name));
+        Ok((Self::open(options, access, self.denials.clone(), name, broken.clone()).await?, broken))
     }
 
     /// Whether it is connected, as far as it knows.
@@ -104,6 +124,10 @@ impl Bus {
 
     pub(crate) fn jetstream(&self) -> &Context {
         &self.jetstream
+    }
+
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.denials
     }
 
     /// The options it was connected with.
@@ -130,11 +154,14 @@ impl Bus {
         headers: async_nats::HeaderMap,
         payload: Bytes,
     ) -> Result<Published, BusError> {
-        let bytes = payload.len();
+        let (bytes, since) = (payload.len(), Instant::now());
         let publish = PublishMessage::build().payload(payload).headers(headers);
         let published = async { self.jetstream.send_publish(subject.to_owned(), publish).await?.await }.await;
         match published {
             Ok(ack) => Ok(Published { sequence: ack.sequence, duplicate: ack.duplicate }),
+            Err(_) if self.denials.publish_since(subject, since) => {
+                Err(BusError::Denied { what: format!("to publish to {subject}") })
+            }
             Err(error) => Err(publish_error(subject, bytes, &error)),
         }
     }
@@ -150,6 +177,15 @@ impl Bus {
     /// Sends what is still buffered to the server.
     pub async fn flush(&self) -> Result<(), BusError> {
         self.client.flush().await.map_err(|error| BusError::Unreachable(error.to_string()))
+    }
+}
+
+fn not_connected(error: &ConnectError) -> BusError {
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            BusError::NotAdmitted(error.to_string())
+        }
+        _ => BusError::Unreachable(error.to_string()),
     }
 }
 

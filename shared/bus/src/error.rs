@@ -11,6 +11,24 @@ pub enum BusError {
     /// The credentials file cannot be used.
     #[error("the NATS credentials file cannot be used: {0}")]
     Credentials(String),
+    /// What the options say of the connection cannot be used.
+    #[error("the section `nats` of the configuration cannot be used: {0}")]
+    Options(String),
+    /// A text is no key of a NATS user.
+    #[error("{0}")]
+    Key(String),
+    /// The server knows no such user, or not with this key or password.
+    #[error("the NATS server does not admit this user ({0}): see `nats.nkey`, `nats.credentials` and `nats.url`")]
+    NotAdmitted(String),
+    /// The user lacks a right.
+    #[error(
+        "the NATS server does not permit this user {what}: see the permissions that `facewire nats-config` writes, and \
+         `nats.nkey` and `nats.inbox_prefix`"
+    )]
+    Denied {
+        /// What it does not permit, as `to publish to a.b`.
+        what: String,
+    },
     /// A stream or consumer could not be made or read.
     #[error("JetStream refused {what}: {error}")]
     Refused {
@@ -139,6 +157,10 @@ impl Fault for BusError {
             | Self::NoReply { .. }
             | Self::RepliesLost => FaultKind::Transient,
             Self::Credentials(_)
+            | Self::Options(_)
+            | Self::Key(_)
+            | Self::NotAdmitted(_)
+            | Self::Denied { .. }
             | Self::Refused { .. }
             | Self::NotMigrated { .. }
             | Self::Stricter { .. }

@@ -15,6 +15,9 @@ use crate::options::{Options, StageOptions};
 /// otherwise.
 pub(crate) const MAX_SETTING: usize = 512 * 1024;
 
+/// The bucket of all settings.
+pub(crate) const SETTINGS: &str = "facewire_settings";
+
 /// Bytes of the settings bucket: some tens of values of the largest size.
 const SETTINGS_MAX_BYTES: i64 = 16 * 1024 * 1024;
 
@@ -132,17 +135,34 @@ fn consumer(queue: Queue, ack_wait: Duration, max_ack_pending: i64) -> pull::Con
 /// The bucket of all settings.
 pub(crate) fn settings(options: &Options) -> kv::Config {
     kv::Config {
-        bucket: "facewire_settings".to_owned(),
+        bucket: SETTINGS.to_owned(),
         max_value_size: i32::try_from(MAX_SETTING).unwrap_or(i32::MAX),
         max_bytes: SETTINGS_MAX_BYTES,
         ..bucket(options)
     }
 }
 
+/// The name of the bucket of leases that expire after `ttl`.
+pub(crate) fn leases_bucket(ttl: Duration) -> String {
+    format!("facewire_leases_{}s", ttl.as_secs().max(1))
+}
+
+/// The stream behind a bucket.
+pub(crate) fn bucket_stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
+/// Bytes that all streams and buckets together reserve, of one copy.
+pub(crate) fn reserved(options: &Options) -> u64 {
+    let buckets = SETTINGS_MAX_BYTES + LEASES_MAX_BYTES;
+    let bytes = streams(options).into_iter().map(|stream| stream.max_bytes).chain([buckets]);
+    bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0)).fold(0, u64::saturating_add)
+}
+
 /// The bucket of leases that expire after `ttl`.
 pub(crate) fn leases(ttl: Duration, options: &Options) -> kv::Config {
     kv::Config {
-        bucket: format!("facewire_leases_{}s", ttl.as_secs().max(1)),
+        bucket: leases_bucket(ttl),
         max_age: ttl,
         max_value_size: MAX_HOLDER,
         max_bytes: LEASES_MAX_BYTES,

@@ -34,7 +34,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::NotMigrated`]: no migration made one for this length of life; [`BusError::Refused`].
     pub async fn leases(&self, ttl: Duration) -> Result<Leases, BusError> {
-        let store = self.bucket(layout::leases(ttl, self.options())).await?;
+        let store = self.explained(self.bucket(layout::leases(ttl, self.options()))).await?;
         Ok(Leases { store, ttl })
     }
 }

@@ -1,10 +1,12 @@
 //! NATS JetStream, and the only crate that names it: streams and consumers, the source and the sink of a stage, the queue of
 //! jobs, delivery rules (publish, wait for the PubAck, then ack).
 
+mod access;
 mod batches;
 mod client;
 mod dead;
 mod delivery;
+mod denied;
 mod erase;
 mod error;
 mod events;
@@ -17,12 +19,14 @@ mod jobs;
 mod layout;
 mod lease;
 mod migrate;
+mod nkey;
 mod options;
 mod outgoing;
 mod pull;
 mod records;
 mod requests;
 mod results;
+mod rights;
 mod settings;
 mod sink;
 mod source;
@@ -39,10 +43,12 @@ pub use error::BusError;
 pub use jobs::{JobMessage, JobQueue};
 pub use lease::{Lease, Leases};
 pub use migrate::{StreamChange, StreamKind};
-pub use options::{Options, StageOptions};
+pub use nkey::UserKey;
+pub use options::{Options, StageOptions, TlsOptions};
 pub use outgoing::Outgoing;
 pub use records::{Record, Records, StartAt};
 pub use requests::{Pending, Replies, Requests};
 pub use results::{ResultEvent, Results};
+pub use rights::{Right, Rights, inbox_prefix};
 pub use settings::{Follower, Settings};
 pub use streams::StageLag;

@@ -133,6 +133,10 @@ impl Bus {
         stages: &[(Stage, StageOptions)],
         leases: Duration,
     ) -> Result<Vec<StreamChange>, BusError> {
+        self.explained(self.planned(stages, leases)).await
+    }
+
+    async fn planned(&self, stages: &[(Stage, StageOptions)], leases: Duration) -> Result<Vec<StreamChange>, BusError> {
         let mut changes = Vec::new();
         for wanted in layout::streams(self.options()) {
             let current = self.stream_config(&wanted.name).await?.map(|config| stream_fields(&config));
@@ -144,7 +148,7 @@ impl Bus {
             changes.extend(compare(StreamKind::Consumer, queue.consumer, current, wanted));
         }
         for wanted in [layout::settings(self.options()), layout::leases(leases, self.options())] {
-            let current = self.stream_config(&bucket_stream(&wanted)).await?;
+            let current = self.stream_config(&layout::bucket_stream(&wanted.bucket)).await?;
             let current =
                 current.map(|is| bucket_fields(is.max_bytes, is.max_message_size, is.max_age, is.num_replicas));
             let fields = bucket_fields(wanted.max_bytes, wanted.max_value_size, wanted.max_age, wanted.num_replicas);
@@ -157,8 +161,13 @@ impl Bus {
     /// leases which live for `leases`, or changes them to what the options say. Calling it again changes nothing.
     ///
     /// # Errors
-    /// [`BusError::NoStorage`] where the server has too little room for what the streams reserve; [`BusError::Refused`].
+    /// [`BusError::NoStorage`] where the server has too little room for what the streams reserve; [`BusError::Denied`];
+    /// [`BusError::Refused`].
     pub async fn migrate_streams(&self, stages: &[(Stage, StageOptions)], leases: Duration) -> Result<(), BusError> {
+        self.explained(self.migrated(stages, leases)).await
+    }
+
+    async fn migrated(&self, stages: &[(Stage, StageOptions)], leases: Duration) -> Result<(), BusError> {
         for wanted in layout::streams(self.options()) {
             self.migrate_stream(wanted).await?;
         }
@@ -185,17 +194,21 @@ impl Bus {
     /// Whether all that a stage needs is there, and its consumer does not give messages up before the stage does.
     ///
     /// # Errors
-    /// [`BusError::NotMigrated`], [`BusError::Stricter`]; [`BusError::Refused`].
+    /// [`BusError::NotMigrated`], [`BusError::Stricter`]; [`BusError::Denied`]; [`BusError::Refused`].
     pub async fn check_stage(&self, stage: Stage, options: &StageOptions) -> Result<(), BusError> {
         self.check_streams().await?;
-        self.consumer(stage, options).await.map(drop)
+        self.explained(self.consumer(stage, options)).await.map(drop)
     }
 
     /// Whether every stream, every consumer and the bucket of settings are there. What they are set to is not looked at.
     ///
     /// # Errors
-    /// [`BusError::NotMigrated`] names the first that is missing; [`BusError::Refused`].
+    /// [`BusError::NotMigrated`] names the first that is missing; [`BusError::Denied`]; [`BusError::Refused`].
     pub async fn check_streams(&self) -> Result<(), BusError> {
+        self.explained(self.checked_streams()).await
+    }
+
+    async fn checked_streams(&self) -> Result<(), BusError> {
         for wanted in layout::streams(self.options()) {
             let name = wanted.name;
             let missing = || BusError::NotMigrated { what: format!("the stream {name}") };
@@ -273,7 +286,7 @@ impl Bus {
     /// A bucket that was made before.
     pub(crate) async fn bucket(&self, config: kv::Config) -> Result<kv::Store, BusError> {
         let what = bucket_of(&config);
-        if self.stream_config(&bucket_stream(&config)).await?.is_none() {
+        if self.stream_config(&layout::bucket_stream(&config.bucket)).await?.is_none() {
             return Err(BusError::NotMigrated { what });
         }
         self.jetstream().get_key_value(config.bucket).await.map_err(|error| refused(what, error))
@@ -282,11 +295,6 @@ impl Bus {
 
 fn bucket_of(config: &kv::Config) -> String {
     format!("the bucket {}", config.bucket)
-}
-
-/// The stream behind a bucket.
-fn bucket_stream(config: &kv::Config) -> String {
-    format!("KV_{}", config.bucket)
 }
 
 fn not_made(what: String, error: &CreateStreamError) -> BusError {

@@ -15,6 +15,13 @@ pub struct Options {
     pub url: Secret,
     /// A `.creds` file, where the server wants one.
     pub credentials: Option<PathBuf>,
+    /// A file with the seed of the user's nkey (`facewire nats-config` makes them). Not together with `credentials` or a user
+    /// in `url`.
+    pub nkey: Option<PathBuf>,
+    /// Where answers arrive: what a user with few rights may subscribe to. `facewire nats-config` permits `_INBOX_<user>`.
+    pub inbox_prefix: String,
+    /// Encryption of the connection.
+    pub tls: TlsOptions,
     /// Longest wait for a connection.
     #[serde(with = "facewire_config::duration")]
     pub connect_timeout: Duration,
@@ -49,11 +56,29 @@ pub struct Options {
     pub duplicate_window: Duration,
 }
 
+/// TLS of the connection. A server that demands it gets it, whatever stands here; without `ca`, the system's authorities
+/// are trusted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsOptions {
+    /// A PEM file of the authority that signed the server's certificate; then no other is trusted, and no plain connection made.
+    pub ca: Option<PathBuf>,
+    /// A PEM file of the client's certificate, where the server asks for one.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// Make no plain connection.
+    pub required: bool,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             url: Secret::new("nats://127.0.0.1:4222"),
             credentials: None,
+            nkey: None,
+            inbox_prefix: "_INBOX".to_owned(),
+            tls: TlsOptions::default(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
             replicas: 1,

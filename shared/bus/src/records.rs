@@ -80,7 +80,7 @@ impl Bus {
         filter: &str,
         start: StartAt,
     ) -> Result<Records, BusError> {
-        Records::open(self, stream, filter, start).await
+        self.explained(Records::open(self, stream, filter, start)).await
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Requests {
 
 #[derive(Debug)]
 struct Shared {
-    /// `replies.<process>`; the process by a name that nobody can guess.
+    /// `replies.gateway.<process>`; the process by a name that nobody can guess.
     prefix: String,
     most: usize,
     last: AtomicU64,
@@ -75,7 +75,7 @@ impl Bus {
         // The client's own generator of names for inboxes; the prefix is ours.
         let inbox = self.client().new_inbox();
         let process = inbox.rsplit('.').next().unwrap_or(&inbox);
-        let prefix = format!("{}.{process}", subjects::REPLIES);
+        let prefix = format!("{}.{process}", subjects::GATEWAY_REPLIES);
         let subscriber = self.client().subscribe(format!("{prefix}.*")).await;
         let subscriber = subscriber.map_err(|error| refused("a subscription to replies", error))?;
         self.flush().await?;

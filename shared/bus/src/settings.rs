@@ -25,9 +25,9 @@ impl Bus {
     /// The bucket of all settings.
     ///
     /// # Errors
-    /// [`BusError::NotMigrated`]; [`BusError::Refused`].
+    /// [`BusError::NotMigrated`]; [`BusError::Denied`]; [`BusError::Refused`].
     pub async fn settings(&self) -> Result<Settings, BusError> {
-        let store = self.bucket(layout::settings(self.options())).await?;
+        let store = self.explained(self.bucket(layout::settings(self.options()))).await?;
         Ok(Settings { store })
     }
 

@@ -114,7 +114,9 @@ impl Source {
         let Err(error) = self.bus.check_stage(self.stage, &self.options).await else { return };
         let why = error.to_string();
         events::StreamRefused { what: "streams", error: &why }.emit();
-        if self.held.is_none() && matches!(error, BusError::NotMigrated { .. } | BusError::Stricter { .. }) {
+        let needs_operator =
+            matches!(error, BusError::NotMigrated { .. } | BusError::Stricter { .. } | BusError::Denied { .. });
+        if self.held.is_none() && needs_operator {
             self.held = Some(self.health.hold(self.stage.service(), &why));
         }
     }

@@ -14,7 +14,6 @@ use crate::inflight::InFlight;
 use crate::options::StageOptions;
 use crate::sink;
 use crate::source::Source;
-use crate::streams::StageLag;
 
 /// Between two looks at how far the stage is behind.
 const LAG_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -48,18 +47,13 @@ impl Bus {
     }
 }
 
-/// Tells how far the stage is behind, while the server answers: a server that does not is everybody's trouble, and told by
-/// whoever needs it.
+/// Tells how far the stage is behind; while the server does not answer, that nobody knows it.
 async fn observe(bus: Bus, stage: Stage, drain: CancellationToken) -> Result<(), ActorError> {
+    events::StageReady { stage }.emit();
     while !drain.is_cancelled() {
         tokio::select! {
             () = drain.cancelled() => {}
-            lag = bus.lag(stage) => {
-                if let Ok(StageLag { pending, ack_pending, bytes, oldest_ms, .. }) = lag {
-                    let oldest = Duration::from_millis(oldest_ms);
-                    events::StageSeen { stage, lag: pending, unacked: ack_pending, stored: bytes, oldest }.emit();
-                }
-            }
+            () = bus.tell_lag(events::WorkQueue::Stage(stage)) => {}
         }
         tokio::select! {
             () = drain.cancelled() => {}

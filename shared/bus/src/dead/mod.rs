@@ -36,8 +36,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::Refused`] where there is no such stream yet or the server does not answer.
     pub async fn dead_letters(&self) -> Result<DeadLetters, BusError> {
-        let stream =
-            self.jetstream().get_stream(subjects::DEAD).await.map_err(|error| refused("the stream DEAD", error))?;
+        let stream = self.stream(subjects::DEAD).await?;
         Ok(DeadLetters { bus: self.clone(), stream })
     }
 }

@@ -68,6 +68,14 @@ impl Bus {
         collection: &CollectionId,
         selection: &MessageSelection,
     ) -> Result<ErasedMessages, BusError> {
+        self.explained(self.erased(collection, selection)).await
+    }
+
+    async fn erased(
+        &self,
+        collection: &CollectionId,
+        selection: &MessageSelection,
+    ) -> Result<ErasedMessages, BusError> {
         let selected = Selected::new(collection, selection);
         let mut erased = ErasedMessages::default();
         for _ in 0..PASSES {
@@ -97,6 +105,10 @@ impl Bus {
     /// # Errors
     /// [`BusError`]; some may be erased by then.
     pub async fn erase_collection_messages(&self, collection: &CollectionId) -> Result<ErasedMessages, BusError> {
+        self.explained(self.erased_collection(collection)).await
+    }
+
+    async fn erased_collection(&self, collection: &CollectionId) -> Result<ErasedMessages, BusError> {
         let mut erased = ErasedMessages::default();
         for _ in 0..PASSES {
             let mut found = 0;
@@ -128,8 +140,12 @@ impl Bus {
         purged.map(|purged| purged.purged).map_err(|error| refused(format!("to purge {name}"), error))
     }
 
-    async fn stream(&self, name: &str) -> Result<Stream, BusError> {
-        self.jetstream().get_stream(name).await.map_err(|error| refused(format!("the stream {name}"), error))
+    /// A stream by its name, as it is now.
+    pub(crate) async fn stream(&self, name: &str) -> Result<Stream, BusError> {
+        let opened = async {
+            self.jetstream().get_stream(name).await.map_err(|error| refused(format!("the stream {name}"), error))
+        };
+        self.explained(opened).await
     }
 
     /// Waits until what the stage has in hand is done, but not for long: it may be stuck.

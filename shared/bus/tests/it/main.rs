@@ -13,6 +13,8 @@ mod isolation;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+mod lags;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod migrate;
@@ -21,6 +23,10 @@ mod records;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod settings;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod world;
