@@ -54,17 +54,21 @@ SELECT id, 0, collection, camera, status,
        t + interval '250 milliseconds', t + interval '300 milliseconds'
 FROM n"#;
 
-/// 5,000 people a collection, and a kept face for every tenth crop; one of ten of them has a person.
-const FACES: [&str; 2] = [
+/// 5,000 people a collection, and a kept face for every tenth crop; one of ten of them has a person, by a human's word, and one of
+/// hundred is said not to be somebody's.
+const FACES: [&str; 3] = [
     "INSERT INTO persons (person_id, collection, subject_id, name, name_key)
      SELECT md5('person ' || i)::uuid, 'site-' || i % 4, 's' || i, 'Person ' || i, 'person ' || i FROM generate_series(0, 19999) i",
     "INSERT INTO faces (face_id, collection, person_id, crop_id, image_hash, embedding, model, vector_state, captured_at,
-                        created_at, updated_at, origin, assigned_by)
+                        created_at, updated_at, origin, assigned_by, confirmed)
      SELECT md5('face ' || i)::uuid, 'site-' || i % 4, CASE WHEN i % 10 = 0 THEN md5('person ' || i / 10 % 20000)::uuid END,
             md5('crop ' || i)::uuid, sha256(int8send(i)), sha256('x'), CASE WHEN i % 100 = 3 THEN 'pack-0' ELSE 'pack-1' END,
             CASE WHEN i % 5000 = 1 THEN 'pending' WHEN i % 5000 = 2 THEN 'tombstoned' ELSE 'indexed' END, t, t, t,
-            CASE WHEN i % 10 = 0 THEN 'enrolled' ELSE 'kept' END, 'enrolment'
+            CASE WHEN i % 10 = 0 THEN 'enrolled' ELSE 'kept' END, 'enrolment', i % 10 = 0
      FROM (SELECT i, now() - interval '30 days' * (1 - i::float8 / $1::bigint) AS t FROM generate_series(0, $1::bigint / 10) i) n",
+    "INSERT INTO face_negatives (face_id, person_id, stated_of, actor)
+     SELECT md5('face ' || i)::uuid, md5('person ' || i % 20000)::uuid, md5('person ' || i % 20000)::uuid, 'an example'
+     FROM generate_series(5, $1::bigint / 10, 100) i",
 ];
 
 /// Collects what `auto_explain` says.
@@ -149,8 +153,10 @@ async fn fill(operator: &mut PgConnection, crops: u64) -> Result<(), AnyError> {
         eprintln!("{} of {crops} crops", to + 1);
     }
     operator.execute(FACES[0]).await?;
-    sqlx::query(FACES[1]).bind(crops as i64).execute(&mut *operator).await?;
-    for table in ["crops", "recognitions", "stage_failures", "persons", "faces", "collections"] {
+    for sql in FACES.into_iter().skip(1) {
+        sqlx::query(sql).bind(crops as i64).execute(&mut *operator).await?;
+    }
+    for table in ["crops", "recognitions", "stage_failures", "persons", "faces", "face_negatives", "collections"] {
         operator.execute(AssertSqlSafe(format!("VACUUM (ANALYZE) {table}"))).await?;
     }
     Ok(())
@@ -207,6 +213,8 @@ async fn commands(bench: &Bench, crops: u64) -> Result<(), AnyError> {
     bench.run("changed faces, a page", store.faces_changed((now - DAY, None), 1000)).await;
     bench.run("pending faces, a page", store.pending_faces(Duration::from_secs(60), None, 1000)).await;
     bench.run("tombstoned faces, a page", store.tombstoned_faces(None, 1000)).await;
+    bench.run("confirmed faces, a page", store.confirmed_faces(&site, "pack-1", None, None, 1000)).await;
+    bench.run("refused faces, a page", store.refused_faces(&site, "pack-1", None, None, 1000)).await;
     bench.run("count faces", store.count_faces()).await;
     bench.run("models of faces", store.models_of_faces(100_000)).await;
     bench.run("gallery size, one collection", store.gallery_size(&site)).await;

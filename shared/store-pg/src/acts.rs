@@ -15,6 +15,9 @@ use crate::error::StoreError;
 use crate::row::row;
 use crate::store::{CHUNK, Store, count, run};
 
+/// Most acts of one page.
+const PAGE: u32 = 1000;
+
 /// Longest time that a face of an act takes; far above what it does take.
 const PER_FACE: Duration = Duration::from_millis(5);
 
@@ -79,8 +82,10 @@ pub struct ActRecord {
     pub undone_at: Option<OffsetDateTime>,
     /// By whom.
     pub undone_by: Option<String>,
-    /// Faces that it moved and that are still there.
+    /// Faces that it moved, those among them that are gone by now.
     pub faces: u64,
+    /// Clusters that it made, dissolved or labelled.
+    pub clusters: u64,
 }
 
 row! {
@@ -96,6 +101,7 @@ row! {
         undone_at: Option<OffsetDateTime>,
         undone_by: Option<String>,
         faces: i64,
+        clusters: i64,
     }
 }
 
@@ -114,9 +120,31 @@ impl TryFrom<Columns> for ActRecord {
             undone_at: row.undone_at,
             undone_by: row.undone_by,
             faces: count(row.faces),
+            clusters: count(row.clusters),
         })
     }
 }
+
+/// Acts `a`; conditions follow.
+macro_rules! acts {
+    ($which:literal) => {
+        concat!(
+            "SELECT act_id, collection, kind, job_id, detail, at, actor_key, actor, undone_at, undone_by,
+    coalesce(faces, (SELECT count(*) FROM act_faces f WHERE f.act_id = a.act_id)) AS faces,
+    coalesce(clusters, (SELECT count(*) FROM act_clusters k WHERE k.act_id = a.act_id)) AS clusters
+FROM acts a WHERE NOT expired AND ",
+            $which
+        )
+    };
+}
+
+const ONE: &str = acts!("act_id = $1");
+
+const LIST: &str = acts!(
+    "($1::text[] IS NULL OR collection = ANY($1))
+  AND ($2::timestamptz IS NULL OR (at, act_id) < ($2, $3::uuid))
+ORDER BY at DESC, act_id DESC LIMIT $4"
+);
 
 // From here on nobody undoes it: its faces go in steps.
 const EXPIRE: &str = "
@@ -143,14 +171,34 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn act(&self, act: Uuid) -> Result<Option<ActRecord>, StoreError> {
-        const SQL: &str = "
-SELECT act_id, collection, kind, job_id, detail, at, actor_key, actor, undone_at, undone_by,
-       (SELECT count(*) FROM act_faces f WHERE f.act_id = a.act_id) AS faces
-FROM acts a WHERE act_id = $1 AND NOT expired";
         let row: Option<Columns> = run!(self, "act", connection => {
-            sqlx::query_as(SQL).bind(act).fetch_optional(connection).await
+            sqlx::query_as(ONE).bind(act).fetch_optional(connection).await
         })?;
         row.map(ActRecord::try_from).transpose()
+    }
+
+    /// Up to `limit` acts (1000 at most) of these collections, or of all, the newest first; the next page is `after` the time and
+    /// id of the last of this one. Those that were removed for their age, or are being removed, are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn acts(
+        &self,
+        collections: Option<&[CollectionId]>,
+        after: Option<(OffsetDateTime, Uuid)>,
+        limit: u32,
+    ) -> Result<Vec<ActRecord>, StoreError> {
+        let collections: Option<Vec<&str>> = collections.map(|all| all.iter().map(CollectionId::as_str).collect());
+        let rows: Vec<Columns> = run!(self, "acts", connection => {
+            sqlx::query_as(LIST)
+                .bind(collections.as_deref())
+                .bind(after.map(|(at, _)| at))
+                .bind(after.map(|(_, act)| act))
+                .bind(i64::from(limit.min(PAGE)))
+                .fetch_all(connection)
+                .await
+        })?;
+        rows.into_iter().map(ActRecord::try_from).collect()
     }
 
     /// Removes acts that are older, with the dissolved clusters that none of them can restore: up to `limit` rows of each
@@ -201,13 +249,17 @@ pub(crate) async fn open(
     Ok(act)
 }
 
-/// Notes the counts of an act: a JSON object.
+/// Notes what an act did, once all of it is written: the counts of its kind, a JSON object, and how many faces and clusters it
+/// changed.
 pub(crate) async fn note_detail(
     connection: &mut PgConnection,
     act: Uuid,
     detail: &JsonValue,
 ) -> Result<(), sqlx::Error> {
-    const SQL: &str = "UPDATE acts SET detail = $2 WHERE act_id = $1";
+    const SQL: &str = "
+UPDATE acts SET detail = $2, faces = (SELECT count(*) FROM act_faces WHERE act_id = $1),
+    clusters = (SELECT count(*) FROM act_clusters WHERE act_id = $1)
+WHERE act_id = $1";
     sqlx::query(SQL).bind(act).bind(detail).execute(connection).await.map(|_| ())
 }
 

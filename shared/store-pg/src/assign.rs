@@ -15,6 +15,7 @@ use crate::erasure::{Columns as ErasedColumns, ErasedFace};
 use crate::error::StoreError;
 use crate::negatives;
 use crate::persons::{lock_collections, name_key};
+use crate::prototypes::fill_exemplars;
 use crate::store::{Store, run};
 
 /// A person that was split off another.
@@ -237,6 +238,9 @@ async fn assign(
         .execute(&mut *connection)
         .await?;
     sqlx::query(UNSET_PROTOTYPES).bind(&ids).bind(to).execute(&mut *connection).await?;
+    if to.is_some() {
+        fill_exemplars(connection, &ids).await?;
+    }
     let left: HashSet<Uuid> = moving.iter().filter_map(|(.., cluster)| *cluster).collect();
     forget_centroids(connection, &left.into_iter().collect::<Vec<_>>()).await?;
     let event = |(face, former, _): &Moving| NewEvent {

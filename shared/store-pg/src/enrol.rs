@@ -16,6 +16,7 @@ use crate::negatives;
 use crate::new_face::{Enrolment, NewFace, storable};
 use crate::parts::Parts;
 use crate::persons::{lock_collections, name_key};
+use crate::prototypes::fill_exemplars;
 use crate::receipts::{Received, erased_since};
 use crate::store::{Store, insert_collections, run, text};
 
@@ -77,7 +78,8 @@ ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id, crop_id = EX
 
 impl Store {
     /// Writes persons and their faces, the faces pending; answers in the order of `faces`. Within a batch the first to ask
-    /// for a name or image has it. An error within the answer is that face's own fault: it cannot be stored.
+    /// for a name or image has it. While fewer than [`EXEMPLARS`](facewire_domain::EXEMPLARS) faces stand for a person, new
+    /// ones do. An error within the answer is that face's own fault: it cannot be stored.
     ///
     /// # Errors
     /// What is no face's fault. Some may have been written; handing all in again is harmless.
@@ -284,7 +286,7 @@ async fn write_faces(
         .bind(items.iter().map(|item| item.quality.as_ref().map(Json)).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.captured_at).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.asset.as_deref().map(text).filter(|id| !id.is_empty())).collect::<Vec<_>>())
-        .execute(connection)
-        .await
-        .map(|_| ())
+        .execute(&mut *connection)
+        .await?;
+    fill_exemplars(connection, &rows.iter().map(|row| row.0).collect::<Vec<_>>()).await
 }

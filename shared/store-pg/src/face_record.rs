@@ -50,7 +50,7 @@ pub enum FaceOrigin {
 }
 
 impl FaceOrigin {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "enrolled" => Some(Self::Enrolled),
             "kept" => Some(Self::Kept),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::error::StoreError;
 use crate::estimate::{Counted, count_rows};
 use crate::persons::Gallery;
-use crate::store::{Store, run};
+use crate::store::{Store, count, run};
 
 /// Counts of faces, clusters, people and prototypes, of one collection or of all. Tombstoned faces and dissolved clusters do
 /// not count.
@@ -82,6 +82,19 @@ impl Store {
             exemplars: exemplars.number,
             centroids: centroids.number,
         })
+    }
+
+    /// Persons whose prototypes are out of date, up to 100,000: it is asked for every few seconds, and what is more is as
+    /// late.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_stale_persons(&self) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT count(*) FROM (SELECT FROM stale_prototypes LIMIT 100000) AS stale";
+        let persons: i64 = run!(self, "count stale persons", connection => {
+            sqlx::query_scalar(SQL).fetch_one(connection).await
+        })?;
+        Ok(count(persons))
     }
 
     /// Each count has the time of a statement for itself.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use facewire_domain::{JobId, JobState};
+use facewire_telemetry::events;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use sqlx::types::JsonValue;
@@ -146,7 +147,8 @@ impl Store {
         })?;
         Ok(match found {
             Found::Taken(row) => Claim::Taken(row.try_into()?),
-            Found::Exhausted(row) => Claim::Exhausted(row.try_into()?),
+            Found::TakenOver(row) => Claim::Taken(lost(row.try_into()?)),
+            Found::Exhausted(row) => Claim::Exhausted(lost(row.try_into()?)),
             Found::Held => Claim::Held,
             Found::Busy(other) => Claim::Busy(other.into()),
             Found::Over => Claim::Over,
@@ -227,6 +229,8 @@ impl Store {
 /// What a claim found, before its row is read.
 enum Found {
     Taken(Row),
+    /// Its worker was silent until the lease had ended.
+    TakenOver(Row),
     Held,
     Busy(Uuid),
     Over,
@@ -271,7 +275,13 @@ async fn claim(
     // Where another job of the collection is taken up at the same time, a unique index refuses one of them; it looks
     // again.
     let row: Row = sqlx::query_as(TAKE).bind(job.as_uuid()).bind(worker).bind(lease).fetch_one(tx).await?;
-    Ok(Found::Taken(row))
+    Ok(if running { Found::TakenOver(row) } else { Found::Taken(row) })
+}
+
+/// Only whoever takes a job up sees that its last worker is gone.
+fn lost(record: JobRecord) -> JobRecord {
+    events::JobLost { job: record.job, kind: record.kind }.emit();
+    record
 }
 
 /// Ends a job and records that, in the name of whoever made it. `attempt`: only while it runs in this one; without, the

@@ -119,15 +119,33 @@ SELECT (SELECT count(*) FROM faces WHERE vector_state = 'pending' AND ($1::text 
 
 // Hidden persons count: the search finds them like any other.
 const SIZE: &str = "
-SELECT count(*) FROM (
-    SELECT FROM persons p
-    WHERE p.collection = $1 AND p.status <> 'merged'
-      AND EXISTS (SELECT FROM faces f WHERE f.person_id = p.person_id AND f.vector_state <> 'tombstoned')
-    LIMIT $2
-) people";
+SELECT count(*), count(*) FILTER (WHERE own.faces > 0), coalesce(sum(own.faces), 0)::bigint, coalesce(sum(own.exemplars), 0)::bigint
+FROM (SELECT person_id FROM persons WHERE collection = $1 AND status <> 'merged' LIMIT $2) p
+CROSS JOIN LATERAL (
+    SELECT (SELECT count(*) FROM faces f WHERE f.person_id = p.person_id AND f.vector_state <> 'tombstoned') AS faces,
+           (SELECT count(*) FROM prototypes t JOIN faces f ON f.face_id = t.face_id AND f.vector_state <> 'tombstoned'
+            WHERE t.person_id = p.person_id AND t.kind = 'exemplar') AS exemplars
+) own";
 
-/// People of whom each is looked up for a face; in a larger gallery the few without one make no difference.
+const FACES_OF_PEOPLE: &str = "
+SELECT FROM faces
+WHERE vector_state <> 'tombstoned' AND person_id IS NOT NULL AND ($1::text IS NULL OR collection = $1)";
+
+const EXEMPLARS: &str = "SELECT FROM prototypes WHERE kind = 'exemplar' AND ($1::text IS NULL OR collection = $1)";
+
+/// People of whom each is looked up for faces; in a larger gallery the few without one make no difference.
 const LOOKED_UP: i64 = 20_000;
+
+/// What a probe is compared with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GallerySize {
+    /// Those who are not merged into others and have a face that is not tombstoned.
+    pub people: u64,
+    /// Their faces.
+    pub faces: u64,
+    /// Of those, the exemplars.
+    pub exemplars: u64,
+}
 
 impl Store {
     /// Looks persons up, following merges; the map's keys are the ids that were asked for. Unknown ids are missing.
@@ -181,17 +199,21 @@ impl Store {
         })
     }
 
-    /// People whom a probe is compared with: those who are not merged into others and have a face that is not tombstoned.
-    /// Above 20,000 everybody who is not merged is counted, and above a million it is an estimate.
-    pub async fn gallery_size(&self, collection: &CollectionId) -> Result<u64, StoreError> {
+    /// People and faces whom a probe is compared with. Above 20,000 people everybody who is not merged is counted, and above a
+    /// million rows it is an estimate.
+    pub async fn gallery_size(&self, collection: &CollectionId) -> Result<GallerySize, StoreError> {
         let collection = collection.as_str();
         run!(self, "gallery size", connection => {
-            let people: i64 =
-                sqlx::query_scalar(SIZE).bind(collection).bind(LOOKED_UP).fetch_one(&mut *connection).await?;
-            if people < LOOKED_UP {
-                return Ok(count(people));
+            let (looked_up, people, faces, exemplars): (i64, i64, i64, i64) =
+                sqlx::query_as(SIZE).bind(collection).bind(LOOKED_UP).fetch_one(&mut *connection).await?;
+            if looked_up < LOOKED_UP {
+                return Ok(GallerySize { people: count(people), faces: count(faces), exemplars: count(exemplars) });
             }
-            Ok(count_rows(connection, GALLERY_PERSONS, Some(collection)).await?.number)
+            Ok(GallerySize {
+                people: count_rows(connection, GALLERY_PERSONS, Some(collection)).await?.number,
+                faces: count_rows(connection, FACES_OF_PEOPLE, Some(collection)).await?.number,
+                exemplars: count_rows(connection, EXEMPLARS, Some(collection)).await?.number,
+            })
         })
     }
 }

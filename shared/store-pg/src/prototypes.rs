@@ -1,8 +1,8 @@
 //! Prototypes: the faces that stand for a person as exemplars, and the mean of all of a person's faces. Whose are out of date is
 //! noted by triggers on the faces (migration 0020), so that nobody who changes faces has to think of it. Choosing them is done
-//! elsewhere.
+//! elsewhere; only a person who has too few gets new faces as exemplars in the transaction that brings them.
 
-use facewire_domain::{CollectionId, FaceId, PersonId};
+use facewire_domain::{CollectionId, EXEMPLARS, FaceId, PersonId};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -96,6 +96,23 @@ ON CONFLICT (face_id) WHERE face_id IS NOT NULL DO UPDATE SET person_id = EXCLUD
 WHERE prototypes.person_id <> EXCLUDED.person_id OR prototypes.model <> EXCLUDED.model
 RETURNING face_id, xmax = 0";
 
+// What stands for the person beside these faces counts only where a search finds it: the face is in the index or on its way. One
+// that was an exemplar under this id before stays the same one.
+const FILL: &str = "
+INSERT INTO prototypes (prototype_id, collection, person_id, kind, face_id, model)
+SELECT gen_random_uuid(), n.collection, n.person_id, 'exemplar', n.face_id, n.model FROM (
+    SELECT face_id, collection, person_id, model, row_number() OVER (
+        PARTITION BY person_id ORDER BY (quality->>'score')::real DESC NULLS LAST, face_id
+    ) AS place
+    FROM faces WHERE face_id = ANY($1::uuid[]) AND person_id IS NOT NULL AND vector_state IN ('pending', 'indexed')
+) n
+WHERE n.place + (
+    SELECT count(*) FROM prototypes t JOIN faces f ON f.face_id = t.face_id AND f.person_id = t.person_id
+    WHERE t.person_id = n.person_id AND f.vector_state IN ('pending', 'indexed') AND NOT f.face_id = ANY($1::uuid[])
+) <= $2
+ON CONFLICT (face_id) WHERE face_id IS NOT NULL DO UPDATE SET person_id = EXCLUDED.person_id, model = EXCLUDED.model
+WHERE prototypes.person_id <> EXCLUDED.person_id OR prototypes.model <> EXCLUDED.model";
+
 const UNSET_CENTROID: &str = "DELETE FROM prototypes WHERE person_id = $1 AND kind = 'centroid'";
 
 const ADD_CENTROID: &str = "
@@ -174,6 +191,19 @@ impl Store {
             set(connection, person.as_uuid(), &new).await
         })?;
         Ok(changed.into_iter().map(FaceId::from).collect())
+    }
+
+    /// The faces that stand for a person as exemplars, of whatever model, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn exemplars_of(&self, person: PersonId) -> Result<Vec<FaceId>, StoreError> {
+        const SQL: &str = "SELECT f.face_id FROM prototypes t JOIN faces f ON f.face_id = t.face_id
+                           WHERE t.person_id = $1 AND f.person_id = $1 AND f.vector_state <> 'tombstoned' ORDER BY f.face_id";
+        let faces: Vec<Uuid> = run!(self, "exemplars of a person", connection => {
+            sqlx::query_scalar(SQL).bind(person.as_uuid()).fetch_all(connection).await
+        })?;
+        Ok(faces.into_iter().map(FaceId::from).collect())
     }
 
     /// Exemplars of a collection's persons, of whatever model.
@@ -255,4 +285,11 @@ pub(crate) async fn add_exemplars(
     let query = sqlx::query_as(ADD).bind(collection).bind(person).bind(faces);
     let added: Vec<(Uuid, bool)> = query.fetch_all(connection).await?;
     Ok(added.into_iter().filter(|(_, is_new)| *is_new).map(|(face, _)| face).collect())
+}
+
+/// Makes faces that came to a person exemplars while fewer than [`EXEMPLARS`] stand for that person, the best first: they are
+/// found at once, whether or not somebody chooses anew. Their points are not written yet. Whoever calls holds the collection's
+/// lock.
+pub(crate) async fn fill_exemplars(connection: &mut PgConnection, faces: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query(FILL).bind(faces).bind(i64::from(EXEMPLARS)).execute(connection).await.map(|_| ())
 }

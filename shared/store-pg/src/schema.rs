@@ -1,4 +1,4 @@
-//! The schema: bringing it up to date, telling what that would do, and checking that it is the one of this release.
+//! The schema: bringing it up to date, telling what that would do, and checking that this release can use it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
 use crate::error::StoreError;
 use crate::store::{Store, late, run};
 
 /// Longest wait for another service's migration and the run of our own.
-const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Number, description and text of each, as `build.rs` found them.
 const FILES: &[(i64, &str, &str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
@@ -22,7 +23,10 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let each = FILES.iter().map(|(version, description, sql)| {
         Migration::new(*version, (*description).into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
-    Migrator::with_migrations(each.collect())
+    let mut migrator = Migrator::with_migrations(each.collect());
+    // Those of a later release are its own; `migration_plan` judges what else is not known here.
+    migrator.set_ignore_missing(true);
+    migrator
 });
 
 /// A migration that the database has not had.
@@ -35,13 +39,12 @@ pub struct PendingMigration {
 }
 
 impl Store {
-    /// Brings the schema up to date. Several services may do this at once: an advisory lock lets one through at a time.
+    /// Brings the schema up to date. Several services may do this at once: an advisory lock lets one through at a time. A schema of a
+    /// later release stays as it is, so that a release that was rolled back can run this too.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        // A connection of its own, closed afterwards: waiting for the lock must not run into the statement timeout, and
-        // the lock must not outlive a failure in a pooled session.
-        let options = self.connect_options().clone().options([("statement_timeout", "0")]);
+        self.migration_plan().await?;
         let run = async {
-            let mut connection = options.connect().await.map_err(|error| StoreError::from_sqlx("migrate", &error))?;
+            let mut connection = session(self).await?;
             let result = MIGRATIONS.run_direct(None, &mut connection, false).await;
             if connection.close().await.is_err() {
                 tracing::debug!("the migration's connection was gone before it was closed");
@@ -54,8 +57,9 @@ impl Store {
     /// What [`Store::migrate`] would apply, in order; nothing is changed.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] where migrating cannot help: the database is of a newer release, a migration was changed
-    /// after it was applied, or one failed half-way.
+    /// [`StoreError::Schema`] where migrating cannot help: a migration was changed after it was applied, one failed half-way, or one
+    /// is not known that is not later than all of ours. Later ones are fine: each only adds to what the release before it reads and
+    /// writes (ARCHITECTURE, "Upgrades").
     pub async fn migration_plan(&self) -> Result<Vec<PendingMigration>, StoreError> {
         let mut applied = self.applied().await?;
         let mut pending = Vec::new();
@@ -80,19 +84,18 @@ impl Store {
                 Some(_) => {}
             }
         }
-        if let Some(newest) = applied.keys().next_back() {
-            let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+        if let Some(strange) = applied.keys().find(|version| **version <= newest_known()) {
             return Err(wrong(format!(
-                "the database is at version {newest}, newer than this release, which knows {known}: run a newer release"
+                "migration {strange} was applied and is not known: the database is of another build"
             )));
         }
         Ok(pending)
     }
 
-    /// The schema is that of this release.
+    /// The schema is that of this release or of a later one.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] says what to run where it is not.
+    /// [`StoreError::Schema`] says what to run where it is older.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
         let pending = self.migration_plan().await?;
         let (Some(first), number) = (pending.first(), pending.len()) else { return Ok(()) };
@@ -112,6 +115,18 @@ impl Store {
         })?;
         Ok(rows.into_iter().map(|(version, checksum, success)| (version, (checksum, success))).collect())
     }
+}
+
+/// The number of this release's last migration.
+pub(crate) fn newest_known() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// A connection of its own, to be closed afterwards: waiting for the lock of migrations must not run into the statement timeout,
+/// and the lock must not outlive a failure in a pooled session.
+pub(crate) async fn session(store: &Store) -> Result<PgConnection, StoreError> {
+    let options = store.connect_options().clone().options([("statement_timeout", "0")]);
+    options.connect().await.map_err(|error| StoreError::from_sqlx("migrate", &error))
 }
 
 fn wrong(what: impl Into<Cow<'static, str>>) -> StoreError {

@@ -208,6 +208,43 @@ async fn an_undone_split_is_one_cluster_again() {
 }
 
 #[tokio::test]
+async fn acts_are_listed_the_newest_first() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = unknown(&store, 9).await;
+    let made = cluster(&store, &[found(1, true, &faces[..4]), found(2, true, &faces[4..8])], &[]).await;
+    let anna = label(&store, 1, "Anna").await;
+    undo(&store, anna.act).await;
+    let parts = [members(&faces[4..6]), members(&faces[6..8])];
+    let split = store.split_cluster(&office(), &public(2), &parts, &[], &by()).await.unwrap().unwrap();
+
+    let all = store.acts(None, None, 10).await.unwrap();
+    let listed: Vec<_> = all.iter().map(|act| (act.act, act.kind.as_str(), act.faces, act.clusters)).collect();
+    // The split made two clusters and dissolved theirs.
+    assert_eq!(listed, [(split.act, "split", 4, 3), (anna.act, "label", 4, 1), (made.act, "cluster", 8, 2)]);
+    let undone: Vec<_> = all.iter().map(|act| (act.undone_at.is_some(), act.undone_by.as_deref())).collect();
+    assert_eq!(undone, [(false, None), (true, Some("a test")), (false, None)]);
+    assert_eq!(all.iter().map(|act| act.job.is_some()).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!((all[0].actor.key, all[0].actor.name.as_str()), (by().key, "a test"));
+    assert_eq!(store.act(split.act).await.unwrap().as_ref(), Some(&all[0]));
+
+    let of_office = [office()];
+    let first = store.acts(Some(&of_office), None, 2).await.unwrap();
+    assert_eq!(first, all[..2]);
+    let after = Some((first[1].at, first[1].act));
+    assert_eq!(store.acts(Some(&of_office), after, 2).await.unwrap(), all[2..]);
+    let last = Some((all[2].at, all[2].act));
+    assert_eq!(store.acts(Some(&of_office), last, 2).await.unwrap(), []);
+    assert_eq!(store.acts(Some(&["lab".parse().unwrap()]), None, 10).await.unwrap(), []);
+    assert_eq!(store.acts(Some(&[]), None, 10).await.unwrap(), []);
+
+    // A face that is erased was changed all the same.
+    store.remove_face(faces[4], &by()).await.unwrap().unwrap();
+    assert_eq!(store.acts(None, None, 1).await.unwrap(), all[..1]);
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn old_acts_go_in_steps_and_are_undone_no_more() {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let db = test_database().await;
@@ -234,6 +271,8 @@ async fn old_acts_go_in_steps_and_are_undone_no_more() {
     for act in [old.act, older.act] {
         assert_eq!((store.act(act).await.unwrap(), store.undo_act(act, &by()).await.unwrap()), (None, None));
     }
+    let left: Vec<Uuid> = store.acts(None, None, 10).await.unwrap().iter().map(|act| act.act).collect();
+    assert_eq!(left, [new.act]);
     let undone = undo(&store, new.act).await;
     assert_eq!(undone.faces, sorted(&faces[4..]));
     assert_eq!(clusters(&store, &faces).await, [(public(2), vec![4, 5, 6, 7]), (public(3), vec![0, 1, 2, 3])]);

@@ -141,16 +141,41 @@ async fn a_schema_of_another_release_is_told_with_what_to_run() {
     db.drop().await;
 }
 
+/// Migrations only add, so the release before can go on with the schema of the release after it, and come back to it.
 #[tokio::test]
-async fn a_database_of_a_newer_release_is_left_alone() {
+async fn a_schema_of_a_later_release_is_used_and_left_alone() {
     let db = test_database().await;
     let store = db.migrated().await;
-    sqlx::query("INSERT INTO _sqlx_migrations SELECT 9999, 'later', now(), true, 'x', 1")
+    let mut operator = db.operator().await;
+    for change in [
+        "INSERT INTO _sqlx_migrations SELECT 9999, 'later', now(), true, 'x', 1",
+        "ALTER TABLE crops ADD COLUMN later text NOT NULL DEFAULT 'x'",
+        "CREATE TABLE later (id bigint PRIMARY KEY)",
+    ] {
+        sqlx::query(change).execute(&mut operator).await.unwrap();
+    }
+    assert_eq!(store.migration_plan().await.unwrap(), []);
+    store.check_schema().await.unwrap();
+    store.migrate().await.unwrap();
+    assert_eq!(admit(&store, &[crop(1)]).await, [New]);
+    let applied: i64 =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut operator).await.unwrap();
+    assert_eq!(applied, 9999);
+    // Its roles are the later release's to give rights to.
+    assert_eq!(store.role_plan(&facewire_store_pg::RolePrefix::default()).await.unwrap(), []);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_migration_among_ours_is_another_build() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    sqlx::query("INSERT INTO _sqlx_migrations SELECT 0, 'strange', now(), true, 'x', 1")
         .execute(&mut db.operator().await)
         .await
         .unwrap();
-    let error = store.migration_plan().await.unwrap_err();
-    assert!(error.to_string().contains("newer than this release"), "{error}");
-    assert!(store.migrate().await.is_err());
+    for error in [store.check_schema().await.unwrap_err(), store.migrate().await.unwrap_err()] {
+        assert!(error.to_string().contains("migration 0 was applied and is not known"), "{error}");
+    }
     db.drop().await;
 }

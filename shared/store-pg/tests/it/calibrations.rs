@@ -1,7 +1,7 @@
 //! Calibrations: one in force for each place, and the one before when it is reverted; and how many people a gallery has.
 
 use facewire_domain::{Calibration, FmrPoint};
-use facewire_store_pg::{Enrolment, NewCalibration, NewFace, Store, StoreError, StoredCalibration};
+use facewire_store_pg::{Enrolment, GallerySize, NewCalibration, NewFace, Store, StoreError, StoredCalibration};
 use sqlx::Executor;
 
 use crate::support::{by, enrol, face, test_database};
@@ -124,11 +124,11 @@ async fn a_version_is_one_calibration_and_a_broken_one_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_gallery_counts_the_people_that_can_be_found() {
+async fn a_gallery_counts_the_people_and_faces_that_can_be_found() {
     let db = test_database().await;
     let store = db.migrated().await;
     let office = "office".parse().unwrap();
-    assert_eq!(store.gallery_size(&office).await.unwrap(), 0);
+    assert_eq!(store.gallery_size(&office).await.unwrap(), GallerySize::default());
     let elsewhere = NewFace { collection: "lab".parse().unwrap(), ..face("9", None, 9) };
     let faces = [face("1", None, 1), face("1", None, 2), face("2", None, 3), face("3", None, 4), elsewhere];
     let enrolled = enrol(&store, &faces).await;
@@ -136,11 +136,15 @@ async fn a_gallery_counts_the_people_that_can_be_found() {
         Enrolment::Pending { person, face } => (person, face),
         ref other => panic!("{other:?}"),
     };
-    assert_eq!(store.gallery_size(&office).await.unwrap(), 3, "two faces are one person");
+    let size = async || {
+        let GallerySize { people, faces, exemplars } = store.gallery_size(&office).await.unwrap();
+        (people, faces, exemplars)
+    };
+    assert_eq!(size().await, (3, 4, 4), "two faces are one person");
     store.tombstone(&[pending(3).1]).await.unwrap();
-    assert_eq!(store.gallery_size(&office).await.unwrap(), 2, "a person without a face");
+    assert_eq!(size().await, (2, 3, 3), "a person without a face");
     assert!(store.merge_persons(pending(2).0, pending(0).0, &by()).await.unwrap().is_some());
-    assert_eq!(store.gallery_size(&office).await.unwrap(), 1, "a merged person");
+    assert_eq!(size().await, (1, 3, 3), "a merged person");
     db.drop().await;
 }
 

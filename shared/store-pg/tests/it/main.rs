@@ -13,6 +13,10 @@ mod clusters;
 #[cfg(test)]
 mod collections;
 #[cfg(test)]
+mod compat;
+#[cfg(test)]
+mod corrections;
+#[cfg(test)]
 mod endings;
 #[cfg(test)]
 mod enrolment;
@@ -44,6 +48,8 @@ mod prototypes;
 mod recognitions;
 #[cfg(test)]
 mod retention;
+#[cfg(test)]
+mod roles;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]

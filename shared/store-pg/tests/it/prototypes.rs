@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use facewire_domain::{FaceId, JobKind, PersonId};
+use facewire_domain::{EXEMPLARS, FaceId, JobKind, PersonId, Quality};
 use facewire_store_pg::{
-    Assignment, FaceSelection, MergeRef, NewAssignment, NewFace, PersonChanges, StalePerson, Store, StoreError,
-    VectorState,
+    Assignment, FaceQuality, FaceSelection, MergeRef, NewAssignment, NewFace, PersonChanges, StalePerson, Store,
+    StoreError, VectorState,
 };
 use sqlx::Executor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::clusters::{MODEL, give, kept, number, owner, running, sorted, told, unknown};
-use crate::support::{blocked_session, by, enrolled, face, office, person, test_database};
+use crate::support::{blocked_session, by, enrolled, face, office, person, quality, test_database};
 
 /// Who is out of date, by id. Nobody is afterwards, as if their prototypes had been chosen.
 async fn stale(store: &Store) -> Vec<PersonId> {
@@ -109,8 +109,8 @@ async fn who_changed_meanwhile_stays_out_of_date() {
         .await
         .unwrap();
     let racing = store.clone();
-    let exemplars = vec![theirs[0]];
-    let task = tokio::spawn(async move { racing.set_prototypes(person("a"), MODEL, &exemplars, None, read_at).await });
+    // Enrolment made the face an exemplar.
+    let task = tokio::spawn(async move { racing.set_prototypes(person("a"), MODEL, &[], None, read_at).await });
     blocked_session(&mut db.operator().await).await;
     other.execute("COMMIT").await.unwrap();
     assert_eq!(task.await.unwrap().unwrap(), theirs[..1]);
@@ -154,6 +154,10 @@ async fn exemplars_and_means_stand_for_a_person_until_others_do() {
     let of_a: Vec<NewFace> = (90..94).map(|image| face("a", None, image)).collect();
     let theirs = enrolled(&store, &of_a).await;
     let others = enrolled(&store, &[face("b", None, 95)]).await;
+    // As if nobody had an exemplar yet.
+    for subject in ["a", "b"] {
+        store.set_prototypes(person(subject), MODEL, &[], None, None).await.unwrap();
+    }
     store.mark_indexed(&[&theirs[..], &others[..]].concat()).await.unwrap();
     let mean = [0.5, 0.25];
     let with_strangers = [theirs[0], theirs[1], others[0], FaceId::from(Uuid::from_u128(7))];
@@ -195,6 +199,85 @@ async fn exemplars_and_means_stand_for_a_person_until_others_do() {
     assert_eq!((number(&db, "prototypes").await, told(&store, "face.assigned").await), (3, 0));
     store.delete_persons(&[person("b")]).await.unwrap();
     assert_eq!(number(&db, "prototypes").await, 3, "there are faces of theirs");
+    db.drop().await;
+}
+
+/// A face of the office with this score.
+fn scored(subject: &str, image: u64, score: f32) -> NewFace {
+    let signals = Quality { score, ..quality().signals };
+    NewFace { quality: Some(FaceQuality { signals, ..quality() }), ..face(subject, None, image) }
+}
+
+/// Exemplars of somebody, as the list and as the faces' rows say it.
+async fn exemplars(store: &Store, subject: &str) -> Vec<FaceId> {
+    let listed = store.exemplars_of(person(subject)).await.unwrap();
+    let rows = store.faces_page(person(subject), None, 100).await.unwrap();
+    let marked: Vec<FaceId> = rows.iter().filter(|row| row.is_prototype).map(|row| row.face).collect();
+    assert_eq!(listed, marked);
+    listed
+}
+
+#[tokio::test]
+async fn whoever_is_enrolled_has_exemplars_at_once_and_not_more_than_there_are_to_be() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    // Two of one person in one batch, beside somebody else.
+    let first = enrolled(&store, &[scored("a", 90, 0.5), scored("b", 91, 0.5), scored("a", 92, 0.4)]).await;
+    assert_eq!(exemplars(&store, "a").await, sorted(&[first[0], first[2]]));
+    assert_eq!(exemplars(&store, "b").await, first[1..2]);
+    // Of the next batch the best; then nobody any more. The upkeep still hears of it.
+    let second = enrolled(&store, &[scored("a", 93, 0.1), scored("a", 94, 0.9), scored("a", 95, 0.2)]).await;
+    let three = sorted(&[first[0], first[2], second[1]]);
+    assert_eq!((three.len() as u32, exemplars(&store, "a").await), (EXEMPLARS, three.clone()));
+    enrolled(&store, &[scored("a", 96, 1.0)]).await;
+    assert_eq!(exemplars(&store, "a").await, three);
+    assert_eq!(stale(&store).await, people(&["a", "b"]));
+    // In one batch more than there are to be.
+    let many: Vec<NewFace> = (0..5).map(|n| scored("c", 100 + n, n as f32 / 10.0)).collect();
+    let many = enrolled(&store, &many).await;
+    assert_eq!(exemplars(&store, "c").await, sorted(&many[2..]));
+    // Asked for again: the same.
+    enrolled(&store, &[scored("c", 100, 0.0)]).await;
+    assert_eq!(exemplars(&store, "c").await, sorted(&many[2..]));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn an_exemplar_that_no_search_finds_makes_room_for_one_that_is_found() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let theirs = enrolled(&store, &[scored("a", 90, 0.5), scored("a", 91, 0.5), scored("a", 92, 0.5)]).await;
+    // One waits for its image, one is on its way out.
+    store.queue_reembedding(&theirs[..1], "pack-2").await.unwrap();
+    store.tombstone(&theirs[1..2]).await.unwrap();
+    let more = enrolled(&store, &[scored("a", 93, 0.3), scored("a", 94, 0.2), scored("a", 95, 0.1)]).await;
+    assert_eq!(exemplars(&store, "a").await, sorted(&[theirs[0], theirs[2], more[0], more[1]]));
+    // A face that is enrolled anew is what it was, and by the new model.
+    store.queue_reembedding(&more[..1], "pack-2").await.unwrap();
+    let anew = NewFace { model: "pack-2".to_owned(), ..scored("a", 93, 0.3) };
+    assert_eq!(enrolled(&store, &[anew]).await, more[..1]);
+    assert!(exemplars(&store, "a").await.contains(&more[0]));
+    assert_eq!(number(&db, "prototypes WHERE model = 'pack-2'").await, 1);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn faces_that_are_given_by_hand_stand_for_whoever_has_too_few() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let theirs = enrolled(&store, &[scored("a", 90, 0.5), scored("a", 91, 0.6), scored("b", 92, 0.5)]).await;
+    let (subject, carla) = ("c".parse().unwrap(), "Carla");
+    store.split_person(&office(), person("a"), &theirs[..1], &subject, carla, &by()).await.unwrap().unwrap();
+    assert_eq!(exemplars(&store, "c").await, theirs[..1]);
+    assert_eq!(exemplars(&store, "a").await, theirs[1..2]);
+    // The newest of six have the higher scores: two of them find room.
+    let faces = unknown(&store, 6).await;
+    let given = Assignment::to(Some(person("b")));
+    store.assign_faces(&office(), &faces, given, &by()).await.unwrap().unwrap();
+    assert_eq!(exemplars(&store, "b").await, sorted(&[theirs[2], faces[4], faces[5]]));
+    // Taken from everybody, they stand for nobody.
+    store.assign_faces(&office(), &faces, Assignment::to(None), &by()).await.unwrap().unwrap();
+    assert_eq!(exemplars(&store, "b").await, theirs[2..]);
     db.drop().await;
 }
 

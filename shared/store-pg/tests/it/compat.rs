@@ -1,0 +1,170 @@
+//! Releases run side by side on one schema, and one that was rolled back runs on the schema of the one after it (ARCHITECTURE.md,
+//! "Upgrades"). So what was released stays as it is, and what comes after it takes nothing away that the last release uses.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::support::test_database;
+
+/// The migrations of the last release, each with its SHA-256: `sha256sum` reads the list too.
+const RELEASED: &str = include_str!("../../compat/released.txt");
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// Name and text of every migration.
+fn migrations() -> BTreeMap<String, String> {
+    let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")).unwrap();
+    let read =
+        |path: PathBuf| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap());
+    files.map(|file| read(file.unwrap().path())).collect()
+}
+
+fn released() -> BTreeMap<&'static str, &'static str> {
+    RELEASED.lines().map(|line| line.split_once("  ").map(|(sum, name)| (name, sum)).unwrap()).collect()
+}
+
+fn sum_of(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_released_migration_is_never_changed() {
+    let (released, present) = (released(), migrations());
+    assert!(released.len() >= 20);
+    for (name, sum) in &released {
+        let text = present.get(*name).unwrap_or_else(|| panic!("{name} was released and is gone"));
+        assert_eq!(sum_of(text), *sum, "{name} was released: databases have it as it was");
+    }
+    let last = released.keys().next_back().unwrap();
+    for name in present.keys().filter(|name| !released.contains_key(name.as_str())) {
+        assert!(name.as_str() > *last, "{name} comes before {last}, which was released");
+    }
+}
+
+/// What the statements of the last release would miss. `-- contract: <reason>` on a line, or on the one before, says that they do not:
+/// what goes has been unused since the release before it.
+const TAKES_AWAY: [(&str, &str); 12] = [
+    ("DROP TABLE", "a table is dropped"),
+    ("DROP COLUMN", "a column is dropped"),
+    ("DROP VIEW", "a view is dropped"),
+    ("DROP FUNCTION", "a function is dropped"),
+    ("DROP TRIGGER", "a trigger is dropped"),
+    ("DROP DEFAULT", "a default is dropped"),
+    ("DROP TYPE", "a type is dropped"),
+    ("DROP SCHEMA", "a schema is dropped"),
+    ("RENAME", "something gets another name"),
+    ("TRUNCATE", "rows are removed"),
+    ("SET NOT NULL", "rows of the last release may lack a value"),
+    ("OWNER TO", "a table gets another owner"),
+];
+
+/// What is wrong with a migration, a line each.
+fn faults(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut before = "";
+    for (line, number) in text.lines().zip(1..) {
+        let (code, comment) = line.split_once("--").unwrap_or((line, ""));
+        let excused = [comment, before].iter().any(|text| excuse(text).is_some_and(|reason| reason.len() > 3));
+        before = if code.trim().is_empty() { comment } else { "" };
+        let words = code.split_whitespace().collect::<Vec<_>>().join(" ").to_uppercase();
+        let taken = TAKES_AWAY.iter().filter(|(what, _)| has(&words, what)).map(|(_, why)| *why);
+        let retyped = words.contains("ALTER COLUMN") && (words.contains(" TYPE ") || words.contains("SET DATA TYPE"));
+        let added = words.contains("ADD COLUMN") && words.contains("NOT NULL") && !has(&words, "DEFAULT");
+        let others = [(retyped, "a column gets another type"), (added, "the last release gives a new column no value")];
+        let why = taken.chain(others.into_iter().filter(|(wrong, _)| *wrong).map(|(_, why)| why)).next();
+        if let Some(why) = why.filter(|_| !excused) {
+            faults.push(format!("line {number}: {why}; say `-- contract: <reason>` if nobody uses it any more"));
+        }
+    }
+    faults
+}
+
+fn excuse(comment: &str) -> Option<&str> {
+    comment.trim_start_matches('-').trim().strip_prefix("contract:").map(str::trim)
+}
+
+/// Whole words.
+fn has(words: &str, what: &str) -> bool {
+    format!(" {words} ").replace([',', ';', '(', ')'], " ").contains(&format!(" {what} "))
+}
+
+#[test]
+fn what_comes_after_a_release_only_adds_to_it() {
+    let released = released();
+    for (name, text) in migrations().iter().filter(|(name, _)| !released.contains_key(name.as_str())) {
+        assert_eq!(faults(text), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn the_rule_finds_what_takes_away_and_lets_pass_what_adds() {
+    for (sample, told) in [
+        ("DROP TABLE crops;", "a table is dropped"),
+        ("ALTER TABLE crops\n    DROP COLUMN camera;", "a column is dropped"),
+        ("ALTER TABLE crops DROP  column camera;", "a column is dropped"),
+        ("ALTER VIEW x RENAME COLUMN a TO b;", "another name"),
+        ("ALTER TABLE crops ALTER COLUMN bytes TYPE text;", "another type"),
+        ("ALTER TABLE crops ALTER COLUMN bytes SET NOT NULL;", "lack a value"),
+        ("ALTER TABLE crops ADD COLUMN x text NOT NULL;", "gives a new column no value"),
+        ("TRUNCATE audit;", "rows are removed"),
+        ("-- contract: \nDROP TABLE crops;", "a table is dropped"),
+        ("-- contract: unused since 0.2\nSELECT 1;\nDROP TABLE crops;", "a table is dropped"),
+    ] {
+        let faults = faults(sample);
+        assert!(faults.len() == 1 && faults[0].contains(told), "{sample}: {faults:?}");
+    }
+    for sample in [
+        "CREATE TABLE x (id bigint PRIMARY KEY, kind text NOT NULL);",
+        "ALTER TABLE crops ADD COLUMN x text NOT NULL DEFAULT '';",
+        "ALTER TABLE crops ADD COLUMN x text;",
+        "DROP INDEX acts_at;",
+        "-- a comment may say DROP TABLE",
+        "DROP TABLE crops; -- contract: unused since 0.2",
+        "-- contract: unused since 0.2\nDROP TABLE crops;",
+        "CREATE OR REPLACE VIEW renamed AS SELECT 1;",
+    ] {
+        assert_eq!(faults(sample), Vec::<String>::new(), "{sample}");
+    }
+}
+
+/// The names between backquotes.
+fn names(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[tokio::test]
+async fn the_public_views_and_columns_are_in_the_database_and_in_the_documents() {
+    let read = |path: &str| fs::read_to_string(workspace().join(path)).unwrap();
+    let (architecture, sql) = (read("ARCHITECTURE.md"), read("docs/SQL.md"));
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let mut operator = db.operator().await;
+    let mut columns = async |table: &str| -> Vec<String> {
+        let found = sqlx::query_scalar(
+            "SELECT column_name::text FROM information_schema.columns
+             WHERE table_schema = 'public' AND table_name = $1 ORDER BY 1",
+        );
+        let mut found: Vec<String> = found.bind(table).fetch_all(&mut operator).await.unwrap();
+        found.sort();
+        found
+    };
+    for view in ["facewire_endings", "facewire_signals", "facewire_failures", "facewire_cameras"] {
+        let row = architecture.lines().find(|line| line.starts_with(&format!("| `{view}` |")));
+        let mut documented = names(row.unwrap_or_else(|| panic!("ARCHITECTURE.md has no row of {view}")));
+        documented.remove(0);
+        documented.sort_unstable();
+        assert_eq!(columns(view).await, documented, "{view} and ARCHITECTURE.md");
+        assert!(sql.contains(&format!("| `{view}` |")), "docs/SQL.md has no row of {view}");
+    }
+    let collections = columns("collections").await;
+    for column in ["collection", "keep_faces", "keep_images", "retain_results", "retain_unmatched", "retain_images"] {
+        assert!(collections.iter().any(|there| there == column), "collections.{column} is public");
+    }
+    store.close().await;
+    db.drop().await;
+}
