@@ -270,6 +270,7 @@ impl From<&Decision> for v1::Verdict {
             calibration: decision.calibration.clone(),
             fpir: decision.fpir,
             people: decision.people,
+            faces: decision.faces,
         }
     }
 }
@@ -288,6 +289,7 @@ impl TryFrom<&v1::Verdict> for Decision {
             calibration: verdict.calibration.clone(),
             fpir: verdict.fpir,
             people: verdict.people,
+            faces: verdict.faces,
         })
     }
 }
@@ -337,6 +339,7 @@ mod tests {
             calibration: Some("default-1".to_owned()),
             fpir: Some(0.01),
             people: Some(298),
+            faces: Some(305),
         };
         assert_eq!(Decision::try_from(&v1::Verdict::from(&decision)), Ok(decision));
         let fixed = Decision { calibration: Some("request".to_owned()), ..Decision::default() };

@@ -1,6 +1,8 @@
 //! The wire: messages generated from `proto/`, subjects, streams, headers, and the way between them and `domain`.
 
 pub mod admission;
+#[cfg(test)]
+mod compat_tests;
 pub mod convert;
 mod error;
 pub mod headers;

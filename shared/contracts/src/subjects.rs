@@ -16,9 +16,12 @@ pub const JOBS: &str = "JOBS";
 pub const JOBS_FILTER: &str = "jobs.*";
 /// The durable pull consumer of JOBS.
 pub const JOBS_CONSUMER: &str = "jobs";
-/// First token of the subjects on which our own processes wait for replies: `replies.<process>.<request>`. A prefix of
-/// its own, and not NATS' `_INBOX`, so that `enrich` needs no permission to write to the answers of other clients' requests.
+/// First token of the subjects on which replies to crops are waited for. A prefix of its own, and not NATS' `_INBOX`, so that
+/// `enrich` needs no permission to write to the answers of other clients' requests. A producer with few rights waits on
+/// `replies.<its user>.…`.
 pub const REPLIES: &str = "replies";
+/// Where our own processes wait: `replies.gateway.<process>.<request>`.
+pub const GATEWAY_REPLIES: &str = "replies.gateway";
 
 /// What the stage's stream listens to.
 pub fn filter(stage: Stage) -> String {
