@@ -37,6 +37,8 @@ pub struct NatsOptions {
     pub port: Option<u16>,
     /// The HTTP monitoring port on 127.0.0.1; `None` leaves monitoring off.
     pub monitor_port: Option<u16>,
+    /// More of its configuration, in the server's own language: accounts, TLS. Empty: whoever connects may do everything.
+    pub more: String,
     /// The directory is thrown away afterwards: a dropped handle kills instead of stopping in order.
     pub throwaway: bool,
 }
@@ -124,7 +126,7 @@ fn cores() -> usize {
 /// starts, and whether the streams can be made would depend on the day.
 const MAX_FILE_STORE: u64 = 64 << 30;
 
-/// nats-server's configuration is a superset of JSON.
+/// Each line's value is JSON, of which nats-server's language is a superset.
 fn write_config(options: &NatsOptions, port: u16, server_name: &str) -> Result<PathBuf, StackError> {
     let store = options.dir.join("store");
     make_dir(&store, 0o700)?;
@@ -139,7 +141,10 @@ fn write_config(options: &NatsOptions, port: u16, server_name: &str) -> Result<P
         fields.insert("http".to_owned(), json!(format!("127.0.0.1:{monitor}")));
     }
     let path = options.dir.join("nats-server.conf");
-    write_file(&path, format!("{config:#}\n").as_bytes(), 0o600)?;
+    let mut text: String =
+        config.as_object().into_iter().flatten().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    text.push_str(&options.more);
+    write_file(&path, text.as_bytes(), 0o600)?;
     Ok(path)
 }
 

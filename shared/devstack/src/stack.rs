@@ -190,6 +190,7 @@ async fn start_nats(
         dir: options.data_dir.join("nats"),
         port: options.nats_port,
         monitor_port: None,
+        more: String::new(),
         throwaway: false,
     })
     .await?;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
-    BoolIndexParamsBuilder, CollectionInfo, CreateAliasBuilder, CreateCollection, CreateFieldIndexCollectionBuilder,
-    DatetimeIndexParamsBuilder, Distance, FieldType, FloatIndexParamsBuilder, KeywordIndexParamsBuilder,
-    PayloadSchemaType, VectorParams,
+    BoolIndexParamsBuilder, CollectionInfo, CollectionStatus, CreateAliasBuilder, CreateCollection,
+    CreateFieldIndexCollectionBuilder, DatetimeIndexParamsBuilder, Distance, FieldType, FloatIndexParamsBuilder,
+    KeywordIndexParamsBuilder, PayloadSchemaType, VectorParams,
 };
 
 use crate::error::exists_already;
@@ -33,6 +33,17 @@ pub struct Serving {
     pub collection: String,
     /// The fingerprint of the model of its vectors; `None` where the server keeps no metadata (before Qdrant 1.16).
     pub model: Option<String>,
+}
+
+/// How far the vector index of a collection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Indexing {
+    /// Points of the collection.
+    pub points: u64,
+    /// Those of them that the vector index holds. The others are compared one by one; few always are.
+    pub indexed: u64,
+    /// The server is at work on it.
+    pub busy: bool,
 }
 
 impl Serving {
@@ -133,6 +144,19 @@ impl VecStore {
                 Ok(Some((Serving { collection: led.clone(), model: model_of(&info) }, info)))
             }
         }
+    }
+
+    /// How far the vector index of the collection that serves is. `None`: there is no such collection yet.
+    ///
+    /// # Errors
+    /// As [`serving`](Self::serving).
+    pub async fn indexing(&self) -> Result<Option<Indexing>, VecError> {
+        let Some((_, info)) = self.serving_with_info().await? else { return Ok(None) };
+        Ok(Some(Indexing {
+            points: info.points_count.unwrap_or_default(),
+            indexed: info.indexed_vectors_count.unwrap_or_default(),
+            busy: info.status != CollectionStatus::Green as i32,
+        }))
     }
 
     /// Which collection each alias leads to.
@@ -254,7 +278,7 @@ impl Index {
         match self {
             Self::Tenant => index.field_index_params(KeywordIndexParamsBuilder::default().is_tenant(true)),
             Self::Keyword => index.field_index_params(KeywordIndexParamsBuilder::default().enable_hnsw(false)),
-            Self::Bool => index.field_index_params(BoolIndexParamsBuilder::default().enable_hnsw(false)),
+            Self::Bool => index.field_index_params(BoolIndexParamsBuilder::default().enable_hnsw(true)),
             Self::Float => index.field_index_params(FloatIndexParamsBuilder::default().enable_hnsw(false)),
             Self::Datetime => index.field_index_params(DatetimeIndexParamsBuilder::default().enable_hnsw(false)),
         }

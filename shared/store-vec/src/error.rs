@@ -73,7 +73,7 @@ pub enum VecError {
         collection: String,
     },
     /// The API key is missing, wrong, expired or may not do this: correct it.
-    #[error("Qdrant denies access: {0}")]
+    #[error("Qdrant denies access ({0}): set `qdrant.api_key` to the server's key")]
     Denied(String),
     /// A limit of the collection (Qdrant's strict mode) or of the server forbids a request of this size.
     #[error("a limit of Qdrant forbids the request: {0}")]
@@ -180,7 +180,14 @@ impl VecError {
             // One request that costs more than the whole budget has no time after which it would pass.
             code::RESOURCE_EXHAUSTED if message.contains("Rate limit") => Self::Limit(message),
             code::RESOURCE_EXHAUSTED => Self::Unavailable(message),
-            // The client reports a refused connection as an internal error.
+            // The client reports what is wrong with a connection as an internal error, with its causes as they are written for
+            // programmers.
+            code::INTERNAL if message.contains("InvalidCertificate") || message.starts_with("Failed to create TLS") => {
+                Self::Refused(format!(
+                    "the certificate of the server is not trusted: have the system trust its authority, or name the authority's \
+                     file in SSL_CERT_FILE ({message})"
+                ))
+            }
             code::INTERNAL if message.starts_with("Failed to connect") => Self::Unavailable(message),
             code::INTERNAL if message.contains("h2 protocol error") => Self::Unavailable(message),
             code::INTERNAL | code::DATA_LOSS => Self::Fault(message),
@@ -243,6 +250,11 @@ mod tests {
             ),
             (13, "Service internal error: No space left on device", Transient),
             (13, "Failed to connect to http://127.0.0.1:1: transport error", Transient),
+            (
+                13,
+                "Failed to connect to https://x: ConnectError(Custom { error: InvalidCertificate(UnknownIssuer) })",
+                Systemic,
+            ),
             (15, "Checksum mismatch: expected a, actual b", Transient),
             (5, "Not found: Collection `faces` doesn't exist!", Systemic),
             (5, "Not found: No point with id 5 found", Poison),

@@ -25,7 +25,7 @@ use qdrant_client::Qdrant;
 use limits::Limits;
 use settings::Creation;
 
-pub use collection::{Ensured, Serving};
+pub use collection::{Ensured, Indexing, Serving};
 pub use error::VecError;
 pub use neighbours::{Neighbour, Unknown};
 pub use options::Options;

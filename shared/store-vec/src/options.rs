@@ -1,5 +1,6 @@
 //! How to reach Qdrant.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use facewire_config::Secret;
@@ -13,10 +14,13 @@ use crate::naming::MAX_ALIAS;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// The gRPC endpoint: `http://host:6334`, or `https://` with the system's roots.
+    /// The gRPC endpoint: `http://host:6334`, or `https://` for TLS. Certificates are checked against the system's authorities; where
+    /// the variable `SSL_CERT_FILE` names a file of authorities, against those instead.
     pub url: String,
-    /// The server's API key.
+    /// The server's API key. It goes over TLS, or to this machine.
     pub api_key: Option<Secret>,
+    /// Send the key to another machine in clear text all the same, where what lies between encrypts (a service mesh, a tunnel).
+    pub allow_key_in_clear: bool,
     /// The alias of the Qdrant collection that serves, and the start of the names of its collections, one for each model.
     /// All of Facewire's collections share it, told apart by payload. At most 200 bytes.
     pub collection: String,
@@ -39,6 +43,7 @@ impl Default for Options {
         Self {
             url: "http://127.0.0.1:6334".to_owned(),
             api_key: None,
+            allow_key_in_clear: false,
             collection: "facewire_faces".to_owned(),
             timeout: Duration::from_secs(10),
             connections: 2,
@@ -72,6 +77,12 @@ impl Options {
         config.set_pool_size(self.connections.max(1));
         if let Some(key) = &self.api_key {
             // Refused here, since the client would put the whole key into its error.
+            if !(self.url.starts_with("https://") || self.allow_key_in_clear || is_loopback(&self.url)) {
+                return Err(refuse(
+                    "the API key would go over the network in clear text: use https://, or set allow_key_in_clear where what lies \
+                     between encrypts",
+                ));
+            }
             if key.expose().is_empty() || !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(refuse("the API key is printable ASCII without spaces"));
             }
@@ -79,6 +90,19 @@ impl Options {
         }
         config.build().map_err(|_| refuse("the URL cannot be read"))
     }
+}
+
+/// Whether the URL leads to this machine.
+fn is_loopback(url: &str) -> bool {
+    let place = url.split_once("://").map_or(url, |(_, place)| place);
+    let authority = place.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host.strip_prefix('[') {
+        Some(address) => address.split(']').next(),
+        None => host.split(':').next(),
+    };
+    let host = host.unwrap_or_default();
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -97,6 +121,26 @@ mod tests {
         assert!(!refused(options).contains("hidden"));
         let fine = Options { api_key: Some(Secret::new("hidden-key")), ..Options::default() };
         assert!(!format!("{:?}", crate::VecStore::connect(&fine).unwrap()).contains("hidden"));
+    }
+
+    #[test]
+    fn a_key_does_not_travel_in_clear_text() {
+        let with_key = |url: &str| Options { url: url.to_owned(), api_key: Some("k".into()), ..Options::default() };
+        for url in [
+            "http://qdrant:6334",
+            "http://10.0.0.7:6334",
+            "http://localhost.example:6334",
+            "http://127.0.0.1@evil:6334",
+        ] {
+            let refusal = refused(with_key(url));
+            assert!(refusal.contains("clear text") && refusal.contains("https://"), "{url}: {refusal}");
+            let allowed = Options { allow_key_in_clear: true, ..with_key(url) };
+            crate::VecStore::connect(&allowed).unwrap();
+            crate::VecStore::connect(&Options { api_key: None, ..with_key(url) }).unwrap();
+        }
+        for url in ["https://qdrant:6334", "http://localhost:6334", "http://127.0.0.1:6334", "http://[::1]:6334/"] {
+            crate::VecStore::connect(&with_key(url)).unwrap();
+        }
     }
 
     #[test]

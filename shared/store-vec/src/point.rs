@@ -32,11 +32,15 @@ pub(crate) mod field {
 pub(crate) enum Index {
     /// Searches ask for it: the vector index keeps links within each of its values.
     Tenant,
+    /// Searches may ask for it: where few points have one of its values, the vector index keeps links among those, so that
+    /// they are found although their neighbours are filtered out.
+    Bool,
     /// Only filtered on, by scans and deletions; the vector index need not know it, which makes it several times cheaper
     /// to build.
     Keyword,
-    Bool,
+    /// As [`Index::Keyword`].
     Float,
+    /// As [`Index::Keyword`].
     Datetime,
 }
 

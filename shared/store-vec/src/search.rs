@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use facewire_domain::{CollectionId, Hit, PersonId};
+use facewire_domain::{Against, CollectionId, Hit, PersonId};
 use qdrant_client::qdrant::{
     BatchResult, Condition, Filter, PayloadIncludeSelector, QueryBatchPointsBuilder, QueryPoints, QueryPointsBuilder,
     SearchParams, with_payload_selector::SelectorOptions,
@@ -28,6 +28,8 @@ pub struct Probe {
     pub limit: Option<u32>,
     /// How many persons must be among the hits, where there are so many: 2 (the best and the runner-up) and up.
     pub persons: u32,
+    /// Which faces of the persons.
+    pub against: Against,
 }
 
 /// The persons that a decision needs.
@@ -58,7 +60,7 @@ struct Found {
 
 impl VecStore {
     /// The nearest faces of each probe's collection, nearest first, in the order of the probes. Faces without a person are
-    /// never among them. Where there are as many persons as the probe asks for, the nearest face of each of the nearest ones is
+    /// never among them; with [`Against::Prototypes`] nor are faces that are no exemplars, nor persons without one. Where there are as many persons as the probe asks for, the nearest face of each of the nearest ones is
     /// among the hits, so that `decide` sees the true runner-up: when the first faces are of fewer, a further query leaves
     /// those persons out and adds its hits.
     ///
@@ -115,6 +117,9 @@ impl VecStore {
     fn query(&self, query: &Query<'_>) -> QueryPoints {
         let collection = query.probe.collection.as_str().to_owned();
         let mut filter = Filter::must([Condition::matches(field::COLLECTION, collection)]);
+        if query.probe.against == Against::Prototypes {
+            filter.must.push(Condition::matches(field::PROTOTYPE, true));
+        }
         filter.must_not.push(Condition::is_empty(field::PERSON));
         if !query.without.is_empty() {
             let without: Vec<String> = query.without.iter().map(ToString::to_string).collect();

@@ -35,6 +35,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use collections::{CollectionsService, HealthService};
 pub use error::QdrantError;
@@ -48,9 +49,19 @@ const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
 /// How long a stop waits for calls in flight.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What a server asks of whoever calls it, and shows them.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// The API key that every call needs.
+    pub api_key: Option<String>,
+    /// The certificate for `localhost` and its private key, in PEM: it speaks TLS then.
+    pub identity: Option<(String, String)>,
+}
+
 /// A local Qdrant that runs in this process. Dropping it stops the server soon after, without waiting; `shutdown` waits.
 pub struct LocalQdrant {
     address: SocketAddr,
+    is_encrypted: bool,
     faults: Faults,
     stop: CancellationToken,
     server: JoinHandle<Result<(), QdrantError>>,
@@ -63,24 +74,50 @@ impl LocalQdrant {
     /// # Errors
     /// The address is taken, the directory is in use, unusable or damaged.
     pub async fn start(data_dir: &Path, listen: SocketAddr) -> Result<Self, QdrantError> {
-        Self::start_maintained(data_dir, listen, upkeep::INTERVAL).await
+        Self::start_with(data_dir, listen, Access::default(), upkeep::INTERVAL).await
     }
 
-    async fn start_maintained(data_dir: &Path, listen: SocketAddr, interval: Duration) -> Result<Self, QdrantError> {
+    /// The same for callers with a key, over TLS, or both.
+    ///
+    /// # Errors
+    /// As `LocalQdrant::start`; a certificate that cannot be used.
+    pub async fn start_guarded(data_dir: &Path, listen: SocketAddr, access: Access) -> Result<Self, QdrantError> {
+        Self::start_with(data_dir, listen, access, upkeep::INTERVAL).await
+    }
+
+    async fn start_with(
+        data_dir: &Path,
+        listen: SocketAddr,
+        access: Access,
+        interval: Duration,
+    ) -> Result<Self, QdrantError> {
+        let is_encrypted = access.identity.is_some();
+        let server = match access.identity {
+            Some((certificate, key)) => {
+                let identity = Identity::from_pem(certificate, key);
+                Server::builder().tls_config(ServerTlsConfig::new().identity(identity))?
+            }
+            None => Server::builder(),
+        };
         let bound = TcpListener::bind(listen).await;
         let listener = bound.map_err(|source| QdrantError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| QdrantError::Listen { address: listen, source })?;
         let opened = open(data_dir).await?;
         let stop = CancellationToken::new();
         let faults = Faults::default();
-        let server = tokio::spawn(run(opened, listener, stop.clone(), interval, faults.clone()));
+        faults.require_key(access.api_key.as_deref());
+        let server = tokio::spawn(run(server, opened, listener, stop.clone(), interval, faults.clone()));
         let guard = stop.clone().drop_guard();
-        Ok(Self { address, faults, stop, server, _guard: guard })
+        Ok(Self { address, is_encrypted, faults, stop, server, _guard: guard })
     }
 
-    /// Where it listens, for `qdrant-client`: `http://127.0.0.1:PORT`.
+    /// Where it listens, for `qdrant-client`: `http://127.0.0.1:PORT`, or `https://localhost:PORT`, which is in its certificate.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        if self.is_encrypted {
+            format!("https://localhost:{}", self.address.port())
+        } else {
+            format!("http://{}", self.address)
+        }
     }
 
     /// Where it listens.
@@ -110,7 +147,8 @@ impl LocalQdrant {
 /// # Errors
 /// As `LocalQdrant::start`, and when the server ends by itself.
 pub async fn serve(data_dir: &Path, listener: TcpListener, shutdown: CancellationToken) -> Result<(), QdrantError> {
-    run(open(data_dir).await?, listener, shutdown, upkeep::INTERVAL, Faults::default()).await
+    let opened = open(data_dir).await?;
+    run(Server::builder(), opened, listener, shutdown, upkeep::INTERVAL, Faults::default()).await
 }
 
 async fn open(data_dir: &Path) -> Result<Arc<Store>, QdrantError> {
@@ -121,6 +159,7 @@ async fn open(data_dir: &Path) -> Result<Arc<Store>, QdrantError> {
 }
 
 async fn run(
+    mut server: Server,
     store: Arc<Store>,
     listener: TcpListener,
     shutdown: CancellationToken,
@@ -134,7 +173,7 @@ async fn run(
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(usize::MAX);
     let collections = CollectionsServer::new(CollectionsService(Arc::clone(&store)));
-    let server = tonic::transport::Server::builder()
+    let server = server
         .add_service(InterceptedService::new(points, faults.clone()))
         .add_service(InterceptedService::new(collections, faults.clone()))
         .add_service(InterceptedService::new(QdrantServer::new(HealthService), faults))

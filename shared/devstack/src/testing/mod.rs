@@ -66,6 +66,14 @@ pub async fn isolated_database() -> Result<TestDatabase, StackError> {
 /// # Errors
 /// What [`artifacts::ensure`] and the start say.
 pub async fn nats() -> Result<TestNats, StackError> {
+    nats_with(String::new()).await
+}
+
+/// A nats-server alone, with more in its configuration: accounts, TLS.
+///
+/// # Errors
+/// As [`nats`].
+pub async fn nats_with(more: String) -> Result<TestNats, StackError> {
     let found = fetched(&[Kind::NatsServer]).await?;
     let area = Area::new()?;
     let options = NatsOptions {
@@ -73,6 +81,7 @@ pub async fn nats() -> Result<TestNats, StackError> {
         dir: area.path().join("nats"),
         port: None,
         monitor_port: None,
+        more,
         throwaway: true,
     };
     Ok(TestNats { server: NatsServer::start(options).await?, _area: area })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use facewire_artifacts::Kind;
 
-use super::{TestDatabase, TestNats, TestQdrant, fetched, nats, qdrant};
+use super::{TestDatabase, TestNats, TestQdrant, fetched, nats_with, qdrant};
 use crate::error::StackError;
 
 /// The three servers for one test. All of it is gone when dropped.
@@ -33,7 +33,7 @@ impl TestStack {
     /// # Errors
     /// What [`facewire_artifacts::ensure`] and the starts say.
     pub async fn start() -> Result<Self, StackError> {
-        Self::with(false).await
+        Self::with(false, String::new()).await
     }
 
     /// The same with a PostgreSQL server of its own, which the test may stop, kill and pause.
@@ -41,10 +41,18 @@ impl TestStack {
     /// # Errors
     /// As [`TestStack::start`].
     pub async fn isolated() -> Result<Self, StackError> {
-        Self::with(true).await
+        Self::with(true, String::new()).await
     }
 
-    async fn with(isolated: bool) -> Result<Self, StackError> {
+    /// The same as [`TestStack::start`], with more in the configuration of its nats-server.
+    ///
+    /// # Errors
+    /// As [`TestStack::start`].
+    pub async fn with_nats(more: String) -> Result<Self, StackError> {
+        Self::with(false, more).await
+    }
+
+    async fn with(isolated: bool, more: String) -> Result<Self, StackError> {
         let found = fetched(&[Kind::NatsServer, Kind::Postgres, Kind::OnnxRuntime, Kind::DefaultModels]).await?;
         let database = async {
             match isolated {
@@ -52,7 +60,7 @@ impl TestStack {
                 false => TestDatabase::shared(found.clone()).await,
             }
         };
-        let (nats, postgres, qdrant) = tokio::try_join!(nats(), database, qdrant())?;
+        let (nats, postgres, qdrant) = tokio::try_join!(nats_with(more), database, qdrant())?;
         Ok(Self {
             nats_url: nats.url(),
             postgres_url: postgres.url(),

@@ -13,7 +13,15 @@ use crate::support::{
 
 async fn nats_in(dir: &std::path::Path, port: Option<u16>) -> Result<NatsServer, StackError> {
     let program = artifacts().await.nats_server;
-    NatsServer::start(NatsOptions { program, dir: dir.join("nats"), port, monitor_port: None, throwaway: false }).await
+    NatsServer::start(NatsOptions {
+        program,
+        dir: dir.join("nats"),
+        port,
+        monitor_port: None,
+        more: String::new(),
+        throwaway: false,
+    })
+    .await
 }
 
 async fn postgres_in(dir: &std::path::Path, port: Option<u16>) -> Result<PostgresServer, StackError> {
@@ -125,8 +133,14 @@ async fn a_server_that_cannot_start_shows_the_end_of_its_log() {
     std::fs::create_dir_all(dir.path().join("nats/store")).unwrap();
     std::fs::write(dir.path().join("nats/store/jetstream"), "").unwrap();
     let program = found.nats_server;
-    let options =
-        NatsOptions { program, dir: dir.path().join("nats"), port: None, monitor_port: None, throwaway: true };
+    let options = NatsOptions {
+        program,
+        dir: dir.path().join("nats"),
+        port: None,
+        monitor_port: None,
+        more: String::new(),
+        throwaway: true,
+    };
     let error = NatsServer::start(options).await.err().unwrap();
     assert!(matches!(&error, StackError::Start { tail, .. } if !tail.is_empty()), "{error}");
 }

@@ -17,3 +17,5 @@ mod outage;
 mod search;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tls;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use facewire_devstack::qdrant::LocalQdrant;
+use facewire_domain::Against;
 use facewire_store_vec::{DECISION, Options, Probe, VecError, VecStore};
 use tokio::net::TcpListener;
 
@@ -21,7 +22,13 @@ async fn the_client_recovers_by_itself() {
     }
     server.shutdown().await;
 
-    let probe = Probe { collection: gallery("office"), embedding: vector(1), limit: None, persons: DECISION };
+    let probe = Probe {
+        collection: gallery("office"),
+        embedding: vector(1),
+        limit: None,
+        persons: DECISION,
+        against: Against::Faces,
+    };
     for _ in 0..3 {
         let errors = [
             store.health().await.unwrap_err(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use facewire_domain::{FaultKind, Hit, PersonId, Rule, decide, nearest};
+use facewire_domain::{Against, FaultKind, Hit, PersonId, Rule, decide, nearest};
 use facewire_store_vec::{DECISION, FacePayload, FacePoint, Options, Probe, VecError, VecStore};
 use qdrant_client::Payload;
 use qdrant_client::qdrant::{
@@ -18,7 +18,7 @@ use crate::support::{
 const CLOSE: f32 = 1e-5;
 
 fn probe(collection: &str, embedding: Vec<f32>, limit: Option<u32>) -> Probe {
-    Probe { collection: gallery(collection), embedding, limit, persons: DECISION }
+    Probe { collection: gallery(collection), embedding, limit, persons: DECISION, against: Against::Faces }
 }
 
 /// The faces of a collection, nearest first.
@@ -217,6 +217,45 @@ async fn faces_of_nobody_are_never_found() {
         let found = all_found(&store, &[probe]).await;
         let persons: Vec<_> = found[0].iter().map(|hit| hit.person).collect();
         assert_eq!(persons, [person_id(3), person_id(2)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_probe_may_ask_for_exemplars_alone() {
+    each_server(|store| async move {
+        let near = vector(4711);
+        // Forty faces of somebody, all nearer than their one exemplar; two others with an exemplar each, and one without.
+        let mut faces: Vec<_> = (1..=40).map(|n| face(n, 1, "office")).collect();
+        faces.extend([face(100, 1, "office"), face(101, 2, "office"), face(102, 3, "office"), face(103, 4, "office")]);
+        faces.push(face(104, 5, "hall"));
+        for face in &mut faces {
+            face.payload.is_prototype = [100, 101, 102, 104].map(face_id).contains(&face.face);
+            if face.face.as_uuid().as_u128() <= 40 {
+                face.embedding = near.clone();
+            }
+        }
+        store.upsert(&faces).await.unwrap().all().unwrap();
+        let exemplars: Vec<FacePoint> = faces.iter().filter(|face| face.payload.is_prototype).cloned().collect();
+        let all = probe("office", near.clone(), None);
+        let only = Probe { against: Against::Prototypes, ..all.clone() };
+        // Both kinds in one call, and more persons than have an exemplar.
+        let many = Probe { persons: 9, limit: Some(1), ..only.clone() };
+        let found = all_found(&store, &[all.clone(), only.clone(), many]).await;
+        assert_decision(&faces, &all, &found[0]);
+        let is_exemplar = |hit: &Hit| exemplars.iter().any(|face| face.face == hit.face);
+        assert!(!found[0].iter().all(is_exemplar), "{:?}", found[0]);
+        for hits in &found[1..] {
+            assert!(hits.len() == 3 && hits.iter().all(is_exemplar), "{hits:?}");
+            assert_decision(&exemplars, &only, hits);
+        }
+
+        // One that becomes an exemplar is found from then on, one that is none any more not.
+        let chosen = FacePayload { is_prototype: true, ..faces[0].payload.clone() };
+        let left = FacePayload { is_prototype: false, ..faces[40].payload.clone() };
+        store.set_payload(&[(faces[0].face, chosen), (faces[40].face, left)]).await.unwrap().all().unwrap();
+        let found = all_found(&store, &[only]).await;
+        assert_eq!((found[0].len(), found[0][0].face), (3, face_id(1)));
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use facewire_config::Secret;
 use facewire_devstack::qdrant::LocalQdrant;
-use facewire_domain::{BoundingBox, CollectionId, FaceId, PersonId};
+use facewire_domain::{Against, BoundingBox, CollectionId, FaceId, PersonId};
 use facewire_store_vec::{DECISION, Ensured, FacePayload, FacePoint, Options, Probe, StoredPoint, VecStore};
 use qdrant_client::Qdrant;
 use time::OffsetDateTime;
@@ -57,7 +57,8 @@ pub(crate) async fn each_bare_server(test: impl AsyncFn(Options)) {
 
     let Some(url) = std::env::var("FACEWIRE_TEST_QDRANT_URL").ok().filter(|url| !url.is_empty()) else { return };
     let alias = format!("facewire_test_{}", Uuid::new_v4().simple());
-    test(Options { api_key: key().map(Secret::new), ..options(&url, &alias) }).await;
+    // Whoever names a server of their own with a key says how it is reached.
+    test(Options { api_key: key().map(Secret::new), allow_key_in_clear: true, ..options(&url, &alias) }).await;
     let client = client(&url);
     for collection in client.list_collections().await.unwrap().collections {
         if collection.name.starts_with(&alias) {
@@ -132,7 +133,8 @@ pub(crate) fn face(n: u128, person: u128, collection: &str) -> FacePoint {
 
 /// A probe that is exactly a face's.
 pub(crate) fn probe(face: &FacePoint, limit: Option<u32>) -> Probe {
-    Probe { collection: face.payload.collection.clone(), embedding: face.embedding.clone(), limit, persons: DECISION }
+    let (collection, embedding) = (face.payload.collection.clone(), face.embedding.clone());
+    Probe { collection, embedding, limit, persons: DECISION, against: Against::Faces }
 }
 
 /// Everything that is stored, page by page.

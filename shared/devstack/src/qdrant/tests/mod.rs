@@ -15,7 +15,7 @@ use qdrant_client::qdrant::{
 use qdrant_client::{Payload, Qdrant, QdrantError as ClientError};
 use tonic::Code;
 
-use super::LocalQdrant;
+use super::{Access, LocalQdrant};
 
 const DIM: u64 = 4;
 const NAME: &str = "faces";
@@ -29,7 +29,7 @@ async fn serve(dir: &Path) -> (LocalQdrant, Qdrant) {
 }
 
 async fn serve_maintained(dir: &Path, interval: Duration) -> (LocalQdrant, Qdrant) {
-    let server = LocalQdrant::start_maintained(dir, loopback(), interval).await.unwrap();
+    let server = LocalQdrant::start_with(dir, loopback(), Access::default(), interval).await.unwrap();
     let client = Qdrant::from_url(&server.url()).skip_compatibility_check().build().unwrap();
     (server, client)
 }
