@@ -120,6 +120,7 @@ fn decision(d: &Decision, persons: &Persons) -> v1::Decision {
         margin: d.margin.map(decimal),
         fpir: d.fpir,
         people: d.people,
+        faces: d.faces,
     }
 }
 

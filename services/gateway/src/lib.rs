@@ -39,7 +39,7 @@ use tls::Certificates;
 
 pub use erasing::{EraseError, erase};
 pub use error::{ApiError, Code, ErrorBody, ErrorEnvelope};
-pub use events::Options as WebhookOptions;
+pub use events::{LEASE as EVENTS_LEASE, Options as WebhookOptions};
 pub use options::{Auth, Options, Tls};
 
 /// Between two tries to subscribe.
@@ -90,7 +90,7 @@ pub struct Gateway {
 pub struct ModelInfo {
     /// The pack.
     pub pack: String,
-    /// `cpu`, `cuda` or `cuda:<device>`, as configured.
+    /// Where embeddings are made, as configured: `cpu`, `cuda:0` and the like, several with commas.
     pub provider: String,
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use facewire_bus::StageOptions;
-use facewire_domain::CollectionId;
+use facewire_domain::{Against, CollectionId};
 use facewire_gallery::{CollectionRule, RuleOptions};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -21,7 +21,7 @@ pub struct Options {
     #[serde(with = "facewire_config::duration")]
     pub batch_interval: Duration,
     /// Open-set false positive identification rate, above 0 and below 1: the share of strangers that may be taken for
-    /// somebody. The threshold follows from it by the calibration and the number of people in the gallery.
+    /// somebody. The threshold follows from it by the calibration and the number of faces that are compared.
     #[serde(deserialize_with = "rate")]
     pub fpir: f64,
     /// Cosine similarity that a match needs, 0 to 1, in place of `fpir`.
@@ -36,6 +36,9 @@ pub struct Options {
     /// Cosine similarity of such a conflict, 0 and up, in place of `conflict_fpir`. 1 or more turns the check off.
     #[serde(deserialize_with = "positive", skip_serializing_if = "Option::is_none")]
     pub conflict_similarity: Option<f32>,
+    /// Which faces of people probes are compared with: all of them (`faces`), or only those that stand for their person
+    /// (`prototypes`), as the service `jobs` keeps them up to date. Faces to be enrolled are compared with all.
+    pub against: Against,
     /// What single collections have instead.
     pub collections: HashMap<CollectionId, CollectionOptions>,
 }
@@ -50,6 +53,9 @@ pub struct CollectionOptions {
     /// See [`Options::fpir`]; the collection's own `threshold` stands above it.
     #[serde(deserialize_with = "own_rate", skip_serializing_if = "Option::is_none")]
     pub fpir: Option<f64>,
+    /// See [`Options::against`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
 }
 
 impl Default for Options {
@@ -63,6 +69,7 @@ impl Default for Options {
             margin: None,
             conflict_fpir: 0.001,
             conflict_similarity: None,
+            against: Against::default(),
             collections: HashMap::new(),
         }
     }
@@ -71,13 +78,15 @@ impl Default for Options {
 impl Options {
     /// What they say of matches, for everybody who has to decide as this stage does.
     pub fn rules(&self) -> RuleOptions {
-        let rule = |own: &CollectionOptions| CollectionRule { threshold: own.threshold, fpir: own.fpir };
+        let rule =
+            |own: &CollectionOptions| CollectionRule { threshold: own.threshold, fpir: own.fpir, against: own.against };
         RuleOptions {
             fpir: self.fpir,
             threshold: self.threshold,
             margin: self.margin,
             conflict_fpir: self.conflict_fpir,
             conflict_similarity: self.conflict_similarity,
+            against: self.against,
             collections: self.collections.iter().map(|(id, own)| (id.clone(), rule(own))).collect(),
         }
     }
@@ -142,9 +151,22 @@ mod tests {
             ("[match]\nmargin = -0.1", "-0.1 is not a similarity"),
             ("[match]\nconflict_similarity = nan", "NaN is not a similarity"),
             ("[match.collections.vault]\nfpir = -1.0", "-1 is not a rate"),
+            ("[match]\nagainst = \"centroids\"", "centroids"),
+            ("[match.collections.vault]\nagainst = \"Faces\"", "Faces"),
         ] {
             let error = read(wrong).unwrap_err();
             assert!(error.contains(said), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn which_faces_count_is_said_for_all_and_for_a_collection() {
+        let (vault, hall): (CollectionId, CollectionId) = ("vault".parse().unwrap(), "hall".parse().unwrap());
+        assert_eq!(Options::default().rules().against(&vault), Against::Faces);
+        let rules = read("[match.collections.vault]\nagainst = \"prototypes\"").unwrap().rules();
+        assert_eq!((rules.against(&vault), rules.against(&hall)), (Against::Prototypes, Against::Faces));
+        let text = "[match]\nagainst = \"prototypes\"\n[match.collections.vault]\nagainst = \"faces\"";
+        let rules = read(text).unwrap().rules();
+        assert_eq!((rules.against(&vault), rules.against(&hall)), (Against::Faces, Against::Prototypes));
     }
 }

@@ -1,7 +1,7 @@
 //! Probes: one search for the batch, then the domain's decision for each.
 
 use facewire_contracts::v1;
-use facewire_domain::{Candidate, Detail, Hit, KeepFaces, Outcome, Reason, Stage, decide, decimal, nearest};
+use facewire_domain::{Against, Candidate, Detail, Hit, KeepFaces, Outcome, Reason, Stage, decide, decimal, nearest};
 use facewire_gallery::{Near, Unruled};
 use facewire_runtime::ActorError;
 use facewire_store_vec::{DECISION, Probe, VecError};
@@ -29,6 +29,8 @@ pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<End
         let (decision, mut outcome) = decide(&hits, &applied.rule);
         if hits.is_empty() && taken_out > 0 {
             outcome = corrected(decision.threshold);
+        } else if hits.is_empty() && applied.people > 0 && against(worker, task) == Against::Prototypes {
+            outcome = without_exemplars();
         }
         let decision = applied.told(decision);
         let similarity = |candidate: Option<Candidate>| candidate.map(|candidate| candidate.similarity);
@@ -45,6 +47,13 @@ fn corrected(threshold: f32) -> Outcome {
     let detail = Detail { threshold: Some(decimal(threshold)), ..Detail::default() };
     let said = "nearest are people whom, as somebody said of a face like this one, it does not show";
     Outcome::no_match(Reason::BelowThreshold, detail.with_message(said))
+}
+
+/// There are people, and nobody stands for them.
+fn without_exemplars() -> Outcome {
+    let said =
+        "nobody in this collection has an exemplar, and match.against asks for them: the service jobs chooses them";
+    Outcome::no_match(Reason::EmptyGallery, Detail::message(said))
 }
 
 /// The nearest persons, where the crop asks for them.
@@ -105,15 +114,20 @@ async fn search(worker: &Worker, tasks: &[Task]) -> Result<Vec<Found>, ActorErro
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
-    let probes: Vec<Probe> = tasks.iter().map(probe).collect();
+    let probes: Vec<Probe> = tasks.iter().map(|task| probe(worker, task)).collect();
     Ok(worker.patience.wait(|| worker.service.gallery.search(&probes)).await?)
 }
 
-fn probe(task: &Task) -> Probe {
+fn probe(worker: &Worker, task: &Task) -> Probe {
     Probe {
         collection: task.identity.collection.clone(),
         embedding: task.embedding.clone(),
         limit: None,
         persons: task.candidates().max(DECISION),
+        against: against(worker, task),
     }
+}
+
+fn against(worker: &Worker, task: &Task) -> Against {
+    worker.book.against(&task.identity.collection)
 }

@@ -1,6 +1,6 @@
 //! From error rates to similarities and back: what a model's similarities mean, as it was measured on people whose
 //! identity is known. A threshold follows from the rate of false positives that is asked for and from the number of
-//! people in the gallery.
+//! faces in the gallery.
 
 use serde::{Deserialize, Serialize};
 
@@ -134,18 +134,19 @@ impl Calibration {
         line.map_or(first.fmr, |line| line.fmr(threshold).min(line.from.fmr))
     }
 
-    /// Cosine similarity at which a stranger is taken for one of `people` enrolled people with the probability `fpir`:
-    /// FPIR = 1 − (1 − FMR)^people. An empty gallery counts as one person.
-    pub fn threshold_for(&self, fpir: f64, people: u32) -> f32 {
-        let fmr = -((-fpir).ln_1p() / f64::from(people.max(1))).exp_m1();
+    /// Cosine similarity at which a stranger is taken for somebody with the probability `fpir`, being compared with `faces`
+    /// faces: FPIR = 1 − (1 − FMR)^faces. Faces of one person are alike, so that it is a little less. An empty gallery counts as
+    /// one face.
+    pub fn threshold_for(&self, fpir: f64, faces: u32) -> f32 {
+        let fmr = -((-fpir).ln_1p() / f64::from(faces.max(1))).exp_m1();
         self.threshold_at_fmr(fmr)
     }
 
-    /// Probability, 0 to 1, that the best of `people` candidates is the right person. Each candidate more is one more that
-    /// can be best by chance. `None` where it was never fitted.
-    pub fn confidence(&self, similarity: f32, people: u32) -> Option<f32> {
+    /// Probability, 0 to 1, that the best of `faces` compared is of the right person. Each face more is one more that can be
+    /// best by chance. `None` where it was never fitted.
+    pub fn confidence(&self, similarity: f32, faces: u32) -> Option<f32> {
         let fit = self.confidence?;
-        let crowd = (f64::from(people.max(1)) / f64::from(fit.people.max(1))).ln();
+        let crowd = (f64::from(faces.max(1)) / f64::from(fit.people.max(1))).ln();
         let logit = fit.slope * f64::from(similarity) + fit.intercept - crowd;
         #[expect(clippy::cast_possible_truncation, reason = "a probability")]
         let probability = (1.0 / (1.0 + (-logit).exp())) as f32;

@@ -73,6 +73,9 @@ pub struct Decision {
     /// People in the gallery, as far as the decision counted them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub people: Option<u32>,
+    /// Their faces that the probe was compared with: a threshold by rate follows from their number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faces: Option<u32>,
 }
 
 /// Judges the hits of one probe, in any order. No hit at all means that the gallery is empty.

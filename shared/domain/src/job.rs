@@ -12,6 +12,9 @@ pub const MAX_MIN_SAMPLES: u32 = 256;
 /// Most exemplars of a person.
 pub const MAX_EXEMPLARS: u32 = 16;
 
+/// Exemplars of a person where nobody says otherwise, 1 to [`MAX_EXEMPLARS`].
+pub const EXEMPLARS: u32 = 3;
+
 /// HDBSCAN's selection epsilon where none is given, a Euclidean distance between unit vectors: measured, see
 /// ARCHITECTURE "Evidence".
 pub const HDBSCAN_EPSILON: f64 = 0.875;
@@ -288,7 +291,7 @@ pub struct PrototypesParams {
 
 impl Default for PrototypesParams {
     fn default() -> Self {
-        Self { person: None, exemplars: 3 }
+        Self { person: None, exemplars: EXEMPLARS }
     }
 }
 

@@ -25,10 +25,10 @@ pub use gate::{Gate, Refusal};
 pub use geometry::{BoundingBox, Landmarks, Point};
 pub use ids::{CameraId, ClusterId, CollectionId, CropId, FaceId, ImageHash, InvalidName, JobId, PersonId, SubjectId};
 pub use job::{
-    AssignParams, ClusterMethod, ClusterParams, JobKind, JobState, ParamError, PrototypesParams, UnknownWord,
+    AssignParams, ClusterMethod, ClusterParams, EXEMPLARS, JobKind, JobState, ParamError, PrototypesParams, UnknownWord,
 };
 pub use outcome::{Detail, Intent, Outcome, Reason, Status, decimal};
-pub use policy::{KeepFaces, KeepImages};
+pub use policy::{Against, KeepFaces, KeepImages};
 pub use scope::{Scope, UnknownScope};
 pub use score::{Logit, ScoreModel, Shape, Term};
 pub use signals::{Bound, GateLimits, GateOverride, Quality, Side, Signal, SignalCheck, SignalSpec};

@@ -1,4 +1,4 @@
-//! What a collection keeps of its crops (DESIGN §7).
+//! What a collection keeps of its crops (DESIGN §7), and which faces of its people probes are compared with.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,17 @@ words!(
         Crop = "crop",
         /// The image as it was published.
         Original = "original",
+    }
+);
+
+words!(
+    /// Which faces of people a probe is compared with.
+    Against {
+        /// All of them.
+        #[default]
+        Faces = "faces",
+        /// Those that stand for their person as exemplars.
+        Prototypes = "prototypes",
     }
 );
 

@@ -47,6 +47,9 @@ pub enum CompareError {
         /// Pairs that there would be.
         pairs: u64,
     },
+    /// Exemplars cannot be chosen of a person's faces.
+    #[error("no exemplars can be chosen: {0}")]
+    Choice(String),
 }
 
 /// L2-normalised rows of one dimension.
@@ -149,36 +152,50 @@ pub fn all_against_all(embeddings: &Embeddings, people: &[u32]) -> Result<Compar
     if people.len() != n {
         return Err(CompareError::Labels { people: people.len(), embeddings: n });
     }
-    let pairs = n as u64 * (n as u64).saturating_sub(1) / 2;
-    if pairs > MAX_PAIRS {
-        return Err(CompareError::TooMany { pairs });
-    }
-    let mut found = Comparisons { genuine: Vec::new(), impostor: Vec::with_capacity(pairs as usize) };
-    let mut product = Vec::new();
-    let labels = || people.chunks(BLOCK);
-    for (i, ((first_a, a), people_a)) in embeddings.blocks().zip(labels()).enumerate() {
-        for ((first_b, b), people_b) in embeddings.blocks().zip(labels()).skip(i) {
-            products(a, b, embeddings.dim, &mut product);
-            split(&product, (first_a, people_a), (first_b, people_b), &mut found);
+    let mut found = Comparisons { genuine: Vec::new(), impostor: Vec::with_capacity(pairs(n, n)? as usize) };
+    for_each_pair(embeddings, n, |row, column, similarity| match (people.get(row), people.get(column)) {
+        // At most some 14,000 rows: MAX_PAIRS.
+        (Some(&person), Some(other)) if person == *other => {
+            found.genuine.push(GenuinePair { person, rows: (row as u32, column as u32), similarity });
         }
-    }
+        _ => found.impostor.push(similarity),
+    })?;
     Ok(found)
 }
 
-/// Sorts one block of similarities; of a block on the diagonal only what lies above it.
-fn split(product: &[f32], a: (usize, &[u32]), b: (usize, &[u32]), found: &mut Comparisons) {
-    let ((first_a, people_a), (first_b, people_b)) = (a, b);
-    for ((row, &person), similarities) in (first_a..).zip(people_a).zip(product.chunks_exact(people_b.len().max(1))) {
-        let skip = (row + 1).saturating_sub(first_b);
-        for ((column, &other), &similarity) in (first_b..).zip(people_b).zip(similarities).skip(skip) {
-            if person == other {
-                // At most some 14,000 rows: MAX_PAIRS.
-                found.genuine.push(GenuinePair { person, rows: (row as u32, column as u32), similarity });
-            } else {
-                found.impostor.push(similarity);
+/// Calls `each` with every pair of rows of which at least one is among the first `probes`: once a pair, the lower row first, with
+/// their similarity. Pairs of two later rows are left out.
+///
+/// # Errors
+/// More than [`MAX_PAIRS`].
+pub fn for_each_pair(
+    embeddings: &Embeddings,
+    probes: usize,
+    mut each: impl FnMut(usize, usize, f32),
+) -> Result<(), CompareError> {
+    pairs(embeddings.len(), probes)?;
+    let mut product = Vec::new();
+    for (i, (first_a, a)) in embeddings.blocks().enumerate().take_while(|(_, (first, _))| *first < probes) {
+        for (first_b, b) in embeddings.blocks().skip(i) {
+            products(a, b, embeddings.dim, &mut product);
+            let columns = (b.len() / embeddings.dim).max(1);
+            for (row, similarities) in (first_a..probes).zip(product.chunks_exact(columns)) {
+                // Of a block on the diagonal only what lies above it.
+                let skip = (row + 1).saturating_sub(first_b);
+                for (column, similarity) in (first_b..).zip(similarities).skip(skip) {
+                    each(row, column, *similarity);
+                }
             }
         }
     }
+    Ok(())
+}
+
+/// How many pairs of `faces` rows have one of the first `probes` in them.
+fn pairs(faces: usize, probes: usize) -> Result<u64, CompareError> {
+    let (faces, probes) = (faces as u64, probes.min(faces) as u64);
+    let pairs = probes * probes.saturating_sub(1) / 2 + probes * (faces - probes);
+    if pairs > MAX_PAIRS { Err(CompareError::TooMany { pairs }) } else { Ok(pairs) }
 }
 
 #[cfg(test)]
@@ -221,6 +238,28 @@ mod tests {
         impostor.sort_unstable_by(f32::total_cmp);
         assert_eq!(products.len(), impostor.len());
         assert!(products.iter().zip(&impostor).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
+    #[test]
+    fn pairs_without_a_probe_are_left_out() {
+        let all = faces(2 * BLOCK + 37, 9);
+        let n = all.len();
+        // None, a part of a block, a block and a part, everybody, and more than there are.
+        for probes in [0, 40, BLOCK + 1, n, n + 1] {
+            let (mut found, mut wanted) = (Vec::new(), Vec::new());
+            let each = |row: usize, column: usize, similarity: f32| {
+                let dot = all.row(row).unwrap().iter().zip(all.row(column).unwrap()).map(|(x, y)| x * y).sum::<f32>();
+                assert!((similarity - dot).abs() < 1e-5);
+                found.push((row, column));
+            };
+            for_each_pair(&all, probes, each).unwrap();
+            for row in 0..probes.min(n) {
+                wanted.extend((row + 1..n).map(|column| (row, column)));
+            }
+            found.sort_unstable();
+            assert!(found == wanted, "{probes} probes: {} pairs, not {}", found.len(), wanted.len());
+            assert_eq!(pairs(n, probes), Ok(wanted.len() as u64));
+        }
     }
 
     #[test]

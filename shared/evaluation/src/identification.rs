@@ -148,7 +148,7 @@ impl OpenSet {
     }
 
     /// The best person if no threshold stood in the way; the margin may.
-    fn claim(&self, probe: &Probe) -> Option<(u32, f32)> {
+    pub(crate) fn claim(&self, probe: &Probe) -> Option<(u32, f32)> {
         let Answer::Ranked(ranked) = &probe.answer else { return None };
         let clear = |margin: f32| ranked.runner_up.is_none_or(|runner_up| ranked.best - runner_up >= margin);
         self.margin.is_none_or(clear).then_some((ranked.best_person, ranked.best))

@@ -21,12 +21,13 @@ pub mod report;
 mod solve;
 #[cfg(test)]
 mod testing;
+pub mod verdict;
 pub mod verification;
 
 pub use bootstrap::{Interval, Resampling, Tally};
 pub use calibrate::{CalibrateError, Fit, Logistic, Penalty, Platt};
 pub use clusters::{Agreement, ClusterQuality, LabelsError, adjusted_rand_index};
-pub use compare::{CompareError, Comparisons, Embeddings, GenuinePair, all_against_all};
+pub use compare::{CompareError, Comparisons, Embeddings, GenuinePair, all_against_all, for_each_pair};
 pub use datasets::DatasetError;
 pub use discard::{Direction, Discard, DiscardError};
 pub use gating::{GateEffect, Gated};
@@ -36,4 +37,5 @@ pub use rank::{Gallery, Ranked};
 pub use rate::Rate;
 pub use rates::{CurvePoint, EqualErrorRate, FMR_TARGETS, FmrRow, Scores, ScoresError};
 pub use report::Report;
+pub use verdict::{Gain, Verdict, VerdictError, verdict};
 pub use verification::{Accuracy, Fold, Pair, Verification, VerificationError};

@@ -1,6 +1,6 @@
 //! Searching a gallery exactly: the best person of each probe and the runner-up, by blocks of a matrix product.
 
-use facewire_clustering::products;
+use facewire_clustering::{Matrix, exemplars, products};
 use serde::Serialize;
 
 use crate::compare::{CompareError, Embeddings};
@@ -37,6 +37,43 @@ impl Gallery {
         self.faces.push(embedding)?;
         self.people.push(person);
         Ok(())
+    }
+
+    /// Adds a person with those faces alone that stand for them as exemplars, `count` at most, chosen as a service chooses them:
+    /// by their quality scores, 0 to 1, and by how far they are from each other. Returns which of the faces, the first choice
+    /// first.
+    ///
+    /// # Errors
+    /// See [`Embeddings::push`]; nobody is added then.
+    pub fn enrol_exemplars(
+        &mut self,
+        person: u32,
+        faces: &[(&[f32], f32)],
+        count: usize,
+    ) -> Result<Vec<usize>, CompareError> {
+        // Its faults are told by face.
+        let mut all = Embeddings::new(self.faces.dim());
+        for (embedding, _) in faces {
+            all.push(embedding)?;
+        }
+        let values: Vec<f32> = all.rows().flatten().copied().collect();
+        let quality: Vec<f32> = faces.iter().map(|(_, quality)| *quality).collect();
+        let matrix = Matrix::new(&values, all.dim()).map_err(|error| CompareError::Choice(error.to_string()))?;
+        let chosen = exemplars::choose(matrix, &quality, count);
+        for (embedding, _) in chosen.iter().filter_map(|row| faces.get(*row)) {
+            self.enrol(person, embedding)?;
+        }
+        Ok(chosen)
+    }
+
+    /// Faces of all people.
+    pub fn len(&self) -> usize {
+        self.people.len()
+    }
+
+    /// Nobody is enrolled.
+    pub fn is_empty(&self) -> bool {
+        self.people.is_empty()
     }
 
     /// Whose each face is, in the order of enrolment.
@@ -118,6 +155,26 @@ mod tests {
         assert!((found.best - 1.0).abs() < 1e-6 && (found.runner_up.unwrap() - 0.96).abs() < 1e-6);
         assert_eq!(Gallery::new(2).rank(&probes).unwrap(), [None]);
         assert!(matches!(Gallery::new(3).rank(&probes), Err(CompareError::Dimension { .. })));
+    }
+
+    #[test]
+    fn of_a_persons_faces_the_exemplars_are_enrolled() {
+        let at = |degrees: f32| [degrees.to_radians().cos(), degrees.to_radians().sin()];
+        let faces = [at(0.0), at(40.0), at(5.0), at(90.0)];
+        let scored: Vec<(&[f32], f32)> = faces.iter().map(|face| &face[..]).zip([0.9, 0.8, 0.8, 0.1]).collect();
+        let mut gallery = Gallery::new(2);
+        // The best; then what is far from it and good. What is next to it says nothing new.
+        assert_eq!(gallery.enrol_exemplars(7, &scored, 2).unwrap(), [0, 1]);
+        assert_eq!((gallery.len(), gallery.people()), (2, &[7, 7][..]));
+        assert_eq!(gallery.enrol_exemplars(8, &scored, 9).unwrap(), [0, 1, 3]);
+        assert_eq!(gallery.enrol_exemplars(9, &[], 9).unwrap(), [0; 0]);
+        let mut probes = Embeddings::new(2);
+        probes.push(&at(5.0)).unwrap();
+        let found = gallery.rank(&probes).unwrap()[0].unwrap();
+        assert!((found.best - 5f32.to_radians().cos()).abs() < 1e-6, "{found:?}");
+        let wrong = gallery.enrol_exemplars(1, &[(&at(0.0)[..], 0.5), (&[1.0][..], 0.5)], 1);
+        assert!(matches!(wrong, Err(CompareError::Dimension { row: 1, .. })));
+        assert_eq!(gallery.len(), 5);
     }
 
     #[test]

@@ -145,6 +145,8 @@ pub struct OpenSetRates {
     pub name: String,
     /// People in the gallery: rates depend on it.
     pub people: usize,
+    /// Faces in the gallery; the caller fills it in where they are known.
+    pub faces: Option<usize>,
     /// Probes of people who were to be enrolled.
     pub known: usize,
     /// Probes of others.
@@ -262,6 +264,7 @@ impl OpenSetRates {
         Self {
             name: name.to_owned(),
             people: set.enrolled(),
+            faces: None,
             known: set.known().len(),
             strangers: set.strangers().len(),
             failure_to_enrol: set.failure_to_enrol(),

@@ -7,18 +7,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use facewire_clustering::{ClusterError, Clustering, Hdbscan, Matrix, Run, Selection, hdbscan};
-use facewire_domain::{CollectionId, PersonId};
+use facewire_domain::{CollectionId, EXEMPLARS, FaceId, PersonId};
 use facewire_store_pg::{Actor, FaceVector, LabelOutcome, LabelTarget, Member, SplitClusters, Undone};
 use uuid::Uuid;
 
 use crate::{Gallery, GalleryError};
 
 /// Faces of a labelled cluster that become the person's exemplars, those of the best quality.
-pub const LABEL_EXEMPLARS: u32 = 3;
+pub const LABEL_EXEMPLARS: u32 = EXEMPLARS;
 
 /// Faces of a cluster that is split while somebody waits for it. Their time grows with the square: seconds on one
 /// thread.
 pub const SPLIT_FACES: u64 = 20_000;
+
+/// Faces of a part that a preview shows.
+const PART_SAMPLES: usize = 4;
+
+/// A part into which a cluster would be split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitPart {
+    /// How many faces it would have.
+    pub faces: u64,
+    /// Up to four of them, those first that belong there most firmly.
+    pub samples: Vec<FaceId>,
+}
 
 /// What became of a cluster that was to be split.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +43,8 @@ pub enum Division {
     TooLarge(u64),
     /// Its faces form no two clusters of the wanted size. Nothing was changed.
     Whole,
+    /// It would be split into these, the largest first. Nothing was changed.
+    Preview(Vec<SplitPart>),
     /// It was split.
     Done(SplitClusters),
 }
@@ -57,7 +71,7 @@ impl Gallery {
     }
 
     /// Splits a cluster into the clusters of at least `min_cluster_size` faces (from 2) that HDBSCAN finds among its
-    /// own faces. Faces of none of them stay in it.
+    /// own faces. Faces of none of them stay in it. A dry run only says into what it would be split.
     ///
     /// # Errors
     /// Of either store.
@@ -66,6 +80,7 @@ impl Gallery {
         collection: &CollectionId,
         cluster: &str,
         min_cluster_size: u32,
+        dry_run: bool,
         actor: &Actor,
     ) -> Result<Division, GalleryError> {
         let Some(found) = self.store.cluster(collection, cluster).await? else { return Ok(Division::NoCluster) };
@@ -79,6 +94,9 @@ impl Gallery {
         let parts = parts(faces, self.dim as usize, min_cluster_size).await;
         if parts.len() < 2 {
             return Ok(Division::Whole);
+        }
+        if dry_run {
+            return Ok(Division::Preview(preview(&parts)));
         }
         let Some(split) = self.store.split_cluster(collection, cluster, &parts, &[], actor).await? else {
             return Ok(Division::NoCluster);
@@ -140,9 +158,20 @@ fn members(faces: &[FaceVector], found: &Clustering) -> Vec<Vec<Member>> {
     parts
 }
 
+fn preview(parts: &[Vec<Member>]) -> Vec<SplitPart> {
+    let part = |members: &Vec<Member>| {
+        let mut firmest: Vec<&Member> = members.iter().collect();
+        firmest.sort_by(|one, two| two.probability.total_cmp(&one.probability));
+        let samples = firmest.into_iter().take(PART_SAMPLES).map(|member| member.face).collect();
+        SplitPart { faces: members.len() as u64, samples }
+    };
+    let mut parts: Vec<SplitPart> = parts.iter().map(part).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.faces));
+    parts
+}
+
 #[cfg(test)]
 mod tests {
-    use facewire_domain::FaceId;
     use time::OffsetDateTime;
 
     use super::*;

@@ -2,7 +2,7 @@
 //! row is written as pending with its embedding, then the point, then the row is marked. The lock lasts from the search to
 //! the mark: two replicas, or two items of one batch, cannot both enrol the same face for different people.
 
-use facewire_domain::{FaceId, Hit, PersonId, cosine};
+use facewire_domain::{Against, FaceId, Hit, PersonId, cosine};
 use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
 use facewire_store_vec::{DECISION, Probe};
 
@@ -120,6 +120,8 @@ impl Gallery {
             embedding: candidate.face.embedding.clone(),
             limit: None,
             persons: DECISION,
+            // Whoever decides by exemplars alone wants to know of every face that is somebody else's.
+            against: Against::Faces,
         };
         let probes: Vec<Probe> = candidates.iter().filter(asked).map(probe).collect();
         let mut found = self.vectors.search(&probes).await?.into_iter();

@@ -23,7 +23,7 @@ use facewire_store_object::ImageStore;
 use facewire_store_pg::{FaceRecord, Store, StoredFace, VectorState};
 use facewire_store_vec::{FacePoint, VecStore};
 
-pub use clusters::{Division, LABEL_EXEMPLARS, SPLIT_FACES};
+pub use clusters::{Division, LABEL_EXEMPLARS, SPLIT_FACES, SplitPart};
 pub use collections::CollectionDeletion;
 pub use enrol::{Candidate, Conflict, Enrolled};
 pub use erase::{Erasure, Receipt, StartedErasure};

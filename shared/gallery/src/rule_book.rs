@@ -1,12 +1,12 @@
-//! What the rules follow from, remembered: how many people a gallery has, and which calibrations are in force. Both are read
+//! What the rules follow from, remembered: how many people and faces a gallery has, and which calibrations are in force. Both are read
 //! again after a while, so that what other processes write is seen. The rules themselves are in `rules`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use facewire_domain::{Calibration, CollectionId};
-use facewire_store_pg::StoreError;
+use facewire_domain::{Against, Calibration, CollectionId};
+use facewire_store_pg::{GallerySize, StoreError};
 use tokio::time::Instant;
 
 use crate::Gallery;
@@ -21,9 +21,9 @@ const WORTH: u32 = 20;
 /// Collections whose size is remembered; beyond it the memory starts anew.
 const COLLECTIONS: usize = 4096;
 
-/// Enrolled faces since a count that make it old at once, as a part of the people counted: so few more hardly move a
+/// Enrolled faces since a count that make it old at once, as a part of the faces counted: so few more hardly move a
 /// threshold, and a bulk enrolment need not count at every batch.
-const GROWTH: u32 = 100;
+const GROWTH: u64 = 100;
 
 /// The rules of one process, whoever asks: `match` for crops, the gateway for searches and comparisons.
 #[derive(Debug)]
@@ -48,17 +48,17 @@ struct Memory {
 /// The size of a gallery when it was counted.
 #[derive(Debug)]
 struct Size {
-    people: u32,
+    counted: GallerySize,
     at: Instant,
     /// How long it counts.
     fresh: Duration,
     /// Faces that this process enrolled since.
-    enrolled: u32,
+    enrolled: u64,
 }
 
 impl Size {
     fn is_fresh(&self) -> bool {
-        self.at.elapsed() < self.fresh && self.enrolled.saturating_mul(GROWTH) <= self.people
+        self.at.elapsed() < self.fresh && self.enrolled.saturating_mul(GROWTH) <= self.counted.faces
     }
 }
 
@@ -69,17 +69,17 @@ impl Known {
         }
     }
 
-    fn people(&self, collection: &CollectionId) -> Option<u32> {
-        self.lock().sizes.get(collection).filter(|size| size.is_fresh()).map(|size| size.people)
+    fn size(&self, collection: &CollectionId) -> Option<GallerySize> {
+        self.lock().sizes.get(collection).filter(|size| size.is_fresh()).map(|size| size.counted)
     }
 
-    fn counted(&self, collection: &CollectionId, people: u32, took: Duration) {
+    fn counted(&self, collection: &CollectionId, counted: GallerySize, took: Duration) {
         let mut memory = self.lock();
         if memory.sizes.len() >= COLLECTIONS {
             memory.sizes.clear();
         }
         let fresh = FRESH.max(took * WORTH);
-        memory.sizes.insert(collection.clone(), Size { people, at: Instant::now(), fresh, enrolled: 0 });
+        memory.sizes.insert(collection.clone(), Size { counted, at: Instant::now(), fresh, enrolled: 0 });
     }
 
     fn stored(&self) -> Option<Arc<Stored>> {
@@ -99,6 +99,11 @@ impl RuleBook {
         Self { options, pack: pack.map(Arc::new), known: Known::default() }
     }
 
+    /// Which faces of people a probe of this collection is compared with.
+    pub fn against(&self, collection: &CollectionId) -> Against {
+        self.options.against(collection)
+    }
+
     /// This process enrolled a face.
     pub fn enrolled(&self, collection: &CollectionId) {
         self.known.enrolled(collection);
@@ -113,14 +118,14 @@ impl RuleBook {
         gallery: &'a Gallery,
         collections: &[CollectionId],
     ) -> Result<Rules<'a>, StoreError> {
-        let mut people = HashMap::new();
+        let mut sizes = HashMap::new();
         for collection in collections {
-            if !people.contains_key(collection) {
-                people.insert(collection.clone(), self.people(gallery, collection).await?);
+            if !sizes.contains_key(collection) {
+                sizes.insert(collection.clone(), self.size(gallery, collection).await?);
             }
         }
         let stored = self.stored(gallery).await?;
-        Ok(Rules { options: &self.options, model: &gallery.model, pack: self.pack.as_ref(), stored, people })
+        Ok(Rules { options: &self.options, model: &gallery.model, pack: self.pack.as_ref(), stored, sizes })
     }
 
     /// What is wrong where no probe could be judged by more than what it asks for itself; `None`: some could.
@@ -134,14 +139,14 @@ impl RuleBook {
         Ok(Some(Unruled { model: gallery.model.clone(), of: String::new() }))
     }
 
-    async fn people(&self, gallery: &Gallery, collection: &CollectionId) -> Result<u32, StoreError> {
-        if let Some(people) = self.known.people(collection) {
-            return Ok(people);
+    async fn size(&self, gallery: &Gallery, collection: &CollectionId) -> Result<GallerySize, StoreError> {
+        if let Some(size) = self.known.size(collection) {
+            return Ok(size);
         }
         let began = Instant::now();
-        let people = u32::try_from(gallery.store.gallery_size(collection).await?).unwrap_or(u32::MAX);
-        self.known.counted(collection, people, began.elapsed());
-        Ok(people)
+        let size = gallery.store.gallery_size(collection).await?;
+        self.known.counted(collection, size, began.elapsed());
+        Ok(size)
     }
 
     /// The calibrations in force for the gallery's model.
@@ -166,28 +171,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_count_grows_old_by_time_and_by_own_enrolments() {
-        let (known, office) = (Known::default(), "office".parse().unwrap());
-        assert_eq!(known.people(&office), None);
-        known.counted(&office, 0, Duration::ZERO);
-        assert_eq!(known.people(&office), Some(0));
+        let (known, office): (_, CollectionId) = (Known::default(), "office".parse().unwrap());
+        let of = |faces| GallerySize { people: 1, faces, exemplars: 0 };
+        let size = |known: &Known| known.size(&office).map(|size| size.faces);
+        assert_eq!(size(&known), None);
+        known.counted(&office, of(0), Duration::ZERO);
+        assert_eq!(size(&known), Some(0));
         known.enrolled(&office);
-        assert_eq!(known.people(&office), None, "the first person at once");
-        known.counted(&office, 300, Duration::ZERO);
+        assert_eq!(size(&known), None, "the first face at once");
+        known.counted(&office, of(300), Duration::ZERO);
         for _ in 0..3 {
-            assert_eq!(known.people(&office), Some(300));
+            assert_eq!(size(&known), Some(300));
             known.enrolled(&office);
         }
-        assert_eq!(known.people(&office), Some(300), "one in a hundred");
+        assert_eq!(size(&known), Some(300), "one in a hundred");
         known.enrolled(&office);
-        assert_eq!(known.people(&office), None);
-        known.counted(&office, 304, Duration::ZERO);
+        assert_eq!(size(&known), None);
+        known.counted(&office, of(304), Duration::ZERO);
         tokio::time::advance(FRESH).await;
-        assert_eq!(known.people(&office), None, "others enrol too");
-        known.counted(&office, 3_000_000, FRESH);
+        assert_eq!(size(&known), None, "others enrol too");
+        known.counted(&office, of(3_000_000), FRESH);
         tokio::time::advance(FRESH * (WORTH - 1)).await;
-        assert_eq!(known.people(&office), Some(3_000_000), "what takes long is not done all the time");
+        assert_eq!(size(&known), Some(3_000_000), "what takes long is not done all the time");
         for number in 0..COLLECTIONS {
-            known.counted(&format!("c{number}").parse().unwrap(), 1, Duration::ZERO);
+            known.counted(&format!("c{number}").parse().unwrap(), of(1), Duration::ZERO);
         }
         assert!(known.lock().sizes.len() <= COLLECTIONS);
     }

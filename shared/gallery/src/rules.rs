@@ -1,10 +1,11 @@
 //! What a match needs, and who says so: the request, the collection, the configuration, or a calibration with the rate
-//! that is asked for and the number of people in the gallery. Pure rules: what they follow from is read elsewhere.
+//! that is asked for and the number of faces that are compared. Pure rules: what they follow from is read elsewhere.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use facewire_domain::{Calibration, CameraId, Candidate, CollectionId, Decision, Rule};
+use facewire_domain::{Against, Calibration, CameraId, Candidate, CollectionId, Decision, Rule};
+use facewire_store_pg::GallerySize;
 
 /// What an operator said of matches; the configuration is `match`'s.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,8 @@ pub struct RuleOptions {
     pub conflict_fpir: f64,
     /// Cosine similarity of such a conflict, in place of `conflict_fpir`. 1 or more: nobody wants to know.
     pub conflict_similarity: Option<f32>,
+    /// Which faces of people probes are compared with. Faces to be enrolled are compared with all of them.
+    pub against: Against,
     /// What single collections have instead.
     pub collections: HashMap<CollectionId, CollectionRule>,
 }
@@ -30,12 +33,19 @@ pub struct CollectionRule {
     pub threshold: Option<f32>,
     /// See [`RuleOptions::fpir`]; the collection's own threshold stands above it.
     pub fpir: Option<f64>,
+    /// See [`RuleOptions::against`].
+    pub against: Option<Against>,
 }
 
 impl RuleOptions {
     /// Whether somebody gave a similarity that needs no calibration.
     pub fn has_threshold(&self) -> bool {
         self.threshold.is_some() || self.collections.values().any(|own| own.threshold.is_some())
+    }
+
+    /// Which faces of people a probe of this collection is compared with.
+    pub fn against(&self, collection: &CollectionId) -> Against {
+        self.collections.get(collection).and_then(|own| own.against).unwrap_or(self.against)
     }
 }
 
@@ -62,6 +72,8 @@ pub struct Applied {
     pub fpir: Option<f64>,
     /// People in the gallery.
     pub people: u32,
+    /// Their faces that a probe is compared with: the threshold follows from how many these are.
+    pub faces: u32,
     /// For the confidence, also beside a fixed threshold.
     pub calibration: Option<Arc<Calibration>>,
 }
@@ -69,12 +81,13 @@ pub struct Applied {
 impl Applied {
     /// The decision, with who decided and how sure it is.
     pub fn told(self, decision: Decision) -> Decision {
-        let sure = |best: Candidate| self.calibration.as_ref()?.confidence(best.similarity, self.people);
+        let sure = |best: Candidate| self.calibration.as_ref()?.confidence(best.similarity, self.faces);
         Decision {
             confidence: decision.best.and_then(sure),
             calibration: Some(self.decided_by),
             fpir: self.fpir,
             people: Some(self.people),
+            faces: Some(self.faces),
             ..decision
         }
     }
@@ -101,7 +114,7 @@ pub struct Rules<'a> {
     pub(crate) model: &'a str,
     pub(crate) pack: Option<&'a Arc<Calibration>>,
     pub(crate) stored: Arc<Stored>,
-    pub(crate) people: HashMap<CollectionId, u32>,
+    pub(crate) sizes: HashMap<CollectionId, GallerySize>,
 }
 
 impl Rules<'_> {
@@ -118,7 +131,12 @@ impl Rules<'_> {
         camera: Option<&CameraId>,
     ) -> Result<Applied, Unruled> {
         let margin = self.options.margin.or(self.calibration(collection, camera).map(|made| made.margin));
-        self.applied(asked, collection, camera, (self.people(collection), margin.unwrap_or(0.0)))
+        let size = self.size(collection);
+        let faces = match self.options.against(collection) {
+            Against::Faces => size.faces,
+            Against::Prototypes => size.exemplars,
+        };
+        self.applied(asked, collection, camera, (narrow(size.people), narrow(faces), margin.unwrap_or(0.0)))
     }
 
     /// What two faces need to count as one person's: the same, in a gallery of one person, where the rate of false positives is
@@ -132,16 +150,16 @@ impl Rules<'_> {
         collection: &CollectionId,
         camera: Option<&CameraId>,
     ) -> Result<Applied, Unruled> {
-        self.applied(asked, collection, camera, (1, 0.0))
+        self.applied(asked, collection, camera, (1, 1, 0.0))
     }
 
-    /// In a gallery of so many people, with this margin.
+    /// In a gallery of so many people and faces, with this margin.
     fn applied(
         &self,
         asked: &Asked,
         collection: &CollectionId,
         camera: Option<&CameraId>,
-        (people, margin): (u32, f32),
+        (people, faces, margin): (u32, u32, f32),
     ) -> Result<Applied, Unruled> {
         let calibration = self.calibration(collection, camera);
         let own = self.options.collections.get(collection).copied().unwrap_or_default();
@@ -153,11 +171,11 @@ impl Rules<'_> {
         let fixed = fixed.into_iter().find_map(|(threshold, by)| Some((threshold?, by.to_owned(), None)));
         let by_rate = || {
             let (made, fpir) = (calibration?, asked.fpir.or(own.fpir).unwrap_or(self.options.fpir));
-            Some((made.threshold_for(fpir, people), made.version.clone(), Some(fpir)))
+            Some((made.threshold_for(fpir, faces), made.version.clone(), Some(fpir)))
         };
         let (threshold, decided_by, fpir) = fixed.or_else(by_rate).ok_or_else(|| self.unruled(collection))?;
         let calibration = calibration.cloned();
-        Ok(Applied { rule: Rule { threshold, margin }, decided_by, fpir, people, calibration })
+        Ok(Applied { rule: Rule { threshold, margin }, decided_by, fpir, people, faces, calibration })
     }
 
     /// Cosine similarity from which on a face to be enrolled is another person's; `None`: nobody wants to know. Without a
@@ -170,7 +188,9 @@ impl Rules<'_> {
             return Ok((fixed < 1.0).then_some(fixed));
         }
         if let Some(made) = self.calibration(collection, camera) {
-            return Ok(Some(made.threshold_for(self.options.conflict_fpir, self.people(collection))));
+            // Enrolment looks at all faces, whatever matching does.
+            let faces = narrow(self.size(collection).faces);
+            return Ok(Some(made.threshold_for(self.options.conflict_fpir, faces)));
         }
         let applied = self.rule(&Asked::default(), collection, camera)?;
         Ok(Some(applied.rule.threshold))
@@ -181,13 +201,17 @@ impl Rules<'_> {
         camera.and_then(|camera| place(Some(camera))).or_else(|| place(None)).or(self.pack)
     }
 
-    fn people(&self, collection: &CollectionId) -> u32 {
-        self.people.get(collection).copied().unwrap_or_default()
+    fn size(&self, collection: &CollectionId) -> GallerySize {
+        self.sizes.get(collection).copied().unwrap_or_default()
     }
 
     fn unruled(&self, collection: &CollectionId) -> Unruled {
         Unruled { model: self.model.to_owned(), of: format!(" in collection {collection}") }
     }
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

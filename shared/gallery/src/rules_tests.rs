@@ -1,4 +1,4 @@
-//! Who decides what a match needs, in which order, and by how many people.
+//! Who decides what a match needs, in which order, and by how many faces.
 
 use super::*;
 use facewire_domain::FmrPoint;
@@ -26,13 +26,17 @@ fn options() -> RuleOptions {
         margin: None,
         conflict_fpir: 0.001,
         conflict_similarity: None,
+        against: Against::Faces,
         collections: HashMap::new(),
     }
 }
 
-fn rules<'a>(options: &'a RuleOptions, pack: Option<&'a Arc<Calibration>>, people: u32) -> Rules<'a> {
-    let people = HashMap::from([("office".parse().unwrap(), people)]);
-    Rules { options, model: "pack@1", pack, stored: Arc::default(), people }
+/// In a gallery of so many faces, two of each person, one of which is an exemplar.
+fn rules<'a>(options: &'a RuleOptions, pack: Option<&'a Arc<Calibration>>, faces: u64) -> Rules<'a> {
+    let people = faces.div_ceil(2);
+    let size = GallerySize { people, faces, exemplars: people };
+    let sizes = HashMap::from([("office".parse().unwrap(), size)]);
+    Rules { options, model: "pack@1", pack, stored: Arc::default(), sizes }
 }
 
 fn of(rules: &Rules<'_>, asked: &Asked) -> Result<Applied, Unruled> {
@@ -42,9 +46,10 @@ fn of(rules: &Rules<'_>, asked: &Asked) -> Result<Applied, Unruled> {
 #[test]
 fn the_threshold_grows_with_the_gallery() {
     let (options, pack) = (options(), calibration("pack-1", 0.3));
-    let thresholds = [0, 1, 10, 100, 100_000].map(|people| {
-        let applied = of(&rules(&options, Some(&pack), people), &Asked::default()).unwrap();
-        assert_eq!((applied.decided_by.as_str(), applied.fpir, applied.people), ("pack-1", Some(0.01), people));
+    let thresholds = [0, 1, 10, 100, 100_000].map(|faces| {
+        let applied = of(&rules(&options, Some(&pack), faces), &Asked::default()).unwrap();
+        assert_eq!((applied.decided_by.as_str(), applied.fpir), ("pack-1", Some(0.01)));
+        assert_eq!((u64::from(applied.people), u64::from(applied.faces)), (faces.div_ceil(2), faces));
         assert_eq!(applied.rule.margin, 0.04);
         applied.rule.threshold
     });
@@ -52,7 +57,7 @@ fn the_threshold_grows_with_the_gallery() {
     assert!(thresholds.windows(2).skip(1).all(|pair| pair[1] > pair[0] + 0.09), "{thresholds:?}");
     let office = "office".parse().unwrap();
     let conflict = rules(&options, Some(&pack), 10).conflict(&office, Some(&"door".parse().unwrap())).unwrap().unwrap();
-    assert!((conflict - thresholds[3]).abs() < 1e-3, "a tenth of the rate asks for as much as ten times the people");
+    assert!((conflict - thresholds[3]).abs() < 1e-3, "a tenth of the rate asks for as much as ten times the faces");
 }
 
 #[test]
@@ -67,7 +72,7 @@ fn what_is_nearer_to_the_crop_decides() {
     };
     let none = Asked::default();
     assert_eq!(decided(&options, &none), (0.5, "configuration".to_owned(), None));
-    let own = CollectionRule { threshold: None, fpir: Some(0.1) };
+    let own = CollectionRule { fpir: Some(0.1), ..CollectionRule::default() };
     options.collections.insert("office".parse().unwrap(), own);
     let (threshold, by, fpir) = decided(&options, &none);
     assert_eq!((by.as_str(), fpir), ("pack-1", Some(0.1)), "its rate stands above everybody's threshold");
@@ -81,12 +86,12 @@ fn what_is_nearer_to_the_crop_decides() {
 fn a_rate_that_is_asked_for_stands_above_every_threshold_but_the_requests() {
     let pack = calibration("pack-1", 0.3);
     let mut options = RuleOptions { threshold: Some(0.5), ..options() };
-    let own = CollectionRule { threshold: Some(0.6), fpir: Some(0.1) };
+    let own = CollectionRule { threshold: Some(0.6), fpir: Some(0.1), against: None };
     options.collections.insert("office".parse().unwrap(), own);
     let asked = Asked { threshold: None, fpir: Some(0.01) };
     let applied = of(&rules(&options, Some(&pack), 10), &asked).unwrap();
     assert_eq!((applied.decided_by.as_str(), applied.fpir), ("pack-1", Some(0.01)));
-    assert!((applied.rule.threshold - 0.4).abs() < 0.01, "a thousandth for each of ten people: {applied:?}");
+    assert!((applied.rule.threshold - 0.4).abs() < 0.01, "a thousandth for each of ten faces: {applied:?}");
     assert!(of(&rules(&options, None, 10), &asked).is_err(), "no calibration, no threshold for a rate");
 }
 
@@ -143,6 +148,21 @@ fn without_a_calibration_somebody_must_say() {
     assert_eq!(rules(&options, None, 10).conflict(&office, Some(&door)), Ok(None));
     options.conflict_similarity = Some(0.7);
     assert_eq!(rules(&options, None, 10).conflict(&office, Some(&door)), Ok(Some(0.7)));
-    options.collections.insert(office, CollectionRule { threshold: None, fpir: Some(0.1) });
+    options.collections.insert(office, CollectionRule { fpir: Some(0.1), ..CollectionRule::default() });
     assert!(of(&rules(&options, None, 10), &Asked::default()).is_err(), "its rate needs a calibration");
+}
+
+#[test]
+fn a_collections_own_word_says_which_faces_count() {
+    let (office, garage): (CollectionId, CollectionId) = ("office".parse().unwrap(), "garage".parse().unwrap());
+    let mut options = options();
+    assert_eq!(options.against(&office), Against::Faces);
+    let own = |against| CollectionRule { against: Some(against), ..CollectionRule::default() };
+    options.collections.insert(office.clone(), own(Against::Prototypes));
+    assert_eq!((options.against(&office), options.against(&garage)), (Against::Prototypes, Against::Faces));
+    options.against = Against::Prototypes;
+    options.collections.insert(office.clone(), own(Against::Faces));
+    assert_eq!((options.against(&office), options.against(&garage)), (Against::Faces, Against::Prototypes));
+    options.collections.insert(office.clone(), CollectionRule { threshold: Some(0.5), ..CollectionRule::default() });
+    assert_eq!(options.against(&office), Against::Prototypes);
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
+use facewire_domain::job::MAX_EXEMPLARS;
+use facewire_domain::{Against, EXEMPLARS};
 
 /// Pictures go through the code that the services run (decode, find, align, judge, embed), and what comes out is compared
 /// with the truth. No server is needed, only the models. A rate with fewer than 30 errors behind it is not told as a fact:
@@ -35,6 +37,19 @@ pub(crate) struct Evaluate {
     /// by a clean one alone. Photos to enrol are always clean.
     #[arg(long, requires = "faces", conflicts_with = "pairs")]
     pub(crate) cameras: bool,
+    /// Which of a person's enrolled photos probes are compared with: all (faces), or only those that stand for the person
+    /// (prototypes), chosen as the service `jobs` chooses them.
+    #[arg(
+        long, value_name = "faces|prototypes", default_value = "faces", value_parser = against,
+        requires = "faces", conflicts_with_all = ["pairs", "bin"]
+    )]
+    pub(crate) against: Against,
+    /// Exemplars of each person, with `--against prototypes`.
+    #[arg(
+        long, value_name = "N", default_value_t = EXEMPLARS, requires = "against",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EXEMPLARS))
+    )]
+    pub(crate) exemplars: u32,
     /// A list of pairs: LFW's pairs.txt or pairsDevTrain.txt (photos in --faces, or beside the list or in its `images`), or a
     /// CSV file of `path,path,same`, whose paths are relative to it.
     #[arg(long, value_name = "FILE")]
@@ -89,10 +104,19 @@ impl Evaluate {
     pub(crate) fn least_photos(&self) -> usize {
         self.min_photos.unwrap_or(self.enroll + 1).max(self.enroll + 1) as usize
     }
+
+    /// Photos of a person that stand for the person; `None`: all of them.
+    pub(crate) fn exemplars(&self) -> Option<usize> {
+        (self.against == Against::Prototypes).then_some(self.exemplars as usize)
+    }
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|rate| *rate > 0.0 && *rate < 1.0).ok_or_else(|| "a rate above 0 and below 1".to_owned())
+}
+
+fn against(text: &str) -> Result<Against, String> {
+    Against::parse(text).ok_or_else(|| "faces or prototypes".to_owned())
 }
 
 fn similarity(text: &str) -> Result<f32, String> {
@@ -121,6 +145,7 @@ mod tests {
             "--faces d --pairs pairs.txt --gate off",
             "--pairs pairs.csv --threshold -0.1",
             "--bin lfw.bin --seed 7 --report r.html --json",
+            "--faces d --enroll 8 --against prototypes --exemplars 5",
         ] {
             assert!(evaluate(well).is_ok(), "{well}");
         }
@@ -134,6 +159,12 @@ mod tests {
             "--faces d --fpir 1.5",
             "--faces d --threshold 2",
             "--faces d --enroll 0",
+            "--faces d --against centroids",
+            "--faces d --exemplars 2",
+            "--faces d --against prototypes --exemplars 0",
+            "--faces d --against prototypes --exemplars 17",
+            "--faces d --pairs a.csv --against prototypes",
+            "--bin a.bin --against prototypes",
         ] {
             assert!(evaluate(wrong).is_err(), "{wrong}");
         }
@@ -144,5 +175,13 @@ mod tests {
         assert_eq!(evaluate("--faces d --enroll 3").unwrap().least_photos(), 4);
         assert_eq!(evaluate("--faces d --enroll 3 --min-photos 2").unwrap().least_photos(), 4);
         assert_eq!(evaluate("--faces d --min-photos 5").unwrap().least_photos(), 5);
+    }
+
+    #[test]
+    fn every_photo_counts_unless_exemplars_are_asked_for() {
+        assert_eq!(evaluate("--faces d").unwrap().exemplars(), None);
+        assert_eq!(evaluate("--faces d --against faces").unwrap().exemplars(), None);
+        assert_eq!(evaluate("--faces d --against prototypes").unwrap().exemplars(), Some(3));
+        assert_eq!(evaluate("--faces d --against prototypes --exemplars 5").unwrap().exemplars(), Some(5));
     }
 }

@@ -18,7 +18,7 @@ pub use send::Options;
 pub(crate) use send::Sender;
 
 /// The lease of the one process that publishes, feeds, settles imports and tidies up.
-const LEASE: &str = "gateway-events";
+pub const LEASE: &str = "gateway-events";
 /// Between two tries to get the lease.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -106,7 +106,7 @@ struct Model {
     fingerprint: String,
     /// Numbers of an embedding.
     dimensions: u32,
-    /// `cpu`, `cuda` or `cuda:<device>`, as this process is configured.
+    /// Where embeddings are made, as this process is configured: `cpu`, `cuda:0` and the like, several with commas.
     provider: String,
 }
 

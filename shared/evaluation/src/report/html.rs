@@ -123,8 +123,9 @@ fn histogram(found: &PairRates) -> String {
 }
 
 fn open_set(found: &OpenSetRates) -> String {
+    let faces = found.faces.map_or_else(String::new, |faces| format!(" with {} faces", count(faces as u64)));
     let counted = format!(
-        "<p>{} people enrolled; {} probes of people who should be, {} of strangers. Failure to enrol: {}; photos \
+        "<p>{} people enrolled{faces}; {} probes of people who should be, {} of strangers. Failure to enrol: {}; photos \
          refused: {}. Probes rejected: {}.</p>\n",
         count(found.people as u64),
         count(found.known as u64),

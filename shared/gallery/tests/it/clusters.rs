@@ -54,14 +54,18 @@ async fn a_cluster_is_split_its_part_named_and_both_are_undone() {
     let gallery = &world.gallery;
     let angles = (0..12u8).map(|n| f32::from(n) + if n < 6 { 0.0 } else { 60.0 });
     let (faces, cluster) = clustered(&world, angles).await;
-    let missing = gallery.split_cluster(&office(), "clu_nothing", 4, &by()).await.unwrap();
+    let missing = gallery.split_cluster(&office(), "clu_nothing", 4, false, &by()).await.unwrap();
     assert_eq!(missing, Division::NoCluster);
-    let split = gallery.split_cluster(&office(), &cluster, 4, &by()).await.unwrap();
+    let preview = gallery.split_cluster(&office(), &cluster, 4, true, &by()).await.unwrap();
+    let Division::Preview(preview) = preview else { panic!("{preview:?}") };
+    assert_eq!(preview.iter().map(|part| (part.faces, part.samples.len())).collect::<Vec<_>>(), [(6, 4), (6, 4)]);
+    assert_eq!(gallery.store.cluster(&office(), &cluster).await.unwrap().unwrap().faces, 12, "only told");
+    let split = gallery.split_cluster(&office(), &cluster, 4, false, &by()).await.unwrap();
     let Division::Done(split) = split else { panic!("{split:?}") };
     assert_eq!(split.new.iter().map(|part| part.faces).collect::<Vec<_>>(), [6, 6]);
     assert_eq!(gallery.store.cluster(&office(), &cluster).await.unwrap(), None, "nobody is left in it");
     let part = split.new.iter().find(|part| part.samples.iter().all(|face| faces[..6].contains(face))).unwrap();
-    assert_eq!(gallery.split_cluster(&office(), &part.public_id, 4, &by()).await.unwrap(), Division::Whole);
+    assert_eq!(gallery.split_cluster(&office(), &part.public_id, 4, true, &by()).await.unwrap(), Division::Whole);
 
     let label = async |dry_run| {
         let target = LabelTarget::Name("Anna");
@@ -73,7 +77,7 @@ async fn a_cluster_is_split_its_part_named_and_both_are_undone() {
     let labelled = label(false).await;
     assert_eq!((labelled.faces.len(), labelled.created, labelled.prototypes.len()), (6, true, 3));
     assert_eq!(world.nearest(2.0).await, Some(labelled.person));
-    let refused = gallery.split_cluster(&office(), &part.public_id, 2, &by()).await.unwrap();
+    let refused = gallery.split_cluster(&office(), &part.public_id, 2, false, &by()).await.unwrap();
     assert_eq!(refused, Division::Labelled(labelled.person));
 
     let undone = gallery.undo(labelled.act, &by()).await.unwrap().unwrap();

@@ -1,11 +1,11 @@
 //! Faces that change hands: what the index finds follows at once, whoever writes at the same time.
 
-use facewire_domain::Hit;
-use facewire_gallery::Erasure;
+use facewire_domain::{Against, EXEMPLARS, FaceId, Hit};
+use facewire_gallery::{Candidate, Conflict, Enrolled, Erasure};
 use facewire_store_object::ImageKey;
 use facewire_store_pg::{Assignment, MergeRef};
 
-use crate::support::{World, at, by, image_of, office, person};
+use crate::support::{World, at, by, candidate, image_of, office, person};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_index_follows_a_merge_and_its_undoing() {
@@ -36,6 +36,36 @@ async fn who_writes_a_point_of_a_row_that_changed_since_writes_it_again() {
     assert_eq!(world.nearest(0.0).await, Some(person("b")), "not whom the row said when it was read");
     assert_eq!(gallery.vectors.count(None).await.unwrap(), 2, "no point of the erased face");
     assert_eq!(gallery.store.gallery(None).await.unwrap().pending, 0);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exemplars_are_found_at_once_and_lookalikes_among_all_faces() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    let alone = world.enrolled(&[("a", 0.0)]).await;
+    let found = |hits: Vec<Hit>| hits.into_iter().map(|hit| hit.face).collect::<Vec<FaceId>>();
+    assert_eq!(found(world.hits_among(2.0, Against::Prototypes).await), alone);
+    let angles = [90.0, 100.0, 110.0, 120.0, 130.0];
+    let theirs = world.enrolled(&angles.map(|degrees| ("b", degrees))).await;
+    let exemplars = gallery.store.exemplars_of(person("b")).await.unwrap();
+    assert_eq!(exemplars.len(), EXEMPLARS as usize);
+    for degrees in angles {
+        let hits = found(world.hits_among(degrees, Against::Prototypes).await);
+        assert_eq!(hits.iter().filter(|face| exemplars.contains(face)).count(), exemplars.len());
+        assert_eq!((hits.len(), world.hits(degrees).await.len()), (exemplars.len() + 1, 6));
+    }
+    // A face of hers that is no exemplar is still hers: nobody else is enrolled with it.
+    let place = theirs.iter().position(|face| !exemplars.contains(face)).unwrap();
+    let lookalike = Candidate { conflict_from: Some(0.99), ..candidate("c", angles[place] + 1.0) };
+    let refused = gallery.enrol(&[lookalike]).await.unwrap().remove(0);
+    assert!(matches!(refused, Enrolled::Conflict(Conflict::Lookalike { .. })), "{refused:?}");
+    // Faces that were given away or split off are found as their new person's.
+    let (subject, moved) = ("d".parse().unwrap(), [exemplars[0]]);
+    gallery.split(&office(), person("b"), &moved, &subject, "Dora", &by()).await.unwrap().unwrap();
+    let hits = world.hits_among(110.0, Against::Prototypes).await;
+    let doras: Vec<Hit> = hits.into_iter().filter(|hit| hit.person == person("d")).collect();
+    assert_eq!(found(doras), moved);
     world.end().await;
 }
 

@@ -2,7 +2,7 @@
 
 use facewire_devstack::qdrant::LocalQdrant;
 use facewire_devstack::testing::TestDatabase;
-use facewire_domain::{CollectionId, CropId, FaceId, Hit, ImageHash, PersonId};
+use facewire_domain::{Against, CollectionId, CropId, FaceId, Hit, ImageHash, PersonId};
 use facewire_gallery::{Candidate, Enrolled, Gallery};
 use facewire_store_object::ImageStore;
 use facewire_store_pg::{Actor, NewFace, Store};
@@ -46,7 +46,13 @@ impl World {
 
     /// What a search at that angle finds.
     pub(crate) async fn hits(&self, degrees: f32) -> Vec<Hit> {
-        let probe = Probe { collection: office(), embedding: at(degrees), limit: None, persons: DECISION };
+        self.hits_among(degrees, Against::Faces).await
+    }
+
+    /// The same among these faces alone.
+    pub(crate) async fn hits_among(&self, degrees: f32, against: Against) -> Vec<Hit> {
+        let (collection, embedding) = (office(), at(degrees));
+        let probe = Probe { collection, embedding, limit: None, persons: DECISION, against };
         self.gallery.vectors.search(&[probe]).await.unwrap().remove(0).unwrap()
     }
 

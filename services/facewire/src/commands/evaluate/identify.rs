@@ -1,17 +1,16 @@
 //! The open set: who was enrolled, what every probe was taken for with the gate on and off, and the threshold in force.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
 use facewire_domain::{Calibration, Quality, cosine};
 use facewire_evaluation::{
-    Answer, Embeddings, FPIR_TARGETS, Gallery, GateEffect, Gated, OpenSet, Probe, Ranked, Resampling,
-    report::OpenSetRates,
+    Answer, Embeddings, FPIR_TARGETS, GateEffect, Gated, OpenSet, Probe, Ranked, Resampling, report::OpenSetRates,
 };
 use facewire_vision::Camera;
 
 use super::data::{Faces, Person};
+use super::enrolled::Enrolled;
 use super::seen::{Seen, Standard};
 use super::work::Sights;
 
@@ -31,16 +30,8 @@ pub(in crate::commands) struct Shot<'a> {
     pub(in crate::commands) free: Option<Ranked>,
     /// Among those enrolled with it.
     gated: Option<Ranked>,
-    /// Similarity to the person's own nearest photo, enrolled without a gate.
+    /// Similarity to the person's own nearest photo in the gallery that was enrolled without a gate.
     pub(in crate::commands) own: Option<f32>,
-}
-
-/// What a gallery took and refused.
-#[derive(Debug)]
-struct Enrolled {
-    gallery: Gallery,
-    people: BTreeSet<u32>,
-    reasons: BTreeMap<String, u64>,
 }
 
 /// Everything that is known of an open set.
@@ -90,15 +81,26 @@ pub(in crate::commands) fn everybody(faces: &Faces) -> impl Iterator<Item = (u32
 }
 
 impl<'a> Experiment<'a> {
-    /// Enrols and searches.
+    /// Enrols every photo, and searches.
     pub(in crate::commands) fn new(
         (faces, sights): (&'a Faces, &'a Sights),
         cameras: &'static [Camera],
         judging: Judging,
         dim: usize,
     ) -> anyhow::Result<Self> {
-        let free = enrol(faces, sights, &Standard::OPEN, dim)?;
-        let gated = enrol(faces, sights, &judging.enrol, dim)?;
+        Self::of((faces, sights), cameras, judging, dim, None)
+    }
+
+    /// The same; with a number of exemplars only so many of each person's photos are in the gallery.
+    pub(super) fn of(
+        (faces, sights): (&'a Faces, &'a Sights),
+        cameras: &'static [Camera],
+        judging: Judging,
+        dim: usize,
+        exemplars: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let free = Enrolled::of((faces, sights), &judging, &Standard::OPEN, dim, exemplars)?;
+        let gated = Enrolled::of((faces, sights), &judging, &judging.enrol, dim, exemplars)?;
         let mut shots = shots(faces, sights, cameras, &judging.probe);
         let mut probes = Embeddings::new(dim);
         for embedding in shots.iter().filter_map(|shot| shot.seen.embedding()) {
@@ -108,8 +110,7 @@ impl<'a> Experiment<'a> {
         let searched = shots.iter_mut().filter(|shot| shot.seen.embedding().is_some());
         for (shot, (by_free, by_gated)) in searched.zip(by_free.into_iter().zip(by_gated)) {
             (shot.free, shot.gated) = (by_free, by_gated);
-            let photos = faces.people.get(shot.person as usize).map_or(&[][..], |person| &person.gallery);
-            let enrolled = photos.iter().filter_map(|photo| clean(sights, *photo)?.embedding());
+            let enrolled = free.photos_of(shot.person).iter().filter_map(|photo| clean(sights, *photo)?.embedding());
             let probe = shot.seen.embedding().unwrap_or_default();
             shot.own = enrolled.map(|photo| cosine(photo, probe)).reduce(f32::max);
         }
@@ -137,7 +138,7 @@ impl<'a> Experiment<'a> {
                 .collect::<anyhow::Result<Vec<_>>>()
         };
         let people = 0..u32::try_from(self.faces.people.len())?;
-        let enrolled = self.enrolled(gate).people.iter().copied();
+        let enrolled = self.enrolled(gate).people();
         let set = OpenSet::new(people, enrolled, probes(true)?, probes(false)?);
         Ok(match self.judging.margin {
             Some(margin) => set.with_margin(margin),
@@ -149,7 +150,7 @@ impl<'a> Experiment<'a> {
         if gate { &self.gated } else { &self.free }
     }
 
-    /// `fixed`, else what the calibration says of so many people, else what keeps the rate on these strangers.
+    /// `fixed`, else what the calibration says of so many faces, else what keeps the rate on these strangers.
     pub(super) fn operating(
         &self,
         fixed: Option<f32>,
@@ -157,11 +158,11 @@ impl<'a> Experiment<'a> {
         fpir: f64,
     ) -> anyhow::Result<Option<Operating>> {
         let set = self.set(self.judging.gate, |_| true)?;
-        let people = set.enrolled();
+        let faces = self.enrolled(self.judging.gate).gallery.len();
         let calibrated = || {
             let calibration = calibration?;
-            let threshold = calibration.threshold_for(fpir, u32::try_from(people).unwrap_or(u32::MAX));
-            Some((threshold, format!("calibration {} for FPIR {fpir} among {people} people", calibration.version)))
+            let threshold = calibration.threshold_for(fpir, u32::try_from(faces).unwrap_or(u32::MAX));
+            Some((threshold, format!("calibration {} for FPIR {fpir} among {faces} faces", calibration.version)))
         };
         let measured =
             || Some((set.threshold_at_fpir(fpir)?, format!("measured here, on all cameras, for FPIR {fpir}")));
@@ -180,6 +181,7 @@ impl<'a> Experiment<'a> {
             let set = self.set(gate, |shot| camera.is_none_or(|camera| shot.camera == camera))?;
             let mut rates = OpenSetRates::new(name, &set, &targets, &[operating], resampling);
             rates.enrolment_reasons = self.enrolled(gate).reasons.clone();
+            rates.faces = Some(self.enrolled(gate).gallery.len());
             anyhow::Ok(rates)
         };
         let mut all = vec![rates(ALL, self.judging.gate, None)?];
@@ -237,22 +239,6 @@ pub(in crate::commands) fn right(set: &OpenSet, shot: &Shot, threshold: f32) -> 
 /// What the first camera of a photo, the clean one, saw.
 pub(in crate::commands) fn clean(sights: &Sights, photo: usize) -> Option<&Seen> {
     sights.get(photo)?.first().map(Arc::as_ref)
-}
-
-fn enrol(faces: &Faces, sights: &Sights, standard: &Standard, dim: usize) -> anyhow::Result<Enrolled> {
-    let mut enrolled = Enrolled { gallery: Gallery::new(dim), people: BTreeSet::new(), reasons: BTreeMap::new() };
-    for (index, _, person) in everybody(faces) {
-        for seen in person.gallery.iter().filter_map(|photo| clean(sights, *photo)) {
-            match (seen.reason(standard), seen.embedding()) {
-                (None, Some(embedding)) => {
-                    enrolled.gallery.enrol(index, embedding)?;
-                    enrolled.people.insert(index);
-                }
-                (reason, _) => *enrolled.reasons.entry(reason.unwrap_or_default()).or_default() += 1,
-            }
-        }
-    }
-    Ok(enrolled)
 }
 
 fn shots<'a>(faces: &Faces, sights: &'a Sights, cameras: &[Camera], standard: &Standard) -> Vec<Shot<'a>> {

@@ -4,6 +4,7 @@
 mod cache;
 pub(super) mod compare;
 pub(super) mod data;
+mod enrolled;
 mod features;
 pub(super) mod identify;
 pub(super) mod seen;
@@ -258,18 +259,20 @@ fn open_set(look: &Look, args: &Evaluate, faces: &Faces, base: Report) -> anyhow
         gate: base.gate,
         margin: calibration.map(|calibration| calibration.margin).filter(|margin| *margin > 0.0),
     };
-    let experiment = Experiment::new((faces, &sights), cameras, judging, manifest.embedder.dim)?;
+    let dim = manifest.embedder.dim;
+    let experiment = Experiment::of((faces, &sights), cameras, judging, dim, args.exemplars())?;
     let mut report = base;
     let everything = sights.iter().flatten().map(Arc::as_ref);
     let standard = if report.gate { look.standard(Intent::Recognize) } else { Standard::OPEN };
     report.acquisition = Some(acquisition(everything.clone(), &standard));
     report.data_set = DataSet {
         kind: format!(
-            "open set, {} photos of each of {} people to enrol, {} strangers, cameras: {}",
+            "open set, {} photos of each of {} people to enrol, {} strangers, cameras: {}, compared with {}",
             args.enroll,
             faces.people.len(),
             faces.strangers.len(),
-            cameras.iter().map(|camera| camera.name()).collect::<Vec<_>>().join(", ")
+            cameras.iter().map(|camera| camera.name()).collect::<Vec<_>>().join(", "),
+            compared_with(args.exemplars())
         ),
         images: everything.count() as u64,
         people: Some((faces.people.len() + faces.strangers.len()) as u64),
@@ -277,6 +280,14 @@ fn open_set(look: &Look, args: &Evaluate, faces: &Faces, base: Report) -> anyhow
     };
     measure(&experiment, args, &standard, calibration, &mut report)?;
     Ok(report)
+}
+
+/// What of a person is in the gallery.
+fn compared_with(exemplars: Option<usize>) -> String {
+    match exemplars {
+        Some(count) => format!("up to {count} exemplars of each person"),
+        None => "all faces".to_owned(),
+    }
 }
 
 /// Everything that scores and signals tell of an open set.

@@ -65,7 +65,9 @@ fn open_sets(sets: &[OpenSetRates]) {
     let Some(all) = sets.first() else { return };
     heading("Open set");
     let enrolment = reasons(&all.enrolment_reasons);
-    line(format_args!("{} people enrolled; not enrolled: {}{enrolment}", all.people, rate(&all.failure_to_enrol)));
+    let faces = all.faces.map_or_else(String::new, |faces| format!(" with {faces} faces"));
+    let not_enrolled = rate(&all.failure_to_enrol);
+    line(format_args!("{} people enrolled{faces}; not enrolled: {not_enrolled}{enrolment}", all.people));
     let head = ["", "FPIR at most", "threshold", "right", "wrong", "missed", "rejected", "TPIR", "interval", "FPIR"];
     let mut rows = table(&head);
     for (number, set) in sets.iter().enumerate() {

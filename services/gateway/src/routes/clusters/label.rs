@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use facewire_domain::{ClusterParams, PersonId, Scope};
 use facewire_gallery::Division;
-use facewire_store_pg::{LabelOutcome, LabelTarget, Labelled};
+use facewire_store_pg::{ClusterRecord, LabelOutcome, LabelTarget, Labelled};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -109,19 +109,50 @@ pub(crate) struct SplitRequest {
     /// Faces of each part, at least; 3 unless given.
     #[schema(minimum = 2)]
     min_cluster_size: Option<u32>,
+    /// Only tell what would be done.
+    dry_run: bool,
 }
 
-/// What came of a split.
+/// A part into which a cluster falls.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SplitPart {
+    /// `clu_…_sub_…`; none in a dry run.
+    cluster_id: Option<String>,
+    face_count: u64,
+    /// Up to four.
+    sample_face_ids: Vec<String>,
+}
+
+impl From<ClusterRecord> for SplitPart {
+    fn from(made: ClusterRecord) -> Self {
+        let sample_face_ids = made.samples.iter().map(ToString::to_string).collect();
+        Self { cluster_id: Some(made.public_id), face_count: made.faces, sample_face_ids }
+    }
+}
+
+impl From<facewire_gallery::SplitPart> for SplitPart {
+    fn from(part: facewire_gallery::SplitPart) -> Self {
+        let sample_face_ids = part.samples.iter().map(ToString::to_string).collect();
+        Self { cluster_id: None, face_count: part.faces, sample_face_ids }
+    }
+}
+
+/// What came of a split, or would come of it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SplitDone {
     original_cluster_id: String,
-    /// The ids of its parts, `clu_…_sub_…`, the largest first.
+    /// The ids of its parts, `clu_…_sub_…`, the largest first; empty in a dry run.
     new_clusters: Vec<String>,
+    /// Its parts, the largest first.
+    parts: Vec<SplitPart>,
     /// `split`, or `unchanged` where its faces form no two clusters.
     status: &'static str,
     /// For `POST /api/v1/faces/acts/{id}/undo`; none where nothing was done.
     act_id: Option<Uuid>,
+    /// Nothing was done.
+    dry_run: bool,
 }
 
 /// Splits a cluster into those that its own faces form. Scope: enrol. One that is somebody's, or that has too many
@@ -141,8 +172,11 @@ pub(crate) async fn split(
     let least = size(&request)?;
     // One after the other: each takes a processor, and memory by the size of its cluster.
     let _turn = app.splits.acquire().await.map_err(ApiError::internal)?;
-    let (new_clusters, act_id) = match app.gallery.split_cluster(&collection, id, least, &caller.actor()).await? {
-        Division::Done(split) => (split.new.into_iter().map(|new| new.public_id).collect(), Some(split.act)),
+    let SplitRequest { dry_run, .. } = request;
+    let division = app.gallery.split_cluster(&collection, id, least, dry_run, &caller.actor()).await?;
+    let (parts, act_id): (Vec<SplitPart>, _) = match division {
+        Division::Done(split) => (split.new.into_iter().map(SplitPart::from).collect(), Some(split.act)),
+        Division::Preview(parts) => (parts.into_iter().map(SplitPart::from).collect(), None),
         Division::Whole => (Vec::new(), None),
         Division::NoCluster => return Err(ApiError::not_found("cluster")),
         Division::Labelled(person) => return Err(somebodys(person)),
@@ -151,8 +185,9 @@ pub(crate) async fn split(
             return Err(ApiError::new(Code::Conflict, why).with(serde_json::json!({ "faces": faces })));
         }
     };
-    let status = if act_id.is_some() { "split" } else { "unchanged" };
-    Ok(Json(SplitDone { original_cluster_id: id.to_owned(), new_clusters, status, act_id }))
+    let status = if parts.is_empty() { "unchanged" } else { "split" };
+    let new_clusters = parts.iter().filter_map(|part| part.cluster_id.clone()).collect();
+    Ok(Json(SplitDone { original_cluster_id: id.to_owned(), new_clusters, parts, status, act_id, dry_run }))
 }
 
 fn size(request: &SplitRequest) -> Result<u32, ApiError> {
@@ -194,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_part_has_two_faces_at_least() {
-        let asked = |min_cluster_size| size(&SplitRequest { min_cluster_size });
+        let asked = |min_cluster_size| size(&SplitRequest { min_cluster_size, ..SplitRequest::default() });
         assert_eq!((asked(None), asked(Some(2))), (Ok(3), Ok(2)));
         assert_eq!(asked(Some(1)).unwrap_err().details["field"], "minClusterSize");
     }

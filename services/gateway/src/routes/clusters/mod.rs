@@ -35,6 +35,7 @@ pub(crate) fn private() -> OpenApiRouter<App> {
         .routes(routes!(label::label))
         .routes(routes!(label::split))
         .routes(routes!(suggestions::suggestions))
+        .routes(routes!(acts::list))
         .routes(routes!(acts::undo))
         .routes(routes!(stats::stats))
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use facewire_contracts::v1;
-use facewire_domain::{CollectionId, FaceId, PersonId, Scope, cosine, decimal};
+use facewire_domain::{Against, CollectionId, FaceId, PersonId, Scope, cosine, decimal};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -62,7 +62,7 @@ pub(crate) struct Compared {
     matched: bool,
     /// Of each image, in order.
     faces: Vec<Face>,
-    /// The person's nearest face.
+    /// The person's nearest face, of those that matching compares with.
     face_id: Option<String>,
 }
 
@@ -121,14 +121,17 @@ fn embedding(result: &v1::Result) -> &[f32] {
 /// A face and its embedding.
 type Own = (FaceId, Vec<f32>);
 
+/// Those of a person's faces that matching compares with in this collection.
 async fn faces_of(app: &App, collection: &CollectionId, person: PersonId) -> Result<Vec<Own>, ApiError> {
     let store = &app.gallery.store;
     let last = store.survivors(&[person]).await?.get(&person).copied();
     let last = last.ok_or_else(|| ApiError::not_found("person"))?;
     let found = store.person(last).await?.filter(|person| person.collection == *collection);
     found.ok_or_else(|| ApiError::not_found("person"))?;
-    let page = store.faces_page(last, None, MOST_FACES).await?;
-    let ids: Vec<FaceId> = page.into_iter().map(|face| face.face).collect();
+    let ids: Vec<FaceId> = match app.rules.against(collection) {
+        Against::Faces => store.faces_page(last, None, MOST_FACES).await?.into_iter().map(|face| face.face).collect(),
+        Against::Prototypes => store.exemplars_of(last).await?,
+    };
     let faces = store.faces(&ids).await?;
     let served = faces.into_iter().filter(|face| app.gallery.is_served(&face.record));
     Ok(served.map(|face| (face.record.face, face.embedding)).collect())

@@ -90,6 +90,8 @@ pub(crate) struct Decision {
     pub(crate) fpir: Option<f64>,
     /// People in the gallery when it was decided.
     pub(crate) people: Option<u32>,
+    /// Their faces that the probe was compared with: a threshold by rate follows from their number.
+    pub(crate) faces: Option<u32>,
     /// The nearest persons, best first, where `limit` asked for them.
     pub(crate) candidates: Vec<PersonHit>,
 }
@@ -156,6 +158,7 @@ impl From<v1::Decision> for Decision {
             margin: decision.margin,
             fpir: decision.fpir,
             people: decision.people,
+            faces: decision.faces,
             candidates: Vec::new(),
         }
     }

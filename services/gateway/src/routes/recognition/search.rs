@@ -77,14 +77,16 @@ pub(crate) async fn search(
     Ok(Json(Searched { decision }))
 }
 
-/// The nearest faces of a collection, of so many persons at least where there are so many. `embedding`: of length one.
+/// The nearest faces of a collection, of so many persons at least where there are so many; of the faces that matching
+/// compares with in this collection. `embedding`: of length one.
 pub(crate) async fn near(
     app: &App,
     collection: &CollectionId,
     embedding: Vec<f32>,
     persons: u32,
 ) -> Result<Vec<Hit>, ApiError> {
-    let probe = Probe { collection: collection.clone(), embedding, limit: None, persons: persons.max(DECISION) };
+    let (persons, against) = (persons.max(DECISION), app.rules.against(collection));
+    let probe = Probe { collection: collection.clone(), embedding, limit: None, persons, against };
     let found = app.gallery.search(&[probe]).await?;
     let near = found.into_iter().next().ok_or_else(|| ApiError::internal("no answer to a probe"))?;
     Ok(near.map_err(|error| ApiError::invalid("embedding", error))?.hits)
@@ -129,6 +131,7 @@ async fn decision(
         margin: decision.margin.map(decimal),
         fpir: decision.fpir,
         people: decision.people,
+        faces: decision.faces,
         candidates: shown(candidates, &persons),
     })
 }
