@@ -4,18 +4,37 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use facewire_domain::{CameraId, CollectionId};
+use time::OffsetDateTime;
 
+use super::dead::moment;
 use super::evaluate::rate;
 
 /// From folders of your own people, DIR/<person>/*, to what similarities mean on your cameras and which limits of the gate
-/// earn their place, shown beside what is in force today. Nothing changes without --apply, and --revert undoes it. What
-/// too few errors support is not proposed.
+/// earn their place, shown beside what is in force today; or to what similarities mean alone, from what people corrected.
+/// Nothing changes without --apply, and --revert undoes it. What too few errors support is not proposed.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("task").required(true).args(["faces", "list", "revert"]))]
+#[command(group = ArgGroup::new("task").required(true).args(["faces", "corrections", "list", "revert"]))]
 pub(crate) struct Calibrate {
     /// People, DIR/<person>/*. Of each, the first photos by name are enrolled and the others are probes.
     #[arg(long, value_name = "DIR")]
     pub(crate) faces: Option<PathBuf>,
+    /// From the faces that --collection keeps (its policy: keep_faces) and of which people said whose they are or are not; with
+    /// --camera, that camera's against all. Faces that are enrolled count as confirmed. Only looked-at faces are in such a
+    /// sample, so it is biased: who was missed is rarely confirmed, which makes misses look rare; refused faces are the
+    /// strangers most alike, which makes false matches look frequent; and confirmed faces are better pictures than usual, which
+    /// hides some false matches. So by default thresholds only rise, and the gate's limits stay as they are.
+    #[arg(long, requires = "collection")]
+    pub(crate) corrections: bool,
+    /// Only corrections of then or later: `30days` for so long ago, or a time as in RFC 3339. Enrolled faces always count.
+    #[arg(long, value_name = "WHEN", requires = "corrections", value_parser = moment)]
+    pub(crate) since: Option<OffsetDateTime>,
+    /// Refuse a sample of fewer confirmed faces that the camera (or any) saw: many pairs of a few faces are few observations.
+    /// Default: 30.
+    #[arg(long, value_name = "FACES", requires = "corrections")]
+    pub(crate) least: Option<u32>,
+    /// Let corrections lower thresholds too.
+    #[arg(long, requires = "corrections")]
+    pub(crate) may_lower: bool,
     /// Whose crops it is for, and whose number of people counts if a server answers.
     #[arg(long, value_name = "C")]
     pub(crate) collection: Option<CollectionId>,
@@ -23,13 +42,13 @@ pub(crate) struct Calibrate {
     #[arg(long, value_name = "CAM", requires = "collection")]
     pub(crate) camera: Option<CameraId>,
     /// People who are not enrolled: DIR/<person>/*, or files of one stranger each.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["strangers_single", "list", "revert"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["strangers_single", "corrections", "list", "revert"])]
     pub(crate) strangers: Option<PathBuf>,
     /// As strangers, the first N people of --faces who have a single photo.
-    #[arg(long, value_name = "N", conflicts_with_all = ["list", "revert"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["corrections", "list", "revert"])]
     pub(crate) strangers_single: Option<usize>,
     /// Of each person, enrol this many photos.
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "K", conflicts_with = "corrections", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) enroll: u32,
     /// Share of strangers who may be taken for somebody (configuration: match.fpir, or the collection's own).
     #[arg(long, value_name = "RATE", value_parser = rate, conflicts_with_all = ["list", "revert"])]
@@ -48,10 +67,10 @@ pub(crate) struct Calibrate {
     #[arg(long)]
     pub(crate) json: bool,
     /// As in `evaluate`: where what was measured is kept for the next run, embeddings among it.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "corrections")]
     pub(crate) cache: Option<PathBuf>,
     /// Measure every picture anew and keep nothing.
-    #[arg(long, conflicts_with = "cache")]
+    #[arg(long, conflicts_with_all = ["cache", "corrections"])]
     pub(crate) no_cache: bool,
 }
 
@@ -76,6 +95,8 @@ mod tests {
             "--faces d",
             "--faces d --collection office --camera door --apply --fpir 0.001 --enroll 2",
             "--faces d --strangers-single 50 --json",
+            "--corrections --collection office",
+            "--corrections --collection office --camera door --since 30days --least 100 --may-lower --fpir 0.001 --apply",
             "--list --collection office",
             "--revert --collection office --camera door",
         ] {
@@ -87,6 +108,16 @@ mod tests {
             "--faces d --apply",
             "--faces d --list",
             "--faces d --camera door",
+            "--faces d --corrections --collection office",
+            "--faces d --since 30days",
+            "--faces d --least 100",
+            "--faces d --may-lower",
+            "--corrections",
+            "--corrections --collection office --since yesterday",
+            "--corrections --collection office --strangers-single 5",
+            "--corrections --collection office --enroll 2",
+            "--corrections --collection office --no-cache",
+            "--corrections --collection office --list",
             "--list --revert",
             "--faces d --collection an/office",
             "--faces d --fpir 1",

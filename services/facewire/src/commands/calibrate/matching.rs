@@ -24,25 +24,31 @@ const PLACE: usize = 46;
 /// Digits of a version's hash.
 const DIGITS: usize = 8;
 
-/// Everybody against everybody, without a gate.
+/// Faces of several people, compared without a gate.
 #[derive(Debug)]
 pub(super) struct Compared {
     pub(super) scores: Scores,
     /// Those with a face to compare.
     pub(super) people: u32,
-    /// Photos with a face to compare.
-    pub(super) photos: u64,
-    /// Photos that were left out because there are too many.
-    left_out: usize,
+    /// How many faces, and what they are: `87 photos with a face`.
+    pub(super) faces: String,
+    /// One line that says what was measured on.
+    pub(super) data: String,
+    /// Every face with every other, so that their number tells how many pairs they make.
+    pub(super) all_against_all: bool,
+    /// What a reader must know of it.
+    pub(super) notes: Vec<String>,
 }
 
-impl Compared {
-    /// What a reader must know of it.
-    pub(super) fn notes(&self) -> Vec<String> {
-        let left_out = self.left_out;
-        let thinned = (left_out > 0).then(|| format!("{left_out} photos are left out, evenly: there are too many."));
-        thinned.into_iter().collect()
-    }
+/// Best candidates of probes.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    /// How similar the best one is, and whether it is the right one.
+    pub(super) answers: Vec<(f32, bool)>,
+    /// Whom the probes were compared with.
+    pub(super) people: u32,
+    /// Whose best candidates are always wrong.
+    pub(super) wrong: &'static str,
 }
 
 /// Everybody of the folders: to enrol, strangers, and those with too few photos for either.
@@ -61,15 +67,37 @@ pub(super) fn compare(faces: &Faces, sights: &Sights, dim: usize) -> anyhow::Res
     people.dedup();
     let rows = Rows::of_faces(photos.iter().copied(), dim, |_| None)?;
     let scores = rows.compare()?.into_scores()?;
-    let (people, all) = (u32::try_from(people.len())?, photos.len());
-    Ok(Compared { scores, people, photos: all as u64, left_out: rows.left_out })
+    let (people, all, left_out) = (people.len(), photos.len(), rows.left_out);
+    let thinned = (left_out > 0).then(|| format!("{left_out} photos are left out, evenly: there are too many."));
+    Ok(Compared {
+        scores,
+        people: u32::try_from(people)?,
+        faces: format!("{all} photos with a face"),
+        data: format!("{people} people, {all} photos, all against all"),
+        all_against_all: true,
+        notes: thinned.into_iter().collect(),
+    })
 }
 
-/// The points that the sample supports; `None`: they make no table.
-fn table(scores: &Scores) -> Option<Vec<FmrPoint>> {
+/// Probes and strangers against those enrolled without a gate.
+pub(super) fn candidates(experiment: &Experiment) -> anyhow::Result<Candidates> {
+    let people = u32::try_from(experiment.set(false, |_| true)?.enrolled())?;
+    let told = experiment.shots.iter().filter(|shot| shot.told());
+    let answers =
+        told.filter_map(|shot| shot.free.map(|best| (best.best, shot.known && best.best_person == shot.person)));
+    Ok(Candidates { answers: answers.collect(), people, wrong: "strangers" })
+}
+
+/// No threshold is too low for a rate.
+pub(super) fn any(_rate: f64) -> f32 {
+    -1.0
+}
+
+/// The points that the sample supports, at each rate `least` or more; `None`: they make no table.
+fn table(scores: &Scores, least: impl Fn(f64) -> f32) -> Option<Vec<FmrPoint>> {
     let mut table: Vec<FmrPoint> = Vec::new();
     for row in scores.fmr_table(&TARGETS).into_iter().take_while(|row| row.fmr.supported()) {
-        let point = FmrPoint { fmr: row.target, threshold: row.threshold.clamp(-1.0, 1.0) };
+        let point = FmrPoint { fmr: row.target, threshold: row.threshold.max(least(row.target)).clamp(-1.0, 1.0) };
         // Of equal scores the lower rate holds as well.
         if table.last().is_some_and(|last| last.threshold >= point.threshold) {
             table.pop();
@@ -79,54 +107,57 @@ fn table(scores: &Scores) -> Option<Vec<FmrPoint>> {
     (table.len() >= LEAST_POINTS && !scores.genuine().is_empty()).then_some(table)
 }
 
-/// The calibration, without a version yet.
+/// The calibration, without a version yet; at each rate with a threshold of `least` or more.
 pub(super) fn unnamed(
-    experiment: &Experiment,
     compared: &Compared,
+    candidates: &Candidates,
     today: &Today,
+    least: impl Fn(f64) -> f32,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Calibration> {
     Ok(Calibration {
         version: String::new(),
-        data: format!("{} people, {} photos, all against all", compared.people, compared.photos),
+        data: compared.data.clone(),
         people: compared.people,
         genuine: compared.scores.genuine().len() as u64,
         impostor: compared.scores.impostor().len() as u64,
         margin: today.margin(),
-        table: table(&compared.scores).with_context(|| needed(compared))?,
-        confidence: confidence(experiment, today.calibration.as_ref(), notes)?,
+        table: table(&compared.scores, least).with_context(|| needed(compared))?,
+        confidence: confidence(candidates, today.calibration.as_ref(), notes)?,
     })
 }
 
 /// Says what a table would need.
 fn needed(compared: &Compared) -> String {
-    let (people, photos) = (compared.people, compared.photos);
+    let (people, faces) = (compared.people, &compared.faces);
     let (genuine, impostor) = (compared.scores.genuine().len(), compared.scores.impostor().len());
     let rate = TARGETS.get(LEAST_POINTS - 1).copied().unwrap_or(1.0);
     let pairs = SUPPORTING_ERRORS as f64 / rate;
-    // n photos of as many people are n (n - 1) / 2 pairs; of fewer people, fewer of them are of two.
+    // n faces of as many people are n (n - 1) / 2 pairs; of fewer people, fewer of them are of two.
     let mixed = 1.0 - 1.0 / f64::from(people.max(2));
     let wanted = (pairs * 2.0 / mixed).sqrt().ceil() + 1.0;
+    let wanted = if compared.all_against_all {
+        format!(", some {wanted} faces of as many people as these or more")
+    } else {
+        String::new()
+    };
     format!(
-        "the sample is too small: {people} people, {photos} photos with a face, {genuine} pairs of one person, {impostor} of two. \
+        "the sample is too small: {people} people, {faces}, {genuine} pairs of one person, {impostor} of two. \
          Two points of a table (FMR {:.0e} and {rate:.0e}, each with {SUPPORTING_ERRORS} errors behind it) need {pairs:.0} pairs of \
-         two people, some {wanted} photos of as many people as these or more, and a pair of one person",
+         two people{wanted}, and a pair of one person",
         TARGETS.first().copied().unwrap_or(1.0),
     )
 }
 
-/// The probability that the best candidate is right, fitted on probes and strangers against those enrolled without a gate.
-/// Where too few are right or wrong, today's stays.
+/// The probability that the best candidate is right. Where too few are right or wrong, today's stays.
 fn confidence(
-    experiment: &Experiment,
+    candidates: &Candidates,
     today: Option<&Calibration>,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Option<Confidence>> {
-    let people = u32::try_from(experiment.set(false, |_| true)?.enrolled())?;
-    let told = experiment.shots.iter().filter(|shot| shot.told());
-    let (similarities, right): (Vec<f64>, Vec<bool>) = told
-        .filter_map(|shot| shot.free.map(|best| (f64::from(best.best), shot.known && best.best_person == shot.person)))
-        .unzip();
+    let people = candidates.people;
+    let (similarities, right): (Vec<f64>, Vec<bool>) =
+        candidates.answers.iter().map(|(similarity, right)| (f64::from(*similarity), *right)).unzip();
     let rights = right.iter().filter(|right| **right).count() as u64;
     let wrongs = right.len() as u64 - rights;
     if rights < SUPPORTING_ERRORS || wrongs < SUPPORTING_ERRORS {
@@ -134,7 +165,8 @@ fn confidence(
         let what = if kept.is_some() { "today's stays" } else { "there is none" };
         notes.push(format!(
             "Confidence: {rights} right and {wrongs} wrong best candidates are too few to fit it, {SUPPORTING_ERRORS} of each are \
-             needed (strangers count as wrong): {what}."
+             needed ({} count as wrong): {what}.",
+            candidates.wrong
         ));
         return Ok(kept);
     }
@@ -165,29 +197,34 @@ mod tests {
 
     fn compared(genuine: Vec<f32>, impostor: Vec<f32>) -> Compared {
         let scores = Scores::new(genuine, impostor).unwrap();
-        Compared { scores, people: 20, photos: 80, left_out: 0 }
+        let (faces, data) = ("80 photos with a face".to_owned(), String::new());
+        Compared { scores, people: 20, faces, data, all_against_all: true, notes: Vec::new() }
     }
 
     #[test]
     fn a_table_has_the_points_that_thirty_errors_support() {
         let impostor: Vec<f32> = (0..3_000).map(|n| n as f32 / 10_000.0).collect();
-        let table = table(&Scores::new(vec![0.8], impostor.clone()).unwrap()).unwrap();
+        let table = table(&Scores::new(vec![0.8], impostor.clone()).unwrap(), any).unwrap();
         assert_eq!(table.iter().map(|point| point.fmr).collect::<Vec<_>>(), [1e-1, 1e-2]);
         assert_eq!(table[1].threshold, 0.297);
+        let least = |rate: f64| if rate < 0.05 { 0.4 } else { 0.1 };
+        let raised = super::table(&Scores::new(vec![0.8], impostor.clone()).unwrap(), least).unwrap();
+        assert_eq!((raised[0], raised[1].threshold), (table[0], 0.4), "the higher one of each rate");
         let few = compared(vec![0.8], impostor.into_iter().take(2_000).collect());
-        assert_eq!(super::table(&few.scores), None);
+        assert_eq!(super::table(&few.scores, any), None);
         let said = needed(&few);
         for word in ["20 people", "80 photos", "2000 of two", "3000 pairs", "30 errors"] {
             assert!(said.contains(word), "{word}: {said}");
         }
-        assert_eq!(super::table(&Scores::new(Vec::new(), vec![0.1; 10_000]).unwrap()), None, "nobody twice");
+        assert!(said.contains("some") && !needed(&Compared { all_against_all: false, ..few }).contains("some"));
+        assert_eq!(super::table(&Scores::new(Vec::new(), vec![0.1; 10_000]).unwrap(), any), None, "nobody twice");
     }
 
     #[test]
     fn equal_scores_make_one_point() {
         // Most pairs score alike: 1 % and 0.1 % have the same threshold.
         let impostor = [vec![0.1; 300_000], (0..300).map(|n| 0.5 + n as f32 / 1e4).collect()].concat();
-        let table = table(&Scores::new(vec![0.8], impostor).unwrap()).unwrap();
+        let table = table(&Scores::new(vec![0.8], impostor).unwrap(), any).unwrap();
         assert!(table.is_sorted_by(|a, b| a.fmr > b.fmr && a.threshold < b.threshold), "{table:?}");
         assert_eq!(table[0].fmr, 1e-3);
     }

@@ -1,7 +1,8 @@
 //! `facewire calibrate`: from a user's own labelled folders to a table of thresholds and limits of the gate, beside
-//! what is in force today. Pictures are looked at as `evaluate` does, with no limit; what is computed from scores is
-//! the evaluation crate's.
+//! what is in force today; or to a table from what people corrected. Pictures are looked at as `evaluate` does, with no limit;
+//! what is computed from scores is the evaluation crate's.
 
+mod corrections;
 mod limits;
 mod matching;
 mod report;
@@ -32,18 +33,19 @@ use crate::cli::Calibrate;
 use crate::output::{self, Exit};
 use crate::signals as process_signals;
 
-use report::{Crowd, Report, Sample, Side};
+use report::{Crowd, Made, Report, Sample, Side};
 use today::Today;
 
 pub(crate) async fn run(config: Config, args: Calibrate) -> anyhow::Result<Exit> {
     match (&args.revert, &args.faces) {
         _ if args.list => stored::list(&config, &args).await,
+        _ if args.corrections => corrections::run(&config, &args).await,
         (Some(version), _) => stored::revert(&config, &args, version.as_deref()).await,
         (None, Some(folder)) => {
             let folder = folder.clone();
             measure(config, args, folder.as_path()).await
         }
-        (None, None) => anyhow::bail!("nothing to do: give --faces, --list or --revert"),
+        (None, None) => anyhow::bail!("nothing to do: give --faces, --corrections, --list or --revert"),
     }
 }
 
@@ -63,7 +65,7 @@ async fn measure(config: Config, args: Calibrate, folder: &Path) -> anyhow::Resu
     };
     let (args, mut report) = tokio::task::spawn_blocking(work).await??;
     if let Some(store) = store.filter(|_| apply) {
-        stored::apply(&store, &report).await?;
+        stored::apply(&store, &report.made).await?;
         report.applied = true;
     }
     if args.json {
@@ -114,10 +116,11 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let dim = manifest.embedder.dim;
     let before = Experiment::new((faces, &sights), CLEAN, judging(look.models, &today, &today.gate), dim)?;
     let compared = matching::compare(faces, &sights, dim)?;
-    let mut notes = compared.notes();
-    let fresh = matching::unnamed(&before, &compared, &today, &mut notes)?;
-    let (fpir, gallery) = (today.fpir(args), Crowd::of(&today, faces));
-    let threshold = fresh.threshold_for(fpir, gallery.people);
+    let mut notes = compared.notes.clone();
+    let candidates = matching::candidates(&before)?;
+    let fresh = matching::unnamed(&compared, &candidates, &today, matching::any, &mut notes)?;
+    let (fpir, gallery) = (today.fpir(args), Crowd::of(&today, faces.people.len()));
+    let threshold = fresh.threshold_for(fpir, gallery.faces);
     let limits = limits::proposals(&before, &today, threshold)?;
     let gate = limits::changed(&limits, &today);
     let date = OffsetDateTime::now_utc().date();
@@ -125,24 +128,22 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let calibration = Calibration { version, ..fresh };
     calibration.validate().map_err(anyhow::Error::msg).context("the sample makes no calibration")?;
     let after = after(look, (faces, &sights), &today, &calibration.version, gate)?;
-    let asked = today.threshold(fpir, gallery.people);
+    let asked = today.threshold(fpir, gallery.faces);
     let beside = asked.map(|(threshold, by)| side(&before, threshold, by)).transpose();
     let beside = beside.unwrap_or_else(|error| {
         notes.push(format!("Today cannot be shown beside it: {error:#}."));
         None
     });
+    let new = side(&after, threshold, calibration.version.clone())?;
+    let (collection, camera, model) = (today.collection.clone(), today.camera.clone(), manifest.fingerprint());
     let report = Report {
-        collection: today.collection.clone(),
-        camera: today.camera.clone(),
-        model: manifest.fingerprint(),
+        made: Made { collection, camera, model, calibration, gate },
         fpir,
         gallery,
         sample: Sample::of(faces, &sights, &compared),
         today: beside,
-        new: side(&after, threshold, calibration.version.clone())?,
+        new,
         limits,
-        gate,
-        calibration,
         applied: false,
         notes,
     };

@@ -12,13 +12,23 @@ use crate::commands::evaluate::data::Faces;
 use crate::commands::evaluate::identify::clean;
 use crate::commands::evaluate::work::Sights;
 
-/// All of it.
+/// What is kept and put in force.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct Made {
     pub(super) collection: CollectionId,
     pub(super) camera: Option<CameraId>,
     /// Fingerprint of the pack.
     pub(super) model: String,
+    pub(super) calibration: Calibration,
+    /// Of the gate, only what differs from the limits that hold without a calibration of this place.
+    pub(super) gate: GateOverride,
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    #[serde(flatten)]
+    pub(super) made: Made,
     /// The rate that is asked for.
     pub(super) fpir: f64,
     pub(super) gallery: Crowd,
@@ -27,29 +37,47 @@ pub(super) struct Report {
     pub(super) today: Option<Side>,
     pub(super) new: Side,
     pub(super) limits: Vec<Proposal>,
-    /// What is kept.
-    pub(super) calibration: Calibration,
-    /// What is kept of the gate: only what changes.
-    pub(super) gate: GateOverride,
     pub(super) applied: bool,
     pub(super) notes: Vec<String>,
 }
 
-/// Whose number a threshold follows from.
+/// The faces whose number a threshold follows from.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Crowd {
-    pub(super) people: u32,
-    /// They are those enrolled in the collection, not those of the folders.
+    pub(super) faces: u32,
+    /// They are those enrolled in the collection, not those of the sample.
     pub(super) enrolled: bool,
 }
 
 impl Crowd {
-    pub(super) fn of(today: &Today, faces: &Faces) -> Self {
-        let folders = u32::try_from(faces.people.len()).unwrap_or(u32::MAX);
-        match today.people.filter(|people| *people > 0) {
-            Some(people) => Self { people, enrolled: true },
-            None => Self { people: folders, enrolled: false },
+    /// `sample`: people of the sample, who count with a face each where nobody else is known.
+    pub(super) fn of(today: &Today, sample: usize) -> Self {
+        match today.faces.filter(|faces| *faces > 0) {
+            Some(faces) => Self { faces, enrolled: true },
+            None => Self { faces: u32::try_from(sample).unwrap_or(u32::MAX), enrolled: false },
         }
+    }
+}
+
+impl Made {
+    /// What a reader must know of the threshold that follows from it; `beyond` says what it is where the sample is too small for it.
+    pub(super) fn of_threshold(&self, fpir: f64, gallery: Crowd, today: &Today, beyond: &str) -> Vec<String> {
+        let mut notes = Vec::new();
+        let faces = f64::from(gallery.faces.max(1));
+        let fmr = -((-fpir).ln_1p() / faces).exp_m1();
+        if !self.calibration.supported(fmr) {
+            notes.push(format!(
+                "TOO SMALL for this threshold: FPIR {fpir} among {} faces is an FMR of {fmr:.1e}, and 30 errors at it need {:.0} \
+                 pairs of two people; the sample has {}. {beyond}",
+                gallery.faces,
+                (30.0 / fmr).ceil(),
+                self.calibration.impostor
+            ));
+        }
+        if today.fixed().is_some() {
+            notes.push("The configuration fixes the threshold: it stands above every calibration.".to_owned());
+        }
+        notes
     }
 }
 
@@ -120,26 +148,12 @@ impl Report {
 
     /// With what a reader must know before they apply it.
     pub(super) fn with_notes(mut self, today: &Today) -> Self {
-        let mut notes = Vec::new();
-        let people = f64::from(self.gallery.people.max(1));
-        let fmr = -((-self.fpir).ln_1p() / people).exp_m1();
-        if !self.calibration.supported(fmr) {
-            notes.push(format!(
-                "TOO SMALL for this threshold: FPIR {} among {} people is an FMR of {fmr:.1e}, and 30 errors at it need {:.0} pairs of \
-                 two people; the sample has {}. The threshold continues the table and is not measured.",
-                self.fpir,
-                self.gallery.people,
-                (30.0 / fmr).ceil(),
-                self.sample.impostor
-            ));
-        }
+        let beyond = "The threshold continues the table and is not measured.";
+        let mut notes = self.made.of_threshold(self.fpir, self.gallery, today, beyond);
         if self.sample.strangers == 0 {
             notes.push("No strangers: FPIR is not measured; give --strangers or --strangers-single.".to_owned());
         } else if !self.new.row.endings.fpir.supported() {
             notes.push("Fewer than 30 strangers were taken for somebody: only a bound of FPIR is told.".to_owned());
-        }
-        if today.fixed().is_some() {
-            notes.push("The configuration fixes the threshold: it stands above every calibration.".to_owned());
         }
         notes.extend(self.cost());
         let unsupported = self.limits.iter().filter(|limit| limit.verdict == Verdict::Unsupported).count();

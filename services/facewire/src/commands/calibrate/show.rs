@@ -1,5 +1,6 @@
 //! A calibration for a terminal, today's beside it.
 
+use facewire_domain::Calibration;
 use facewire_evaluation::LimitRow;
 
 use super::limits::{DEMAND, LEAST, Proposal, Verdict};
@@ -8,27 +9,32 @@ use crate::commands::evaluate::show::{heading, interval, percent, rate, ratio};
 use crate::output::{line, table};
 
 pub(super) fn show(report: &Report) {
-    let (sample, calibration) = (&report.sample, &report.calibration);
+    let sample = &report.sample;
     line(format_args!(
         "{} photos: {} people to enrol, {} strangers, {} others; without a face to use: {}",
         sample.photos, sample.people, sample.strangers, sample.others, sample.without_face
     ));
-    line(format_args!("{} pairs of one person, {} of two; {}", sample.genuine, sample.impostor, report.model));
+    line(format_args!("{} pairs of one person, {} of two; {}", sample.genuine, sample.impostor, report.made.model));
+    points(&report.made.calibration);
+    sides(report);
+    limits(&report.limits);
+    report.notes.iter().for_each(line);
+    kept(&report.made.calibration.version, report.applied);
+}
+
+/// The table of a calibration.
+pub(super) fn points(calibration: &Calibration) {
     heading("Threshold by rate");
     let mut rows = table(&["FMR at most", "threshold"]);
     for point in &calibration.table {
         rows.add_row([format!("{:.0e}", point.fmr), format!("{:.4}", point.threshold)]);
     }
     line(rows);
-    sides(report);
-    limits(&report.limits);
-    report.notes.iter().for_each(line);
-    kept(report);
 }
 
 fn sides(report: &Report) {
     let whose = if report.gallery.enrolled { "enrolled in the collection" } else { "of the folders" };
-    heading(&format!("FPIR {} among {} people ({whose})", percent(report.fpir), report.gallery.people));
+    heading(&format!("FPIR {} among {} faces ({whose})", percent(report.fpir), report.gallery.faces));
     let head =
         ["", "decided by", "threshold", "TPIR", "interval", "FPIR", "interval", "not enrolled", "gate rejects", "lost"];
     let mut rows = table(&head);
@@ -107,9 +113,9 @@ fn value(limit: Option<f32>) -> String {
     limit.map_or_else(|| "off".to_owned(), |limit| limit.to_string())
 }
 
-fn kept(report: &Report) {
-    let version = &report.calibration.version;
-    if report.applied {
+/// What became of it.
+pub(super) fn kept(version: &str, applied: bool) {
+    if applied {
         line(format_args!(
             "\n{version} is in force; services follow within seconds. `facewire calibrate --revert {version}` undoes it"
         ));

@@ -6,7 +6,7 @@ use facewire_composition::models::{self};
 use facewire_store_pg::{CalibrationRow, NewCalibration, Store, StoredCalibration};
 use serde_json::json;
 
-use super::report::Report;
+use super::report::Made;
 use crate::cli::Calibrate;
 use crate::commands::connect::{self, viewed};
 use crate::commands::format;
@@ -16,16 +16,16 @@ use crate::output::{self, Exit, line};
 const MOST: u32 = 1000;
 
 /// Keeps what was made and puts it in force.
-pub(super) async fn apply(store: &Store, report: &Report) -> anyhow::Result<()> {
-    let version = report.calibration.version.clone();
-    let changes = report.gate != facewire_domain::GateOverride::default();
-    let gate = changes.then(|| serde_json::to_value(report.gate)).transpose()?;
+pub(super) async fn apply(store: &Store, made: &Made) -> anyhow::Result<()> {
+    let version = made.calibration.version.clone();
+    let changes = made.gate != facewire_domain::GateOverride::default();
+    let gate = changes.then(|| serde_json::to_value(made.gate)).transpose()?;
     let new = NewCalibration {
         version: version.clone(),
-        collection: report.collection.clone(),
-        camera: report.camera.clone(),
-        model: report.model.clone(),
-        document: StoredCalibration { matching: Some(report.calibration.clone()), gate },
+        collection: made.collection.clone(),
+        camera: made.camera.clone(),
+        model: made.model.clone(),
+        document: StoredCalibration { matching: Some(made.calibration.clone()), gate },
     };
     if !viewed(store.save_calibration(&new).await)? {
         bail!("{version} is another calibration's version already");

@@ -1,8 +1,10 @@
 //! What holds today at the place that is calibrated: the pack's or a stored calibration, a threshold that the configuration
-//! fixes, the gate, and how many people are enrolled.
+//! fixes, the gate, and how many faces are compared.
 
 use facewire_composition::Config;
-use facewire_domain::{CalibratedGate, Calibration, CameraId, CollectionId, Gate, GateLimits, GateOverride, Intent};
+use facewire_domain::{
+    Against, CalibratedGate, Calibration, CameraId, CollectionId, Gate, GateLimits, GateOverride, Intent,
+};
 use facewire_inference::PackManifest;
 use facewire_store_pg::{CalibrationRow, Store};
 
@@ -25,12 +27,14 @@ pub(super) struct Today {
     pub(super) configured: Gate,
     /// What calibrations of other places say.
     pub(super) elsewhere: Vec<CalibratedGate>,
+    /// What the calibration in force at this very place says of the gate.
+    pub(super) here: GateOverride,
     /// The gate in force.
     pub(super) gate: Gate,
     /// What the configuration says of this collection, above every calibration.
     pub(super) own: GateOverride,
-    /// People enrolled there, where a server said so.
-    pub(super) people: Option<u32>,
+    /// Faces that a probe is compared with there, where a server said so.
+    pub(super) faces: Option<u32>,
 }
 
 impl Today {
@@ -44,11 +48,15 @@ impl Today {
             Some(collection) => collection.clone(),
             None => DEFAULT.parse()?,
         };
-        let (rows, people) = match store {
+        let (rows, faces) = match store {
             Some(store) => {
                 let rows = viewed(store.calibrations_in_force(&pack.fingerprint()).await)?;
-                let people = viewed(store.gallery_size(&collection).await)?;
-                (rows, Some(u32::try_from(people).unwrap_or(u32::MAX)))
+                let size = viewed(store.gallery_size(&collection).await)?;
+                let faces = match config.matching.rules().against(&collection) {
+                    Against::Faces => size.faces,
+                    Against::Prototypes => size.exemplars,
+                };
+                (rows, Some(u32::try_from(faces).unwrap_or(u32::MAX)))
             }
             None => (Vec::new(), None),
         };
@@ -60,9 +68,10 @@ impl Today {
             matching: config.matching.clone(),
             gate: configured.clone().with_calibrated(calibrated.iter().cloned().collect()),
             elsewhere: calibrated.iter().filter(|gate| !here(gate)).cloned().collect(),
+            here: calibrated.iter().find(|gate| here(gate)).map(|gate| gate.limits).unwrap_or_default(),
             configured,
             own: config.quality.collections.get(&collection).copied().unwrap_or_default(),
-            people,
+            faces,
             camera: args.camera.clone(),
             collection,
         })
@@ -99,11 +108,11 @@ impl Today {
     }
 
     /// The threshold of today, and who decides it.
-    pub(super) fn threshold(&self, fpir: f64, people: u32) -> Option<(f32, String)> {
+    pub(super) fn threshold(&self, fpir: f64, faces: u32) -> Option<(f32, String)> {
         let fixed = self.fixed().map(|threshold| (threshold, "configuration".to_owned()));
         fixed.or_else(|| {
             let calibration = self.calibration.as_ref()?;
-            Some((calibration.threshold_for(fpir, people), calibration.version.clone()))
+            Some((calibration.threshold_for(fpir, faces), calibration.version.clone()))
         })
     }
 }

@@ -1,0 +1,230 @@
+//! `facewire calibrate --corrections`: from what people said of the faces that a collection keeps to a table of thresholds. No
+//! picture is looked at and no model runs: the embeddings are in Postgres. The gate's limits stay as they are: a face that is kept
+//! has passed them, so nothing is known of what they reject.
+//!
+//! The sample is biased, and in both directions. Faces get confirmed that were matched or clustered before: their pictures are
+//! better than usual, and false matches of bad ones are missing. Faces get refused because they are alike: among all pairs of two
+//! people such pairs are far rarer than in the sample. So each rate gets the highest of three thresholds: that of confirmed
+//! faces alone, that of confirmed and refused ones, and today's. Folders, or `--may-lower`, lower a threshold.
+
+mod pairs;
+mod report;
+mod sample;
+
+use anyhow::{Context, bail};
+use facewire_composition::Config;
+use facewire_composition::models::{self};
+use facewire_domain::{Calibration, FmrPoint};
+use facewire_evaluation::Scores;
+use facewire_store_pg::Store;
+use time::OffsetDateTime;
+
+use super::matching::{self, Candidates, Compared};
+use super::report::{Crowd, Made};
+use super::stored;
+use super::today::Today;
+use crate::cli::Calibrate;
+use crate::commands::connect::{self, viewed};
+use crate::output::{self, Exit};
+
+use pairs::Pairs;
+use report::{Report, Side};
+use sample::{Sample, Wanted};
+
+/// Confirmed faces that a camera saw, at least.
+const LEAST: u32 = 30;
+/// Rates at which a table is compared with today's: those of a table, and what follows behind its last one.
+const RATES: [f64; 9] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9];
+
+/// What a calibration is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    fpir: f64,
+    least: u32,
+    /// Thresholds below today's are taken as well.
+    may_lower: bool,
+}
+
+pub(super) async fn run(config: &Config, args: &Calibrate) -> anyhow::Result<Exit> {
+    let collection = args.collection.as_ref().context("name the --collection whose corrections are meant")?;
+    let manifest = models::manifest(&config.models)?;
+    let (model, dim) = (manifest.fingerprint(), manifest.embedder.dim);
+    let store = connect::postgres(config).await?;
+    serves(&store, &model).await?;
+    let today = Today::read(config, args, &manifest, Some(&store)).await?;
+    let asked = Asked { fpir: today.fpir(args), least: args.least.unwrap_or(LEAST), may_lower: args.may_lower };
+    let wanted = Wanted { collection, camera: args.camera.as_ref(), model: &model, dim, since: args.since };
+    let sample = Sample::read(&store, &wanted).await?;
+    let mut report = tokio::task::spawn_blocking(move || calibrate(&sample, &today, model, asked)).await??;
+    if args.apply {
+        stored::apply(&store, &report.made).await?;
+        report.applied = true;
+    }
+    if args.json {
+        output::json(&report)?;
+    } else {
+        report::show(&report);
+    }
+    Ok(Exit::Success)
+}
+
+/// A calibration of a model that does not serve would decide nothing.
+async fn serves(store: &Store, model: &str) -> anyhow::Result<()> {
+    match viewed(store.serving_model().await)?.filter(|serving| serving.model != model) {
+        Some(serving) => {
+            bail!("{} serves, and the configured pack is {model}: configure the one that serves", serving.model)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Blocks for as long as it takes.
+fn calibrate(sample: &Sample, today: &Today, model: String, asked: Asked) -> anyhow::Result<Report> {
+    sample.enough(asked.least as usize)?;
+    let mut pairs = pairs::pairs(sample)?;
+    let compared = compared(sample, &mut pairs)?;
+    let candidates = Candidates { answers: pairs.answers(), people: compared.people, wrong: "refused faces" };
+    // With refused faces there are more errors, and more pairs too: sometimes the threshold is lower.
+    let stricter = with_refused(&compared.scores, &pairs.refused)?;
+    let least = |rate| stricter.as_ref().and_then(|scores| scores.threshold_at_fmr(rate)).unwrap_or(-1.0);
+    let mut notes = report::bias(sample, asked.may_lower);
+    let measured = matching::unnamed(&compared, &candidates, today, least, &mut notes)?;
+    let fresh = match &today.calibration {
+        Some(now) if !asked.may_lower => not_below(measured, now),
+        _ => measured,
+    };
+    let gallery = Crowd::of(today, compared.people as usize);
+    // What a folder said of the gate stays in force with it.
+    let gate = today.here;
+    let date = OffsetDateTime::now_utc().date();
+    let version = matching::version(today, &model, (&fresh, &gate), date)?;
+    let calibration = Calibration { version, ..fresh };
+    calibration.validate().map_err(anyhow::Error::msg).context("the sample makes no calibration")?;
+    let side = |threshold, decided_by| Side::new(&compared.scores, &pairs, threshold, decided_by);
+    let threshold = calibration.threshold_for(asked.fpir, gallery.faces);
+    let (collection, camera) = (today.collection.clone(), today.camera.clone());
+    let report = Report {
+        fpir: asked.fpir,
+        gallery,
+        sample: report::Counts::of(sample, &compared, &pairs),
+        today: today.threshold(asked.fpir, gallery.faces).map(|(threshold, by)| side(threshold, by)),
+        new: side(threshold, calibration.version.clone()),
+        applied: false,
+        notes,
+        made: Made { collection, camera, model, calibration, gate },
+    };
+    Ok(report.with_notes(today, asked.may_lower))
+}
+
+/// The pairs of confirmed faces: those of a calibration's rates. Takes them out of `pairs`.
+fn compared(sample: &Sample, pairs: &mut Pairs) -> anyhow::Result<Compared> {
+    let (people, faces, seen) = (sample.people(), sample.confirmed.faces.len(), sample.seen());
+    let how = match &sample.camera {
+        Some(camera) => format!("{seen} seen by camera {camera}, these against all"),
+        None => format!("{seen} seen by cameras, all against all"),
+    };
+    Ok(Compared {
+        scores: Scores::new(std::mem::take(&mut pairs.genuine), std::mem::take(&mut pairs.impostor))?,
+        people: u32::try_from(people)?,
+        faces: format!("{faces} confirmed faces, {seen} of them seen"),
+        data: format!(
+            "corrections: {people} people, {faces} confirmed faces, {how}; {} refused",
+            sample.refused.faces.len()
+        ),
+        all_against_all: sample.camera.is_none(),
+        notes: Vec::new(),
+    })
+}
+
+/// The pairs of two people with those that were refused; `None` where there are none.
+fn with_refused(confirmed: &Scores, refused: &[f32]) -> anyhow::Result<Option<Scores>> {
+    if refused.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Scores::new(Vec::new(), [confirmed.impostor(), refused].concat())?))
+}
+
+/// The higher threshold of both at each rate, also behind the last one that was measured.
+fn not_below(measured: Calibration, now: &Calibration) -> Calibration {
+    let mut table: Vec<FmrPoint> = Vec::new();
+    for fmr in RATES {
+        let point = FmrPoint { fmr, threshold: measured.threshold_at_fmr(fmr).max(now.threshold_at_fmr(fmr)) };
+        match table.last() {
+            // Nothing is more alike than the same.
+            Some(last) if last.threshold >= 1.0 => break,
+            // Above the first rate that was measured the first threshold holds.
+            Some(last) if last.threshold >= point.threshold => {
+                table.pop();
+            }
+            _ => {}
+        }
+        table.push(point);
+    }
+    let data = format!("{}; at no rate below {}", measured.data, now.version);
+    Calibration { table, data, ..measured }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calibration(version: &str, table: &[(f64, f32)]) -> Calibration {
+        Calibration {
+            version: version.to_owned(),
+            data: "people of a test".to_owned(),
+            people: 50,
+            genuine: 100,
+            impostor: 100_000,
+            margin: 0.05,
+            table: table.iter().map(|(fmr, threshold)| FmrPoint { fmr: *fmr, threshold: *threshold }).collect(),
+            confidence: None,
+        }
+    }
+
+    #[test]
+    fn no_threshold_is_below_todays() {
+        let usual: &[(f64, f32)] = &[(1e-1, 0.13), (1e-2, 0.25), (1e-3, 0.34), (1e-4, 0.42), (1e-5, 0.49)];
+        let now = calibration("now", usual);
+        let tables: [&[(f64, f32)]; 5] = [
+            &[(1e-1, 0.05), (1e-2, 0.1)],
+            // Flat: continued, it would be far below.
+            &[(1e-1, 0.3), (1e-2, 0.31)],
+            &[(1e-1, 0.2), (1e-2, 0.5)],
+            &[(1e-2, 0.6), (1e-3, 0.9)],
+            &[(1e-1, 0.9), (1e-2, 0.99)],
+        ];
+        for table in tables {
+            let measured = calibration("measured", table);
+            let found = not_below(measured.clone(), &now);
+            found.validate().unwrap();
+            assert_eq!(found.data, "people of a test; at no rate below now");
+            for step in 10..=90 {
+                let fmr = 10f64.powf(-f64::from(step) / 10.0);
+                let least = now.threshold_at_fmr(fmr);
+                assert!(found.threshold_at_fmr(fmr) >= least - 1e-6, "{fmr:e} of {table:?}: {:?}", found.table);
+            }
+            for fmr in RATES {
+                let least = measured.threshold_at_fmr(fmr);
+                assert!(found.threshold_at_fmr(fmr) >= least - 1e-6, "{fmr:e} of {table:?}: {:?}", found.table);
+            }
+        }
+        // What was measured above today's is taken as it is, and what is below changes nothing.
+        let higher = not_below(calibration("measured", &[(1e-1, 0.2), (1e-2, 0.5)]), &now);
+        assert_eq!((higher.table[0].threshold, higher.table[1].threshold), (0.2, 0.5));
+        let lower = not_below(calibration("measured", &[(1e-1, 0.05), (1e-2, 0.1)]), &now);
+        assert_eq!(lower.table[..5], now.table);
+    }
+
+    #[test]
+    fn refused_pairs_can_only_raise_a_threshold() {
+        let alike = Scores::new(vec![0.9], (0..1000).map(|n| n as f32 / 1000.0).collect()).unwrap();
+        assert_eq!(with_refused(&alike, &[]).unwrap(), None);
+        let threshold = |refused: &[f32]| {
+            let stricter = with_refused(&alike, refused).unwrap().unwrap();
+            alike.threshold_at_fmr(0.1).unwrap().max(stricter.threshold_at_fmr(0.1).unwrap())
+        };
+        let without = alike.threshold_at_fmr(0.1).unwrap();
+        assert!(threshold(&[0.95; 200]) > without, "they are alike");
+        assert_eq!(threshold(&[0.05; 2000]), without, "many that are not alike take nothing away");
+    }
+}
