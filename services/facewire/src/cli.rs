@@ -5,27 +5,32 @@ mod dead;
 mod evaluate;
 mod face_jobs;
 mod faces;
+mod health;
 mod insight;
 mod jobs;
 mod keys;
+mod nats_config;
 mod people;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use facewire_store_pg::RolePrefix;
 
 pub(crate) use calibrate::Calibrate;
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
 pub(crate) use evaluate::{Evaluate, GateSwitch};
 pub(crate) use face_jobs::StartJob;
 pub(crate) use faces::{
-    Backfill, CountFaces, EnsureCollection, Faces, FacesCommand, FindOrphans, LabelCluster, ListClusters, SplitCluster,
-    UndoAct,
+    Backfill, CountFaces, EnsureCollection, Faces, FacesCommand, FindOrphans, LabelCluster, ListActs, ListClusters,
+    SplitCluster, UndoAct,
 };
+pub(crate) use health::{Health, Probe};
 pub(crate) use insight::{Cameras, Failures, Why};
 pub(crate) use jobs::{Jobs, JobsCommand, ListJobs, Waiting};
 pub(crate) use keys::{CreateKey, Keys, KeysCommand};
+pub(crate) use nats_config::NatsConfig;
 pub(crate) use people::{ErasureArgs, People, PeopleCommand};
 
 /// Face recognition for many cameras over NATS JetStream.
@@ -101,13 +106,18 @@ pub(crate) enum Command {
     People(People),
     /// API keys of the HTTP interface: create, list, revoke.
     Keys(Keys),
+    /// Write the configuration of a NATS server: a user for each service, with its key and the least rights.
+    NatsConfig(NatsConfig),
     /// Check this machine: what is present, missing or wrong, and how to fix it.
     Doctor(Doctor),
+    /// Ask a running process whether it is ready, alive or started; exit status 1 where it is not.
+    Health(Health),
     /// List and install model packs.
     Models(Models),
     /// Measure error rates on labelled pictures.
     Evaluate(Box<Evaluate>),
-    /// Derive thresholds and gate limits from labelled photos; --apply stores them, --revert undoes it.
+    /// Derive thresholds and gate limits from labelled photos, or thresholds from corrections; --apply stores them, --revert
+    /// undoes it.
     Calibrate(Box<Calibrate>),
     /// Benchmark this machine; each number comes with an upper bound measured in the same run.
     #[cfg(feature = "local")]
@@ -154,6 +164,12 @@ pub(crate) struct Migrate {
     /// Show what would be created or changed, and change nothing. Exit status 3 if there is something.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Postgres: also make the group role of each service, with its rights and no others. Needs a user with CREATEROLE.
+    #[arg(long)]
+    pub(crate) roles: bool,
+    /// What the group roles' names begin with (`facewire_match`). A server has one set of roles for all of its databases.
+    #[arg(long, value_name = "NAME", default_value_t, requires = "roles")]
+    pub(crate) role_prefix: RolePrefix,
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -313,8 +329,8 @@ pub(crate) enum ModelsCommand {
         /// Confirm that you have read the pack's licence and that it permits your use.
         #[arg(long)]
         accept_license: bool,
-        /// Install from this archive instead of downloading it.
-        #[arg(long, value_name = "FILE.zip")]
+        /// Install from this archive (for `default`: from the directory with its files) instead of downloading it.
+        #[arg(long, value_name = "PATH")]
         from: Option<PathBuf>,
     },
 }

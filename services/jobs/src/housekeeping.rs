@@ -10,7 +10,7 @@ use facewire_bus::Bus;
 use facewire_domain::{AssignParams, CollectionId, Fault, JobKind, JobState};
 use facewire_gallery::GalleryError;
 use facewire_runtime::ActorError;
-use facewire_store_pg::{Actor, Claim, JobEnd, JobFilter, UnknownFilter};
+use facewire_store_pg::{Actor, Claim, JobEnd, JobFilter, JobRecord, UnknownFilter};
 use facewire_telemetry::events;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ use crate::kinds::decide::{Joiner, joining, rule};
 use crate::kinds::rows::{Choice, normalised};
 use crate::kinds::{Context, Task};
 use crate::progress::Progress;
+use crate::work::told_end;
 
 /// Between two rounds.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -195,6 +196,7 @@ async fn join(context: &Context, collection: &CollectionId, since: OffsetDateTim
         store.cancel_job(made.job, &actor).await?;
         return Ok(());
     };
+    let (_running, started) = begin(&record);
     let task = Task { context, record: &record, progress: &progress };
     let end = match write(task, &[], &found.joins).await {
         Ok(changes) => {
@@ -209,8 +211,15 @@ async fn join(context: &Context, collection: &CollectionId, since: OffsetDateTim
         Err(error) if error.fate() == Fate::Waits => return Err(error),
         Err(error) => JobEnd::Failed(error.to_string()),
     };
-    store.end_job(record.token(), &end).await?;
+    if store.end_job(record.token(), &end).await? {
+        told_end(&record, started.elapsed(), &end);
+    }
     Ok(())
+}
+
+fn begin(record: &JobRecord) -> (events::JobRunning, Instant) {
+    let JobRecord { job, kind, collection, attempt, .. } = record;
+    (events::JobRunning::begin(*job, *kind, collection, *attempt), Instant::now())
 }
 
 /// Whether a job of the collection runs.

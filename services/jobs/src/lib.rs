@@ -18,6 +18,7 @@ use facewire_bus::Bus;
 use facewire_domain::Calibration;
 use facewire_gallery::{Gallery, RuleBook, RuleOptions};
 use facewire_runtime::{ActorError, Patience, Pipeline, RestartPolicy, Run, Shutdown, supervise};
+use facewire_telemetry::events;
 
 use kinds::Context;
 use work::Worker;
@@ -60,6 +61,7 @@ impl Jobs {
             patience: Patience::new(SERVICE, shutdown),
             shutdown: shutdown.clone(),
         };
+        events::JobsReady.emit();
         let mut pipeline = Pipeline::new();
         for number in 1..=self.options.workers.max(1) {
             let name = format!("{SERVICE} {} {number}", std::process::id());

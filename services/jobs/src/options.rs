@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use facewire_domain::EXEMPLARS;
 use serde::{Deserialize, Serialize};
 
 /// Longest time between two signs of life of a running job: whoever watches or cancels it waits so long.
@@ -54,7 +55,7 @@ impl Default for Options {
             approximate_above: 200_000,
             join_interval: Duration::from_secs(60),
             prototypes_interval: Duration::from_secs(2),
-            exemplars: 3,
+            exemplars: EXEMPLARS,
         }
     }
 }

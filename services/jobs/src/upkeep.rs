@@ -7,6 +7,7 @@ use std::sync::Arc;
 use facewire_domain::PersonId;
 use facewire_runtime::ActorError;
 use facewire_store_pg::StalePerson;
+use facewire_telemetry::events;
 use time::OffsetDateTime;
 
 use crate::failure::{Fate, JobError};
@@ -44,6 +45,8 @@ pub(crate) async fn keep(context: Context) -> Result<(), ActorError> {
 
 /// Whether more of them are out of date.
 async fn round(context: &Context, given_up: &mut GivenUp) -> Result<bool, JobError> {
+    let persons = context.ask(|| context.store().count_stale_persons()).await?;
+    events::PrototypesWaiting { persons }.emit();
     let stale = context.ask(|| context.store().stale_persons(ROUND)).await?;
     let full = stale.len() >= ROUND as usize;
     if given_up.len() > REMEMBERED {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use facewire_bus::{JobMessage, JobQueue};
-use facewire_domain::{Fault, FaultKind};
+use facewire_domain::{Fault, FaultKind, JobState};
 use facewire_runtime::{ActorError, Backoff};
 use facewire_store_pg::{Claim, JobEnd, JobRecord, JobSignal, JobToken};
 use facewire_telemetry::events;
@@ -101,7 +101,8 @@ impl Worker {
                     Ok(Claim::Busy(_)) => After::Again(BUSY_AGAIN),
                     Ok(Claim::Over) => After::Ack,
                     Ok(Claim::Exhausted(record)) => {
-                        tracing::error!(%job, kind = %record.kind, "a job failed: no worker came to its end");
+                        let (kind, status, error) = (record.kind, record.state, record.error.as_deref());
+                        events::JobEnded { job, kind, status, took: None, faces: 0, error }.emit();
                         After::Ack
                     }
                     Err(error) if error.fate() == Fate::Waits => After::Again(Duration::ZERO),
@@ -129,7 +130,7 @@ impl Worker {
     async fn execute(&self, record: &JobRecord, message: &JobMessage) -> Result<After, ActorError> {
         let (token, started) = (record.token(), Instant::now());
         let JobRecord { job, kind, collection, attempt, .. } = record;
-        tracing::info!(%job, %kind, %collection, attempt, "a job begins");
+        let _running = events::JobRunning::begin(*job, *kind, collection, *attempt);
         let progress = Arc::new(Progress::default());
         let task = Task { context: &self.context, record, progress: &progress };
         let done = tokio::select! {
@@ -138,8 +139,8 @@ impl Worker {
             interrupt = self.keep(token, &progress, message) => Err(interrupt),
         };
         let after = match done {
-            Ok(done) => self.finish(token, &progress, done).await?,
-            Err(Interrupt::Cancelled) => self.end(token, &JobEnd::Cancelled).await?,
+            Ok(done) => self.finish(record, started, &progress, done).await?,
+            Err(Interrupt::Cancelled) => self.end(record, started, &JobEnd::Cancelled).await?,
             Err(Interrupt::Lost) => After::Leave,
             Err(Interrupt::Drain) => self.give_back(token).await,
         };
@@ -180,22 +181,24 @@ impl Worker {
     /// A job whose work is done or cannot be done.
     async fn finish(
         &self,
-        token: JobToken,
+        record: &JobRecord,
+        started: Instant,
         progress: &Progress,
         done: Result<JsonValue, JobError>,
     ) -> Result<After, ActorError> {
+        let token = record.token();
         let error = match done {
-            Ok(result) => return self.end(token, &JobEnd::Succeeded(result)).await,
+            Ok(result) => return self.end(record, started, &JobEnd::Succeeded(result)).await,
             Err(error) => error,
         };
         match error.fate() {
-            Fate::Fails => self.end(token, &JobEnd::Failed(error.to_string())).await,
+            Fate::Fails => self.end(record, started, &JobEnd::Failed(error.to_string())).await,
             Fate::Waits => Ok(self.give_back(token).await),
             Fate::Breaks => Err(error.into()),
             Fate::Asks => {
                 let (store, lease, now) = (self.context.store(), self.context.options.lease, progress.now());
                 match self.context.ask(|| store.renew_job(token, lease, &now)).await {
-                    Ok(JobSignal::Cancel) => self.end(token, &JobEnd::Cancelled).await,
+                    Ok(JobSignal::Cancel) => self.end(record, started, &JobEnd::Cancelled).await,
                     Ok(JobSignal::Lost) => Ok(After::Leave),
                     Ok(JobSignal::Continue) | Err(_) => Ok(self.give_back(token).await),
                 }
@@ -203,9 +206,12 @@ impl Worker {
         }
     }
 
-    async fn end(&self, token: JobToken, end: &JobEnd) -> Result<After, ActorError> {
-        match self.context.ask(|| self.context.store().end_job(token, end)).await {
-            Ok(true) => Ok(After::Ack),
+    async fn end(&self, record: &JobRecord, started: Instant, end: &JobEnd) -> Result<After, ActorError> {
+        match self.context.ask(|| self.context.store().end_job(record.token(), end)).await {
+            Ok(true) => {
+                told_end(record, started.elapsed(), end);
+                Ok(After::Ack)
+            }
             Ok(false) => Ok(After::Leave),
             // Another worker finds what was written, once the lease has ended.
             Err(error) if error.fate() == Fate::Waits => Ok(After::Leave),
@@ -224,4 +230,16 @@ impl Worker {
             }
         }
     }
+}
+
+/// Tells operators of a job that was just ended.
+pub(crate) fn told_end(record: &JobRecord, took: Duration, end: &JobEnd) {
+    let (status, faces, error) = match end {
+        JobEnd::Succeeded(result) => {
+            (JobState::Succeeded, result.get("faces").and_then(JsonValue::as_u64).unwrap_or_default(), None)
+        }
+        JobEnd::Failed(error) => (JobState::Failed, 0, Some(error.as_str())),
+        JobEnd::Cancelled => (JobState::Cancelled, 0, None),
+    };
+    events::JobEnded { job: record.job, kind: record.kind, status, took: Some(took), faces, error }.emit();
 }

@@ -7,6 +7,7 @@ mod compare;
 mod cursor;
 mod gates;
 mod images;
+mod lags;
 mod lease;
 mod pass;
 mod rebuild;
@@ -184,6 +185,7 @@ impl Reconciler {
             supervise(SERVICE, RestartPolicy::default(), &shutdown, || async {
                 let mut pipeline = Pipeline::new();
                 pipeline.spawn("passes", self.clone().passes(shutdown.clone()));
+                pipeline.spawn("lags", lags::tell(self.bus.clone(), shutdown.clone()));
                 pipeline.spawn("gates", gates::tell(self.clone(), shutdown.clone()));
                 pipeline.spawn("retention", retention::expire(self.clone(), shutdown.clone()));
                 Ok(pipeline)

@@ -3,6 +3,7 @@
 
 pub mod events;
 mod init;
+mod levels;
 mod metrics;
 mod options;
 mod otlp;

@@ -2,12 +2,14 @@
 //! cameras only up to a number.
 
 use std::collections::HashSet;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use facewire_domain::Signal;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
+use crate::events::{QueueLevel, WorkQueue};
+use crate::levels::Levels;
 use crate::process;
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
@@ -45,10 +47,8 @@ pub(crate) struct Metrics {
     pub(crate) batch_wait: Histogram<f64>,
     pub(crate) embed_queue: Histogram<f64>,
     pub(crate) inference: Histogram<f64>,
-    pub(crate) lag: Gauge<u64>,
-    pub(crate) unacked: Gauge<u64>,
-    pub(crate) oldest_age: Gauge<f64>,
-    pub(crate) stored: Gauge<u64>,
+    /// Lag, unacked messages, age and size of every queue that was asked for.
+    pub(crate) queues: Arc<Levels<WorkQueue, QueueLevel>>,
     pub(crate) redeliveries: Counter<u64>,
     pub(crate) dead_letters: Counter<u64>,
     pub(crate) consumers_recreated: Counter<u64>,
@@ -70,6 +70,12 @@ pub(crate) struct Metrics {
     pub(crate) checked: Counter<u64>,
     pub(crate) expired: Counter<u64>,
     pub(crate) pass_duration: Histogram<f64>,
+    pub(crate) jobs_ended: Counter<u64>,
+    pub(crate) jobs_lost: Counter<u64>,
+    pub(crate) jobs_faces: Counter<u64>,
+    pub(crate) jobs_running: UpDownCounter<i64>,
+    pub(crate) jobs_duration: Histogram<f64>,
+    pub(crate) stale_persons: Gauge<u64>,
 }
 
 impl Metrics {
@@ -84,10 +90,12 @@ impl Metrics {
         let gauge = |name: &'static str, unit: &'static str, what: &'static str| {
             meter.u64_gauge(name).with_unit(unit).with_description(what).build()
         };
-        let level = |name: &'static str, what: &'static str| {
-            meter.i64_up_down_counter(name).with_unit("{thread}").with_description(what).build()
+        let level = |name: &'static str, unit: &'static str, what: &'static str| {
+            meter.i64_up_down_counter(name).with_unit(unit).with_description(what).build()
         };
         observe_process(meter);
+        let queues = Arc::default();
+        observe_queues(meter, &queues);
         let signal = |signal: Signal| {
             let spec = signal.spec();
             let unit = if spec.unit.is_empty() { String::new() } else { format!("{{{}}}", spec.unit) };
@@ -126,14 +134,7 @@ impl Metrics {
                 &SECONDS,
                 "One run of a model, or of one picture's models",
             ),
-            lag: gauge("facewire.stage.lag", "{message}", "Messages that no consumer has taken yet"),
-            unacked: gauge("facewire.stage.unacked", "{message}", "Messages that are being worked on"),
-            oldest_age: meter
-                .f64_gauge("facewire.stage.oldest_age")
-                .with_unit("s")
-                .with_description("Age of the oldest message that is not done; 0 where there is none")
-                .build(),
-            stored: gauge("facewire.stage.stored", "By", "Size of the stage's stream"),
+            queues,
             redeliveries: counter("facewire.redeliveries", "{message}", "Messages that came once more"),
             dead_letters: counter("facewire.dead_letters", "{message}", "Messages that were given up"),
             consumers_recreated: counter(
@@ -167,8 +168,8 @@ impl Metrics {
                 .with_unit("s")
                 .with_description("Time that senders waited for room in the next actor's inbox, summed over senders")
                 .build(),
-            threads: level("facewire.threads", "Threads of a pool"),
-            threads_busy: level("facewire.threads.busy", "Threads of a pool that work on an item"),
+            threads: level("facewire.threads", "{thread}", "Threads of a pool"),
+            threads_busy: level("facewire.threads.busy", "{thread}", "Threads of a pool that work on an item"),
             worker_breaks: counter(
                 "facewire.worker.breaks",
                 "{break}",
@@ -191,6 +192,21 @@ impl Metrics {
                 "s",
                 &[0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0],
                 "A pass of the reconciler",
+            ),
+            jobs_ended: counter("facewire.jobs.ended", "{job}", "Jobs that workers ended, by kind and status"),
+            jobs_lost: counter("facewire.jobs.lost", "{attempt}", "Attempts at jobs whose worker was gone"),
+            jobs_faces: counter("facewire.jobs.faces", "{face}", "Faces that jobs worked on"),
+            jobs_running: level("facewire.jobs.running", "{job}", "Jobs that run"),
+            jobs_duration: histogram(
+                "facewire.jobs.duration",
+                "s",
+                &[0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0],
+                "The last attempt at a job, from its beginning to its end",
+            ),
+            stale_persons: gauge(
+                "facewire.jobs.prototypes.stale",
+                "{person}",
+                "Persons whose prototypes are out of date; 100,000 stands for that many and more",
             ),
         }
     }
@@ -217,6 +233,48 @@ fn observe_process(meter: &Meter) {
             }
         })
         .build();
+}
+
+/// Levels of queues are observed and not recorded: a recorded gauge would keep its last value for ever.
+fn observe_queues(meter: &Meter, queues: &Arc<Levels<WorkQueue, QueueLevel>>) {
+    let whole = |names: [&'static str; 2], unit: &'static str, what: &'static str, of: fn(&QueueLevel) -> u64| {
+        for (name, is_jobs) in names.into_iter().zip([false, true]) {
+            let queues = Arc::clone(queues);
+            let builder = meter.u64_observable_gauge(name).with_unit(unit).with_description(what);
+            let told = builder.with_callback(move |observer| {
+                each(&queues, is_jobs, |level, labels| observer.observe(of(level), labels));
+            });
+            told.build();
+        }
+    };
+    let lag = ["facewire.stage.lag", "facewire.jobs.lag"];
+    whole(lag, "{message}", "Messages that no consumer has taken yet", |level| level.lag);
+    let unacked = ["facewire.stage.unacked", "facewire.jobs.unacked"];
+    whole(unacked, "{message}", "Messages that are being worked on", |level| level.unacked);
+    let stored = ["facewire.stage.stored", "facewire.jobs.stored"];
+    whole(stored, "By", "Size of the queue's stream", |level| level.stored);
+    for (name, is_jobs) in [("facewire.stage.oldest_age", false), ("facewire.jobs.oldest_age", true)] {
+        let queues = Arc::clone(queues);
+        meter
+            .f64_observable_gauge(name)
+            .with_unit("s")
+            .with_description("Age of the oldest message that is not done; 0 where there is none")
+            .with_callback(move |observer| {
+                each(&queues, is_jobs, |level, labels| observer.observe(level.oldest.as_secs_f64(), labels));
+            })
+            .build();
+    }
+}
+
+/// The fresh levels of the stages, labelled, or that of the jobs.
+fn each(queues: &Levels<WorkQueue, QueueLevel>, is_jobs: bool, tell: impl Fn(&QueueLevel, &[KeyValue])) {
+    for (queue, level) in queues.fresh() {
+        match queue {
+            WorkQueue::Stage(stage) if !is_jobs => tell(&level, &[KeyValue::new("stage", stage.as_str())]),
+            WorkQueue::Jobs if is_jobs => tell(&level, &[]),
+            WorkQueue::Stage(_) | WorkQueue::Jobs => {}
+        }
+    }
 }
 
 /// The cameras that metrics tell apart: names are the producers' to choose, so that only so many may become labels.

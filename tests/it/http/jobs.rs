@@ -7,6 +7,7 @@ use std::process::Command;
 
 use axum::http::Method;
 use facewire_composition::Service;
+use facewire_domain::Scope;
 use facewire_store_pg::AuditFilter;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::client::{Answer, Http};
 use super::crowd::{MadeUp, begin, clusters, ended, faces_of, result};
 use super::dump::text;
-use super::world::Door;
+use super::world::{Door, key};
 use crate::chain::shot::OFFICE;
 use crate::chain::world::{Services, World};
 
@@ -230,6 +231,60 @@ async fn killed_workers_cost_no_job_and_no_job_is_done_twice() {
         let exemplars = faces.iter().filter(|face| face["isPrototype"] == json!(true)).count();
         assert_eq!((faces.len(), exemplars), (8, 3), "{faces:?}");
     }
+    door.close().await;
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_with_many_faces_is_listed_the_newest_first() {
+    let world = World::new().await;
+    let door = Door::guarded(&world).await;
+    let everywhere = door.http.with_key(&key(&world, &[Scope::Read, Scope::Enrol], None).await);
+    let (http, services) = (&everywhere, jobs(&world));
+    for collection in [OFFICE, "lab"] {
+        CROWD.plant(&world, collection).await;
+    }
+    let job = begin(http, OFFICE, "cluster", json!({})).await;
+    let clustered = result(http, &job).await;
+    let cluster = clusters(http, OFFICE, false).await.remove(0);
+    let path = format!("/api/v1/faces/clusters/{}/label?collection={OFFICE}", cluster.id);
+    let labelled = http.post(&path, json!({"name": "Ada"})).await.ok();
+    http.post(&format!("/api/v1/faces/acts/{}/undo", text(&labelled["actId"])), json!({})).await.ok();
+    let elsewhere = result(http, &begin(http, "lab", "cluster", json!({})).await).await;
+
+    let list = |query: &str| format!("/api/v1/faces/acts?{query}");
+    let of_office = http.get(&list(&format!("collection={OFFICE}"))).await.ok();
+    let items = of_office["items"].as_array().unwrap();
+    let told = |act: &Value| json!([act["actId"], act["kind"], act["jobId"], act["faces"], act["clusters"]]);
+    assert_eq!(told(&items[0]), json!([labelled["actId"], "label", null, 8, 1]), "{of_office}");
+    assert_eq!(told(&items[1]), json!([clustered["actId"], "cluster", job, 12 * 8, 12]), "{of_office}");
+    assert_eq!((items.len(), &of_office["nextCursor"]), (2, &json!(null)));
+    let key_id: Uuid = text(&items[0]["by"]).parse().unwrap();
+    assert_eq!((&items[0]["actor"], &items[1]["by"]), (&json!("test"), &json!(key_id)));
+    assert_eq!((items[0]["undoneAt"].is_string(), &items[0]["undoneBy"]), (true, &json!("test")));
+    assert_eq!((&items[1]["undoneAt"], &items[1]["undoneBy"]), (&json!(null), &json!(null)));
+
+    // Page by page, over all collections.
+    let (mut seen, mut query) = (Vec::new(), "limit=1".to_owned());
+    loop {
+        let page = http.get(&list(&query)).await.ok();
+        seen.extend(page["items"].as_array().unwrap().iter().map(|act| act["actId"].clone()));
+        let Some(cursor) = page["nextCursor"].as_str() else { break };
+        query = format!("limit=1&cursor={cursor}");
+    }
+    assert_eq!(json!(seen), json!([elsewhere["actId"], labelled["actId"], clustered["actId"]]));
+
+    let narrow = door.http.with_key(&key(&world, &[Scope::Read], Some(&["lab"])).await);
+    let own = narrow.get(&list("limit=10")).await.ok();
+    assert_eq!(
+        own["items"].as_array().unwrap().iter().map(|act| &act["actId"]).collect::<Vec<_>>(),
+        [&elsewhere["actId"]]
+    );
+    narrow.get(&list(&format!("collection={OFFICE}"))).await.refused(403, "collection_forbidden");
+    let blind = door.http.with_key(&key(&world, &[Scope::Enrol], None).await);
+    blind.get(&list("")).await.refused(403, "scope_missing");
+    http.get(&list("limit=0")).await.refused(400, "invalid_request");
+    http.get(&list("cursor=x")).await.refused(400, "invalid_request");
     door.close().await;
     services.stop().await;
 }

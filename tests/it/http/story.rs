@@ -333,7 +333,14 @@ impl Story {
         let lump = self.open_clusters().await;
         assert_eq!((lump.len(), &all["noise"]), (1, &json!(0)), "{all}");
         let path = format!("/api/v1/faces/clusters/{}/split?collection={OFFICE}", lump[0].id);
+        let preview = self.http().post(&path, json!({"minClusterSize": 5, "dryRun": true})).await.ok();
+        assert_eq!((&preview["dryRun"], &preview["actId"]), (&json!(true), &json!(null)), "{preview}");
+        assert_eq!(self.open_clusters().await, lump, "a preview writes nothing");
         let split = self.http().post(&path, json!({"minClusterSize": 5})).await.ok();
+        let sizes = |split: &Value| -> Vec<Value> {
+            split["parts"].as_array().unwrap().iter().map(|part| part["faceCount"].clone()).collect()
+        };
+        assert_eq!((sizes(&preview), &preview["status"]), (sizes(&split), &split["status"]), "{preview} {split}");
         assert_eq!(text(&split["originalClusterId"]), lump[0].id, "{split}");
         let parts = self.open_clusters().await;
         let of_the_split: Vec<&Cluster> = parts.iter().filter(|part| part.id.contains("_sub_")).collect();

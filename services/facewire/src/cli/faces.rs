@@ -33,6 +33,8 @@ pub(crate) enum FacesCommand {
     Label(LabelCluster),
     /// Split a cluster where it falls apart.
     Split(SplitCluster),
+    /// List what jobs, labels and splits did with many faces at once, the newest first.
+    Acts(ListActs),
     /// Take back what a job, a label or a split did. What somebody changed since stays.
     Undo(UndoAct),
     /// Count faces: whose they are, in clusters, noise; clusters, people, prototypes.
@@ -101,13 +103,29 @@ pub(crate) struct SplitCluster {
         value_parser = value_parser!(u32).range(2..)
     )]
     pub(crate) min_cluster_size: u32,
+    /// Tell its parts only, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) on: OnClusters,
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ListActs {
+    /// Only of this collection.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: Option<CollectionId>,
+    /// Acts at most.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct UndoAct {
-    /// The act, as the command or the job's result named it.
+    /// The act, as `facewire faces acts` lists it.
     #[arg(value_name = "ACT_ID")]
     pub(crate) act: Uuid,
     /// One JSON object.
@@ -205,11 +223,17 @@ mod tests {
     fn parts_of_a_cluster_and_pages_have_a_least_size() {
         let FacesCommand::Split(split) = faces("split clu_1").unwrap() else { panic!() };
         assert_eq!(split.min_cluster_size, ClusterParams::default().min_cluster_size);
-        for well in ["split clu_1 --min-cluster-size 2", "clusters --labelled --page 2 --page-size 100", "stats --json"]
-        {
+        for well in [
+            "split clu_1 --min-cluster-size 2 --dry-run",
+            "clusters --labelled --page 2 --page-size 100",
+            "stats --json",
+            "acts --limit 5 --json",
+        ] {
             assert!(faces(well).is_ok(), "{well}");
         }
-        for wrong in ["split clu_1 --min-cluster-size 1", "split", "clusters --page 0", "undo 7", "undo"] {
+        for wrong in
+            ["split clu_1 --min-cluster-size 1", "split", "clusters --page 0", "acts --limit 0", "undo 7", "undo"]
+        {
             assert!(faces(wrong).is_err(), "{wrong}");
         }
     }

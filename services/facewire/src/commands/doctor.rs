@@ -7,7 +7,7 @@ use facewire_artifacts::doctor::{Check, CheckState};
 use facewire_artifacts::{Artifacts, FetchOptions};
 use facewire_bus::Bus;
 use facewire_composition::Config;
-use facewire_composition::models::{self, DEFAULT_PACK};
+use facewire_composition::models::{self, DEFAULT_PACK, StageDevices};
 use facewire_inference::{OnnxRuntime, Pack};
 use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
@@ -122,13 +122,15 @@ fn runtime(models: &facewire_composition::Models) -> Check {
             None => missing(NAME, "it is not fetched yet", "nothing: it is fetched when needed"),
         };
     }
-    let provider = match models.provider.parse() {
-        Ok(provider) => provider,
-        Err(error) => return wrong(NAME, error, "correct models.provider"),
+    let devices = match StageDevices::of(models) {
+        Ok(devices) => devices,
+        Err(error) => return wrong(NAME, error, "correct models.provider and models.stages"),
     };
-    match OnnxRuntime::load(&library).and_then(|runtime| runtime.check(provider)) {
-        Ok(()) => present(NAME, format!("{}, on {provider}", library.display())),
-        Err(error) => wrong(NAME, error, "correct models.onnxruntime or models.provider"),
+    let checked =
+        OnnxRuntime::load(&library).and_then(|runtime| devices.all().try_for_each(|provider| runtime.check(provider)));
+    match checked {
+        Ok(()) => present(NAME, format!("{}, on {devices}", library.display())),
+        Err(error) => wrong(NAME, error, "correct models.onnxruntime, models.provider or models.stages"),
     }
 }
 

@@ -50,11 +50,11 @@ pub(crate) fn measured(detail: &Detail) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-/// `by default-1 at FPIR 1 % among 298 people`, `by the request`: what decided a threshold. Rows of earlier releases do not
+/// `by default-1 at FPIR 1 % among 298 faces`, `by the request`: what decided a threshold. Rows of earlier releases do not
 /// say it.
-pub(crate) fn decided_by(calibration: &str, fpir: Option<f64>, people: Option<u32>) -> String {
+pub(crate) fn decided_by(calibration: &str, fpir: Option<f64>, faces: Option<u32>) -> String {
     let Some(fpir) = fpir else { return format!("by the {}", plain(calibration)) };
-    let among = people.map(|people| format!(" among {people} people")).unwrap_or_default();
+    let among = faces.map(|faces| format!(" among {faces} faces")).unwrap_or_default();
     format!("by {} at FPIR {}{among}", plain(calibration), percent(fpir))
 }
 
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn what_decided_is_said_in_one_phrase() {
         let said = decided_by("default-1", Some(0.01), Some(298));
-        assert_eq!(said, "by default-1 at FPIR 1 % among 298 people");
+        assert_eq!(said, "by default-1 at FPIR 1 % among 298 faces");
         assert_eq!(decided_by("request", None, Some(298)), "by the request");
         let said = [0.9984, 0.01, 0.0005, 0.1, 1.0, 0.0].map(percent);
         assert_eq!(said, ["99.8 %", "1 %", "0.05 %", "10 %", "100 %", "0 %"]);

@@ -15,10 +15,17 @@ struct Report {
 
 pub(crate) async fn run(config: Config, args: &Migrate) -> anyhow::Result<Exit> {
     let parts = Parts::stores(&config).await?;
-    let report = Report { dry_run: args.dry_run, changes: facewire_composition::plan(&config, &parts).await? };
+    let mut changes = facewire_composition::plan(&config, &parts).await?;
     if !args.dry_run {
         facewire_composition::migrate(&config, &parts).await?;
     }
+    if args.roles {
+        changes.extend(facewire_composition::plan_roles(&parts, &args.role_prefix).await?);
+        if !args.dry_run {
+            facewire_composition::migrate_roles(&parts, &args.role_prefix).await?;
+        }
+    }
+    let report = Report { dry_run: args.dry_run, changes };
     if args.json {
         output::json(&report)?;
     } else {
@@ -29,7 +36,7 @@ pub(crate) async fn run(config: Config, args: &Migrate) -> anyhow::Result<Exit> 
 
 fn show(report: &Report) {
     if report.changes.is_empty() {
-        output::line("nothing to do: schema, streams and vector index are up to date");
+        output::line("nothing to do: all is up to date");
         return;
     }
     let mut table = output::table(&["server", if report.dry_run { "would" } else { "done" }]);

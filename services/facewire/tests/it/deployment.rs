@@ -11,7 +11,8 @@ use facewire_config::Secret;
 use facewire_contracts::admission::admission;
 use facewire_contracts::{Message as _, ProducerHeaders, headers, subjects, v1};
 use facewire_devstack::testing::{self, TestStack};
-use facewire_domain::Stage;
+use facewire_domain::{JobKind, Stage};
+use facewire_store_pg::{Actor, Store};
 use facewire_telemetry::testing::Receiver;
 use facewire_vision::degrade::shrink;
 use facewire_vision::encode::encode_jpeg;
@@ -27,7 +28,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// `facewire migrate` on these servers: a dry run finds everything to do, the second nothing any more.
-fn migrate(stack: &TestStack) {
+pub(crate) fn migrate(stack: &TestStack) {
     let migrate = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_facewire"));
         command.arg("migrate").args(arguments).args(["--nats", &stack.nats_url, "--postgres", &stack.postgres_url]);
@@ -59,7 +60,7 @@ impl Drop for Service {
 }
 
 impl Service {
-    fn start(name: &str, stack: &TestStack, collector: &str) -> Self {
+    pub(crate) fn start(name: &str, stack: &TestStack, collector: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_facewire"))
             .args(["run", name, "--health", "127.0.0.1:0"])
             .args(["--nats", &stack.nats_url, "--postgres", &stack.postgres_url, "--qdrant", &stack.qdrant_url])
@@ -84,7 +85,7 @@ impl Service {
     }
 
     /// Where it answers `/metrics`, once it has said so.
-    fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         let lines = self.lines.lock().unwrap();
         let line = lines.iter().find(|line| line.contains("health and metrics endpoints"))?;
         serde_json::from_str::<serde_json::Value>(line).ok()?["address"].as_str()?.parse().ok()
@@ -103,7 +104,7 @@ pub(crate) struct Deployment {
     bus: Bus,
     results: Results,
     // Ends last.
-    _stack: TestStack,
+    stack: TestStack,
 }
 
 impl Deployment {
@@ -115,7 +116,7 @@ impl Deployment {
         let bus = Bus::connect(&options, "producer").await.unwrap();
         let results = bus.results("results.>", true).await.unwrap();
         let services = names().map(|name| Service::start(name, &stack, collector.url())).collect();
-        Self { collector, services, bus, results, _stack: stack }
+        Self { collector, services, bus, results, stack }
     }
 
     /// Publishes a picture as a producer would, with a trace of its own, and waits for the result.
@@ -147,6 +148,17 @@ impl Deployment {
         let task = v1::EmbedTask { crop: Some(crop), ..v1::EmbedTask::default() };
         let (subject, payload) = (subjects::stage(Stage::Embed, "office"), task.encode_to_vec().into());
         self.bus.publish(Message { subject, payload, ..Message::default() }).await.unwrap();
+    }
+
+    /// A job that ends soon, of the collection that the crops made.
+    pub(crate) async fn job(&self) {
+        let url = Secret::new(self.stack.postgres_url.clone());
+        let store = Store::connect(&facewire_store_pg::Options { url, ..Default::default() }).await.unwrap();
+        let (kind, collection) = (JobKind::Prototypes, "office".parse().unwrap());
+        let made = store.create_job(kind, &collection, &serde_json::json!({}), &Actor::named("a test")).await.unwrap();
+        let job = made.expect("the collection of the crops");
+        self.bus.publish_job(kind, job.job, job.attempt).await.unwrap();
+        store.close().await;
     }
 
     /// Where the services answer `/metrics`.

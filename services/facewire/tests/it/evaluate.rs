@@ -109,6 +109,17 @@ fn an_open_set_with_cameras_has_every_section() {
     }
     assert_eq!(std::fs::read_to_string(&features).unwrap().lines().count(), 1 + 3 + 24 + 4);
     assert_eq!(std::fs::metadata(&features).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // Two photos of each person are enrolled, and one of them stands for the person.
+    let gallery = |more: &[&str]| {
+        let arguments = [&["--faces", "@", "--enroll", "2", "--gate", "off", "--json"][..], more].concat();
+        let found = report(&evaluate(&folder.path().join("seen"), &arguments, &[&people]));
+        let kind = found["data_set"]["kind"].as_str().unwrap().to_owned();
+        let set = &found["open_sets"][0];
+        (set["people"].as_u64(), set["faces"].as_u64(), kind.contains("compared with up to 1 exemplars"))
+    };
+    assert_eq!(gallery(&[]), (Some(3), Some(6), false));
+    assert_eq!(gallery(&["--against", "prototypes", "--exemplars", "1"]), (Some(3), Some(3), true));
 }
 
 #[test]

@@ -324,6 +324,15 @@ async fn a_cluster_is_split_labelled_and_both_are_undone() {
 
     let whole = json(&[&["split", id, "--min-cluster-size", "10"], &of_office[..]].concat());
     assert_eq!(whole["new_clusters"], json!([]), "{whole}");
+    let preview = json(&[&["split", id, "--min-cluster-size", "4", "--dry-run"], &of_office[..]].concat());
+    let parts: Vec<_> =
+        preview["parts"].as_array().unwrap().iter().map(|part| part["faces"].as_u64().unwrap()).collect();
+    assert_eq!(
+        (parts, &preview["act_id"], &preview["new_clusters"]),
+        (vec![6, 6], &Value::Null, &json!([])),
+        "{preview}"
+    );
+    assert_eq!(json(&[&["clusters"], &of_office[..]].concat())["clusters"][0]["faces"], 12, "nothing was changed");
     let split = json(&[&["split", id, "--min-cluster-size", "4"], &of_office[..]].concat());
     let parts = split["new_clusters"].as_array().unwrap().iter().map(|part| part["faces"].as_u64().unwrap());
     assert_eq!(parts.collect::<Vec<_>>(), [6, 6], "{split}");
@@ -347,6 +356,17 @@ async fn a_cluster_is_split_labelled_and_both_are_undone() {
     let act = labelled["act_id"].as_str().unwrap();
     assert!(succeeded(&run(&["undo", act])).contains("12 faces"));
     assert_eq!(run(&["undo", act]).status.code(), Some(1), "once");
+    let acts = json(&["acts", "--collection", "office"]);
+    let told = |act: &Value| ["kind", "faces", "clusters", "actor", "undone_by"].map(|name| act[name].clone());
+    let by = json!("facewire faces");
+    let listed: Vec<_> = acts["acts"].as_array().unwrap().iter().map(told).collect();
+    let (label, split) = (json!(["label", 12, 1, by, by]), json!(["split", 12, 3, by, by]));
+    assert_eq!(json!(listed), json!([label, split, ["cluster", 12, 1, "a test", null]]), "{acts}");
+    assert_eq!(acts["acts"][0]["act_id"], act);
+    assert_eq!(json(&["acts", "--limit", "1"])["acts"].as_array().unwrap().len(), 1);
+    let shown = succeeded(&run(&["acts"]));
+    assert!(shown.contains(act) && shown.contains("split"), "{shown}");
+    assert!(succeeded(&run(&["acts", "--collection", "lab"])).contains("no act"));
     assert_eq!(json(&["stats"])["collections"]["office"]["without_person"], 12);
     let missing = run(&["split", "clu_000000000000"]);
     assert!(missing.status.code() == Some(1) && said(&missing).contains("faces clusters"), "{missing:?}");

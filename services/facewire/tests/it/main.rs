@@ -6,6 +6,8 @@ mod calibrate;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod corrections;
+#[cfg(test)]
 mod dashboards;
 #[cfg(test)]
 mod deployment;
@@ -17,6 +19,10 @@ mod insight;
 mod jobs;
 #[cfg(test)]
 mod keys;
+#[cfg(test)]
+mod lags;
+#[cfg(test)]
+mod nats_config;
 #[cfg(test)]
 mod prometheus;
 #[cfg(test)]

@@ -127,6 +127,7 @@ async fn every_expression_finds_series_on_the_running_stack() {
     while !missing.is_empty() {
         four_crops(&mut deployment, "").await;
         deployment.fail().await;
+        deployment.job().await;
         let mut still = Vec::new();
         for expression in missing {
             match prometheus.series(&expression.text).await {

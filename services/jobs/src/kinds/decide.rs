@@ -41,9 +41,8 @@ impl Chunk {
     }
 }
 
-/// What a match needs in a collection: by the rules, or by what the job says itself. Each exemplar is one more that a stranger
-/// could be taken for, and so it is exemplars that are counted, and not people: of 335 faces one was given to the wrong
-/// person when people were.
+/// What a match needs in a collection: by the rules, or by what the job says itself. Faces are compared with exemplars, whatever
+/// matching is compared with, and so it is exemplars that are counted.
 ///
 /// # Errors
 /// Nothing says what a match needs; of Postgres, while draining.
@@ -59,7 +58,7 @@ pub(crate) async fn rule(
     let mut applied = rules.rule(&asked, collection, None)?;
     applied.rule.margin = margin.unwrap_or(applied.rule.margin);
     let exemplars = context.ask(|| context.store().count_exemplars(collection)).await?;
-    applied.people = applied.people.max(u32::try_from(exemplars).unwrap_or(u32::MAX));
+    applied.faces = u32::try_from(exemplars).unwrap_or(u32::MAX);
     applied.rule = joining(&applied, 0);
     Ok(applied)
 }
@@ -69,7 +68,7 @@ pub(crate) async fn rule(
 pub(crate) fn joining(applied: &Applied, clusters: usize) -> Rule {
     let others = u32::try_from(clusters).unwrap_or(u32::MAX);
     let by_rate = applied.fpir.zip(applied.calibration.as_ref());
-    let threshold = by_rate.map(|(fpir, made)| made.threshold_for(fpir, applied.people.saturating_add(others)));
+    let threshold = by_rate.map(|(fpir, made)| made.threshold_for(fpir, applied.faces.saturating_add(others)));
     Rule { threshold: threshold.unwrap_or(applied.rule.threshold), ..applied.rule }
 }
 

@@ -5,6 +5,8 @@ mod assigning;
 #[cfg(test)]
 mod clustering;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod prototypes;
 #[cfg(test)]
 mod stopping;

@@ -8,7 +8,7 @@ use facewire_bus::{Bus, StageOptions};
 use facewire_config::Secret;
 use facewire_devstack::testing::{TestDatabase, TestNats, TestQdrant};
 use facewire_domain::{
-    ClusterId, CollectionId, CropId, FaceId, ImageHash, JobId, JobKind, JobState, PersonId, Quality, Stage,
+    Against, ClusterId, CollectionId, CropId, FaceId, ImageHash, JobId, JobKind, JobState, PersonId, Quality, Stage,
 };
 use facewire_gallery::{Candidate, Enrolled, Gallery, RuleOptions};
 use facewire_jobs::{Jobs, Options};
@@ -75,6 +75,7 @@ impl World {
             margin: Some(0.1),
             conflict_fpir: 0.001,
             conflict_similarity: Some(1.0),
+            against: Against::Faces,
             collections: Default::default(),
         };
         let (bus, gallery) = (self.bus.clone(), self.gallery.clone());

@@ -112,35 +112,61 @@ impl<E: Display> PublishRetried<'_, E> {
     }
 }
 
-/// The server was asked how far a stage is.
+/// A stage of this process is about to take messages.
 #[derive(Debug)]
-pub struct StageSeen {
+pub struct StageReady {
     /// Which.
     pub stage: Stage,
-    /// Messages that nobody has taken yet.
-    pub lag: u64,
-    /// Messages that somebody works on.
-    pub unacked: u64,
-    /// Bytes in the stage's stream.
-    pub stored: u64,
-    /// Age of the oldest message that is not done; zero where there is none.
-    pub oldest: Duration,
 }
 
-impl StageSeen {
-    /// Emits the log line and the metrics.
+impl StageReady {
+    /// Begins the series of what may go wrong: an increase from nothing cannot be seen.
     pub fn emit(&self) {
         record(|m| {
             let stage = [of_stage(self.stage)];
-            m.lag.record(self.lag, &stage);
-            m.unacked.record(self.unacked, &stage);
-            m.stored.record(self.stored, &stage);
-            m.oldest_age.record(self.oldest.as_secs_f64(), &stage);
-            // So that the series are there before anything goes wrong: an increase from nothing cannot be seen.
             m.redeliveries.add(0, &stage);
             m.consumers_recreated.add(0, &stage);
             m.publish_retries.add(0, &stage);
             m.dead_letters.add(0, &[of_stage(self.stage), of_reason(Reason::Internal)]);
         });
+    }
+}
+
+/// A queue of work with its one consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WorkQueue {
+    /// Of a stage.
+    Stage(Stage),
+    /// Of jobs.
+    Jobs,
+}
+
+/// How far a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLevel {
+    /// Messages that nobody has taken yet.
+    pub lag: u64,
+    /// Messages that somebody works on.
+    pub unacked: u64,
+    /// Bytes in the queue's stream.
+    pub stored: u64,
+    /// Age of the oldest message that is not done; zero where there is none.
+    pub oldest: Duration,
+}
+
+/// The server was asked how far a queue is.
+#[derive(Debug)]
+pub struct QueueSeen {
+    /// Which.
+    pub queue: WorkQueue,
+    /// What it said. `None`: it did not answer, or the consumer is missing; then the queue has no series, since a 0
+    /// would say that nothing waits.
+    pub level: Option<QueueLevel>,
+}
+
+impl QueueSeen {
+    /// Emits the metrics.
+    pub fn emit(&self) {
+        record(|m| m.queues.set(self.queue, self.level));
     }
 }

@@ -3,14 +3,17 @@
 
 mod crops;
 mod http;
+mod jobs;
 mod messages;
 mod reconciler;
 mod services;
 
 pub use crops::{BatchTaken, CropAdmitted, CropEnded, FaceEmbedded, FaceMeasured, Searched, StageDone};
 pub use http::{RequestAnswered, RequestRefused, Told, WebhookTold};
+pub use jobs::{JobEnded, JobLost, JobRunning, JobsReady, PrototypesWaiting};
 pub use messages::{
-    ConsumerRecreated, DeadLettered, NotADelivery, PublishRetried, Redelivered, StageSeen, StreamRefused,
+    ConsumerRecreated, DeadLettered, NotADelivery, PublishRetried, QueueLevel, QueueSeen, Redelivered, StageReady,
+    StreamRefused, WorkQueue,
 };
 pub use reconciler::{DifferencesFound, Expired, ImagesCompared, PassDone, Reconciled};
 pub use services::{

@@ -182,15 +182,17 @@ fn timed(chain: Chain) -> (Chain, Arc<OnceLock<Instant>>) {
     let began = Arc::<OnceLock<Instant>>::default();
     let (make, noted) = (Arc::clone(&chain.embedders), Arc::clone(&began));
     let embedders: composition::MakeEmbedder = Arc::new(move || {
-        // The stage tries a session on a grey picture before it takes a face.
-        let (mut tried, began) = (false, Arc::clone(&noted));
+        let inner = make()?;
+        // The stage tries a session on grey pictures before it takes a face.
+        let (mut trials, began) = (inner.warm_up().len(), Arc::clone(&noted));
         let before = move |_: &[AlignedFace]| {
-            if std::mem::replace(&mut tried, true) {
-                began.get_or_init(Instant::now);
+            match trials.checked_sub(1) {
+                Some(left) => trials = left,
+                None => _ = began.get_or_init(Instant::now),
             }
             Ok(())
         };
-        Ok(Box::new(Observed { inner: make()?, before }))
+        Ok(Box::new(Observed { inner, before }))
     });
     (Chain { embedders, ..chain }, began)
 }

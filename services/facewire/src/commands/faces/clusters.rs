@@ -5,11 +5,11 @@ use anyhow::{Context, bail};
 use comfy_table::CellAlignment;
 use facewire_composition::Config;
 use facewire_domain::{CollectionId, FaceId, PersonId};
-use facewire_gallery::{Division, SPLIT_FACES};
+use facewire_gallery::{Division, SPLIT_FACES, SplitPart};
 use facewire_store_pg::{Actor, ClusterRecord, LabelOutcome, LabelTarget, Labelled};
 use indicatif::HumanCount;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -66,9 +66,13 @@ struct Page<'a> {
 struct Parts<'a> {
     /// The cluster that was split.
     cluster_id: &'a str,
-    /// None: it does not fall apart.
+    /// None: it does not fall apart, or in a dry run.
     new_clusters: Vec<Told<'a>>,
+    /// In a dry run: into what it would be split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<Vec<Value>>,
     act_id: Option<Uuid>,
+    dry_run: bool,
 }
 
 pub(super) async fn list(config: &Config, args: &ListClusters) -> anyhow::Result<Exit> {
@@ -173,8 +177,10 @@ fn known(id: Uuid) -> Option<Uuid> {
 pub(super) async fn split(config: &Config, args: &SplitCluster) -> anyhow::Result<Exit> {
     let gallery = connect::gallery(config).await?;
     let (cluster, collection) = (args.cluster.as_str(), &args.on.collection);
-    let split = match gallery.split_cluster(collection, cluster, args.min_cluster_size, &Actor::named(BY)).await? {
+    let (least, by) = (args.min_cluster_size, Actor::named(BY));
+    let split = match gallery.split_cluster(collection, cluster, least, args.dry_run, &by).await? {
         Division::Done(split) => split,
+        Division::Preview(parts) => return preview(args, &parts),
         Division::NoCluster => bail!("{}", missing(collection.as_str(), cluster)),
         Division::Labelled(person) => {
             bail!("{cluster} is person {person}'s: `facewire people split` makes a new person of some of their faces")
@@ -187,7 +193,8 @@ pub(super) async fn split(config: &Config, args: &SplitCluster) -> anyhow::Resul
     };
     if args.on.json {
         let new_clusters = split.new.iter().map(Told::of).collect();
-        output::json(&Parts { cluster_id: cluster, new_clusters, act_id: Some(split.act) })?;
+        let (parts, act_id) = (None, Some(split.act));
+        output::json(&Parts { cluster_id: cluster, new_clusters, parts, act_id, dry_run: false })?;
     } else {
         show(&split.new);
         undoable(split.act);
@@ -195,16 +202,39 @@ pub(super) async fn split(config: &Config, args: &SplitCluster) -> anyhow::Resul
     Ok(Exit::Success)
 }
 
+/// What would be split, and nothing is.
+fn preview(args: &SplitCluster, parts: &[SplitPart]) -> anyhow::Result<Exit> {
+    if args.on.json {
+        return unsplit(args, parts);
+    }
+    let mut table = output::table(&["it would be", "faces", "the best faces"]);
+    for (part, number) in parts.iter().zip(1..) {
+        let samples: Vec<String> = part.samples.iter().map(ToString::to_string).collect();
+        table.add_row([format!("part {number}"), HumanCount(part.faces).to_string(), samples.join("\n")]);
+    }
+    output::line(table);
+    output::say("nothing was changed: it was a dry run");
+    Ok(Exit::Success)
+}
+
+/// As JSON: nothing was split.
+fn unsplit(args: &SplitCluster, parts: &[SplitPart]) -> anyhow::Result<Exit> {
+    let part = |part: &SplitPart| json!({ "faces": part.faces, "sample_faces": part.samples });
+    let parts = args.dry_run.then(|| parts.iter().map(part).collect());
+    let (cluster_id, new_clusters, dry_run) = (args.cluster.as_str(), Vec::new(), args.dry_run);
+    output::json(&Parts { cluster_id, new_clusters, parts, act_id: None, dry_run })?;
+    Ok(Exit::Success)
+}
+
 /// The command did its work, and there was nothing to split.
 fn whole(args: &SplitCluster) -> anyhow::Result<Exit> {
     if args.on.json {
-        output::json(&Parts { cluster_id: &args.cluster, new_clusters: Vec::new(), act_id: None })?;
-    } else {
-        let (cluster, least) = (&args.cluster, args.min_cluster_size);
-        output::line(format_args!(
-            "{cluster} stays as it is: it does not fall apart into clusters of {least} faces or more"
-        ));
+        return unsplit(args, &[]);
     }
+    let (cluster, least) = (&args.cluster, args.min_cluster_size);
+    output::line(format_args!(
+        "{cluster} stays as it is: it does not fall apart into clusters of {least} faces or more"
+    ));
     Ok(Exit::Success)
 }
 

@@ -1,6 +1,7 @@
 //! `facewire faces`: from faces to people, by jobs and by hand, and the vector index against Postgres. What each job
 //! does is the jobs service's, what is done by hand the gallery's.
 
+mod acts;
 mod backfill;
 mod clusters;
 mod index;
@@ -34,6 +35,7 @@ pub(crate) async fn run(config: Config, command: &FacesCommand) -> anyhow::Resul
         FacesCommand::Clusters(args) => clusters::list(&config, args).await,
         FacesCommand::Label(args) => clusters::label(&config, args).await,
         FacesCommand::Split(args) => clusters::split(&config, args).await,
+        FacesCommand::Acts(args) => acts::list(&config, args).await,
         FacesCommand::Undo(args) => clusters::undo(&config, args).await,
         FacesCommand::Stats(args) => stats::run(&config, args).await,
         FacesCommand::Backfill(args) => backfill::run(&config, args).await,

@@ -109,7 +109,7 @@ fn decided(known: &Known, ending: &EndingRecord, decision: Option<&Decision>) {
 
 /// What decided the threshold, and what else counted.
 fn rule(decision: &Decision) {
-    let by = decision.calibration.as_deref().map(|by| format::decided_by(by, decision.fpir, decision.people));
+    let by = decision.calibration.as_deref().map(|by| format::decided_by(by, decision.fpir, decision.faces));
     let margin = decision.margin.map(|margin| format!("a margin of {margin:.3} is needed"));
     let sure = decision.confidence.map(|sure| format!("confidence {}", format::percent(sure.into())));
     let parts: Vec<String> = [by, margin, sure].into_iter().flatten().collect();

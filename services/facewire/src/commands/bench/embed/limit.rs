@@ -113,7 +113,7 @@ impl Limit {
 fn settings(provider: Provider) -> Vec<(usize, usize)> {
     let mut settings = match provider {
         Provider::Cpu => vec![(cores(), 1), (1, cores())],
-        Provider::Cuda { .. } => vec![(1, 1), (2, 1)],
+        Provider::Cuda { .. } | Provider::TensorRt { .. } => vec![(1, 1), (2, 1)],
     };
     settings.dedup();
     settings
