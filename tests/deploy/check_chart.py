@@ -1,0 +1,215 @@
+"""Checks helm/facewire without a cluster: rendered by each Helm that is given, for each values file and each version of Kubernetes.
+
+    check_chart.py --helm PROGRAM... [--schemas DIR] [--facts FILE]
+
+Prints what is wrong, a line each, and ends with status 1. `--facts` writes what the code's own tables are compared with
+(tests/it/deploy). What a good object is stands in rules.py, what an API takes in schemas.py.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import yaml
+
+import breakages
+import facts
+import rules
+import scan
+import schemas
+import values_readme
+
+ROOT = pathlib.Path(__file__).parents[2]
+CHART = ROOT / "helm" / "facewire"
+VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
+NAMESPACE = "faces"
+# YAML reads these as something else than text: labels have to be quoted.
+RELEASES = {"small": "facewire", "production": "n", "gpu": "on", "existing-servers": "1e3"}
+
+
+def helm(program: pathlib.Path, words: list, cwd: pathlib.Path = ROOT) -> tuple[str, str | None]:
+    """What it wrote, and what it complains of if it failed."""
+    environment = {"HOME": "/nonexistent", "PATH": os.environ["PATH"], "KUBECONFIG": "/dev/null"}
+    done = subprocess.run([program, *words], cwd=cwd, env=environment, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if "symbolic link" not in line]
+    return done.stdout, None if done.returncode == 0 else "\n".join(lines + done.stdout.splitlines()[-5:])
+
+
+def render(program, version: str, values: str, sets: list[str] = (), chart: pathlib.Path = CHART):
+    """The objects, or why there are none."""
+    words = ["template", RELEASES[values], chart, "--namespace", NAMESPACE, "--kube-version", f"{version}.0"]
+    words += ["--values", chart / "ci" / f"{values}-values.yaml"]
+    for setting in sets:
+        words += ["--set", setting]
+    text, error = helm(program, words)
+    if error:
+        return None, error
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document], None
+
+
+def lint(program, values: str) -> list[str]:
+    words = ["lint", "--strict", CHART, "--kube-version", "1.33.0", "--values", CHART / "ci" / f"{values}-values.yaml"]
+    _, error = helm(program, words)
+    return [f"{program.name} lint {values}: {error}"] if error else []
+
+
+def refusals(program, version: str = "1.34") -> list[str]:
+    """What must not render, and the words that say why."""
+    cases = [
+        ("small", ["nats.urll=x"], "urll"),
+        ("small", ["services.ingest.keda.lagTreshold=1"], "lagTreshold"),
+        ("small", ["services.gate.enabled=true"], "gate"),
+        ("small", ["networkPolicy.nats.ports=1"], "ports"),
+        ("small", ["config.natss.url=x"], "natss"),
+        ("small", ["nats.url=nats://user:secret@nats:4222"], "/nats/url|nats.url"),
+        ("small", ["image.repository="], "image.repository"),
+        ("small", ["postgres.existingSecret="], "postgres.existingSecret"),
+        ("small", ["nats.auth=nkey"], "nats.existingSecret"),
+        ("small", ["qdrant.existingSecret=key"], "allow_key_in_clear"),
+        ("small", ["models.custom=true", "models.volume.existingClaim="], "models.custom"),
+        ("small", ["models.volume.type=image", "models.volume.image=packs:1"], "Kubernetes 1.35"),
+        ("small", ["models.download.url=https://a.example/x", "models.download.image=curl"], "sha256"),
+        ("small", ["models.packImage=a:1", "models.download.url=https://a.example/x"], "choose one"),
+        ("small", ["models.packImage=a:1", "models.pack=own"], "the pack `default`"),
+        ("small", ["monitoring.podMonitor.enabled=true", "monitoring.serviceMonitor.enabled=true"], "choose one"),
+        ("small", ["merge.Deployment/gate.spec.replicas=1"], "Deployment/gate"),
+        ("production", ["keda.trigger=prometheus"], "keda.prometheus.serverAddress"),
+    ]
+    faults = []
+    for values, sets, words in cases:
+        documents, error = render(program, version, values, sets)
+        if documents is not None:
+            faults.append(f"{program.name}: {' '.join(sets)} is not refused")
+        elif not any(word in error for word in words.split("|")):
+            faults.append(f"{program.name}: {' '.join(sets)} is refused without a word of {words}: {error}")
+    documents, error = render(program, "1.29", "small")
+    if documents is not None or "1.30" not in error:
+        faults.append(f"{program.name}: Kubernetes 1.29 is not refused: {error}")
+    return faults
+
+
+def packaged(program) -> list[str]:
+    """The package holds the files behind the links, and renders as the folder does."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, error = helm(program, ["package", CHART, "--destination", folder])
+        if error:
+            return [f"{program.name} package: {error}"]
+        archive = next(pathlib.Path(folder).glob("*.tgz"))
+        words = ["template", "n", archive, "--kube-version", "1.33.0", "--values", CHART / "ci/production-values.yaml"]
+        text, error = helm(program, words)
+        if error or "FacewireDown" not in text or "schemaVersion" not in text:
+            return [f"{program.name}: the package does not render with alerts and dashboards: {error}"]
+    return []
+
+
+def notes(program) -> list[str]:
+    """Helm 3 asks a cluster for it, so only Helm 4 is asked."""
+    values = CHART / "ci/production-values.yaml"
+    text, error = helm(program, ["install", "n", CHART, "--values", values, "--dry-run=client"])
+    if error:
+        return [f"{program.name}: no notes: {error}"]
+    return [] if "KEDA 2.20 or newer" in text else ["NOTES.txt does not say which KEDA is needed"]
+
+
+def runbook() -> list[str]:
+    """Each alert has a heading in docs/OPERATIONS.md, and each heading of that chapter an alert."""
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+    lines = (ROOT / "docs/OPERATIONS.md").read_text(encoding="utf-8").splitlines()
+    headings = {line.removeprefix("### ") for line in lines if line.startswith("### Facewire")}
+    return [f"docs/OPERATIONS.md: {name} stands there or in alerts.yaml alone" for name in sorted(alerts ^ headings)]
+
+
+def yaml_style() -> list[str]:
+    files = [CHART / "values.yaml", CHART / "Chart.yaml", *sorted((CHART / "ci").glob("*.yaml"))]
+    style = (
+        "{extends: default, rules: {line-length: disable, document-start: disable, comments: {min-spaces-from-content: 1},"
+        " braces: {max-spaces-inside: 1}}}"
+    )
+    command = [sys.executable, "-m", "yamllint", "--strict", "-f", "parsable", "-d", style, *files]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.splitlines()
+
+
+def all_renders(programs) -> tuple[dict, list[str]]:
+    """Objects by values file and version, the same from each Helm."""
+    jobs = [(values, version, program) for values in RELEASES for version in VERSIONS for program in programs]
+    found, faults = {}, []
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (values, version, program), (documents, error) in zip(
+            jobs, pool.map(lambda job: render(job[2], job[1], job[0]), jobs)
+        ):
+            if error:
+                faults.append(f"{program.name} {values} {version}: {error}")
+            elif found.setdefault((values, version), documents) != documents:
+                faults.append(f"{values} {version}: {program.name} renders something else than {programs[0].name}")
+    return found, faults
+
+
+def against_schemas(found: dict, known: schemas.Schemas) -> list[str]:
+    """The same object is looked at once for each version."""
+    faults, seen = [], set()
+    for (values, version), documents in found.items():
+        for document in documents:
+            mark = version, json.dumps(document, sort_keys=True)
+            fault = None if mark in seen else known.fault(document, version)
+            seen.add(mark)
+            if fault:
+                faults.append(f"{values} {version}: {rules.title(document)}: {fault}")
+    return faults
+
+
+def image_volumes(program, known) -> list[str]:
+    sets = ["models.volume.type=image", "models.volume.image=registry.example/packs:1"]
+    documents, error = render(program, "1.35", "small", sets)
+    if error:
+        return [f"image volume on 1.35: {error}"]
+    found = {("image volume", version): documents for version in ("1.35", "1.37")}
+    return against_schemas(found, known) + rules.faults(documents)
+
+
+def finish(faults: list[str]) -> None:
+    print("\n".join(faults))
+    sys.exit(1 if faults else 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--helm", type=pathlib.Path, nargs="+", required=True)
+    parser.add_argument("--schemas", type=pathlib.Path)
+    parser.add_argument("--facts", type=pathlib.Path)
+    arguments = parser.parse_args()
+    programs, known = arguments.helm, schemas.Schemas(arguments.schemas)
+
+    found, faults = all_renders(programs)
+    if faults:
+        # Nothing else can be said of what is not there.
+        finish(faults)
+    faults += against_schemas(found, known)
+    latest = {values: found[values, VERSIONS[-1]] for values in RELEASES}
+    for values, documents in latest.items():
+        faults += [f"{values}: {fault}" for fault in rules.faults(documents)]
+        faults += [f"{values}: {fault}" for fault in rules.copies(documents, ROOT / "deploy")]
+    for program in programs:
+        faults += [fault for values in RELEASES for fault in lint(program, values)]
+        faults += refusals(program) + packaged(program)
+    faults += notes(programs[-1]) + image_volumes(programs[0], known) + yaml_style() + runbook()
+    faults += scan.faults(latest)
+    faults += breakages.faults(CHART, lambda chart, values: render(programs[0], "1.33", values, (), chart), known)
+    try:
+        sys.argv = ["values_readme.py", "--check"]
+        values_readme.main()
+    except SystemExit:
+        faults.append("helm/facewire/README.md is not what values.yaml says")
+    if arguments.facts:
+        arguments.facts.write_text(json.dumps({name: facts.of(documents) for name, documents in latest.items()}))
+    finish(faults)
+
+
+if __name__ == "__main__":
+    main()

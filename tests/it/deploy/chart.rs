@@ -1,0 +1,161 @@
+//! The chart `helm/facewire`: `tests/deploy/check_chart.py` renders and validates it, and what it says of the program is
+//! compared with the code's own tables. No name of a stage, stream or variable is written down here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use facewire_bus::inbox_prefix;
+use facewire_composition::access::{ACCOUNT, UserKeys, users};
+use facewire_composition::{Config, Service};
+use facewire_contracts::subjects;
+use facewire_devstack::testing;
+use facewire_domain::Stage;
+
+use super::facts::{Facts, Pod, Scaling};
+use super::tools::{Tools, root, said};
+
+/// Variables that are no options: the command line's, the cache directory, and the authorities that TLS trusts.
+const BESIDE: [&str; 4] = ["FACEWIRE_CONFIG", "FACEWIRE_CACHE", "FACEWIRE_DATA", "SSL_CERT_FILE"];
+
+/// Between the end of a drain and the kill, at least.
+const SPARE: u64 = 5;
+
+#[tokio::test]
+async fn the_chart_renders_is_valid_and_says_what_the_code_says() {
+    let Some(tools) = Tools::ready().await else { return };
+    let facts = checked(&tools);
+    for (values, facts) in &facts {
+        for pod in &facts.pods {
+            let config = accepted(values, facts, pod);
+            ports_and_probes(values, pod, &config);
+        }
+        for scaling in &facts.scaling {
+            a_stage_follows_its_own_queue(values, scaling);
+        }
+    }
+    let production = &facts["production"];
+    every_service_has_what_it_needs(production);
+    users_and_keys(production);
+    metrics_are_those_of_the_code(&facts["gpu"]);
+    assert!(production.scaling.iter().all(|it| it.trigger == "nats-jetstream" && it.metadata["account"] == ACCOUNT));
+    let scaled: BTreeSet<&str> = production.scaling.iter().map(|it| it.service.as_str()).collect();
+    assert_eq!(scaled, BTreeSet::from(Stage::ALL.map(Stage::service)));
+    sections_are_those_of_the_configuration();
+}
+
+/// Runs the checks, and returns the facts by values file.
+fn checked(tools: &Tools) -> BTreeMap<String, Facts> {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("facts.json");
+    let mut check = tools.script("check_chart.py");
+    check.arg("--helm").args(["helm3", "helm4"].map(|name| tools.program(name)));
+    if let Some(schemas) = testing::shared_data("schemas") {
+        check.arg("--schemas").arg(schemas);
+    }
+    let checks = check.arg("--facts").arg(&file).output().unwrap();
+    assert!(checks.status.success(), "\n{}", said(&checks));
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+/// The rendered file with the pod's variables, read as the program reads them.
+fn accepted(values: &str, facts: &Facts, pod: &Pod) -> Config {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("facewire.toml");
+    std::fs::write(&file, &facts.toml).unwrap();
+    let foreign = |name: &&String| !name.starts_with("FACEWIRE__") && !BESIDE.contains(&name.as_str());
+    let unknown: Vec<&String> = pod.env.keys().filter(foreign).collect();
+    assert!(unknown.is_empty(), "{values}, {}: nobody reads {unknown:?}", pod.service);
+    facewire_config::load(Some(&file), pod.env.clone())
+        .unwrap_or_else(|error| panic!("{values}, {}: {error}\n{}", pod.service, facts.toml))
+}
+
+fn ports_and_probes(values: &str, pod: &Pod, config: &Config) {
+    if pod.kind != "Deployment" {
+        assert_eq!(pod.args[0], "migrate", "{values}: only the migration is no service");
+        return;
+    }
+    let health = config.health.listen.unwrap();
+    assert_eq!(pod.ports["health"], health.port(), "{values}, {}", pod.service);
+    assert!(health.ip().is_unspecified(), "the kubelet does not ask on loopback");
+    if let Some(port) = pod.ports.get("http") {
+        assert_eq!(*port, config.gateway.address().port(), "{values}");
+        assert!(config.gateway.needs_key(), "{values}: a gateway that asks for no key");
+    }
+    for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz"), ("startupProbe", "/startupz")] {
+        assert_eq!(pod.probes[probe], path, "{values}, {}", pod.service);
+    }
+    let drain = config.shutdown.grace.as_secs() + SPARE;
+    assert!(pod.grace.unwrap() >= drain, "{values}, {}: killed after {:?} s", pod.service, pod.grace);
+    // The sink publishes for half of the drain: what was asked last still gets its PubAck.
+    assert!(config.shutdown.grace / 2 > config.nats.request_timeout, "{values}");
+}
+
+fn a_stage_follows_its_own_queue(values: &str, scaling: &Scaling) {
+    let stage: Stage = scaling.service.parse().unwrap();
+    if scaling.trigger == "nats-jetstream" {
+        assert_eq!(scaling.metadata["stream"], stage.stream(), "{values}");
+        assert_eq!(scaling.metadata["consumer"], subjects::consumer(stage), "{values}");
+    } else {
+        let matcher = format!("stage=\"{stage}\"");
+        assert_eq!(scaling.metadata["query"].matches(&matcher).count(), 2, "{values}: {scaling:?}");
+        assert_eq!(scaling.metadata["ignoreNullValues"], "false", "{values}");
+    }
+    // What one replica holds in hand is no reason for another, and all together stay within the consumer's limit.
+    let options = Config::default().stage(stage).clone();
+    let held = options.most_in_flight(0);
+    let lag = scaling.metadata.get("lagThreshold").or_else(|| scaling.metadata.get("threshold")).unwrap();
+    assert!(lag.parse::<usize>().unwrap() > held, "{values}, {stage}: a replica alone holds {held}");
+    let most = i64::try_from(scaling.max * held).unwrap();
+    assert!(most <= options.max_ack_pending, "{values}, {stage}: {} replicas hold {most}", scaling.max);
+}
+
+fn every_service_has_what_it_needs(facts: &Facts) {
+    let deployed: BTreeSet<&str> = facts.deployments().map(|pod| pod.service.as_str()).collect();
+    let services: BTreeSet<&str> = Service::all().into_iter().map(Service::name).collect();
+    assert_eq!(deployed, services);
+    for pod in facts.deployments() {
+        let needs = Service::named(&pod.service).unwrap().needs();
+        assert_eq!(pod.args, ["run", pod.service.as_str()]);
+        let has = |name: &str| pod.env.contains_key(name);
+        assert_eq!(has("FACEWIRE__POSTGRES__URL"), needs.rows, "{}", pod.service);
+        assert_eq!(has("FACEWIRE__QDRANT__API_KEY"), needs.index, "{}", pod.service);
+        assert_eq!(pod.mounts.iter().any(|path| path == "/models"), needs.models, "{}", pod.service);
+    }
+}
+
+/// Each pod is the user that `facewire nats-config` makes for it.
+fn users_and_keys(facts: &Facts) {
+    let known: BTreeSet<String> = users(&Config::default(), &[]).into_iter().map(|user| user.name).collect();
+    let place = tempfile::tempdir().unwrap();
+    let keys = UserKeys::open(place.path(), false).unwrap();
+    for pod in &facts.pods {
+        assert!(known.contains(&pod.service), "{} is no user of {known:?}", pod.service);
+        assert_eq!(pod.env["FACEWIRE__NATS__INBOX_PREFIX"], inbox_prefix(&pod.service));
+        let seed = keys.seed_file(&pod.service);
+        let file = seed.file_name().unwrap().to_str().unwrap();
+        assert_eq!(pod.env["FACEWIRE__NATS__NKEY"].rsplit('/').next(), Some(file));
+    }
+}
+
+/// Prometheus' names in queries, with dots for their underscores, are literals in the table of metrics.
+fn metrics_are_those_of_the_code(facts: &Facts) {
+    let table = std::fs::read_to_string(root().join("shared/telemetry/src/metrics.rs")).unwrap();
+    let known = |name: &str| table.contains(&format!("\"{}\"", name.replace('_', ".")));
+    assert!(!facts.scaling.is_empty());
+    for scaling in &facts.scaling {
+        let query = &scaling.metadata["query"];
+        let words = query.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let names: Vec<&str> = words.filter(|word| word.starts_with("facewire_")).collect();
+        assert_eq!(names.len(), 2, "{query}");
+        assert!(names.into_iter().all(known), "{query}");
+    }
+}
+
+/// `config` in the values has the sections of `facewire.toml`, and no other.
+fn sections_are_those_of_the_configuration() {
+    let text = std::fs::read_to_string(root().join("helm/facewire/values.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let sections = schema["properties"]["config"]["properties"].as_object().unwrap();
+    let config: toml::Table = toml::to_string(&Config::default()).unwrap().parse().unwrap();
+    let names = |key: &String| key.clone();
+    assert_eq!(sections.keys().map(names).collect::<BTreeSet<_>>(), config.keys().map(names).collect::<BTreeSet<_>>());
+}

@@ -1,0 +1,7 @@
+//! What Facewire is deployed with, checked without a cluster: the Helm chart (`chart`), the images and the compose file
+//! (`images`), by tools that are fetched and pinned (`tools`).
+
+mod chart;
+mod facts;
+mod images;
+mod tools;
