@@ -36,8 +36,8 @@ impl Fleet {
         Self { environment, qdrant, running: BTreeMap::new(), gave_up: 0 }
     }
 
-    /// Starts what does not run.
-    pub(crate) fn start(&mut self, name: &'static str) -> anyhow::Result<()> {
+    /// A process of ours that is not started yet. It finds the servers, and ends when its standard input does.
+    pub(crate) fn command(&self, name: &str) -> anyhow::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("service").arg(name);
         if name == "qdrant" {
@@ -45,7 +45,12 @@ impl Fleet {
         }
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
-        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(command)
+    }
+
+    /// Starts what does not run.
+    pub(crate) fn start(&mut self, name: &'static str) -> anyhow::Result<()> {
+        let child = self.command(name)?.spawn().with_context(|| format!("cannot start {name}"))?;
         self.running.insert(name, child);
         Ok(())
     }

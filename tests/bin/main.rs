@@ -1,10 +1,14 @@
 //! `facewire-tests`: what is too long, or needs too many processes, for `cargo test`. `faults` plays a seeded plan of
 //! kills and pauses against services in processes of their own, and checks what is left; `imports` kills the gateway and
 //! services under an import; `outage` takes one server away under load; `pressure` stops the chain before its slowest stage;
-//! `reconcile` measures a pass; `clusters` compares ways of clustering on photographs of known people; `jobs` kills under jobs.
+//! `reconcile` measures a pass; `clusters` compares ways of clustering on photographs of known people; `jobs` kills under jobs;
+//! `against` searches among all faces and among exemplars; `rolling` restarts every service under load; `autoscale` scales the
+//! embed stage by its lag, and `embed-wide` measures how wide it is.
 
 #![expect(clippy::print_stdout, reason = "a plan's report is what it is for")]
 
+mod against;
+mod autoscale;
 mod bounds;
 mod check;
 mod clusters;
@@ -18,6 +22,7 @@ mod load;
 mod outage;
 mod pressure;
 mod reconcile;
+mod rolling;
 mod service;
 mod table;
 mod watch;
@@ -37,8 +42,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Let a burst of faces scale real embed-gpu processes with a simulated accelerator from none to many and back to none.
+    Autoscale(autoscale::Plan),
+    /// Search among all faces of people and among their exemplars: how fast, and how often with the same answer.
+    Against(against::Plan),
     /// Cluster the faces of known people in every way, and say how good the clusters are.
     Clusters(clusters::Plan),
+    /// Faces a second through one embed-gpu whose embedder takes no time, against what one core can copy.
+    EmbedWide(autoscale::wide::Plan),
+    /// One embed-gpu with a simulated accelerator, as a process of its own.
+    #[command(hide = true)]
+    EmbedWorker(autoscale::worker::Setting),
     /// Kill and pause services and servers at random moments while producers publish; then count.
     Faults(Plan),
     /// Kill the gateway and two services at a time while a client imports images over HTTP; then count.
@@ -51,6 +65,8 @@ enum Command {
     Pressure(pressure::Plan),
     /// Plant differences of every kind among many faces, and let one pass of the reconciler find them.
     Reconcile(reconcile::Planted),
+    /// Restart every service under load, one after another: the new instance comes before the old one drains.
+    Rolling(rolling::Plan),
     /// One service or the vector engine, as a process of its own; ends when its standard input does.
     #[command(hide = true)]
     Service {
@@ -85,13 +101,18 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Into::into);
     let done = done.and_then(|runtime: tokio::runtime::Runtime| match cli.command {
+        Command::Against(plan) => runtime.block_on(against::run(plan)),
+        Command::Autoscale(plan) => runtime.block_on(autoscale::run(plan)),
         Command::Clusters(plan) => runtime.block_on(clusters::run(plan)),
+        Command::EmbedWide(plan) => runtime.block_on(autoscale::wide::run(plan)),
+        Command::EmbedWorker(setting) => runtime.block_on(autoscale::worker::run(setting)).map(|()| true),
         Command::Faults(plan) => runtime.block_on(faults::run(plan)),
         Command::Imports(plan) => runtime.block_on(imports::run(plan)),
         Command::Jobs(plan) => runtime.block_on(jobs::run(plan)),
         Command::Outage(plan) => runtime.block_on(outage::run(plan)),
         Command::Pressure(plan) => runtime.block_on(pressure::run(plan)),
         Command::Reconcile(planted) => runtime.block_on(reconcile::run(planted)),
+        Command::Rolling(plan) => runtime.block_on(rolling::run(plan)),
         Command::Service { name, dir, port } => runtime.block_on(service::run(&name, dir, port)).map(|()| true),
     });
     match done {

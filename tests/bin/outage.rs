@@ -191,7 +191,7 @@ impl Away {
 }
 
 /// Waits for so many endings; how many there are then.
-async fn ended(world: &mut World, bus: &Bus, due: u64) -> anyhow::Result<u64> {
+pub(crate) async fn ended(world: &mut World, bus: &Bus, due: u64) -> anyhow::Result<u64> {
     let mut last = (0, Instant::now());
     loop {
         world.fleet.tend()?;

@@ -105,12 +105,12 @@ fn face(number: u64, model: &str, dim: u32) -> anyhow::Result<NewFace> {
     })
 }
 
-/// Rows and points of faces, indexed; the points as `prototype` says.
+/// Rows and points of faces, indexed; with `drift` the points do not say what the rows do.
 async fn enrol(
     reconciler: &Reconciler,
     numbers: std::ops::Range<u64>,
     model: &str,
-    prototype: bool,
+    drift: bool,
 ) -> anyhow::Result<Vec<FaceId>> {
     let faces =
         numbers.map(|number| face(number, model, reconciler.gallery.dim)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -123,7 +123,7 @@ async fn enrol(
         })
         .collect();
     let mut points: Vec<FacePoint> = reconciler.gallery.store.faces(&ids).await?.into_iter().map(point).collect();
-    points.iter_mut().for_each(|point| point.payload.is_prototype = prototype);
+    points.iter_mut().for_each(|point| point.payload.is_prototype ^= drift);
     reconciler.gallery.vectors.upsert(&points).await?.all()?;
     reconciler.gallery.store.mark_indexed(&ids).await?;
     Ok(ids)

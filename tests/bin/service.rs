@@ -1,5 +1,5 @@
 //! One service in this process, as `facewire run` would have it, with short waits so that a plan ends in minutes. It ends
-//! in order when its standard input does, so that nobody is left behind when the plan's process dies.
+//! in order on SIGTERM, and when its standard input does, so that nobody is left behind when the plan's process dies.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,7 +19,8 @@ use facewire_runtime::Shutdown;
 use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Where the servers and models of a plan are.
 #[derive(Debug, Clone)]
@@ -65,6 +66,10 @@ impl Limits {
     }
 }
 
+/// Where one instance of a service says whether it is ready, and where one of the gateway listens.
+pub(crate) const HEALTH: &str = "FACEWIRE_TESTS_HEALTH";
+pub(crate) const GATEWAY: &str = "FACEWIRE_TESTS_GATEWAY";
+
 /// Time for what is in flight when a service is told to end. A stage behind a full one has much of it.
 const GRACE: Duration = Duration::from_secs(100);
 
@@ -76,21 +81,28 @@ pub(crate) async fn run(name: &str, dir: Option<PathBuf>, port: u16) -> anyhow::
         server.shutdown().await;
         return Ok(());
     }
+    let mut told = signal(SignalKind::terminate())?;
     let shutdown = Shutdown::new(GRACE);
     let ended = one(name, shutdown.clone());
     tokio::pin!(ended);
     tokio::select! {
-        done = &mut ended => done,
-        () = parent_is_gone() => {
-            shutdown.drain();
-            ended.await
-        }
+        done = &mut ended => return done,
+        _ = told.recv() => {}
+        () = parent_is_gone() => {}
     }
+    shutdown.drain();
+    ended.await
 }
 
-async fn parent_is_gone() {
-    let mut nothing = [0; 16];
-    while matches!(tokio::io::stdin().read(&mut nothing).await, Ok(1..)) {}
+/// Waits until the standard input ends, on a thread of its own: the end of the process waits for a read of the runtime's.
+pub(crate) async fn parent_is_gone() {
+    let (gone, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        // Nobody waits where the process ends for another reason.
+        let _ = gone.send(());
+    });
+    let _ = told.await;
 }
 
 async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -99,7 +111,9 @@ async fn one(name: &str, shutdown: Shutdown) -> anyhow::Result<()> {
         return crate::reconcile::full_pass(&places).await;
     }
     let Some(service) = Service::named(name) else { bail!("there is no service {name}") };
-    facewire_composition::run(&places.config(), &[service], None, silent(), &shutdown).await
+    let mut config = places.config();
+    config.health.listen = std::env::var(HEALTH).ok().map(|address| address.parse()).transpose()?;
+    facewire_composition::run(&config, &[service], None, silent(), &shutdown).await
 }
 
 /// A reconciler that passes every second and leaves alone what changed within `settled`.

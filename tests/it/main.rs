@@ -2,7 +2,11 @@
 //! and what hostile input does to it (`hostile`).
 
 #[cfg(test)]
+mod autoscale;
+#[cfg(test)]
 mod chain;
+#[cfg(test)]
+mod deploy;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -13,5 +17,7 @@ mod http;
 mod outage;
 #[cfg(test)]
 mod pressure;
+#[cfg(test)]
+mod rolling;
 #[cfg(test)]
 mod tidy;

@@ -71,7 +71,7 @@ async fn a_crash_between_the_two_stores_is_completed() {
     let begun = world.store.begin_enrolment(std::slice::from_ref(&face)).await.unwrap();
     let Some(&Ok(Enrolment::Pending { face: id, person })) = begun.first() else { panic!("{begun:?}") };
 
-    // The jobs would write the point of whoever becomes an exemplar.
+    // The jobs write points as well, of whoever becomes an exemplar.
     let chain: Vec<Service> = Service::all().into_iter().filter(|service| *service != Service::Jobs).collect();
     let services = world.start_these(&chain);
     let before = world.ask(&Shot::photo("before", &obama.probes[0])).await;

@@ -1,7 +1,7 @@
 //! People and faces across the stores: lookalikes that arrive together, people who are merged, split and erased, and images of
 //! one crop with two wishes.
 
-use facewire_domain::{FaceId, ImageHash, PersonId};
+use facewire_domain::{Against, FaceId, ImageHash, PersonId};
 use facewire_gallery::{Candidate, Conflict, Enrolled, Erasure, Gallery};
 use facewire_store_pg::{Actor, Assignment, NewFace};
 use facewire_store_vec::{DECISION, Probe};
@@ -50,6 +50,7 @@ async fn nearest(gallery: &Gallery, degrees: f32) -> Option<PersonId> {
         embedding: at(degrees, gallery.dim),
         limit: None,
         persons: DECISION,
+        against: Against::Faces,
     };
     let hits = gallery.vectors.search(&[probe]).await.unwrap().remove(0).unwrap();
     hits.into_iter().max_by(|a, b| a.similarity.total_cmp(&b.similarity)).map(|hit| hit.person)

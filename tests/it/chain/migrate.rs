@@ -9,6 +9,8 @@ use facewire_devstack::testing::TestStack;
 use facewire_domain::Stage;
 use facewire_runtime::Shutdown;
 
+use super::{sql, until};
+
 fn config(stack: &TestStack) -> Config {
     let mut config = Config::default();
     config.nats.url = Secret::new(stack.nats_url.clone());
@@ -47,4 +49,28 @@ async fn a_service_says_what_to_run_and_changes_nothing() {
     }
     let parts = Parts::stores(&config).await.unwrap();
     assert!(plan(&config, &parts).await.unwrap().iter().any(|change| change.store == "postgres"));
+}
+
+/// As after a release was rolled back: migrations only add, so the release before runs on the schema of the one after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn services_start_on_the_schema_of_a_later_release() {
+    let stack = TestStack::start().await.unwrap();
+    let config = config(&stack);
+    let parts = Parts::stores(&config).await.unwrap();
+    migrate(&config, &parts).await.unwrap();
+    let later =
+        "INSERT INTO _sqlx_migrations SELECT 9999, 'later', now(), true, 'x', 1; CREATE TABLE later (id bigint)";
+    sql::run(&stack.postgres_url, later).await;
+    assert_eq!(plan(&config, &parts).await.unwrap(), []);
+    migrate(&config, &parts).await.unwrap();
+
+    let services = [Service::Stage(Stage::Ingest), Service::Stage(Stage::Enrich), Service::Reconciler];
+    let shutdown = Shutdown::new(Duration::from_secs(30));
+    let health = shutdown.health().clone();
+    let ready = async {
+        until("ready services", async || if health.is_ready() { Ok(()) } else { Err(health.states()) }).await;
+        shutdown.drain();
+    };
+    let (ran, ()) = tokio::join!(run(&config, &services, None, silent(), &shutdown), ready);
+    ran.unwrap();
 }

@@ -16,6 +16,7 @@ mod recognition;
 mod reconcile;
 mod restart;
 pub(crate) mod shot;
+pub(crate) mod sql;
 mod systemic;
 mod thresholds;
 pub(crate) mod wiretap;

@@ -1,12 +1,18 @@
 //! Who is it? Enrolled people, strangers, empty galleries, frames; and how the result reads.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use facewire_composition::Service;
 use facewire_contracts::{headers, v1};
+use facewire_domain::{Against, EXEMPLARS, PersonId};
+use facewire_match::Options;
+use facewire_runtime::Shutdown;
 use serde_json::Value;
 
-use super::pictures::Faces;
-use super::shot::Shot;
+use super::in_time;
+use super::pictures::{Faces, numbered};
+use super::shot::{OFFICE, Shot};
 use super::world::World;
 
 /// `status` and `failure_reason`.
@@ -65,6 +71,49 @@ async fn the_enrolled_are_recognised_and_nobody_else() {
     let crops = 5 + probes.len() as u64;
     world.settled(crops, crops).await;
     services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn against_prototypes_exemplars_alone_decide_and_whoever_was_just_enrolled_has_one() {
+    let faces = Faces::fetch().await;
+    let mut world = World::new().await;
+    // Nobody chooses exemplars but the enrolment.
+    let chain: Vec<Service> = Service::all().into_iter().filter(|service| *service != Service::Jobs).collect();
+    let options = Options { against: Against::Prototypes, ..Options::default() };
+    let shutdown = Shutdown::new(Duration::from_secs(60));
+    let running = world.start_on(&world.parts(), &chain, options, &shutdown);
+    let obama = faces.obama();
+    let portrait = std::fs::read(&obama.enroll).unwrap();
+    let enrol = |number: u64, picture: &[u8]| {
+        Shot::of(&format!("desk-{number}"), numbered(picture, number)).enroll(obama.subject, obama.name)
+    };
+    let first = world.ask(&enrol(0, &portrait)).await;
+    assert_eq!(ending(&first), ("enrolled", None), "{first:?}");
+    let probe = std::fs::read(&obama.probes[0]).unwrap();
+    let seen = world.ask(&Shot::of("door", probe.clone())).await;
+    assert_eq!(ending(&seen), ("matched", None), "at once: {seen:?}");
+    assert_eq!(seen.decision.unwrap().person.unwrap().face_id, first.face_id);
+
+    // So many stand for him; then what the probe shows is enrolled as well, and does not.
+    for number in 1..u64::from(EXEMPLARS) {
+        let more = world.ask(&enrol(number, &portrait)).await;
+        assert_eq!(ending(&more), ("enrolled", None), "{more:?}");
+    }
+    let own = world.ask(&enrol(20, &probe)).await;
+    assert_eq!(ending(&own), ("enrolled", None), "{own:?}");
+    let person = PersonId::derive(&OFFICE.parse().unwrap(), &obama.subject.parse().unwrap());
+    let exemplars = world.store.exemplars_of(person).await.unwrap();
+    assert_eq!(exemplars.len(), EXEMPLARS as usize);
+    let again = world.ask(&Shot::of("again", numbered(&probe, 21))).await;
+    assert_eq!(ending(&again), ("matched", None), "{again:?}");
+    let decision = again.decision.unwrap();
+    let by = decision.person.unwrap().face_id;
+    assert!(exemplars.iter().any(|face| Some(face.to_string()) == by), "{by:?} is none of {exemplars:?}");
+    assert!(decision.similarity < Some(0.99), "the very same face was compared: {:?}", decision.similarity);
+
+    let crops = 4 + u64::from(EXEMPLARS - 1);
+    world.settled(crops, crops).await;
+    in_time("the end of the services", running.drain()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,7 +82,8 @@ fn stray(face: facewire_store_pg::StoredFace) -> FacePoint {
         collection: face.record.collection,
         person: face.record.person,
         cluster: None,
-        is_prototype: false,
+        // Each is the only face of its person.
+        is_prototype: true,
         asset: Some(face.record.image_hash),
         instance: None,
         quality_score: None,
@@ -111,7 +112,7 @@ async fn plant(reconciler: &Reconciler, whole: u64, each: u64) {
     store.tombstone(&tombstoned).await.unwrap();
     let drifted = enrolled(reconciler, range(each)).await;
     let wrong = store.faces(&drifted).await.unwrap().into_iter().map(stray);
-    let wrong: Vec<_> = wrong.map(|p| (p.face, FacePayload { is_prototype: true, ..p.payload })).collect();
+    let wrong: Vec<_> = wrong.map(|p| (p.face, FacePayload { is_prototype: false, ..p.payload })).collect();
     vectors.set_payload(&wrong).await.unwrap().all().unwrap();
     let foreign = rows(reconciler, range(each), "another@1:00000000").await;
     let points: Vec<_> = store.faces(&foreign).await.unwrap().into_iter().map(stray).collect();

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use facewire_assess::{Judged, Request, Rules, judge};
 use facewire_bus::{Bus, ResultEvent, Results};
-use facewire_composition::models::{DEFAULT_PACK, Loaded};
+use facewire_composition::access::{self, NatsSetup};
+use facewire_composition::models::{DEFAULT_PACK, Loaded, StageDevices};
 use facewire_composition::{Chain, Config, Index, Parts, Running, Service};
 use facewire_config::Secret;
 use facewire_contracts::{subjects, v1};
 use facewire_devstack::testing::TestStack;
-use facewire_domain::{Calibration, Stage};
+use facewire_domain::{Calibration, CollectionId, Stage};
 use facewire_embed_gpu::MakeEmbedder;
 use facewire_inference::{
     FaceEmbedder, FaceFinder, InferenceError, OnnxRuntime, Pack, SessionOptions, install_builtin,
@@ -44,7 +45,8 @@ impl Models {
         let directory = tempfile::tempdir().unwrap();
         let pack = install_builtin(DEFAULT_PACK, &stack.default_models, directory.path()).unwrap();
         let (runtime, session) = (OnnxRuntime::load(&stack.ort_lib).unwrap(), SessionOptions::default());
-        Self { loaded: Loaded { pack, runtime, session }, _directory: Arc::new(directory) }
+        let devices = StageDevices::default();
+        Self { loaded: Loaded { pack, runtime, session, devices }, _directory: Arc::new(directory) }
     }
 
     pub(crate) fn runtime(&self) -> &OnnxRuntime {
@@ -65,12 +67,12 @@ impl Models {
     }
 
     pub(crate) fn finder(&self) -> Result<FaceFinder, InferenceError> {
-        let Loaded { pack, runtime, session } = &self.loaded;
+        let Loaded { pack, runtime, session, .. } = &self.loaded;
         pack.finder(runtime, session)
     }
 
     pub(crate) fn embedder(&self) -> Result<Box<dyn FaceEmbedder>, InferenceError> {
-        let Loaded { pack, runtime, session } = &self.loaded;
+        let Loaded { pack, runtime, session, .. } = &self.loaded;
         pack.embedder(runtime, session)
     }
 
@@ -119,16 +121,40 @@ impl World {
         Self::on(TestStack::isolated().await.unwrap()).await
     }
 
+    /// Servers whose NATS admits the users of the table alone, each with its own rights. The world itself is the operator.
+    pub(crate) async fn guarded(collections: &[&str]) -> (Self, Users) {
+        let directory = tempfile::tempdir().unwrap();
+        let collections: Vec<CollectionId> = collections.iter().map(|name| name.parse().unwrap()).collect();
+        let setup = NatsSetup {
+            directory: directory.path(),
+            collections: &collections,
+            replicas: 1,
+            tls: false,
+            public_only: false,
+        };
+        access::configure(&config(), setup).unwrap();
+        let accounts = std::fs::read_to_string(directory.path().join(access::ACCOUNTS_FILE)).unwrap();
+        let stack = TestStack::with_nats(accounts).await.unwrap();
+        let users = Users { directory, url: stack.nats_url.clone() };
+        let (operator, migrate) = (users.bus(access::OPERATOR).await, users.bus(access::MIGRATE).await);
+        (Self::made(stack, operator, &migrate).await, users)
+    }
+
     async fn on(stack: TestStack) -> Self {
+        let options = facewire_bus::Options { url: Secret::new(stack.nats_url.clone()), ..config().nats };
+        let bus = Bus::connect(&options, "end-to-end").await.unwrap();
+        let migrating = bus.clone();
+        Self::made(stack, bus, &migrating).await
+    }
+
+    async fn made(stack: TestStack, bus: Bus, migrating: &Bus) -> Self {
         let mut config = config();
-        config.nats.url = Secret::new(stack.nats_url.clone());
         config.postgres.url = Secret::new(stack.postgres_url.clone());
         config.qdrant.url = stack.qdrant_url.clone();
-        let bus = Bus::connect(&config.nats, "end-to-end").await.unwrap();
         let store = Store::connect(&config.postgres).await.unwrap();
         let vectors = VecStore::connect(&config.qdrant).unwrap();
         let models = Models::install(&stack);
-        facewire_composition::migrate(&config, &parts(&bus, &store, &vectors, &models)).await.unwrap();
+        facewire_composition::migrate(&config, &parts(migrating, &store, &vectors, &models)).await.unwrap();
         let reader = bus.results("results.>", true).await.unwrap();
         Self { bus, store, vectors, models, stack, reader, unread: Vec::new() }
     }
@@ -289,6 +315,30 @@ fn parts(bus: &Bus, store: &Store, vectors: &VecStore, models: &Models) -> Parts
         index: Some(Index { vectors: vectors.clone(), pack: models.loaded.pack.manifest().clone() }),
         images: None,
         chain: Some(Chain::from(&models.loaded)),
+    }
+}
+
+/// The users of a guarded world's NATS.
+pub(crate) struct Users {
+    directory: TempDir,
+    url: String,
+}
+
+impl Users {
+    /// A connection of this user.
+    pub(crate) async fn bus(&self, user: &str) -> Bus {
+        let options = facewire_bus::Options {
+            url: Secret::new(self.url.clone()),
+            nkey: Some(self.directory.path().join(format!("{user}.nk"))),
+            inbox_prefix: facewire_bus::inbox_prefix(user),
+            ..config().nats
+        };
+        Bus::connect(&options, user).await.unwrap()
+    }
+
+    /// What a service runs on that connects as itself alone.
+    pub(crate) async fn parts(&self, world: &World, service: Service) -> Parts {
+        Parts { bus: self.bus(service.name()).await, ..world.parts() }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Faults, breaks, holds, passes};
 
 const SERVICES: [&str; 10] =
     ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "jobs", "composition", "facewire"];
-const SHARED: [&str; 17] = [
+const SHARED: [&str; 18] = [
     "artifacts",
     "gallery",
     "domain",
@@ -23,6 +23,7 @@ const SHARED: [&str; 17] = [
     "assess",
     "clustering",
     "evaluation",
+    "training",
     "telemetry",
     "config",
     "devstack",
@@ -35,8 +36,9 @@ const APART: &str = "fuzz";
 /// They depend on no crate of the workspace.
 const ALONE: [&str; 3] = ["domain", "config", "clustering"];
 /// A crate of the world, and the crates of ours that may name it.
-const OWNERS: [(&str, &[&str]); 8] = [
+const OWNERS: [(&str, &[&str]); 9] = [
     ("async-nats", &["bus"]),
+    ("nkeys", &["bus"]),
     ("sqlx", &["store-pg"]),
     ("qdrant-client", &["store-vec", "devstack"]),
     ("qdrant-edge", &["devstack"]),
@@ -47,9 +49,22 @@ const OWNERS: [(&str, &[&str]); 8] = [
     ("matrixmultiply", &["clustering"]),
 ];
 /// A crate of ours, and what it must not depend on, ours or the world's.
-const FORBIDDEN: [(&str, &[&str]); 8] = [
+const FORBIDDEN: [(&str, &[&str]); 9] = [
     ("domain", &["tokio"]),
     ("clustering", &["tokio"]),
+    // Pure: a job drives it, and a test of the chain runs what it writes.
+    (
+        "training",
+        &[
+            "facewire-bus",
+            "facewire-runtime",
+            "facewire-store-pg",
+            "facewire-store-vec",
+            "facewire-store-object",
+            "facewire-inference",
+            "tokio",
+        ],
+    ),
     (
         "runtime",
         &["facewire-bus", "facewire-store-pg", "facewire-store-vec", "facewire-store-object", "facewire-inference"],
@@ -237,6 +252,7 @@ fn each_engine_is_named_by_its_own_crate_alone() {
     breaks(owners, &[("services/quality/Cargo.toml", "dependencies.object_store.workspace = true")], "object_store");
     let product = "dependencies.matrixmultiply.workspace = true";
     breaks(owners, &[("shared/evaluation/Cargo.toml", product)], "matrixmultiply");
+    breaks(owners, &[("shared/training/Cargo.toml", product)], "matrixmultiply");
     breaks(owners, &[("shared/bus/Cargo.toml", "dependencies.tracing-opentelemetry = '1'")], "telemetry");
 }
 
@@ -250,6 +266,7 @@ fn stages_stay_free_of_what_is_not_theirs() {
     passes(forbidden, &[("services/quality/Cargo.toml", images)]);
     breaks(forbidden, &[("shared/assess/Cargo.toml", "dependencies.facewire-bus.workspace = true")], "facewire-bus");
     breaks(forbidden, &[("shared/domain/Cargo.toml", "dependencies.tokio.workspace = true")], "tokio");
+    breaks(forbidden, &[("shared/training/Cargo.toml", "dependencies.tokio.workspace = true")], "tokio");
     passes(forbidden, &[("services/match/Cargo.toml", store)]);
 }
 
