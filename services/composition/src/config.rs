@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use facewire_bus::StageOptions;
 use facewire_domain::Stage;
-use serde::{Deserialize, Serialize};
+use facewire_inference::GraphInput;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `facewire.toml`, with `FACEWIRE__…` variables over it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -52,14 +53,22 @@ pub struct Config {
 pub struct Models {
     /// The pack: `default`, or one that `facewire models install` put in place.
     pub pack: String,
-    /// `cpu`, `cuda` or `cuda:<device>`. A provider that is not there is an error, never the CPU instead.
+    /// `cpu`, `cuda`, `tensorrt`, or the last two with `:<device>`; several as a list, or with commas: a stage's threads are
+    /// dealt over them. A provider that is not there is an error, and so is one that cannot run all of a model; never the
+    /// CPU instead.
+    #[serde(deserialize_with = "providers")]
     pub provider: String,
     /// Threads inside one run.
     pub intra_threads: usize,
+    /// What goes into the embedder's graph: `float`, `uint8` (the graph itself normalises and mirrors the pixels), or
+    /// `auto`, which is `uint8` on a GPU.
+    pub graph_input: GraphInput,
     /// An ONNX Runtime library of your own (a GPU build); else the pinned one.
     pub onnxruntime: Option<PathBuf>,
     /// Where packs are installed; else `packs` in the cache directory.
     pub directory: Option<PathBuf>,
+    /// What a stage has otherwise.
+    pub stages: ModelStages,
 }
 
 impl Default for Models {
@@ -68,10 +77,68 @@ impl Default for Models {
             pack: "default".to_owned(),
             provider: "cpu".to_owned(),
             intra_threads: 1,
+            graph_input: GraphInput::Auto,
             onnxruntime: None,
             directory: None,
+            stages: ModelStages::default(),
         }
     }
+}
+
+impl Models {
+    /// Where a stage runs its models.
+    pub fn provider_of(&self, stage: Stage) -> &str {
+        let own = match stage {
+            Stage::Quality => self.stages.quality.provider.as_deref(),
+            Stage::Embed => self.stages.embed.provider.as_deref(),
+            _ => None,
+        };
+        own.unwrap_or(&self.provider)
+    }
+}
+
+/// The stages that run models.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelStages {
+    /// Finds faces.
+    pub quality: StageModels,
+    /// Makes embeddings.
+    pub embed: StageModels,
+}
+
+/// What one stage has otherwise than the others.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StageModels {
+    /// As `models.provider`, which holds where this is not set.
+    #[serde(deserialize_with = "own_providers", skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+}
+
+/// A text, or a list that becomes one.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a provider, such as \"cuda:0\", or a list of providers")]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl From<OneOrMore> for String {
+    fn from(names: OneOrMore) -> Self {
+        match names {
+            OneOrMore::One(name) => name,
+            OneOrMore::More(names) => names.join(","),
+        }
+    }
+}
+
+fn providers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    OneOrMore::deserialize(deserializer).map(String::from)
+}
+
+fn own_providers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<OneOrMore>::deserialize(deserializer)?.map(String::from))
 }
 
 /// How long a drain may take.
@@ -123,6 +190,46 @@ impl Config {
             Stage::Embed => &mut self.embed.stage,
             Stage::Match => &mut self.matching.stage,
             Stage::Enrich => &mut self.enrich.stage,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn models(toml: &str, environment: &[(&str, &str)]) -> Result<Models, facewire_config::ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("facewire.toml");
+        std::fs::write(&path, toml).unwrap();
+        let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        facewire_config::load::<Config>(Some(&path), environment).map(|config| config.models)
+    }
+
+    fn places(models: &Models) -> [&str; 2] {
+        [Stage::Quality, Stage::Embed].map(|stage| models.provider_of(stage))
+    }
+
+    #[test]
+    fn a_stage_has_its_own_providers_or_the_one_of_all() {
+        assert_eq!(places(&Models::default()), ["cpu", "cpu"]);
+        assert_eq!(places(&models("[models]\nprovider = \"cuda:1\"", &[]).unwrap()), ["cuda:1", "cuda:1"]);
+        let embed = "[models.stages.embed]\nprovider = [\"cuda:0\", \"tensorrt:1\"]";
+        assert_eq!(places(&models(embed, &[]).unwrap()), ["cpu", "cuda:0,tensorrt:1"]);
+        let environment = [("FACEWIRE__MODELS__STAGES__EMBED__PROVIDER", "cuda:2,cuda:3")];
+        assert_eq!(places(&models(embed, &environment).unwrap()), ["cpu", "cuda:2,cuda:3"]);
+    }
+
+    #[test]
+    fn what_is_no_provider_or_no_stage_is_refused() {
+        for (toml, said) in [
+            ("[models]\nprovider = { gpu = 1 }", "list of providers"),
+            ("[models.stages.match]\nprovider = \"cpu\"", "match"),
+            ("[models.stages.embed]\ndevice = 1", "device"),
+            ("[models]\ngraph_input = \"int8\"", "int8"),
+        ] {
+            let error = models(toml, &[]).unwrap_err().to_string();
+            assert!(error.contains(said), "{toml}: {error}");
         }
     }
 }

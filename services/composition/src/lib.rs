@@ -1,11 +1,13 @@
 //! The services put together: one configuration, one table of services, and running several of them in one process. This
 //! is the only library where services meet; the binary and the end-to-end tests are built on it.
 //!
-//! Where to add what: a service's options in [`Config`], its line in the table in `service.rs`. Command lines, help texts,
+//! Where to add what: a service's options in [`Config`], its line in the table in `service.rs`, its rights on NATS in
+//! `access/`. Command lines, help texts,
 //! health and the tests' processes are derived from the table.
 
 use std::pin::Pin;
 
+pub mod access;
 mod config;
 mod health;
 mod migrate;
@@ -14,10 +16,10 @@ mod parts;
 mod run;
 mod service;
 
-pub use config::{Config, Models, ShutdownOptions};
+pub use config::{Config, ModelStages, Models, ShutdownOptions, StageModels};
 pub use facewire_embed_gpu::MakeEmbedder;
 pub use health::{Endpoint, Options as HealthOptions};
-pub use migrate::{Change, check, migrate, plan};
+pub use migrate::{Change, check, migrate, migrate_roles, plan, plan_roles};
 pub use models::Chain;
 pub use parts::{Index, Parts};
 pub use run::{Running, run, start};

@@ -2,7 +2,7 @@
 //! migrate with the same function; services that are run on their own only check.
 
 use facewire_bus::BusError;
-use facewire_store_pg::{PendingMigration, StoreError};
+use facewire_store_pg::{PendingMigration, RoleChange, RolePrefix, StoreError};
 use facewire_store_vec::{Ensured, VecError};
 use serde::Serialize;
 
@@ -55,6 +55,31 @@ pub fn migrate<'a>(config: &'a Config, parts: &'a Parts) -> Boxed<'a, ()> {
             store.forget_pass(facewire_reconciler::SERVICE).await?;
         }
         Ok(())
+    })
+}
+
+/// What [`migrate_roles`] would do, in its order; empty where every group role has its rights and no others.
+///
+/// # Errors
+/// Postgres does not answer.
+pub fn plan_roles<'a>(parts: &'a Parts, prefix: &'a RolePrefix) -> Boxed<'a, Vec<Change>> {
+    Box::pin(async move {
+        let Some(store) = &parts.store else { return Ok(Vec::new()) };
+        let change =
+            |RoleChange { role, change, .. }| Change { store: "postgres", change: format!("{role}: {change}") };
+        Ok(store.role_plan(prefix).await?.into_iter().map(change).collect())
+    })
+}
+
+/// Makes the group roles that services and operators connect with, and gives each its rights on the schema, which is there.
+/// Idempotent; several processes may do it at once.
+///
+/// # Errors
+/// Postgres does not answer; the user may make no roles, or does not own the tables.
+pub fn migrate_roles<'a>(parts: &'a Parts, prefix: &'a RolePrefix) -> Boxed<'a, ()> {
+    Box::pin(async move {
+        let Some(store) = &parts.store else { return Ok(()) };
+        Ok(store.migrate_roles(prefix).await?)
     })
 }
 

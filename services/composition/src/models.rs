@@ -6,10 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use facewire_artifacts::progress::Reporter;
 use facewire_artifacts::{FetchOptions, Kind, ensure};
-use facewire_domain::{Logit, ScoreModel};
+use facewire_domain::{Logit, ScoreModel, Stage};
 use facewire_embed_gpu::MakeEmbedder;
 use facewire_inference::{
-    OnnxRuntime, Pack, PackManifest, SessionOptions, builtin_manifest, install_builtin, installed_manifest,
+    Devices, FaceEmbedder, FaceFind, InferenceError, OnnxRuntime, Pack, PackManifest, Placed, Provider, Providers,
+    SessionOptions, builtin_manifest, install_builtin, installed_manifest,
 };
 use facewire_quality::MakeFinder;
 
@@ -28,8 +29,48 @@ pub struct Loaded {
     pub pack: Pack,
     /// ONNX Runtime.
     pub runtime: OnnxRuntime,
-    /// How sessions are opened.
+    /// How sessions are opened that belong to no stage's threads; on the first device of `models.provider`.
     pub session: SessionOptions,
+    /// Where the stages' sessions are opened.
+    pub devices: StageDevices,
+}
+
+/// Where the stages that run models run them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StageDevices {
+    /// Detectors and landmarks.
+    pub quality: Providers,
+    /// Embedders.
+    pub embed: Providers,
+}
+
+impl StageDevices {
+    /// As configured.
+    ///
+    /// # Errors
+    /// What is no provider.
+    pub fn of(models: &Models) -> anyhow::Result<Self> {
+        let of = |stage| named(models.provider_of(stage));
+        Ok(Self { quality: of(Stage::Quality)?, embed: of(Stage::Embed)? })
+    }
+
+    /// The devices of both.
+    pub fn all(&self) -> impl Iterator<Item = Provider> {
+        self.quality.all().chain(self.embed.all())
+    }
+}
+
+impl std::fmt::Display for StageDevices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.quality == self.embed {
+            return std::fmt::Display::fmt(&self.embed, f);
+        }
+        write!(f, "{} for quality and {} for embed", self.quality, self.embed)
+    }
+}
+
+fn named(providers: &str) -> anyhow::Result<Providers> {
+    providers.parse().map_err(|e: String| anyhow!("models.provider or models.stages: {e}"))
 }
 
 /// The models that the chain runs: the configured pack's, or whatever a test or a benchmark puts in their place.
@@ -101,7 +142,8 @@ pub fn artifacts(models: &Models) -> anyhow::Result<Vec<Kind>> {
 /// thread.
 ///
 /// # Errors
-/// A pack that is not installed, a checksum that does not hold, a library or provider that cannot be used.
+/// A pack that is not installed, a checksum that does not hold, a library that cannot be used, what is no provider. Whether
+/// a provider is there is [`Loaded::check`]'s to say: a process that runs one stage does not need the other's devices.
 pub async fn load(models: &Models, report: Reporter) -> anyhow::Result<Loaded> {
     let kinds = artifacts(models)?;
     let directory = directory(models)?.join(&models.pack);
@@ -116,26 +158,50 @@ pub async fn load(models: &Models, report: Reporter) -> anyhow::Result<Loaded> {
                 format!("the pack {0} cannot be used; `facewire models install {0}` puts it in place", models.pack)
             })?
         };
-        let library = models.onnxruntime.unwrap_or(found.ort_lib);
+        let library = models.onnxruntime.clone().unwrap_or(found.ort_lib);
         let runtime = OnnxRuntime::load(&library)?;
-        let provider = models.provider.parse().map_err(|e: String| anyhow!("models.provider: {e}"))?;
-        runtime.check(provider)?;
-        Ok(Loaded { pack, runtime, session: SessionOptions { provider, intra_threads: models.intra_threads } })
+        let devices = StageDevices::of(&models)?;
+        let (provider, graph_input) = (named(&models.provider)?.first(), models.graph_input);
+        let session = SessionOptions { provider, intra_threads: models.intra_threads, graph_input };
+        Ok(Loaded { pack, runtime, session, devices })
     })
     .await?
 }
 
 impl Loaded {
+    /// Whether a stage's providers are there, before anything says that it is ready.
+    ///
+    /// # Errors
+    /// One that is not, and what to do.
+    pub fn check(&self, stage: Stage) -> Result<(), InferenceError> {
+        let providers = match stage {
+            Stage::Quality => &self.devices.quality,
+            Stage::Embed => &self.devices.embed,
+            _ => return Ok(()),
+        };
+        providers.all().try_for_each(|provider| self.runtime.check(provider))
+    }
+
     /// For the quality stage's threads.
     pub fn finders(&self) -> MakeFinder {
-        let models = self.clone();
-        Arc::new(move || Ok(Box::new(models.pack.finder(&models.runtime, &models.session)?)))
+        let (models, devices) = (self.clone(), Devices::new(&self.devices.quality));
+        Arc::new(move || {
+            let place = devices.take();
+            let finder = models.pack.finder(&models.runtime, &models.session.on(place.provider()))?;
+            let finder: Box<dyn FaceFind> = Box::new(finder);
+            Ok(Box::new(Placed::new(finder, place)))
+        })
     }
 
     /// For the embed stage's threads.
     pub fn embedders(&self) -> MakeEmbedder {
-        let models = self.clone();
-        Arc::new(move || models.pack.embedder(&models.runtime, &models.session))
+        let (models, devices) = (self.clone(), Devices::new(&self.devices.embed));
+        Arc::new(move || {
+            let place = devices.take();
+            let embedder: Box<dyn FaceEmbedder> =
+                models.pack.embedder(&models.runtime, &models.session.on(place.provider()))?;
+            Ok(Box::new(Placed::new(embedder, place)))
+        })
     }
 
     /// The pack's model of the score before a face is embedded.
@@ -146,5 +212,25 @@ impl Loaded {
     /// Faces that one run takes at most.
     pub fn max_batch(&self) -> Option<usize> {
         Some(self.pack.manifest().embedder.faces_per_run())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ModelStages, StageModels};
+
+    #[test]
+    fn each_stage_has_the_devices_that_it_is_given() {
+        let own = |provider: &str| StageModels { provider: Some(provider.to_owned()) };
+        let stages = ModelStages { embed: own("cuda:0,cuda:1"), ..ModelStages::default() };
+        let devices = StageDevices::of(&Models { stages, ..Models::default() }).unwrap();
+        let names: Vec<String> = devices.all().map(|provider| provider.to_string()).collect();
+        assert_eq!(names, ["cpu", "cuda:0", "cuda:1"]);
+        assert_eq!(devices.to_string(), "cpu for quality and cuda:0,cuda:1 for embed");
+        assert_eq!(StageDevices::default().to_string(), "cpu");
+        let stages = ModelStages { quality: own("cuda:0,gpu"), ..ModelStages::default() };
+        let error = StageDevices::of(&Models { stages, ..Models::default() }).unwrap_err().to_string();
+        assert!(error.contains("models.stages") && error.contains("\"gpu\""), "{error}");
     }
 }

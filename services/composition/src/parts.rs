@@ -64,7 +64,15 @@ impl Parts {
             let mut parts = Self::connect(config, any(|needs| needs.rows), any(|needs| needs.index)).await?;
             parts.chain = match (chain, any(|needs| needs.models)) {
                 (Some(chain), _) => Some(chain),
-                (None, true) => Some(Chain::from(&models::load(&config.models, report).await?)),
+                (None, true) => {
+                    let loaded = models::load(&config.models, report).await?;
+                    for service in services {
+                        if let Service::Stage(stage) = service {
+                            loaded.check(*stage)?;
+                        }
+                    }
+                    Some(Chain::from(&loaded))
+                }
                 (None, false) => None,
             };
             Ok(parts)

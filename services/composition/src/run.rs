@@ -73,6 +73,12 @@ pub fn start(config: &Config, services: &[Service], parts: &Parts, shutdown: &Sh
     let mut running = JoinSet::new();
     for service in services {
         running.spawn(service.start(config, parts, shutdown.clone())?);
+        let (name, bus, until) = (service.name(), parts.bus.clone(), shutdown.clone());
+        // Ends with the drain: what ends before drains the others.
+        running.spawn(async move {
+            bus.hold_while_denied(name, &until).await;
+            Ok(())
+        });
     }
     Ok(Running { running, shutdown: shutdown.clone() })
 }

@@ -185,7 +185,10 @@ pub fn gateway(config: &Config, parts: &Parts) -> anyhow::Result<Gateway> {
     Ok(Gateway {
         bus: parts.bus.clone(),
         gallery: parts.gallery()?,
-        model: ModelInfo { pack: config.models.pack.clone(), provider: config.models.provider.clone() },
+        model: ModelInfo {
+            pack: config.models.pack.clone(),
+            provider: config.models.provider_of(Stage::Embed).to_owned(),
+        },
         rules: config.matching.rules(),
         calibration: parts.index()?.pack.calibration,
         gate: config.quality.gate(),
