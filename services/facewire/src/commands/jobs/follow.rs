@@ -33,8 +33,10 @@ pub(super) enum Changes {
 pub(super) async fn to_the_end(store: &Store, job: JobId, changes: Changes) -> anyhow::Result<Option<JobRecord>> {
     let mut follower = Follower::new(changes);
     let ended = tokio::select! {
-        ended = follower.until_over(store, job) => ended,
+        // Ctrl-C is listened to before anything is told.
+        biased;
         asked = tokio::signal::ctrl_c() => asked.map(|()| None).map_err(anyhow::Error::from),
+        ended = follower.until_over(store, job) => ended,
     };
     follower.bar.finish_and_clear();
     if matches!(ended, Ok(None)) {
