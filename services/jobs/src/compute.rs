@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use crate::failure::JobError;
 use crate::progress::Progress;
 
-/// Longest time without a sign of life. The longest step of a clustering without one is the joining of 20,000 faces,
-/// which takes seconds; such a thread cannot be ended, so that this is long.
+/// Longest time without a sign of life. The longest step of a clustering without one is the joining of 20,000 faces, that of a
+/// training the resampling of its verdict: both take seconds; such a thread cannot be ended, so that this is long.
 const HANGS_AFTER: Duration = Duration::from_secs(300);
 
 /// What a computation looks at while it works.

@@ -2,9 +2,11 @@
 
 use facewire_clustering::ClusterError;
 use facewire_domain::{Fault, FaultKind};
+use facewire_evaluation::HeldOutError;
 use facewire_gallery::{GalleryError, Unruled};
 use facewire_store_pg::StoreError;
 use facewire_store_vec::VecError;
+use facewire_training::TrainError;
 
 /// Why a job has no result.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,12 @@ pub(crate) enum JobError {
     /// What it computes with is refused, or its memory.
     #[error(transparent)]
     Clustering(#[from] ClusterError),
+    /// What it trains on is refused, or its settings.
+    #[error(transparent)]
+    Training(#[from] TrainError),
+    /// What it trained cannot be judged.
+    #[error("the head cannot be judged: {0}")]
+    Unjudged(#[from] HeldOutError),
     /// A store.
     #[error(transparent)]
     Store(#[from] GalleryError),
@@ -49,7 +57,9 @@ impl JobError {
     pub(crate) fn fate(&self) -> Fate {
         match self {
             Self::Withdrawn => Fate::Asks,
-            Self::Refused(_) | Self::Clustering(_) | Self::Vanished => Fate::Fails,
+            Self::Refused(_) | Self::Clustering(_) | Self::Training(_) | Self::Unjudged(_) | Self::Vanished => {
+                Fate::Fails
+            }
             Self::Store(error) if error.kind() == FaultKind::Poison => Fate::Fails,
             // What is waited out comes back only because the service drains.
             Self::Store(_) => Fate::Waits,

@@ -1,6 +1,6 @@
 //! The jobs service: long work on a collection. One row and one message a job; a worker that dies is replaced, and what
-//! was written is found written. It clusters the faces that are nobody's, gives faces to known people, and keeps
-//! people's prototypes up to date. Postgres decides what is written; what is decided about a single crop is the
+//! was written is found written. It clusters the faces that are nobody's, gives faces to known people, keeps people's
+//! prototypes up to date, and trains projection heads. Postgres decides what is written; what is decided about a single crop is the
 //! chain's.
 
 mod compute;

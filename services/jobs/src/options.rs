@@ -19,7 +19,7 @@ pub struct Options {
     pub workers: usize,
     /// Threads of one job that computes; half of the cores unless given, so that recognition keeps the others.
     pub threads: usize,
-    /// Memory of one clustering at most. What it needs is known before it starts, and one that needs more fails.
+    /// Memory of one clustering or training at most. What it needs is known before it starts, and one that needs more fails.
     pub max_bytes: ByteSize,
     /// A running job that is not heard of for so long is taken over by another worker.
     #[serde(with = "facewire_config::duration")]

@@ -1,6 +1,7 @@
 //! How far a job is: told by the code that works, on whatever thread, and read by the heartbeat that writes it to
 //! Postgres. No waiting and no store here.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use facewire_store_pg::JobProgress;
 /// What a job does at the moment.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    phase: Mutex<Option<&'static str>>,
+    phase: Mutex<Option<Cow<'static, str>>>,
     done: AtomicU64,
     /// 0: not known.
     total: AtomicU64,
@@ -24,8 +25,14 @@ impl Progress {
         let mut named = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         self.done.store(0, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
-        *named = Some(phase);
+        *named = Some(Cow::Borrowed(phase));
         drop(named);
+        self.sign();
+    }
+
+    /// Says more of the phase than its name, with numbers of what came of it so far. What is done of it stays.
+    pub(crate) fn say(&self, phase: String) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cow::Owned(phase));
         self.sign();
     }
 
@@ -64,7 +71,7 @@ impl Progress {
         let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         let total = self.total.load(Ordering::Relaxed);
         JobProgress {
-            phase: phase.map(str::to_owned),
+            phase: phase.as_deref().map(str::to_owned),
             done: self.done.load(Ordering::Relaxed),
             total: (total > 0).then_some(total),
         }
@@ -92,6 +99,8 @@ mod tests {
         assert_eq!((progress.now().done, progress.now().total), (50, Some(200)));
         progress.reached(1.5);
         assert_eq!(progress.now().done, 200);
+        progress.say("comparing: nearly done".to_owned());
+        assert_eq!((progress.now().phase.as_deref(), progress.now().done), (Some("comparing: nearly done"), 200));
         let signs = progress.signs();
         progress.reached(1.0);
         assert!(progress.signs() > signs);

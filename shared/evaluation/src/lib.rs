@@ -12,6 +12,7 @@ pub mod compare;
 pub mod datasets;
 pub mod discard;
 pub mod gating;
+pub mod held_out;
 pub mod identification;
 pub mod limits;
 pub mod rank;
@@ -31,6 +32,10 @@ pub use compare::{CompareError, Comparisons, Embeddings, GenuinePair, all_agains
 pub use datasets::DatasetError;
 pub use discard::{Direction, Discard, DiscardError};
 pub use gating::{GateEffect, Gated};
+pub use held_out::{
+    HEAD_FPIR, HeadEpoch, HeadGain, HeadSide, HeadTraining, HeadVerdict, HeldOutError, MIN_HELD_OUT, held_out,
+    judge_head,
+};
 pub use identification::{Answer, Endings, FPIR_TARGETS, FpirRow, OpenSet, OpenSetPoint, Probe};
 pub use limits::{Demand, Judged, LimitRow, Limits};
 pub use rank::{Gallery, Ranked};

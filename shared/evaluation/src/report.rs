@@ -19,10 +19,12 @@ use crate::rates::{CurvePoint, EqualErrorRate, FmrRow, Scores, below};
 use crate::verification::Verification;
 
 mod format;
+mod head;
 mod html;
 mod plots;
 mod tables;
 
+pub use head::{HeadPage, head_html, write_head};
 pub use html::html;
 
 /// Steps of a curve: some twice as many points.

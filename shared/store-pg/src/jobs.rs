@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::error::StoreError;
+use crate::head_checkpoints;
 use crate::job_lease::JobToken;
 use crate::row::row;
 use crate::store::{Store, count, run, unsigned};
@@ -338,8 +339,9 @@ async fn cancel(connection: &mut PgConnection, job: JobId, actor: &Actor) -> Res
     Ok(Some(row))
 }
 
-/// The event of a job that has just ended.
+/// The event of a job that has just ended. What it would have gone on from goes.
 pub(crate) async fn record_end(connection: &mut PgConnection, row: &Row, actor: &Actor) -> Result<(), sqlx::Error> {
+    head_checkpoints::drop_all(connection, row.job_id).await?;
     let detail = json!({ "jobId": row.job_id, "kind": row.kind, "state": row.state });
     let event = NewEvent { detail, ..NewEvent::of(&row.collection, EventKind::JobFinished) };
     record(connection, actor, event).await.map(drop)

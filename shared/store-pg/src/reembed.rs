@@ -31,10 +31,18 @@ SELECT i.face_id, $1, i.embedding FROM UNNEST($2::uuid[], $3::bytea[]) AS i (fac
 JOIN faces f ON f.face_id = i.face_id
 ON CONFLICT (face_id, model) DO UPDATE SET embedding = EXCLUDED.embedding";
 
-const APPLY: &str = "
+// Where the model is a head behind the very pack that made a face's own embedding, that one is kept beside: `base`, as
+// `facewire_domain::model::base_of` finds it. What is of no use to the new model goes.
+const APPLY: &str = r"
 WITH chosen AS (
-    SELECT r.face_id, r.model, r.embedding FROM reembeddings r
+    SELECT r.face_id, r.model, r.embedding, substring(r.model from '^(.+)\+[0-9a-f]{16}$') AS base FROM reembeddings r
     WHERE r.model = (SELECT model FROM serving WHERE name = 'index') ORDER BY r.face_id LIMIT $1 FOR UPDATE
+), kept AS (
+    INSERT INTO raw_embeddings (face_id, model, embedding)
+    SELECT f.face_id, f.model, f.embedding FROM faces f JOIN chosen ON chosen.face_id = f.face_id AND chosen.base = f.model
+    ON CONFLICT (face_id, model) DO UPDATE SET embedding = EXCLUDED.embedding
+), dropped AS (
+    DELETE FROM raw_embeddings w USING chosen WHERE w.face_id = chosen.face_id AND w.model IS DISTINCT FROM chosen.base
 ), moved AS (
     UPDATE faces f SET embedding = chosen.embedding, model = chosen.model,
         vector_state = CASE f.vector_state WHEN 'reembed' THEN 'pending' ELSE f.vector_state END, updated_at = now()

@@ -138,6 +138,9 @@ const SERVING_LOCK: Right = UpdateOf(&["since"]);
 /// Who writes a row of the trail reads the number that it got, and nothing else.
 const AUDIT_NUMBER: Right = ReadOf(&["id"]);
 
+/// What ending a job does to its checkpoints.
+const JOB_ENDED: [Right; 2] = [ReadOf(&["job_id"]), D];
+
 /// What the triggers of `faces` do to `stale_prototypes`.
 const NOTE_STALE: [Right; 3] = [S, I, U];
 
@@ -244,6 +247,7 @@ pub(crate) const TABLES: &[Row] = &[
         "reembeddings",
         &[(Match, &[S]), (Reconciler, &[S, I, U, D]), (Gateway, &[S]), (Jobs, &[S]), (Operator, &[S, I, U, D])],
     ),
+    ("raw_embeddings", &[(Match, &[S, I, U]), (Reconciler, &[S, I, U, D]), (Jobs, &[S]), (Operator, &[S, I, U, D])]),
     ("fences", &[(Reconciler, &[S, I, U]), (Operator, &[S, I, U])]),
     ("passes", &[(Reconciler, &[S, I, U]), (Operator, &[S, I, U, D])]),
     (
@@ -272,6 +276,9 @@ pub(crate) const TABLES: &[Row] = &[
     ("imports", &[(Gateway, &[S, I, U, D])]),
     ("import_items", &[(Gateway, &[S, I, U]), (Operator, &[S, U])]),
     ("jobs", &[(Gateway, &[S, I, U]), (Jobs, &[S, I, U, D]), (Operator, &[S, I, U])]),
+    ("heads", &[(Gateway, &[S]), (Jobs, &[S, I]), (Operator, &[S, U])]),
+    // Whoever ends a job drops what it would have gone on from.
+    ("head_checkpoints", &[(Gateway, &JOB_ENDED), (Jobs, &[S, I, U, D]), (Operator, &JOB_ENDED)]),
     (
         "clusters",
         &[

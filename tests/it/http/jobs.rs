@@ -1,5 +1,5 @@
 //! Jobs over HTTP: begun, listed, followed, cancelled, tried again. Cancelled or killed at any moment they leave all of their
-//! work or none of it, and each comes to one end.
+//! work or none of it, and each comes to one end. What a training keeps is for admins.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -7,8 +7,8 @@ use std::process::Command;
 
 use axum::http::Method;
 use facewire_composition::Service;
-use facewire_domain::Scope;
-use facewire_store_pg::AuditFilter;
+use facewire_domain::{CollectionId, HeadState, JobKind, Scope};
+use facewire_store_pg::{Actor, AuditFilter, Claim, JobEnd, NewHead};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -287,6 +287,73 @@ async fn what_was_done_with_many_faces_is_listed_the_newest_first() {
     http.get(&list("cursor=x")).await.refused(400, "invalid_request");
     door.close().await;
     services.stop().await;
+}
+
+/// Keeps a head as the job that trained it would; its id.
+async fn keep_head(world: &World, collection: &CollectionId) -> Uuid {
+    let (nothing, actor) = (json!({}), Actor::named("a test"));
+    let job = world.store.create_job(JobKind::Train, collection, &nothing, &actor).await.unwrap().unwrap();
+    let claim = world.store.claim_job(job.job, "a test", std::time::Duration::from_secs(60), 1).await.unwrap();
+    let taken = match claim {
+        Claim::Taken(taken) => taken,
+        other => panic!("{other:?}"),
+    };
+    let verdict = json!({ "accepted": false, "overRaw": { "value": 0.01, "low": -0.02, "high": 0.04 } });
+    let new = NewHead {
+        collection,
+        model: "pack-1",
+        fingerprint: "0123456789abcdef",
+        dim: 128,
+        params: &nothing,
+        training: &nothing,
+        verdict: &verdict,
+        state: HeadState::Refused,
+        onnx: b"onnx",
+    };
+    let head = world.store.put_head(taken.token(), &new, &actor).await.unwrap().unwrap();
+    assert!(world.store.end_job(taken.token(), &JobEnd::Succeeded(json!({}))).await.unwrap());
+    head
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_trained_and_seen_by_admins_alone() {
+    let world = World::new().await;
+    let door = Door::guarded(&world).await;
+    let http = &door.http.with_key(&key(&world, &[Scope::Read, Scope::Admin], None).await);
+    CROWD.plant(&world, OFFICE).await;
+    let train = format!("/api/v1/faces/train?collection={OFFICE}");
+    let enrolling = door.http.with_key(&key(&world, &[Scope::Read, Scope::Enrol], None).await);
+    enrolling.post(&train, json!({})).await.refused(403, "scope_missing");
+    enrolling.get("/api/v1/faces/heads").await.refused(403, "scope_missing");
+    let wrong = http.post(&train, json!({ "batchSize": 7 })).await.refused(400, "invalid_request");
+    assert_eq!(wrong["error"]["details"]["field"], json!("batchSize"));
+
+    // Nobody has a name yet, so there is nobody to train on.
+    let services = jobs(&world);
+    let begun = http.post(&train, json!({ "epochs": 2, "loss": "supcon", "qualityThreshold": 0.0 })).await;
+    assert_eq!(begun.status.as_u16(), 202);
+    let job = ended(http, &text(&begun.json()["jobId"])).await;
+    assert_eq!(
+        (&job["kind"], &job["state"], &job["params"]["loss"]),
+        (&json!("train"), &json!("failed"), &json!("supcon"))
+    );
+    assert!(text(&job["error"]).contains("0 people have 5 faces or more"), "{job}");
+    services.stop().await;
+
+    assert_eq!(http.get("/api/v1/faces/heads").await.ok()["items"], json!([]));
+    let office: CollectionId = OFFICE.parse().unwrap();
+    let head = keep_head(&world, &office).await;
+    let listed = http.get(&format!("/api/v1/faces/heads?collection={OFFICE}")).await.ok();
+    let told = http.get(&format!("/api/v1/faces/heads/{head}")).await.ok();
+    assert_eq!(listed["items"], json!([told]));
+    assert_eq!((&told["state"], &told["dim"], &told["collection"]), (&json!("refused"), &json!(128), &json!(OFFICE)));
+    assert_eq!((&told["verdict"]["overRaw"]["low"], told.get("onnx")), (&json!(-0.02), None));
+    http.get(&format!("/api/v1/faces/heads/{}", Uuid::new_v4())).await.refused(404, "not_found");
+    http.get("/api/v1/faces/heads?limit=0").await.refused(400, "invalid_request");
+    let elsewhere = door.http.with_key(&key(&world, &[Scope::Admin], Some(&["lab"])).await);
+    assert_eq!(elsewhere.get("/api/v1/faces/heads").await.ok()["items"], json!([]));
+    elsewhere.get(&format!("/api/v1/faces/heads/{head}")).await.refused(404, "not_found");
+    door.close().await;
 }
 
 /// The long one is `facewire-tests jobs --kills 30 --faces 3000`.

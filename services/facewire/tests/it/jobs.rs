@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use facewire_config::Secret;
 use facewire_devstack::testing::{self, TestStack};
-use facewire_domain::{CollectionId, CropId, FaceId, ImageHash, JobId, JobKind, JobState};
+use facewire_domain::{CollectionId, CropId, FaceId, HeadState, ImageHash, JobId, JobKind, JobState};
 use facewire_store_pg::{
     Actor, Claim, ClusterRun, CollectionPolicy, JobEnd, JobProgress, JobRecord, JobToken, KeptFace, Member, NewCluster,
-    Options, Store,
+    NewHead, Options, Store,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -370,4 +370,63 @@ async fn a_cluster_is_split_labelled_and_both_are_undone() {
     assert_eq!(json(&["stats"])["collections"]["office"]["without_person"], 12);
     let missing = run(&["split", "clu_000000000000"]);
     assert!(missing.status.code() == Some(1) && said(&missing).contains("faces clusters"), "{missing:?}");
+}
+
+/// Keeps a refused head as the job that trained it would; its id.
+async fn keep_head(store: &Store) -> String {
+    let side = |dim: u32, tpir: f64| {
+        let (low, high) = (tpir - 0.1, tpir + 0.1);
+        json!({ "dim": dim, "threshold": 0.5, "tpir": tpir, "low": low, "high": high, "right": 60, "probes": 100, "fpir": 0.01,
+            "curve": [[0.5, 0.9], [0.01, tpir]] })
+    };
+    let verdict = json!({ "accepted": false, "targetFpir": 0.01, "people": 20, "strangers": 20, "raw": side(512, 0.6),
+        "pca": side(128, 0.5), "head": side(128, 0.62), "overRaw": { "value": 0.02, "low": -0.01, "high": 0.05 },
+        "overPca": { "value": 0.12, "low": 0.06, "high": 0.18 } });
+    let epoch = |epoch: u32| json!({ "epoch": epoch, "loss": 0.2, "validationLoss": 0.3, "validationRate": 0.5, "improved": epoch == 1 });
+    let training = json!({ "faces": 900, "trained": 60, "validated": 15, "heldOut": 40, "bestEpoch": 1,
+        "history": [epoch(1), epoch(2)] });
+    let (collection, nothing) = (office(), json!({}));
+    let new = NewHead {
+        collection: &collection,
+        model: "pack-1",
+        fingerprint: "0123456789abcdef",
+        dim: 128,
+        params: &nothing,
+        training: &training,
+        verdict: &verdict,
+        state: HeadState::Refused,
+        onnx: b"onnx",
+    };
+    let token = taken(store, job(store, JobKind::Train).await).await;
+    store.put_head(token, &new, &by()).await.unwrap().unwrap().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_are_listed_shown_and_written_as_a_page() {
+    let (database, data) = (testing::database().await.unwrap(), tempfile::tempdir().unwrap());
+    let url = database.url();
+    let heads = |arguments: &[&str]| {
+        facewire(data.path(), &["--postgres", &url, "faces", "heads"], arguments).output().unwrap()
+    };
+    let store = store(&url).await;
+    assert!(succeeded(&heads(&[])).contains("no head"));
+    let id = keep_head(&store).await;
+    let listed = succeeded(&heads(&["--collection", "office"]));
+    for part in [id.as_str(), "refused", "60 %", "62 %", "-1.0 points"] {
+        assert!(listed.contains(part), "{part}: {listed}");
+    }
+    assert_eq!(object(&heads(&["--json"]))["heads"].as_array().unwrap().len(), 1);
+    assert_eq!(object(&heads(&["--collection", "lab", "--json"]))["heads"], json!([]));
+
+    let page = data.path().join("head.html");
+    let shown = succeeded(&heads(&[&id, "--report", page.to_str().unwrap()]));
+    for part in ["60 to train on", "+2.0 points (-1.0 points to +5.0 points)", "refused: a head is accepted where"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("Verdict: refused") && page.matches("<svg").count() == 3, "{page}");
+    let one = object(&heads(&[&id, "--json"]));
+    assert_eq!((&one["head_id"], &one["state"], &one["bytes"]), (&json!(id), &json!("refused"), &json!(4)));
+    let missing = heads(&[&uuid::Uuid::nil().to_string()]);
+    assert!(missing.status.code() == Some(1) && said(&missing).contains("faces heads"), "{missing:?}");
 }

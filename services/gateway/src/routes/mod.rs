@@ -8,6 +8,7 @@ mod erasures;
 mod events;
 mod exports;
 mod follow;
+mod heads;
 mod imports;
 mod jobs;
 mod people;
@@ -41,6 +42,7 @@ pub(crate) fn router(app: App) -> Router {
         .merge(collections::private())
         .merge(crops::private())
         .merge(erasures::private())
+        .merge(heads::private())
         .merge(imports::private())
         .merge(jobs::private())
         .merge(people::private())

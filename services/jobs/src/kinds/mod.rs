@@ -8,6 +8,8 @@ mod exact;
 mod graph;
 pub(crate) mod prototypes;
 pub(crate) mod rows;
+mod train;
+mod training;
 
 use std::sync::Arc;
 
@@ -115,5 +117,6 @@ pub(crate) async fn run(task: Task<'_>) -> Result<JsonValue, JobError> {
         JobKind::Cluster => cluster::run(task, &task.params(facewire_domain::ClusterParams::check)?).await,
         JobKind::Assign => assign::run(task, &task.params(facewire_domain::AssignParams::check)?).await,
         JobKind::Prototypes => prototypes::run(task, &task.params(facewire_domain::PrototypesParams::check)?).await,
+        JobKind::Train => train::run(task, &task.params(facewire_domain::TrainParams::check)?).await,
     }
 }

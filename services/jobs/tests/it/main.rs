@@ -11,4 +11,6 @@ mod prototypes;
 #[cfg(test)]
 mod stopping;
 #[cfg(test)]
+mod training;
+#[cfg(test)]
 mod world;

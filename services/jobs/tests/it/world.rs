@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Numbers of an embedding: an axis for each person.
 pub(crate) const DIM: usize = 24;
-const MODEL: &str = "test@1:00000000";
+pub(crate) const MODEL: &str = "test@1:00000000";
 
 /// People of lower axes are more alike than any of the others is to anybody: those others are noise and no cluster.
 const ALIKE: usize = 8;

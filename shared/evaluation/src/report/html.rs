@@ -37,12 +37,16 @@ pub fn html(report: &Report) -> String {
         sections.push(format!("<h2>Subgroups</h2>\n{}", tables::subgroups(&report.subgroups)));
     }
     sections.extend(report.confidence.as_ref().map(tables::confidence));
-    let title = escape(&report.title);
+    page(&report.title, &sections.concat())
+}
+
+/// The page around its sections, which are markup already.
+pub(super) fn page(title: &str, sections: &str) -> String {
+    let title = escape(title);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>\n{STYLE}\n</style>\n\
-         </head>\n<body>\n<h1>{title}</h1>\n{}</body>\n</html>\n",
-        sections.concat()
+         </head>\n<body>\n<h1>{title}</h1>\n{sections}</body>\n</html>\n"
     )
 }
 
@@ -106,7 +110,7 @@ fn pairs(found: &PairRates) -> String {
 }
 
 /// Where a logarithmic axis begins: one error of all, and at most 10 %.
-fn floor(trials: u64) -> f64 {
+pub(super) fn floor(trials: u64) -> f64 {
     10f64.powf(-(trials.max(10) as f64).log10().ceil())
 }
 

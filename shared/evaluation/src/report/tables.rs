@@ -11,7 +11,7 @@ use crate::rate::Rate;
 use crate::verification::{Accuracy, Verification};
 
 /// Cells are markup already.
-fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |tag: &str, cells: Vec<String>| {
         let cells: String = cells.iter().map(|cell| format!("<{tag}>{cell}</{tag}>")).collect();
         format!("<tr>{cells}</tr>\n")

@@ -27,6 +27,8 @@ mod face_stats;
 #[cfg(test)]
 mod faces;
 #[cfg(test)]
+mod heads;
+#[cfg(test)]
 mod idempotency;
 #[cfg(test)]
 mod imports;

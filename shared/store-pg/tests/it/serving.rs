@@ -1,9 +1,10 @@
 //! Which model serves, and the lock under which faces are enrolled.
 
-use facewire_domain::PersonId;
-use facewire_store_pg::{ModelFaces, NewFace, Options, Store, Switch, VectorState};
+use facewire_domain::model::projected;
+use facewire_domain::{FaceId, PersonId};
+use facewire_store_pg::{ModelFaces, NewFace, Options, RawEmbedding, Store, Switch, VectorState};
 
-use crate::support::{blocked_session, by, enrol, face, test_database};
+use crate::support::{blocked_session, by, enrol, enrolled, face, test_database};
 
 #[tokio::test]
 async fn the_first_claim_counts_and_only_a_switch_changes_it() {
@@ -156,5 +157,52 @@ async fn the_enrolment_lock_excludes_others_and_not_its_holder() {
     narrow.enrolment_lock(&collections).await.unwrap().release().await.unwrap();
     assert!(guard.check().await.is_err());
     assert!(guard.release().await.is_err());
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn behind_a_head_the_packs_own_embeddings_stay_and_lead_back() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let pack = face("a", None, 1).model;
+    let head = projected(&pack, "0123456789abcdef");
+    store.claim_serving(&pack, 512).await.unwrap();
+    let ids = enrolled(&store, &(0..3).map(|n| face(&format!("s{n}"), None, n)).collect::<Vec<_>>()).await;
+    let before = store.raw_embeddings(&pack, &ids).await.unwrap();
+    assert_eq!((before.len(), &before[&ids[0]]), (3, &face("a", None, 1).embedding), "a face's own");
+    assert!(store.raw_embeddings("another", &ids).await.unwrap().is_empty());
+    let brought = async |model: &str, embeddings: Vec<(FaceId, Vec<f32>)>| {
+        store.put_reembeddings(model, &embeddings).await.unwrap();
+        let from = store.serving_model().await.unwrap().unwrap().model;
+        let dim = embeddings[0].1.len().try_into().unwrap();
+        assert_eq!(store.switch_reembedded(&from, model, dim, false).await.unwrap(), Switch::Done);
+        assert_eq!(store.raw_embeddings(&pack, &ids).await.unwrap(), before, "at once, before any row was moved");
+        while store.apply_reembeddings(2).await.unwrap() > 0 {}
+    };
+    brought(&head, ids.iter().map(|id| (*id, vec![1.0, 0.0])).collect()).await;
+    let stored = store.faces(&ids).await.unwrap();
+    assert!(stored.iter().all(|face| face.record.model == head && face.embedding == [1.0, 0.0]));
+    assert_eq!(store.raw_embeddings(&pack, &ids).await.unwrap(), before);
+
+    // Somebody is enrolled while the head serves: the pack's own embedding comes beside, twice, as a redelivery brings it.
+    let late = NewFace { model: head.clone(), embedding: vec![0.0, 1.0], ..face("late", None, 9) };
+    let late = enrolled(&store, &[late]).await[0];
+    let raw = |embedding| RawEmbedding { face: late, model: pack.clone(), embedding };
+    store.put_raw_embeddings(&[raw(vec![0.5; 512]), raw(vec![0.25; 512])]).await.unwrap();
+    store.put_raw_embeddings(&[raw(vec![0.25; 512])]).await.unwrap();
+    let gone = RawEmbedding { face: uuid::Uuid::from_u128(1).into(), ..raw(vec![1.0]) };
+    store.put_raw_embeddings(&[gone]).await.unwrap();
+    assert_eq!(store.raw_embeddings(&pack, &[late]).await.unwrap()[&late], [0.25; 512]);
+    assert!(store.put_raw_embeddings(&[raw(vec![f32::NAN])]).await.is_err());
+
+    let everybody: Vec<FaceId> = ids.iter().copied().chain([late]).collect();
+    let kept = store.raw_embeddings(&pack, &everybody).await.unwrap();
+    assert_eq!(store.faces_to_reembed(&pack, None, 10).await.unwrap().len(), 4);
+    brought(&pack, kept.clone().into_iter().collect()).await;
+    let stored = store.faces(&everybody).await.unwrap();
+    assert!(stored.iter().all(|face| face.record.model == pack && face.embedding == kept[&face.record.face]));
+    let beside = "SELECT count(*) FROM raw_embeddings";
+    let beside: i64 = sqlx::query_scalar(beside).fetch_one(&mut db.operator().await).await.unwrap();
+    assert_eq!(beside, 0, "nothing is kept twice");
     db.drop().await;
 }

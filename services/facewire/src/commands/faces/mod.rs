@@ -4,9 +4,11 @@
 mod acts;
 mod backfill;
 mod clusters;
+mod heads;
 mod index;
 mod orphans;
 mod stats;
+mod use_head;
 
 use facewire_composition::Config;
 use facewire_domain::JobKind;
@@ -32,11 +34,14 @@ pub(crate) async fn run(config: Config, command: &FacesCommand) -> anyhow::Resul
         FacesCommand::Centroids(args) => {
             start(&config, JobKind::Prototypes, &args.params()?, &args.start, args.start.waiting).await
         }
+        FacesCommand::TrainMatching(args) => heads::train(&config, args).await,
+        FacesCommand::Heads(args) => heads::list(&config, args).await,
         FacesCommand::Clusters(args) => clusters::list(&config, args).await,
         FacesCommand::Label(args) => clusters::label(&config, args).await,
         FacesCommand::Split(args) => clusters::split(&config, args).await,
         FacesCommand::Acts(args) => acts::list(&config, args).await,
         FacesCommand::Undo(args) => clusters::undo(&config, args).await,
+        FacesCommand::UseHead(args) => use_head::run(&config, args).await,
         FacesCommand::Stats(args) => stats::run(&config, args).await,
         FacesCommand::Backfill(args) => backfill::run(&config, args).await,
         FacesCommand::EnsureCollection(args) => index::run(&config, args).await,

@@ -19,7 +19,7 @@ use follow::Changes;
 use show::Told;
 use start::Servers;
 
-pub(super) use start::{NewJob, start};
+pub(super) use start::{NewJob, ended, start, start_and_wait};
 
 /// Who changed it, as rows and the audit trail say.
 const BY: &str = "facewire jobs";

@@ -14,7 +14,7 @@ use crate::output::{self, Exit};
 
 /// What results count, in the order in which it is told. A list counts its items; one without any says nothing, as
 /// where nothing was written.
-const COUNTS: [(&str, &str); 13] = [
+const COUNTS: [(&str, &str); 17] = [
     ("faces", "faces looked at"),
     ("assigned", "given to known people"),
     ("refused", "kept from people whom somebody had ruled out"),
@@ -28,6 +28,10 @@ const COUNTS: [(&str, &str); 13] = [
     ("persons", "people"),
     ("exemplars", "exemplars"),
     ("centroids", "centroids"),
+    ("trained", "of these, trained on"),
+    ("heldOut", "of these, held out for the verdict"),
+    ("epochs", "epochs"),
+    ("bestEpoch", "the best epoch (0: the principal components)"),
 ];
 
 /// Names of a result that are shown; JSON has them all.
@@ -201,6 +205,10 @@ fn result(result: &JsonValue) {
     }
     if flag("dryRun") {
         output::say("nothing was changed");
+    }
+    if let Some(head) = result.get("headId").and_then(JsonValue::as_str) {
+        let state = if flag("accepted") { "accepted" } else { "refused" };
+        output::say(format_args!("head {head} is {state}: `facewire faces heads {head}` has the numbers"));
     }
     // The latest act first, as they are undone.
     let acts = ["actId", "assignActId"].into_iter().filter_map(|name| result.get(name)?.as_str());

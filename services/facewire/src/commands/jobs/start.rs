@@ -35,10 +35,24 @@ pub(in crate::commands) struct NewJob<'a> {
 /// Starts a job. Exit status 1 where it was waited for and did not succeed, or the waiting ended first.
 pub(in crate::commands) async fn start(config: &Config, new: NewJob<'_>) -> anyhow::Result<Exit> {
     let servers = Servers::connect(config, "faces").await?;
-    let created = servers.store.create_job(new.kind, new.collection, &new.params, &Actor::named(BY)).await?;
-    let job = created.with_context(|| format!("there is no collection {}", new.collection))?;
-    servers.send(&job).await;
+    let job = servers.begin(&new).await?;
     servers.settle(job, new.waiting, new.json).await
+}
+
+/// Starts a job and waits for its end, which the caller tells; `None`: the waiting ended first.
+pub(in crate::commands) async fn start_and_wait(config: &Config, new: NewJob<'_>) -> anyhow::Result<Option<JobRecord>> {
+    let servers = Servers::connect(config, "faces").await?;
+    let job = servers.begin(&new).await?;
+    follow::to_the_end(&servers.store, job.job, Changes::Bar).await
+}
+
+/// Tells the end of a job.
+pub(in crate::commands) fn ended(job: &JobRecord, json: bool) -> anyhow::Result<()> {
+    if json {
+        return output::json(&Told::of(job));
+    }
+    show::ended(job);
+    Ok(())
 }
 
 /// What a job is started with: Postgres and NATS, checked to be migrated.
@@ -53,6 +67,14 @@ impl Servers {
         let parts = Parts { bus, store: Some(store.clone()), index: None, images: None, chain: None };
         facewire_composition::check(&parts).await?;
         Ok(Self { store, bus: parts.bus })
+    }
+
+    /// Makes a job and wakes a worker.
+    async fn begin(&self, new: &NewJob<'_>) -> anyhow::Result<JobRecord> {
+        let created = self.store.create_job(new.kind, new.collection, &new.params, &Actor::named(BY)).await?;
+        let job = created.with_context(|| format!("there is no collection {}", new.collection))?;
+        self.send(&job).await;
+        Ok(job)
     }
 
     /// Wakes a worker. The row counts: a job whose message did not arrive is found by the jobs service.
@@ -74,11 +96,7 @@ impl Servers {
         let Some(ended) = follow::to_the_end(&self.store, job.job, Changes::Bar).await? else {
             return Ok(Exit::Failed);
         };
-        if json {
-            output::json(&Told::of(&ended))?;
-        } else {
-            show::ended(&ended);
-        }
+        self::ended(&ended, json)?;
         Ok(if ended.state == JobState::Succeeded { Exit::Success } else { Exit::Failed })
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Whose {
 
 impl Whose {
     /// The collection, where the caller may do this in it.
-    fn allowed(&self, caller: &Caller, scope: Scope) -> Result<CollectionId, ApiError> {
+    pub(super) fn allowed(&self, caller: &Caller, scope: Scope) -> Result<CollectionId, ApiError> {
         let collection = input::collection(self.collection.as_deref())?;
         caller.may(scope, &collection)?;
         Ok(collection)

@@ -1,4 +1,4 @@
-//! Jobs: listed, shown, followed, cancelled, tried again. What begins one is where its kind is: `clusters`.
+//! Jobs: listed, shown, followed, cancelled, tried again. What begins one is where its kind is: `clusters`, `heads`.
 
 mod begin;
 mod view;
@@ -50,7 +50,7 @@ struct JobsQuery {
     /// Of this collection; of all that the key is for unless given.
     #[param(pattern = "^[A-Za-z0-9_-]{1,64}$")]
     collection: Option<String>,
-    /// `cluster`, `assign` or `prototypes`.
+    /// `cluster`, `assign`, `prototypes` or `train`.
     kind: Option<String>,
     /// `queued`, `running`, `succeeded`, `failed` or `cancelled`.
     state: Option<String>,

@@ -14,7 +14,7 @@ use super::super::follow::Followed;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Job {
     job_id: Uuid,
-    /// `cluster`, `assign` or `prototypes`.
+    /// `cluster`, `assign`, `prototypes` or `train`.
     kind: &'static str,
     collection: String,
     /// `queued`, `running`, `succeeded`, `failed` or `cancelled`.

@@ -1,0 +1,216 @@
+//! `facewire faces use-head`: the gallery behind a projection head, or back, from stored embeddings. The reconciler keeps the order of
+//! things; here the head is read, judged and put where services find it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use facewire_composition::models::{self, Loaded};
+use facewire_composition::{Config, Models, Parts, heads};
+use facewire_domain::HeadState;
+use facewire_inference::{Head, HeadFile};
+use facewire_reconciler::{Reconciler, ReembedOptions, Reembedded};
+use facewire_store_pg::{Actor, Store};
+use indicatif::HumanCount;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::cli::UseHead;
+use crate::commands::{connect, progress};
+use crate::output::{self, Exit};
+
+/// What the audit trail calls this command.
+const BY: &str = "facewire faces use-head";
+
+/// Heads that are looked through for the one that serves: the newest.
+const MOST: u32 = 1000;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The model that serves now, or that was projected to.
+    model: String,
+    /// What `models.head` has to be; `None`: nothing.
+    head: Option<String>,
+    /// It serves now.
+    switched: bool,
+    #[serde(flatten)]
+    done: Reembedded,
+}
+
+pub(super) async fn run(config: &Config, args: &UseHead) -> anyhow::Result<Exit> {
+    drop(connect::nats(config, "use-head").await?);
+    // Whichever side of a switch is configured, the pack is the same.
+    let config = Config { models: Models { head: None, ..config.models.clone() }, ..config.clone() };
+    let parts = Parts::stores(&config).await?;
+    let reconciler = heads::reconciler(&config, &parts).await?;
+    let report = match &args.head {
+        Some(named) => through(&config, &reconciler, args, named).await?,
+        None => back(&config, &reconciler, args).await?,
+    };
+    if args.json {
+        output::json(&report)?;
+    } else {
+        show(&report);
+    }
+    Ok(Exit::Success)
+}
+
+async fn through(config: &Config, reconciler: &Reconciler, args: &UseHead, named: &str) -> anyhow::Result<Report> {
+    let store = &reconciler.gallery.store;
+    let loaded = models::load(&config.models, progress::fetching(false)).await?;
+    let file = read(store, &loaded, args, named).await?;
+    let pack = loaded.pack.clone().with_head(file.clone())?;
+    let (model, dim, head) =
+        (pack.fingerprint(), u32::try_from(pack.manifest().dim())?, file.spec().fingerprint.clone());
+    if model == reconciler.gallery.model {
+        bail!("{model} serves already");
+    }
+    let place = install(&config.models, file.clone()).await?;
+    if !args.project_only {
+        calibrated(config, reconciler, &model, &head).await?;
+    }
+    let embedder = heads::FromRaw::through(store.clone(), loaded.pack.fingerprint(), open(&loaded, file).await?);
+    let options = ReembedOptions { model: model.clone(), dim, batch: args.batch, leave_behind: args.leave_behind };
+    let bar = progress::bar(store.count_faces().await?, "projected");
+    let count = |count| bar.set_position(count);
+    let done = if args.project_only {
+        reconciler.embed_beside(&options, &embedder, args.patience, &count).await
+    } else {
+        reconciler.reembed(&options, &embedder, args.patience, &count).await
+    };
+    bar.finish_and_clear();
+    let (done, switched) = (done?, !args.project_only);
+    if switched {
+        serving(store, Some(&head), args.force).await?;
+    }
+    output::say(format_args!("the head is in {}", place.display()));
+    Ok(Report { model, head: Some(head), switched, done })
+}
+
+async fn back(config: &Config, reconciler: &Reconciler, args: &UseHead) -> anyhow::Result<Report> {
+    let store = &reconciler.gallery.store;
+    let manifest = models::manifest(&config.models)?;
+    let (model, dim) = (manifest.fingerprint(), u32::try_from(manifest.dim())?);
+    if model == reconciler.gallery.model {
+        bail!("no head serves: the gallery is of {model} itself");
+    }
+    let embedder = heads::FromRaw::back(store.clone(), model.clone());
+    let options = ReembedOptions { model: model.clone(), dim, batch: args.batch, leave_behind: args.leave_behind };
+    let bar = progress::bar(store.count_faces().await?, "brought back");
+    let done = reconciler.reembed(&options, &embedder, args.patience, &|count| bar.set_position(count)).await;
+    bar.finish_and_clear();
+    let done = done?;
+    serving(store, None, false).await?;
+    Ok(Report { model, head: None, switched: true, done })
+}
+
+/// A file as it is; of a head by its id only one that the verdict accepted, unless forced.
+async fn read(store: &Store, loaded: &Loaded, args: &UseHead, named: &str) -> anyhow::Result<HeadFile> {
+    let Ok(id) = Uuid::parse_str(named) else {
+        let path = PathBuf::from(named);
+        return Ok(tokio::task::spawn_blocking(move || HeadFile::read(&path)).await??);
+    };
+    let missing = || format!("there is no head {id}; `facewire faces heads` lists all");
+    let record = store.head(id).await?.with_context(missing)?;
+    let pack = loaded.pack.fingerprint();
+    if record.model != pack {
+        bail!("the head {id} is of {}, and the configured pack is {pack}", record.model);
+    }
+    if matches!(record.state, HeadState::Candidate | HeadState::Refused) && !args.force {
+        bail!(
+            "the head {id} is {}: no gain of it is certain. `facewire faces heads` shows the numbers; --force uses it all the same",
+            record.state
+        );
+    }
+    let onnx = store.head_onnx(id).await?.with_context(missing)?;
+    Ok(HeadFile::of(Path::new(named), onnx)?)
+}
+
+/// Puts a head where `models.head` finds it by its fingerprint.
+async fn install(models: &Models, file: HeadFile) -> anyhow::Result<PathBuf> {
+    let place = models::head_path(models, &file.spec().fingerprint)?;
+    let written = place.clone();
+    let write = move || -> std::io::Result<()> {
+        if let Some(directory) = written.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        // Whole or not at all: a service may be about to read it.
+        let part = written.with_extension("part");
+        std::fs::write(&part, file.bytes())?;
+        std::fs::rename(&part, &written)
+    };
+    tokio::task::spawn_blocking(write).await?.with_context(|| {
+        format!("cannot write {}; name another place for packs in models.directory", place.display())
+    })?;
+    Ok(place)
+}
+
+/// Blocks on a thread of its own: a trial run belongs to it.
+async fn open(loaded: &Loaded, file: HeadFile) -> anyhow::Result<Head> {
+    let (runtime, session) = (loaded.runtime.clone(), loaded.session);
+    Ok(tokio::task::spawn_blocking(move || file.open(&runtime, &session)).await??)
+}
+
+/// Refuses a switch after which no probe of some collection could be judged.
+async fn calibrated(config: &Config, reconciler: &Reconciler, model: &str, head: &str) -> anyhow::Result<()> {
+    let unruled = heads::unruled(config, &reconciler.gallery, model).await?;
+    if unruled.is_empty() {
+        return Ok(());
+    }
+    let places: Vec<String> = unruled.iter().map(ToString::to_string).collect();
+    bail!(
+        "nothing says what a match needs behind this head in {}: thresholds are of one model. Measure them for each collection with \
+         `facewire calibrate --head {head} --faces DIR --collection C --apply`; or from what people corrected, with `facewire faces \
+         use-head FILE --project-only` and then `facewire calibrate --head {head} --corrections --collection C --apply`; or set \
+         match.threshold. Nothing was switched",
+        places.join(", ")
+    )
+}
+
+/// Says in the list of heads which one serves: the one of this fingerprint, or none.
+async fn serving(store: &Store, fingerprint: Option<&str>, forced: bool) -> anyhow::Result<()> {
+    let actor = Actor::named(BY);
+    for record in store.heads(None, None, MOST).await? {
+        let serves = fingerprint.is_some_and(|fingerprint| record.fingerprint.starts_with(fingerprint));
+        let state = match (serves, record.state) {
+            (true, HeadState::Serving) => continue,
+            (true, _) => HeadState::Serving,
+            (false, HeadState::Serving) => HeadState::Retired,
+            (false, _) => continue,
+        };
+        store.set_head_state(record.head, state, forced && serves, &actor).await?;
+        if serves {
+            // Two of the same file: one of them serves.
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn show(report: &Report) {
+    let (embedded, indexed) = (HumanCount(report.done.embedded), HumanCount(report.done.indexed));
+    let model = &report.model;
+    if !report.switched {
+        output::line(format_args!(
+            "{embedded} faces have an embedding of {model} beside their own; nothing was switched"
+        ));
+        return missing(report);
+    }
+    output::line(format_args!("{embedded} faces brought to {model}; {indexed} are in the index that serves now"));
+    missing(report);
+    match &report.head {
+        Some(head) => output::say(format_args!(
+            "now set models.head = \"{head}\" and restart the services, embed-gpu first: until then nobody can be enrolled. \
+             `facewire faces use-head --revert` is the way back"
+        )),
+        None => output::say(
+            "now remove models.head and restart the services, embed-gpu last: until then nobody can be enrolled",
+        ),
+    }
+}
+
+fn missing(report: &Report) {
+    if report.done.missing > 0 {
+        let missing = HumanCount(report.done.missing);
+        output::line(format_args!("of {missing} faces no embedding of the pack was kept: they were left behind"));
+    }
+}
