@@ -53,6 +53,9 @@ pub(crate) struct Plan {
     /// The same seed makes the same faces and probes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Candidates that a search keeps, as `qdrant.hnsw_ef`; the server's own unless given.
+    #[arg(long)]
+    hnsw_ef: Option<u64>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -107,7 +110,8 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
 }
 
 async fn measure(plan: &Plan, url: &str) -> anyhow::Result<Report> {
-    let options = Options { url: url.to_owned(), timeout: Duration::from_secs(120), ..Options::default() };
+    let options =
+        Options { url: url.to_owned(), timeout: Duration::from_secs(120), hnsw_ef: plan.hnsw_ef, ..Options::default() };
     let vectors = VecStore::connect(&options)?;
     vectors.ensure(MODEL, u32::try_from(DIM)?).await?;
     let crowd = tokio::task::block_in_place(|| Crowd::new(plan))?;
@@ -142,7 +146,7 @@ async fn measure(plan: &Plan, url: &str) -> anyhow::Result<Report> {
 }
 
 /// Waits until the vector index is complete.
-async fn complete(vectors: &VecStore) -> anyhow::Result<Indexing> {
+pub(crate) async fn complete(vectors: &VecStore) -> anyhow::Result<Indexing> {
     let began = Instant::now();
     let (mut last, mut since) = (None, began);
     loop {

@@ -3,7 +3,8 @@
 //! services under an import; `outage` takes one server away under load; `pressure` stops the chain before its slowest stage;
 //! `reconcile` measures a pass; `clusters` compares ways of clustering on photographs of known people; `jobs` kills under jobs;
 //! `against` searches among all faces and among exemplars; `rolling` restarts every service under load; `autoscale` scales the
-//! embed stage by its lag, and `embed-wide` measures how wide it is.
+//! embed stage by its lag, and `embed-wide` measures how wide it is; `train` cross-validates projection heads; `vectors`
+//! measures smaller vectors.
 
 #![expect(clippy::print_stdout, reason = "a plan's report is what it is for")]
 
@@ -25,6 +26,8 @@ mod reconcile;
 mod rolling;
 mod service;
 mod table;
+mod train;
+mod vectors;
 mod watch;
 mod world;
 
@@ -67,6 +70,10 @@ enum Command {
     Reconcile(reconcile::Planted),
     /// Restart every service under load, one after another: the new instance comes before the old one drains.
     Rolling(rolling::Plan),
+    /// Train projection heads on photographs of known people, and say what they are worth on people whom they have never seen.
+    Train(train::Plan),
+    /// Search among vectors as they are, projected and quantized: recall, time of a search, bytes a face.
+    Vectors(vectors::Plan),
     /// One service or the vector engine, as a process of its own; ends when its standard input does.
     #[command(hide = true)]
     Service {
@@ -113,6 +120,8 @@ fn main() -> ExitCode {
         Command::Pressure(plan) => runtime.block_on(pressure::run(plan)),
         Command::Reconcile(planted) => runtime.block_on(reconcile::run(planted)),
         Command::Rolling(plan) => runtime.block_on(rolling::run(plan)),
+        Command::Train(plan) => runtime.block_on(train::run(plan)),
+        Command::Vectors(plan) => runtime.block_on(vectors::run(plan)),
         Command::Service { name, dir, port } => runtime.block_on(service::run(&name, dir, port)).map(|()| true),
     });
     match done {

@@ -67,6 +67,10 @@ pub struct Models {
     pub onnxruntime: Option<PathBuf>,
     /// Where packs are installed; else `packs` in the cache directory.
     pub directory: Option<PathBuf>,
+    /// The projection head behind the pack's embedder: a file, or the 16 digits of the fingerprint of one that `facewire faces
+    /// use-head` put into the pack's directory. Every service of an installation has the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<PathBuf>,
     /// What a stage has otherwise.
     pub stages: ModelStages,
 }
@@ -80,6 +84,7 @@ impl Default for Models {
             graph_input: GraphInput::Auto,
             onnxruntime: None,
             directory: None,
+            head: None,
             stages: ModelStages::default(),
         }
     }

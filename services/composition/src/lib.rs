@@ -9,6 +9,7 @@ use std::pin::Pin;
 
 pub mod access;
 mod config;
+pub mod heads;
 mod health;
 mod migrate;
 pub mod models;

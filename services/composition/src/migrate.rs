@@ -140,8 +140,8 @@ async fn index_changes(parts: &Parts) -> anyhow::Result<Vec<Change>> {
         Some(serving) => {
             let (of, wanted) = (serving.model.unwrap_or(serving.collection), index.pack.fingerprint());
             anyhow::bail!(
-                "the vector index is of the model {of}, and {wanted} is configured: configure the former in models.pack, or \
-                 bring the gallery to the new model with `facewire reembed`"
+                "the vector index is of the model {of}, and {wanted} is configured: configure the former in models.pack and \
+                 models.head, or bring the gallery to the new model with `facewire reembed` or `facewire faces use-head`"
             )
         }
         None => {

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use facewire_artifacts::progress::Reporter;
 use facewire_artifacts::{FetchOptions, Kind, ensure};
-use facewire_domain::{Logit, ScoreModel, Stage};
+use facewire_domain::{Logit, ScoreModel, Stage, model};
 use facewire_embed_gpu::MakeEmbedder;
 use facewire_inference::{
-    Devices, FaceEmbedder, FaceFind, InferenceError, OnnxRuntime, Pack, PackManifest, Placed, Provider, Providers,
-    SessionOptions, builtin_manifest, install_builtin, installed_manifest,
+    Devices, FaceEmbedder, FaceFind, HeadFile, InferenceError, OnnxRuntime, Pack, PackManifest, Placed, Provider,
+    Providers, SessionOptions, builtin_manifest, install_builtin, installed_manifest,
 };
 use facewire_quality::MakeFinder;
 
@@ -21,6 +21,9 @@ pub const DEFAULT_PACK: &str = "default";
 
 /// A pack's manifest, in its directory.
 const MANIFEST: &str = "pack.toml";
+
+/// A pack's projection heads, in its directory.
+const HEADS: &str = "heads";
 
 /// Models that were found, checked and can be opened on any thread.
 #[derive(Debug, Clone)]
@@ -80,7 +83,7 @@ pub struct Chain {
     pub finders: MakeFinder,
     /// Opens an embedder; called once in each thread of `embed-gpu`.
     pub embedders: MakeEmbedder,
-    /// The pack's fingerprint.
+    /// The fingerprint of the pack, with its head's where it has one.
     pub model: String,
     /// Faces that one run of an embedder takes at most.
     pub max_batch: Option<usize>,
@@ -111,15 +114,58 @@ pub fn directory(models: &Models) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// What the configured pack says of itself, without its files: the installed manifest, else the one we ship.
+/// What the configured pack says of itself, without its files: the installed manifest, else the one we ship; with the
+/// configured head.
 ///
 /// # Errors
-/// A manifest that cannot be read; a pack that is neither installed nor built in.
+/// A manifest that cannot be read; a pack that is neither installed nor built in; a head that cannot follow it.
 pub fn manifest(models: &Models) -> anyhow::Result<PackManifest> {
     let path = directory(models)?.join(&models.pack).join(MANIFEST);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => installed_manifest(&text).map_err(|e| anyhow!("{}: {e}", path.display())),
-        Err(_) => Ok(builtin_manifest(&models.pack)?),
+    let pack = match std::fs::read_to_string(&path) {
+        Ok(text) => installed_manifest(&text).map_err(|e| anyhow!("{}: {e}", path.display()))?,
+        Err(_) => builtin_manifest(&models.pack)?,
+    };
+    match head(models)? {
+        Some(head) => {
+            let named = |e: String| anyhow!("models.head: {}: {e}", head.path().display());
+            pack.with_head(head.spec().clone()).map_err(named)
+        }
+        None => Ok(pack),
+    }
+}
+
+/// Where the head of this fingerprint is among the configured pack's.
+///
+/// # Errors
+/// No cache directory can be chosen.
+pub fn head_path(models: &Models, fingerprint: &str) -> anyhow::Result<PathBuf> {
+    Ok(directory(models)?.join(&models.pack).join(HEADS).join(format!("{fingerprint}.onnx")))
+}
+
+/// The configured projection head.
+///
+/// # Errors
+/// A file that cannot be read, or that is no head, or another than its name says.
+pub fn head(models: &Models) -> anyhow::Result<Option<HeadFile>> {
+    let Some(named) = &models.head else { return Ok(None) };
+    let fingerprint = named.to_str().filter(|text| model::is_head(text));
+    let path = fingerprint.map_or_else(|| Ok(named.clone()), |fingerprint| head_path(models, fingerprint))?;
+    let file = HeadFile::read(&path).context("models.head: the projection head cannot be used")?;
+    if let Some(wanted) = fingerprint.filter(|wanted| *wanted != file.spec().fingerprint) {
+        let found = &file.spec().fingerprint;
+        bail!("models.head: {} has the fingerprint {found}, and not {wanted}: put it there again", path.display());
+    }
+    Ok(Some(file))
+}
+
+/// The pack with the configured head behind it.
+///
+/// # Errors
+/// A head that cannot be read, or cannot follow the pack.
+pub fn with_head(models: &Models, pack: Pack) -> anyhow::Result<Pack> {
+    match head(models)? {
+        Some(head) => Ok(pack.with_head(head)?),
+        None => Ok(pack),
     }
 }
 
@@ -142,7 +188,8 @@ pub fn artifacts(models: &Models) -> anyhow::Result<Vec<Kind>> {
 /// thread.
 ///
 /// # Errors
-/// A pack that is not installed, a checksum that does not hold, a library that cannot be used, what is no provider. Whether
+/// A pack that is not installed, a checksum that does not hold, a head that cannot follow it, a library that cannot be used, what
+/// is no provider. Whether
 /// a provider is there is [`Loaded::check`]'s to say: a process that runs one stage does not need the other's devices.
 pub async fn load(models: &Models, report: Reporter) -> anyhow::Result<Loaded> {
     let kinds = artifacts(models)?;
@@ -158,6 +205,7 @@ pub async fn load(models: &Models, report: Reporter) -> anyhow::Result<Loaded> {
                 format!("the pack {0} cannot be used; `facewire models install {0}` puts it in place", models.pack)
             })?
         };
+        let pack = with_head(&models, pack)?;
         let library = models.onnxruntime.clone().unwrap_or(found.ort_lib);
         let runtime = OnnxRuntime::load(&library)?;
         let devices = StageDevices::of(&models)?;
@@ -219,6 +267,24 @@ impl Loaded {
 mod tests {
     use super::*;
     use crate::config::{ModelStages, StageModels};
+
+    #[test]
+    fn a_head_that_is_missing_or_is_no_head_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let other = directory.path().join("other.onnx");
+        std::fs::write(&other, b"this is no model").unwrap();
+        let models = |head: &std::path::Path| Models {
+            head: Some(head.to_owned()),
+            directory: Some(directory.path().to_owned()),
+            ..Models::default()
+        };
+        let error = |head: &std::path::Path| format!("{:#}", manifest(&models(head)).unwrap_err());
+        let said = error(&other);
+        assert!(said.contains("models.head") && said.contains("other.onnx"), "{said}");
+        let said = error("0123456789abcdef".as_ref());
+        assert!(said.contains("default/heads/0123456789abcdef.onnx"), "in the pack's directory: {said}");
+        assert_eq!(manifest(&Models { head: None, ..models(&other) }).unwrap().head, None);
+    }
 
     #[test]
     fn each_stage_has_the_devices_that_it_is_given() {

@@ -29,7 +29,7 @@ impl Index {
     /// # Errors
     /// A manifest with more than `u32::MAX`.
     pub fn dim(&self) -> anyhow::Result<u32> {
-        Ok(u32::try_from(self.pack.embedder.dim)?)
+        Ok(u32::try_from(self.pack.dim())?)
     }
 }
 

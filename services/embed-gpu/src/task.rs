@@ -4,6 +4,7 @@ use bytes::Bytes;
 use facewire_bus::Outgoing;
 use facewire_contracts::convert::{self, CropIdentity};
 use facewire_contracts::v1;
+use facewire_domain::model::base_of;
 use facewire_domain::{Detail, Gate, Outcome, Quality, Reason, Refusal, ScoreModel, Stage, score};
 use facewire_inference::{Embedded, Embedding};
 use facewire_vision::AlignedFace;
@@ -43,7 +44,7 @@ impl Task {
     pub(crate) fn finish(self, embedded: Embedded, rules: &Rules, started: OffsetDateTime) -> Outgoing {
         let Self { mut crop, identity, mut face } = self;
         crop.stamp(Stage::Embed, started, OffsetDateTime::now_utc());
-        let Embedding { vector: embedding, length } = match embedded {
+        let Embedding { vector: embedding, length, raw } = match embedded {
             Ok(embedding) => embedding,
             Err(error) => {
                 let outcome = Outcome::failed(Stage::Embed, Reason::InferenceError, Detail::message(error.to_string()));
@@ -55,7 +56,12 @@ impl Task {
             let outcome = Outcome::rejected(Stage::Embed, reason, detail);
             return Outgoing::ending(crop, face, outcome.into());
         }
-        let task = v1::MatchTask { crop: Some(crop.clone()), face, embedding, model: rules.model.clone() };
+        let (of, model) = (Some(crop.clone()), rules.model.clone());
+        let mut task = v1::MatchTask { crop: of, face, embedding, model, ..v1::MatchTask::default() };
+        // The pack's own goes along: a gallery that is still, or again, of the pack is compared with it.
+        if let Some((raw, pack)) = raw.zip(base_of(&rules.model)) {
+            (task.raw_embedding, task.raw_model) = (raw, pack.to_owned());
+        }
         Outgoing::work(Stage::Match, &crop, &task)
     }
 }
@@ -109,7 +115,7 @@ mod tests {
     }
 
     fn embedded(length: f32) -> Embedded {
-        Ok(Embedding { vector: vec![0.6, 0.8], length })
+        Ok(Embedding { vector: vec![0.6, 0.8], length, raw: None })
     }
 
     /// The ending's status, reason and signal.
@@ -150,6 +156,21 @@ mod tests {
         let quality = sent.face.unwrap().quality.unwrap();
         assert_eq!((quality.score, quality.embedding_length, quality.status.as_str()), (0.5, 10.0, "ok"));
         assert_eq!((quality.blur, sent.crop.unwrap().times.len()), (90.0, 1), "what was measured before stays");
+    }
+
+    #[test]
+    fn behind_a_head_the_packs_own_embedding_goes_along() {
+        let model = "pack@1:0+0123456789abcdef".to_owned();
+        let embedded = |raw| Ok(Embedding { vector: vec![1.0], length: 10.0, raw });
+        let sent = |raw, rules: &Rules| -> v1::MatchTask {
+            let outgoing = task(crop()).finish(embedded(raw), rules, OffsetDateTime::UNIX_EPOCH);
+            convert::decode(outgoing.payload, "MatchTask").unwrap()
+        };
+        let both = sent(Some(vec![0.6, 0.8]), &Rules { model: model.clone(), ..rules(HALF) });
+        assert_eq!((both.embedding, both.model), (vec![1.0], model));
+        assert_eq!((both.raw_embedding, both.raw_model.as_str()), (vec![0.6, 0.8], "pack@1:0"));
+        let alone = sent(None, &rules(HALF));
+        assert!(alone.raw_embedding.is_empty() && alone.raw_model.is_empty());
     }
 
     #[test]

@@ -5,12 +5,14 @@ mod dead;
 mod evaluate;
 mod face_jobs;
 mod faces;
+mod heads;
 mod health;
 mod insight;
 mod jobs;
 mod keys;
 mod nats_config;
 mod people;
+mod use_head;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,12 +28,14 @@ pub(crate) use faces::{
     Backfill, CountFaces, EnsureCollection, Faces, FacesCommand, FindOrphans, LabelCluster, ListActs, ListClusters,
     SplitCluster, UndoAct,
 };
+pub(crate) use heads::{ListHeads, TrainMatching};
 pub(crate) use health::{Health, Probe};
 pub(crate) use insight::{Cameras, Failures, Why};
 pub(crate) use jobs::{Jobs, JobsCommand, ListJobs, Waiting};
 pub(crate) use keys::{CreateKey, Keys, KeysCommand};
 pub(crate) use nats_config::NatsConfig;
 pub(crate) use people::{ErasureArgs, People, PeopleCommand};
+pub(crate) use use_head::UseHead;
 
 /// Face recognition for many cameras over NATS JetStream.
 #[derive(Debug, Parser)]

@@ -7,9 +7,9 @@ use facewire_gallery::{Candidate, Conflict, Enrolled};
 use facewire_runtime::ActorError;
 use facewire_store_pg::{FaceQuality, NewFace};
 
-use crate::Worker;
 use crate::recognize::failed;
 use crate::task::Task;
+use crate::{Worker, keep_raw};
 
 /// The ending of each enrolment, in order.
 pub(crate) async fn enrol(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::Ending>, ActorError> {
@@ -18,7 +18,7 @@ pub(crate) async fn enrol(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::End
     }
     let rules = worker.rules(tasks).await?;
     let mut endings: Vec<Option<v1::Ending>> = Vec::with_capacity(tasks.len());
-    let mut candidates = Vec::new();
+    let (mut candidates, mut theirs) = (Vec::new(), Vec::new());
     for task in tasks {
         match (rules.conflict(&task.identity.collection, Some(&task.identity.camera)), new_face(task)) {
             (Err(unruled), _) => endings.push(Some(failed(&unruled))),
@@ -26,6 +26,7 @@ pub(crate) async fn enrol(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::End
             (Ok(conflict_from), Ok(face)) => {
                 endings.push(None);
                 candidates.push(Candidate { face, conflict_from });
+                theirs.push(task);
             }
         }
     }
@@ -35,6 +36,11 @@ pub(crate) async fn enrol(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::End
             worker.book.enrolled(&candidate.face.collection);
         }
     }
+    let raw = theirs.into_iter().zip(&enrolled).filter_map(|(task, enrolled)| match enrolled {
+        Enrolled::Done { face, .. } => task.raw(*face),
+        Enrolled::Conflict(_) | Enrolled::Refused(_) => None,
+    });
+    keep_raw(worker, raw.collect()).await?;
     let mut answers = enrolled.iter().map(ending);
     let complete = endings.into_iter().map(|known| known.or_else(|| answers.next()));
     complete.map(|ending| ending.ok_or_else(|| "an enrolment has no answer".into())).collect()

@@ -14,7 +14,7 @@ use facewire_gallery::{Gallery, RuleBook, Rules, Unruled};
 use facewire_runtime::{
     ActorError, Inbox, Outbox, Patience, Pipeline, RestartPolicy, Run, ServiceError, Shutdown, State, supervise,
 };
-use facewire_store_pg::StoreError;
+use facewire_store_pg::{RawEmbedding, StoreError};
 use facewire_telemetry::events;
 use time::OffsetDateTime;
 
@@ -145,6 +145,14 @@ async fn send(
         done.send(delivery.done(vec![outgoing])).await?;
     }
     Ok(())
+}
+
+/// Keeps what a head made faces' embeddings of, once the faces have their rows. A crash before it is made good by the redelivery.
+pub(crate) async fn keep_raw(worker: &Worker, raw: Vec<RawEmbedding>) -> Result<(), StoreError> {
+    if raw.is_empty() {
+        return Ok(());
+    }
+    worker.patience.wait(|| worker.service.gallery.store.put_raw_embeddings(&raw)).await
 }
 
 /// For messages that hold no task.

@@ -7,8 +7,8 @@ use facewire_runtime::ActorError;
 use facewire_store_vec::{DECISION, Probe, VecError};
 use facewire_telemetry::events;
 
-use crate::Worker;
 use crate::task::{Ended, Task};
+use crate::{Worker, keep_raw};
 
 /// The ending of each probe, in order.
 pub(crate) async fn recognize(worker: &Worker, tasks: &[Task]) -> Result<Vec<Ended>, ActorError> {
@@ -87,6 +87,11 @@ async fn keep(worker: &Worker, tasks: &[Task], mut ended: Vec<Ended>) -> Result<
         return Ok(ended);
     }
     let kept = worker.patience.wait(|| worker.service.gallery.keep(&faces)).await?;
+    // A face that another row stands for has that one's.
+    let own = places.iter().zip(&faces).zip(&kept);
+    let own = own.filter(|((_, face), kept)| matches!(kept, Ok(kept) if *kept == face.face));
+    let raw = own.filter_map(|((place, face), _)| tasks.get(*place)?.raw(face.face));
+    keep_raw(worker, raw.collect()).await?;
     for (place, kept) in places.into_iter().zip(kept) {
         match (kept, ended.get_mut(place)) {
             (Ok(face), Some(Ended { ending, .. })) => ending.face_id = face.to_string(),

@@ -3,9 +3,10 @@
 use facewire_bus::{Delivery, Done, Outgoing};
 use facewire_contracts::convert::{self, CropIdentity, WireError};
 use facewire_contracts::v1;
+use facewire_domain::model::base_of;
 use facewire_domain::{Detail, FaceId, Outcome, Reason, Stage};
 use facewire_gallery::Asked;
-use facewire_store_pg::{FaceQuality, KeptFace};
+use facewire_store_pg::{FaceQuality, KeptFace, RawEmbedding};
 
 use crate::dead;
 
@@ -18,6 +19,21 @@ pub(crate) struct Task {
     pub(crate) face: Option<v1::Face>,
     pub(crate) embedding: Vec<f32>,
     pub(crate) model: String,
+    /// What the gallery's head made the embedding of; `None` without a head.
+    raw: Option<Raw>,
+}
+
+/// A pack's own embedding behind which a head follows.
+struct Raw {
+    embedding: Vec<f32>,
+    model: String,
+}
+
+/// An embedding is biometric data: it stays out of logs.
+impl std::fmt::Debug for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Raw").field("model", &self.model).finish_non_exhaustive()
+    }
 }
 
 /// How a task ended, and what is told to its crop's reply subject alone.
@@ -35,9 +51,10 @@ impl From<v1::Ending> for Ended {
 
 impl Task {
     /// `model` and `dim`: of the gallery. An embedding of another model has no similarity to those in it, even where it has as
-    /// many numbers; its crop ends as failed, and published once more it is embedded anew.
+    /// many numbers; its crop ends as failed, and published once more it is embedded anew. What a head made carries the pack's own
+    /// embedding too, with which a gallery of the pack is searched.
     pub(crate) fn read(delivery: Delivery, model: &str, dim: usize) -> Result<Self, Box<Done>> {
-        let task: v1::MatchTask = match convert::decode(delivery.payload.clone(), "MatchTask") {
+        let mut task: v1::MatchTask = match convert::decode(delivery.payload.clone(), "MatchTask") {
             Ok(task) => task,
             Err(error) => return Err(dead(delivery, &error.to_string())),
         };
@@ -48,6 +65,14 @@ impl Task {
             Ok(identity) => identity,
             Err(error) => return Err(dead(delivery, &error.to_string())),
         };
+        let raw =
+            Raw { embedding: std::mem::take(&mut task.raw_embedding), model: std::mem::take(&mut task.raw_model) };
+        let raw = if task.model != model && raw.model == model {
+            (task.embedding, task.model) = (raw.embedding, raw.model);
+            None
+        } else {
+            Some(raw).filter(|raw| base_of(&task.model) == Some(raw.model.as_str()))
+        };
         if task.model != model {
             let detail = format!("embedded by the model {}, and the gallery is of {model}", task.model);
             let outcome = Outcome::failed(Stage::Match, Reason::Internal, Detail::message(detail));
@@ -57,7 +82,16 @@ impl Task {
         if task.embedding.len() != dim || !task.embedding.iter().all(|x| x.is_finite()) {
             return Err(dead(delivery, &format!("field embedding is not {dim} finite numbers")));
         }
-        Ok(Self { delivery, crop, identity, face: task.face, embedding: task.embedding, model: task.model })
+        if raw.as_ref().is_some_and(|raw| raw.embedding.is_empty() || !raw.embedding.iter().all(|x| x.is_finite())) {
+            return Err(dead(delivery, "field raw_embedding is not finite numbers"));
+        }
+        Ok(Self { delivery, crop, identity, face: task.face, embedding: task.embedding, model: task.model, raw })
+    }
+
+    /// What is kept beside this face, so that the gallery can go back to the pack, or on to another head.
+    pub(crate) fn raw(&self, face: FaceId) -> Option<RawEmbedding> {
+        let Raw { embedding, model } = self.raw.as_ref()?;
+        Some(RawEmbedding { face, model: model.clone(), embedding: embedding.clone() })
     }
 
     /// The producer's id of the image.

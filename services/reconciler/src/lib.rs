@@ -119,10 +119,11 @@ pub enum ReconcileError {
         /// Points that serve.
         points: u64,
     },
-    /// Some faces cannot be embedded by the new model: no image of them was kept.
+    /// Some faces cannot be embedded by the new model: nothing was kept of them that it takes.
     #[error(
-        "{missing} faces have no kept image to embed (for example {sample}): enrol them anew, erase them, or leave them out of the \
-         index with --leave-behind. What was embedded stays; nothing was switched"
+        "{missing} faces cannot be embedded by the new model (for example {sample}): no image of them was kept, or for a projection \
+         head no embedding of its pack. Enrol them anew, erase them, or leave them out of the index with --leave-behind. What \
+         was embedded stays; nothing was switched"
     )]
     Incomplete {
         /// How many.
@@ -294,7 +295,7 @@ impl Reconciler {
         self.as_holder(timeout, async |token| self.rebuild_with(options, token, progress).await).await
     }
 
-    /// Brings the gallery to another model from its kept images, while searches go on with the old one. `progress` hears how
+    /// Brings the gallery to another model from what was kept, while searches go on with the old one. `progress` hears how
     /// many faces were embedded. Interrupted, it goes on where it was.
     ///
     /// # Errors
@@ -307,6 +308,27 @@ impl Reconciler {
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Reembedded, ReconcileError> {
         self.as_holder(timeout, async |token| self.reembed_with(options, embedder, token, progress).await).await
+    }
+
+    /// The first half of [`Reconciler::reembed`]: the embeddings lie beside the faces' own, and nothing else changes. What is
+    /// measured with them can be measured before the switch, which embeds only what came since.
+    ///
+    /// # Errors
+    /// As [`Reconciler::full`].
+    pub async fn embed_beside(
+        &self,
+        options: &ReembedOptions,
+        embedder: &impl Reembed,
+        timeout: Duration,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Reembedded, ReconcileError> {
+        self.as_holder(timeout, async |token| {
+            self.gallery.check_serving().await?;
+            let mut done = Reembedded::default();
+            self.embed_all(options, embedder, token, &mut done, progress).await?;
+            Ok(done)
+        })
+        .await
     }
 
     /// Completes every enrolment that a crash left between the two stores, and removes every face that was erased; how many.

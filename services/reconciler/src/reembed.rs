@@ -1,5 +1,5 @@
-//! A gallery brought to another model from its kept images, while searches go on with the old one: every face is
-//! embedded anew into a table beside, the new model's Qdrant collection is filled from there, and only when no face is
+//! A gallery brought to another model from its kept images, or through a projection head from its embeddings, while searches go on
+//! with the old one: every face is embedded anew into a table beside, the new model's Qdrant collection is filled from there, and only when no face is
 //! missing does the new model serve. Interrupted, it goes on where it was.
 
 use facewire_domain::FaceId;
@@ -29,7 +29,7 @@ pub struct ReembedOptions {
 pub struct Reembedded {
     /// Faces embedded by this run.
     pub embedded: u64,
-    /// Faces that cannot be embedded anew: no image of them was kept, or none that can be read.
+    /// Faces that cannot be embedded anew: nothing was kept of them that the model takes, or nothing that can be read.
     pub missing: u64,
     /// The first ids of these.
     pub samples: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Reembedded {
 /// Ids of missing faces that are kept as examples.
 const SAMPLES: usize = 5;
 
-/// Embeds faces from their kept images: one embedding a face, in order; `None` where there is no image to embed.
+/// Embeds faces from what was kept of them: one embedding a face, in order; `None` where there is nothing to embed.
 pub trait Reembed: Sync {
     /// # Errors
     /// A store or a device that failed.
@@ -111,7 +111,7 @@ impl Reconciler {
     }
 
     /// Embeds every face that has no embedding of the new model yet.
-    async fn embed_all(
+    pub(crate) async fn embed_all(
         &self,
         options: &ReembedOptions,
         embedder: &impl Reembed,

@@ -81,6 +81,8 @@ words!(
         Assign = "assign",
         /// Chooses exemplars and centroids of people ([`PrototypesParams`]).
         Prototypes = "prototypes",
+        /// Trains a projection head on the faces of people ([`TrainParams`](crate::TrainParams)).
+        Train = "train",
     }
 );
 
@@ -119,6 +121,8 @@ words!(
     }
 );
 
+pub(crate) use words;
+
 /// A parameter of a job is outside its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {what}")]
@@ -129,7 +133,7 @@ pub struct ParamError {
     pub what: &'static str,
 }
 
-fn demand(holds: bool, field: &'static str, what: &'static str) -> Result<(), ParamError> {
+pub(crate) fn demand(holds: bool, field: &'static str, what: &'static str) -> Result<(), ParamError> {
     if holds { Ok(()) } else { Err(ParamError { field, what }) }
 }
 
@@ -326,7 +330,7 @@ mod tests {
             assert_eq!(method.to_string().parse(), Ok(method));
         }
         let unknown = "Cluster".parse::<JobKind>().unwrap_err().to_string();
-        assert_eq!(unknown, "no such kind of job; there are cluster, assign, prototypes");
+        assert_eq!(unknown, "no such kind of job; there are cluster, assign, prototypes, train");
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub enum GalleryError {
     Busy,
     /// The gallery's embeddings are another model's: nothing that the configured one makes is comparable with them.
     #[error(
-        "the gallery is of the model {serving}, and {configured} is configured: configure the former in models.pack, or bring \
-         the gallery to the new model with `facewire reembed`"
+        "the gallery is of the model {serving}, and {configured} is configured: configure the former in models.pack and \
+         models.head, or bring the gallery to the new model with `facewire reembed` or `facewire faces use-head`"
     )]
     OtherModel {
         /// Fingerprint of the model that serves.

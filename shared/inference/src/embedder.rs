@@ -51,6 +51,8 @@ pub struct Embedding {
     /// Length of the model's output before it was normalised, the mean of the face's and its mirror image's: a model is
     /// less sure of a face the shorter it is. In the model's own unit: comparable within a pack only.
     pub length: f32,
+    /// What the pack's own model made, where a projection head follows it: L2-normalised.
+    pub raw: Option<Vec<f32>>,
 }
 
 /// An ArcFace-style model.
@@ -259,10 +261,11 @@ pub fn combine(face: &[f32], mirror: Option<&[f32]>) -> Option<Embedding> {
         (vector, _) = normalised(&vector)?;
         length = (length + other) / 2.0;
     }
-    Some(Embedding { vector, length })
+    Some(Embedding { vector, length, raw: None })
 }
 
-fn normalised(values: &[f32]) -> Option<(Vec<f32>, f32)> {
+/// Of length one, and the length before; `None` where that is 0 or not finite.
+pub(crate) fn normalised(values: &[f32]) -> Option<(Vec<f32>, f32)> {
     let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     let unit = || values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
     (norm.is_finite() && norm > 1e-6).then(|| (unit(), norm as f32))
@@ -274,10 +277,10 @@ mod tests {
 
     #[test]
     fn both_directions_weigh_the_same() {
-        let Embedding { vector, length } = combine(&[3.0, 0.0], Some(&[0.0, 0.5])).unwrap();
+        let Embedding { vector, length, .. } = combine(&[3.0, 0.0], Some(&[0.0, 0.5])).unwrap();
         assert!((vector[0] - vector[1]).abs() < 1e-6 && (vector[0] - 0.5f32.sqrt()).abs() < 1e-6);
         assert!((length - 1.75).abs() < 1e-6);
-        assert_eq!(combine(&[0.0, -2.0], None), Some(Embedding { vector: vec![0.0, -1.0], length: 2.0 }));
+        assert_eq!(combine(&[0.0, -2.0], None), Some(Embedding { vector: vec![0.0, -1.0], length: 2.0, raw: None }));
     }
 
     #[test]

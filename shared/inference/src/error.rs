@@ -137,6 +137,14 @@ pub enum PackError {
         /// What it is.
         actual: String,
     },
+    /// A projection head that cannot follow the pack's embedder.
+    #[error("{file} is no projection head that can be used here: {message}")]
+    Head {
+        /// Its path.
+        file: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
     /// No built-in pack has that name.
     #[error("there is no pack {name}; the known ones are {known}")]
     Unknown {

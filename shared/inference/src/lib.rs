@@ -1,5 +1,5 @@
-//! Models: packs and their manifests, ONNX Runtime sessions, detectors, landmarks, the embedder, and the finder that
-//! joins them. It is the only crate that names `ort`; pixels are `vision`'s work. No queue, no store, no async:
+//! Models: packs and their manifests, ONNX Runtime sessions, detectors, landmarks, the embedder, a projection head
+//! behind it, and the finder that joins them. It is the only crate that names `ort`; pixels are `vision`'s work. No queue, no store, no async:
 //! every model is owned by one thread and runs when called.
 
 pub mod bare;
@@ -11,6 +11,7 @@ pub mod devices;
 pub mod embedder;
 pub mod error;
 pub mod finder;
+pub mod head;
 pub mod install;
 pub mod landmarks;
 pub mod manifest;
@@ -31,6 +32,7 @@ pub use devices::{Devices, Place, Placed};
 pub use embedder::{Embedded, Embedding, FaceEmbedder, OnnxEmbedder};
 pub use error::{InferenceError, NotFinite, PackError};
 pub use finder::{FaceFind, FaceFinder, FoundFace};
+pub use head::{Head, HeadFile, HeadSpec, Projected};
 pub use install::{install_builtin, install_zip};
 pub use landmarks::LandmarkModel;
 pub use manifest::{DetectorSpec, EmbedderSpec, GpuSpec, LandmarkSpec, PackManifest, Trust};

@@ -1,10 +1,11 @@
 //! `pack.toml`: what a model pack is made of and how its models want their input. No file is read here but through text.
 
-use facewire_domain::{Calibration, ScoreModel};
+use facewire_domain::{Calibration, ScoreModel, model};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checksum::hex;
+use crate::head::HeadSpec;
 use crate::provider::Provider;
 
 /// A pack of models that belong together.
@@ -37,6 +38,9 @@ pub struct PackManifest {
     /// What the embedder's similarities mean; absent where nobody measured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// The projection head that follows the embedder. An installation has one, and no `pack.toml`.
+    #[serde(skip)]
+    pub head: Option<HeadSpec>,
 }
 
 /// An accuracy that was published; not measured here.
@@ -229,9 +233,33 @@ impl PackManifest {
         toml::to_string_pretty(self).map_err(|e| e.to_string())
     }
 
-    /// `name@version:hash`, the `model` of records: the hash covers every file and how the embedder's input is made, so two
-    /// packs with the same fingerprint make comparable embeddings. A calibration changes none of them and is not covered.
+    /// The `model` of records: [`PackManifest::pack_fingerprint`], and behind a plus the head's where there is one. Embeddings
+    /// with the same fingerprint are comparable.
     pub fn fingerprint(&self) -> String {
+        let pack = self.pack_fingerprint();
+        self.head.as_ref().map(|head| model::projected(&pack, &head.fingerprint)).unwrap_or(pack)
+    }
+
+    /// Numbers of an embedding as it is compared and kept: the head's, where there is one.
+    pub fn dim(&self) -> usize {
+        self.head.as_ref().map_or(self.embedder.dim, |head| head.output)
+    }
+
+    /// The pack with a head behind its embedder. What the pack says of similarities and published accuracies is not the head's.
+    ///
+    /// # Errors
+    /// A head of embeddings of another width.
+    pub fn with_head(self, head: HeadSpec) -> Result<Self, String> {
+        if head.input != self.embedder.dim {
+            let (takes, makes) = (head.input, self.embedder.dim);
+            return Err(format!("it takes embeddings of {takes} numbers, and the pack {} makes {makes}", self.name));
+        }
+        Ok(Self { head: Some(head), calibration: None, published: Vec::new(), ..self })
+    }
+
+    /// `name@version:hash`, the `model` of records without a head: the hash covers every file and how the embedder's input is
+    /// made. A calibration changes no embedding and is not covered.
+    pub fn pack_fingerprint(&self) -> String {
         let mut hasher = Sha256::new();
         for file in self.files() {
             hasher.update(file.sha256.to_ascii_lowercase());

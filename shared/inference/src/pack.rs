@@ -8,6 +8,7 @@ use crate::detector::{FaceDetector, Rfb320, Scrfd};
 use crate::embedder::{FaceEmbedder, OnnxEmbedder};
 use crate::error::{InferenceError, PackError};
 use crate::finder::FaceFinder;
+use crate::head::{HeadFile, Projected};
 use crate::landmarks::LandmarkModel;
 use crate::manifest::{DetectorKind, LandmarkSpec, ModelFile, PackManifest};
 use crate::pixels::FaceModel;
@@ -21,6 +22,7 @@ pub const MANIFEST: &str = "pack.toml";
 pub struct Pack {
     directory: PathBuf,
     manifest: PackManifest,
+    head: Option<HeadFile>,
 }
 
 impl Pack {
@@ -33,7 +35,17 @@ impl Pack {
         for file in manifest.files() {
             verify(&directory.join(&file.name), &file.sha256)?;
         }
-        Ok(Self { directory: directory.to_owned(), manifest })
+        Ok(Self { directory: directory.to_owned(), manifest, head: None })
+    }
+
+    /// The pack with a head behind its embedder.
+    ///
+    /// # Errors
+    /// A head of embeddings of another width.
+    pub fn with_head(self, head: HeadFile) -> Result<Self, PackError> {
+        let unfit = |message| PackError::Head { file: head.path().to_owned(), message };
+        let manifest = self.manifest.with_head(head.spec().clone()).map_err(unfit)?;
+        Ok(Self { manifest, head: Some(head), ..self })
     }
 
     /// Where its files are.
@@ -66,20 +78,23 @@ impl Pack {
         Ok(FaceFinder::new(detector, landmarks))
     }
 
-    /// An embedder of its own, for one thread.
+    /// An embedder of its own with the head behind it, where there is one, for one thread.
     pub fn embedder(
         &self,
         runtime: &OnnxRuntime,
         options: &SessionOptions,
     ) -> Result<Box<dyn FaceEmbedder>, InferenceError> {
-        let (spec, name) = (&self.manifest.embedder, self.fingerprint());
+        let (spec, name) = (&self.manifest.embedder, self.manifest.pack_fingerprint());
         let file = self.path(spec.file_on(options.provider));
         let embedder = if options.takes_pixels() {
             OnnxEmbedder::of_pixels(FaceModel::open(runtime, &file, spec, options)?, spec, name)
         } else {
             OnnxEmbedder::new(runtime.open(&file, options)?, spec, name)?
         };
-        Ok(Box::new(if options.provider.is_gpu() { embedder.in_buckets() } else { embedder }))
+        let embedder: Box<dyn FaceEmbedder> =
+            Box::new(if options.provider.is_gpu() { embedder.in_buckets() } else { embedder });
+        let Some(head) = &self.head else { return Ok(embedder) };
+        Ok(Box::new(Projected::new(embedder, head.open(runtime, options)?, self.fingerprint())))
     }
 
     /// The embedder's own model alone, as its file has it, for one thread.

@@ -254,6 +254,16 @@ impl Model {
         self.run_on(input.into())
     }
 
+    /// The same for rows of one width.
+    pub(crate) fn run_rows(
+        &mut self,
+        shape: [usize; 2],
+        data: &[f32],
+    ) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let input = TensorRef::from_array_view((shape, data)).map_err(|e| self.failed(&e))?;
+        self.run_on(input.into())
+    }
+
     /// The same for a model that takes bytes.
     pub(crate) fn run_bytes(
         &mut self,

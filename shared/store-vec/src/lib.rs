@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use facewire_telemetry::events;
 use qdrant_client::Qdrant;
+use qdrant_client::qdrant::SearchParams;
 
 use limits::Limits;
 use settings::Creation;
@@ -28,7 +29,7 @@ use settings::Creation;
 pub use collection::{Ensured, Indexing, Serving};
 pub use error::VecError;
 pub use neighbours::{Neighbour, Unknown};
-pub use options::Options;
+pub use options::{Options, Quantization};
 pub use point::{FacePayload, FacePoint, StoredPoint};
 pub use scan::Page;
 pub use search::{DECISION, Probe};
@@ -44,7 +45,8 @@ pub struct VecStore {
     collection: Arc<str>,
     alias: Arc<str>,
     creation: Creation,
-    hnsw_ef: Option<u64>,
+    /// What every search says beside its vector.
+    search: Option<SearchParams>,
     known: Arc<RwLock<Known>>,
 }
 
@@ -67,8 +69,12 @@ impl VecStore {
             client: options.client()?,
             collection: Arc::clone(&alias),
             alias,
-            creation: Creation { shards: options.shards, replicas: options.replicas },
-            hnsw_ef: options.hnsw_ef,
+            creation: Creation {
+                shards: options.shards,
+                replicas: options.replicas,
+                quantization: options.quantization,
+            },
+            search: options.search(),
             known: Arc::default(),
         })
     }

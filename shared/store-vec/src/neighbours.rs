@@ -7,7 +7,7 @@ use std::ops::Range as Places;
 use facewire_domain::{CollectionId, FaceId};
 use qdrant_client::qdrant::{
     BatchResult, Condition, DatetimeRange, Filter, QueryBatchPointsBuilder, QueryPoints, QueryPointsBuilder, Range,
-    SearchParams, Timestamp,
+    Timestamp,
 };
 use time::OffsetDateTime;
 
@@ -120,8 +120,8 @@ impl VecStore {
             .filter(filter.clone())
             .limit(u64::from(limit))
             .with_payload(false);
-        match self.hnsw_ef {
-            Some(ef) => request.params(SearchParams { hnsw_ef: Some(ef), ..SearchParams::default() }).build(),
+        match self.search.clone() {
+            Some(params) => request.params(params).build(),
             None => request.build(),
         }
     }

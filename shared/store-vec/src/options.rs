@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use facewire_config::Secret;
 use qdrant_client::Qdrant;
+use qdrant_client::qdrant::{QuantizationSearchParams, SearchParams};
 use serde::{Deserialize, Serialize};
 
 use crate::VecError;
@@ -30,12 +31,46 @@ pub struct Options {
     /// Connections to the server, 1 and up. One carries many calls at once; more help beyond a gigabit.
     pub connections: usize,
     /// How many candidates a search keeps while it walks the vector index: more find the nearest face more surely, and take
-    /// longer. The server's own (100) unless given.
+    /// longer. Unless given the server's own (100), and 256 among exemplars.
     pub hnsw_ef: Option<u64>,
     /// Shards of a collection that is made; the server's choice unless given. A rebuilt one has its predecessor's.
     pub shards: Option<u32>,
     /// Replicas of each shard of a collection that is made; the server's choice (1) unless given.
     pub replicas: Option<u32>,
+    /// How a collection that is made holds vectors in memory: `none` as they are, `int8` in a quarter of the bytes, `binary` in a
+    /// thirty-second. As they are they stay on disk then. A rebuilt one has its predecessor's unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
+    /// Whether what was found by quantized vectors is compared anew as it is; yes unless given. Without it similarities are
+    /// estimates, which no threshold was measured for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rescore: Option<bool>,
+    /// How many times as many faces as are wanted are found by quantized vectors and compared anew, 1 and up; 1 for `int8` and 4 for
+    /// `binary` unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oversampling: Option<f64>,
+}
+
+/// How vectors lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantization {
+    /// As they are, 4 bytes a number.
+    None,
+    /// One byte a number.
+    Int8,
+    /// One bit a number.
+    Binary,
+}
+
+impl Quantization {
+    /// How many times as many faces are compared anew, unless the options say otherwise.
+    fn oversampling(self) -> Option<f64> {
+        match self {
+            Self::None | Self::Int8 => None,
+            Self::Binary => Some(4.0),
+        }
+    }
 }
 
 impl Default for Options {
@@ -50,6 +85,9 @@ impl Default for Options {
             hnsw_ef: None,
             shards: None,
             replicas: None,
+            quantization: None,
+            rescore: None,
+            oversampling: None,
         }
     }
 }
@@ -66,6 +104,9 @@ impl Options {
         }
         if self.hnsw_ef == Some(0) || self.shards == Some(0) || self.replicas == Some(0) {
             return Err(refuse("hnsw_ef, shards and replicas are 1 and up"));
+        }
+        if self.oversampling.is_some_and(|factor| !(1.0..=100.0).contains(&factor)) {
+            return Err(refuse("oversampling is 1 to 100"));
         }
         // The client checks at each call that the server's version is near its own, with a thread and prints to stdout;
         // messages that a server does not know are refused by it anyway.
@@ -89,6 +130,19 @@ impl Options {
             config.set_api_key(key.expose());
         }
         config.build().map_err(|_| refuse("the URL cannot be read"))
+    }
+}
+
+impl Options {
+    /// What every search says beside its vector. Without an option it says nothing, and the server chooses.
+    pub(crate) fn search(&self) -> Option<SearchParams> {
+        let quantized = self.quantization.filter(|quantization| *quantization != Quantization::None);
+        let rescore = self.rescore.or(quantized.map(|_| true));
+        let oversampling = self.oversampling.or(quantized.and_then(Quantization::oversampling));
+        let told = rescore.is_some() || oversampling.is_some();
+        let quantization = told.then_some(QuantizationSearchParams { ignore: None, rescore, oversampling });
+        let params = SearchParams { hnsw_ef: self.hnsw_ef, quantization, ..SearchParams::default() };
+        (params != SearchParams::default()).then_some(params)
     }
 }
 
@@ -158,6 +212,21 @@ mod tests {
         }
         assert!(refused(Options { hnsw_ef: Some(0), ..Options::default() }).contains("hnsw_ef"));
         assert!(refused(Options { replicas: Some(0), ..Options::default() }).contains("replicas"));
+    }
+
+    #[test]
+    fn what_was_found_by_quantized_vectors_is_compared_anew_unless_told_otherwise() {
+        assert_eq!(Options::default().search(), None, "the server chooses");
+        let params = |json: &str| serde_json::from_str::<Options>(json).unwrap().search().unwrap();
+        let of = |json: &str| params(json).quantization.map(|told| (told.rescore, told.oversampling)).unwrap();
+        assert_eq!(params(r#"{"hnsw_ef": 200}"#), SearchParams { hnsw_ef: Some(200), ..SearchParams::default() });
+        assert_eq!(of(r#"{"quantization": "int8"}"#), (Some(true), None));
+        assert_eq!(of(r#"{"quantization": "binary"}"#), (Some(true), Some(4.0)));
+        assert_eq!(of(r#"{"quantization": "binary", "oversampling": 2.5}"#), (Some(true), Some(2.5)));
+        assert_eq!(of(r#"{"quantization": "int8", "rescore": false}"#), (Some(false), None));
+        assert_eq!(serde_json::from_str::<Options>(r#"{"quantization": "none"}"#).unwrap().search(), None);
+        assert!(serde_json::from_str::<Options>(r#"{"quantization": "int4"}"#).is_err());
+        assert!(refused(Options { oversampling: Some(0.5), ..Options::default() }).contains("oversampling"));
     }
 
     #[test]

@@ -32,6 +32,11 @@ pub struct Probe {
     pub against: Against,
 }
 
+/// Candidates that a search among exemplars keeps unless the options say otherwise. They are a part of the index's points, and a
+/// person has few: with the server's 100 the nearest of 15,000 exemplars among 40,000 points was missed for 2 % of the probes, and
+/// of 30,000 among 80,000 for 7.5 % (`facewire-tests against`).
+const PROTOTYPES_EF: u64 = 256;
+
 /// The persons that a decision needs.
 pub const DECISION: u32 = 2;
 
@@ -60,9 +65,9 @@ struct Found {
 
 impl VecStore {
     /// The nearest faces of each probe's collection, nearest first, in the order of the probes. Faces without a person are
-    /// never among them; with [`Against::Prototypes`] nor are faces that are no exemplars, nor persons without one. Where there are as many persons as the probe asks for, the nearest face of each of the nearest ones is
-    /// among the hits, so that `decide` sees the true runner-up: when the first faces are of fewer, a further query leaves
-    /// those persons out and adds its hits.
+    /// never among them; with [`Against::Prototypes`] nor are faces that are no exemplars, nor persons without one. Where there are
+    /// as many persons as the probe asks for, the nearest face of each of the nearest ones is among the hits, so that `decide`
+    /// sees the true runner-up: when the first faces are of fewer, a further query leaves those persons out and adds its hits.
     ///
     /// A probe that can never be searched for (another dimension, a number that is not finite) has an error of its own,
     /// [`VecError::Rejected`].
@@ -131,10 +136,9 @@ impl VecStore {
             .filter(filter)
             .limit(query.limit.into())
             .with_payload(payload);
-        match self.hnsw_ef {
-            Some(ef) => request.params(SearchParams { hnsw_ef: Some(ef), ..SearchParams::default() }).build(),
-            None => request.build(),
-        }
+        let mut params = self.search.clone().unwrap_or_default();
+        params.hnsw_ef = params.hnsw_ef.or(own_ef(query.probe.against));
+        if params == SearchParams::default() { request.build() } else { request.params(params).build() }
     }
 
     fn found(&self, result: BatchResult, query: Option<&Query<'_>>) -> Found {
@@ -150,6 +154,14 @@ impl VecStore {
             tracing::warn!(foreign, collection = &*self.collection, "points in the collection are not faces");
         }
         Found { hits, full }
+    }
+}
+
+/// Candidates to keep where the options do not say it; `None`: as many as the server does.
+fn own_ef(against: Against) -> Option<u64> {
+    match against {
+        Against::Faces => None,
+        Against::Prototypes => Some(PROTOTYPES_EF),
     }
 }
 

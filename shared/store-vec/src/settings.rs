@@ -3,11 +3,14 @@
 
 use std::collections::HashMap;
 
+use qdrant_client::qdrant::quantization_config::Quantization as Method;
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
-    CollectionConfig, CollectionParamsDiff, CreateCollection, Distance, ShardingMethod, Value, VectorParams,
-    VectorsConfig,
+    BinaryQuantization, CollectionConfig, CollectionParamsDiff, CreateCollection, Distance, QuantizationConfig,
+    QuantizationType, ScalarQuantization, ShardingMethod, Value, VectorParams, VectorsConfig,
 };
+
+use crate::options::Quantization;
 
 /// Where a collection's metadata name the model of its vectors.
 pub(crate) const MODEL: &str = "facewire_model";
@@ -17,6 +20,7 @@ pub(crate) const MODEL: &str = "facewire_model";
 pub(crate) struct Creation {
     pub(crate) shards: Option<u32>,
     pub(crate) replicas: Option<u32>,
+    pub(crate) quantization: Option<Quantization>,
 }
 
 fn vectors(like: VectorParams, dim: u32) -> Option<VectorsConfig> {
@@ -39,12 +43,56 @@ impl Creation {
             metadata: metadata(model),
             ..CreateCollection::default()
         }
+        .quantized(self.quantization)
+    }
+
+    /// A collection with the predecessor's settings, for vectors of `model`; what the options say of quantization stands above.
+    pub(crate) fn like(
+        &self,
+        predecessor: &CollectionConfig,
+        collection_name: String,
+        model: &str,
+        dim: u32,
+    ) -> CreateCollection {
+        like(predecessor, collection_name, model, dim).quantized(self.quantization)
     }
 }
 
-/// A collection with the predecessor's settings, for vectors of `model`.
+/// How a request is told of quantization.
+trait Quantized {
+    /// As it is where nothing is said.
+    fn quantized(self, how: Option<Quantization>) -> Self;
+}
+
+impl Quantized for CreateCollection {
+    #[expect(deprecated, reason = "earlier servers know no other flag, and later ones know this one")]
+    fn quantized(mut self, how: Option<Quantization>) -> Self {
+        let method = match how {
+            None => return self,
+            Some(Quantization::None) => {
+                self.quantization_config = None;
+                return self;
+            }
+            Some(Quantization::Int8) => Method::Scalar(ScalarQuantization {
+                r#type: QuantizationType::Int8 as i32,
+                always_ram: Some(true),
+                ..ScalarQuantization::default()
+            }),
+            Some(Quantization::Binary) => {
+                Method::Binary(BinaryQuantization { always_ram: Some(true), ..BinaryQuantization::default() })
+            }
+        };
+        self.quantization_config = Some(QuantizationConfig { quantization: Some(method) });
+        if let Some(Config::Params(params)) = self.vectors_config.as_mut().and_then(|vectors| vectors.config.as_mut()) {
+            // What is in memory are the quantized ones.
+            params.on_disk = Some(true);
+        }
+        self
+    }
+}
+
 #[expect(deprecated, reason = "the older flag is what a collection has that was made with it")]
-pub(crate) fn like(predecessor: &CollectionConfig, collection_name: String, model: &str, dim: u32) -> CreateCollection {
+fn like(predecessor: &CollectionConfig, collection_name: String, model: &str, dim: u32) -> CreateCollection {
     let config = predecessor.clone();
     let params = config.params.unwrap_or_default();
     let vector_params = match params.vectors_config.and_then(|vectors| vectors.config) {
@@ -87,8 +135,7 @@ pub(crate) fn later(predecessor: &CollectionConfig) -> Option<CollectionParamsDi
 #[cfg(test)]
 mod tests {
     use qdrant_client::qdrant::{
-        CollectionParams, HnswConfigDiff, OptimizersConfigDiff, QuantizationConfig, ScalarQuantization,
-        StrictModeConfig, quantization_config::Quantization,
+        CollectionParams, HnswConfigDiff, OptimizersConfigDiff, ProductQuantization, StrictModeConfig,
     };
 
     use super::*;
@@ -97,10 +144,7 @@ mod tests {
     #[expect(deprecated, reason = "see above")]
     fn a_successor_keeps_what_an_operator_set() {
         let quantized = QuantizationConfig {
-            quantization: Some(Quantization::Scalar(ScalarQuantization {
-                always_ram: Some(true),
-                ..Default::default()
-            })),
+            quantization: Some(Method::Scalar(ScalarQuantization { always_ram: Some(true), ..Default::default() })),
         };
         let hnsw = HnswConfigDiff { m: Some(32), payload_m: Some(16), ..HnswConfigDiff::default() };
         let optimizers = OptimizersConfigDiff { indexing_threshold: Some(7), ..OptimizersConfigDiff::default() };
@@ -123,7 +167,7 @@ mod tests {
             metadata: HashMap::from([("owner".to_owned(), Value::from("ops")), (MODEL.to_owned(), Value::from("old"))]),
             ..CollectionConfig::default()
         };
-        let made = like(&config, "faces-2".to_owned(), "new", 8);
+        let made = Creation::default().like(&config, "faces-2".to_owned(), "new", 8);
         assert_eq!(
             (made.shard_number, made.replication_factor, made.write_consistency_factor),
             (Some(6), Some(2), Some(2))
@@ -141,8 +185,38 @@ mod tests {
 
     #[test]
     fn a_first_collection_is_as_the_options_say() {
-        let made = Creation { shards: Some(3), replicas: None }.first("faces-1".to_owned(), "model", 8);
-        assert_eq!((made.shard_number, made.replication_factor), (Some(3), None));
+        let made = Creation { shards: Some(3), ..Creation::default() }.first("faces-1".to_owned(), "model", 8);
+        assert_eq!((made.shard_number, made.replication_factor, made.quantization_config), (Some(3), None, None));
         assert_eq!(made.metadata[MODEL], Value::from("model"));
+    }
+
+    #[test]
+    #[expect(deprecated, reason = "see above")]
+    fn quantized_vectors_are_in_memory_and_the_others_on_disk() {
+        let product = QuantizationConfig { quantization: Some(Method::Product(ProductQuantization::default())) };
+        let before = CollectionConfig { quantization_config: Some(product), ..CollectionConfig::default() };
+        let made = |quantization| {
+            let creation = Creation { quantization, ..Creation::default() };
+            let requests = [
+                creation.first("faces-1".to_owned(), "model", 8),
+                creation.like(&before, "faces-2".to_owned(), "model", 8),
+            ];
+            requests.map(|made| {
+                let Some(Config::Params(vectors)) = made.vectors_config.unwrap().config else {
+                    panic!("named vectors")
+                };
+                (made.quantization_config.and_then(|config| config.quantization), vectors.on_disk)
+            })
+        };
+        assert_eq!(
+            made(None),
+            [(None, None), (product.quantization, None)],
+            "as the server, or the predecessor, has it"
+        );
+        assert_eq!(made(Some(Quantization::None)), [(None, None); 2], "a rebuild undoes it");
+        let [first, second] = made(Some(Quantization::Int8));
+        assert!(matches!(first, (Some(Method::Scalar(scalar)), Some(true)) if scalar.r#type == 1), "{first:?}");
+        assert_eq!(first, second);
+        assert!(matches!(made(Some(Quantization::Binary)), [(Some(Method::Binary(_)), Some(true)), _]));
     }
 }

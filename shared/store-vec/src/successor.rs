@@ -31,7 +31,7 @@ impl VecStore {
     }
 
     /// A new, empty collection for the model's vectors beside the one that serves, with the settings of that one (shards,
-    /// replicas, storage, vector index, quantization, strict mode), complete with its payload indexes.
+    /// replicas, storage, vector index, quantization unless the options say another, strict mode), complete with its payload indexes.
     ///
     /// # Errors
     /// Transient ones, and what the server refuses.
@@ -44,7 +44,7 @@ impl VecStore {
             let successor = self.at(&Name::of(model, number).under(&self.alias));
             let name = successor.collection.to_string();
             let request = match &config {
-                Some(config) => settings::like(config, name, model, dim),
+                Some(config) => self.creation.like(config, name, model, dim),
                 None => self.creation.first(name, model, dim),
             };
             if !successor.create(request).await? {

@@ -135,7 +135,8 @@ impl FaceEmbedder for Accelerator {
         if !self.time.is_zero() {
             std::thread::sleep(self.time.saturating_mul(runs));
         }
-        Ok(faces.iter().map(|face| Ok(Embedding { vector: embedding(face.as_bytes()), length: 1.0 })).collect())
+        let of = |face: &AlignedFace| Embedding { vector: embedding(face.as_bytes()), length: 1.0, raw: None };
+        Ok(faces.iter().map(|face| Ok(of(face))).collect())
     }
 }
 

@@ -13,21 +13,26 @@ use facewire_assess::{Request, Rules, Unjudged, judge};
 use facewire_composition::Config;
 use facewire_composition::models::Loaded;
 use facewire_domain::{Gate, GateLimits, Intent, Quality, ScoreModel, score};
-use facewire_inference::{FaceEmbedder, FaceFinder};
+use facewire_inference::{FaceEmbedder, FaceFind, FaceFinder};
+use facewire_vision::{Camera, DecodeLimits, decode, encode_jpeg};
 use serde::{Deserialize, Serialize};
 
 /// Whose limits would hold.
 const COLLECTION: &str = "clusters";
 /// Photographs after which the progress is told.
 const TOLD: usize = 500;
+/// Of spoiled pictures, so that the encoder adds little of its own.
+const JPEG_QUALITY: u8 = 92;
 
 /// A photograph and whose it is.
 #[derive(Debug)]
 pub(crate) struct Photo {
-    /// The person's folder and the file's name.
+    /// The person's folder and the file's name; behind it the camera where it is none that leaves it as it is.
     pub(crate) key: String,
     pub(crate) path: PathBuf,
     pub(crate) person: u32,
+    /// Who takes it, as in the demonstration.
+    pub(crate) camera: Camera,
 }
 
 /// The face of a photograph.
@@ -114,7 +119,7 @@ fn look(
             if number.is_multiple_of(TOLD) {
                 eprintln!("{number} of {} photographs", photos.len());
             }
-            seen.push((photo.key.clone(), looker.look(&photo.path)?));
+            seen.push((photo.key.clone(), looker.look(photo)?));
         }
     };
     std::thread::scope(|scope| {
@@ -134,8 +139,9 @@ struct Looker<'a> {
 }
 
 impl Looker<'_> {
-    fn look(&mut self, path: &Path) -> anyhow::Result<Option<Face>> {
-        let image = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    fn look(&mut self, photo: &Photo) -> anyhow::Result<Option<Face>> {
+        let image = fs::read(&photo.path).with_context(|| format!("cannot read {}", photo.path.display()))?;
+        let image = self.spoiled(image, photo.camera)?;
         let judged = match judge(&mut self.finder, self.rules, Request::crop(COLLECTION), &image) {
             Ok(judged) => judged,
             Err(Unjudged::Rejected(_)) => return Ok(None),
@@ -148,6 +154,18 @@ impl Looker<'_> {
         let Some(Ok(embedding)) = embedded else { return Ok(None) };
         let quality = Quality { embedding_length: embedding.length, ..one.quality };
         Ok(Some(Face { embedding: embedding.vector, passes: self.passes(quality) }))
+    }
+
+    /// What the camera publishes of a photograph; its strength goes by the largest face.
+    fn spoiled(&mut self, image: Vec<u8>, camera: Camera) -> anyhow::Result<Vec<u8>> {
+        if camera == Camera::Clean {
+            return Ok(image);
+        }
+        let Ok(scene) = decode(&image, &DecodeLimits::default()) else { return Ok(image) };
+        let sides = self.finder.find(&scene)?.into_iter().map(|face| face.bbox.width().min(face.bbox.height()));
+        // Where no face is found: as large as it may be.
+        let side = sides.reduce(f32::max).unwrap_or(scene.width().min(scene.height()) as f32 / 2.0);
+        Ok(encode_jpeg(&camera.degrade(&scene, side), JPEG_QUALITY)?)
     }
 
     /// By the limits before a face is embedded, and once more after.

@@ -1,11 +1,11 @@
 //! How well each way of clustering finds the people of a folder of photographs, by the models and the code that the services
 //! run. The defaults of a clustering job rest on it. Nothing is started: no server, no service.
 
-mod faces;
+pub(crate) mod faces;
 mod grid;
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use facewire_artifacts::progress::silent;
@@ -13,6 +13,7 @@ use facewire_clustering::Matrix;
 use facewire_composition::Config;
 use facewire_composition::models::{self, Loaded};
 use facewire_evaluation::datasets::{read_folder, read_lfw_people};
+use facewire_vision::Camera;
 use serde::Serialize;
 
 use crate::table::table;
@@ -82,7 +83,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
 }
 
 fn measure(plan: &Plan, config: &Config, models: &Loaded) -> anyhow::Result<Report> {
-    let photos = photos(plan)?;
+    let photos = photos(&plan.faces, plan.people.as_deref(), plan.min_photos)?;
     let seen = faces::of(&photos, config, models, plan.cache.as_deref(), plan.threads)?;
     let all: Vec<(&Photo, &Face)> =
         photos.iter().zip(&seen).filter_map(|(photo, face)| Some((photo, face.as_ref()?))).collect();
@@ -115,23 +116,28 @@ fn measure(plan: &Plan, config: &Config, models: &Loaded) -> anyhow::Result<Repo
 }
 
 /// The photographs of everybody who counts, by person and file name.
-fn photos(plan: &Plan) -> anyhow::Result<Vec<Photo>> {
-    let everybody = read_folder(&plan.faces)?;
-    let listed = plan.people.as_deref().map(read_lfw_people).transpose()?;
+pub(crate) fn photos(folder: &Path, people: Option<&Path>, min_photos: usize) -> anyhow::Result<Vec<Photo>> {
+    let everybody = read_folder(folder)?;
+    let listed = people.map(read_lfw_people).transpose()?;
     let listed: Option<HashSet<String>> = listed.map(|people| people.into_iter().map(|(name, _)| name).collect());
     let mut photos = Vec::new();
     for theirs in everybody.faces.chunk_by(|one, other| one.person == other.person) {
         let Some(person) = theirs.first().map(|face| face.person) else { continue };
         let name = everybody.names.get(person as usize).context("a face of nobody")?;
-        if theirs.len() < plan.min_photos || listed.as_ref().is_some_and(|listed| !listed.contains(name)) {
+        if theirs.len() < min_photos || listed.as_ref().is_some_and(|listed| !listed.contains(name)) {
             continue;
         }
         for face in theirs {
             let file = face.path.file_name().and_then(|file| file.to_str()).context("a file name that is not UTF-8")?;
-            photos.push(Photo { key: format!("{name}/{file}"), path: face.path.clone(), person });
+            photos.push(Photo {
+                key: format!("{name}/{file}"),
+                path: face.path.clone(),
+                person,
+                camera: Camera::Clean,
+            });
         }
     }
-    anyhow::ensure!(!photos.is_empty(), "nobody in {} has {} photographs", plan.faces.display(), plan.min_photos);
+    anyhow::ensure!(!photos.is_empty(), "nobody in {} has {min_photos} photographs", folder.display());
     Ok(photos)
 }
 

@@ -269,8 +269,12 @@ async fn an_embedding_of_another_model_is_not_compared() {
     let services = world.start();
     let shot = Shot::of("other", b"picture".as_slice()).taken(time::OffsetDateTime::now_utc());
     let embedding = vec![0.5; world.models.dim() as usize];
-    let task =
-        v1::MatchTask { crop: Some(shot.admitted()), face: None, embedding, model: "another@1:00000000".to_owned() };
+    let task = v1::MatchTask {
+        crop: Some(shot.admitted()),
+        embedding,
+        model: "another@1:00000000".to_owned(),
+        ..v1::MatchTask::default()
+    };
     let message = facewire_bus::Message {
         subject: subjects::stage(Stage::Match, OFFICE),
         payload: task.encode_to_vec().into(),

@@ -9,6 +9,7 @@ mod device_fault;
 mod enrolment;
 mod gallery;
 mod gates;
+mod heads;
 mod keeping;
 mod migrate;
 pub(crate) mod pictures;

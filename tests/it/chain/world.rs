@@ -53,6 +53,15 @@ impl Models {
         &self.loaded.runtime
     }
 
+    pub(crate) fn pack(&self) -> Pack {
+        self.loaded.pack.clone()
+    }
+
+    /// The models of a pack, for services that run them.
+    pub(crate) fn chain_of(&self, pack: &Pack) -> Chain {
+        Chain::from(&Loaded { pack: pack.clone(), ..self.loaded.clone() })
+    }
+
     /// The same files as another pack; its directory lives as long as the second part.
     pub(crate) fn another_pack(&self) -> (Pack, TempDir) {
         let directory = tempfile::tempdir().unwrap();
@@ -81,7 +90,7 @@ impl Models {
     }
 
     pub(crate) fn dim(&self) -> u32 {
-        self.loaded.pack.manifest().embedder.dim.try_into().unwrap()
+        self.loaded.pack.manifest().dim().try_into().unwrap()
     }
 
     pub(crate) fn calibration(&self) -> Option<Calibration> {

@@ -98,7 +98,8 @@ fn sound(dice: &mut Dice, stage: Stage, crop: v1::Crop) -> Vec<u8> {
         Stage::Embed => v1::EmbedTask { crop, face: Some(face()), rgb: Bytes::from(dice.bytes(RGB)) }.encode_to_vec(),
         Stage::Match => {
             let embedding = embedding(dice, DIM);
-            v1::MatchTask { crop, face: Some(face()), embedding, model: "model@1:0".to_owned() }.encode_to_vec()
+            let model = "model@1:0".to_owned();
+            v1::MatchTask { crop, face: Some(face()), embedding, model, ..v1::MatchTask::default() }.encode_to_vec()
         }
         Stage::Ingest | Stage::Enrich => {
             v1::EnrichTask { crop, face: Some(face()), ending: Some(ending()), reply_only: None }.encode_to_vec()
@@ -197,7 +198,8 @@ fn numbers(dice: &mut Dice, marker: &str) -> Task {
     if dice.one_in(3) {
         (crop.intent, crop.subject_id) = ("enroll".to_owned(), marker.to_owned());
     }
-    let task = v1::MatchTask { crop: Some(crop), face: Some(face), embedding, model: "model@1:0".to_owned() };
+    let (crop, face, model) = (Some(crop), Some(face), "model@1:0".to_owned());
+    let task = v1::MatchTask { crop, face, embedding, model, ..v1::MatchTask::default() };
     (Stage::Match, task.encode_to_vec())
 }
 
@@ -220,7 +222,7 @@ fn many(dice: &mut Dice, marker: &str) -> Task {
     }
     let (crop, face, embedding) = (Some(crop), Some(face), embedding(dice, DIM));
     if dice.one_in(2) {
-        return (Stage::Match, v1::MatchTask { crop, face, embedding, model: String::new() }.encode_to_vec());
+        return (Stage::Match, v1::MatchTask { crop, face, embedding, ..v1::MatchTask::default() }.encode_to_vec());
     }
     (Stage::Enrich, v1::EnrichTask { crop, face, ending: Some(ending()), reply_only: None }.encode_to_vec())
 }

@@ -66,6 +66,10 @@ pub(crate) struct Calibrate {
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Behind a projection head (configuration: models.head): a file, or the fingerprint of one that `facewire faces use-head` put in
+    /// place. Its thresholds are needed before it serves.
+    #[arg(long, value_name = "HEAD", conflicts_with = "list")]
+    pub(crate) head: Option<PathBuf>,
     /// As in `evaluate`: where what was measured is kept for the next run, embeddings among it.
     #[arg(long, value_name = "DIR", conflicts_with = "corrections")]
     pub(crate) cache: Option<PathBuf>,
@@ -95,6 +99,8 @@ mod tests {
             "--faces d",
             "--faces d --collection office --camera door --apply --fpir 0.001 --enroll 2",
             "--faces d --strangers-single 50 --json",
+            "--faces d --head head.onnx --collection office --apply",
+            "--corrections --head 0123456789abcdef --collection office",
             "--corrections --collection office",
             "--corrections --collection office --camera door --since 30days --least 100 --may-lower --fpir 0.001 --apply",
             "--list --collection office",
@@ -119,6 +125,7 @@ mod tests {
             "--corrections --collection office --no-cache",
             "--corrections --collection office --list",
             "--list --revert",
+            "--list --head head.onnx",
             "--faces d --collection an/office",
             "--faces d --fpir 1",
             "--revert v1 --fpir 0.1",

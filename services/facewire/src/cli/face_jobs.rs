@@ -222,7 +222,7 @@ fn margin(text: &str) -> Result<f32, String> {
     within(text, 0.0..=2.0, "a difference of cosine similarities from 0 to 2")
 }
 
-fn score(text: &str) -> Result<f32, String> {
+pub(super) fn score(text: &str) -> Result<f32, String> {
     within(text, 0.0..=1.0, "a quality score from 0 to 1")
 }
 

@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use super::duration;
 use super::face_jobs::{AssignFaces, Centroids, ClusterDual, ClusterFaces};
+use super::heads::{ListHeads, TrainMatching};
+use super::use_head::UseHead;
 
 #[derive(Debug, Args)]
 pub(crate) struct Faces {
@@ -27,6 +29,11 @@ pub(crate) enum FacesCommand {
     /// Choose the prototypes of people anew (a job): exemplars and a centroid. The jobs service does it after every
     /// change by itself.
     Centroids(Centroids),
+    /// Train a projection head on the faces of known people (a job), and judge it by people whom it has never seen. Exit status 3
+    /// if it was waited for and the head is refused.
+    TrainMatching(TrainMatching),
+    /// List projection heads, the newest first, or show one with all of its numbers.
+    Heads(ListHeads),
     /// List clusters, the largest first.
     Clusters(ListClusters),
     /// Name a cluster: its faces become one person's.
@@ -37,6 +44,9 @@ pub(crate) enum FacesCommand {
     Acts(ListActs),
     /// Take back what a job, a label or a split did. What somebody changed since stays.
     Undo(UndoAct),
+    /// Bring the gallery behind a projection head, or back to the pack's own embeddings. No image is needed: stored embeddings are
+    /// projected while searches go on, and the switch comes when none is missing.
+    UseHead(UseHead),
     /// Count faces: whose they are, in clusters, noise; clusters, people, prototypes.
     Stats(CountFaces),
     /// Write the points of all faces that wait for it, now. Exit status 3 if some are left.

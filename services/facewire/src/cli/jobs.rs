@@ -50,7 +50,7 @@ pub(crate) struct ListJobs {
     /// Only of this collection. Repeatable.
     #[arg(long = "collection", value_name = "NAME")]
     pub(crate) collections: Vec<CollectionId>,
-    /// Only of this kind: cluster, assign or prototypes.
+    /// Only of this kind: cluster, assign, prototypes or train.
     #[arg(long)]
     pub(crate) kind: Option<JobKind>,
     /// Only in this state: queued, running, succeeded, failed or cancelled.

@@ -153,10 +153,13 @@ fn pack(models: &facewire_composition::Models) -> Check {
         };
     }
     match Pack::open(&directory) {
-        Ok(pack) => {
-            let (licence, dim) = (&pack.manifest().licence, pack.manifest().embedder.dim);
-            present(&title, format!("{}, {dim} numbers a face, {licence}", pack.fingerprint()))
-        }
+        Ok(pack) => match models::with_head(models, pack) {
+            Ok(pack) => {
+                let (licence, dim) = (&pack.manifest().licence, pack.manifest().dim());
+                present(&title, format!("{}, {dim} numbers a face, {licence}", pack.fingerprint()))
+            }
+            Err(error) => wrong(&title, format!("{error:#}"), "name a head of this pack in models.head, or none"),
+        },
         Err(error) => wrong(&title, error, format!("facewire models install {name}")),
     }
 }

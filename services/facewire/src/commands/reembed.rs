@@ -30,7 +30,8 @@ pub(crate) async fn run(config: Config, args: &Reembed) -> anyhow::Result<Exit> 
     let Some(images) = parts.images.clone() else {
         bail!("faces are embedded anew from kept images, and none are kept here: name their place in images.url");
     };
-    let wanted = Models { pack: args.to.clone(), ..config.models.clone() };
+    // A head is one pack's.
+    let wanted = Models { pack: args.to.clone(), head: None, ..config.models.clone() };
     let loaded = models::load(&wanted, progress::fetching(false)).await?;
     let reconciler = facewire_composition::reconciler(&config, &parts)?;
     let options = ReembedOptions {
@@ -62,7 +63,7 @@ fn show(done: &Reembedded, pack: &str) {
         output::line(format_args!("{} faces had no image to embed and were left behind", HumanCount(done.missing)));
     }
     output::say(format_args!(
-        "now set models.pack = \"{pack}\" and restart the services: until then nobody can be enrolled"
+        "now set models.pack = \"{pack}\", without models.head, and restart the services: until then nobody can be enrolled"
     ));
 }
 

@@ -1,13 +1,15 @@
 //! Collection and payload-index parameters: from the wire to the engine's configuration and back. Placement hints
 //! (on disk, memory) and cluster sizes change no answer and are accepted as they are; what would change an answer and is
-//! not served (quantization, named, sparse or multi vectors) is refused.
+//! not served (product quantization, named, sparse or multi vectors) is refused.
 
 use std::num::NonZeroUsize;
 
+use qdrant_client::qdrant::quantization_config::Quantization as Method;
 use qdrant_client::qdrant::{self as grpc, payload_index_params::IndexParams, vectors_config};
 use qdrant_edge::{
-    DEFAULT_VECTOR_NAME, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeVectorParams, HnswIndexConfig,
-    PayloadFieldSchema, PayloadIndexInfo, PayloadSchemaType, WalOptions,
+    BinaryQuantizationConfig, DEFAULT_VECTOR_NAME, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeVectorParams,
+    HnswIndexConfig, PayloadFieldSchema, PayloadIndexInfo, PayloadSchemaType, QuantizationConfig,
+    ScalarQuantizationConfig, ScalarType, WalOptions,
 };
 use serde_json::json;
 use tonic::Status;
@@ -28,9 +30,6 @@ pub(super) fn edge_config(request: &grpc::CreateCollection) -> Result<EdgeConfig
     if request.sparse_vectors_config.as_ref().is_some_and(|sparse| !sparse.map.is_empty()) {
         return Err(wrong_input("the local Qdrant has no sparse vectors"));
     }
-    if request.quantization_config.is_some() {
-        return Err(wrong_input("the local Qdrant does not quantize"));
-    }
     if request.sharding_method.is_some_and(|method| method != grpc::ShardingMethod::Auto as i32) {
         return Err(wrong_input("the local Qdrant has one shard and no shard keys"));
     }
@@ -41,18 +40,45 @@ pub(super) fn edge_config(request: &grpc::CreateCollection) -> Result<EdgeConfig
     let hnsw = hnsw(request.hnsw_config.as_ref(), params.hnsw_config.as_ref())?;
     let vector = vector_params(params)?;
     let wal = WalOptions { segment_capacity: WAL_FILE_BYTES, segment_queue_len: 0, retain_closed: NonZeroUsize::MIN };
-    Ok(EdgeConfig::builder()
+    let config = EdgeConfig::builder()
         .vector(DEFAULT_VECTOR_NAME, vector)
         .hnsw_config(hnsw)
         .optimizers(optimizers(request.optimizers_config.as_ref())?)
         .wal_options(wal)
-        .on_disk_payload(true)
-        .build())
+        .on_disk_payload(true);
+    Ok(match quantization(request.quantization_config.as_ref())? {
+        Some(quantization) => config.quantization_config(quantization).build(),
+        None => config.build(),
+    })
+}
+
+/// One byte or one bit a number, of segments that have a vector index; the others are compared as they are.
+#[expect(deprecated, reason = "a client may send the older flag alone")]
+fn quantization(config: Option<&grpc::QuantizationConfig>) -> Result<Option<QuantizationConfig>, Status> {
+    let in_memory = |flag: Option<bool>, memory: Option<i32>| match memory {
+        Some(memory) => Some(memory == grpc::Memory::Pinned as i32),
+        None => flag,
+    };
+    match config.and_then(|config| config.quantization) {
+        None => Ok(None),
+        Some(Method::Scalar(scalar)) if scalar.r#type == grpc::QuantizationType::Int8 as i32 => {
+            let (quantile, always_ram) = (scalar.quantile, in_memory(scalar.always_ram, scalar.memory));
+            if quantile.is_some_and(|quantile| !(0.5..=1.0).contains(&quantile)) {
+                return Err(wrong_input("a quantile is 0.5 to 1"));
+            }
+            Ok(Some(ScalarQuantizationConfig { r#type: ScalarType::Int8, quantile, always_ram }.into()))
+        }
+        Some(Method::Binary(binary)) if binary.encoding.is_none() && binary.query_encoding.is_none() => {
+            let always_ram = in_memory(binary.always_ram, binary.memory);
+            Ok(Some(BinaryQuantizationConfig { always_ram, encoding: None, query_encoding: None }.into()))
+        }
+        Some(_) => Err(wrong_input("the local Qdrant quantizes to int8, and to one bit a number")),
+    }
 }
 
 fn vector_params(params: &grpc::VectorParams) -> Result<EdgeVectorParams, Status> {
     if params.quantization_config.is_some() || params.multivector_config.is_some() {
-        return Err(wrong_input("the local Qdrant has neither quantized nor multi vectors"));
+        return Err(wrong_input("the local Qdrant quantizes whole collections, and has no multi vectors"));
     }
     let plain = [grpc::Datatype::Default as i32, grpc::Datatype::Float32 as i32];
     if params.datatype.is_some_and(|datatype| !plain.contains(&datatype)) {
@@ -153,6 +179,7 @@ pub(super) fn config_out(config: &EdgeConfig, asked: grpc::CreateCollection) -> 
             indexing_threshold: Some(config.optimizers.get_indexing_threshold_kb() as u64),
             ..Default::default()
         }),
+        quantization_config: asked.quantization_config,
         strict_mode_config: asked.strict_mode_config,
         metadata: asked.metadata,
         ..Default::default()

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use qdrant_client::qdrant::{self as grpc, query, vector_input};
 use qdrant_edge::external::ordered_float::OrderedFloat;
-use qdrant_edge::{CountRequest, NamedQuery, QueryEnum, QueryRequest, ScoringQuery, ScrollRequest, SearchParams};
+use qdrant_edge::{
+    CountRequest, NamedQuery, QuantizationSearchParams, QueryEnum, QueryRequest, ScoringQuery, ScrollRequest,
+    SearchParams,
+};
 use tonic::Status;
 
 use super::collection::Collection;
@@ -31,13 +34,24 @@ fn limit(limit: Option<u64>) -> Result<usize, Status> {
 
 fn search_params(params: Option<grpc::SearchParams>) -> Result<Option<SearchParams>, Status> {
     let Some(params) = params else { return Ok(None) };
-    if params.quantization.is_some() || params.acorn.is_some() || params.idf.is_some() {
-        return Err(wrong_input("the local Qdrant serves the search parameters hnsw_ef, exact and indexed_only"));
+    if params.acorn.is_some() || params.idf.is_some() {
+        return Err(wrong_input(
+            "the local Qdrant serves the search parameters hnsw_ef, exact, indexed_only and quantization",
+        ));
+    }
+    let quantization = params.quantization.map(|asked| QuantizationSearchParams {
+        ignore: asked.ignore.unwrap_or_default(),
+        rescore: asked.rescore,
+        oversampling: asked.oversampling,
+    });
+    if quantization.and_then(|asked| asked.oversampling).is_some_and(|factor| factor < 1.0 || !factor.is_finite()) {
+        return Err(wrong_input("oversampling is 1 and up"));
     }
     Ok(Some(SearchParams {
         hnsw_ef: params.hnsw_ef.map(usize::try_from).transpose().map_err(wrong_input)?,
         exact: params.exact.unwrap_or_default(),
         indexed_only: params.indexed_only.unwrap_or_default(),
+        quantization,
         ..SearchParams::default()
     }))
 }

@@ -16,13 +16,13 @@ pub(crate) const FACES: &str = "facewire/faces";
 const MIN_OPSET: u64 = 7;
 
 /// Fields of `ModelProto`.
-const GRAPH: u64 = 7;
+pub(super) const GRAPH: u64 = 7;
 const OPSET_IMPORT: u64 = 8;
 
 /// Fields of `GraphProto`.
 const INITIALIZER: u64 = 5;
 const INPUT: u64 = 11;
-const OUTPUT: u64 = 12;
+pub(super) const OUTPUT: u64 = 12;
 
 /// What became of a model.
 #[derive(Debug)]
@@ -44,12 +44,12 @@ impl FaceGraph {
 
 /// An input or an output of a model.
 #[derive(Debug)]
-struct Port<'a> {
+pub(super) struct Port<'a> {
     whole: &'a [u8],
     name: &'a str,
-    kind: u64,
+    pub(super) kind: u64,
     /// Of each dimension its fixed size.
-    shape: Vec<Option<usize>>,
+    pub(super) shape: Vec<Option<usize>>,
 }
 
 /// The model with pixels as its input. The message says what it is that cannot be changed so.
@@ -103,7 +103,7 @@ fn opset(model: &[Field<'_>]) -> Option<u64> {
 }
 
 /// The first input that is not a weight: files of IR version 3 list those too.
-fn input<'a>(graph: &[Field<'a>]) -> Option<Port<'a>> {
+pub(super) fn input<'a>(graph: &[Field<'a>]) -> Option<Port<'a>> {
     let name = |tensor: &[u8]| Some(fields(tensor)?.iter().find_map(|field| field.bytes_of(8))?.to_vec());
     let weights: Vec<Vec<u8>> = graph.iter().filter_map(|field| name(field.bytes_of(INITIALIZER)?)).collect();
     graph
@@ -113,7 +113,7 @@ fn input<'a>(graph: &[Field<'a>]) -> Option<Port<'a>> {
 }
 
 /// What a `ValueInfoProto` in this field of a graph says of a tensor.
-fn port<'a>(field: &Field<'a>, number: u64) -> Option<Port<'a>> {
+pub(super) fn port<'a>(field: &Field<'a>, number: u64) -> Option<Port<'a>> {
     let info = fields(field.bytes_of(number)?)?;
     let name = std::str::from_utf8(info.iter().find_map(|field| field.bytes_of(1))?).ok()?;
     let kind = fields(info.iter().find_map(|field| field.bytes_of(2))?)?;

@@ -1,10 +1,13 @@
-//! ONNX files as bytes: a graph that takes aligned faces as they are, made from a pack's own. No session is opened here.
+//! ONNX files as bytes: a graph that takes aligned faces as they are, made from a pack's own, and what a projection head takes and
+//! gives. No session is opened here.
 //!
 //! ort's Model Editor API is not used for it: an edited session keeps the list of inputs that it had before the edit, so that
 //! a run would name an input that is gone.
 
 mod build;
 mod faces;
+mod rows;
 mod wire;
 
 pub(crate) use faces::{FACES, FaceGraph, takes_faces};
+pub(crate) use rows::widths;

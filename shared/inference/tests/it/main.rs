@@ -12,6 +12,8 @@ mod gate;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod heads;
+#[cfg(test)]
 mod onnx;
 #[cfg(test)]
 mod packs;

@@ -58,6 +58,19 @@ pub(crate) fn mean_colour_model(batch: &[u8]) -> Vec<u8> {
     [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
 }
 
+/// `[n, width]` → Exp → `[n, width]`: rows that are not normalised.
+pub(crate) fn exp_model(width: u8) -> Vec<u8> {
+    let (rows, width) = (bytes(2, b"n"), number(1, width));
+    let graph = [
+        bytes(1, &node("Exp", "input", "output")),
+        bytes(2, b"exp"),
+        bytes(11, &value_info("input", &[&rows, &width])),
+        bytes(12, &value_info("output", &[&rows, &width])),
+    ]
+    .concat();
+    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
+}
+
 /// A batch of any size.
 pub(crate) fn free() -> Vec<u8> {
     bytes(2, b"n")

@@ -27,7 +27,7 @@ pub(super) async fn run(mut config: Config, crops: usize, shutdown: Shutdown) ->
     let report = progress::fetching(false);
     let models = models::load(&config.models, report.clone()).await?;
     let picture = crop(&demo::sample_pictures(&models, report.clone()).await?)?;
-    let dim = models.pack.manifest().embedder.dim;
+    let dim = models.pack.manifest().dim();
     drop(models);
     let (mut local, _directory) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
     let bus = Bus::connect(&config.nats, "facewire-bench hop").await?;

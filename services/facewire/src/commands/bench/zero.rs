@@ -44,7 +44,8 @@ impl FaceEmbedder for Embedder {
     /// The same direction for every face.
     fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         let unit = (self.dim as f32).sqrt().recip();
-        Ok(faces.iter().map(|_| Ok(Embedding { vector: vec![unit; self.dim], length: 1.0 })).collect())
+        let embedding = || Embedding { vector: vec![unit; self.dim], length: 1.0, raw: None };
+        Ok(faces.iter().map(|_| Ok(embedding())).collect())
     }
 }
 

@@ -14,8 +14,8 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::Context;
-use facewire_composition::Config;
 use facewire_composition::models::{self, Loaded};
+use facewire_composition::{Config, Models};
 use facewire_domain::{CalibratedGate, Calibration, Gate, GateOverride, Intent};
 use facewire_evaluation::report::OpenSetRates;
 use facewire_evaluation::{OpenSet, Resampling};
@@ -37,6 +37,7 @@ use report::{Crowd, Made, Report, Sample, Side};
 use today::Today;
 
 pub(crate) async fn run(config: Config, args: Calibrate) -> anyhow::Result<Exit> {
+    let config = behind(config, &args);
     match (&args.revert, &args.faces) {
         _ if args.list => stored::list(&config, &args).await,
         _ if args.corrections => corrections::run(&config, &args).await,
@@ -46,6 +47,14 @@ pub(crate) async fn run(config: Config, args: Calibrate) -> anyhow::Result<Exit>
             measure(config, args, folder.as_path()).await
         }
         (None, None) => anyhow::bail!("nothing to do: give --faces, --corrections, --list or --revert"),
+    }
+}
+
+/// With the head that is asked for, before it serves.
+fn behind(config: Config, args: &Calibrate) -> Config {
+    match args.head.clone() {
+        Some(head) => Config { models: Models { head: Some(head), ..config.models }, ..config },
+        None => config,
     }
 }
 
@@ -113,7 +122,7 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let source = |file: &std::path::PathBuf| Source { picture: Picture::File(file.clone()), cameras: CLEAN };
     let sights = look.at(&faces.files.iter().map(source).collect::<Vec<_>>())?;
     let manifest = look.models.pack.manifest();
-    let dim = manifest.embedder.dim;
+    let dim = manifest.dim();
     let before = Experiment::new((faces, &sights), CLEAN, judging(look.models, &today, &today.gate), dim)?;
     let compared = matching::compare(faces, &sights, dim)?;
     let mut notes = compared.notes.clone();
@@ -163,7 +172,7 @@ fn after<'a>(
     let gates = today.elsewhere.iter().cloned().chain([own]);
     let gate = today.configured.clone().with_calibrated(gates.collect());
     let judging = judging(look.models, today, &gate);
-    Experiment::new((faces, sights), CLEAN, judging, look.models.pack.manifest().embedder.dim)
+    Experiment::new((faces, sights), CLEAN, judging, look.models.pack.manifest().dim())
 }
 
 fn judging(models: &Loaded, today: &Today, gate: &Gate) -> Judging {

@@ -113,7 +113,7 @@ fn evaluate(
         model: Model {
             name: models.pack.manifest().name.clone(),
             fingerprint: models.pack.fingerprint(),
-            dim: models.pack.manifest().embedder.dim,
+            dim: models.pack.manifest().dim(),
         },
         gate: args.gate == GateSwitch::On,
         notes: vec![
@@ -181,7 +181,7 @@ pub(super) fn rules(config: &Config) -> Rules {
 }
 
 fn open_cache(models: &Loaded, rules: &Rules, folder: &Path) -> anyhow::Result<Cache> {
-    let dim = models.pack.manifest().embedder.dim;
+    let dim = models.pack.manifest().dim();
     let cache = Cache::open(folder, &models.pack.fingerprint(), &chain(models, rules)?, dim);
     cache.with_context(|| format!("cannot use {}: --no-cache goes on without", folder.display()))
 }
@@ -259,7 +259,7 @@ fn open_set(look: &Look, args: &Evaluate, faces: &Faces, base: Report) -> anyhow
         gate: base.gate,
         margin: calibration.map(|calibration| calibration.margin).filter(|margin| *margin > 0.0),
     };
-    let dim = manifest.embedder.dim;
+    let dim = manifest.dim();
     let experiment = Experiment::of((faces, &sights), cameras, judging, dim, args.exemplars())?;
     let mut report = base;
     let everything = sights.iter().flatten().map(Arc::as_ref);

@@ -345,7 +345,7 @@ impl Run<'_> {
         for (waiting, embedding) in waiting.into_iter().zip(embeddings) {
             let Waiting { key, quality, face_side, faces, .. } = waiting;
             let outcome = match (embedding, quality) {
-                (Ok(Embedding { vector: embedding, length }), Some(quality)) => {
+                (Ok(Embedding { vector: embedding, length, .. }), Some(quality)) => {
                     let quality = Quality { embedding_length: length, ..quality };
                     Outcome::Face { quality, embedding }
                 }

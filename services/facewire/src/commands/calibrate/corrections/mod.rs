@@ -14,6 +14,7 @@ mod sample;
 use anyhow::{Context, bail};
 use facewire_composition::Config;
 use facewire_composition::models::{self};
+use facewire_domain::model::base_of;
 use facewire_domain::{Calibration, FmrPoint};
 use facewire_evaluation::Scores;
 use facewire_store_pg::Store;
@@ -48,7 +49,7 @@ struct Asked {
 pub(super) async fn run(config: &Config, args: &Calibrate) -> anyhow::Result<Exit> {
     let collection = args.collection.as_ref().context("name the --collection whose corrections are meant")?;
     let manifest = models::manifest(&config.models)?;
-    let (model, dim) = (manifest.fingerprint(), manifest.embedder.dim);
+    let (model, dim) = (manifest.fingerprint(), manifest.dim());
     let store = connect::postgres(config).await?;
     serves(&store, &model).await?;
     let today = Today::read(config, args, &manifest, Some(&store)).await?;
@@ -68,14 +69,22 @@ pub(super) async fn run(config: &Config, args: &Calibrate) -> anyhow::Result<Exi
     Ok(Exit::Success)
 }
 
-/// A calibration of a model that does not serve would decide nothing.
+/// A calibration of a model that does not serve would decide nothing; but for a head behind the pack that serves, which needs it
+/// before it does.
 async fn serves(store: &Store, model: &str) -> anyhow::Result<()> {
-    match viewed(store.serving_model().await)?.filter(|serving| serving.model != model) {
+    match viewed(store.serving_model().await)?
+        .filter(|serving| serving.model != model && !follows(model, &serving.model))
+    {
         Some(serving) => {
             bail!("{} serves, and the configured pack is {model}: configure the one that serves", serving.model)
         }
         None => Ok(()),
     }
+}
+
+/// Whether both are of one pack, with a head of its own or none.
+fn follows(model: &str, serving: &str) -> bool {
+    base_of(model).is_some_and(|pack| pack == base_of(serving).unwrap_or(serving))
 }
 
 /// Blocks for as long as it takes.
