@@ -33,8 +33,8 @@ pub struct Probe {
 }
 
 /// Candidates that a search among exemplars keeps unless the options say otherwise. They are a part of the index's points, and a
-/// person has few: with the server's 100 the nearest of 15,000 exemplars among 40,000 points was missed for 2 % of the probes, and
-/// of 30,000 among 80,000 for 7.5 % (`facewire-tests against`).
+/// person has few: with the server's 100 the nearest of 30,000 exemplars among 80,000 points was missed for 7.5 % of the probes,
+/// with these for 1 % (`facewire-tests against`).
 const PROTOTYPES_EF: u64 = 256;
 
 /// The persons that a decision needs.
