@@ -70,7 +70,12 @@ impl Quantized for CreateCollection {
         let method = match how {
             None => return self,
             Some(Quantization::None) => {
-                self.quantization_config = None;
+                let was_quantized = self.quantization_config.take().is_some();
+                let vectors = self.vectors_config.as_mut().and_then(|vectors| vectors.config.as_mut());
+                if let (true, Some(Config::Params(params))) = (was_quantized, vectors) {
+                    // As quantizing had set it.
+                    params.on_disk = None;
+                }
                 return self;
             }
             Some(Quantization::Int8) => Method::Scalar(ScalarQuantization {

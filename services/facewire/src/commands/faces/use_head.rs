@@ -115,7 +115,9 @@ async fn read(store: &Store, loaded: &Loaded, args: &UseHead, named: &str) -> an
     if record.model != pack {
         bail!("the head {id} is of {}, and the configured pack is {pack}", record.model);
     }
-    if matches!(record.state, HeadState::Candidate | HeadState::Refused) && !args.force {
+    // The verdict, and not the state: a head that was forced once is retired later.
+    let accepted = record.verdict.as_ref().and_then(|verdict| verdict.get("accepted")?.as_bool()) == Some(true);
+    if !accepted && !args.force {
         bail!(
             "the head {id} is {}: no gain of it is certain. `facewire faces heads` shows the numbers; --force uses it all the same",
             record.state
