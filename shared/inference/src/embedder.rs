@@ -44,7 +44,7 @@ pub trait FaceEmbedder: Send {
 pub type Embedded = Result<Embedding, NotFinite>;
 
 /// What a face became.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Embedding {
     /// L2-normalised.
     pub vector: Vec<f32>,
@@ -53,6 +53,13 @@ pub struct Embedding {
     pub length: f32,
     /// What the pack's own model made, where a projection head follows it: L2-normalised.
     pub raw: Option<Vec<f32>>,
+}
+
+impl std::fmt::Debug for Embedding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Biometric data: it stays out of logs.
+        f.debug_struct("Embedding").field("length", &self.length).finish_non_exhaustive()
+    }
 }
 
 /// An ArcFace-style model.
