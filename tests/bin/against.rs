@@ -10,30 +10,16 @@ use facewire_devstack::qdrant::LocalQdrant;
 use facewire_domain::{Against, CollectionId, EXEMPLARS, Hit, PersonId, nearest};
 use facewire_store_vec::{DECISION, FacePayload, FacePoint, Indexing, Options, Probe, VecStore};
 use serde::Serialize;
-use time::OffsetDateTime;
-use tokio::time::sleep;
-use uuid::Uuid;
 
 use crate::dice::Dice;
+use crate::made_up::{CHUNK, DIM, MODEL, beside, complete, percentile, person_id, point, unit};
 use crate::table::table;
 
-/// Numbers of an embedding, as many as the default pack makes.
-const DIM: usize = 512;
-/// The fingerprint of a model that nobody has.
-const MODEL: &str = "made-up@1:00000000";
 /// Probes of one call, as the match stage searches them.
 const BATCH: usize = 64;
-/// Faces that are written, or compared with all probes, at a time.
-const CHUNK: usize = 1000;
 /// How far the clearest and the most blurred faces are from the middle of their person's: of two of the first the cosine
 /// similarity is about 0.8, of two of the others 0.5.
 const SPREAD: (f32, f32) = (0.5, 1.0);
-/// The vector index is complete when nothing about it has changed for so long.
-const QUIET: Duration = Duration::from_secs(5);
-/// Between two looks at it.
-const PAUSE: Duration = Duration::from_millis(500);
-/// Longest time that it may take.
-const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
@@ -145,22 +131,6 @@ async fn measure(plan: &Plan, url: &str) -> anyhow::Result<Report> {
     })
 }
 
-/// Waits until the vector index is complete.
-pub(crate) async fn complete(vectors: &VecStore) -> anyhow::Result<Indexing> {
-    let began = Instant::now();
-    let (mut last, mut since) = (None, began);
-    loop {
-        let now = vectors.indexing().await?.context("the collection is gone")?;
-        if now.busy || last != Some(now) {
-            (last, since) = (Some(now), Instant::now());
-        } else if since.elapsed() >= QUIET {
-            return Ok(now);
-        }
-        anyhow::ensure!(began.elapsed() < PATIENCE, "the vector index does not become complete: {now:?}");
-        sleep(PAUSE).await;
-    }
-}
-
 /// A face, and whose it is.
 struct Face {
     embedding: Vec<f32>,
@@ -207,19 +177,8 @@ impl Crowd {
     }
 
     fn point(&self, number: u64, face: &Face) -> FacePoint {
-        let payload = FacePayload {
-            collection: self.collection.clone(),
-            person: Some(person_id(face.person)),
-            cluster: None,
-            is_prototype: face.is_exemplar,
-            asset: None,
-            instance: None,
-            quality_score: None,
-            detection_confidence: None,
-            bbox: None,
-            taken_at: OffsetDateTime::UNIX_EPOCH,
-        };
-        FacePoint { face: Uuid::from_u64_pair(1, number).into(), embedding: face.embedding.clone(), payload }
+        let point = point(&self.collection, number, face.person, face.embedding.clone());
+        FacePoint { payload: FacePayload { is_prototype: face.is_exemplar, ..point.payload }, ..point }
     }
 
     /// What probes are compared with.
@@ -241,26 +200,16 @@ impl Crowd {
     }
 }
 
-fn person_id(person: u32) -> PersonId {
-    Uuid::from_u64_pair(2, u64::from(person)).into()
-}
-
 /// A face of somebody, and its quality, 0 to 1.
 fn near(centre: &[f32], dice: &mut Dice) -> (Vec<f32>, f32) {
     let blur = dice.between(0, 1001) as f32 / 1000.0;
     let spread = SPREAD.0 + (SPREAD.1 - SPREAD.0) * blur;
-    let noise = direction(dice);
-    (unit(centre.iter().zip(noise).map(|(centre, noise)| centre + spread * noise).collect()), 1.0 - blur)
+    (beside(centre, spread, &direction(dice)), 1.0 - blur)
 }
 
 /// A unit vector, nearly orthogonal to the others.
 fn direction(dice: &mut Dice) -> Vec<f32> {
     unit((0..DIM).map(|_| dice.between(0, 2_000_001) as f32 / 1e6 - 1.0).collect())
-}
-
-fn unit(values: Vec<f32>) -> Vec<f32> {
-    let norm = values.iter().map(|v| v * v).sum::<f32>().sqrt();
-    values.into_iter().map(|v| v / norm).collect()
 }
 
 /// Searches of one of the two ways, and how long each call took.
@@ -311,8 +260,7 @@ impl Way {
     fn p99(&self) -> f64 {
         let mut calls = self.calls.clone();
         calls.sort_unstable();
-        let place = (calls.len() * 99).div_ceil(100).saturating_sub(1);
-        calls.get(place).map_or(0.0, |took| took.as_secs_f64() * 1e3)
+        percentile(&calls, 99)
     }
 
     fn row(&self, crowd: &Crowd) -> anyhow::Result<Row> {

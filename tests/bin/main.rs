@@ -20,6 +20,7 @@ mod fleet;
 mod imports;
 mod jobs;
 mod load;
+mod made_up;
 mod outage;
 mod pressure;
 mod reconcile;

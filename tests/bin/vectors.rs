@@ -8,29 +8,21 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use facewire_clustering::products;
 use facewire_devstack::qdrant::LocalQdrant;
-use facewire_domain::{Against, CollectionId, Hit, PersonId};
-use facewire_store_vec::{DECISION, FacePayload, FacePoint, Indexing, Options, Probe, Quantization, VecStore};
+use facewire_domain::{Against, CollectionId, Hit};
+use facewire_store_vec::{DECISION, FacePoint, Indexing, Options, Probe, Quantization, VecStore};
 use facewire_training::{Faces, Settings, Shape, Trainer};
 use serde::Serialize;
-use time::OffsetDateTime;
-use uuid::Uuid;
 
-use crate::against::complete;
 use crate::dice::Dice;
+use crate::made_up::{CHUNK, DIM, MODEL, beside, complete, percentile, point, unit};
 use crate::table::table;
 
-/// Numbers of an embedding, as many as the default pack makes.
-const DIM: usize = 512;
 /// Principal components that are kept.
 const COMPONENTS: usize = 128;
-/// The fingerprint of a model that nobody has.
-const MODEL: &str = "made-up@1:00000000";
 /// People whose faces the components are found from.
 const FITTED: u32 = 1000;
 /// Faces that a search asks for.
 const NEAREST: usize = 10;
-/// Faces that are written, or compared with all probes, at a time.
-const CHUNK: usize = 1000;
 /// How far a face is from its person's middle: two of one person have a cosine similarity of about 0.6.
 const SPREAD: f32 = 0.8;
 /// The variance of the n-th number is this to the power of −n: as in real embeddings, most of it is in some of the directions.
@@ -190,34 +182,13 @@ impl Crowd {
 
     fn points(&self, collection: &CollectionId, from: usize) -> Vec<FacePoint> {
         let rows = self.faces.chunks(self.dim).zip(&self.owners).enumerate().skip(from).take(CHUNK);
-        let point = |(number, (row, owner)): (usize, (&[f32], &u32))| FacePoint {
-            face: Uuid::from_u64_pair(1, number as u64).into(),
-            embedding: row.to_vec(),
-            payload: FacePayload {
-                collection: collection.clone(),
-                person: Some(person_id(*owner)),
-                cluster: None,
-                is_prototype: false,
-                asset: None,
-                instance: None,
-                quality_score: None,
-                detection_confidence: None,
-                bbox: None,
-                taken_at: OffsetDateTime::UNIX_EPOCH,
-            },
-        };
-        rows.map(point).collect()
+        rows.map(|(number, (row, owner))| point(collection, number as u64, *owner, row.to_vec())).collect()
     }
-}
-
-fn person_id(person: u32) -> PersonId {
-    Uuid::from_u64_pair(2, u64::from(person)).into()
 }
 
 /// Another face of somebody.
 fn near(centre: &[f32], dice: &mut Dice) -> Vec<f32> {
-    let noise = direction(dice);
-    unit(centre.iter().zip(noise).map(|(centre, noise)| centre + SPREAD * noise).collect())
+    beside(centre, SPREAD, &direction(dice))
 }
 
 /// A unit vector, nearly orthogonal to the others.
@@ -228,11 +199,6 @@ fn direction(dice: &mut Dice) -> Vec<f32> {
         scale * (dice.between(0, 2_000_001) as f32 / 1e6 - 1.0)
     };
     unit((0..DIM).map(|_| number()).collect())
-}
-
-fn unit(values: Vec<f32>) -> Vec<f32> {
-    let norm = values.iter().map(|v| v * v).sum::<f32>().sqrt();
-    values.into_iter().map(|v| v / norm).collect()
 }
 
 /// One way of having vectors.
@@ -257,10 +223,6 @@ impl Way<'_> {
         qdrant.shutdown().await;
         let Searched { found, mut took, indexing } = searched?;
         took.sort_unstable();
-        let at = |part: usize| {
-            let place = (took.len() * part).div_ceil(100).saturating_sub(1);
-            took.get(place).map_or(0.0, |took| took.as_secs_f64() * 1e3)
-        };
         let owner = |face: &usize| self.crowd.owners.get(*face).copied();
         let right =
             found.iter().zip(&self.crowd.whose).map(|(found, whose)| found.first().and_then(owner) == Some(*whose));
@@ -271,8 +233,8 @@ impl Way<'_> {
             recall_at_1: recall(&found, exact, 1),
             recall_at_10: recall(&found, exact, NEAREST),
             right: right.filter(|right| *right).count() as f64 / found.len().max(1) as f64,
-            p50_ms: at(50),
-            p99_ms: at(99),
+            p50_ms: percentile(&took, 50),
+            p99_ms: percentile(&took, 99),
             bytes: Bytes::of(dir.path(), self.crowd.owners.len())?,
         })
     }

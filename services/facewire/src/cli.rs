@@ -12,6 +12,8 @@ mod jobs;
 mod keys;
 mod nats_config;
 mod people;
+#[cfg(test)]
+mod testing;
 mod use_head;
 
 use std::path::PathBuf;

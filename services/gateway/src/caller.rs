@@ -71,6 +71,14 @@ impl Caller {
         Ok(Some(collection))
     }
 
+    /// The collections that a list is of: the one that the request names, else those of the key; `None`: all.
+    pub(crate) fn listed(&self, given: Option<&str>) -> Result<Option<Vec<CollectionId>>, ApiError> {
+        Ok(match self.narrowed(given)? {
+            Some(collection) => Some(vec![collection]),
+            None => self.collections().map(<[_]>::to_vec),
+        })
+    }
+
     /// Whether the key is for the collection.
     pub(crate) fn is_of(&self, collection: &CollectionId) -> bool {
         self.key.as_ref().is_none_or(|key| key.covers(collection))

@@ -115,6 +115,13 @@ pub(crate) fn page_size(asked: Option<u32>, usual: u32, most: u32) -> Result<u32
     if (1..=most).contains(&size) { Ok(size) } else { Err(ApiError::invalid("pageSize", format!("1 to {most}"))) }
 }
 
+/// Items where a request names a `limit`: what is asked for, else `usual`; 1 to `most`.
+pub(crate) fn limit(asked: Option<u32>, usual: u32, most: u32) -> Result<u32, ApiError> {
+    let limit = asked.unwrap_or(usual);
+    let wrong = || ApiError::invalid("limit", format!("a number from 1 to {most}"));
+    (1..=most).contains(&limit).then_some(limit).ok_or_else(wrong)
+}
+
 /// A name that a row and a header can hold.
 pub(crate) fn person_name(given: &str) -> Result<String, ApiError> {
     let name = given.trim();

@@ -1,6 +1,6 @@
-//! A gallery brought to another model from its kept images, or through a projection head from its embeddings, while searches go on
-//! with the old one: every face is embedded anew into a table beside, the new model's Qdrant collection is filled from there, and only when no face is
-//! missing does the new model serve. Interrupted, it goes on where it was.
+//! A gallery brought to another model from its kept images, or through a projection head from its embeddings, while searches
+//! go on with the old one: every face is embedded anew into a table beside, the new model's Qdrant collection is filled from
+//! there, and only when no face is missing does the new model serve. Interrupted, it goes on where it was.
 
 use facewire_domain::FaceId;
 use facewire_gallery::{Gallery, point};

@@ -85,8 +85,7 @@ impl Bus {
             WorkQueue::Stage(stage) => Queue::of(stage),
             WorkQueue::Jobs => Queue::JOBS,
         };
-        let stream = self.jetstream().get_stream(queue.stream).await;
-        let stream = stream.map_err(|error| refused(format!("the stream {}", queue.stream), error))?;
+        let stream = self.stream(queue.stream).await?;
         let consumer = stream.get_consumer::<pull::Config>(queue.consumer).await;
         let consumer = consumer.map_err(|error| refused(queue.to_string(), error))?;
         let (state, info) = (&stream.cached_info().state, consumer.cached_info());

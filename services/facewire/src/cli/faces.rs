@@ -199,18 +199,8 @@ fn person_name(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
-
-    fn faces(line: &str) -> Result<FacesCommand, clap::Error> {
-        let words = ["facewire", "faces"].into_iter().chain(line.split_ascii_whitespace());
-        match Cli::try_parse_from(words)?.command {
-            Command::Faces(faces) => Ok(faces.command),
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::cli::testing::faces;
 
     #[test]
     fn a_cluster_is_labelled_by_a_name_or_as_a_person_that_exists() {

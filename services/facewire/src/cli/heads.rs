@@ -125,18 +125,9 @@ fn rate(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command, FacesCommand};
-
-    fn faces(line: &str) -> Result<FacesCommand, clap::Error> {
-        let words = ["facewire", "faces"].into_iter().chain(line.split_ascii_whitespace());
-        match Cli::try_parse_from(words)?.command {
-            Command::Faces(faces) => Ok(faces.command),
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::cli::FacesCommand;
+    use crate::cli::testing::faces;
 
     #[test]
     fn a_training_is_told_what_is_said_and_else_the_defaults() {

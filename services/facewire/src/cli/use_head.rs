@@ -59,18 +59,13 @@ impl UseHead {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command, FacesCommand};
+    use crate::cli::FacesCommand;
+    use crate::cli::testing::faces;
 
     fn parsed(line: &str) -> Result<UseHead, clap::Error> {
-        let words = ["facewire", "faces", "use-head"].into_iter().chain(line.split_ascii_whitespace());
-        match Cli::try_parse_from(words)?.command {
-            Command::Faces(faces) => match faces.command {
-                FacesCommand::UseHead(args) => Ok(args),
-                other => panic!("{other:?}"),
-            },
+        match faces(&format!("use-head {line}"))? {
+            FacesCommand::UseHead(args) => Ok(args),
             other => panic!("{other:?}"),
         }
     }

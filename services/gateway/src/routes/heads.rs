@@ -19,7 +19,7 @@ use super::jobs::Job;
 use crate::App;
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::input::{Body, Path, Query};
+use crate::input::{self, Body, Path, Query};
 
 /// Heads of an answer unless a request says otherwise.
 const LIMIT: u32 = 50;
@@ -176,14 +176,8 @@ async fn list(
     Query(query): Query<HeadsQuery>,
 ) -> Result<Json<Heads>, ApiError> {
     caller.has(Scope::Admin)?;
-    let collections = match caller.narrowed(query.collection.as_deref())? {
-        Some(collection) => Some(vec![collection]),
-        None => caller.collections().map(<[_]>::to_vec),
-    };
-    let limit = query.limit.unwrap_or(LIMIT);
-    if !(1..=MOST).contains(&limit) {
-        return Err(ApiError::invalid("limit", format!("a number from 1 to {MOST}")));
-    }
+    let collections = caller.listed(query.collection.as_deref())?;
+    let limit = input::limit(query.limit, LIMIT, MOST)?;
     let rows = app.gallery.store.heads(collections.as_deref(), None, limit).await?;
     Ok(Json(Heads { items: rows.into_iter().map(Head::from).collect() }))
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
-use crate::input::{Path, Query};
+use crate::input::{self, Path, Query};
 use crate::{App, cursor};
 
 /// Acts of a page unless a request says otherwise.
@@ -119,14 +119,8 @@ pub(crate) async fn list(
     Query(query): Query<ActsQuery>,
 ) -> Result<Json<Acts>, ApiError> {
     caller.has(Scope::Read)?;
-    let collections = match caller.narrowed(query.collection.as_deref())? {
-        Some(collection) => Some(vec![collection]),
-        None => caller.collections().map(<[_]>::to_vec),
-    };
-    let limit = query.limit.unwrap_or(LIMIT);
-    if !(1..=MOST).contains(&limit) {
-        return Err(ApiError::invalid("limit", format!("a number from 1 to {MOST}")));
-    }
+    let collections = caller.listed(query.collection.as_deref())?;
+    let limit = input::limit(query.limit, LIMIT, MOST)?;
     let after = query.cursor.as_deref().map(cursor::read::<Place>).transpose()?;
     let after = after.map(|Place(at, act)| (at, act));
     let rows = app.gallery.store.acts(collections.as_deref(), after, limit).await?;

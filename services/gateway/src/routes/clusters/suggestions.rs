@@ -13,7 +13,7 @@ use super::{Whose, find};
 use crate::App;
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
-use crate::input::{Path, Query};
+use crate::input::{self, Path, Query};
 
 /// Persons that are told unless a request says otherwise.
 const LIMIT: u32 = 5;
@@ -52,10 +52,7 @@ pub(crate) async fn suggestions(
     Query(query): Query<SuggestionsQuery>,
 ) -> Result<Json<Suggestions>, ApiError> {
     let collection = Whose { collection: query.collection }.allowed(&caller, Scope::Read)?;
-    let limit = query.limit.unwrap_or(LIMIT);
-    if !(1..=MOST).contains(&limit) {
-        return Err(ApiError::invalid("limit", format!("a number from 1 to {MOST}")));
-    }
+    let limit = input::limit(query.limit, LIMIT, MOST)?;
     let cluster = find(&app, &collection, &id).await?;
     let mut faces = app.gallery.store.faces(&cluster.samples).await?;
     faces.retain(|face| app.gallery.is_served(&face.record));

@@ -80,10 +80,7 @@ struct Place(#[serde(with = "time::serde::rfc3339")] OffsetDateTime, Uuid);
     responses((status = 200, description = "A page of jobs", body = Jobs)))]
 async fn list(State(app): State<App>, caller: Caller, Query(query): Query<JobsQuery>) -> Result<Json<Jobs>, ApiError> {
     caller.has(Scope::Read)?;
-    let collections = match caller.narrowed(query.collection.as_deref())? {
-        Some(collection) => Some(vec![collection]),
-        None => caller.collections().map(<[_]>::to_vec),
-    };
+    let collections = caller.listed(query.collection.as_deref())?;
     let kind = query.kind.as_deref().map(str::parse::<JobKind>).transpose();
     let state = query.state.as_deref().map(str::parse::<JobState>).transpose();
     let filter = JobFilter {

@@ -62,10 +62,7 @@ pub(crate) async fn search(
     let collection = input::collection(request.collection.as_deref())?;
     caller.sees(&collection)?;
     let asked = asked(request.threshold, request.fpir)?;
-    let limit = request.limit.unwrap_or(LIMIT);
-    if !(1..=MOST).contains(&limit) {
-        return Err(ApiError::invalid("limit", format!("a number from 1 to {MOST}")));
-    }
+    let limit = input::limit(request.limit, LIMIT, MOST)?;
     if request.model.as_ref().is_some_and(|model| *model != app.gallery.model) {
         let why = format!("the gallery is of the model {}", app.gallery.model);
         return Err(ApiError::new(Code::ModelMismatch, why));
