@@ -76,6 +76,10 @@ def refusals(program, version: str = "1.34") -> list[str]:
         ("small", ["models.download.url=https://a.example/x", "models.download.image=curl"], "sha256"),
         ("small", ["models.packImage=a:1", "models.download.url=https://a.example/x"], "choose one"),
         ("small", ["models.packImage=a:1", "models.pack=own"], "the pack `default`"),
+        ("small", ["models.head.fingerprint=0123456789abcdef", "models.volume.existingClaim="], "models.head"),
+        ("gpu", ["models.head.existingClaim="], "models.head.existingClaim"),
+        ("small", ["models.provider=gpu"], "/models/provider|models.provider"),
+        ("small", ["services.quality.provider=cuda:0\\,cpu:0"], "/quality/provider|quality.provider"),
         ("small", ["monitoring.podMonitor.enabled=true", "monitoring.serviceMonitor.enabled=true"], "choose one"),
         ("small", ["merge.Deployment/gate.spec.replicas=1"], "Deployment/gate"),
         ("production", ["keda.trigger=prometheus"], "keda.prometheus.serverAddress"),
@@ -173,6 +177,59 @@ def image_volumes(program, known) -> list[str]:
     return against_schemas(found, known) + rules.faults(documents)
 
 
+def container_images(program) -> list[str]:
+    """What a service or all services name as their image goes over the digest of `image`."""
+    repository, all_of = "registry.example/facewire", "sha256:" + "0" * 64
+    own = "sha256:" + "1" * 64
+    cases = [
+        ([], f"{repository}@{all_of}"),
+        (["services.match.image.tag=t"], f"{repository}:t"),
+        ([f"services.match.image.digest={own}"], f"{repository}@{own}"),
+        (["services.match.image.tag=t", f"services.match.image.digest={own}"], f"{repository}@{own}"),
+        (["services.match.image.repository=other", "image.tag=t"], "other:t"),
+        (["defaults.image.tag=t"], f"{repository}:t"),
+        ([f"defaults.image.digest={own}", "services.match.image.tag=t"], f"{repository}:t"),
+    ]
+    faults = []
+    for sets, wanted in cases:
+        documents, error = render(program, "1.34", "production", sets)
+        pods = {rules.title(d): rules.pod_spec(d)["containers"][0]["image"] for d in documents or [] if rules.pod_spec(d)}
+        found = pods.get("Deployment/n-facewire-match")
+        if error or found != wanted:
+            faults.append(f"{' '.join(sets)}: the image is {found}, not {wanted}: {error}")
+        rest = f"{repository}@{all_of}"
+        if not any("defaults" in setting for setting in sets) and pods.get("Deployment/n-facewire-enrich") != rest:
+            faults.append(f"{' '.join(sets)}: another service's image is not {rest}")
+    return faults
+
+
+def variants(program, known) -> list[str]:
+    """Values that no file of `ci/` has. The words must be in the objects so named, and in no other of their kind."""
+    head = "0123456789abcdef"
+    with_images = {"ingest", "quality", "reconciler", "gateway", "jobs"}
+    embedding = {"quality", "embed-gpu", "match", "reconciler", "gateway", "jobs"}
+    cases = [
+        # A bucket, and keys from the pod's identity.
+        (["networkPolicy.podIdentity.enabled=true"], "NetworkPolicy", "169.254.170.23/32", with_images),
+        ([], "NetworkPolicy", "169.254.", set()),
+        # A head in the models' volume: whoever compares embeddings mounts that too. One in a claim is there before it serves.
+        ([f"models.head.fingerprint={head}", "models.volume.existingClaim=packs"], "Deployment", '"/models"', embedding),
+        (["models.head.existingClaim=heads"], "Deployment", '"/heads"', embedding),
+        (["models.head.existingClaim=heads"], "ConfigMap", "head =", set()),
+    ]
+    faults = []
+    for sets, kind, words, wanted in cases:
+        documents, error = render(program, "1.34", "production", sets)
+        if error:
+            faults.append(f"{' '.join(sets)}: {error}")
+            continue
+        named = {rules.component(d) for d in documents if d["kind"] == kind and words in json.dumps(d)}
+        if named != wanted:
+            faults.append(f"{' '.join(sets)}: {words} is in the {kind} of {sorted(named)}, not {sorted(wanted)}")
+        faults += against_schemas({(" ".join(sets), "1.34"): documents}, known) + rules.faults(documents)
+    return faults
+
+
 def finish(faults: list[str]) -> None:
     print("\n".join(faults))
     sys.exit(1 if faults else 0)
@@ -198,6 +255,7 @@ def main() -> None:
     for program in programs:
         faults += [fault for values in RELEASES for fault in lint(program, values)]
         faults += refusals(program) + packaged(program)
+    faults += container_images(programs[0]) + variants(programs[0], known)
     faults += notes(programs[-1]) + image_volumes(programs[0], known) + yaml_style() + runbook()
     faults += scan.faults(latest)
     faults += breakages.faults(CHART, lambda chart, values: render(programs[0], "1.33", values, (), chart), known)

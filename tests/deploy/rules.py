@@ -117,6 +117,23 @@ def references(documents: list[dict]) -> list[str]:
     return faults
 
 
+def authorities(documents: list[dict]) -> list[str]:
+    """All pods trust the same authorities: each reaches some server over TLS. A pod sees the file that its variable names."""
+    faults, trusting = [], {}
+    for document in documents:
+        pod = pod_spec(document)
+        if pod:
+            container = pod["containers"][0]
+            file = {item["name"]: item.get("value") for item in container["env"]}.get("SSL_CERT_FILE")
+            trusting[title(document)] = file
+            folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+            if file and str(pathlib.PurePosixPath(file).parent) not in folders:
+                faults.append(f"{title(document)}: {file} is not mounted")
+    if len(set(trusting.values())) > 1:
+        faults += [f"{name}: it does not trust the authorities" for name, file in trusting.items() if not file]
+    return faults
+
+
 def replicas(documents: list[dict]) -> list[str]:
     """Either a number, or somebody who decides it; never two."""
     scaled = [d["spec"]["scaleTargetRef"]["name"] for d in documents if d["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]
@@ -195,6 +212,8 @@ def network(documents: list[dict]) -> list[str]:
         needed |= {443} if names.get("FACEWIRE__IMAGES__URL", "").startswith("s3:") else set()
         loads = [item["name"] for each in template["spec"].get("initContainers", []) for item in each.get("env", [])]
         needed |= {443} if "URL" in loads else set()
+        if 443 in out - needed and component(document) != "gateway":
+            faults.append(f"{title(document)}: it reaches an object store, which it does not need")
         # Whoever has rows and is no stage, and `match`, searches.
         searches = component(document) in ("match", "reconciler", "gateway", "jobs", "migrate")
         needed |= {QDRANT} if searches else set()
@@ -231,7 +250,7 @@ def complete(documents: list[dict]) -> list[str]:
 
 def faults(documents: list[dict]) -> list[str]:
     found = [fault for document in documents if pod_spec(document) for fault in locked_down(document)]
-    for rule in (secrets, references, replicas, hooks, drains, selectors, network, labels_are_text, complete):
+    for rule in (secrets, references, authorities, replicas, hooks, drains, selectors, network, labels_are_text, complete):
         found += rule(documents)
     return found
 

@@ -13,8 +13,8 @@ HEAD = """\
 # Chart facewire
 
 Made by `tests/deploy/values_readme.py` from `values.yaml`: change that file. [docs/KUBERNETES.md](../../docs/KUBERNETES.md) says how to
-install it. The chart was rendered by Helm 3 and 4 and validated against the schemas of Kubernetes 1.30 to 1.37; it has not run in a
-cluster yet.
+install it. The chart was rendered by Helm 3 and 4 and validated against the schemas of Kubernetes 1.30 to 1.37, and its pods were run by
+`podman play kube` (`deploy/play-kube.sh`); it has not run in Kubernetes yet.
 
 Examples: [small](ci/small-values.yaml) · [production](ci/production-values.yaml) · [GPU](ci/gpu-values.yaml) ·
 [existing servers](ci/existing-servers-values.yaml).

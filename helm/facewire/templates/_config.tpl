@@ -37,6 +37,9 @@
   "gateway" (dict "listen" (printf "0.0.0.0:%d" (int $values.gateway.port)))
   "shutdown" (dict "grace" (printf "%ds" (int $values.shutdown.graceSeconds)))
 -}}
+{{- with $values.models.head }}{{ if .fingerprint -}}
+{{- $_ := set $settings.models "head" (ternary (printf "/heads/%s.onnx" .fingerprint) .fingerprint (ne .existingClaim "")) -}}
+{{- end }}{{ end -}}
 {{- if $values.gateway.tls.existingSecret -}}
 {{- $_ := set $settings.gateway "tls" (dict "certificate" "/etc/facewire/gateway-tls/tls.crt" "key" "/etc/facewire/gateway-tls/tls.key") -}}
 {{- end -}}
@@ -94,7 +97,7 @@ facewire.toml: |
 {{- $needs := $service.needs -}}
 {{- $values := $root.Values -}}
 - name: FACEWIRE_CONFIG
-  value: /etc/facewire/facewire.toml
+  value: /etc/facewire/config/facewire.toml
 - name: FACEWIRE_CACHE
   value: /tmp/cache
 - name: FACEWIRE_DATA
@@ -113,7 +116,7 @@ facewire.toml: |
 {{ if $needs.rows -}}
 {{ include "facewire.secretEnv" (list "FACEWIRE__POSTGRES__URL" (required "postgres.existingSecret: name the secret with the URLs" $values.postgres.existingSecret) (default $name $values.postgres.key)) }}
 {{- end -}}
-{{ if and $needs.index $values.authorities.existingSecret -}}
+{{ if $values.authorities.existingSecret -}}
 - name: SSL_CERT_FILE
   value: /etc/facewire/authorities/{{ $values.authorities.key }}
 {{ end -}}

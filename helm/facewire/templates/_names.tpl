@@ -35,10 +35,18 @@ labels:
   {{- include "facewire.labels" . | nindent 2 }}
 {{- end }}
 
-{{/* (root, service): the image, where a service may have another than the rest. */}}
+{{/* (image, image over it), as YAML. A digest names one image: it does not hold for another repository, nor beside a tag over it. */}}
+{{- define "facewire.imageOver" -}}
+{{- $image := deepCopy (index . 0) -}}
+{{- $over := default dict (index . 1) -}}
+{{- if or $over.repository $over.tag }}{{ $_ := unset $image "digest" }}{{ end -}}
+{{- toYaml (mergeOverwrite $image (deepCopy $over)) -}}
+{{- end }}
+
+{{/* (root, image): its reference. */}}
 {{- define "facewire.image" -}}
 {{- $root := index . 0 -}}
-{{- $image := mergeOverwrite (deepCopy $root.Values.image) (deepCopy (index . 1)) -}}
+{{- $image := index . 1 -}}
 {{- $repository := required "image.repository: name the image of `facewire`" $image.repository -}}
 {{- if $image.digest -}}
 {{- printf "%s@%s" $repository $image.digest | quote -}}

@@ -19,12 +19,25 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{/* root: whether those that compare embeddings read the packs' volume as well: a manifest, or a head. */}}
+{{- define "facewire.comparingReadsModels" -}}
+{{- $models := .Values.models -}}
+{{- if or $models.custom (and $models.head.fingerprint (not $models.head.existingClaim)) }}true{{ end -}}
+{{- end }}
+
 {{/* (root, service): whether the pod mounts the packs. */}}
 {{- define "facewire.mountsModels" -}}
 {{- $root := index . 0 -}}
 {{- $needs := (index . 1).needs -}}
-{{- $mounts := or $needs.models (and $root.Values.models.custom $needs.index) -}}
+{{- $mounts := or $needs.models (and $needs.index (include "facewire.comparingReadsModels" $root)) -}}
 {{- if and $mounts (ne $root.Values.models.volume.type "none") }}true{{ end -}}
+{{- end }}
+
+{{/* (root, service): whether the pod mounts the claim with heads: it makes or compares embeddings. */}}
+{{- define "facewire.mountsHead" -}}
+{{- $needs := (index . 1).needs -}}
+{{- $head := (index . 0).Values.models.head -}}
+{{- if and (or $needs.models $needs.index) $head.existingClaim }}true{{ end -}}
 {{- end }}
 
 {{/* (root, name, service): volumes as a YAML list. */}}
@@ -60,7 +73,7 @@ capabilities:
     secretName: {{ $values.postgres.tls.existingSecret | quote }}
     defaultMode: 0440
 {{ end -}}
-{{ if and $service.needs.index $values.authorities.existingSecret -}}
+{{ if $values.authorities.existingSecret -}}
 - name: authorities
   secret:
     secretName: {{ $values.authorities.existingSecret | quote }}
@@ -80,6 +93,12 @@ capabilities:
 {{ if include "facewire.mountsModels" (list $root $service) -}}
 - name: models
   {{- include "facewire.modelsVolume" $root | nindent 2 }}
+{{ end -}}
+{{ if include "facewire.mountsHead" (list $root $service) -}}
+- name: head
+  persistentVolumeClaim:
+    claimName: {{ $values.models.head.existingClaim | quote }}
+    readOnly: true
 {{ end -}}
 {{- end }}
 
@@ -105,7 +124,7 @@ emptyDir: {}
 {{- $root := index . 0 -}}
 {{- $service := index . 1 -}}
 {{- $values := $root.Values -}}
-- { name: config, mountPath: /etc/facewire/facewire.toml, subPath: facewire.toml, readOnly: true }
+- { name: config, mountPath: /etc/facewire/config, readOnly: true }
 - { name: tmp, mountPath: /tmp }
 {{ if ne $values.nats.auth "none" -}}
 - { name: nats, mountPath: /etc/facewire/nats, readOnly: true }
@@ -116,7 +135,7 @@ emptyDir: {}
 {{ if and $service.needs.rows $values.postgres.tls.existingSecret -}}
 - { name: postgres-tls, mountPath: /etc/facewire/postgres, readOnly: true }
 {{ end -}}
-{{ if and $service.needs.index $values.authorities.existingSecret -}}
+{{ if $values.authorities.existingSecret -}}
 - { name: authorities, mountPath: /etc/facewire/authorities, readOnly: true }
 {{ end -}}
 {{ if and $service.needs.http $values.gateway.tls.existingSecret -}}
@@ -128,11 +147,19 @@ emptyDir: {}
 {{ if include "facewire.mountsModels" (list $root $service) -}}
 - { name: models, mountPath: /models, readOnly: true }
 {{ end -}}
+{{ if include "facewire.mountsHead" (list $root $service) -}}
+- { name: head, mountPath: /heads, readOnly: true }
+{{ end -}}
 {{- end }}
 
 {{/* root: the init container that installs the pack of an image. Several may do so at once: whoever looks sees whole files. */}}
 {{- define "facewire.install" -}}
 {{- if ne .Values.models.pack "default" }}{{ fail "models.packImage holds the pack `default`" }}{{ end -}}
+{{- with .Values.models }}
+{{- if and .head.fingerprint (not .head.existingClaim) (eq .volume.type "emptyDir") }}
+{{- fail "models.head: an emptyDir has only what packImage holds; name a claim with the head in models.head.existingClaim" }}
+{{- end }}
+{{- end -}}
 initContainers:
   - name: models
     image: {{ .Values.models.packImage | quote }}

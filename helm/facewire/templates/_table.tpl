@@ -5,7 +5,7 @@ The services: what each needs, and what a stage consumes. tests/it/deploy/chart.
 ingest: { stage: ingest, stream: CROPS, consumer: ingest, rows: true, images: true }
 quality: { stage: quality, stream: QUALITY, consumer: quality, models: true, images: true }
 embed-gpu: { stage: embed, stream: EMBED, consumer: embed-gpu, models: true }
-match: { stage: match, stream: MATCH, consumer: match, rows: true, index: true, images: true }
+match: { stage: match, stream: MATCH, consumer: match, rows: true, index: true }
 enrich: { stage: enrich, stream: ENRICH, consumer: enrich, rows: true }
 reconciler: { rows: true, index: true, images: true }
 gateway: { rows: true, index: true, images: true, http: true, webhooks: true }
@@ -17,7 +17,10 @@ migrate: { rows: true, index: true }
 {{- define "facewire.service" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
-{{- $values := mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy (default dict (index $root.Values.services $name))) -}}
+{{- $own := default dict (index $root.Values.services $name) -}}
+{{- $values := mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy $own) -}}
+{{- $image := include "facewire.imageOver" (list $root.Values.image $root.Values.defaults.image) | fromYaml -}}
+{{- $_ := set $values "image" (include "facewire.imageOver" (list $image $own.image) | fromYaml) -}}
 {{- $row := index (include "facewire.table" $root | fromYaml) $name -}}
 {{- toYaml (set $values "needs" (default dict $row)) -}}
 {{- end }}

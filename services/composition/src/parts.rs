@@ -42,7 +42,7 @@ pub struct Parts {
     pub store: Option<Store>,
     /// The vector index, where a service of this process needs it.
     pub index: Option<Index>,
-    /// Kept images, where there is a place for them.
+    /// Kept images, where there is a place for them and a service of this process needs them.
     pub images: Option<ImageStore>,
     /// The models, where a service of this process runs them.
     pub chain: Option<Chain>,
@@ -61,8 +61,14 @@ impl Parts {
     ) -> Boxed<'a, Self> {
         Box::pin(async move {
             let any = |needs: fn(Needs) -> bool| services.iter().any(|service| needs(service.needs()));
-            let mut parts = Self::connect(config, any(|needs| needs.rows), any(|needs| needs.index)).await?;
-            parts.chain = match (chain, any(|needs| needs.models)) {
+            let needs = Needs {
+                rows: any(|needs| needs.rows),
+                index: any(|needs| needs.index),
+                models: any(|needs| needs.models),
+                images: any(|needs| needs.images),
+            };
+            let mut parts = Self::connect(config, needs).await?;
+            parts.chain = match (chain, needs.models) {
                 (Some(chain), _) => Some(chain),
                 (None, true) => {
                     let loaded = models::load(&config.models, report).await?;
@@ -79,24 +85,26 @@ impl Parts {
         })
     }
 
-    /// Connections to all three servers, without models: for migrations and for commands.
+    /// Connections to all three servers and to kept images, without models: for migrations and for commands.
     ///
     /// # Errors
     /// A server that does not answer, options that cannot be used.
     pub fn stores(config: &Config) -> Boxed<'_, Self> {
-        Box::pin(async move { Self::connect(config, true, true).await })
+        let needs = Needs { rows: true, index: true, models: false, images: true };
+        Box::pin(async move { Self::connect(config, needs).await })
     }
 
-    async fn connect(config: &Config, rows: bool, index: bool) -> anyhow::Result<Self> {
+    async fn connect(config: &Config, needs: Needs) -> anyhow::Result<Self> {
         let bus = Bus::connect(&config.nats, "facewire").await?;
-        let store = if rows { Some(Store::connect(&config.postgres).await?) } else { None };
-        let index = if index {
+        let store = if needs.rows { Some(Store::connect(&config.postgres).await?) } else { None };
+        let index = if needs.index {
             let (vectors, pack) = (VecStore::connect(&config.qdrant)?, models::manifest(&config.models)?);
             Some(Index { vectors, pack })
         } else {
             None
         };
-        let images = config.images.url.as_ref().map(|_| ImageStore::connect(&config.images)).transpose()?;
+        let place = config.images.url.as_ref().filter(|_| needs.images);
+        let images = place.map(|_| ImageStore::connect(&config.images)).transpose()?;
         Ok(Self { bus, store, index, images, chain: None })
     }
 

@@ -37,9 +37,11 @@ pub struct Needs {
     pub index: bool,
     /// Models that it runs.
     pub models: bool,
+    /// Kept images, where there is a place for them: it writes, reads or erases some.
+    pub images: bool,
 }
 
-const NOTHING: Needs = Needs { rows: false, index: false, models: false };
+const NOTHING: Needs = Needs { rows: false, index: false, models: false, images: false };
 const ROWS: Needs = Needs { rows: true, ..NOTHING };
 const MODELS: Needs = Needs { models: true, ..NOTHING };
 const ROWS_AND_INDEX: Needs = Needs { rows: true, index: true, ..NOTHING };
@@ -92,14 +94,14 @@ impl Service {
     /// The table.
     fn row(self) -> Row {
         let (needs, start): (Needs, Start) = match self {
-            Service::Stage(Stage::Ingest) => (ROWS, ingest),
-            Service::Stage(Stage::Quality) => (MODELS, quality),
+            Service::Stage(Stage::Ingest) => (Needs { images: true, ..ROWS }, ingest),
+            Service::Stage(Stage::Quality) => (Needs { images: true, ..MODELS }, quality),
             Service::Stage(Stage::Embed) => (MODELS, embed),
             Service::Stage(Stage::Match) => (ROWS_AND_INDEX, matching),
             Service::Stage(Stage::Enrich) => (ROWS, enrich),
-            Service::Reconciler => (ROWS_AND_INDEX, reconciling),
-            Service::Gateway => (ROWS_AND_INDEX, serving),
-            Service::Jobs => (ROWS_AND_INDEX, jobs),
+            Service::Reconciler => (Needs { images: true, ..ROWS_AND_INDEX }, reconciling),
+            Service::Gateway => (Needs { images: true, ..ROWS_AND_INDEX }, serving),
+            Service::Jobs => (Needs { images: true, ..ROWS_AND_INDEX }, jobs),
         };
         Row { needs, start }
     }

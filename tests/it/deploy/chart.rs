@@ -2,9 +2,11 @@
 //! compared with the code's own tables. No name of a stage, stream or variable is written down here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use facewire_bus::inbox_prefix;
 use facewire_composition::access::{ACCOUNT, UserKeys, users};
+use facewire_composition::models::StageDevices;
 use facewire_composition::{Config, Service};
 use facewire_contracts::subjects;
 use facewire_devstack::testing;
@@ -27,6 +29,7 @@ async fn the_chart_renders_is_valid_and_says_what_the_code_says() {
         for pod in &facts.pods {
             let config = accepted(values, facts, pod);
             ports_and_probes(values, pod, &config);
+            what_the_configuration_names_is_mounted(values, pod, &config);
         }
         for scaling in &facts.scaling {
             a_stage_follows_its_own_queue(values, scaling);
@@ -36,6 +39,7 @@ async fn the_chart_renders_is_valid_and_says_what_the_code_says() {
     every_service_has_what_it_needs(production);
     users_and_keys(production);
     metrics_are_those_of_the_code(&facts["gpu"]);
+    lists_of_devices_are_understood(&facts["gpu"]);
     assert!(production.scaling.iter().all(|it| it.trigger == "nats-jetstream" && it.metadata["account"] == ACCOUNT));
     let scaled: BTreeSet<&str> = production.scaling.iter().map(|it| it.service.as_str()).collect();
     assert_eq!(scaled, BTreeSet::from(Stage::ALL.map(Stage::service)));
@@ -89,6 +93,18 @@ fn ports_and_probes(values: &str, pod: &Pod, config: &Config) {
     assert!(config.shutdown.grace / 2 > config.nats.request_timeout, "{values}");
 }
 
+/// A projection head in a claim of its own is where whoever makes or compares embeddings reads it, and nowhere else.
+fn what_the_configuration_names_is_mounted(values: &str, pod: &Pod, config: &Config) {
+    let file = Path::new(&pod.env["FACEWIRE_CONFIG"]);
+    let mounted = |at: Option<&Path>| pod.mounts.iter().any(|path| at == Some(Path::new(path)));
+    assert!(mounted(file.parent()), "{values}, {}: {} is no file", pod.service, file.display());
+    let Some(head) = config.models.head.as_deref().filter(|head| head.is_absolute()) else { return };
+    // The migration compares the index with what the pack and its head make.
+    let needs = Service::named(&pod.service).map(Service::needs);
+    let reads = needs.is_none_or(|needs| needs.models || needs.index);
+    assert_eq!(mounted(head.parent()), reads, "{values}, {}: {}", pod.service, head.display());
+}
+
 fn a_stage_follows_its_own_queue(values: &str, scaling: &Scaling) {
     let stage: Stage = scaling.service.parse().unwrap();
     if scaling.trigger == "nats-jetstream" {
@@ -118,8 +134,17 @@ fn every_service_has_what_it_needs(facts: &Facts) {
         let has = |name: &str| pod.env.contains_key(name);
         assert_eq!(has("FACEWIRE__POSTGRES__URL"), needs.rows, "{}", pod.service);
         assert_eq!(has("FACEWIRE__QDRANT__API_KEY"), needs.index, "{}", pod.service);
+        assert_eq!(has("FACEWIRE__IMAGES__URL"), needs.images, "{}", pod.service);
         assert_eq!(pod.mounts.iter().any(|path| path == "/models"), needs.models, "{}", pod.service);
     }
+}
+
+/// What the values say of providers is what the program makes of it.
+fn lists_of_devices_are_understood(facts: &Facts) {
+    let embed = facts.deployments().find(|pod| pod.service == Stage::Embed.service()).unwrap();
+    let devices = StageDevices::of(&accepted("gpu", facts, embed).models).unwrap().embed;
+    assert_eq!(devices.to_string(), embed.env["FACEWIRE__MODELS__PROVIDER"]);
+    assert!(devices.all().count() > 1, "no list: {devices}");
 }
 
 /// Each pod is the user that `facewire nats-config` makes for it.

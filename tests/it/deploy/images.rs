@@ -1,5 +1,6 @@
 //! The images and `deploy/compose.yaml`: `tests/deploy/check_images.py` validates them, and what they say of the program is
-//! compared with the code's own tables. Nothing is built and no container is run here: `deploy/run-local.sh` does that.
+//! compared with the code's own tables. Nothing is built and no container is run here: `deploy/run-local.sh` and
+//! `deploy/play-kube.sh` do that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -114,6 +115,7 @@ fn needs(service: Service, container: &Container) {
     assert_eq!(container.own.contains("FACEWIRE__POSTGRES__URL"), needs.rows, "{name}");
     assert_eq!(container.own.contains("FACEWIRE__QDRANT__URL"), needs.index, "{name}");
     assert_eq!(container.own.contains("FACEWIRE__QDRANT__API_KEY"), needs.index, "{name}");
+    assert_eq!(container.own.contains("FACEWIRE__IMAGES__URL"), needs.images, "{name}");
     let mounted = |path: &str| container.mounts.iter().any(|(_, at)| at == path);
     // A pack's manifest says what the index holds.
     assert_eq!(mounted(MODELS), needs.models || needs.index, "{name}");
