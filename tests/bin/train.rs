@@ -10,7 +10,9 @@ use facewire_artifacts::progress::silent;
 use facewire_composition::Config;
 use facewire_composition::models::{self, Loaded};
 use facewire_domain::{TrainLoss, TrainParams};
-use facewire_evaluation::{HeadGain, HeadSide, HeadVerdict, OpenSet, Probe, Resampling, held_out, judge_head};
+use facewire_evaluation::{
+    HeadGain, HeadSide, HeadVerdict, OpenSet, Probe, Resampling, held_out, judge_head, unwatched,
+};
 use facewire_training::{Faces, Head, Loss, Run, Settings, Split, Trainer};
 use facewire_vision::Camera;
 use serde::Serialize;
@@ -172,7 +174,7 @@ fn crossed(plan: &Plan, faces: &Faces, without_face: usize) -> anyhow::Result<Se
             experiment(faces, test, output, Some(&trainer.best()))?,
         ];
         let [raw, pca, head] = &three;
-        let verdict = judge_head([(dim, raw), (output, pca), (output, head)], Resampling::default())?;
+        let verdict = judge_head([(dim, raw), (output, pca), (output, head)], Resampling::default(), unwatched())?;
         let (best_epoch, epochs) = (trainer.best_epoch(), trainer.epochs_done());
         eprintln!("fold {}: {}", fold + 1, gained(verdict.over_raw));
         folds.push(Fold { best_epoch, epochs, verdict });
@@ -180,7 +182,7 @@ fn crossed(plan: &Plan, faces: &Faces, without_face: usize) -> anyhow::Result<Se
     }
     let pooled = |which: usize| pooled(sets.iter().filter_map(|three| three.get(which)));
     let [raw, pca, head] = [pooled(0), pooled(1), pooled(2)];
-    let all = judge_head([(dim, &raw), (output, &pca), (output, &head)], Resampling::default())?;
+    let all = judge_head([(dim, &raw), (output, &pca), (output, &head)], Resampling::default(), unwatched())?;
     Ok(Set { people: people.len(), faces: faces.len(), without_face, all, folds })
 }
 
@@ -225,10 +227,11 @@ fn experiment(faces: &Faces, people: &[u32], dim: usize, head: Option<&Head>) ->
         let theirs = faces.people().iter().enumerate().filter(|(_, whose)| *whose == person);
         rows.extend(theirs.map(|(row, _)| (*person, faces.row(row))));
     }
-    let Some(head) = head else { return Ok(held_out(dim, rows)?) };
+    let Some(head) = head else { return Ok(held_out(dim, rows, unwatched())?) };
     let values: Vec<f32> = rows.iter().flat_map(|(_, row)| *row).copied().collect();
     let projected = head.project(&values)?;
-    Ok(held_out(dim, rows.iter().map(|(person, _)| *person).zip(projected.chunks_exact(dim)))?)
+    let projected = rows.iter().map(|(person, _)| *person).zip(projected.chunks_exact(dim));
+    Ok(held_out(dim, projected, unwatched())?)
 }
 
 /// The probes of all folds, each against the gallery of its own.

@@ -12,7 +12,7 @@ use crate::failure::JobError;
 use crate::progress::Progress;
 
 /// Longest time without a sign of life. The longest step of a clustering without one is the joining of 20,000 faces, that of a
-/// training the resampling of its verdict: both take seconds; such a thread cannot be ended, so that this is long.
+/// training its principal components: both take seconds; such a thread cannot be ended, so that this is long.
 const HANGS_AFTER: Duration = Duration::from_secs(300);
 
 /// What a computation looks at while it works.
@@ -32,6 +32,12 @@ impl Watch {
     /// Nobody waits for the result any more.
     pub(crate) fn stops(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// A watch that says so from the beginning, or never.
+    #[cfg(test)]
+    pub(crate) fn of(progress: &Arc<Progress>, stops: bool) -> Self {
+        Self { stop: Arc::new(AtomicBool::new(stops)), progress: Arc::clone(progress) }
     }
 }
 

@@ -50,6 +50,9 @@ pub enum CompareError {
     /// Exemplars cannot be chosen of a person's faces.
     #[error("no exemplars can be chosen: {0}")]
     Choice(String),
+    /// The caller's watch said stop.
+    #[error("the search was cancelled")]
+    Cancelled,
 }
 
 /// L2-normalised rows of one dimension.

@@ -10,7 +10,8 @@ use crate::bootstrap::{Resampling, error_rate};
 use crate::compare::{CompareError, Embeddings};
 use crate::identification::{Answer, Endings, OpenSet, Probe};
 use crate::rank::Gallery;
-use crate::verdict::{Gain, VerdictError, verdict};
+use crate::verdict::{Gain, VerdictError, verdict_watched};
+use crate::watch::Watch;
 
 /// The FPIR at which heads are compared.
 pub const HEAD_FPIR: f64 = 0.01;
@@ -129,8 +130,12 @@ pub struct HeadTraining {
 /// experiments that can be compared.
 ///
 /// # Errors
-/// Rows that are not unit rows of one width.
-pub fn held_out<'a>(dim: usize, faces: impl IntoIterator<Item = (u32, &'a [f32])>) -> Result<OpenSet, CompareError> {
+/// Rows that are not unit rows of one width; [`CompareError::Cancelled`] by the watch.
+pub fn held_out<'a>(
+    dim: usize,
+    faces: impl IntoIterator<Item = (u32, &'a [f32])>,
+    watch: Watch<'_>,
+) -> Result<OpenSet, CompareError> {
     let (mut gallery, mut seen): (Gallery, BTreeMap<u32, bool>) = (Gallery::new(dim), BTreeMap::new());
     let [mut known, mut strange] = [(Embeddings::new(dim), Vec::new()), (Embeddings::new(dim), Vec::new())];
     for (person, row) in faces {
@@ -145,24 +150,29 @@ pub fn held_out<'a>(dim: usize, faces: impl IntoIterator<Item = (u32, &'a [f32])
         }
     }
     let enrolled = gallery.people().to_vec();
-    let probes = |(embeddings, whose): (Embeddings, Vec<u32>)| -> Result<Vec<Probe>, CompareError> {
-        let ranked = gallery.rank(&embeddings)?;
+    let all = (known.1.len() + strange.1.len()).max(1) as f64;
+    // `before`: probes that were searched already.
+    let probes = |(embeddings, whose): (Embeddings, Vec<u32>), before: usize| -> Result<Vec<Probe>, CompareError> {
+        let reached = |part: f64| watch((before as f64 + part * whose.len() as f64) / all);
+        let ranked = gallery.rank_watched(&embeddings, &reached)?;
         // Nobody is enrolled where there is no face.
         let probe = |(person, ranked): (u32, Option<_>)| Some(Probe { person, answer: Answer::Ranked(ranked?) });
         Ok(whose.into_iter().zip(ranked).filter_map(probe).collect())
     };
-    Ok(OpenSet::new(enrolled.clone(), enrolled, probes(known)?, probes(strange)?))
+    let before = known.1.len();
+    Ok(OpenSet::new(enrolled.clone(), enrolled, probes(known, 0)?, probes(strange, before)?))
 }
 
 /// Judges a head by the three experiments, each with the width of its embeddings.
 ///
 /// # Errors
-/// See [`verdict()`].
+/// See [`verdict_watched`].
 pub fn judge_head(
     [raw, pca, head]: [(usize, &OpenSet); 3],
     resampling: Resampling,
+    watch: Watch<'_>,
 ) -> Result<HeadVerdict, VerdictError> {
-    let found = verdict(raw.1, pca.1, head.1, HEAD_FPIR, resampling)?;
+    let found = verdict_watched(raw.1, pca.1, head.1, HEAD_FPIR, resampling, watch)?;
     let gain = |gain: Gain| HeadGain { value: gain.value, low: gain.interval.low, high: gain.interval.high };
     Ok(HeadVerdict {
         accepted: found.accepted,
@@ -196,8 +206,12 @@ fn side((dim, set): (usize, &OpenSet), endings: &Endings, resampling: Resampling
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::testing::{Lcg, unit};
+    use crate::watch::unwatched;
 
     const DIM: usize = 16;
 
@@ -217,8 +231,12 @@ mod tests {
         all
     }
 
+    fn rows(faces: &[(u32, Vec<f32>)]) -> impl Iterator<Item = (u32, &[f32])> {
+        faces.iter().map(|(person, row)| (*person, row.as_slice()))
+    }
+
     fn experiment(people: u32, noise: f32) -> OpenSet {
-        held_out(DIM, faces(people, noise).iter().map(|(person, row)| (*person, row.as_slice()))).unwrap()
+        held_out(DIM, rows(&faces(people, noise)), unwatched()).unwrap()
     }
 
     #[test]
@@ -227,32 +245,59 @@ mod tests {
         assert_eq!((set.enrolled(), set.known().len(), set.strangers().len()), (5, 5 * 5, 4 * 6));
         assert!(set.known().iter().all(|probe| probe.person.is_multiple_of(2)));
         assert!(set.strangers().iter().all(|probe| !probe.person.is_multiple_of(2)));
-        let nobody = held_out(DIM, []).unwrap();
+        let nobody = held_out(DIM, [], unwatched()).unwrap();
         assert_eq!((nobody.enrolled(), nobody.known().len()), (0, 0));
-        assert!(held_out(3, [(0, &[1.0, 0.0][..])]).is_err());
+        assert!(held_out(3, [(0, &[1.0, 0.0][..])], unwatched()).is_err());
     }
 
     #[test]
     fn a_better_head_is_accepted_and_an_equal_one_is_not() {
         let (worse, better) = (experiment(60, 1.4), experiment(60, 0.4));
-        let found = judge_head([(DIM, &worse), (8, &worse), (4, &better)], Resampling::default()).unwrap();
+        let sides = [(DIM, &worse), (8, &worse), (4, &better)];
+        let found = judge_head(sides, Resampling::default(), unwatched()).unwrap();
         assert!(found.accepted && found.over_raw.low > 0.0 && found.over_pca.low > 0.0, "{found:?}");
         assert_eq!((found.people, found.strangers, found.raw.dim, found.head.dim), (30, 30, DIM, 4));
         for side in [&found.raw, &found.head] {
             assert!(side.low <= side.tpir && side.tpir <= side.high && side.fpir <= HEAD_FPIR, "{side:?}");
             assert_eq!((side.probes, side.curve.is_empty()), (30 * 5, false));
         }
-        let same = judge_head([(DIM, &worse); 3], Resampling::default()).unwrap();
+        let same = judge_head([(DIM, &worse); 3], Resampling::default(), unwatched()).unwrap();
         assert!(!same.accepted && same.over_raw.value == 0.0);
         let few = experiment(MIN_HELD_OUT as u32 - 1, 0.4);
-        let refused = judge_head([(DIM, &few); 3], Resampling::default());
+        let refused = judge_head([(DIM, &few); 3], Resampling::default(), unwatched());
         assert!(matches!(refused, Err(VerdictError::TooFew { .. })));
+    }
+
+    #[test]
+    fn whoever_watches_is_told_of_every_part_and_may_stop() {
+        let faces = faces(400, 0.8);
+        let told = RefCell::new(Vec::new());
+        let watch = |part: f64| {
+            told.borrow_mut().push(part);
+            ControlFlow::Continue(())
+        };
+        let stop = |part: f64| {
+            told.borrow_mut().push(part);
+            ControlFlow::Break(())
+        };
+        // 1,000 probes of known people and 1,200 of strangers: two blocks and three.
+        let set = held_out(DIM, rows(&faces), &watch).unwrap();
+        let parts = told.take();
+        assert!(parts.len() == 5 && parts.is_sorted() && parts.last() == Some(&1.0), "{parts:?}");
+        assert_eq!(held_out(DIM, rows(&faces), &stop).unwrap_err(), CompareError::Cancelled);
+        assert_eq!(told.take().len(), 1);
+        let twenty = Resampling { resamples: 20, seed: 1 };
+        judge_head([(DIM, &set); 3], twenty, &watch).unwrap();
+        let parts = told.take();
+        assert!(parts.len() == 20 && parts.is_sorted() && parts.last() == Some(&1.0), "{parts:?}");
+        assert_eq!(judge_head([(DIM, &set); 3], twenty, &stop), Err(VerdictError::Cancelled));
+        assert_eq!(told.take().len(), 1);
     }
 
     #[test]
     fn a_verdict_comes_back_from_its_row() {
         let set = experiment(40, 0.8);
-        let found = judge_head([(DIM, &set); 3], Resampling { resamples: 20, seed: 1 }).unwrap();
+        let found = judge_head([(DIM, &set); 3], Resampling { resamples: 20, seed: 1 }, unwatched()).unwrap();
         let row = serde_json::to_value(&found).unwrap();
         assert!(row["overRaw"]["low"].is_number() && row["targetFpir"] == 0.01);
         assert_eq!(serde_json::from_value::<HeadVerdict>(row).unwrap(), found);

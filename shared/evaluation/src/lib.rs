@@ -24,6 +24,7 @@ mod solve;
 mod testing;
 pub mod verdict;
 pub mod verification;
+pub mod watch;
 
 pub use bootstrap::{Interval, Resampling, Tally};
 pub use calibrate::{CalibrateError, Fit, Logistic, Penalty, Platt};
@@ -44,3 +45,4 @@ pub use rates::{CurvePoint, EqualErrorRate, FMR_TARGETS, FmrRow, Scores, ScoresE
 pub use report::Report;
 pub use verdict::{Gain, Verdict, VerdictError, verdict};
 pub use verification::{Accuracy, Fold, Pair, Verification, VerificationError};
+pub use watch::{Watch, unwatched};

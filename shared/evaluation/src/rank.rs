@@ -4,6 +4,7 @@ use facewire_clustering::{Matrix, exemplars, products};
 use serde::Serialize;
 
 use crate::compare::{CompareError, Embeddings};
+use crate::watch::{Watch, unwatched};
 
 /// The nearest person and the second nearest; a person is the best of their faces.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -86,6 +87,14 @@ impl Gallery {
     /// # Errors
     /// The probes are of another dimension.
     pub fn rank(&self, probes: &Embeddings) -> Result<Vec<Option<Ranked>>, CompareError> {
+        self.rank_watched(probes, unwatched())
+    }
+
+    /// The same, watched: told after every block of probes.
+    ///
+    /// # Errors
+    /// As [`Gallery::rank`]; [`CompareError::Cancelled`] by the watch.
+    pub fn rank_watched(&self, probes: &Embeddings, watch: Watch<'_>) -> Result<Vec<Option<Ranked>>, CompareError> {
         if probes.dim() != self.faces.dim() {
             return Err(CompareError::Dimension { row: 0, len: probes.dim(), dim: self.faces.dim() });
         }
@@ -99,6 +108,10 @@ impl Gallery {
                 for (nearest, row) in nearest.iter_mut().skip(first).zip(product.chunks_exact(columns)) {
                     people.clone().zip(row).for_each(|(person, similarity)| nearest.see(*person, *similarity));
                 }
+            }
+            let done = first + block.len() / probes.dim();
+            if watch(done as f64 / probes.len().max(1) as f64).is_break() {
+                return Err(CompareError::Cancelled);
             }
         }
         Ok(nearest.into_iter().map(Nearest::ranked).collect())

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::bootstrap::{Interval, Resampling, SplitMix64, quantile};
 use crate::identification::{Endings, OpenSet, Probe};
 use crate::rates::allowed;
+use crate::watch::{Watch, unwatched};
 
 /// People of each kind, known and strange, without whom an interval says nothing.
 pub const MIN_PEOPLE: usize = 10;
@@ -31,6 +32,9 @@ pub enum VerdictError {
     /// No probe has a score, so there is no threshold.
     #[error("no probe was searched")]
     NoScore,
+    /// The caller's watch said stop.
+    #[error("the resampling was cancelled")]
+    Cancelled,
 }
 
 /// A difference of TPIR, head less other.
@@ -84,6 +88,21 @@ pub fn verdict(
     target: f64,
     resampling: Resampling,
 ) -> Result<Verdict, VerdictError> {
+    verdict_watched(raw, pca, head, target, resampling, unwatched())
+}
+
+/// The same, watched: told after every resample.
+///
+/// # Errors
+/// As [`verdict()`]; [`VerdictError::Cancelled`] by the watch.
+pub fn verdict_watched(
+    raw: &OpenSet,
+    pca: &OpenSet,
+    head: &OpenSet,
+    target: f64,
+    resampling: Resampling,
+    watch: Watch<'_>,
+) -> Result<Verdict, VerdictError> {
     let whose = |probes: &[Probe]| probes.iter().map(|probe| probe.person).collect::<Vec<u32>>();
     let (known, strangers) = (whose(head.known()), whose(head.strangers()));
     if [raw, pca].into_iter().any(|other| whose(other.known()) != known || whose(other.strangers()) != strangers) {
@@ -98,10 +117,13 @@ pub fn verdict(
     let sides = [raw, pca, head].map(|set| Side::of(set, &known, &strangers));
     let mut gains = [Vec::new(), Vec::new()];
     let mut random = SplitMix64(resampling.seed);
-    for _ in 0..resampling.resamples {
+    for done in 1..=resampling.resamples {
         let drawn = (known.resample(&mut random), strangers.resample(&mut random));
         let [raw, pca, head] = sides.each_ref().map(|side| side.tpir(target, &drawn.0, &drawn.1));
         gains.iter_mut().zip([raw, pca]).for_each(|(gains, other)| gains.push(head - other));
+        if watch(done as f64 / resampling.resamples as f64).is_break() {
+            return Err(VerdictError::Cancelled);
+        }
     }
     let people = known.people();
     let gain = |other: &Endings, drawn: &mut Vec<f64>| Gain {

@@ -1,5 +1,6 @@
 //! The faces of known people that a head is trained on, in pages: of persons who have enough of them, with their embeddings by one
-//! model: the faces' own, or those beside them (see `reembed.rs`, `raw_embeddings.rs`). What is learnt is decided elsewhere.
+//! model: the faces' own, or those beside them (see `reembed.rs`, `raw_embeddings.rs`); and how many of them were erased since. What
+//! is learnt is decided elsewhere.
 
 use facewire_domain::{CollectionId, FaceId, PersonId};
 use time::OffsetDateTime;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use crate::embedding;
 use crate::error::StoreError;
 use crate::row::row;
-use crate::store::{Store, count, run, text, unsigned};
+use crate::store::{CHUNK, Store, count, run, text, unsigned};
 
 /// Which faces a training takes; all of the conditions hold.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,6 +115,11 @@ const PAGE: &str = faces!(
     "AND f.person_id = ANY($5::uuid[]) AND (f.person_id, f.face_id) > ($6, $7) ORDER BY f.person_id, f.face_id LIMIT $8"
 );
 
+// A face that was stored again after its erasure has its old id and is another row.
+const ERASED: &str = "
+SELECT count(*) FROM UNNEST($1::uuid[]) AS i (id) WHERE NOT EXISTS (
+    SELECT FROM faces f WHERE f.face_id = i.id AND f.vector_state <> 'tombstoned' AND f.created_at <= $2)";
+
 impl Store {
     /// How much there is to train on; it is counted.
     ///
@@ -171,5 +177,22 @@ impl Store {
             Ok(TrainingFace { face: row.face_id.into(), person: row.person_id.into(), embedding })
         };
         rows.into_iter().map(read).collect()
+    }
+
+    /// How many of these faces, which were stored at `until` or before, are erased by now or about to be. A face that was given to
+    /// somebody else, or to nobody, is not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erased_faces(&self, faces: &[FaceId], until: OffsetDateTime) -> Result<u64, StoreError> {
+        let mut erased = 0;
+        for chunk in faces.chunks(CHUNK) {
+            let ids: Vec<Uuid> = chunk.iter().map(FaceId::as_uuid).collect();
+            let found: i64 = run!(self, "erased faces", connection => {
+                sqlx::query_scalar(ERASED).bind(&ids).bind(until).fetch_one(connection).await
+            })?;
+            erased += count(found);
+        }
+        Ok(erased)
     }
 }

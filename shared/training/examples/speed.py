@@ -1,5 +1,6 @@
-"""The training of speed.rs in PyTorch, on made-up people of the same kind: the same head, batches, semi-hard and batch-hard
-triplets, AdamW, limit of the gradient's norm, dropout and measure of the validation people in every epoch.
+"""The training of speed.rs in PyTorch, on made-up people of the same kind: the same head, as many batches drawn in the same way, semi-hard
+and batch-hard triplets, AdamW, limit of the gradient's norm and dropout, and in every epoch the same measure of the validation people:
+the rate over all pairs, and the loss on fixed batches. Its last line has the words of speed.rs.
 
     python speed.py 2000 50 [THREADS]
 """
@@ -10,7 +11,9 @@ import time
 
 import torch
 
-EACH, P, K, MARGIN, HARD_AFTER = 10, 8, 4, 0.2, 5
+EACH, P, K, MARGIN, HARD_AFTER, MIN_FACES = 10, 8, 4, 0.2, 5, 5
+# Faces that validate at most, as in validation.rs.
+MAX_FACES = 4096
 WIDTHS = (512, 256, 128)
 
 
@@ -51,15 +54,43 @@ def triplet(similar, people, hard):
     return torch.relu(MARGIN + 2 * (other - own)).mean()
 
 
-def measure(head, rows, people):
-    head.eval()
-    with torch.no_grad():
-        out = torch.nn.functional.normalize(head(rows))
-    head.train()
-    i, j = torch.triu_indices(len(people), len(people), 1)
-    similar, same = (out @ out.T)[i, j], people[i] == people[j]
-    strange = similar[~same].sort().values
-    return (similar[same] > strange[len(strange) - int(0.01 * len(strange)) - 1]).float().mean().item()
+def batches(groups):
+    """As many as have about as many faces as there are: people in rounds, some faces of each. Whoever is left over of a round waits."""
+    people = min(P, len(groups))
+    count = max(1, -(-sum(len(group) for group in groups) // (people * K)))
+    drawn = []
+    while len(drawn) < count:
+        order = torch.randperm(len(groups)).tolist()
+        for first in range(0, len(order) - people + 1, people):
+            of = [groups[place] for place in order[first : first + people]]
+            drawn.append(torch.cat([group[torch.randperm(len(group))[:K]] for group in of]))
+    return drawn[:count]
+
+
+class Validation:
+    """What does not change from epoch to epoch is made once."""
+
+    def __init__(self, rows, people, groups):
+        groups = groups[: MAX_FACES // 2]
+        each = max(2, MAX_FACES // len(groups))
+        chosen = torch.cat([group[:each] for group in groups])
+        self.rows, self.people = rows[chosen], people[chosen]
+        ends = torch.tensor([min(each, len(group)) for group in groups]).cumsum(0).tolist()
+        self.batches = batches([torch.arange(start, end) for start, end in zip([0] + ends, ends)])
+        self.upper = torch.ones(len(chosen), len(chosen), dtype=torch.bool).triu(1)
+        self.same = (self.people[:, None] == self.people[None, :])[self.upper]
+
+    def measure(self, head):
+        head.eval()
+        with torch.no_grad():
+            out = torch.nn.functional.normalize(head(self.rows))
+            losses = [triplet(out[batch] @ out[batch].T, self.people[batch], False).item() for batch in self.batches]
+            similar = (out @ out.T)[self.upper]
+            strange = similar[~self.same]
+            refused = strange.kthvalue(len(strange) - int(0.01 * len(strange))).values
+            rate = (similar[self.same] > refused).float().mean().item()
+        head.train()
+        return rate, sum(losses) / len(losses)
 
 
 def main():
@@ -67,24 +98,22 @@ def main():
     torch.set_num_threads(threads)
     torch.manual_seed(1)
     rows, people = made_up(count)
-    order = torch.randperm(int(people.max()) + 1)
-    train, validation = order[: round(0.6 * len(order))], order[round(0.6 * len(order)) : round(0.8 * len(order))]
-    seen = torch.isin(people, validation)
+    groups = [group for group in torch.arange(count).split(EACH) if len(group) >= MIN_FACES]
+    order = [groups[place] for place in torch.randperm(len(groups)).tolist()]
+    train, validated = order[: round(0.6 * len(order))], order[round(0.6 * len(order)) : round(0.8 * len(order))]
     started = time.perf_counter()
-    head = head_at_pca(rows[torch.isin(people, train)])
-    print(f"PCA {100 * measure(head, rows[seen], people[seen]):.1f} %")
+    head = head_at_pca(rows[torch.cat(train)])
+    validation = Validation(rows, people, validated)
+    print(f"PCA  validation {100 * validation.measure(head)[0]:.1f} %")
     prepared = time.perf_counter() - started
     biases = [value for name, value in head.named_parameters() if name.endswith("bias")]
     weights = [value for name, value in head.named_parameters() if name.endswith("weight")]
-    groups = [{"params": weights, "weight_decay": 0.01}, {"params": biases, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=1e-4)
-    faces = {int(person): (people == person).nonzero().flatten() for person in train}
+    parts = [{"params": weights, "weight_decay": 0.01}, {"params": biases, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(parts, lr=1e-4)
     started, steps = time.perf_counter(), 0
     for epoch in range(epochs):
         losses = []
-        for _ in range(-(-len(train) * EACH // (P * K))):
-            drawn = train[torch.randperm(len(train))[:P]]
-            batch = torch.cat([faces[int(person)][torch.randperm(len(faces[int(person)]))[:K]] for person in drawn])
+        for batch in batches(train):
             out = torch.nn.functional.normalize(head(rows[batch]))
             loss = triplet(out @ out.T, people[batch], epoch >= HARD_AFTER)
             optimiser.zero_grad()
@@ -92,12 +121,13 @@ def main():
             torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
             optimiser.step()
             losses.append(loss.item())
-            steps += 1
-        rate = measure(head, rows[seen], people[seen])
+        steps += len(losses)
+        rate, _ = validation.measure(head)
         print(f"epoch {epoch + 1:3}  loss {sum(losses) / len(losses):.4f}  validation {100 * rate:5.1f} %")
     seconds = time.perf_counter() - started
-    print(f"{count} faces, {epochs} epochs, {steps} steps on {threads} threads: {seconds:.2f} s, {1e3 * seconds / steps:.3f} ms a step")
     print(f"before: PCA and the first measure {prepared:.2f} s")
+    each = 1e3 * seconds / steps
+    print(f"{count} faces, {epochs} epochs, {steps} steps, threads: {threads}, seconds: {seconds:.2f}, ms a step: {each:.3f}")
 
 
 if __name__ == "__main__":

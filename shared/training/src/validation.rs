@@ -15,9 +15,9 @@ use crate::step::{Objective, similarities};
 /// What the generator of the batches is for: the same ones in every epoch and after every resumption.
 const PURPOSE: u64 = 2;
 /// Faces that are compared at most: eight million pairs.
-const MAX_FACES: usize = 4096;
+pub(crate) const MAX_FACES: usize = 4096;
 /// Rows that are multiplied at once.
-const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 /// False match rate of the pairs at which [`Measure::rate`] is taken.
 pub const VALIDATION_FMR: f64 = 0.01;
 

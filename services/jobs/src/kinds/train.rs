@@ -1,10 +1,11 @@
 //! The kind `train`: a projection head is trained on the faces of known people, epoch by epoch with a checkpoint after each, judged by
-//! people whom it has never seen, and kept with its verdict. Whether it is used is somebody else's to say.
+//! people whom it has never seen, and kept with its verdict. Where faces are erased meanwhile, it begins anew without them. Whether
+//! the head is used is somebody else's to say.
 
 use facewire_domain::model::HEAD_DIGITS;
-use facewire_domain::{HeadState, TrainParams};
+use facewire_domain::{FaceId, HeadState, TrainParams};
 use facewire_evaluation::{
-    HeadEpoch, HeadTraining, HeadVerdict, HeldOutError, OpenSet, Resampling, held_out, judge_head,
+    self as evaluation, HeadEpoch, HeadTraining, HeadVerdict, HeldOutError, OpenSet, Resampling, held_out, judge_head,
 };
 use facewire_store_pg::{HeadCheckpoint, HeadRecord, NewHead};
 use facewire_training::{EpochReport, Faces, Head, Progress, Run, TrainError, Trainer};
@@ -13,10 +14,15 @@ use serde_json::{Value as JsonValue, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::training::{Given, base_model, read};
+use super::training::{Given, base_model, erased, read};
 use super::{Task, told};
-use crate::compute::on_thread;
+use crate::compute::{Watch, on_thread};
 use crate::failure::JobError;
+
+/// Times that one attempt begins anew because faces were erased. Whoever erases more often than an epoch takes would keep it for ever.
+const BEGINNINGS: u32 = 5;
+/// Parts of the verdict: three experiments, and the comparison of them.
+const JUDGING: f64 = 4.0;
 
 pub(super) async fn run(task: Task<'_>, params: &TrainParams) -> Result<JsonValue, JobError> {
     let (context, job) = (task.context, task.record.job);
@@ -25,18 +31,7 @@ pub(super) async fn run(task: Task<'_>, params: &TrainParams) -> Result<JsonValu
         task.progress.commit();
         return result(&head);
     }
-    let mut training = begin(task, params).await?;
-    let mut pace = Pace::of(&training.trainer);
-    task.progress.begin("training", u64::from(training.trainer.settings().epochs));
-    task.progress.say(pace.words(&training));
-    while training.trainer.finished().is_none() {
-        training = epoch(task, training).await?;
-        keep(task, &training).await?;
-        pace.done += 1;
-        task.progress.say(pace.words(&training));
-    }
-    task.progress.begin("judging", 0);
-    let judged = on_thread(task.progress, move |_| judge(training)).await??;
+    let judged = judged(task, params).await?;
     write(task, &judged).await?;
     match context.ask(|| context.store().head_of_job(job)).await? {
         Some(head) => result(&head),
@@ -44,10 +39,57 @@ pub(super) async fn run(task: Task<'_>, params: &TrainParams) -> Result<JsonValu
     }
 }
 
+/// Trains and judges, and anew where faces were erased meanwhile.
+async fn judged(task: Task<'_>, params: &TrainParams) -> Result<Judged, JobError> {
+    let (context, job) = (task.context, task.record.job);
+    for _ in 0..BEGINNINGS {
+        if let Some(judged) = trained(task, params).await? {
+            return Ok(judged);
+        }
+        context.ask(|| context.store().drop_head_checkpoints(job)).await?;
+    }
+    Err(JobError::Refused(format!(
+        "faces that it trains on were erased while it ran, {BEGINNINGS} times: start it again once the erasures are over"
+    )))
+}
+
+/// Trains and judges. `None` where faces were erased that it has learnt of, or that judged it: nothing of it counts then. Faces that
+/// were given to somebody else meanwhile may stay: they are not to be forgotten.
+async fn trained(task: Task<'_>, params: &TrainParams) -> Result<Option<Judged>, JobError> {
+    let mut training = begin(task, params).await?;
+    let mut pace = Pace::of(&training.trainer);
+    task.progress.begin("training", u64::from(training.trainer.settings().epochs));
+    task.progress.say(pace.words(&training));
+    while training.trainer.finished().is_none() {
+        let (next, checkpoint) = epoch(task, training).await?;
+        training = next;
+        if were_erased(task, &training.used).await? {
+            return Ok(None);
+        }
+        keep(task, &checkpoint).await?;
+        pace.done += 1;
+        task.progress.say(pace.words(&training));
+    }
+    task.progress.begin("judging", 100);
+    let used = std::mem::take(&mut training.used);
+    let judged = on_thread(task.progress, move |watch| judge(training, watch)).await??;
+    Ok((!were_erased(task, &used).await?).then_some(judged))
+}
+
+async fn were_erased(task: Task<'_>, used: &[FaceId]) -> Result<bool, JobError> {
+    let (job, faces) = (task.record.job, erased(task, used).await?);
+    if faces > 0 {
+        tracing::warn!(%job, faces, "faces that a training uses were erased: what was learnt is dropped");
+    }
+    Ok(faces > 0)
+}
+
 /// A training between two epochs.
 struct Training {
     trainer: Trainer,
     history: Vec<HeadEpoch>,
+    /// Which faces it trains on, validates and is judged by.
+    used: Vec<FaceId>,
 }
 
 /// Goes on from the last checkpoint of an earlier attempt, or begins.
@@ -55,8 +97,8 @@ async fn begin(task: Task<'_>, params: &TrainParams) -> Result<Training, JobErro
     let (context, job) = (task.context, task.record.job);
     let checkpoints = context.ask(|| context.store().head_checkpoints(job)).await?;
     for checkpoint in checkpoints {
-        let (Given { faces, .. }, epoch) = (read(task, params).await?, checkpoint.epoch);
-        let resumed = on_thread(task.progress, move |_| resume(faces, checkpoint)).await?;
+        let (given, epoch) = (read(task, params).await?, checkpoint.epoch);
+        let resumed = on_thread(task.progress, move |_| resume(given, checkpoint)).await?;
         match resumed {
             Ok(training) => return Ok(training),
             // Faces were erased, or given to somebody else, since: what was learnt of them is not gone on from.
@@ -64,31 +106,39 @@ async fn begin(task: Task<'_>, params: &TrainParams) -> Result<Training, JobErro
         }
     }
     context.ask(|| context.store().drop_head_checkpoints(job)).await?;
-    let Given { faces, settings } = read(task, params).await?;
+    let given = read(task, params).await?;
     task.progress.begin("starting", 0);
-    let trainer = on_thread(task.progress, move |_| Trainer::new(faces, settings)).await??;
-    Ok(Training { trainer, history: Vec::new() })
+    Ok(on_thread(task.progress, move |_| start(given)).await??)
 }
 
-fn resume(faces: Faces, checkpoint: HeadCheckpoint) -> Result<Training, TrainError> {
+fn start(given: Given) -> Result<Training, TrainError> {
+    let settings = given.settings.clone();
+    let (faces, used) = given.faces()?;
+    Ok(Training { trainer: Trainer::new(faces, settings)?, history: Vec::new(), used })
+}
+
+fn resume(given: Given, checkpoint: HeadCheckpoint) -> Result<Training, TrainError> {
+    let (faces, used) = given.faces()?;
     let trainer = Trainer::resume(faces, &checkpoint.bytes)?;
     let history: Vec<HeadEpoch> = serde_json::from_value(checkpoint.history)
         .map_err(|error| TrainError::Checkpoint(format!("its history cannot be read: {error}")))?;
-    Ok(Training { trainer, history })
+    Ok(Training { trainer, history, used })
 }
 
-/// One epoch. Dropped, it ends at its next step, and nothing of it is kept.
-async fn epoch(task: Task<'_>, training: Training) -> Result<Training, JobError> {
-    let Training { mut trainer, mut history } = training;
+/// One epoch, and what whoever takes the job over goes on from after it. Dropped, it ends at its next step, and nothing of it is kept.
+async fn epoch(task: Task<'_>, training: Training) -> Result<(Training, HeadCheckpoint), JobError> {
+    on_thread(task.progress, move |watch| advance(training, watch)).await?
+}
+
+fn advance(mut training: Training, watch: &Watch) -> Result<(Training, HeadCheckpoint), JobError> {
+    let Training { trainer, history, .. } = &mut training;
     let (done, epochs) = (f64::from(trainer.epochs_done()), f64::from(trainer.settings().epochs));
-    let (trainer, report) = on_thread(task.progress, move |watch| {
-        let reached = |at: Progress| watch.reached((done + at.step as f64 / at.steps.max(1) as f64) / epochs);
-        let report = trainer.epoch(&Run { watch: &reached });
-        (trainer, report)
-    })
-    .await?;
-    history.push(epoch_of(&report?));
-    Ok(Training { trainer, history })
+    let reached = |at: Progress| watch.reached((done + at.step as f64 / at.steps.max(1) as f64) / epochs);
+    let report = trainer.epoch(&Run { watch: &reached })?;
+    history.push(epoch_of(&report));
+    let checkpoint =
+        HeadCheckpoint { epoch: trainer.epochs_done(), history: told(history)?, bytes: trainer.checkpoint()? };
+    Ok((training, checkpoint))
 }
 
 fn epoch_of(report: &EpochReport) -> HeadEpoch {
@@ -101,13 +151,9 @@ fn epoch_of(report: &EpochReport) -> HeadEpoch {
     }
 }
 
-/// Keeps what whoever takes the job over goes on from.
-async fn keep(task: Task<'_>, training: &Training) -> Result<(), JobError> {
-    let history = told(&training.history)?;
-    let (epoch, bytes) = (training.trainer.epochs_done(), training.trainer.checkpoint()?);
-    let checkpoint = HeadCheckpoint { epoch, history, bytes };
+async fn keep(task: Task<'_>, checkpoint: &HeadCheckpoint) -> Result<(), JobError> {
     let (context, token) = (task.context, task.token());
-    if context.ask(|| context.store().put_head_checkpoint(token, &checkpoint)).await? {
+    if context.ask(|| context.store().put_head_checkpoint(token, checkpoint)).await? {
         Ok(())
     } else {
         Err(JobError::Withdrawn)
@@ -150,17 +196,20 @@ struct Judged {
     verdict: HeadVerdict,
 }
 
-/// Judges the best head by the people who were held out, beside the embeddings as they are and their principal components.
-fn judge(training: Training) -> Result<Judged, JobError> {
-    let Training { trainer, history } = training;
+/// Judges the best head by the people who were held out, beside the embeddings as they are and their principal components. Dropped, it
+/// ends at its next block of probes, or at its next resample.
+fn judge(training: Training, watch: &Watch) -> Result<Judged, JobError> {
+    let Training { trainer, history, .. } = training;
+    let reached = |before: u32| move |part: f64| watch.reached((f64::from(before) + part) / JUDGING);
     let (faces, split, head) = (trainer.faces(), trainer.split(), trainer.best());
     let (input, output) = (head.shape().input, head.shape().output);
     let rows: Vec<usize> = rows_of(faces, &split.test);
-    let raw = held_out(input, rows.iter().filter_map(|row| Some((*faces.people().get(*row)?, faces.row(*row)))));
-    let raw = raw.map_err(HeldOutError::from)?;
-    let (pca, projected) = (projected(faces, &rows, &trainer.pca())?, projected(faces, &rows, &head)?);
+    let whose = rows.iter().filter_map(|row| Some((*faces.people().get(*row)?, faces.row(*row))));
+    let raw = held_out(input, whose, &reached(0)).map_err(HeldOutError::from)?;
+    let pca = projected(faces, &rows, &trainer.pca(), &reached(1))?;
+    let projected = projected(faces, &rows, &head, &reached(2))?;
     let sets = [(input, &raw), (output, &pca), (output, &projected)];
-    let verdict = judge_head(sets, Resampling::default()).map_err(HeldOutError::from)?;
+    let verdict = judge_head(sets, Resampling::default(), &reached(3)).map_err(HeldOutError::from)?;
     let training = HeadTraining {
         faces: faces.len(),
         trained: split.train.len(),
@@ -184,11 +233,14 @@ fn rows_of(faces: &Faces, people: &[u32]) -> Vec<usize> {
 }
 
 /// The experiment on what a head makes of these rows.
-fn projected(faces: &Faces, rows: &[usize], head: &Head) -> Result<OpenSet, JobError> {
-    let values: Vec<f32> = rows.iter().flat_map(|row| faces.row(*row)).copied().collect();
-    let (values, dim) = (head.project(&values)?, head.shape().output);
+fn projected(faces: &Faces, rows: &[usize], head: &Head, watch: evaluation::Watch<'_>) -> Result<OpenSet, JobError> {
+    // Known before: growing would hold more than twice as much for a moment.
+    let mut values: Vec<f32> = Vec::with_capacity(rows.len().saturating_mul(faces.dim()));
+    rows.iter().for_each(|row| values.extend_from_slice(faces.row(*row)));
+    let (projected, dim) = (head.project(&values)?, head.shape().output);
+    drop(values);
     let people = rows.iter().filter_map(|row| faces.people().get(*row).copied());
-    Ok(held_out(dim, people.zip(values.chunks_exact(dim.max(1)))).map_err(HeldOutError::from)?)
+    Ok(held_out(dim, people.zip(projected.chunks_exact(dim.max(1))), watch).map_err(HeldOutError::from)?)
 }
 
 /// Keeps the head with its verdict; a second time it is found kept.
@@ -244,7 +296,45 @@ fn kept<T: DeserializeOwned>(value: JsonValue) -> Result<T, JobError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use facewire_evaluation::CompareError;
+
     use super::*;
+    use crate::kinds::training::settings;
+    use crate::progress;
+
+    /// A training of as few people as there may be, before its first epoch.
+    fn begun() -> Training {
+        let people: Vec<u32> = (0..80).flat_map(|person| [person; 5]).collect();
+        let row = |(row, person): (usize, &u32)| {
+            let (one, other) = (f64::from(*person), row as f64 * 0.01);
+            [one.cos() * other.cos(), one.sin() * other.cos(), one.cos() * other.sin(), one.sin() * other.sin()]
+        };
+        let values: Vec<f32> = people.iter().enumerate().flat_map(row).map(|value| value as f32).collect();
+        let faces = Faces::new(4, values, people).unwrap();
+        let trainer = Trainer::new(faces, settings(&TrainParams::default(), 4)).unwrap();
+        Training { trainer, history: Vec::new(), used: Vec::new() }
+    }
+
+    #[test]
+    fn a_verdict_gives_signs_of_life() {
+        let progress: Arc<progress::Progress> = Arc::default();
+        progress.begin("judging", 100);
+        let before = progress.signs();
+        assert!(judge(begun(), &Watch::of(&progress, false)).is_ok());
+        // Three experiments of two searches each, and every resample.
+        assert_eq!(progress.signs() - before, 6 + Resampling::default().resamples as u64);
+        assert_eq!(progress.now().done, 100);
+    }
+
+    #[test]
+    fn a_verdict_nobody_waits_for_ends_at_its_first_search() {
+        let progress: Arc<progress::Progress> = Arc::default();
+        let ended = judge(begun(), &Watch::of(&progress, true));
+        assert!(matches!(ended, Err(JobError::Unjudged(HeldOutError::Compare(CompareError::Cancelled)))));
+        assert_eq!(progress.signs(), 1);
+    }
 
     #[test]
     fn rows_come_by_person_in_the_order_asked_for() {

@@ -1,8 +1,8 @@
-//! What a training is given: its settings, the faces of the people who have enough of them, and how much memory all of it needs at
-//! most. How it is driven is in `train`.
+//! What a training is given: its settings, the faces of the people who have enough of them, whether those are still there, and how much
+//! memory all of it needs at most. How it is driven is in `train`.
 
 use bytesize::ByteSize;
-use facewire_domain::{PersonId, TrainLoss, TrainParams, model};
+use facewire_domain::{FaceId, PersonId, TrainLoss, TrainParams, model};
 use facewire_evaluation::MIN_HELD_OUT;
 use facewire_store_pg::{TrainingFace, TrainingFilter, TrainingSupply};
 use facewire_training::{Faces, Fractions, Loss, Settings, Shape, Shortage, TrainError};
@@ -28,15 +28,26 @@ const PAGE: u32 = 1024;
 /// Persons of one question.
 const PERSONS: usize = 256;
 
-/// Times that a face is held, at most: as it is trained on, gathered for the verdict, and in a gallery or among the probes of it.
-const COPIES: u64 = 3;
-/// What does not grow with the faces: the pairs of the validation people, weights and their moments, buffers.
-const FIXED: u64 = 160 << 20;
+/// Times that a face's numbers are held for the verdict at most, beside those that are trained on: in a gallery or among the probes of
+/// it while these grow; or gathered, and what a head made of them.
+const JUDGED_COPIES: u64 = 3;
+/// Bytes of a face beside its numbers while it is judged: its row, and in each of three experiments what was found and how it counts.
+const JUDGED_FACE: u64 = 512;
+/// Bytes of a face beside what the trainer holds of it: its id.
+const LISTED_FACE: u64 = 16;
 
 /// Faces to train on, and how.
 pub(super) struct Given {
-    pub(super) faces: Faces,
+    labelled: Labelled,
     pub(super) settings: Settings,
+}
+
+impl Given {
+    /// Takes the faces out, checked, and which they are. It reads every number: a computation.
+    pub(super) fn faces(self) -> Result<(Faces, Vec<FaceId>), TrainError> {
+        let Labelled { dim, values, people, faces, .. } = self.labelled;
+        Ok((Faces::new(dim, values, people)?, faces))
+    }
 }
 
 /// What the job is told, for embeddings of this width.
@@ -66,9 +77,22 @@ fn filter(task: Task<'_>, params: &TrainParams) -> TrainingFilter {
         collection: task.collection().clone(),
         model: base_model(task.context).to_owned(),
         min_quality: params.quality_threshold,
-        until: task.record.started_at.unwrap_or_else(OffsetDateTime::now_utc),
+        until: until(task),
         min_faces: params.min_faces,
     }
+}
+
+fn until(task: Task<'_>) -> OffsetDateTime {
+    task.record.started_at.unwrap_or_else(OffsetDateTime::now_utc)
+}
+
+/// How many of the faces that were read are erased by now. Those that are somebody else's are not.
+///
+/// # Errors
+/// Of Postgres, while draining.
+pub(super) async fn erased(task: Task<'_>, faces: &[FaceId]) -> Result<u64, JobError> {
+    let (context, until) = (task.context, until(task));
+    context.ask(|| context.store().erased_faces(faces, until)).await
 }
 
 /// The model whose embeddings are trained on: a head takes what the pack makes, also while another head serves.
@@ -87,7 +111,7 @@ pub(super) async fn read(task: Task<'_>, params: &TrainParams) -> Result<Given, 
     let supply = context.ask(|| context.store().training_supply(&filter)).await?;
     let settings = settings(params, supply.dim as usize);
     enough(&supply, &settings)?;
-    admit(&supply, context.options.max_bytes)?;
+    admit(&supply, &settings, context.options.max_bytes)?;
     task.progress.begin("reading", supply.faces);
     let people = context.ask(|| context.store().training_people(&filter)).await?;
     let mut labelled = Labelled::new(&supply);
@@ -101,7 +125,7 @@ pub(super) async fn read(task: Task<'_>, params: &TrainParams) -> Result<Given, 
             page.into_iter().for_each(|face| labelled.push(face));
         }
     }
-    Ok(Given { faces: Faces::new(labelled.dim, labelled.values, labelled.people)?, settings })
+    Ok(Given { labelled, settings })
 }
 
 /// Refuses before anything is read what the trainer would refuse.
@@ -121,24 +145,28 @@ fn enough(supply: &TrainingSupply, settings: &Settings) -> Result<(), TrainError
 }
 
 /// Refuses what would need more memory than there may be, before anything is read.
-fn admit(supply: &TrainingSupply, limit: ByteSize) -> Result<(), JobError> {
-    let needed = memory_needed(supply.faces, u64::from(supply.dim));
+fn admit(supply: &TrainingSupply, settings: &Settings, limit: ByteSize) -> Result<(), JobError> {
+    let needed = memory_needed(supply, settings);
     if needed <= limit.as_u64() {
         return Ok(());
     }
     Err(JobError::Refused(format!(
-        "{} faces need {} of memory, more than jobs.max_bytes ({limit}): raise it, or take fewer faces with a higher \
-         qualityThreshold or minFaces",
+        "{} faces in batches of {} need {} of memory, more than jobs.max_bytes ({limit}): raise it, lower batchSize, or take \
+         fewer faces with a higher qualityThreshold or minFaces",
         supply.faces,
+        settings.batch_size,
         ByteSize::b(needed)
     )))
 }
 
-/// Bytes at most.
-fn memory_needed(faces: u64, dim: u64) -> u64 {
-    let rows = faces.saturating_mul(dim).saturating_mul(4).saturating_mul(COPIES);
-    // The covariance, its eigenvectors and what the solver keeps beside them, in double precision.
-    rows.saturating_add(dim.saturating_mul(dim).saturating_mul(8 * 8)).saturating_add(FIXED)
+/// Bytes at most. Nothing but their number says how many of the faces are held out: perhaps nearly all. The verdict computes principal
+/// components too, so what that takes is beside it.
+fn memory_needed(supply: &TrainingSupply, settings: &Settings) -> u64 {
+    let trainer = settings.memory_needed(supply.faces, supply.people);
+    let a_face = u64::from(supply.dim).saturating_mul(4 * JUDGED_COPIES).saturating_add(JUDGED_FACE);
+    let judging = supply.faces.saturating_mul(a_face).saturating_add(trainer.components);
+    let held = trainer.held.saturating_add(supply.faces.saturating_mul(LISTED_FACE));
+    held.saturating_add(trainer.working.max(judging))
 }
 
 /// Faces as the trainer takes them, person after person. No `Debug`: embeddings are biometric.
@@ -146,6 +174,8 @@ struct Labelled {
     dim: usize,
     values: Vec<f32>,
     people: Vec<u32>,
+    /// Which faces, in the same order.
+    faces: Vec<FaceId>,
     /// Whose the last face was, and that person's number.
     last: Option<(PersonId, u32)>,
 }
@@ -155,7 +185,7 @@ impl Labelled {
         let (faces, dim) = (usize::try_from(supply.faces).unwrap_or_default(), supply.dim as usize);
         // Known before: growing would hold twice as much for a moment.
         let (values, people) = (Vec::with_capacity(faces.saturating_mul(dim)), Vec::with_capacity(faces));
-        Self { dim, values, people, last: None }
+        Self { dim, values, people, faces: Vec::with_capacity(faces), last: None }
     }
 
     /// Takes a face, unless its embedding cannot be compared with others.
@@ -169,12 +199,12 @@ impl Labelled {
         self.last = Some((face.person, number));
         self.values.extend(embedding);
         self.people.push(number);
+        self.faces.push(face.face);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use facewire_domain::FaceId;
     use uuid::Uuid;
 
     use super::*;
@@ -214,22 +244,57 @@ mod tests {
         }
         let supply = TrainingSupply { people: 100, faces: 1_000_000, pairs: 9_000_000, ..supply };
         assert_eq!(enough(&supply, &settings(&TrainParams::default(), 512)), Ok(()));
-        let refused = admit(&supply, ByteSize::gib(1)).unwrap_err().to_string();
+        let settings = settings(&TrainParams::default(), 512);
+        let refused = admit(&supply, &settings, ByteSize::gib(1)).unwrap_err().to_string();
         assert!(refused.contains("1000000 faces") && refused.contains("jobs.max_bytes"), "{refused}");
-        assert!(admit(&TrainingSupply { faces: 100_000, ..supply }, ByteSize::gib(1)).is_ok());
+        assert!(admit(&TrainingSupply { faces: 100_000, ..supply }, &settings, ByteSize::gib(1)).is_ok());
+    }
+
+    /// What so many faces of so many people need, in batches of this size.
+    fn needed(faces: u64, people: u64, batch_size: u32) -> u64 {
+        let settings = settings(&TrainParams { batch_size, ..TrainParams::default() }, 512);
+        memory_needed(&TrainingSupply { people, below: 0, faces, pairs: 9_000_000, dim: 512 }, &settings)
+    }
+
+    #[test]
+    fn the_memory_that_is_needed_grows_with_all_that_is_given() {
+        for each in [1000, 50_000, 100_000, 2_000_000] {
+            for whose in [100, 200, 5000, 300_000] {
+                for batch in [8, 32, 512, 4096] {
+                    let least = needed(each, whose, batch);
+                    let more = [(each + 1, whose, batch), (each, whose + 1, batch)];
+                    assert!(more.into_iter().all(|(each, whose, batch)| needed(each, whose, batch) > least));
+                    assert!(needed(each, whose, 2 * batch) >= least, "{each} {whose} {batch}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_of_a_batch_and_the_verdict_are_counted() {
+        // Few faces, so that the batch is what matters: 4,096² pairs with two numbers of eight bytes and two of four.
+        assert!(needed(1000, 100, 4096) >= 16_777_216 * 24);
+        assert!(needed(1000, 100, 32) < 16_777_216 * 24);
+        // Many faces: as they are trained on, and once more while they are judged.
+        assert!(needed(1_000_000, 1000, 32) >= 2 * 1_000_000 * 512 * 4);
+        assert_eq!(needed(u64::MAX, 1, 32), u64::MAX);
     }
 
     #[test]
     fn people_are_numbered_in_their_order_and_what_cannot_be_compared_is_left_out() {
-        let face = |person: u128, embedding: Vec<f32>| TrainingFace {
-            face: FaceId::from(Uuid::nil()),
+        let face = |number: u128, person: u128, embedding: Vec<f32>| TrainingFace {
+            face: FaceId::from(Uuid::from_u128(number)),
             person: PersonId::from(Uuid::from_u128(person)),
             embedding,
         };
         let mut labelled = Labelled::new(&TrainingSupply { people: 3, below: 0, faces: 5, pairs: 4, dim: 2 });
         let all = [(7, vec![3.0, 4.0]), (7, vec![1.0]), (8, vec![0.0, 0.0]), (9, vec![0.0, 2.0]), (9, vec![1.0, 0.0])];
-        all.into_iter().for_each(|(person, embedding)| labelled.push(face(person, embedding)));
+        for (number, (person, embedding)) in (0..).zip(all) {
+            labelled.push(face(number, person, embedding));
+        }
         assert_eq!(labelled.people, [0, 1, 1]);
         assert_eq!(labelled.values, [0.6, 0.8, 0.0, 1.0, 1.0, 0.0]);
+        let (faces, listed) = Given { labelled, settings: settings(&TrainParams::default(), 2) }.faces().unwrap();
+        assert_eq!((faces.len(), listed), (3, [0, 3, 4].map(|number| FaceId::from(Uuid::from_u128(number))).to_vec()));
     }
 }

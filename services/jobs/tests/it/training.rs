@@ -1,6 +1,7 @@
 //! Projection heads: trained where there is something to learn, refused where there is not, and the same whoever dies meanwhile.
 
-use facewire_domain::{FaceId, HeadState, ImageHash, JobId, JobKind, JobState, Quality};
+use facewire_domain::{FaceId, HeadState, ImageHash, JobId, JobKind, JobState, PersonId, Quality};
+use facewire_gallery::Erasure;
 use facewire_store_pg::{Assignment, Enrolment, FaceQuality, HeadCheckpoint, HeadRecord, JobToken, NewFace};
 use serde_json::{Value as JsonValue, json};
 use time::OffsetDateTime;
@@ -150,14 +151,20 @@ async fn too_few_people_are_refused_with_the_numbers() {
     world.stop().await;
 }
 
-/// Waits until the second epoch is kept, and kills the worker.
-async fn killed_after_two_epochs(world: &mut World, params: JsonValue) -> (JobId, HeadCheckpoint) {
+/// A training whose second epoch is kept.
+async fn after_two_epochs(world: &World, params: JsonValue) -> JobId {
     let job = world.job(JobKind::Train, params).await;
     world
         .until("the second epoch", async || {
             checkpoints(world, job).await.first().is_some_and(|last| last.epoch >= 2).then_some(())
         })
         .await;
+    job
+}
+
+/// Waits until the second epoch is kept, and kills the worker.
+async fn killed_after_two_epochs(world: &mut World, params: JsonValue) -> (JobId, HeadCheckpoint) {
+    let job = after_two_epochs(world, params).await;
     world.kill().await;
     let left = checkpoints(world, job).await;
     assert_eq!((left.len(), world.record(job).await.state), (2, JobState::Running), "it was not done");
@@ -203,6 +210,74 @@ async fn a_worker_that_dies_is_replaced_and_the_head_is_the_same_to_the_last_bit
     let again = world.job(JobKind::Train, long).await;
     world.result(again).await;
     assert!(without != wanted && head(&world, again).await.1 == without);
+    world.stop().await;
+}
+
+/// Erases somebody with all of their faces.
+async fn erase(world: &World, person: u32) {
+    let person = PersonId::derive(&office(), &format!("p{person}").parse().unwrap());
+    let receipt = world.gallery.erase(&Erasure::Person(person), &by()).await.unwrap();
+    assert_eq!((receipt.persons, receipt.faces), (1, u64::from(FACES)));
+}
+
+#[tokio::test]
+async fn who_is_erased_while_it_runs_is_not_in_the_head() {
+    let mut world = World::new().await;
+    let faces = plant(&world, NUISANCE, PEOPLE).await;
+    let long = params(300);
+    world.start(quick());
+    let job = after_two_epochs(&world, long.clone()).await;
+    erase(&world, PEOPLE - 1).await;
+    let result = world.result(job).await;
+    let left = [u64::from((PEOPLE - 1) * FACES), u64::from(PEOPLE - 1), 300];
+    assert_eq!(["faces", "persons", "epochs"].map(|count| result[count].as_u64()), left.map(Some), "{result}");
+    assert_eq!((world.record(job).await.attempt, checkpoints(&world, job).await), (1, vec![]));
+
+    // It is to the last bit what a training makes that has never seen them: nothing that was learnt of them is in it.
+    let (_, onnx) = head(&world, job).await;
+    let never = world.job(JobKind::Train, long.clone()).await;
+    world.result(never).await;
+    assert!(head(&world, never).await.1 == onnx);
+
+    // A face that is nobody's by then is not erased: what runs goes on with it.
+    let job = after_two_epochs(&world, long).await;
+    world.gallery.reassign(&office(), &faces[..1], Assignment::to(None), &by()).await.unwrap().unwrap();
+    assert_eq!(world.record(job).await.state, JobState::Running, "it was not done");
+    assert_eq!(world.result(job).await["faces"], json!(left[0]));
+    assert!(head(&world, job).await.1 == onnx);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_training_that_begins_anew_again_and_again_fails_and_says_why() {
+    let mut world = World::new().await;
+    plant(&world, NUISANCE, PEOPLE).await;
+    world.start(quick());
+    let job = world.job(JobKind::Train, params(10_000)).await;
+    let mut seen: Option<HeadCheckpoint> = None;
+    // After an erasure at most one more checkpoint is kept before it is noticed: every second one is noticed at the latest.
+    for person in 0..PEOPLE / 2 {
+        let next = world
+            .until("another checkpoint, or the end", async || {
+                if world.record(job).await.state.is_over() {
+                    return Some(None);
+                }
+                let last = checkpoints(&world, job).await.into_iter().next()?;
+                (seen.as_ref() != Some(&last)).then_some(Some(last))
+            })
+            .await;
+        if next.is_none() {
+            break;
+        }
+        seen = next;
+        erase(&world, person).await;
+    }
+    let ended = world.ended(job).await;
+    let error = ended.error.unwrap_or_default();
+    assert_eq!((ended.state, ended.attempt), (JobState::Failed, 1), "{error}");
+    assert!(error.contains("were erased while it ran, 5 times"), "{error}");
+    assert_eq!(checkpoints(&world, job).await, []);
+    assert_eq!(world.gallery.store.heads(None, None, 10).await.unwrap(), []);
     world.stop().await;
 }
 
