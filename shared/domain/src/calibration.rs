@@ -21,7 +21,7 @@ pub struct FmrPoint {
 }
 
 /// Similarity → probability that the best candidate is the right one: the logistic function of
-/// `slope · similarity + intercept`, in a gallery as large as the sample's.
+/// `slope · similarity + intercept`, in a gallery of as many faces as the sample's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confidence {
@@ -29,8 +29,10 @@ pub struct Confidence {
     pub slope: f64,
     /// Log odds at similarity 0.
     pub intercept: f64,
-    /// People of the gallery that it was fitted with, 1 and up.
-    pub people: u32,
+    /// Faces that each probe was compared with when it was fitted, 1 and up. It is still written as `people`: the release before
+    /// reads that name and refuses a calibration with any other.
+    #[serde(rename = "people", alias = "faces")]
+    pub faces: u32,
 }
 
 /// What the similarities of one model mean, with the evidence behind it.
@@ -80,8 +82,8 @@ impl Calibration {
         }
         self.validate_table()?;
         match &self.confidence {
-            Some(c) if !(c.slope.is_finite() && c.slope > 0.0 && c.intercept.is_finite() && c.people > 0) => {
-                Err("confidence: slope must be above 0, intercept a number, people 1 or more".to_owned())
+            Some(c) if !(c.slope.is_finite() && c.slope > 0.0 && c.intercept.is_finite() && c.faces > 0) => {
+                Err("confidence: slope must be above 0, intercept a number, faces 1 or more".to_owned())
             }
             _ => Ok(()),
         }
@@ -146,7 +148,7 @@ impl Calibration {
     /// best by chance. `None` where it was never fitted.
     pub fn confidence(&self, similarity: f32, faces: u32) -> Option<f32> {
         let fit = self.confidence?;
-        let crowd = (f64::from(faces.max(1)) / f64::from(fit.people.max(1))).ln();
+        let crowd = (f64::from(faces.max(1)) / f64::from(fit.faces.max(1))).ln();
         let logit = fit.slope * f64::from(similarity) + fit.intercept - crowd;
         #[expect(clippy::cast_possible_truncation, reason = "a probability")]
         let probability = (1.0 / (1.0 + (-logit).exp())) as f32;

@@ -14,7 +14,7 @@ fn sample() -> Calibration {
         impostor: 300_000,
         margin: 0.05,
         table: vec![point(1e-2, 0.3), point(1e-3, 0.4), point(1e-4, 0.5)],
-        confidence: Some(Confidence { slope: 20.0, intercept: -8.0, people: 100 }),
+        confidence: Some(Confidence { slope: 20.0, intercept: -8.0, faces: 100 }),
     }
 }
 
@@ -54,7 +54,7 @@ fn confidence_counts_who_could_be_best_by_chance() {
     // 20 · 0.5 − 8 = 2: odds e².
     let odds = 2f64.exp();
     assert!(near(sample.confidence(0.5, 100).unwrap().into(), odds / (1.0 + odds)));
-    // Ten times the people, a tenth of the odds.
+    // Ten times the faces, a tenth of the odds.
     assert!(near(sample.confidence(0.5, 1000).unwrap().into(), odds / (10.0 + odds)));
     assert_eq!(Calibration { confidence: None, ..sample }.confidence(0.5, 100), None);
 }
@@ -69,7 +69,7 @@ fn what_is_wrong_is_named() {
     assert_eq!(sample().validate(), Ok(()));
     let point = |fmr, threshold| FmrPoint { fmr, threshold };
     let table = |points: &[FmrPoint]| Calibration { table: points.to_vec(), ..sample() };
-    let fit = |slope, people| Some(Confidence { slope, intercept: 0.0, people });
+    let fit = |slope, faces| Some(Confidence { slope, intercept: 0.0, faces });
     for (wrong, said) in [
         (Calibration { version: String::new(), ..sample() }, "version"),
         (Calibration { version: "a b".to_owned(), ..sample() }, "version"),
@@ -86,7 +86,7 @@ fn what_is_wrong_is_named() {
         (table(&[point(1e-3, 0.4), point(1e-4, 1.5)]), "exclusive"),
         (Calibration { confidence: fit(0.0, 9), ..sample() }, "slope"),
         (Calibration { confidence: fit(f64::NAN, 9), ..sample() }, "slope"),
-        (Calibration { confidence: fit(1.0, 0), ..sample() }, "people"),
+        (Calibration { confidence: fit(1.0, 0), ..sample() }, "faces 1 or more"),
     ] {
         let message = wrong.validate().unwrap_err();
         assert!(message.contains(said), "{said}: {message}");
@@ -94,6 +94,15 @@ fn what_is_wrong_is_named() {
     let json = serde_json::to_string(&sample()).unwrap();
     assert_eq!(serde_json::from_str::<Calibration>(&json).unwrap(), sample());
     assert!(serde_json::from_str::<Calibration>(&json.replace("\"data\"", "\"date\"")).is_err());
+}
+
+#[test]
+fn the_faces_of_a_confidence_are_written_as_the_release_before_reads_them() {
+    let json = serde_json::to_string(&sample()).unwrap();
+    let written = r#""intercept":-8.0,"people":100"#;
+    assert!(json.contains(written), "{json}");
+    let later = json.replace(written, r#""intercept":-8.0,"faces":100"#);
+    assert_eq!(serde_json::from_str::<Calibration>(&later).unwrap(), sample());
 }
 
 /// Any table that is valid, its thresholds far enough apart for `f32`.

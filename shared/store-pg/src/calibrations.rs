@@ -3,9 +3,13 @@
 
 use facewire_domain::{CalibratedGate, Calibration, CameraId, CollectionId};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
+use crate::audit::{Actor, NewEvent, record};
 use crate::error::StoreError;
 use crate::row::row;
 use crate::store::{Store, run, text};
@@ -83,11 +87,11 @@ const APPLY: &str = "
 UPDATE calibrations c SET reverted_at = NULL, applied_at = greatest(clock_timestamp(), (
     SELECT max(o.applied_at) + interval '1 microsecond' FROM calibrations o
     WHERE o.collection = c.collection AND o.camera IS NOT DISTINCT FROM c.camera AND o.model = c.model))
-WHERE c.version = $1";
+WHERE c.version = $1 RETURNING c.collection, c.camera, c.model, c.document";
 
 const REVERT: &str = "
 UPDATE calibrations SET reverted_at = clock_timestamp()
-WHERE version = $1 AND applied_at IS NOT NULL AND reverted_at IS NULL";
+WHERE version = $1 AND applied_at IS NOT NULL AND reverted_at IS NULL RETURNING collection, camera, model, document";
 
 // One more than may be.
 const IN_FORCE: &str = "
@@ -129,27 +133,20 @@ impl Store {
         })
     }
 
-    /// Puts a calibration in force for its collection, camera and model. `false`: there is no such version.
-    pub async fn apply_calibration(&self, version: &str) -> Result<bool, StoreError> {
-        self.touch_calibration("apply calibration", APPLY, version).await
+    /// Puts a calibration in force for its collection, camera and model, with a row of the audit trail (`calibration.applied`).
+    /// `false`: there is no such version.
+    pub async fn apply_calibration(&self, version: &str, actor: &Actor) -> Result<bool, StoreError> {
+        run!(self, "apply calibration", connection => {
+            touch(connection, APPLY, "calibration.applied", version, actor).await
+        })
     }
 
-    /// Takes a calibration back: the one that was applied before it, and not reverted, is in force again, else the pack's.
-    /// `false`: the version was not applied.
-    pub async fn revert_calibration(&self, version: &str) -> Result<bool, StoreError> {
-        self.touch_calibration("revert calibration", REVERT, version).await
-    }
-
-    async fn touch_calibration(
-        &self,
-        operation: &'static str,
-        sql: &'static str,
-        version: &str,
-    ) -> Result<bool, StoreError> {
-        let done = run!(self, operation, connection => {
-            sqlx::query(sql).bind(text(version)).execute(connection).await
-        })?;
-        Ok(done.rows_affected() > 0)
+    /// Takes a calibration back, with a row of the audit trail (`calibration.reverted`): the one that was applied before it, and not
+    /// reverted, is in force again, else the pack's. `false`: the version was not applied.
+    pub async fn revert_calibration(&self, version: &str, actor: &Actor) -> Result<bool, StoreError> {
+        run!(self, "revert calibration", connection => {
+            touch(connection, REVERT, "calibration.reverted", version, actor).await
+        })
     }
 
     /// The calibrations in force for a model's fingerprint: at most one for each collection and camera. More than 4,096 are
@@ -184,6 +181,32 @@ impl Store {
         })?;
         row.map(CalibrationRow::try_from).transpose()
     }
+}
+
+/// What [`APPLY`] and [`REVERT`] return.
+type Touched = (String, Option<String>, String, serde_json::Value);
+
+/// Changes when a calibration is in force, and says so in the trail. `false`: there was none to change.
+async fn touch(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    kind: &'static str,
+    version: &str,
+    actor: &Actor,
+) -> Result<bool, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    let touched: Option<Touched> = sqlx::query_as(sql).bind(text(version)).fetch_optional(&mut *tx).await?;
+    let Some((collection, camera, model, document)) = touched else { return Ok(false) };
+    let matching = |field: &str| document.get("matching").and_then(|matching| matching.get(field));
+    let detail = json!({
+        "version": version, "collection": collection, "camera": camera, "model": model, "people": matching("people"),
+        "genuine": matching("genuine"), "impostor": matching("impostor"), "gate": document.get("gate"),
+    });
+    // No person, face or policy changed: it is in the trail and is no event.
+    let row = NewEvent { collection: None, kind, person: None, other: None, face: None, detail };
+    record(&mut tx, actor, row).await?;
+    tx.commit().await?;
+    Ok(true)
 }
 
 row! {

@@ -24,7 +24,8 @@ pub struct CorrectedFace {
     pub quality: Option<f32>,
     /// Enrolled, or kept of a crop.
     pub origin: FaceOrigin,
-    /// Whose crop it came with, as long as the crop's row is there.
+    /// Which camera's crop it came with. `None` where neither the face's row nor the crop's says so: the face was stored by an earlier
+    /// release or without its crop's row, which is not there now either.
     pub camera: Option<CameraId>,
     /// Of the original bytes: a kept and an enrolled face may be of the same picture.
     pub image_hash: ImageHash,
@@ -62,7 +63,7 @@ impl TryFrom<Columns> for CorrectedFace {
             quality: row.quality,
             origin: FaceOrigin::parse(&row.origin).ok_or(corrupt("faces.origin"))?,
             camera: match row.camera {
-                Some(camera) => Some(camera.parse().map_err(|_| corrupt("crops.camera"))?),
+                Some(camera) => Some(camera.parse().map_err(|_| corrupt("faces.camera"))?),
                 None => None,
             },
             image_hash: ImageHash::from_bytes(hash),
@@ -76,8 +77,8 @@ macro_rules! corrected {
     ($start:literal, $from:literal, $rest:literal) => {
         concat!(
             $start,
-            ", coalesce(r.embedding, f.embedding) AS embedding, (f.quality->>'score')::real AS quality, f.origin, c.camera, ",
-            "f.image_hash FROM ",
+            ", coalesce(r.embedding, f.embedding) AS embedding, (f.quality->>'score')::real AS quality, f.origin, ",
+            "coalesce(f.camera, c.camera) AS camera, f.image_hash FROM ",
             $from,
             " LEFT JOIN reembeddings r ON r.face_id = f.face_id AND r.model = $1 LEFT JOIN crops c ON c.crop_id = f.crop_id ",
             "WHERE (r.face_id IS NOT NULL OR f.model = $1) AND f.collection = $2 AND f.vector_state <> 'tombstoned' AND ",
@@ -105,7 +106,7 @@ const REFUSED: &str = corrected!(
 
 impl Store {
     /// A page of the faces of a collection of which a human said whose they are, with their embeddings by `model`, by id. With
-    /// `since` only those that got their person at that time or later; enrolled faces always.
+    /// `since` only those of which a human said so at that time or later; enrolled faces always.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -63,13 +63,16 @@ const RENAMES: &str = "
 UPDATE persons p SET name = i.name, name_key = i.name_key, version = version + 1, updated_at = now()
 FROM UNNEST($1::uuid[], $2::text[], $3::text[]) AS i (person_id, name, name_key) WHERE p.person_id = i.person_id";
 
+// The crop's row tells the camera. A face that is enrolled anew is of the crop that does it.
 const NEW_FACES: &str = "
 INSERT INTO faces (face_id, person_id, collection, crop_id, image_hash, embedding, model, box, landmarks, quality,
-                   captured_at, asset_id, assigned_by, assigned_at, confirmed)
-SELECT *, 'enrolment', now(), true
+                   captured_at, asset_id, camera, assigned_by, assigned_at, confirmed)
+SELECT i.*, c.camera, 'enrolment', now(), true
 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[], $7::text[], $8::jsonb[], $9::jsonb[],
             $10::jsonb[], $11::timestamptz[], $12::text[])
-ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id, crop_id = EXCLUDED.crop_id,
+    AS i (face_id, person_id, collection, crop_id, image_hash, embedding, model, box, landmarks, quality, captured_at, asset_id)
+LEFT JOIN crops c ON c.crop_id = i.crop_id
+ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id, crop_id = EXCLUDED.crop_id, camera = EXCLUDED.camera,
     assigned_by = EXCLUDED.assigned_by, assigned_at = EXCLUDED.assigned_at, confirmed = true,
     cluster_id = NULL, cluster_probability = NULL, cluster_outlier = NULL,
     embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box, landmarks = EXCLUDED.landmarks,

@@ -54,12 +54,13 @@ impl std::fmt::Debug for KeptFace {
 
 // A face that is there stays as it is: it may have a person by now, or have been erased. Only another model's embedding
 // replaces one, of a face that is still without a person.
+// The crop's row, which `ingest` wrote, tells the camera: it goes sooner than the face.
 // What was erased stays erased: a crop that was received before is not kept again. One without a row is older than any row.
 const KEEP: &str = "
 WITH made AS (INSERT INTO collections (collection) SELECT DISTINCT UNNEST($2::text[]) ON CONFLICT DO NOTHING)
 INSERT INTO faces (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
-                   captured_at, origin)
-SELECT DISTINCT ON (i.face_id) i.*, 'kept'
+                   captured_at, camera, origin)
+SELECT DISTINCT ON (i.face_id) i.*, c.camera, 'kept'
 FROM UNNEST($1::uuid[], $2::text[], $3::uuid[], $4::integer[], $5::bytea[], $6::text[], $7::bytea[], $8::text[], $9::jsonb[],
             $10::jsonb[], $11::jsonb[], $12::timestamptz[])
     AS i (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
@@ -69,7 +70,8 @@ WHERE NOT EXISTS (SELECT FROM tombstones t WHERE t.collection = i.collection AND
                   AND t.at > coalesce(least(c.received_at, c.admitted_at), '-infinity'))
 ORDER BY i.face_id
 ON CONFLICT (face_id) DO UPDATE SET embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box,
-    landmarks = EXCLUDED.landmarks, quality = EXCLUDED.quality, vector_state = 'pending', updated_at = now()
+    landmarks = EXCLUDED.landmarks, quality = EXCLUDED.quality, camera = coalesce(faces.camera, EXCLUDED.camera),
+    vector_state = 'pending', updated_at = now()
 WHERE faces.person_id IS NULL AND faces.vector_state <> 'tombstoned' AND faces.model <> EXCLUDED.model";
 
 impl Store {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use facewire_contracts::v1;
 use facewire_domain::CalibratedGates;
-use facewire_store_pg::{NewCalibration, StoredCalibration};
+use facewire_store_pg::{Actor, NewCalibration, StoredCalibration};
 
 use super::pictures::Faces;
 use super::shot::{OFFICE, Shot};
@@ -49,7 +49,7 @@ async fn a_calibrated_gate_refuses_one_cameras_crops_until_it_is_reverted() {
     asked(&mut world, &far, false, &mut count).await;
 
     assert!(world.store.save_calibration(&refusing(&world, "far")).await.unwrap());
-    assert!(world.store.apply_calibration("office-gate-1").await.unwrap());
+    assert!(world.store.apply_calibration("office-gate-1", &Actor::named("a test")).await.unwrap());
     let refused = asked(&mut world, &far, true, &mut count).await;
     assert_eq!(
         (refused.failure_reason.as_deref(), refused.stage.as_deref()),
@@ -73,7 +73,7 @@ async fn a_calibrated_gate_refuses_one_cameras_crops_until_it_is_reverted() {
     .await;
     asked(&mut world, &far, true, &mut count).await;
 
-    assert!(world.store.revert_calibration("office-gate-1").await.unwrap());
+    assert!(world.store.revert_calibration("office-gate-1", &Actor::named("a test")).await.unwrap());
     asked(&mut world, &far, false, &mut count).await;
     world.settled(count, count).await;
     services.stop().await;

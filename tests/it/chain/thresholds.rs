@@ -8,7 +8,7 @@ use facewire_contracts::{headers, v1};
 use facewire_domain::{Calibration, Confidence, FmrPoint, Stage};
 use facewire_match::Options;
 use facewire_runtime::{ServiceError, Shutdown};
-use facewire_store_pg::{NewCalibration, StoredCalibration};
+use facewire_store_pg::{Actor, NewCalibration, StoredCalibration};
 
 use super::in_time;
 use super::pictures::{Faces, changed};
@@ -64,7 +64,7 @@ fn strict(world: &World) -> NewCalibration {
         impostor: 100_000,
         margin: 0.01,
         table: vec![point(1e-2, 0.97), point(1e-3, 0.98)],
-        confidence: Some(Confidence { slope: 30.0, intercept: -9.0, people: 2 }),
+        confidence: Some(Confidence { slope: 30.0, intercept: -9.0, faces: 2 }),
     };
     NewCalibration {
         version: "office-1".to_owned(),
@@ -109,7 +109,7 @@ async fn a_stored_calibration_decides_until_it_is_reverted() {
     assert!((decision.threshold - f64::from(pack.threshold_for(0.01, 2))).abs() < 1e-6);
 
     assert!(world.store.save_calibration(&strict(&world)).await.unwrap());
-    assert!(world.store.apply_calibration("office-1").await.unwrap());
+    assert!(world.store.apply_calibration("office-1", &Actor::named("a test")).await.unwrap());
     let strict = decided_by(&mut world, &door, "office-1", &mut asked).await;
     assert_eq!(strict.failure_reason.as_deref(), Some("below_threshold"), "{strict:?}");
     let decision = strict.decision.unwrap();
@@ -124,7 +124,7 @@ async fn a_stored_calibration_decides_until_it_is_reverted() {
     assert_eq!(elsewhere.decision.unwrap().calibration, Some(pack.version.clone()));
     asked += 2;
 
-    assert!(world.store.revert_calibration("office-1").await.unwrap());
+    assert!(world.store.revert_calibration("office-1", &Actor::named("a test")).await.unwrap());
     let again = decided_by(&mut world, &door, &pack.version, &mut asked).await;
     assert_eq!(again.status, "matched", "{again:?}");
     world.settled(asked, asked).await;
@@ -146,7 +146,7 @@ async fn a_stage_that_nobody_told_what_a_match_needs_does_not_start() {
     }
     // One calibration that was applied is enough to start.
     world.store.save_calibration(&strict(&world)).await.unwrap();
-    world.store.apply_calibration("office-1").await.unwrap();
+    world.store.apply_calibration("office-1", &Actor::named("a test")).await.unwrap();
     let shutdown = Shutdown::new(Duration::from_secs(30));
     let running = tokio::spawn(start(&shutdown));
     in_time("a service that is ready", async {

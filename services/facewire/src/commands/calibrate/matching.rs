@@ -45,8 +45,8 @@ pub(super) struct Compared {
 pub(super) struct Candidates {
     /// How similar the best one is, and whether it is the right one.
     pub(super) answers: Vec<(f32, bool)>,
-    /// Whom the probes were compared with.
-    pub(super) people: u32,
+    /// Faces that each probe was compared with: each of them could be best by chance.
+    pub(super) faces: u32,
     /// Whose best candidates are always wrong.
     pub(super) wrong: &'static str,
 }
@@ -81,11 +81,11 @@ pub(super) fn compare(faces: &Faces, sights: &Sights, dim: usize) -> anyhow::Res
 
 /// Probes and strangers against those enrolled without a gate.
 pub(super) fn candidates(experiment: &Experiment) -> anyhow::Result<Candidates> {
-    let people = u32::try_from(experiment.set(false, |_| true)?.enrolled())?;
+    let faces = u32::try_from(experiment.compared_with(false))?;
     let told = experiment.shots.iter().filter(|shot| shot.told());
     let answers =
         told.filter_map(|shot| shot.free.map(|best| (best.best, shot.known && best.best_person == shot.person)));
-    Ok(Candidates { answers: answers.collect(), people, wrong: "strangers" })
+    Ok(Candidates { answers: answers.collect(), faces, wrong: "strangers" })
 }
 
 /// No threshold is too low for a rate.
@@ -155,7 +155,7 @@ fn confidence(
     today: Option<&Calibration>,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Option<Confidence>> {
-    let people = candidates.people;
+    let faces = candidates.faces;
     let (similarities, right): (Vec<f64>, Vec<bool>) =
         candidates.answers.iter().map(|(similarity, right)| (f64::from(*similarity), *right)).unzip();
     let rights = right.iter().filter(|right| **right).count() as u64;
@@ -171,9 +171,9 @@ fn confidence(
         return Ok(kept);
     }
     let fit = platt(&similarities, &right, Penalty::default())?;
-    notes.push(format!("Confidence: fitted on {rights} right and {wrongs} wrong best candidates of {people} people."));
+    notes.push(format!("Confidence: fitted on {rights} right and {wrongs} wrong best candidates among {faces} faces."));
     let (slope, intercept) = (fit.model.slope, fit.model.intercept);
-    Ok((slope > 0.0).then_some(Confidence { slope, intercept, people }))
+    Ok((slope > 0.0).then_some(Confidence { slope, intercept, faces }))
 }
 
 /// `<collection>[-<camera>]-<date>-<hash of what it says>`.
@@ -193,7 +193,50 @@ pub(super) fn version(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use facewire_domain::Quality;
+    use facewire_vision::Camera;
+
     use super::*;
+    use crate::commands::evaluate::identify::Judging;
+    use crate::commands::evaluate::seen::{Outcome, Standard};
+
+    /// A photo at an angle in degrees.
+    fn photo(degrees: f32) -> Vec<Arc<Seen>> {
+        let embedding = vec![degrees.to_radians().cos(), degrees.to_radians().sin()];
+        let outcome = Outcome::Face { quality: Quality::from_fn(|_| 1.0), embedding };
+        vec![Arc::new(Seen { face_side: Some(80.0), faces: 1, outcome })]
+    }
+
+    #[test]
+    fn a_confidence_counts_each_enrolled_face_that_a_probe_was_compared_with() {
+        // Two people, three photos of each enrolled and one searched with; and a stranger.
+        let person = |name: &str, gallery: &[usize], probe| Person {
+            name: name.to_owned(),
+            gallery: gallery.to_vec(),
+            probes: vec![probe],
+        };
+        let faces = Faces {
+            files: (0..9).map(|n| format!("{n}.jpg").into()).collect(),
+            people: vec![person("a", &[0, 1, 2], 3), person("b", &[4, 5, 6], 7)],
+            strangers: vec![person("c", &[], 8)],
+            ..Faces::default()
+        };
+        let sights: Sights = [0.0, 1.0, 2.0, 3.0, 60.0, 61.0, 62.0, 63.0, 40.0].into_iter().map(photo).collect();
+        let judging = Judging { probe: Standard::OPEN, enrol: Standard::OPEN, gate: true, margin: None };
+        let experiment = Experiment::new((&faces, &sights), &[Camera::Clean], judging, 2).unwrap();
+        let found = candidates(&experiment).unwrap();
+        let right: Vec<bool> = found.answers.iter().map(|(_, right)| *right).collect();
+        assert_eq!((found.faces, right), (6, vec![true, true, false]));
+
+        // What is fitted on such answers holds among as many faces.
+        let answers = (0..80).map(|n: u8| (f32::from(n) / 100.0, n >= 40 || n.is_multiple_of(8))).collect();
+        let mut notes = Vec::new();
+        let fit = confidence(&Candidates { answers, ..found }, None, &mut notes).unwrap().unwrap();
+        assert_eq!(fit.faces, 6);
+        assert!(notes.iter().any(|note| note.contains("among 6 faces")), "{notes:?}");
+    }
 
     fn compared(genuine: Vec<f32>, impostor: Vec<f32>) -> Compared {
         let scores = Scores::new(genuine, impostor).unwrap();

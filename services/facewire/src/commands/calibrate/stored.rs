@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use facewire_composition::Config;
 use facewire_composition::models::{self};
-use facewire_store_pg::{CalibrationRow, NewCalibration, Store, StoredCalibration};
+use facewire_store_pg::{Actor, CalibrationRow, NewCalibration, Store, StoredCalibration};
 use serde_json::json;
 
 use super::report::Made;
@@ -12,6 +12,8 @@ use crate::commands::connect::{self, viewed};
 use crate::commands::format;
 use crate::output::{self, Exit, line};
 
+/// Who puts calibrations in force and takes them back, as the audit trail says.
+const BY: &str = "facewire calibrate";
 /// Calibrations that are listed, the newest.
 const MOST: u32 = 1000;
 
@@ -30,7 +32,7 @@ pub(super) async fn apply(store: &Store, made: &Made) -> anyhow::Result<()> {
     if !viewed(store.save_calibration(&new).await)? {
         bail!("{version} is another calibration's version already");
     }
-    if !viewed(store.apply_calibration(&version).await)? {
+    if !viewed(store.apply_calibration(&version, &Actor::named(BY)).await)? {
         bail!("{version} was kept and is gone again");
     }
     Ok(())
@@ -94,7 +96,7 @@ pub(super) async fn revert(config: &Config, args: &Calibrate, version: Option<&s
         None => here(config, args, &store).await?,
     };
     let version = row.version.as_str();
-    if !viewed(store.revert_calibration(version).await)? {
+    if !viewed(store.revert_calibration(version, &Actor::named(BY)).await)? {
         bail!("{version} is not applied, so there is nothing to take back");
     }
     let rows = viewed(store.calibrations_in_force(&row.model).await)?;

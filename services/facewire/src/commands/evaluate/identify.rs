@@ -150,6 +150,11 @@ impl<'a> Experiment<'a> {
         if gate { &self.gated } else { &self.free }
     }
 
+    /// Faces that each probe is compared with: of a person who is enrolled with several photos, each.
+    pub(in crate::commands) fn compared_with(&self, gate: bool) -> usize {
+        self.enrolled(gate).gallery.len()
+    }
+
     /// `fixed`, else what the calibration says of so many faces, else what keeps the rate on these strangers.
     pub(super) fn operating(
         &self,
@@ -158,7 +163,7 @@ impl<'a> Experiment<'a> {
         fpir: f64,
     ) -> anyhow::Result<Option<Operating>> {
         let set = self.set(self.judging.gate, |_| true)?;
-        let faces = self.enrolled(self.judging.gate).gallery.len();
+        let faces = self.compared_with(self.judging.gate);
         let calibrated = || {
             let calibration = calibration?;
             let threshold = calibration.threshold_for(fpir, u32::try_from(faces).unwrap_or(u32::MAX));
@@ -181,7 +186,7 @@ impl<'a> Experiment<'a> {
             let set = self.set(gate, |shot| camera.is_none_or(|camera| shot.camera == camera))?;
             let mut rates = OpenSetRates::new(name, &set, &targets, &[operating], resampling);
             rates.enrolment_reasons = self.enrolled(gate).reasons.clone();
-            rates.faces = Some(self.enrolled(gate).gallery.len());
+            rates.faces = Some(self.compared_with(gate));
             anyhow::Ok(rates)
         };
         let mut all = vec![rates(ALL, self.judging.gate, None)?];

@@ -92,7 +92,8 @@ fn calibrate(sample: &Sample, today: &Today, model: String, asked: Asked) -> any
     sample.enough(asked.least as usize)?;
     let mut pairs = pairs::pairs(sample)?;
     let compared = compared(sample, &mut pairs)?;
-    let candidates = Candidates { answers: pairs.answers(), people: compared.people, wrong: "refused faces" };
+    let faces = u32::try_from(sample.compared_with())?;
+    let candidates = Candidates { answers: pairs.answers(), faces, wrong: "refused faces" };
     // With refused faces there are more errors, and more pairs too: sometimes the threshold is lower.
     let stricter = with_refused(&compared.scores, &pairs.refused)?;
     let least = |rate| stricter.as_ref().and_then(|scores| scores.threshold_at_fmr(rate)).unwrap_or(-1.0);

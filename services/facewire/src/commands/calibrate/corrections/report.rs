@@ -126,7 +126,8 @@ pub(super) fn bias(sample: &Sample, may_lower: bool) -> Vec<String> {
     }
     if sample.of_no_camera > 0 {
         notes.push(format!(
-            "Of {} confirmed faces the camera is not known any more, because their results expired: they count as seen elsewhere.",
+            "Of {} confirmed faces the camera is not known, because an earlier release kept them and their results expired: they \
+             count as seen elsewhere.",
             sample.of_no_camera
         ));
     }

@@ -83,7 +83,7 @@ pub(super) struct Sample {
     pub(super) refused: Faces,
     /// Faces that were left out because there are too many.
     pub(super) left_out: usize,
-    /// Confirmed faces of which nobody knows any more whether the camera saw them.
+    /// Confirmed faces of which nobody knows whether the camera saw them.
     pub(super) of_no_camera: usize,
 }
 
@@ -150,6 +150,11 @@ impl Sample {
         self.confirmed.faces.iter().map(|face| face.person).collect::<HashSet<_>>().len()
     }
 
+    /// Faces that a face which a camera saw is compared with: every confirmed one but itself.
+    pub(super) fn compared_with(&self) -> usize {
+        self.confirmed.faces.len().saturating_sub(1)
+    }
+
     /// Thousands of pairs of a few faces are few observations: pairs alone do not tell whether the sample is large enough.
     pub(super) fn enough(&self, least: usize) -> anyhow::Result<()> {
         let (seen, confirmed, refused) = (self.seen(), self.confirmed.faces.len(), self.refused.faces.len());
@@ -160,7 +165,9 @@ impl Sample {
         let lost = match self.of_no_camera {
             0 => String::new(),
             lost => {
-                format!("; of {lost} confirmed faces the camera is not known any more, because their results expired")
+                format!(
+                    "; of {lost} confirmed faces the camera is not known: an earlier release kept them, and their results expired"
+                )
             }
         };
         bail!(
