@@ -79,7 +79,7 @@ impl Worker {
             rest.push((delivery, reply));
         }
         let store = &self.service.store;
-        let answers = self.patience.wait(|| store.finish(&rows)).await?;
+        let answers = self.patience.wait(|| store.record(&rows)).await?;
         let mut recorded = Vec::with_capacity(rest.len());
         for ((delivery, reply), answer) in rest.into_iter().zip(answers) {
             match answer {
@@ -99,9 +99,9 @@ impl Worker {
 
     /// Then what the rows hold: copies for those who wait, the results, then the mark that they are out. A crash in between
     /// repeats the publish, which the message id makes harmless, and perhaps a copy.
-    async fn publish(&self, recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
+    async fn publish(&self, mut recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
+        let persons = self.named(&mut recorded).await?;
         let unpublished = || recorded.iter().filter(|recorded| !recorded.finished.published);
-        let persons = self.persons(unpublished().flat_map(Recorded::persons)).await?;
         self.tell(unpublished(), &persons).await?;
         let mut seen = HashSet::new();
         let once: Vec<&Recorded> = unpublished().filter(|recorded| seen.insert(recorded.key())).collect();
@@ -123,6 +123,20 @@ impl Worker {
             done.send(recorded.delivery.ended(&head.crop, collection, camera, outcome)).await?;
         }
         Ok(())
+    }
+
+    /// Leaves out persons who were erased while their rows were written, and looks up the others. Both look when the rows are
+    /// there, and so at the same time; whoever is erased later is erased from what was published too.
+    async fn named(&self, recorded: &mut [Recorded]) -> Result<Persons, StoreError> {
+        let store = &self.service.store;
+        let rows: Vec<&Ending> = recorded.iter().map(|recorded| &recorded.finished.row).collect();
+        let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
+        let (erased, persons) = tokio::try_join!(
+            self.patience.wait(|| store.take_back(rows.clone())),
+            self.persons(unpublished.flat_map(Recorded::persons)),
+        )?;
+        recorded.iter_mut().for_each(|recorded| recorded.finished.row.forget(&erased));
+        Ok(persons)
     }
 
     /// A copy for whoever asked for one: one a subject, however many deliveries of the batch were of this result.

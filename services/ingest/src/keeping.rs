@@ -16,6 +16,9 @@ use crate::examine::Examined;
 /// Age from which on the policies are read again: what an operator changes holds after this long.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// Age from which on they are read again where no crop waits for them.
+const AGEING: Duration = Duration::from_secs(3);
+
 type Policies = Arc<BTreeMap<CollectionId, CollectionPolicy>>;
 
 /// Reads policies and writes originals.
@@ -88,16 +91,29 @@ impl Keeping {
             return Ok(Arc::clone(policies));
         }
         let (store, has_place) = (&self.store, self.images.is_some());
-        let reading = || async {
-            let policies = store.policies().await?;
-            let unplaced = policies.iter().find(|(_, policy)| !has_place && policy.keep_images != KeepImages::None);
-            match unplaced {
-                Some((collection, _)) => Err(Unkept::Images(ObjectError::NoPlace { collection: collection.clone() })),
-                None => Ok(Arc::new(policies)),
-            }
-        };
-        let policies = self.patience.wait(reading).await?;
+        let policies = self.patience.wait(|| read(store, has_place)).await?;
         self.read = Some((Arc::clone(&policies), Instant::now()));
         Ok(policies)
+    }
+
+    /// Reads the policies again before they are too old, so that the next crop need not wait for them. What is wrong with them is
+    /// told when it has to.
+    pub(crate) async fn renew(&mut self) {
+        if self.read.as_ref().is_none_or(|(_, at)| at.elapsed() < AGEING) {
+            return;
+        }
+        if let Ok(policies) = read(&self.store, self.images.is_some()).await {
+            self.read = Some((policies, Instant::now()));
+        }
+    }
+}
+
+/// The policies as they are now. `has_place`: images can be kept.
+async fn read(store: &Store, has_place: bool) -> Result<Policies, Unkept> {
+    let policies = store.policies().await?;
+    let unplaced = policies.iter().find(|(_, policy)| !has_place && policy.keep_images != KeepImages::None);
+    match unplaced {
+        Some((collection, _)) => Err(Unkept::Images(ObjectError::NoPlace { collection: collection.clone() })),
+        None => Ok(Arc::new(policies)),
     }
 }

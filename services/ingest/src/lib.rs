@@ -135,7 +135,7 @@ async fn register(
     mut batches: Batches<Box<Examined>>,
     done: Outbox<Done>,
 ) -> Result<(), ActorError> {
-    while let Some(Batch { mut items, span: _span }) = batches.next().await {
+    while let Some(Batch { mut items, span }) = batches.next().await {
         let rows: Vec<_> = items.iter().map(|examined| examined.row.clone()).collect();
         let admitted = async { Ok::<_, ActorError>(patience.wait(|| store.admit(&rows)).await?) };
         let kept = keeping.keep(items.iter_mut().map(|examined| &mut **examined));
@@ -154,6 +154,8 @@ async fn register(
             }
             done.send(hand_on(*examined, admission)).await?;
         }
+        drop(span);
+        keeping.renew().await;
     }
     Ok(())
 }

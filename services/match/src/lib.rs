@@ -6,6 +6,8 @@ mod options;
 mod recognize;
 mod task;
 
+use std::sync::Arc;
+
 use enrol::enrol;
 use facewire_bus::{Batch, BatchOptions, Batches, Bus, Delivery, Done, Outgoing};
 use facewire_contracts::v1;
@@ -62,7 +64,9 @@ impl Match {
         self.gallery.check_serving().await?;
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Match, &self.options.stage, shutdown);
-        pipeline.spawn("decide", self.worker(shutdown).run(items, done));
+        let worker = self.worker(shutdown);
+        pipeline.spawn("rules", keep_rules(Arc::clone(&worker.book), self.gallery.clone(), shutdown.clone()));
+        pipeline.spawn("decide", worker.run(items, done));
         Ok(pipeline)
     }
 
@@ -77,14 +81,22 @@ impl Match {
     }
 
     fn worker(&self, shutdown: &Shutdown) -> Worker {
-        let book = RuleBook::new(self.options.rules(), self.calibration.clone());
+        let book = Arc::new(RuleBook::new(self.options.rules(), self.calibration.clone()));
         Worker { service: self.clone(), book, patience: Patience::new(SERVICE, shutdown) }
+    }
+}
+
+/// What the rules follow from is read beside the decisions, until the drain.
+async fn keep_rules(book: Arc<RuleBook>, gallery: Gallery, shutdown: Shutdown) -> Result<(), ActorError> {
+    tokio::select! {
+        never = book.keep_fresh(&gallery) => match never {},
+        () = shutdown.draining() => Ok(()),
     }
 }
 
 pub(crate) struct Worker {
     service: Match,
-    book: RuleBook,
+    book: Arc<RuleBook>,
     patience: Patience,
 }
 

@@ -7,6 +7,9 @@ use facewire_store_vec::{Probe, VecError};
 
 use crate::{Gallery, GalleryError};
 
+/// Negatives up to which all of their persons are read beside a search: 16 bytes each.
+const FEW: u32 = 256;
+
 /// What is near one probe.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Near {
@@ -46,12 +49,20 @@ impl Gallery {
     }
 
     async fn nearest_of(&self, probes: &[Probe]) -> Result<Vec<Result<Near, VecError>>, GalleryError> {
-        let mut found = self.vectors.search(probes).await?;
+        // Asked for beside the search: nearly always nothing was said of anybody whom it finds, and that is known with it then.
+        let searching = async { Ok::<_, GalleryError>(self.vectors.search(probes).await?) };
+        let asking = async { Ok(self.store.persons_with_negatives(FEW).await?) };
+        let (mut found, said) = tokio::try_join!(searching, asking)?;
+        let is_concerned =
+            |hits: &[Hit]| said.as_ref().is_none_or(|said| hits.iter().any(|hit| said.contains(&hit.person)));
         let before: Vec<usize> = found.iter().map(|hits| hits.as_ref().map_or(0, |hits| persons(hits))).collect();
         let mut judged: Vec<(&[f32], &mut Vec<Hit>)> = probes
             .iter()
             .zip(&mut found)
-            .filter_map(|(probe, hits)| Some((probe.embedding.as_slice(), hits.as_mut().ok()?)))
+            .filter_map(|(probe, hits)| {
+                let hits = hits.as_mut().ok().filter(|hits| is_concerned(hits))?;
+                Some((probe.embedding.as_slice(), hits))
+            })
             .collect();
         self.respect_negatives(&mut judged).await?;
         let near = |(hits, before): (Result<Vec<Hit>, VecError>, usize)| {

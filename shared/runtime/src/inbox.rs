@@ -14,6 +14,9 @@ use crate::watch;
 /// Paced batches that may follow each other at once after a pause.
 const BURST: u32 = 2;
 
+/// The same at most, where waiting brings nothing together.
+const MOST_BURST: u32 = 512;
+
 /// The receiver is gone: the pipeline is ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the inbox of the next actor is closed")]
@@ -30,7 +33,7 @@ pub fn inbox<T>(edge: impl Into<Box<str>>, capacity: NonZeroUsize) -> (Outbox<T>
     let edge = edge.into();
     // So that the edge is there before anybody had to wait.
     Blocked { edge: &edge, waited: Duration::ZERO }.emit();
-    (Outbox { sender, edge: edge.into() }, Inbox { receiver, paced: None, gathered: Vec::new() })
+    (Outbox { sender, edge: edge.into() }, Inbox { receiver, pace: Pace::default(), gathered: Vec::new() })
 }
 
 /// The sending side; many actors may share one.
@@ -83,10 +86,49 @@ impl<T> Outbox<T> {
 #[derive(Debug)]
 pub struct Inbox<T> {
     receiver: mpsc::Receiver<T>,
-    /// When the next paced batch would be due if all were `interval` apart.
-    paced: Option<tokio::time::Instant>,
+    pace: Pace,
     /// The next paced batch so far: kept here so that a caller who stops waiting loses nothing.
     gathered: Vec<T>,
+}
+
+/// When paced batches go.
+#[derive(Debug)]
+struct Pace {
+    /// When the next one would be due if all were `interval` apart.
+    next: Option<tokio::time::Instant>,
+    /// How many may follow each other at once.
+    burst: u32,
+    /// The last item that had to wait had waited alone.
+    in_vain: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { next: None, burst: BURST, in_vain: false }
+    }
+}
+
+impl Pace {
+    /// Until when a batch that is not full waits.
+    fn due(&self, interval: Duration) -> Option<tokio::time::Instant> {
+        self.next?.checked_sub(interval * (self.burst - 1))
+    }
+
+    /// A batch of so many items goes. Where items waited alone twice and more, they come from somebody who sends the next one when
+    /// the last is done: pacing would share nothing, and be all that they wait for. It is tried ever more seldom, until items
+    /// come together again.
+    fn goes(&mut self, items: usize, waited: bool, interval: Duration) {
+        if items > 1 {
+            (self.burst, self.in_vain) = (BURST, false);
+        } else if waited {
+            self.burst = if self.in_vain { (self.burst * 4).min(MOST_BURST) } else { self.burst };
+            self.in_vain = true;
+        }
+        let now = tokio::time::Instant::now();
+        let next = self.next.map_or(now, |next| next.max(now)) + interval;
+        // Full batches that came at once delay nobody after them.
+        self.next = Some(next.min(now + interval * self.burst));
+    }
 }
 
 impl<T> Inbox<T> {
@@ -110,7 +152,8 @@ impl<T> Inbox<T> {
     /// Waits for one item, then gathers up to `limit` for at most `wait` after it. Empty means closed.
     pub async fn recv_batch(&mut self, limit: usize, wait: Duration) -> Vec<T> {
         let mut items = self.recv_ready(limit).await;
-        if items.is_empty() {
+        // A timer is rounded up to the next millisecond, and would delay each item that comes alone by that.
+        if items.is_empty() || wait.is_zero() {
             return items;
         }
         let deadline = tokio::time::Instant::now() + wait;
@@ -124,8 +167,9 @@ impl<T> Inbox<T> {
     }
 
     /// Batches that are `interval` apart on average, each of up to `limit` items; a full one comes at once, and so do the
-    /// first two after a pause. An item that comes alone does not wait, and under load what a batch costs (a round trip, a
-    /// commit) is shared. Empty means closed. Cancel safe; not to be mixed with the other ways of receiving.
+    /// first two after a pause. An item that comes alone does not wait, items that come one by one, each when the last is done,
+    /// wait ever more seldom, and under load what a batch costs (a round trip, a commit) is shared. Empty means closed. Cancel
+    /// safe; not to be mixed with the other ways of receiving.
     pub async fn recv_paced(&mut self, limit: usize, interval: Duration) -> Vec<T> {
         watch::for_work(self.gather(limit, interval)).await
     }
@@ -135,8 +179,9 @@ impl<T> Inbox<T> {
         if self.gathered.is_empty() {
             self.receiver.recv_many(&mut self.gathered, limit).await;
         }
-        let due = self.paced.and_then(|next| next.checked_sub(interval * (BURST - 1)));
-        if let Some(due) = due.filter(|_| !self.gathered.is_empty()) {
+        let due = self.pace.due(interval).filter(|_| (1..limit).contains(&self.gathered.len()));
+        let waits = due.is_some_and(|due| due > tokio::time::Instant::now());
+        if let Some(due) = due {
             while self.gathered.len() < limit {
                 let room = limit - self.gathered.len();
                 match tokio::time::timeout_at(due, self.receiver.recv_many(&mut self.gathered, room)).await {
@@ -145,10 +190,7 @@ impl<T> Inbox<T> {
                 }
             }
         }
-        let now = tokio::time::Instant::now();
-        let next = self.paced.map_or(now, |next| next.max(now)) + interval;
-        // Full batches that came at once delay nobody after them.
-        self.paced = Some(next.min(now + interval * BURST));
+        self.pace.goes(self.gathered.len(), waits, interval);
         std::mem::take(&mut self.gathered)
     }
 }
@@ -156,6 +198,7 @@ impl<T> Inbox<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
     fn two<T>() -> (Outbox<T>, Inbox<T>) {
         inbox("a->b", NonZeroUsize::new(2).unwrap())
@@ -187,6 +230,13 @@ mod tests {
         drop(out);
         assert_eq!(inbox.recv_batch(2, Duration::from_secs(3600)).await, vec![3]);
         assert!(inbox.recv_batch(2, Duration::ZERO).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_batch_without_a_wait_needs_no_timer() {
+        let (out, mut inbox) = two();
+        out.send(1).await.unwrap();
+        assert_eq!(inbox.recv_batch(2, Duration::ZERO).now_or_never(), Some(vec![1]));
     }
 
     #[tokio::test(start_paused = true)]
@@ -228,5 +278,28 @@ mod tests {
         assert_eq!(start.elapsed(), interval * 9 / 2, "after a pause two do not wait again");
         drop(out);
         assert!(inbox.recv_paced(4, interval).await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn items_that_come_one_after_the_other_are_not_paced_for_long() {
+        let interval = Duration::from_secs(60);
+        let (out, mut inbox) = two();
+        let mut waits = 0;
+        for item in 0..1000 {
+            let start = tokio::time::Instant::now();
+            out.send(item).await.unwrap();
+            assert_eq!(inbox.recv_paced(4, interval).await, vec![item]);
+            waits += u32::from(!start.elapsed().is_zero());
+            tokio::time::sleep(interval / 2).await;
+        }
+        assert!((2..8).contains(&waits), "{waits}");
+        for item in [1, 2] {
+            out.send(item).await.unwrap();
+        }
+        assert_eq!(inbox.recv_paced(4, interval).await, vec![1, 2]);
+        let start = tokio::time::Instant::now();
+        out.send(3).await.unwrap();
+        assert_eq!(inbox.recv_paced(4, interval).await, vec![3]);
+        assert_eq!(start.elapsed(), interval, "there was something to share again");
     }
 }

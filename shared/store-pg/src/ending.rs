@@ -83,12 +83,12 @@ impl Ending {
     }
 
     /// Leaves out what names these persons, as their erasure does in rows.
-    pub(crate) fn forget(&mut self, erased: &HashSet<Uuid>) {
-        if self.person_id().is_some_and(|person| erased.contains(&person)) {
+    pub fn forget(&mut self, erased: &HashSet<PersonId>) {
+        if self.person_id().is_some_and(|person| erased.contains(&PersonId::from(person))) {
             (self.person, self.face, self.decision) = (None, None, None);
         }
         if let Some(decision) = &mut self.decision {
-            let stays = |candidate: &Candidate| !erased.contains(&candidate.person.as_uuid());
+            let stays = |candidate: &Candidate| !erased.contains(&candidate.person);
             decision.best = decision.best.filter(stays);
             decision.runner_up = decision.runner_up.filter(stays);
         }

@@ -83,11 +83,24 @@ struct Batch {
 impl Store {
     /// Writes the endings that have no row yet, or whose row failed while they did not (a replayed dead letter); every
     /// other row stays as it is. Answers in the order of `endings` what the rows hold now. What is rejected or failed also
-    /// enters `stage_failures`. Persons who were erased meanwhile are in none of them. An error within the answer is that ending's own fault: its values cannot be stored.
+    /// enters `stage_failures`. Persons who were erased meanwhile are in none of them. An error within the answer is that
+    /// ending's own fault: its values cannot be stored.
     ///
     /// # Errors
     /// What is no ending's fault. Some may have been written; handing all in again is harmless.
     pub async fn finish(&self, endings: &[Ending]) -> Result<Vec<Result<Finished, StoreError>>, StoreError> {
+        let mut answers = self.record(endings).await?;
+        let erased = self.take_back(answers.iter().flatten().map(|finished| &finished.row).collect()).await?;
+        answers.iter_mut().flatten().for_each(|finished| finished.row.forget(&erased));
+        Ok(answers)
+    }
+
+    /// The same, but for persons who were erased meanwhile: before anything is told of the rows, [`Store::take_back`] says who that
+    /// is, and [`Ending::forget`] leaves them out. So something else can be looked up beside it.
+    ///
+    /// # Errors
+    /// As [`Store::finish`].
+    pub async fn record(&self, endings: &[Ending]) -> Result<Vec<Result<Finished, StoreError>>, StoreError> {
         let chosen = choose(endings);
         let mut unique: Vec<&Ending> = chosen.values().filter_map(|index| endings.get(*index)).collect();
         // Every process takes keys in the same order: no deadlock.
@@ -114,9 +127,7 @@ impl Store {
             batch.stored.extend(rows.into_iter().map(|row| (row.key(), row.try_into())));
         }
         let answers = endings.iter().enumerate().map(|(index, ending)| answer(endings, &chosen, &batch, index, ending));
-        let mut answers: Vec<Result<Finished, StoreError>> = answers.collect();
-        self.take_back(answers.iter_mut().flatten().map(|finished| &mut finished.row).collect()).await?;
-        Ok(answers)
+        Ok(answers.collect())
     }
 
     /// Remembers that the results of these generations were published. Returns how many were not remembered before.

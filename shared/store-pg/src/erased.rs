@@ -56,11 +56,14 @@ impl Store {
         Ok(erased)
     }
 
-    /// Takes the erased persons out of the rows of these endings, and out of the endings.
-    pub(crate) async fn take_back(&self, mut endings: Vec<&mut Ending>) -> Result<(), StoreError> {
-        let erased = self.erased_among(endings.iter().flat_map(|ending| named(ending)).collect()).await?;
+    /// Takes the persons out of the rows of these endings who were erased, and says who that is.
+    ///
+    /// # Errors
+    /// [`StoreError`]; repeating it is harmless.
+    pub async fn take_back(&self, mut endings: Vec<&Ending>) -> Result<HashSet<PersonId>, StoreError> {
+        let erased = self.erased_among(endings.iter().copied().flat_map(named).collect()).await?;
         if erased.is_empty() {
-            return Ok(());
+            return Ok(HashSet::new());
         }
         endings.retain(|ending| named(ending).any(|person| erased.contains(&person)));
         let (crops, faces): (Vec<Uuid>, Vec<i32>) = endings.iter().map(|ending| ending.key()).unzip();
@@ -70,10 +73,7 @@ impl Store {
         run!(self, "take back mentions", connection => {
             sqlx::query(MENTIONS).bind(&crops).bind(&faces).bind(&texts).execute(connection).await.map(|_| ())
         })?;
-        for ending in endings {
-            ending.forget(&erased);
-        }
-        Ok(())
+        Ok(persons.into_iter().collect())
     }
 
     /// Takes the external ids of erased persons out of the rows of these crops.

@@ -1,6 +1,8 @@
 //! What people said a face is not: a face and a person who it does not show. Assignment refuses such a pair, and matching compares
 //! probes with these faces too; the comparing is done elsewhere.
 
+use std::collections::HashSet;
+
 use facewire_domain::{FaceId, PersonId};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -108,6 +110,20 @@ impl Store {
         let mut negatives: Vec<Negative> = rows.into_iter().map(read).collect();
         negatives.sort_by_key(|negative| std::cmp::Reverse(negative.at));
         Ok(negatives)
+    }
+
+    /// The persons of whom anything was said, where at most `most` faces are said not to be somebody's; `None` where there are more.
+    /// Whoever looks for persons can ask this meanwhile, and needs the exemplars of none but these.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn persons_with_negatives(&self, most: u32) -> Result<Option<HashSet<PersonId>>, StoreError> {
+        const SQL: &str = "SELECT person_id FROM face_negatives LIMIT $1";
+        let ids: Vec<Uuid> = run!(self.hot(), "persons with negatives", connection => {
+            sqlx::query_scalar(SQL).bind(i64::from(most) + 1).fetch_all(connection).await
+        })?;
+        let all = ids.len() <= most as usize;
+        Ok(all.then(|| ids.into_iter().map(PersonId::from).collect()))
     }
 
     /// The faces that are said not to be these persons', with their embeddings by `model`: of each person the newest, at most

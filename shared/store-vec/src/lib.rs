@@ -46,7 +46,7 @@ pub struct VecStore {
     alias: Arc<str>,
     creation: Creation,
     /// What every search says beside its vector.
-    search: Option<SearchParams>,
+    search: SearchParams,
     known: Arc<RwLock<Known>>,
 }
 

@@ -115,15 +115,13 @@ impl VecStore {
     }
 
     fn nearest(&self, embedding: &[f32], filter: &Filter, limit: u32) -> QueryPoints {
-        let request = QueryPointsBuilder::new(&*self.target())
+        QueryPointsBuilder::new(&*self.target())
             .query(embedding.to_vec())
             .filter(filter.clone())
             .limit(u64::from(limit))
-            .with_payload(false);
-        match self.search.clone() {
-            Some(params) => request.params(params).build(),
-            None => request.build(),
-        }
+            .with_payload(false)
+            .params(self.search.clone())
+            .build()
     }
 }
 

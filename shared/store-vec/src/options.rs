@@ -45,8 +45,8 @@ pub struct Options {
     /// estimates, which no threshold was measured for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rescore: Option<bool>,
-    /// How many times as many faces as are wanted are found by quantized vectors and compared anew, 1 and up; 1 for `int8` and 4 for
-    /// `binary` unless given.
+    /// How many times as many faces as are wanted are found by quantized vectors and compared anew, 1 and up; unless given 4 where
+    /// `quantization` is `binary`, else 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oversampling: Option<f64>,
 }
@@ -134,15 +134,14 @@ impl Options {
 }
 
 impl Options {
-    /// What every search says beside its vector. Without an option it says nothing, and the server chooses.
-    pub(crate) fn search(&self) -> Option<SearchParams> {
-        let quantized = self.quantization.filter(|quantization| *quantization != Quantization::None);
-        let rescore = self.rescore.or(quantized.map(|_| true));
-        let oversampling = self.oversampling.or(quantized.and_then(Quantization::oversampling));
-        let told = rescore.is_some() || oversampling.is_some();
-        let quantization = told.then_some(QuantizationSearchParams { ignore: None, rescore, oversampling });
-        let params = SearchParams { hnsw_ef: self.hnsw_ef, quantization, ..SearchParams::default() };
-        (params != SearchParams::default()).then_some(params)
+    /// What every search says beside its vector. Comparing anew is always asked for: the collection may be quantized although
+    /// nothing here says so, since a collection keeps how it was made, and the server itself gives estimates for `int8`. Where
+    /// nothing is quantized it ignores this.
+    pub(crate) fn search(&self) -> SearchParams {
+        let rescore = Some(self.rescore.unwrap_or(true));
+        let oversampling = self.oversampling.or(self.quantization.and_then(Quantization::oversampling));
+        let quantization = Some(QuantizationSearchParams { ignore: None, rescore, oversampling });
+        SearchParams { hnsw_ef: self.hnsw_ef, quantization, ..SearchParams::default() }
     }
 }
 
@@ -216,15 +215,17 @@ mod tests {
 
     #[test]
     fn what_was_found_by_quantized_vectors_is_compared_anew_unless_told_otherwise() {
-        assert_eq!(Options::default().search(), None, "the server chooses");
-        let params = |json: &str| serde_json::from_str::<Options>(json).unwrap().search().unwrap();
+        let params = |json: &str| serde_json::from_str::<Options>(json).unwrap().search();
         let of = |json: &str| params(json).quantization.map(|told| (told.rescore, told.oversampling)).unwrap();
-        assert_eq!(params(r#"{"hnsw_ef": 200}"#), SearchParams { hnsw_ef: Some(200), ..SearchParams::default() });
+        assert_eq!(of("{}"), (Some(true), None), "another process may have quantized the collection");
+        assert_eq!((params("{}").hnsw_ef, params(r#"{"hnsw_ef": 200}"#).hnsw_ef), (None, Some(200)));
+        assert_eq!(of(r#"{"hnsw_ef": 200}"#), (Some(true), None));
         assert_eq!(of(r#"{"quantization": "int8"}"#), (Some(true), None));
         assert_eq!(of(r#"{"quantization": "binary"}"#), (Some(true), Some(4.0)));
         assert_eq!(of(r#"{"quantization": "binary", "oversampling": 2.5}"#), (Some(true), Some(2.5)));
         assert_eq!(of(r#"{"quantization": "int8", "rescore": false}"#), (Some(false), None));
-        assert_eq!(serde_json::from_str::<Options>(r#"{"quantization": "none"}"#).unwrap().search(), None);
+        assert_eq!(of(r#"{"quantization": "none"}"#), (Some(true), None));
+        assert_eq!(of(r#"{"rescore": false}"#), (Some(false), None));
         assert!(serde_json::from_str::<Options>(r#"{"quantization": "int4"}"#).is_err());
         assert!(refused(Options { oversampling: Some(0.5), ..Options::default() }).contains("oversampling"));
     }

@@ -136,9 +136,8 @@ impl VecStore {
             .filter(filter)
             .limit(query.limit.into())
             .with_payload(payload);
-        let mut params = self.search.clone().unwrap_or_default();
-        params.hnsw_ef = params.hnsw_ef.or(own_ef(query.probe.against));
-        if params == SearchParams::default() { request.build() } else { request.params(params).build() }
+        let hnsw_ef = self.search.hnsw_ef.or(own_ef(query.probe.against));
+        request.params(SearchParams { hnsw_ef, ..self.search.clone() }).build()
     }
 
     fn found(&self, result: BatchResult, query: Option<&Query<'_>>) -> Found {

@@ -1,22 +1,19 @@
 //! One collection for each model behind the alias: how it is made, checked, replaced and dropped.
 
 use facewire_domain::FaultKind;
-use facewire_store_vec::{Ensured, FacePoint, Options, Quantization, Selection, VecError, VecStore};
+use facewire_store_vec::{Ensured, Options, Selection, VecError, VecStore};
 use qdrant_client::Qdrant;
-use qdrant_client::qdrant::quantization_config::Quantization as Method;
 use qdrant_client::qdrant::{
     CreateAliasBuilder, CreateCollectionBuilder, Distance, HnswConfigDiffBuilder, OptimizersConfigDiffBuilder,
     StrictModeConfigBuilder, UpdateCollectionBuilder, VectorParamsBuilder,
 };
 
 use crate::support::{
-    DIM, MODEL, assert_stored, client, dot, each_bare_server, each_server, each_server_with_client, face, person_id,
-    probe, until,
+    DIM, HASH, MODEL, assert_stored, client, each_bare_server, each_server, each_server_with_client, face, person_id,
+    probe,
 };
 
 const OTHER: &str = "other@2:11111111";
-/// The first twelve digits of SHA-256 of `MODEL`, by another program.
-const HASH: &str = "7361ae1c94fc";
 
 fn connect(options: &Options) -> VecStore {
     VecStore::connect(options).unwrap()
@@ -323,55 +320,6 @@ async fn strict_mode_is_kept_to() {
         assert_stored(&store, &faces).await;
         store.delete_all(&Selection::Person(person_id(1))).await.unwrap();
         assert_eq!(store.count(None).await.unwrap(), 20);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn quantized_vectors_find_and_the_true_ones_give_the_similarity() {
-    each_bare_server(async |options: Options| {
-        let client = client(&options.url);
-        // A vector index, and so quantization, from few vectors on.
-        let first = format!("{}-{HASH}-1", options.collection);
-        let request = CreateCollectionBuilder::new(&first)
-            .vectors_config(VectorParamsBuilder::new(DIM as u64, Distance::Cosine))
-            .optimizers_config(OptimizersConfigDiffBuilder::default().indexing_threshold(1));
-        client.create_collection(request).await.unwrap();
-        let faces: Vec<FacePoint> = (1..=1500).map(|n| face(n, 1 + n % 300, "office")).collect();
-        let plain = connect(&options);
-        plain.switch_alias(&plain.at(&first)).await.unwrap();
-        for quantization in [Quantization::Int8, Quantization::Binary] {
-            let store = connect(&Options { quantization: Some(quantization), ..options.clone() });
-            let successor = store.successor(MODEL, DIM as u32).await.unwrap();
-            successor.upsert(&faces).await.unwrap().all().unwrap();
-            store.switch_alias(&successor).await.unwrap();
-            store.ensure(MODEL, DIM as u32).await.unwrap();
-            until("a vector index", || async { store.indexing().await.unwrap().unwrap().indexed > 0 }).await;
-            let info = client.collection_info(successor.collection()).await.unwrap().result.unwrap();
-            let shown = info.config.unwrap().quantization_config.and_then(|config| config.quantization);
-            let right = match quantization {
-                Quantization::Int8 => matches!(shown, Some(Method::Scalar(_))),
-                Quantization::Binary => matches!(shown, Some(Method::Binary(_))),
-                Quantization::None => false,
-            };
-            assert!(right, "{quantization:?}: {shown:?}");
-            let wanted = &faces[7];
-            let hits = store.search(&[probe(wanted, Some(10))]).await.unwrap().remove(0).unwrap();
-            assert_eq!(hits.len(), 10);
-            for hit in &hits {
-                let found = faces.iter().find(|face| face.face == hit.face).unwrap();
-                let exact = dot(&found.embedding, &wanted.embedding);
-                assert!((hit.similarity - exact).abs() < 1e-4, "{quantization:?}: {} {exact}", hit.similarity);
-            }
-        }
-        // The next rebuild keeps it unless told otherwise.
-        let method = async |options: &Options| {
-            let successor = connect(options).successor(MODEL, DIM as u32).await.unwrap();
-            let info = client.collection_info(successor.collection()).await.unwrap().result.unwrap();
-            info.config.unwrap().quantization_config.and_then(|config| config.quantization)
-        };
-        assert!(matches!(method(&options).await, Some(Method::Binary(_))));
-        assert_eq!(method(&Options { quantization: Some(Quantization::None), ..options.clone() }).await, None);
     })
     .await;
 }

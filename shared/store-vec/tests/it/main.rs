@@ -14,6 +14,8 @@ mod operations;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
+mod quantized;
+#[cfg(test)]
 mod search;
 #[cfg(test)]
 mod support;

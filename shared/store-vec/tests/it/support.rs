@@ -14,6 +14,8 @@ use uuid::Uuid;
 pub(crate) const DIM: usize = 8;
 /// The fingerprint of the model that the tests' vectors are said to be of.
 pub(crate) const MODEL: &str = "test@1:00000000";
+/// The first twelve digits of SHA-256 of `MODEL`, by another program.
+pub(crate) const HASH: &str = "7361ae1c94fc";
 
 pub(crate) fn options(url: &str, collection: &str) -> Options {
     Options {
