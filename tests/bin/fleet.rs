@@ -70,6 +70,11 @@ impl Fleet {
         }
     }
 
+    /// The process of this name, while it runs.
+    pub(crate) fn id(&self, name: &str) -> Option<u32> {
+        self.running.get(name).and_then(Child::id)
+    }
+
     /// Resident memory in KiB of each process that runs.
     pub(crate) fn memory(&self) -> BTreeMap<&'static str, u64> {
         let running = self.running.iter().filter_map(|(name, child)| Some((*name, resident(child.id()?)?)));
@@ -77,7 +82,7 @@ impl Fleet {
     }
 
     pub(crate) fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
-        if let Some(id) = self.running.get(name).and_then(Child::id) {
+        if let Some(id) = self.id(name) {
             kill(Pid::from_raw(i32::try_from(id)?), signal)?;
         }
         Ok(())

@@ -1,15 +1,17 @@
 //! `facewire-tests`: what is too long, or needs too many processes, for `cargo test`. `faults` plays a seeded plan of
 //! kills and pauses against services in processes of their own, and checks what is left; `imports` kills the gateway and
 //! services under an import; `outage` takes one server away under load; `pressure` stops the chain before its slowest stage;
-//! `reconcile` measures a pass; `clusters` compares ways of clustering on photographs of known people; `jobs` kills under jobs;
-//! `against` searches among all faces and among exemplars; `rolling` restarts every service under load; `autoscale` scales the
-//! embed stage by its lag, and `embed-wide` measures how wide it is; `train` cross-validates projection heads; `vectors`
-//! measures smaller vectors.
+//! `reconcile` measures a pass; `clusters` compares ways of clustering on photographs of known people, or with scikit-learn; `jobs`
+//! kills under jobs; `beside` measures recognition beside clusterings; `against` searches among all faces and among exemplars;
+//! `rolling` restarts every service under load; `switch` brings a gallery behind a head and back under load; `autoscale` scales the
+//! embed stage by its lag, and `embed-wide` measures how wide it is; `train` cross-validates projection heads; `vectors` measures
+//! smaller vectors.
 
 #![expect(clippy::print_stdout, reason = "a plan's report is what it is for")]
 
 mod against;
 mod autoscale;
+mod beside;
 mod bounds;
 mod check;
 mod clusters;
@@ -26,6 +28,7 @@ mod pressure;
 mod reconcile;
 mod rolling;
 mod service;
+mod switch;
 mod table;
 mod train;
 mod vectors;
@@ -50,7 +53,9 @@ enum Command {
     Autoscale(autoscale::Plan),
     /// Search among all faces of people and among their exemplars: how fast, and how often with the same answer.
     Against(against::Plan),
-    /// Cluster the faces of known people in every way, and say how good the clusters are.
+    /// Let clusterings run beside a chain that is full: it loses no more than the cores that they were given.
+    Beside(beside::Plan),
+    /// Cluster the faces of known people in every way, and say how good the clusters are; or compare with scikit-learn.
     Clusters(clusters::Plan),
     /// Faces a second through one embed-gpu whose embedder takes no time, against what one core can copy.
     EmbedWide(autoscale::wide::Plan),
@@ -61,7 +66,8 @@ enum Command {
     Faults(Plan),
     /// Kill the gateway and two services at a time while a client imports images over HTTP; then count.
     Imports(imports::Plan),
-    /// Kill the service `jobs`, Postgres and the vector engine under jobs of every kind; then compare with jobs in peace.
+    /// Kill the service `jobs`, Postgres and the vector engine under clusterings, assignments, prototypes and trainings; then compare
+    /// with jobs in peace.
     Jobs(jobs::Plan),
     /// Take a server away under a steady load and bring it back: nothing is lost, and no delivery attempt is burnt.
     Outage(outage::Plan),
@@ -71,6 +77,8 @@ enum Command {
     Reconcile(reconcile::Planted),
     /// Restart every service under load, one after another: the new instance comes before the old one drains.
     Rolling(rolling::Plan),
+    /// Bring a gallery behind a projection head and back under load: every crop ends once, and by a model that it was embedded by.
+    Switch(switch::Plan),
     /// Train projection heads on photographs of known people, and say what they are worth on people whom they have never seen.
     Train(train::Plan),
     /// Search among vectors as they are, projected and quantized: recall, time of a search, bytes a face.
@@ -111,6 +119,7 @@ fn main() -> ExitCode {
     let done = done.and_then(|runtime: tokio::runtime::Runtime| match cli.command {
         Command::Against(plan) => runtime.block_on(against::run(plan)),
         Command::Autoscale(plan) => runtime.block_on(autoscale::run(plan)),
+        Command::Beside(plan) => runtime.block_on(beside::run(plan)),
         Command::Clusters(plan) => runtime.block_on(clusters::run(plan)),
         Command::EmbedWide(plan) => runtime.block_on(autoscale::wide::run(plan)),
         Command::EmbedWorker(setting) => runtime.block_on(autoscale::worker::run(setting)).map(|()| true),
@@ -121,6 +130,7 @@ fn main() -> ExitCode {
         Command::Pressure(plan) => runtime.block_on(pressure::run(plan)),
         Command::Reconcile(planted) => runtime.block_on(reconcile::run(planted)),
         Command::Rolling(plan) => runtime.block_on(rolling::run(plan)),
+        Command::Switch(plan) => runtime.block_on(switch::run(plan)),
         Command::Train(plan) => runtime.block_on(train::run(plan)),
         Command::Vectors(plan) => runtime.block_on(vectors::run(plan)),
         Command::Service { name, dir, port } => runtime.block_on(service::run(&name, dir, port)).map(|()| true),

@@ -44,17 +44,21 @@ pub(crate) struct Limits {
     pub(crate) max_deliver: u64,
     pub(crate) crops_max_bytes: u64,
     pub(crate) stage_max_bytes: u64,
+    /// Threads of one job that computes.
+    pub(crate) job_threads: usize,
 }
 
 impl Default for Limits {
     /// What an operator has who sets nothing.
     fn default() -> Self {
         let (stage, bus) = (StageOptions::default(), facewire_bus::Options::default());
+        let job_threads = Config::default().jobs.threads;
         Self {
             ack_wait: stage.ack_wait,
             max_deliver: stage.max_deliver,
             crops_max_bytes: bus.crops_max_bytes.as_u64(),
             stage_max_bytes: bus.stage_max_bytes.as_u64(),
+            job_threads,
         }
     }
 }
@@ -164,6 +168,7 @@ impl Places {
         config.gateway.listen = Some(self.gateway);
         // No face joins a cluster while a plan compares two collections.
         config.jobs.join_interval = Duration::from_secs(24 * 3600);
+        config.jobs.threads = self.limits.job_threads;
         for stage in Stage::ALL {
             let Limits { ack_wait, max_deliver, .. } = self.limits;
             let options = config.stage_mut(stage);

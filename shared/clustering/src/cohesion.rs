@@ -2,26 +2,23 @@
 
 use crate::matrix::Matrix;
 use crate::result::{Cluster, Clustering};
-
-/// A mean shorter than this has no direction.
-const SHORTEST: f32 = 1e-6;
+use crate::sums::{SHORTEST, Sums};
 
 impl Clustering {
     /// Takes rows for noise whose cosine to the mean of their cluster is below `least`: HDBSCAN draws rows that are near to
     /// nobody into the nearest cluster. The means are those of the clusters as they are given. Clusters of fewer than
     /// `min_cluster_size` rows are noise then.
     pub fn cohesive(self, matrix: Matrix<'_>, least: f32, min_cluster_size: u32) -> Self {
-        let dim = matrix.dim();
-        let mut sums = vec![0.0_f32; self.clusters.len() * dim];
+        let mut sums = Sums::new(self.clusters.len(), matrix.dim());
         for (row, label) in matrix.all().zip(&self.labels) {
-            let sum = label.and_then(|label| sums.get_mut(label as usize * dim..)).unwrap_or_default();
-            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+            if let Some(label) = label {
+                sums.add(*label, row);
+            }
         }
-        let norms: Vec<f32> = sums.chunks_exact(dim).map(|sum| sum.iter().map(|x| x * x).sum::<f32>().sqrt()).collect();
+        let norms = sums.lengths();
         let is_like = |row: &[f32], label: u32| {
-            let (first, norm) = (label as usize * dim, norms.get(label as usize).copied().unwrap_or_default());
-            let sum = sums.get(first..first + dim).unwrap_or_default();
-            let product: f32 = row.iter().zip(sum).map(|(x, sum)| x * sum).sum();
+            let norm = norms.get(label as usize).copied().unwrap_or_default();
+            let product: f32 = row.iter().zip(sums.of(label)).map(|(x, sum)| x * sum).sum();
             norm <= SHORTEST || product >= least * norm
         };
         let stays: Vec<bool> =

@@ -5,8 +5,8 @@
 //! Euclidean, √(2 − 2cos). Every result is the same for any number of threads; each algorithm says what memory it needs before
 //! it starts, reports its progress and can be cancelled ([`Run`]).
 //!
-//! Around them: which clusters of a run are still those of an earlier one ([`stable`]), which faces stand for a person
-//! ([`exemplars`]), whose prototype is nearest to a face ([`Nearest`]), and the matrix product that all of it rests on
+//! Around them: which clusters of a run are still those of an earlier one ([`stable`]), their means ([`Sums`]), which faces stand
+//! for a person ([`exemplars`]), whose prototype is nearest to a face ([`Nearest`]), and the matrix product that all of it rests on
 //! ([`products()`]).
 
 mod agglomerative;
@@ -30,6 +30,7 @@ mod sieve;
 mod slots;
 mod spanning;
 pub mod stable;
+mod sums;
 #[cfg(test)]
 mod testing;
 mod tiles;
@@ -46,3 +47,4 @@ pub use products::products;
 pub use result::{Cluster, Clustering};
 pub use run::{Phase, Progress, Run};
 pub use spanning::Work;
+pub use sums::Sums;

@@ -8,7 +8,7 @@ mod faces;
 mod keda;
 mod lab;
 mod plot;
-mod process;
+pub(crate) mod process;
 mod rate;
 mod sink;
 mod values;

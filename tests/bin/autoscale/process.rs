@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Of all threads of a process in seconds, user and system; `None`: it is gone.
-pub(super) fn cpu_seconds(process: u32) -> Option<f64> {
+pub(crate) fn cpu_seconds(process: u32) -> Option<f64> {
     used(&format!("/proc/{process}/stat"))
 }
 

@@ -61,7 +61,7 @@ impl Sample<'_> {
     fn sized(&self, parameters: &str, found: &Clustering) -> anyhow::Result<Vec<Row>> {
         let (mut rows, mut last) = (Vec::new(), None);
         for size in MIN_SIZES {
-            let labels = at_least(found, size);
+            let labels = found.clone().without_small(u32::try_from(size)?).labels;
             if last.as_ref() != Some(&labels) {
                 rows.push(self.row(format!("min_cluster_size {size}, {parameters}"), &labels)?);
             }
@@ -69,12 +69,6 @@ impl Sample<'_> {
         }
         Ok(rows)
     }
-}
-
-/// The labels, without clusters of fewer faces.
-fn at_least(found: &Clustering, size: usize) -> Vec<Option<u32>> {
-    let large = |label: &u32| found.clusters.get(*label as usize).is_some_and(|cluster| cluster.size as usize >= size);
-    found.labels.iter().map(|label| label.filter(large)).collect()
 }
 
 pub(crate) fn hdbscan(sample: &Sample<'_>) -> anyhow::Result<Vec<Row>> {

@@ -1,8 +1,10 @@
 //! How well each way of clustering finds the people of a folder of photographs, by the models and the code that the services
-//! run. The defaults of a clustering job rest on it. Nothing is started: no server, no service.
+//! run. The defaults of a clustering job rest on it. With `--against`, whether HDBSCAN's clusters are those of scikit-learn. No
+//! server and no service is started.
 
 pub(crate) mod faces;
 mod grid;
+mod reference;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -39,6 +41,10 @@ pub(crate) struct Plan {
     /// Only faces that the gate lets pass, as they come to a job. Without it, every face that was found.
     #[arg(long)]
     gated: bool,
+    /// A Python that has scikit-learn, and hdbscan if that is to be compared too: HDBSCAN alone is run, by it and by this code, and
+    /// the partitions must be the same.
+    #[arg(long, value_name = "PYTHON")]
+    against: Option<PathBuf>,
     /// Threads that look at photographs, and that cluster.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get))]
     threads: usize,
@@ -71,28 +77,65 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
     let config = Config::default();
     let models = models::load(&config.models, silent()).await?;
     tokio::task::spawn_blocking(move || {
-        let report = measure(&plan, &config, &models)?;
-        if plan.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
-        } else {
-            show(&report, plan.top);
+        let seen = see(&plan, &config, &models)?;
+        match &plan.against {
+            Some(python) => {
+                let report = reference::compare(&seen, python, plan.threads)?;
+                tell(&report, plan.json, reference::show)?;
+                anyhow::Ok(report.holds())
+            }
+            None => {
+                let report = measure(&seen, plan.threads)?;
+                tell(&report, plan.json, |report| show(report, plan.top))?;
+                Ok(true)
+            }
         }
-        anyhow::Ok(true)
     })
     .await?
 }
 
-fn measure(plan: &Plan, config: &Config, models: &Loaded) -> anyhow::Result<Report> {
+fn tell<R: Serialize>(report: &R, json: bool, show: impl FnOnce(&R)) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        show(report);
+    }
+    Ok(())
+}
+
+/// The faces that are clustered, and how many are not. No `Debug`: embeddings are biometric.
+struct Seen {
+    model: String,
+    photos: usize,
+    without_face: usize,
+    refused: usize,
+    dim: usize,
+    /// `dim` numbers a face, and whose each is.
+    values: Vec<f32>,
+    people: Vec<u32>,
+}
+
+fn see(plan: &Plan, config: &Config, models: &Loaded) -> anyhow::Result<Seen> {
     let photos = photos(&plan.faces, plan.people.as_deref(), plan.min_photos)?;
     let seen = faces::of(&photos, config, models, plan.cache.as_deref(), plan.threads)?;
     let all: Vec<(&Photo, &Face)> =
         photos.iter().zip(&seen).filter_map(|(photo, face)| Some((photo, face.as_ref()?))).collect();
     let refused = all.iter().filter(|(_, face)| !face.passes).count();
     let used: Vec<(&Photo, &Face)> = all.iter().copied().filter(|(_, face)| face.passes || !plan.gated).collect();
-    let values: Vec<f32> = used.iter().flat_map(|(_, face)| face.embedding.iter().copied()).collect();
-    let people: Vec<u32> = used.iter().map(|(photo, _)| photo.person).collect();
-    let matrix = Matrix::new(&values, models.pack.manifest().embedder.dim)?;
-    let sample = Sample { matrix, people: &people, threads: plan.threads };
+    Ok(Seen {
+        model: models.pack.fingerprint(),
+        photos: photos.len(),
+        without_face: photos.len() - all.len(),
+        refused,
+        dim: models.pack.manifest().embedder.dim,
+        values: used.iter().flat_map(|(_, face)| face.embedding.iter().copied()).collect(),
+        people: used.iter().map(|(photo, _)| photo.person).collect(),
+    })
+}
+
+fn measure(seen: &Seen, threads: usize) -> anyhow::Result<Report> {
+    let people = &seen.people;
+    let sample = Sample { matrix: Matrix::new(&seen.values, seen.dim)?, people, threads };
     let mut methods = BTreeMap::new();
     for (method, rows) in [
         ("hdbscan", grid::hdbscan(&sample)?),
@@ -104,10 +147,10 @@ fn measure(plan: &Plan, config: &Config, models: &Loaded) -> anyhow::Result<Repo
         methods.insert(method, grid::best_first(rows));
     }
     Ok(Report {
-        model: models.pack.fingerprint(),
-        photos: photos.len(),
-        without_face: photos.len() - all.len(),
-        refused,
+        model: seen.model.clone(),
+        photos: seen.photos,
+        without_face: seen.without_face,
+        refused: seen.refused,
         faces: people.len(),
         people: people.iter().collect::<HashSet<_>>().len(),
         defaults: grid::defaults(&sample)?,

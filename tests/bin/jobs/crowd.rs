@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::dice::Dice;
 use crate::world::TIMEOUT;
 
-/// People who come; with [`STRANGERS`] no factor in common.
+/// People who come unless somebody says otherwise; with [`STRANGERS`] no factor in common.
 const PEOPLE: u64 = 31;
 /// One face in so many is of somebody who comes once.
 const STRANGERS: u64 = 10;
@@ -38,23 +38,29 @@ pub(super) struct Counts {
 }
 
 /// The faces of one collection.
-pub(super) struct Crowd {
-    pub(super) collection: CollectionId,
+pub(crate) struct Crowd {
+    pub(crate) collection: CollectionId,
     gallery: Gallery,
     /// Upper half of the faces' ids.
     prefix: u64,
     seed: u64,
+    people: u64,
     count: u64,
 }
 
 impl Crowd {
     /// Nobody yet.
-    pub(super) fn new(gallery: &Gallery, collection: &str, prefix: u64, seed: u64) -> anyhow::Result<Self> {
-        Ok(Self { collection: collection.parse()?, gallery: gallery.clone(), prefix, seed, count: 0 })
+    pub(crate) fn new(gallery: &Gallery, collection: &str, prefix: u64, seed: u64) -> anyhow::Result<Self> {
+        Ok(Self { collection: collection.parse()?, gallery: gallery.clone(), prefix, seed, people: PEOPLE, count: 0 })
+    }
+
+    /// So many people come, with [`STRANGERS`] no factor in common.
+    pub(crate) fn among(self, people: u64) -> Self {
+        Self { people, ..self }
     }
 
     /// More faces, kept without a person.
-    pub(super) async fn grow(&mut self, by: u64) -> anyhow::Result<()> {
+    pub(crate) async fn grow(&mut self, by: u64) -> anyhow::Result<()> {
         let end = self.count + by;
         while self.count < end {
             let next = end.min(self.count + CHUNK);
@@ -99,11 +105,11 @@ impl Crowd {
     }
 
     fn embedding(&self, number: u64) -> Vec<f32> {
-        let own = self.direction(number + PEOPLE);
+        let own = self.direction(number + self.people);
         if number.is_multiple_of(STRANGERS) {
             return own;
         }
-        let centre = self.direction(number % PEOPLE);
+        let centre = self.direction(number % self.people);
         unit(centre.iter().zip(own).map(|(centre, own)| centre + SPREAD * own).collect())
     }
 

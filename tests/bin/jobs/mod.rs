@@ -1,13 +1,16 @@
-//! The plan: jobs of every kind over a collection while the service `jobs`, Postgres and the vector engine are killed, and the
-//! same jobs in peace over a collection with the same faces. Then both are the same, and each job came to one end.
+//! The plan: jobs of four kinds over a collection while the service `jobs`, Postgres and the vector engine are killed, and the
+//! same jobs in peace over a collection with the same faces. Then both are the same, and each job came to one end. A training, which
+//! changes no face, runs twice over one collection, and both heads are the same.
 
-mod crowd;
+pub(crate) mod crowd;
+pub(crate) mod people;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use facewire_domain::CollectionId;
 use facewire_reconciler::PassOptions;
 use facewire_store_pg::{AuditFilter, Store};
 use serde::Serialize;
@@ -29,9 +32,9 @@ use crowd::Crowd;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Plan {
     /// Jobs under which something is killed.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 12)]
     kills: u32,
-    /// Faces that come to each of the two collections before each round of the three kinds.
+    /// Faces that come to each of the two collections before each round of the four kinds.
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(300..))]
     faces: u64,
     /// The same seed makes the same faces, and strikes at the same parts of the same jobs; a new one each time unless named.
@@ -43,8 +46,8 @@ pub(crate) struct Plan {
 }
 
 /// In the order of a round.
-const KINDS: [&str; 3] = ["cluster", "assign", "prototypes"];
-/// What is killed.
+const KINDS: [&str; 4] = ["cluster", "assign", "prototypes", "train"];
+/// What is killed, in turn: their number and that of the kinds have no factor in common, so that each meets each.
 const TARGETS: [&str; 3] = ["jobs", "postgres", "qdrant"];
 /// What runs beside the vector engine. Nobody sends crops.
 const SERVICES: [&str; 3] = ["gateway", "reconciler", "jobs"];
@@ -78,6 +81,8 @@ struct Report {
     prototypes: u64,
     /// Faces with another cluster, another person, or another part as a prototype than in peace, over all comparisons.
     different: u64,
+    /// Trainings under a kill whose head is not that of the training in peace.
+    heads_different: u64,
     /// Processes that ended by themselves.
     gave_up: u64,
     orphans_after_reconcile: u64,
@@ -86,7 +91,7 @@ struct Report {
 
 impl Report {
     fn holds(&self) -> bool {
-        let wrong = [self.not_once, self.different, self.orphans_after_reconcile];
+        let wrong = [self.not_once, self.different, self.heads_different, self.orphans_after_reconcile];
         self.succeeded == self.jobs && wrong.iter().all(|count| *count == 0)
     }
 }
@@ -103,34 +108,20 @@ async fn play(world: &mut World, plan: &Plan, seed: u64) -> anyhow::Result<Repor
     let started = Instant::now();
     let bus = world.open(&SERVICES).await?;
     let gallery = world.places.parts(bus.clone()).await?.gallery()?;
-    let (mut calm, mut struck) = (Crowd::new(&gallery, "calm", 1, seed)?, Crowd::new(&gallery, "struck", 2, seed)?);
-    let mut work = Work::new(world.places.gateway, seed);
-    let mut different = 0;
-    for kill in 0..plan.kills as usize {
-        let (Some(&kind), Some(&target)) = (KINDS.get(kill % 3), TARGETS.get((kill + kill / 3) % 3)) else { continue };
-        if kill.is_multiple_of(KINDS.len()) {
-            calm.grow(plan.faces).await?;
-            struck.grow(plan.faces).await?;
-        }
-        let peace = work.in_peace(world, &calm, kind).await?;
-        work.under_a_kill(world, &struck, (kind, target), peace).await?;
-        struck.searchable().await?;
-        if kill == 0 {
-            for crowd in [&calm, &struck] {
-                name_some(work.at, crowd).await?;
-            }
-        }
-        let differences = same(&calm, &struck, kind == "prototypes").await?;
-        if differences > 0 {
-            eprintln!("{differences} faces differ after {kind} under a kill of {target}");
-        }
-        different += differences;
+    let people: CollectionId = "people".parse()?;
+    // A plan without a training does without them.
+    if plan.kills as usize >= KINDS.len() {
+        people::enrol(&gallery, &people, seed).await?;
     }
+    let mut crowds = [Crowd::new(&gallery, "calm", 1, seed)?, Crowd::new(&gallery, "struck", 2, seed)?];
+    let mut work = Work::new(world.places.gateway, seed);
+    kills(world, plan, &mut crowds, &people, &mut work).await?;
     // What is younger than this may be in flight; by now nothing is.
     let reconciler = world.places.reconciler(bus, Duration::ZERO).await?;
     reconciler.full(PassOptions::default(), SILENCE, &|_| {}).await?;
     let look = PassOptions { fix: false, ..PassOptions::default() };
     let orphans = reconciler.full(look, SILENCE, &|_| {}).await?.total_found();
+    let [_, struck] = crowds;
     let end = struck.counts().await?;
     Ok(Report {
         seed,
@@ -144,11 +135,51 @@ async fn play(world: &mut World, plan: &Plan, seed: u64) -> anyhow::Result<Repor
         clusters: end.clusters,
         persons: end.persons,
         prototypes: end.prototypes,
-        different,
+        different: work.different,
+        heads_different: work.heads_different,
         gave_up: world.fleet.gave_up,
         orphans_after_reconcile: orphans,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Each job in peace, the same under a kill, and both compared.
+async fn kills(
+    world: &mut World,
+    plan: &Plan,
+    [calm, struck]: &mut [Crowd; 2],
+    people: &CollectionId,
+    work: &mut Work,
+) -> anyhow::Result<()> {
+    for kill in 0..plan.kills as usize {
+        let kind_and_target = (KINDS.get(kill % KINDS.len()), TARGETS.get(kill % TARGETS.len()));
+        let (Some(&kind), Some(&target)) = kind_and_target else { continue };
+        if kill.is_multiple_of(KINDS.len()) {
+            calm.grow(plan.faces).await?;
+            struck.grow(plan.faces).await?;
+        }
+        let trains = kind == "train";
+        let [one, other] = if trains { [people, people] } else { [&calm.collection, &struck.collection] };
+        let (peace, undisturbed) = work.in_peace(world, one, kind).await?;
+        let disturbed = work.under_a_kill(world, other, (kind, target), peace).await?;
+        struck.searchable().await?;
+        if kill == 0 {
+            for crowd in [&*calm, &*struck] {
+                name_some(work.at, crowd).await?;
+            }
+        }
+        let heads = [people::head(&undisturbed), people::head(&disturbed)];
+        if trains && (heads.contains(&None) || heads.first() != heads.last()) {
+            eprintln!("{heads:?} are the heads after a kill of {target}");
+            work.heads_different += 1;
+        }
+        let differences = same(calm, struck, kind == "prototypes").await?;
+        if differences > 0 {
+            eprintln!("{differences} faces differ after {kind} under a kill of {target}");
+        }
+        work.different += differences;
+    }
+    Ok(())
 }
 
 /// Jobs over HTTP, and what became of them.
@@ -160,32 +191,40 @@ struct Work {
     kills: BTreeMap<String, u64>,
     in_time: u64,
     most_attempts: u64,
+    different: u64,
+    heads_different: u64,
 }
 
 impl Work {
     fn new(at: SocketAddr, seed: u64) -> Self {
         let (dice, jobs, kills) = (Dice::new(seed), Vec::new(), BTreeMap::new());
-        Self { at, dice, jobs, succeeded: 0, kills, in_time: 0, most_attempts: 0 }
+        let (succeeded, in_time, most_attempts, different, heads_different) = Default::default();
+        Self { at, dice, jobs, succeeded, kills, in_time, most_attempts, different, heads_different }
     }
 
-    /// How long the job takes where nobody disturbs it.
-    async fn in_peace(&mut self, world: &mut World, crowd: &Crowd, kind: &str) -> anyhow::Result<Duration> {
-        let job = self.begin(world, crowd, kind).await?;
+    /// How long the job takes where nobody disturbs it, and its end.
+    async fn in_peace(
+        &mut self,
+        world: &mut World,
+        collection: &CollectionId,
+        kind: &str,
+    ) -> anyhow::Result<(Duration, Value)> {
+        let job = self.begin(world, collection, kind).await?;
         let began = Instant::now();
-        self.ended(world, &job).await?;
-        Ok(began.elapsed())
+        let ended = self.ended(world, &job).await?;
+        Ok((began.elapsed(), ended))
     }
 
-    /// Kills at a random moment of the time that the job takes in peace.
+    /// Kills at a random moment of the time that the job takes in peace; the job's end.
     async fn under_a_kill(
         &mut self,
         world: &mut World,
-        crowd: &Crowd,
+        collection: &CollectionId,
         (kind, target): (&str, &'static str),
         peace: Duration,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Value> {
         let moment = Duration::from_micros(self.dice.between(0, u64::try_from(peace.as_micros())?));
-        let job = self.begin(world, crowd, kind).await?;
+        let job = self.begin(world, collection, kind).await?;
         sleep(moment).await;
         let struck = OffsetDateTime::now_utc();
         strike(world, target).await?;
@@ -194,14 +233,15 @@ impl Work {
         let over = ended.get("finishedAt").and_then(Value::as_str).context("a job without an end")?;
         let over = OffsetDateTime::parse(over, &Rfc3339)?;
         self.in_time += u64::from(over > struck);
-        Ok(())
+        Ok(ended)
     }
 
     /// Nothing is away when a job begins: only a job that the plan knows of runs.
-    async fn begin(&mut self, world: &mut World, crowd: &Crowd, kind: &str) -> anyhow::Result<String> {
+    async fn begin(&mut self, world: &mut World, collection: &CollectionId, kind: &str) -> anyhow::Result<String> {
         insist(world, self.at, "GET", "/api/v1/system", None).await?;
-        let path = format!("/api/v1/faces/{kind}?collection={}", crowd.collection);
-        let begun = insist(world, self.at, "POST", &path, Some(json!({}))).await?;
+        let path = format!("/api/v1/faces/{kind}?collection={collection}");
+        let told = if kind == "train" { people::training() } else { json!({}) };
+        let begun = insist(world, self.at, "POST", &path, Some(told)).await?;
         let job = text(&begun, "jobId").context("a job without an id")?;
         self.jobs.push(job.clone());
         Ok(job)
@@ -325,7 +365,10 @@ fn show(report: &Report) {
             "faces, clusters, persons, prototypes",
             format!("{}, {}, {}, {}", report.faces, report.clusters, report.persons, report.prototypes),
         ),
-        row("faces that differ from those in peace", report.different),
+        row(
+            "faces, heads that differ from those in peace",
+            format!("{}, {}", report.different, report.heads_different),
+        ),
         row("processes that ended", report.gave_up),
         row("orphans after one reconcile", report.orphans_after_reconcile),
         row("time", format!("{:.0} s", report.seconds)),
