@@ -20,4 +20,6 @@ mod pressure;
 #[cfg(test)]
 mod rolling;
 #[cfg(test)]
+mod switch;
+#[cfg(test)]
 mod tidy;

@@ -48,13 +48,25 @@ pub fn migrate<'a>(config: &'a Config, parts: &'a Parts) -> Boxed<'a, ()> {
             store.migrate().await?;
         }
         parts.bus.migrate_streams(&config.stages(), config.reconciler.lease).await?;
-        let Some(index) = &parts.index else { return Ok(()) };
-        let ensured = index.vectors.ensure(&index.pack.fingerprint(), index.dim()?).await?;
-        if let (Ensured::Created, Some(store)) = (ensured, &parts.store) {
+        ensure_index(parts).await?;
+        Ok(())
+    })
+}
+
+/// Makes the vector index unless it is there; [`migrate`] does it too. Whether it holds no point, and then the reconciler compares
+/// everything at once. Idempotent; several processes may do it at once. `parts` without an index: nothing.
+///
+/// # Errors
+/// Qdrant or Postgres does not answer; a vector index that does not fit the configured pack.
+pub fn ensure_index(parts: &Parts) -> Boxed<'_, bool> {
+    Box::pin(async move {
+        let Some(index) = &parts.index else { return Ok(false) };
+        let is_empty = index.vectors.ensure(&index.pack.fingerprint(), index.dim()?).await? == Ensured::Created;
+        if let (true, Some(store)) = (is_empty, &parts.store) {
             // Whatever Postgres has is missing in it.
             store.forget_pass(facewire_reconciler::SERVICE).await?;
         }
-        Ok(())
+        Ok(is_empty)
     })
 }
 

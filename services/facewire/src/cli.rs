@@ -25,7 +25,7 @@ use facewire_store_pg::RolePrefix;
 pub(crate) use calibrate::Calibrate;
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
 pub(crate) use evaluate::{Evaluate, GateSwitch};
-pub(crate) use face_jobs::StartJob;
+pub(crate) use face_jobs::{ExportFaces, StartJob};
 pub(crate) use faces::{
     Backfill, CountFaces, EnsureCollection, Faces, FacesCommand, FindOrphans, LabelCluster, ListActs, ListClusters,
     SplitCluster, UndoAct,

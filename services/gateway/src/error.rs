@@ -7,13 +7,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use facewire_bus::BusError;
 use facewire_domain::{Fault, FaultKind};
+use facewire_erasure::EraseError;
 use facewire_gallery::GalleryError;
 use facewire_store_pg::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-
-use crate::erasing::EraseError;
 
 /// What went wrong, for programs. The list is closed: a new code is a new version of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -15,6 +15,9 @@ use crate::error::{ApiError, Code};
 /// Longest name of a person, in bytes; as `Facewire-Name`.
 const LONGEST_NAME: usize = 256;
 
+/// Items that pages by number skip at most: the store reads all of them for each page.
+const MOST_SKIPPED: u32 = 100_000;
+
 /// A JSON body.
 #[derive(Debug)]
 pub(crate) struct Body<T>(pub(crate) T);
@@ -115,6 +118,16 @@ pub(crate) fn page_size(asked: Option<u32>, usual: u32, most: u32) -> Result<u32
     if (1..=most).contains(&size) { Ok(size) } else { Err(ApiError::invalid("pageSize", format!("1 to {most}"))) }
 }
 
+/// Items on the pages before this one, which is counted from 1.
+pub(crate) fn skipped(page: u32, page_size: u32) -> Result<u32, ApiError> {
+    let before = page.checked_sub(1).ok_or_else(|| ApiError::invalid("page", "pages are counted from 1"))?;
+    let skipped = before.checked_mul(page_size).filter(|skipped| *skipped <= MOST_SKIPPED);
+    skipped.ok_or_else(|| {
+        let why = format!("at most {MOST_SKIPPED} items are before a page; where the list has a cursor, use that");
+        ApiError::invalid("page", why)
+    })
+}
+
 /// Items where a request names a `limit`: what is asked for, else `usual`; 1 to `most`.
 pub(crate) fn limit(asked: Option<u32>, usual: u32, most: u32) -> Result<u32, ApiError> {
     let limit = asked.unwrap_or(usual);
@@ -144,6 +157,14 @@ mod tests {
 
     fn field_of(error: ApiError) -> String {
         error.details["field"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn pages_are_counted_from_one_and_end() {
+        assert_eq!((skipped(1, 20), skipped(3, 20), skipped(101, 1000)), (Ok(0), Ok(40), Ok(100_000)));
+        for (page, page_size) in [(0, 1), (102, 1000), (u32::MAX, u32::MAX)] {
+            assert_eq!(field_of(skipped(page, page_size).unwrap_err()), "page", "{page} of {page_size}");
+        }
     }
 
     #[test]

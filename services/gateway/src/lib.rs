@@ -5,7 +5,6 @@ mod bodies;
 mod caller;
 mod chain;
 mod cursor;
-mod erasing;
 mod error;
 mod events;
 mod housekeeping;
@@ -15,6 +14,7 @@ mod input;
 mod json;
 mod openapi;
 mod options;
+mod prefer;
 mod rates;
 mod request;
 mod routes;
@@ -37,7 +37,6 @@ use events::Sender;
 use rates::Rates;
 use tls::Certificates;
 
-pub use erasing::{EraseError, erase};
 pub use error::{ApiError, Code, ErrorBody, ErrorEnvelope};
 pub use events::{LEASE as EVENTS_LEASE, Options as WebhookOptions};
 pub use options::{Auth, Options, Tls};
@@ -175,6 +174,7 @@ impl Listening {
                 Sender::new(gateway.gallery.store.clone(), gateway.options.webhooks.clone()).map_err(refused)?;
             let app = App::new(gateway, requests, shutdown.clone());
             let (bus, store) = (app.bus.clone(), app.gallery.store.clone());
+            let (rules, gallery) = (Arc::clone(&app.rules), app.gallery.clone());
             let options = Arc::clone(&app.options);
             let router = routes::router(app);
             health.set(SERVICE, State::Ready);
@@ -185,10 +185,17 @@ impl Listening {
                     None => shutdown.draining().await,
                 }
             };
+            let keep_rules = async {
+                tokio::select! {
+                    never = rules.keep_fresh(&gallery) => match never {},
+                    () = shutdown.draining() => {}
+                }
+            };
             let answering = async {
                 tokio::join!(
                     server::serve(listener, router, certificates, &options, &shutdown),
                     follow,
+                    keep_rules,
                     events::run(&bus, &store, lease, &options.retention, &shutdown),
                     sender.run(&shutdown),
                 );

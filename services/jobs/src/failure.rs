@@ -2,6 +2,7 @@
 
 use facewire_clustering::ClusterError;
 use facewire_domain::{Fault, FaultKind};
+use facewire_erasure::EraseError;
 use facewire_evaluation::HeldOutError;
 use facewire_gallery::{GalleryError, Unruled};
 use facewire_store_pg::StoreError;
@@ -29,6 +30,9 @@ pub(crate) enum JobError {
     /// A store.
     #[error(transparent)]
     Store(#[from] GalleryError),
+    /// A store or a stream of which it erases.
+    #[error(transparent)]
+    Erasing(#[from] EraseError),
     /// Its thread is gone without an answer: a panic, which is a defect of ours and in the log.
     #[error("the computation ended without a result: see the log of the service")]
     Vanished,
@@ -61,8 +65,9 @@ impl JobError {
                 Fate::Fails
             }
             Self::Store(error) if error.kind() == FaultKind::Poison => Fate::Fails,
+            Self::Erasing(error) if error.kind() == FaultKind::Poison => Fate::Fails,
             // What is waited out comes back only because the service drains.
-            Self::Store(_) => Fate::Waits,
+            Self::Store(_) | Self::Erasing(_) => Fate::Waits,
             Self::Hangs | Self::NoThread(_) => Fate::Breaks,
         }
     }

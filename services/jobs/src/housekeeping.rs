@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use facewire_bus::Bus;
+use facewire_clustering::Sums;
 use facewire_domain::{AssignParams, CollectionId, Fault, JobKind, JobState};
 use facewire_gallery::GalleryError;
 use facewire_runtime::ActorError;
@@ -19,7 +20,6 @@ use crate::SERVICE;
 use crate::compute::on_thread;
 use crate::failure::{Fate, JobError};
 use crate::kinds::assign::{changed, decide, write};
-use crate::kinds::clusters::Sums;
 use crate::kinds::decide::{Joiner, joining, rule};
 use crate::kinds::rows::{Choice, normalised};
 use crate::kinds::{Context, Task};
@@ -122,11 +122,15 @@ async fn call_again(context: &Context, bus: &Bus) {
     }
 }
 
-/// Removes jobs that ended, and bulk changes that nobody may undo any more.
+/// Removes jobs that ended, exports that nobody can have any more, and bulk changes that nobody may undo any more.
 async fn prune(context: &Context) -> Result<(), JobError> {
     let (store, age) = (context.store(), context.options.retain);
     while store.prune_jobs(age, STEP).await? > 0 {}
     while store.prune_acts(age, STEP).await? > 0 {}
+    let parts = context.gallery.prune_exports(OffsetDateTime::now_utc()).await?;
+    if parts > 0 {
+        tracing::info!(parts, "exports that had expired or are no longer to be had were removed");
+    }
     Ok(())
 }
 
@@ -155,7 +159,7 @@ async fn average(context: &Context, collection: &CollectionId) -> Result<(), Job
             let mut sums = Sums::new(1, dim);
             let embeddings = faces.into_iter().filter_map(|face| normalised(face.embedding, dim));
             embeddings.for_each(|embedding| sums.add(0, &embedding));
-            sums.centroids().next()
+            sums.means().next()
         });
         if let Some(mean) = mean.await? {
             // One that changed meanwhile is computed at the next round.

@@ -1,6 +1,6 @@
 //! The jobs service: long work on a collection. One row and one message a job; a worker that dies is replaced, and what
 //! was written is found written. It clusters the faces that are nobody's, gives faces to known people, keeps people's
-//! prototypes up to date, and trains projection heads. Postgres decides what is written; what is decided about a single crop is the
+//! prototypes up to date, trains projection heads, exports, and erases. Postgres decides what is written; what is decided about a single crop is the
 //! chain's.
 
 mod compute;
@@ -55,6 +55,7 @@ impl Jobs {
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
         self.gallery.check_serving().await?;
         let context = Context {
+            bus: self.bus.clone(),
             gallery: self.gallery.clone(),
             rules: Arc::new(RuleBook::new(self.rules.clone(), self.calibration.clone())),
             options: Arc::new(self.options.clone()),

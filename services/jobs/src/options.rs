@@ -29,6 +29,9 @@ pub struct Options {
     /// How long jobs that ended are kept, and bulk changes with what their undoing needs.
     #[serde(with = "facewire_config::duration")]
     pub retain: Duration,
+    /// How long an export stays in the object store, from its end: it holds biometric data. No longer than `retain`, in effect.
+    #[serde(with = "facewire_config::duration")]
+    pub export_retention: Duration,
     /// More faces than this are clustered over a graph of nearest neighbours from the vector index: approximate, and
     /// the result says so. Only HDBSCAN can; 500,000 at most.
     pub approximate_above: u64,
@@ -52,6 +55,7 @@ impl Default for Options {
             lease: Duration::from_secs(30),
             max_attempts: 5,
             retain: Duration::from_secs(30 * 24 * 3600),
+            export_retention: Duration::from_secs(24 * 3600),
             approximate_above: 200_000,
             join_interval: Duration::from_secs(60),
             prototypes_interval: Duration::from_secs(2),

@@ -2,9 +2,10 @@
 //! `kinds`.
 //!
 //! A job that runs is cancelled or given back at once, until it begins to write: then Postgres has decided, in one
-//! transaction, and the job says what is written. The worker's own watchdog is no use here, since a clustering takes as
-//! long as it takes: a thread without a sign of life is noticed where it is waited for, and a worker that dies by its
-//! lease.
+//! transaction, and the job says what is written. An erasure is given back at once and never cancelled: Postgres lets
+//! nobody cancel one that was taken up (`store-pg/src/jobs.rs`). The worker's own watchdog is no use here, since a
+//! clustering takes as long as it takes: a thread without a sign of life is noticed where it is waited for, and a worker
+//! that dies by its lease.
 
 use std::sync::Arc;
 use std::time::Duration;

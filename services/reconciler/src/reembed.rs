@@ -104,10 +104,22 @@ impl Reconciler {
         // The old model's collection stays until the next rebuild: whoever still has the old pack goes on searching it.
         target.vectors.switch_alias(&successor).await?;
         done.collection = Some(successor.collection().to_owned());
-        while target.store.apply_reembeddings(options.batch.max(1)).await? > 0 {
+        self.apply_reembedded(options.batch, token).await?;
+        Ok(done)
+    }
+
+    /// What follows the switch in Postgres: the embeddings beside the faces take the place of their own, where they are of the model
+    /// that serves. How many there were.
+    pub(crate) async fn apply_reembedded(&self, batch: u32, token: Token) -> Result<u64, ReconcileError> {
+        let mut applied = 0;
+        loop {
+            let moved = self.gallery.store.apply_reembeddings(batch.max(1)).await?;
+            if moved == 0 {
+                return Ok(applied);
+            }
+            applied += moved;
             self.still_ours(token).await?;
         }
-        Ok(done)
     }
 
     /// Embeds every face that has no embedding of the new model yet.

@@ -46,11 +46,7 @@ impl Bus {
 
     /// How far one stage is behind.
     pub async fn lag(&self, stage: Stage) -> Result<StageLag, BusError> {
-        let stream = self
-            .jetstream()
-            .get_stream(stage.stream())
-            .await
-            .map_err(|error| refused(format!("the stream {}", stage.stream()), error))?;
+        let stream = self.stream(stage.stream()).await?;
         let state = &stream.cached_info().state;
         let consumer = stream.get_consumer::<pull::Config>(subjects::consumer(stage)).await;
         let (pending, ack_pending, redelivered, extra_deliveries) = match &consumer {

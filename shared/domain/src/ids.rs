@@ -136,7 +136,8 @@ impl fmt::Display for SubjectId {
 }
 
 /// SHA-256 of the original encoded bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ImageHash([u8; 32]);
 
 impl ImageHash {
@@ -167,6 +168,19 @@ impl FromStr for ImageHash {
             digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
         let bytes = (digits.len() == 64).then_some(bytes).and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or(InvalidName::Hash)
+    }
+}
+
+impl TryFrom<String> for ImageHash {
+    type Error = InvalidName;
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        text.parse()
+    }
+}
+
+impl From<ImageHash> for String {
+    fn from(hash: ImageHash) -> String {
+        hash.to_string()
     }
 }
 

@@ -83,6 +83,10 @@ words!(
         Prototypes = "prototypes",
         /// Trains a projection head on the faces of people ([`TrainParams`](crate::TrainParams)).
         Train = "train",
+        /// Erases, for good ([`EraseParams`](crate::EraseParams)).
+        Erase = "erase",
+        /// Writes everybody and every face into the object store ([`ExportParams`](crate::ExportParams)).
+        Export = "export",
     }
 );
 
@@ -330,7 +334,7 @@ mod tests {
             assert_eq!(method.to_string().parse(), Ok(method));
         }
         let unknown = "Cluster".parse::<JobKind>().unwrap_err().to_string();
-        assert_eq!(unknown, "no such kind of job; there are cluster, assign, prototypes, train");
+        assert_eq!(unknown, "no such kind of job; there are cluster, assign, prototypes, train, erase, export");
     }
 
     #[test]

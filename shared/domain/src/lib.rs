@@ -4,6 +4,8 @@
 pub mod calibrated;
 pub mod calibration;
 pub mod decision;
+pub mod erase;
+pub mod export;
 pub mod fault;
 pub mod gate;
 pub mod geometry;
@@ -22,6 +24,8 @@ pub mod training;
 pub use calibrated::{CalibratedGate, CalibratedGates};
 pub use calibration::{Calibration, Confidence, FmrPoint};
 pub use decision::{Candidate, Decision, Hit, Rule, cosine, decide, nearest};
+pub use erase::EraseParams;
+pub use export::ExportParams;
 pub use fault::{Fault, FaultKind};
 pub use gate::{Gate, Refusal};
 pub use geometry::{BoundingBox, Landmarks, Point};

@@ -28,6 +28,10 @@ impl Gallery {
         actor: &Actor,
     ) -> Result<CollectionDeletion, GalleryError> {
         let Some(details) = self.store.collection(collection).await? else { return Ok(CollectionDeletion::NotFound) };
+        if details.is_empty() {
+            // They may be of when it was not.
+            self.erase_exports(collection).await?;
+        }
         let deleted = details.is_empty() && self.store.delete_collection(collection, actor).await?;
         Ok(if deleted { CollectionDeletion::Deleted } else { CollectionDeletion::NotEmpty(details) })
     }
@@ -43,8 +47,7 @@ impl Gallery {
     ) -> Result<Receipt, GalleryError> {
         for _ in 0..ROUNDS {
             self.empty(what, begun, &mut receipt).await?;
-            if self.store.delete_collection(&begun.collection, actor).await? {
-                self.store.finish_erasure(begun, what, &receipt.stored(), actor).await?;
+            if self.store.delete_erased_collection(begun, &receipt.stored(), actor).await? {
                 return Ok(receipt);
             }
         }
@@ -53,6 +56,7 @@ impl Gallery {
 
     async fn empty(&self, what: &Erasure, begun: &BegunErasure, receipt: &mut Receipt) -> Result<(), GalleryError> {
         self.erase_faces(what, begun, receipt).await?;
+        receipt.exports += self.erase_exports(&begun.collection).await?;
         if let Some(images) = &self.images {
             loop {
                 let step = images.delete_collection(&begun.collection, STEP as usize).await?;

@@ -3,7 +3,7 @@
 //! queues say. Repeated after an error it goes on where it was; what a crash leaves tombstoned, the reconciler removes. The
 //! streams themselves are erased by whoever knows them.
 
-use facewire_domain::{CollectionId, FaceId, PersonId, SubjectId};
+use facewire_domain::{CollectionId, FaceId, JobId, PersonId, SubjectId};
 use facewire_store_object::ImageKey;
 use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ pub struct Receipt {
     pub faces: u64,
     /// Names of kept images that were erased, whether or not there was one.
     pub images: u64,
+    /// Parts of exports of the collection: what was exported may hold what is erased.
+    pub exports: u64,
     /// Endings that named the person, and do so no longer.
     pub results: u64,
     /// Decisions about others that named the person as the nearest or second nearest.
@@ -93,7 +95,7 @@ impl Gallery {
     /// # Errors
     /// Of any store; [`GalleryError::Busy`].
     pub async fn erase(&self, what: &Erasure, actor: &Actor) -> Result<Receipt, GalleryError> {
-        match self.start_erasure(what, actor).await? {
+        match self.start_erasure(what, actor, None).await? {
             Some(started) => self.finish_erasure(started, 0, actor).await,
             None => Ok(Receipt::default()),
         }
@@ -101,13 +103,22 @@ impl Gallery {
 
     /// Erases faces with all that is kept of them, of a person also the person, of a collection all that is in it. A crop that was received before does not
     /// bring it back. `None`: there is nobody to erase. Until it is finished the receipt is not final: it is to be started again
-    /// then, and goes on.
+    /// then, and goes on. `job`: the receipt is found by it.
     ///
     /// # Errors
     /// Of any store; [`GalleryError::Busy`].
-    pub async fn start_erasure(&self, what: &Erasure, actor: &Actor) -> Result<Option<StartedErasure>, GalleryError> {
+    pub async fn start_erasure(
+        &self,
+        what: &Erasure,
+        actor: &Actor,
+        job: Option<JobId>,
+    ) -> Result<Option<StartedErasure>, GalleryError> {
         let Some(begun) = self.store.begin_erasure(what, actor).await? else { return Ok(None) };
+        if let Some(job) = job {
+            self.store.note_erasure_job(begun.erasure, job).await?;
+        }
         let mut receipt = Receipt::of(&begun);
+        receipt.exports += self.erase_exports(&begun.collection).await?;
         self.erase_faces(what, &begun, &mut receipt).await?;
         if !begun.persons.is_empty() {
             // What waits to be sent first, so that no more of it comes into the streams.
@@ -134,6 +145,8 @@ impl Gallery {
             return self.finish_collection(&what, &begun, receipt, actor).await;
         }
         for _ in 0..ROUNDS {
+            // One that began after this erasure did may hold some of it.
+            receipt.exports += self.erase_exports(&begun.collection).await?;
             if !begun.persons.is_empty() {
                 self.erase_faces(&what, &begun, &mut receipt).await?;
                 self.erase_persons(&what, &begun, &mut receipt).await?;

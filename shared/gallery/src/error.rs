@@ -17,6 +17,22 @@ pub enum GalleryError {
     /// The object store.
     #[error(transparent)]
     Images(#[from] ObjectError),
+    /// An export is to be kept, and the service was given no object store.
+    #[error(
+        "exports are kept in the object store, and there is none: set images.url for the services jobs and gateway"
+    )]
+    NoExports,
+    /// A part of an export cannot be written or read.
+    #[error("the part {key} of an export cannot be used: {why}")]
+    BrokenPart {
+        /// The part's key.
+        key: String,
+        /// Why.
+        why: String,
+    },
+    /// The process is ending.
+    #[error("the process is ending")]
+    Stopped,
     /// New faces came in as fast as they were erased. Try again.
     #[error("what is erased is enrolled at the same time: try again")]
     Busy,
@@ -39,8 +55,9 @@ impl Fault for GalleryError {
             Self::Rows(error) => error.kind(),
             Self::Points(error) => error.kind(),
             Self::Images(error) => error.kind(),
-            Self::Busy => FaultKind::Transient,
+            Self::Busy | Self::Stopped => FaultKind::Transient,
             Self::OtherModel { .. } => FaultKind::Systemic,
+            Self::NoExports | Self::BrokenPart { .. } => FaultKind::Poison,
         }
     }
 
@@ -50,6 +67,7 @@ impl Fault for GalleryError {
             Self::Points(error) => error.system(),
             Self::Images(error) => error.system(),
             Self::Busy | Self::OtherModel { .. } => "postgresql",
+            Self::NoExports | Self::BrokenPart { .. } | Self::Stopped => "object-store",
         }
     }
 }

@@ -7,7 +7,10 @@ mod collections;
 mod enrol;
 mod erase;
 mod error;
+pub mod export;
+mod json;
 mod keep;
+mod kept_exports;
 mod negatives;
 mod people;
 mod point;
@@ -15,6 +18,7 @@ mod rule_book;
 pub mod rules;
 mod search;
 mod serving;
+pub mod views;
 
 use std::collections::HashSet;
 
@@ -28,6 +32,8 @@ pub use collections::CollectionDeletion;
 pub use enrol::{Candidate, Conflict, Enrolled};
 pub use erase::{Erasure, Receipt, StartedErasure};
 pub use error::GalleryError;
+pub use json::camel;
+pub use kept_exports::{EXPORT_PART_BYTES, ExportPart, ExportResult, export_is_whole};
 pub use people::Moved;
 pub use point::{payload, point};
 pub use rule_book::RuleBook;
@@ -44,7 +50,7 @@ pub struct Gallery {
     pub store: Store,
     /// The vector index.
     pub vectors: VecStore,
-    /// Kept images; `None`: none are kept here.
+    /// Kept images, and exports; `None`: none are kept here.
     pub images: Option<ImageStore>,
     /// The fingerprint of the pack that serves.
     pub model: String,

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use facewire_domain::CollectionId;
 
+use crate::export::{self, ExportKey, ListedExport};
 use crate::key::{ImageKey, ImageKind};
 use crate::scan::{Listed, Page};
 
@@ -39,22 +40,18 @@ impl Directory {
         fs::read_dir(&self.root)?.next().transpose().map(drop)
     }
 
-    fn file(&self, key: &ImageKey) -> PathBuf {
-        self.root.join(key.to_string())
-    }
-
     /// Before a write: the directories, with their permissions. A file is readable by others, if the umask says so, only
     /// inside these.
     ///
     /// A root that is gone is not made anew: the disk that it was on may come back.
-    pub(crate) fn before_write(&self, key: &ImageKey) -> io::Result<()> {
+    pub(crate) fn before_write(&self, path: &str) -> io::Result<()> {
         fs::metadata(&self.root)?;
-        self.file(key).parent().map_or(Ok(()), make_private)
+        self.root.join(path).parent().map_or(Ok(()), make_private)
     }
 
     /// After a write: the file's permissions.
-    pub(crate) fn after_write(&self, key: &ImageKey) -> io::Result<()> {
-        match fs::set_permissions(self.file(key), Permissions::from_mode(0o600)) {
+    pub(crate) fn after_write(&self, path: &str) -> io::Result<()> {
+        match fs::set_permissions(self.root.join(path), Permissions::from_mode(0o600)) {
             // Erased meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             done => done,
@@ -62,8 +59,8 @@ impl Directory {
     }
 
     /// After an erasure: writes the directories through to the disk.
-    pub(crate) fn sync(&self, keys: &[ImageKey]) -> io::Result<()> {
-        let files: Vec<PathBuf> = keys.iter().map(|key| self.file(key)).collect();
+    pub(crate) fn sync(&self, paths: &[String]) -> io::Result<()> {
+        let files: Vec<PathBuf> = paths.iter().map(|path| self.root.join(path)).collect();
         let directories: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
         for directory in directories {
             if let Some(directory) = found(File::open(directory))? {
@@ -74,16 +71,14 @@ impl Directory {
     }
 
     /// One page in key order, see [`ImageStore::list`](crate::ImageStore::list).
-    pub(crate) fn page(
-        &self,
-        collection: Option<&CollectionId>,
-        after: Option<&ImageKey>,
-        limit: usize,
-    ) -> io::Result<Page> {
+    pub(crate) fn page(&self, from: &str, after: Option<&ImageKey>, limit: usize) -> io::Result<Page> {
         fs::metadata(&self.root)?;
         let after = after.map(ToString::to_string);
         let mut page = Page::default();
-        self.walk(&start(collection), &mut |path, is_directory| {
+        self.walk(from, &mut |path, is_directory| {
+            if path.starts_with(export::PREFIX) {
+                return Ok(Step::Skip);
+            }
             let passed = |after: &String| after.as_str() >= path && !(is_directory && after.starts_with(path));
             if after.as_ref().is_some_and(passed) {
                 return Ok(Step::Skip);
@@ -92,7 +87,7 @@ impl Directory {
                 return Ok(Step::Into);
             }
             let Ok(key) = path.parse::<ImageKey>() else {
-                page.foreign += u64::from(unfinished(path).is_none());
+                page.foreign += u64::from(!is_unfinished(path));
                 return Ok(Step::Skip);
             };
             let Some(found) = metadata(&self.root.join(path))? else { return Ok(Step::Skip) };
@@ -106,15 +101,33 @@ impl Directory {
         Ok(page)
     }
 
-    /// Removes what a crash left half-written, if it is older than that. Gives their number.
-    pub(crate) fn remove_unfinished(&self, collection: Option<&CollectionId>, older_than: Duration) -> io::Result<u64> {
+    /// The parts of exports below `from`, in key order.
+    pub(crate) fn exports(&self, from: &str) -> io::Result<Vec<ListedExport>> {
+        fs::metadata(&self.root)?;
+        let mut listed = Vec::new();
+        self.walk(from, &mut |path, is_directory| {
+            if is_directory {
+                return Ok(Step::Into);
+            }
+            if let Ok(key) = path.parse::<ExportKey>()
+                && let Some(found) = metadata(&self.root.join(path))?
+            {
+                listed.push(ListedExport { key, size: found.len() });
+            }
+            Ok(Step::Skip)
+        })?;
+        Ok(listed)
+    }
+
+    /// Removes what a crash left half-written below `from`, if it is older than that. Gives their number.
+    pub(crate) fn remove_unfinished(&self, from: &str, older_than: Duration) -> io::Result<u64> {
         let mut removed = 0;
-        self.walk(&start(collection), &mut |path, is_directory| {
+        self.walk(from, &mut |path, is_directory| {
             if is_directory {
                 return Ok(Step::Into);
             }
             let file = self.root.join(path);
-            if unfinished(path).is_some()
+            if is_unfinished(path)
                 && let Some(found) = metadata(&file)?
                 && SystemTime::now().duration_since(found.modified()?).unwrap_or_default() >= older_than
             {
@@ -126,10 +139,10 @@ impl Directory {
         Ok(removed)
     }
 
-    /// Removes the directories of a collection that hold nothing.
-    pub(crate) fn remove_empty(&self, collection: &CollectionId) -> io::Result<()> {
-        let mut directories = vec![start(Some(collection))];
-        self.walk(&start(Some(collection)), &mut |path, is_directory| {
+    /// Removes the directory `from`, and those below it, as far as they hold nothing.
+    pub(crate) fn remove_empty(&self, from: &str) -> io::Result<()> {
+        let mut directories = vec![from.to_owned()];
+        self.walk(from, &mut |path, is_directory| {
             if is_directory {
                 directories.push(path.to_owned());
             }
@@ -186,12 +199,11 @@ enum Step {
     Stop,
 }
 
-fn start(collection: Option<&CollectionId>) -> String {
-    collection.map(|collection| format!("{collection}/")).unwrap_or_default()
-}
-
-/// Whether keys lie below `<collection>/`, `<collection>/<kind>/` or `<collection>/<kind>/<2 hex>/`.
+/// Whether keys lie below `<collection>/`, `<collection>/<kind>/` or `<collection>/<kind>/<2 hex>/`, or parts of exports.
 fn is_level(path: &str) -> bool {
+    if export::is_level(path) {
+        return true;
+    }
     let mut parts = path.trim_end_matches('/').split('/');
     let collection = parts.next().is_some_and(|name| name.parse::<CollectionId>().is_ok());
     let kind = parts.next().is_none_or(|name| ImageKind::ALL.iter().any(|kind| kind.as_str() == name));
@@ -199,11 +211,10 @@ fn is_level(path: &str) -> bool {
     collection && kind && shard && parts.next().is_none()
 }
 
-/// The key of a write that has not ended: `object_store` writes to `<key>#<number>` first.
-fn unfinished(path: &str) -> Option<ImageKey> {
-    let (key, number) = path.rsplit_once('#')?;
-    number.parse::<u64>().ok()?;
-    key.parse().ok()
+/// Whether a write to it has not ended: `object_store` writes to `<key>#<number>` first.
+fn is_unfinished(path: &str) -> bool {
+    let Some((key, number)) = path.rsplit_once('#') else { return false };
+    number.parse::<u64>().is_ok() && (key.parse::<ImageKey>().is_ok() || key.parse::<ExportKey>().is_ok())
 }
 
 /// What somebody else removed meanwhile is no error.

@@ -1,8 +1,9 @@
-//! The kept images, in an object store: a local directory, or a bucket of an S3-compatible server. The only crate that
-//! names `object_store`.
+//! The kept images and exports, in an object store: a local directory, or a bucket of an S3-compatible server. The only
+//! crate that names `object_store`.
 
 mod directory;
 mod error;
+mod export;
 #[cfg(feature = "s3")]
 mod http;
 mod key;
@@ -13,6 +14,7 @@ mod scan;
 mod store;
 
 pub use error::ObjectError;
+pub use export::{ExportKey, ListedExport};
 pub use key::{ImageKey, ImageKind, InvalidKey};
 pub use options::{Encryption, Options};
 pub use scan::{Deleted, Listed, Page};

@@ -9,6 +9,7 @@ use object_store::path::Path;
 use time::OffsetDateTime;
 
 use crate::ObjectError;
+use crate::export::PREFIX;
 use crate::key::ImageKey;
 use crate::store::{ImageStore, blocking};
 
@@ -61,7 +62,7 @@ impl ImageStore {
         let limit = limit.max(1);
         if let Some(directory) = self.directory().cloned() {
             let (collection, after) = (collection.cloned(), after.cloned());
-            let page = blocking("list", move || directory.page(collection.as_ref(), after.as_ref(), limit));
+            let page = blocking("list", move || directory.page(&start(collection.as_ref()), after.as_ref(), limit));
             return self.timed("list", page).await;
         }
         self.measured("list", self.list_bucket(collection, after, limit)).await
@@ -101,14 +102,14 @@ impl ImageStore {
         self.delete(&keys).await?;
         let more = page.next.is_some();
         if !more {
-            self.remove_unfinished(Some(collection), Duration::ZERO).await?;
-            self.remove_empty(collection).await?;
+            self.sweep(start(Some(collection))).await?;
         }
         Ok(Deleted { objects: keys.len() as u64, more })
     }
 
     /// Removes what a crash left half-written in a directory, if it is older than that; a write takes less than the
-    /// timeout. Gives their number. A bucket has no such thing: an image is one request.
+    /// timeout. Gives their number. A bucket has no such thing: an image is one request. Without a collection, parts of
+    /// exports too.
     ///
     /// # Errors
     /// Those of the store.
@@ -117,24 +118,36 @@ impl ImageStore {
         collection: Option<&CollectionId>,
         older_than: Duration,
     ) -> Result<u64, ObjectError> {
+        self.remove_unfinished_below(start(collection), older_than).await
+    }
+
+    async fn remove_unfinished_below(&self, from: String, older_than: Duration) -> Result<u64, ObjectError> {
         let Some(directory) = self.directory().cloned() else { return Ok(0) };
-        let collection = collection.cloned();
-        let remove = move || directory.remove_unfinished(collection.as_ref(), older_than);
+        let remove = move || directory.remove_unfinished(&from, older_than);
         self.timed("remove_unfinished", blocking("remove_unfinished", remove)).await
     }
 
-    async fn remove_empty(&self, collection: &CollectionId) -> Result<(), ObjectError> {
+    /// After an erasure of all that lay there: nothing half-written stays in a directory, and no directory that holds nothing.
+    pub(crate) async fn sweep(&self, from: String) -> Result<(), ObjectError> {
+        self.remove_unfinished_below(from.clone(), Duration::ZERO).await?;
         let Some(directory) = self.directory().cloned() else { return Ok(()) };
-        let collection = collection.clone();
         self.timed("remove_empty", async {
             let _removing = self.inner.removing.write().await;
-            blocking("remove_empty", move || directory.remove_empty(&collection)).await
+            blocking("remove_empty", move || directory.remove_empty(&from)).await
         })
         .await
     }
 }
 
+/// Where the images of a collection, or all objects, are in a directory.
+fn start(collection: Option<&CollectionId>) -> String {
+    collection.map(|collection| format!("{collection}/")).unwrap_or_default()
+}
+
 fn add(page: &mut Page, after: Option<&ImageKey>, object: &ObjectMeta) -> Result<(), ObjectError> {
+    if object.location.as_ref().starts_with(PREFIX) {
+        return Ok(());
+    }
     let Ok(key) = object.location.as_ref().parse::<ImageKey>() else {
         page.foreign += 1;
         return Ok(());

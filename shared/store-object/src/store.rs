@@ -1,4 +1,4 @@
-//! The image store itself: whole images in and out, by key.
+//! The image store itself: whole images in and out, by key; and what parts of exports share with them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use facewire_domain::ImageHash;
 use facewire_telemetry::events;
 use futures_util::StreamExt;
 use object_store::local::LocalFileSystem;
+use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, Error as StoreError, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    Attribute, Attributes, Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 use tokio::sync::RwLock;
 
@@ -121,22 +122,31 @@ impl ImageStore {
     /// of the store.
     pub async fn put(&self, key: &ImageKey, content: Bytes) -> Result<PutOutcome, ObjectError> {
         self.check_size(content.len() as u64)?;
-        let directory = self.directory();
         let hash = match key.kind() {
-            ImageKind::Crop | ImageKind::Aligned if directory.is_some() => None,
+            ImageKind::Crop | ImageKind::Aligned if self.directory().is_some() => None,
             _ => Some(hash_of(content.clone()).await?),
         };
         if key.kind() == ImageKind::Original && hash != Some(key.hash()) {
             return Err(ObjectError::Corrupt { key: key.to_string() });
         }
+        let attributes = hash.map(|hash| (CONTENT_HASH, hash.to_string()));
+        self.write(&key.path(), content, attributes.into_iter().collect()).await
+    }
+
+    /// Stores an object unless one of its name is there. A directory keeps no attributes.
+    pub(crate) async fn write(
+        &self,
+        path: &Path,
+        content: Bytes,
+        attributes: Attributes,
+    ) -> Result<PutOutcome, ObjectError> {
         self.timed("put", async {
-            let Some(directory) = directory else {
-                let attributes = hash.map(|hash| (CONTENT_HASH, hash.to_string()));
-                return self.create(key, content, attributes.into_iter().collect()).await;
+            let Some(directory) = self.directory() else {
+                return self.create(path, content, attributes).await;
             };
             let _writing = self.inner.removing.read().await;
             for _ in 0..RACES {
-                match self.put_file(directory, key, content.clone()).await {
+                match self.put_file(directory, path, content.clone()).await {
                     // The root is there: a directory below it was removed before the write ended.
                     Err(ObjectError::NoBucket) => self.check_root("put").await?,
                     done => return done,
@@ -147,18 +157,18 @@ impl ImageStore {
         .await
     }
 
-    async fn put_file(&self, directory: &Directory, key: &ImageKey, content: Bytes) -> Result<PutOutcome, ObjectError> {
-        let (of, to) = (directory.clone(), key.clone());
-        blocking("put", move || of.before_write(&to)).await?;
-        let outcome = self.create(key, content, Attributes::new()).await?;
-        let (of, to) = (directory.clone(), key.clone());
-        blocking("put", move || of.after_write(&to)).await?;
+    async fn put_file(&self, directory: &Directory, path: &Path, content: Bytes) -> Result<PutOutcome, ObjectError> {
+        let (of, to) = (directory.clone(), path.clone());
+        blocking("put", move || of.before_write(to.as_ref())).await?;
+        let outcome = self.create(path, content, Attributes::new()).await?;
+        let (of, to) = (directory.clone(), path.clone());
+        blocking("put", move || of.after_write(to.as_ref())).await?;
         Ok(outcome)
     }
 
-    async fn create(&self, key: &ImageKey, content: Bytes, attributes: Attributes) -> Result<PutOutcome, ObjectError> {
+    async fn create(&self, path: &Path, content: Bytes, attributes: Attributes) -> Result<PutOutcome, ObjectError> {
         let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
-        match self.inner.store.put_opts(&key.path(), PutPayload::from(content), options).await {
+        match self.inner.store.put_opts(path, PutPayload::from(content), options).await {
             Ok(_) => Ok(PutOutcome::Written),
             Err(StoreError::AlreadyExists { source, .. }) if is_conflict(source.as_ref()) => {
                 Err(ObjectError::unavailable("put", "another request for the same image is in progress"))
@@ -175,19 +185,9 @@ impl ImageStore {
     /// not have its key's hash, or other content not the hash that S3 stored with it (in a directory there is none);
     /// else those of the store.
     pub async fn get(&self, key: &ImageKey) -> Result<Option<Bytes>, ObjectError> {
-        let found = self.timed("get", async {
-            let found = match self.inner.store.get(&key.path()).await {
-                Err(error) if is_absent(&error) => return self.check_root("get").await.map(|()| None),
-                found => found.map_err(|error| ObjectError::of("get", &error))?,
-            };
-            // The transport ends at the announced size.
-            self.check_size(found.meta.size)?;
-            let expected = expected_hash(key, &found);
-            let content = found.bytes().await.map_err(|error| ObjectError::of("get", &error))?;
-            Ok(Some((content, expected)))
-        });
-        let Some((content, expected)) = found.await? else { return Ok(None) };
-        if let Some(expected) = expected
+        let found = self.read(&key.path(), self.inner.max_bytes).await?;
+        let Some((content, attributes)) = found else { return Ok(None) };
+        if let Some(expected) = expected_hash(key, &attributes)
             && hash_of(content.clone()).await?.to_string() != expected
         {
             return Err(ObjectError::Corrupt { key: key.to_string() });
@@ -195,13 +195,36 @@ impl ImageStore {
         Ok(Some(content))
     }
 
+    /// The object of this name with what the store keeps beside it; `None`: there is none.
+    pub(crate) async fn read(&self, path: &Path, limit: u64) -> Result<Option<(Bytes, Attributes)>, ObjectError> {
+        self.timed("get", async {
+            let found = match self.inner.store.get(path).await {
+                Err(error) if is_absent(&error) => return self.check_root("get").await.map(|()| None),
+                found => found.map_err(|error| ObjectError::of("get", &error))?,
+            };
+            // The transport ends at the announced size.
+            let (size, attributes) = (found.meta.size, found.attributes.clone());
+            if size > limit {
+                return Err(ObjectError::TooLarge { size, limit });
+            }
+            let content = found.bytes().await.map_err(|error| ObjectError::of("get", &error))?;
+            Ok(Some((content, attributes)))
+        })
+        .await
+    }
+
     /// Erases images. One that is absent is erased already. An error of one does not keep the others; the first is given.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn delete(&self, keys: &[ImageKey]) -> Result<(), ObjectError> {
+        let paths: Vec<Path> = keys.iter().map(ImageKey::path).collect();
+        self.delete_paths(&paths).await
+    }
+
+    pub(crate) async fn delete_paths(&self, paths: &[Path]) -> Result<(), ObjectError> {
         let mut first = Ok(());
-        for part in keys.chunks(MOST) {
+        for part in paths.chunks(MOST) {
             let done = self.timed("delete", async {
                 // Without its root, what it held is not erased but out of reach.
                 self.check_root("delete").await?;
@@ -214,8 +237,8 @@ impl ImageStore {
         first
     }
 
-    async fn delete_part(&self, keys: &[ImageKey]) -> Result<(), ObjectError> {
-        let paths: Vec<_> = keys.iter().map(|key| Ok(key.path())).collect();
+    async fn delete_part(&self, paths: &[Path]) -> Result<(), ObjectError> {
+        let paths: Vec<_> = paths.iter().cloned().map(Ok).collect();
         let mut answers = self.inner.store.delete_stream(futures_util::stream::iter(paths).boxed());
         let mut first = Ok(());
         while let Some(answer) = answers.next().await {
@@ -229,10 +252,10 @@ impl ImageStore {
     }
 
     /// What is erased stays so after a power failure: `object_store` makes only writes durable.
-    async fn sync(&self, keys: &[ImageKey]) -> Result<(), ObjectError> {
+    async fn sync(&self, paths: &[Path]) -> Result<(), ObjectError> {
         let Some(directory) = self.directory().cloned() else { return Ok(()) };
-        let keys = keys.to_vec();
-        blocking("delete", move || directory.sync(&keys)).await
+        let paths: Vec<String> = paths.iter().map(|path| path.as_ref().to_owned()).collect();
+        blocking("delete", move || directory.sync(&paths)).await
     }
 
     /// An absent file means nothing in a directory that is gone.
@@ -302,10 +325,10 @@ async fn hash_of(content: Bytes) -> Result<ImageHash, ObjectError> {
     blocking("hash", move || Ok(ImageHash::of(&content))).await
 }
 
-fn expected_hash(key: &ImageKey, found: &GetResult) -> Option<String> {
+fn expected_hash(key: &ImageKey, attributes: &Attributes) -> Option<String> {
     match key.kind() {
         ImageKind::Original => Some(key.hash().to_string()),
-        ImageKind::Crop | ImageKind::Aligned => found.attributes.get(&CONTENT_HASH).map(|hash| hash.to_string()),
+        ImageKind::Crop | ImageKind::Aligned => attributes.get(&CONTENT_HASH).map(|hash| hash.to_string()),
     }
 }
 

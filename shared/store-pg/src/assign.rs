@@ -86,10 +86,10 @@ UPDATE faces SET person_id = $2, assigned_by = $3, assigned_at = now(), updated_
     vector_state = CASE vector_state WHEN 'indexed' THEN 'pending' ELSE vector_state END
 WHERE face_id = ANY($1::uuid[])";
 
-// What was theirs by a job's doing is theirs by a human's word now.
+// What was theirs by a job's doing is theirs by a human's word now, and since now. Points do not say it, so the row's time stays.
 const CONFIRM: &str = "
-UPDATE faces SET confirmed = true WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND person_id = $3 AND NOT confirmed
-    AND vector_state <> 'tombstoned'";
+UPDATE faces SET confirmed = true, assigned_by = $4, assigned_at = now()
+WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND person_id = $3 AND NOT confirmed AND vector_state <> 'tombstoned'";
 
 const REMOVE: &str = "
 UPDATE faces SET vector_state = 'tombstoned', updated_at = now() WHERE face_id = $1 AND vector_state <> 'tombstoned'
@@ -100,8 +100,8 @@ const UNSET_PROTOTYPES: &str =
 
 impl Store {
     /// Gives faces of one collection to a person, or to nobody. Those that are given leave their cluster. Unless the actor is a
-    /// job, all of them count as confirmed, also those that were the person's before. `None` where the collection has no such
-    /// person, or one that was merged into another.
+    /// job, all of them count as confirmed, also those that a job gave to the person before: now it is the actor who gave them.
+    /// `None` where the collection has no such person, or one that was merged into another.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -133,7 +133,7 @@ impl Store {
             let moved = assign(&mut tx, collection, &allowed, to, assignment.not_this_person, actor).await?;
             if to.is_some() && !actor.is_job() {
                 let theirs = sqlx::query(CONFIRM).bind(collection.as_str()).bind(&allowed).bind(to);
-                theirs.execute(&mut *tx).await?;
+                theirs.bind(actor.stored_name()).execute(&mut *tx).await?;
             }
             tx.commit().await?;
             Ok(Some(Assigned { moved, refused: refused.into_iter().map(FaceId::from).collect() }))

@@ -3,6 +3,7 @@
 
 use facewire_domain::CollectionId;
 use serde::Serialize;
+use serde_json::Value as JsonValue;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -12,6 +13,7 @@ use crate::error::StoreError;
 use crate::estimate::count_rows;
 use crate::persons::{Gallery, lock_collections};
 use crate::policy::{CollectionPolicy, write};
+use crate::receipts::{BegunErasure, FINISH};
 use crate::row::row;
 use crate::store::{Store, run};
 
@@ -175,16 +177,49 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn delete_collection(&self, collection: &CollectionId, actor: &Actor) -> Result<bool, StoreError> {
-        run!(self, "delete collection", connection => delete(connection, collection, actor).await)
+        run!(self, "delete collection", connection => {
+            let mut tx = connection.begin().await?;
+            if !delete(&mut tx, collection, actor).await? {
+                return Ok(false);
+            }
+            tx.commit().await?;
+            Ok(true)
+        })
+    }
+
+    /// [`Store::delete_collection`] of one that an erasure has emptied, whose receipt becomes final with it: whoever goes on with the
+    /// erasure never finds the row gone and the receipt open. An erasure that was final before deletes nothing: what has the name
+    /// now came later.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_erased_collection(
+        &self,
+        begun: &BegunErasure,
+        receipt: &JsonValue,
+        actor: &Actor,
+    ) -> Result<bool, StoreError> {
+        run!(self, "delete erased collection", connection => {
+            let mut tx = connection.begin().await?;
+            lock_collections(&mut tx, &[begun.collection.as_str()]).await?;
+            let finished = sqlx::query(FINISH).bind(begun.erasure).bind(receipt).execute(&mut *tx).await?;
+            if finished.rows_affected() == 0 {
+                return Ok(true);
+            }
+            if !delete(&mut tx, &begun.collection, actor).await? {
+                return Ok(false);
+            }
+            tx.commit().await?;
+            Ok(true)
+        })
     }
 }
 
-async fn delete(connection: &mut PgConnection, collection: &CollectionId, actor: &Actor) -> Result<bool, sqlx::Error> {
+async fn delete(tx: &mut PgConnection, collection: &CollectionId, actor: &Actor) -> Result<bool, sqlx::Error> {
     const IN_USE: &str = "
 SELECT EXISTS (SELECT FROM faces WHERE collection = $1) OR EXISTS (SELECT FROM persons WHERE collection = $1)
     OR EXISTS (SELECT FROM prototypes WHERE collection = $1) OR EXISTS (SELECT FROM calibrations WHERE collection = $1)";
-    let mut tx = connection.begin().await?;
-    lock_collections(&mut tx, &[collection.as_str()]).await?;
+    lock_collections(tx, &[collection.as_str()]).await?;
     // Whoever inserts a row that refers to the collection waits for this lock, or is seen below.
     sqlx::query("SELECT FROM collections WHERE collection = $1 FOR UPDATE")
         .bind(collection.as_str())
@@ -199,8 +234,7 @@ SELECT EXISTS (SELECT FROM faces WHERE collection = $1) OR EXISTS (SELECT FROM p
         .await?
         .rows_affected();
     if deleted > 0 {
-        record(&mut tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionDeleted)).await?;
+        record(tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionDeleted)).await?;
     }
-    tx.commit().await?;
     Ok(true)
 }

@@ -7,6 +7,9 @@ use facewire_domain::FaultKind;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 
+/// SQLSTATE "lock_not_available": a lock was not got within the time for it.
+const LOCK_NOT_GOT: &str = "55P03";
+
 /// Why an operation of the store did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -137,6 +140,11 @@ impl StoreError {
                 match Self::from_sqlx("migrate", error) {
                     StoreError::Query { code, .. } => code,
                     StoreError::Conflict { constraint, .. } => format!("a conflict on {constraint}"),
+                    // It waited as long as its `lock_timeout` allows, and nothing of it was done.
+                    StoreError::Unavailable { operation, cause } if cause == LOCK_NOT_GOT => {
+                        let cause = format!("{cause}: a table was in use for too long, run `facewire migrate` again");
+                        return StoreError::Unavailable { operation, cause };
+                    }
                     other => return other,
                 }
             }
@@ -170,9 +178,9 @@ impl StoreError {
 
 /// By class (the first two characters), from the appendix "PostgreSQL Error Codes": 08 connection, 40 rollback (deadlock,
 /// serialization), 53 resources (too many connections, disk full), 57 operator (shutdown, starting up, cancelled by the
-/// statement timeout), 58 system. 25006: a standby that will not write, as during a failover. 55P03: a lock not got.
+/// statement timeout), 58 system. 25006: a standby that will not write, as during a failover.
 fn is_transient_code(code: &str) -> bool {
-    matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58")) || matches!(code, "25006" | "55P03" | "25P03")
+    matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58")) || matches!(code, "25006" | LOCK_NOT_GOT | "25P03")
 }
 
 /// The values of a row are refused. By class: 22 data exception, 23 integrity constraint, 54 a limit that this row exceeds.

@@ -76,7 +76,7 @@ pub struct FaceRecord {
     pub face_index: u32,
     /// The producer's id of the image.
     pub asset: Option<String>,
-    /// What gave it its person: `enrolment`, a user or a job.
+    /// What gave it its person: `enrolment`, a user or a job; or the user who confirmed what a job did.
     pub assigned_by: Option<String>,
     /// When it did.
     pub assigned_at: Option<OffsetDateTime>,

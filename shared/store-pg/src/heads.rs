@@ -67,7 +67,7 @@ pub struct HeadRecord {
     pub job: Option<JobId>,
     /// What the job was told.
     pub params: JsonValue,
-    /// How it was trained.
+    /// How it was trained; in a list without `history`.
     pub training: JsonValue,
     /// Where it is.
     pub state: HeadState,
@@ -123,23 +123,26 @@ impl TryFrom<Columns> for HeadRecord {
 }
 
 macro_rules! heads {
-    ($rest:literal) => {
+    ($training:literal, $rest:literal) => {
         concat!(
-            "SELECT head_id, collection, model, fingerprint, dim, job_id, params, training, state, verdict, ",
-            "octet_length(onnx)::bigint AS bytes, created_at, updated_at FROM heads WHERE ",
+            "SELECT head_id, collection, model, fingerprint, dim, job_id, params, ",
+            $training,
+            " AS training, state, verdict, octet_length(onnx)::bigint AS bytes, created_at, updated_at FROM heads WHERE ",
             $rest
         )
     };
 }
 
-const ONE: &str = heads!("head_id = $1");
+const ONE: &str = heads!("training", "head_id = $1");
 
+// A history has a row for each epoch, of which there may be thousands: only one head is told with it.
 const LIST: &str = heads!(
+    "training - 'history'",
     "($1::text[] IS NULL OR collection = ANY($1)) AND ($2::text IS NULL OR model = $2)
 ORDER BY created_at DESC, head_id DESC LIMIT $3"
 );
 
-const OF_JOB: &str = heads!("job_id = $1");
+const OF_JOB: &str = heads!("training", "job_id = $1");
 
 const INSERT: &str = "
 INSERT INTO heads (head_id, collection, model, fingerprint, dim, job_id, params, training, state, verdict, onnx)
@@ -189,7 +192,7 @@ impl Store {
     }
 
     /// Up to `limit` heads (1000 at most), the newest first: of these collections, or of all, and for the embeddings of `model`
-    /// alone where one is given.
+    /// alone where one is given. What came of each epoch (`training.history`) is left out.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -149,11 +149,13 @@ WHERE ($1::text[] IS NULL OR collection = ANY($1)) AND ($2::text IS NULL OR kind
   AND ($4::timestamptz IS NULL OR (created_at, job_id) < ($4, $5::uuid))
 ORDER BY created_at DESC, job_id DESC LIMIT $6";
 
+// What is half erased is not left so: an erasure that was taken up comes to its end.
 const CANCEL: &str = "
 UPDATE jobs SET cancel_requested = true, updated_at = now(),
     state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
     finished_at = CASE WHEN state = 'queued' THEN now() END
-WHERE job_id = $1 AND state IN ('queued', 'running') AND NOT cancel_requested RETURNING *";
+WHERE job_id = $1 AND state IN ('queued', 'running') AND NOT cancel_requested
+    AND (kind <> 'erase' OR started_at IS NULL) RETURNING *";
 
 // The attempt grows so that the message of each time in the queue has an id of its own.
 const RETRY: &str = "
@@ -238,7 +240,8 @@ impl Store {
 
     /// Stops a job: one that waits is cancelled at once, with an event (`job.finished`); of one that runs the worker is
     /// told when it next says how far it is, and the job may still come to its end before. One that is over stays as it
-    /// is. The job as it is then; `None` where there is none.
+    /// is, and so does an erasure that a worker took up since it was queued. The job as it is then; `None` where there is
+    /// none.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -33,6 +33,8 @@ mod enrol_plan;
 mod enrolment_lock;
 mod erased;
 mod erasure;
+mod erasure_count;
+mod erasure_jobs;
 mod error;
 mod estimate;
 mod event_kind;

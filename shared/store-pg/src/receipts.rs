@@ -70,7 +70,7 @@ struct Concerned {
 const UNFINISHED: &str = "unfinished";
 
 row! {
-    struct Columns {
+    pub(crate) struct Columns {
         erasure_id: Uuid,
         collection: String,
         kind: String,
@@ -129,7 +129,7 @@ WHERE i.crop_id IS NOT NULL AND EXISTS (
         AND t.key IN (uuid_send(i.person_id), i.image_hash, ''::bytea)
         AND t.at > coalesce(least(c.received_at, c.admitted_at), '-infinity'))";
 
-const FINISH: &str =
+pub(crate) const FINISH: &str =
     "UPDATE erasures SET receipt = $2, finished_at = now() WHERE erasure_id = $1 AND finished_at IS NULL";
 
 // Whoever asked for an enrolment before all was gone did not know: it does not bring the person back either.
@@ -271,15 +271,22 @@ UNION ALL
 SELECT collection FROM erasures WHERE kind = 'person' AND subject = $1::uuid::text AND finished_at IS NULL
 LIMIT 1";
     const THERE: &str = "SELECT collection FROM collections WHERE collection = $1";
+    const OF_COLLECTION: &str = "
+SELECT collection FROM collections WHERE collection = $1
+UNION ALL
+SELECT collection FROM erasures WHERE kind = 'collection' AND collection = $1 AND finished_at IS NULL
+LIMIT 1";
     match what {
         FaceSelection::Person(person) => {
             sqlx::query_scalar(OF_PERSON).bind(person.as_uuid()).fetch_optional(connection).await
         }
         FaceSelection::Image(collection, _)
         | FaceSelection::Asset(collection, _)
-        | FaceSelection::Before(collection, _)
-        | FaceSelection::Collection(collection) => {
+        | FaceSelection::Before(collection, _) => {
             sqlx::query_scalar(THERE).bind(collection.as_str()).fetch_optional(connection).await
+        }
+        FaceSelection::Collection(collection) => {
+            sqlx::query_scalar(OF_COLLECTION).bind(collection.as_str()).fetch_optional(connection).await
         }
     }
 }

@@ -28,7 +28,7 @@ pub enum Role {
     Reconciler,
     /// The REST API.
     Gateway,
-    /// Clustering, assignment and prototypes.
+    /// Long work on a collection, erasing among it.
     Jobs,
     /// Whoever runs the commands, except `migrate`, which needs the tables' owner.
     Operator,
@@ -141,6 +141,27 @@ const AUDIT_NUMBER: Right = ReadOf(&["id"]);
 /// What ending a job does to its checkpoints.
 const JOB_ENDED: [Right; 2] = [ReadOf(&["job_id"]), D];
 
+/// What jobs do to the trail: they write rows, and take erased persons out of others.
+const TRAIL_ERASED: [Right; 3] = [
+    ReadOf(&["collection", "detail", "face_id", "id", "other_person_id", "person_id"]),
+    I,
+    UpdateOf(&["detail", "face_id", "other_person_id", "person_id"]),
+];
+
+/// What jobs do to what waits for somebody, to take erased persons out of it: they read no secret and no body.
+const WEBHOOKS_ERASED: [Right; 2] = [
+    ReadOf(&["active", "cursor_events", "cursor_results", "disabled_reason", "filter", "webhook_id"]),
+    UpdateOf(&["active", "disabled_reason", "filter"]),
+];
+const DELIVERIES_ERASED: [Right; 3] = [
+    ReadOf(&["delivery_id", "next_at", "order_key", "person_ids", "sequence", "source", "state", "webhook_id"]),
+    UpdateOf(&["next_at"]),
+    D,
+];
+const REQUESTS_ERASED: [Right; 3] =
+    [ReadOf(&["idempotency_key", "key_id", "person_ids"]), UpdateOf(&["started_at"]), D];
+const IMPORTS_ERASED: [Right; 2] = [ReadOf(&["import_id", "item", "person_id", "reason", "state", "status"]), U];
+
 /// What the triggers of `faces` do to `stale_prototypes`.
 const NOTE_STALE: [Right; 3] = [S, I, U];
 
@@ -165,7 +186,7 @@ pub(crate) const TABLES: &[Row] = &[
             (Match, &[S, I]),
             (Reconciler, &[S]),
             (Gateway, &[S, I, U, D]),
-            (Jobs, &[S, UpdateOf(&["numbered_clusters"])]),
+            (Jobs, &[S, UpdateOf(&["numbered_clusters"]), D]),
             (Operator, &[S, I, U, D]),
         ],
     ),
@@ -176,7 +197,7 @@ pub(crate) const TABLES: &[Row] = &[
             (Enrich, &[S]),
             (Reconciler, &[S]),
             (Gateway, &[S, I, U, D]),
-            (Jobs, &[S, UpdateOf(&["updated_at"])]),
+            (Jobs, &[S, UpdateOf(&["status", "updated_at", "version"]), D]),
             (Operator, &[S, I, U, D]),
         ],
     ),
@@ -186,7 +207,7 @@ pub(crate) const TABLES: &[Row] = &[
             (Match, &[S, I, U]),
             (Reconciler, &[S, U, D]),
             (Gateway, &[S, U, D]),
-            (Jobs, &[S, U]),
+            (Jobs, &[S, U, D]),
             (Operator, &[S, U, D]),
         ],
     ),
@@ -218,6 +239,7 @@ pub(crate) const TABLES: &[Row] = &[
             (Enrich, &[S, I, UpdateOf(&["face_count", "subject_id"])]),
             (Reconciler, &[S, UpdateOf(&["face_count"]), D]),
             (Gateway, &[S, UpdateOf(&["subject_id"]), D]),
+            (Jobs, &[S, UpdateOf(&["subject_id"]), D]),
             (Operator, &[S, UpdateOf(&["face_count", "subject_id"]), D]),
         ],
     ),
@@ -228,11 +250,18 @@ pub(crate) const TABLES: &[Row] = &[
             (Enrich, &[S, I, U]),
             (Reconciler, &[S, D]),
             (Gateway, &[S, U, D]),
+            (Jobs, &[S, UpdateOf(&["decision", "face_id", "person_id", "runner_up", "similarity"]), D]),
             (Operator, &[S, U, D]),
         ],
     ),
-    ("stage_failures", &[(Enrich, &[I]), (Reconciler, &[S, D]), (Gateway, &[S, D]), (Operator, &[S, D])]),
-    ("calibrations", &[(Match, &[S]), (Reconciler, &[S]), (Gateway, &[S, D]), (Jobs, &[S]), (Operator, &[S, I, U, D])]),
+    (
+        "stage_failures",
+        &[(Enrich, &[I]), (Reconciler, &[S, D]), (Gateway, &[S, D]), (Jobs, &[S, D]), (Operator, &[S, D])],
+    ),
+    (
+        "calibrations",
+        &[(Match, &[S]), (Reconciler, &[S]), (Gateway, &[S, D]), (Jobs, &[S, D]), (Operator, &[S, I, U, D])],
+    ),
     (
         "serving",
         &[
@@ -256,25 +285,42 @@ pub(crate) const TABLES: &[Row] = &[
             (Ingest, &[I]),
             (Match, &[I, AUDIT_NUMBER]),
             (Gateway, &[S, I, U]),
-            (Jobs, &[I, AUDIT_NUMBER]),
+            (Jobs, &TRAIL_ERASED),
             (Operator, &[S, I, U]),
         ],
     ),
     ("merges", &[(Gateway, &[S, I, U]), (Operator, &[I])]),
     ("merge_faces", &[(Gateway, &[S, I]), (Operator, &[I])]),
     ("face_negatives", &[(Match, &[S]), (Gateway, &[S, I, U, D]), (Jobs, &[S]), (Operator, &[S, I, U, D])]),
-    ("erasures", &[(Gateway, &[S, I, U]), (Operator, &[S, I, U])]),
+    (
+        "erasures",
+        &[
+            (Gateway, &[S, I, U]),
+            (Jobs, &[S, I, UpdateOf(&["finished_at", "job_id", "receipt"])]),
+            (Operator, &[S, I, U]),
+        ],
+    ),
     (
         "tombstones",
-        &[(Ingest, &[S]), (Match, &[S]), (Enrich, &[S]), (Gateway, &[S, I, U]), (Jobs, &[S]), (Operator, &[S, I, U])],
+        &[
+            (Ingest, &[S]),
+            (Match, &[S]),
+            (Enrich, &[S]),
+            (Gateway, &[S, I, U]),
+            (Jobs, &[S, I, UpdateOf(&["at"])]),
+            (Operator, &[S, I, U]),
+        ],
     ),
     ("secrets", &[(Gateway, &[S, I]), (Operator, &[S, I])]),
     ("api_keys", &[(Gateway, &[S, UpdateOf(&["last_used_at"])]), (Operator, &[S, I, U])]),
-    ("idempotency", &[(Gateway, &[S, I, U, D]), (Operator, &[S, UpdateOf(&["started_at"]), D])]),
-    ("webhooks", &[(Gateway, &[S, I, U, D]), (Operator, &[S, U])]),
-    ("webhook_deliveries", &[(Gateway, &[S, I, U, D]), (Operator, &[S, U, D])]),
+    (
+        "idempotency",
+        &[(Gateway, &[S, I, U, D]), (Jobs, &REQUESTS_ERASED), (Operator, &[S, UpdateOf(&["started_at"]), D])],
+    ),
+    ("webhooks", &[(Gateway, &[S, I, U, D]), (Jobs, &WEBHOOKS_ERASED), (Operator, &[S, U])]),
+    ("webhook_deliveries", &[(Gateway, &[S, I, U, D]), (Jobs, &DELIVERIES_ERASED), (Operator, &[S, U, D])]),
     ("imports", &[(Gateway, &[S, I, U, D])]),
-    ("import_items", &[(Gateway, &[S, I, U]), (Operator, &[S, U])]),
+    ("import_items", &[(Gateway, &[S, I, U]), (Jobs, &IMPORTS_ERASED), (Operator, &[S, U])]),
     ("jobs", &[(Gateway, &[S, I, U]), (Jobs, &[S, I, U, D]), (Operator, &[S, I, U])]),
     ("heads", &[(Gateway, &[S]), (Jobs, &[S, I]), (Operator, &[S, U])]),
     // Whoever ends a job drops what it would have gone on from.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use facewire_contracts::v1;
 use facewire_devstack::testing;
 use facewire_domain::{CollectionId, FaceId, ImageHash};
@@ -171,6 +171,17 @@ pub(crate) async fn result(http: &Http, job: &str) -> Value {
     let job = ended(http, job).await;
     assert_eq!(job["state"], json!("succeeded"), "{job}");
     job["result"].clone()
+}
+
+/// Has a job erase what a path names; the job's result.
+pub(crate) async fn erased_by_job(http: &Http, path: &str) -> Value {
+    let accepted = http.send(Method::DELETE, path, &[("prefer", "respond-async")], "").await;
+    assert_eq!(accepted.status, StatusCode::ACCEPTED, "{accepted:?}");
+    assert_eq!(accepted.header("preference-applied"), "respond-async");
+    let place = accepted.header("location").to_owned();
+    let job = accepted.ok();
+    assert_eq!((&job["kind"], place), (&json!("erase"), format!("/api/v1/jobs/{}", text(&job["jobId"]))), "{job}");
+    result(http, &text(&job["jobId"])).await
 }
 
 /// A cluster with its faces.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::client::{Http, Part};
+use super::crowd::{erased_by_job, result};
 use super::dump::{Log, Piece, everything, hex_of, places, places_of, text};
 use super::world::Door;
 use crate::chain::pictures::Faces;
@@ -329,4 +330,52 @@ async fn whoever_is_erased_while_recognitions_go_on_is_named_by_none_of_them_aft
     }
     scene.door.close().await;
     services.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_erases_as_a_request_does_and_outlives_the_collection_that_it_deletes() {
+    let scene = Scene::new().await;
+    let (http, log, later) = (scene.http(), listen(), [("prefer", "respond-async")]);
+    let (ingest, rest) = (scene.start(&[INGEST]), scene.start(&Scene::rest()));
+    let id = scene.register(SUBJECT, NAME, &scene.portrait()).await;
+    scene.recognise("door", &scene.probe()).await;
+    scene.settled().await;
+    ingest.drain().await.unwrap();
+    // Nobody takes it: it waits.
+    scene.world.publish(&Shot::photo("desk", &scene.probe()).enroll(SUBJECT, NAME)).await;
+    let pictures = [scene.portrait(), scene.probe()].map(|path| std::fs::read(path).unwrap());
+
+    let erased = erased_by_job(http, &format!("{PERSONS}/{id}")).await;
+    let removed = &erased["removed"];
+    assert_eq!(removed["persons"], json!(1), "{erased}");
+    assert!(removed["messages"].as_u64() >= Some(3), "the crop and two results: {erased}");
+    let receipts = http.get(&format!("/api/v1/erasures?collection={OFFICE}")).await.ok();
+    let receipt = &receipts["items"][0];
+    assert_eq!((&receipt["id"], &receipt["removed"]), (&erased["erasureId"], removed), "{receipts}");
+    assert_eq!((receipts["items"].as_array().unwrap().len(), receipt["finishedAt"].is_string()), (1, true));
+    let again = http.send(Method::DELETE, &format!("{PERSONS}/{id}"), &later, "").await;
+    again.refused(404, "not_found");
+    scene.settled().await;
+    let all = scene.everything().await;
+    // The job says whom it erased as the receipt does, by the id alone.
+    assert_eq!(places(&all, &id), ["table erasures", "table jobs"]);
+    for trace in [SUBJECT, NAME] {
+        assert_eq!(places(&all, trace), [""; 0], "{trace}");
+    }
+    for word in [SUBJECT, NAME, &id] {
+        assert_eq!(log.with(word), [""; 0]);
+    }
+    assert_eq!(places_of(&all, &[&pictures[0], &pictures[1]]), [""; 0]);
+
+    let old = json!({"collection": OFFICE, "before": "2020-01-01T00:00:00Z"});
+    let begun = http.json_with(Method::POST, "/api/v1/erasures", &later, old).await;
+    assert_eq!(begun.status.as_u16(), 202, "{begun:?}");
+    assert_eq!(result(http, &text(&begun.ok()["jobId"])).await["removed"]["faces"], json!(0));
+    let erased = erased_by_job(http, &format!("/api/v1/collections/{OFFICE}?force=true")).await;
+    assert!(erased["erasureId"].is_string(), "{erased}");
+    http.get(&format!("/api/v1/collections/{OFFICE}")).await.refused(404, "not_found");
+    let again = http.send(Method::DELETE, &format!("/api/v1/collections/{OFFICE}?force=true"), &later, "").await;
+    again.refused(404, "not_found");
+    scene.door.close().await;
+    rest.drain().await.unwrap();
 }

@@ -299,13 +299,14 @@ async fn keep_head(world: &World, collection: &CollectionId) -> Uuid {
         other => panic!("{other:?}"),
     };
     let verdict = json!({ "accepted": false, "overRaw": { "value": 0.01, "low": -0.02, "high": 0.04 } });
+    let training = json!({ "faces": 900, "history": [{ "epoch": 1 }, { "epoch": 2 }] });
     let new = NewHead {
         collection,
         model: "pack-1",
         fingerprint: "0123456789abcdef",
         dim: 128,
         params: &nothing,
-        training: &nothing,
+        training: &training,
         verdict: &verdict,
         state: HeadState::Refused,
         onnx: b"onnx",
@@ -344,8 +345,10 @@ async fn a_head_is_trained_and_seen_by_admins_alone() {
     let office: CollectionId = OFFICE.parse().unwrap();
     let head = keep_head(&world, &office).await;
     let listed = http.get(&format!("/api/v1/faces/heads?collection={OFFICE}")).await.ok();
-    let told = http.get(&format!("/api/v1/faces/heads/{head}")).await.ok();
-    assert_eq!(listed["items"], json!([told]));
+    let mut told = http.get(&format!("/api/v1/faces/heads/{head}")).await.ok();
+    let history = told["training"].as_object_mut().unwrap().remove("history").unwrap();
+    assert_eq!(history.as_array().unwrap().len(), 2);
+    assert_eq!(listed["items"], json!([told]), "a list leaves the history out");
     assert_eq!((&told["state"], &told["dim"], &told["collection"]), (&json!("refused"), &json!(128), &json!(OFFICE)));
     assert_eq!((&told["verdict"]["overRaw"]["low"], told.get("onnx")), (&json!(-0.02), None));
     http.get(&format!("/api/v1/faces/heads/{}", Uuid::new_v4())).await.refused(404, "not_found");
@@ -356,7 +359,7 @@ async fn a_head_is_trained_and_seen_by_admins_alone() {
     door.close().await;
 }
 
-/// The long one is `facewire-tests jobs --kills 30 --faces 3000`.
+/// The long one, which trains too, is `facewire-tests jobs --kills 30 --faces 3000`.
 #[test]
 fn a_short_plan_of_kills_under_each_kind_changes_nothing() {
     let done = Command::new(env!("CARGO_BIN_EXE_facewire-tests"))
@@ -369,4 +372,33 @@ fn a_short_plan_of_kills_under_each_kind_changes_nothing() {
     let counts = ["jobs", "succeeded", "not_once", "different", "orphans_after_reconcile"].map(|count| &report[count]);
     assert_eq!(counts, [6, 6, 0, 0, 0], "{out}");
     assert!(["clusters", "persons", "prototypes"].iter().all(|some| report[some].as_u64() > Some(0)), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_admins_decide_about_an_erasure_and_one_that_has_begun_is_not_cancelled() {
+    let world = World::new().await;
+    let door = Door::guarded(&world).await;
+    let admin = door.http.with_key(&key(&world, &[Scope::Admin, Scope::Read], None).await);
+    let enrolling = door.http.with_key(&key(&world, &[Scope::Enrol, Scope::Read], None).await);
+    admin.post("/api/v1/collections", json!({"name": OFFICE})).await.ok();
+    // Nobody is there to do it.
+    let old = json!({"collection": OFFICE, "before": "2020-01-01T00:00:00Z"});
+    let later = [("prefer", "respond-async")];
+    let erase = async |http: &Http| http.json_with(Method::POST, "/api/v1/erasures", &later, old.clone()).await;
+    erase(&enrolling).await.refused(403, "scope_missing");
+    let job = erase(&admin).await.ok();
+    assert_eq!((&job["kind"], &job["params"]["kind"]), (&json!("erase"), &json!("before")), "{job}");
+    let job = text(&job["jobId"]);
+    ask(&enrolling, &job, "cancel").await.refused(403, "scope_missing");
+    assert_eq!(ask(&admin, &job, "cancel").await.ok()["state"], json!("cancelled"));
+    ask(&enrolling, &job, "retry").await.refused(403, "scope_missing");
+    assert_eq!(ask(&admin, &job, "retry").await.status.as_u16(), 202);
+
+    let lease = std::time::Duration::from_secs(60);
+    let claim = world.store.claim_job(job.parse().unwrap(), "a test", lease, 5).await.unwrap();
+    assert!(matches!(claim, Claim::Taken(_)), "{claim:?}");
+    let begun = ask(&admin, &job, "cancel").await.refused(409, "conflict");
+    assert_eq!(begun["error"]["details"]["state"], json!("running"), "{begun}");
+    assert_eq!(look(&admin, &job).await["cancelRequested"], json!(false));
+    door.close().await;
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use facewire_bus::{Bus, BusError, DeadFilter, Message, MessageSelection, StartAt};
 use facewire_composition::{Running, Service, access};
 use facewire_contracts::subjects;
-use facewire_domain::{CollectionId, ImageHash, JobId, JobKind, Stage};
+use facewire_domain::{CollectionId, ImageHash, JobId, JobKind, PersonId, Stage};
 use facewire_runtime::{Pipeline, Shutdown, State};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::crowd::{MadeUp, begin, result};
+use super::crowd::{MadeUp, begin, erased_by_job, result};
 use super::dump::text;
 use super::world::Door;
 use crate::chain::pictures::Faces;
@@ -110,6 +110,17 @@ async fn the_chain_works_with_each_services_own_rights() {
     operator.erase_messages(&office, &MessageSelection::Image(hash)).await.unwrap();
     operator.erase_collection_messages(&office).await.unwrap();
     guarded.all_permitted().await;
+
+    // The service jobs erases as the gateway does.
+    let biden = faces.biden();
+    publish(&producer, &Shot::photo("counter", &biden.enroll).enroll(biden.subject, biden.name)).await;
+    assert_eq!(guarded.world.result("counter").await.status, "enrolled");
+    let id = PersonId::derive(&office, &biden.subject.parse().unwrap());
+    let erased = erased_by_job(&guarded.door.http, &format!("/api/v1/faces/persons/{id}")).await;
+    assert_eq!(erased["removed"]["persons"], json!(1), "{erased}");
+    assert!(erased["removed"]["messages"].as_u64() >= Some(1), "its result: {erased}");
+    erased_by_job(&guarded.door.http, &format!("/api/v1/collections/{OFFICE}?force=true")).await;
+    guarded.all_permitted().await;
     guarded.stop().await;
 }
 
@@ -180,12 +191,16 @@ async fn what_no_service_is_for_is_denied() {
         publishes(&enrich, "jobs.erase"),
         publishes(&reconciler, "stage.enrich.office"),
         publishes(&jobs, "results.office.door"),
+        publishes(&jobs, "crops.office.door"),
+        publishes(&jobs, "events.office.person_erased"),
         publishes(&gateway, "results.office.door"),
         publishes(&publishing, "crops.vault.door"),
         publishes(&publishing, "stage.embed.office"),
         publishes(&world.bus, "results.office.door"),
         attempt("STREAM.PURGE.CROPS", async { enrich.erase_collection_messages(&office).await.map(drop) }),
-        attempt("CONSUMER.CREATE.RESULTS", async { jobs.results_from("results.*.*", StartAt::All).await.map(drop) }),
+        attempt("CONSUMER.CREATE.RESULTS", async {
+            reconciler.results_from("results.*.*", StartAt::All).await.map(drop)
+        }),
         attempt("KV_facewire_leases", async { ingest.leases(lease).await.map(drop) }),
         attempt("STREAM.INFO.DEAD", async { reading.dead_letters().await.map(drop) }),
         attempt("STREAM.INFO.CROPS", async { looking.last_sequence(Stage::Ingest.stream()).await.map(drop) }),

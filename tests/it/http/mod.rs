@@ -6,6 +6,7 @@ mod client;
 mod crowd;
 mod dump;
 mod erasure;
+mod exports;
 mod imports;
 mod jobs;
 mod least_rights;

@@ -6,12 +6,14 @@ use std::time::Duration;
 use facewire_composition::{Config, Parts, Running, Service};
 use facewire_reconciler::PassOptions;
 use facewire_runtime::{Health, Shutdown};
+use facewire_store_object::ImageStore;
 use facewire_store_pg::{Options, Role, RolePrefix, Store, Window};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::client::Http;
-use super::crowd::{MadeUp, begin, clusters, result};
+use super::crowd::{MadeUp, begin, clusters, erased_by_job, result};
 use super::dump::text;
 use super::world::Door;
 use crate::chain::pictures::Faces;
@@ -25,10 +27,12 @@ const PERSONS: &str = "/api/v1/faces/persons";
 const CROWD: MadeUp = MadeUp { people: 12, faces: 8, roll: 0 };
 const CROWDED: &str = "crowd";
 
-/// One user for each group role.
+/// One user for each group role, and a place for exports.
 struct Users {
     url: String,
     prefix: RolePrefix,
+    images: ImageStore,
+    _directory: TempDir,
 }
 
 impl Users {
@@ -37,7 +41,10 @@ impl Users {
         let prefix: RolePrefix = format!("t{}", Uuid::new_v4().simple()).parse().unwrap();
         facewire_composition::migrate_roles(&world.parts(), &prefix).await.unwrap();
         assert_eq!(facewire_composition::plan_roles(&world.parts(), &prefix).await.unwrap(), []);
-        let users = Self { url: world.stack.postgres_url.clone(), prefix };
+        let directory = tempfile::tempdir().unwrap();
+        let options = facewire_store_object::Options::default().or_directory(directory.path());
+        let images = ImageStore::connect(&options).unwrap();
+        let users = Self { url: world.stack.postgres_url.clone(), prefix, images, _directory: directory };
         let create: Vec<String> = Role::ALL.into_iter().map(|role| users.create(role)).collect();
         sql::run(&users.url, &create.join("; ")).await;
         users
@@ -58,7 +65,8 @@ impl Users {
     }
 
     async fn parts(&self, world: &World, role: Role) -> Parts {
-        let parts = Parts { store: Some(self.store(role).await), ..world.parts() };
+        let (store, images) = (Some(self.store(role).await), Some(self.images.clone()));
+        let parts = Parts { store, images, ..world.parts() };
         facewire_composition::check(&parts).await.unwrap();
         parts
     }
@@ -102,7 +110,7 @@ async fn crops_are_recognised(world: &mut World, faces: &Faces, operator: &Store
     known.decision.unwrap().person.unwrap().person_id
 }
 
-/// Clustered, named, assigned, chosen as prototypes, and a name taken back.
+/// Clustered, named, assigned, chosen as prototypes, exported, and a name taken back.
 async fn faces_become_people(world: &World, http: &Http) {
     CROWD.plant(world, CROWDED).await;
     let done = result(http, &begin(http, CROWDED, "cluster", json!({})).await).await;
@@ -119,6 +127,9 @@ async fn faces_become_people(world: &World, http: &Http) {
     let assigned = result(http, &begin(http, CROWDED, "assign", json!({})).await).await;
     assert_eq!(assigned["assigned"], json!(8), "{assigned}");
     result(http, &begin(http, CROWDED, "prototypes", json!({})).await).await;
+    let export = text(&http.post("/api/v1/exports", json!({"collection": CROWDED})).await.ok()["jobId"]);
+    assert!(result(http, &export).await["faces"].as_u64() > Some(0));
+    http.get(&format!("/api/v1/exports/{export}")).await.ok();
     let person = text(&ada["personId"]);
     let named = json!({"collection": CROWDED, "externalId": "other", "name": "Somebody"});
     let other = text(&http.post(PERSONS, named).await.ok()["id"]);
@@ -143,6 +154,16 @@ async fn every_service_does_its_work_with_its_own_role() {
     assert_eq!(receipt["removed"]["persons"], json!(1), "{receipt}");
     let deleted = http.delete(&format!("/api/v1/collections/{CROWDED}?force=true")).await;
     assert_eq!(deleted.status.as_u16(), 204, "{deleted:?}");
+    // The service jobs erases too.
+    let biden = faces.biden();
+    let enrolled = world.ask(&Shot::photo("counter", &biden.enroll).enroll(biden.subject, biden.name)).await;
+    assert_eq!(enrolled.status, "enrolled", "{enrolled:?}");
+    let known = world.ask(&Shot::photo("yard", &biden.enroll)).await.decision.unwrap().person.unwrap();
+    let erased = erased_by_job(http, &format!("{PERSONS}/{}", known.person_id)).await;
+    assert_eq!(erased["removed"]["persons"], json!(1), "{erased}");
+    assert!(erased["removed"]["results"].as_u64() > Some(0), "{erased}");
+    let emptied = erased_by_job(http, &format!("/api/v1/collections/{OFFICE}?force=true")).await;
+    assert!(emptied["removed"]["rows"].as_u64() > Some(0), "{emptied}");
 
     for (_, health) in &services {
         until("services that nothing holds", async || {

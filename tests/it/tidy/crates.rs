@@ -8,9 +8,10 @@ use super::{Faults, breaks, holds, passes};
 
 const SERVICES: [&str; 10] =
     ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "jobs", "composition", "facewire"];
-const SHARED: [&str; 18] = [
+const SHARED: [&str; 19] = [
     "artifacts",
     "gallery",
+    "erasure",
     "domain",
     "contracts",
     "runtime",

@@ -132,6 +132,23 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_is_made_for_its_owner_alone_and_seeds_are_in_any_directory() {
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let (place, config) = (tempfile::tempdir().unwrap(), Config::default());
+        let new = place.path().join("keys/nats");
+        configure(&config, setup(&new, &[])).unwrap();
+        assert_eq!((mode(&new), mode(&place.path().join("keys"))), (0o700, 0o700));
+
+        // One that is there stays as it is.
+        let open = place.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let done = configure(&config, setup(&open, &[])).unwrap();
+        assert_eq!(mode(&open), 0o755);
+        assert!(done.users.iter().all(|user| mode(user.seed.as_ref().unwrap()) == 0o600));
+    }
+
+    #[test]
     fn seeds_may_be_somebody_elses() {
         let (directory, config) = (tempfile::tempdir().unwrap(), Config::default());
         let public_only = NatsSetup { public_only: true, ..setup(directory.path(), &[]) };

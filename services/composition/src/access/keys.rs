@@ -1,9 +1,9 @@
 //! Key files of NATS users in one directory: `NAME.nk` has the seed and is readable by its owner alone, `NAME.pub` the public
 //! half. What is there stays, so that the command may run again; a user whose seed somebody else keeps has a `NAME.pub` alone.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -42,12 +42,13 @@ pub struct UserKeys {
 }
 
 impl UserKeys {
-    /// In this directory, which is made where it is missing, for its owner alone. `public_only`: makes no seed.
+    /// In this directory, which is made where it is missing, for its owner alone; one that is there stays as open as it is.
+    /// `public_only`: makes no seed.
     ///
     /// # Errors
     /// The directory cannot be made.
     pub fn open(directory: &Path, public_only: bool) -> anyhow::Result<Self> {
-        let made = fs::create_dir_all(directory);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.with_context(|| format!("cannot make the directory {}", directory.display()))?;
         Ok(Self { directory: directory.to_owned(), public_only })
     }

@@ -81,7 +81,7 @@ impl Service {
                 Right::Erase,
                 Right::Lease(lease, facewire_gateway::EVENTS_LEASE),
             ],
-            Service::Jobs => vec![Right::Look, Right::ConsumeJobs, Right::PublishJobs],
+            Service::Jobs => vec![Right::Look, Right::ConsumeJobs, Right::PublishJobs, Right::Erase],
         }
     }
 }
@@ -132,6 +132,17 @@ mod tests {
             let inboxes: Vec<_> = user.rights.subscribe.iter().filter(|it| it.starts_with("_INBOX")).collect();
             assert_eq!(inboxes, [&inbox]);
         }
+    }
+
+    #[test]
+    fn jobs_erase_as_the_gateway_does_and_publish_nothing_else() {
+        let users = users(&Config::default(), &[]);
+        let of = |name: &str| &users.iter().find(|user| user.name == name).unwrap().rights;
+        let erasing = Rights::of("jobs", &[Right::Erase]);
+        assert!(erasing.publish.is_subset(&of("jobs").publish) && erasing.publish.is_subset(&of("gateway").publish));
+        let others = |subject: &&String| !subject.starts_with('$') && !erasing.publish.contains(*subject);
+        assert_eq!(of("jobs").publish.iter().filter(others).collect::<Vec<_>>(), ["jobs.*"]);
+        assert_eq!(of("jobs").subscribe, erasing.subscribe);
     }
 
     #[test]

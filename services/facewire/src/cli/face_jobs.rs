@@ -2,9 +2,10 @@
 //! the domain's parameters, which check them again.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, value_parser};
+use clap::{ArgGroup, Args, value_parser};
 use facewire_domain::job::{MAX_EXEMPLARS, MAX_MIN_SAMPLES};
 use facewire_domain::{
     AssignParams, ClusterMethod, ClusterParams, CollectionId, ParamError, PersonId, PrototypesParams, SubjectId,
@@ -210,6 +211,23 @@ impl Centroids {
     }
 }
 
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("target").required(true))]
+pub(crate) struct ExportFaces {
+    /// With the embeddings of the faces.
+    #[arg(long)]
+    pub(crate) vectors: bool,
+    /// Write them now, into this file, which must not exist yet: a line a person, then a line a face, then one with their numbers.
+    #[arg(long, value_name = "FILE", group = "target", conflicts_with_all = ["wait", "no_wait"])]
+    pub(crate) out: Option<PathBuf>,
+    /// Have a job of the jobs service keep them in the object store, until they expire (configuration: jobs.export_retention) or
+    /// something is erased from the collection.
+    #[arg(long, group = "target")]
+    pub(crate) queue: bool,
+    #[command(flatten)]
+    pub(crate) start: StartJob,
+}
+
 fn within<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>, what: &str) -> Result<T, String> {
     text.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| what.to_owned())
 }
@@ -281,6 +299,21 @@ mod tests {
         let FacesCommand::Centroids(centroids) = faces(line).unwrap() else { panic!() };
         let person = PersonId::derive(&"office".parse().unwrap(), &"17".parse().unwrap());
         assert_eq!(centroids.params().unwrap(), PrototypesParams { person: Some(person), exemplars: 5 });
+    }
+
+    #[test]
+    fn an_export_goes_into_a_file_or_is_a_job() {
+        let FacesCommand::Export(export) = faces("export --out faces.ndjson --collection office").unwrap() else {
+            panic!()
+        };
+        assert_eq!((export.out, export.queue, export.vectors), (Some("faces.ndjson".into()), false, false));
+        assert_eq!(export.start.collection.as_str(), "office");
+        let FacesCommand::Export(export) = faces("export --queue --vectors --no-wait").unwrap() else { panic!() };
+        assert_eq!((export.out, export.queue, export.vectors), (None, true, true));
+        assert!(!export.start.waiting.wanted(true));
+        for wrong in ["export", "export --out a --queue", "export --out a --wait"] {
+            assert!(faces(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use facewire_domain::{ClusterParams, CollectionId, SubjectId};
 use uuid::Uuid;
 
 use super::duration;
-use super::face_jobs::{AssignFaces, Centroids, ClusterDual, ClusterFaces};
+use super::face_jobs::{AssignFaces, Centroids, ClusterDual, ClusterFaces, ExportFaces};
 use super::heads::{ListHeads, TrainMatching};
 use super::use_head::UseHead;
 
@@ -32,6 +32,8 @@ pub(crate) enum FacesCommand {
     /// Train a projection head on the faces of known people (a job), and judge it by people whom it has never seen. Exit status 3
     /// if it was waited for and the head is refused.
     TrainMatching(TrainMatching),
+    /// Write everybody and every face of a collection as lines of JSON into a file, or have a job keep them for the API.
+    Export(ExportFaces),
     /// List projection heads, the newest first, or show one with all of its numbers.
     Heads(ListHeads),
     /// List clusters, the largest first.

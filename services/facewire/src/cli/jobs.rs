@@ -22,7 +22,7 @@ pub(crate) enum JobsCommand {
         #[arg(value_name = "JOB_ID")]
         job: JobId,
     },
-    /// Stop a job: a queued one at once, a running one before it writes its result.
+    /// Stop a job: a queued one at once, a running one before it writes its result. An erasure that has begun goes on.
     Cancel {
         /// The job's id, as listed.
         #[arg(value_name = "JOB_ID")]
@@ -50,7 +50,7 @@ pub(crate) struct ListJobs {
     /// Only of this collection. Repeatable.
     #[arg(long = "collection", value_name = "NAME")]
     pub(crate) collections: Vec<CollectionId>,
-    /// Only of this kind: cluster, assign, prototypes or train.
+    /// Only of this kind: cluster, assign, prototypes, train, erase or export.
     #[arg(long)]
     pub(crate) kind: Option<JobKind>,
     /// Only in this state: queued, running, succeeded, failed or cancelled.

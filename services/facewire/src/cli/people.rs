@@ -77,6 +77,9 @@ pub(crate) enum PeopleCommand {
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
+        /// Have a job of the jobs service erase, and print its id. Once it has begun it cannot be cancelled.
+        #[arg(long)]
+        queue: bool,
     },
 }
 

@@ -25,6 +25,7 @@ mod people;
 mod producer;
 mod progress;
 mod publish;
+mod receipt;
 mod reembed;
 mod resume;
 pub(crate) mod run;

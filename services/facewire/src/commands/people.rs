@@ -1,18 +1,23 @@
-//! `facewire people`: merge, split, assign, hide, erase. What each means stands in the gallery.
+//! `facewire people`: merge, split, assign, hide, erase. What each means stands in the gallery; what erasing the streams adds to it, in
+//! `erasure`.
 
 use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use facewire_bus::Bus;
 use facewire_composition::Config;
-use facewire_domain::{CollectionId, ImageHash, PersonId, SubjectId};
+use facewire_domain::{CollectionId, ImageHash, JobKind, PersonId, SubjectId};
 use facewire_gallery::{Erasure, Gallery};
 use facewire_store_pg::{Actor, Assignment};
 use serde_json::json;
 
-use crate::cli::{ErasureArgs, People, PeopleCommand};
+use super::jobs::{self, NewJob};
+use super::receipt;
+use crate::cli::{ErasureArgs, People, PeopleCommand, Waiting};
 use crate::output::{self, Exit};
 
+/// As connections name it.
+const COMMAND: &str = "people";
 /// Who changed it, as rows and the audit trail say.
 const BY: &str = "facewire people";
 
@@ -50,12 +55,15 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
             let now = if *undo { "named again" } else { "hidden: recognised, and never named" };
             (format!("{subject} is {now}"), json!({ "hidden": !undo }))
         }
-        PeopleCommand::Erase { which, yes } => {
+        PeopleCommand::Erase { which, yes, queue } => {
             let what = erasure(collection, which).await?;
             if !yes && !confirmed(&what)? {
                 return Ok(Exit::Failed);
             }
-            let bus = super::connect::nats(&config, "people").await?;
+            if *queue {
+                return erase_later(&config, collection, &what, args.json).await;
+            }
+            let bus = super::connect::nats(&config, COMMAND).await?;
             return erase(&gallery, &bus, &what, args.json).await;
         }
     };
@@ -102,30 +110,20 @@ fn confirmed(what: &Erasure) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// Has a job erase.
+async fn erase_later(config: &Config, collection: &CollectionId, what: &Erasure, json: bool) -> anyhow::Result<Exit> {
+    let params = facewire_erasure::params_of(what);
+    params.check()?;
+    let (params, waiting) = (serde_json::to_value(params)?, Waiting { wait: false, no_wait: true });
+    jobs::start(config, NewJob { command: COMMAND, kind: JobKind::Erase, collection, params, waiting, json }).await
+}
+
 async fn erase(gallery: &Gallery, bus: &Bus, what: &Erasure, json: bool) -> anyhow::Result<Exit> {
-    let receipt = facewire_gateway::erase(gallery, bus, what, &Actor::named(BY)).await?;
+    let receipt = facewire_erasure::erase(gallery, bus, what, &Actor::named(BY)).await?;
     if json {
         output::json(&receipt)?;
         return Ok(Exit::Success);
     }
-    let mut table = output::table(&["erased", "count"]);
-    for (what, count) in [
-        ("persons", receipt.persons),
-        ("faces: rows, embeddings, points", receipt.faces),
-        ("images, where they were kept", receipt.images),
-        ("results that named the person", receipt.results),
-        ("decisions about others that named the person", receipt.mentions),
-        ("enrolments that came to nothing", receipt.enrolments),
-        ("rows of the audit trail", receipt.trail),
-        ("deliveries to webhooks", receipt.deliveries),
-        ("kept answers of requests", receipt.requests),
-        ("items of imports", receipt.imports),
-        ("jobs that named the person", receipt.jobs),
-        ("webhooks whose filters named the person", receipt.webhooks),
-        ("messages in streams", receipt.messages),
-    ] {
-        table.add_row([what.to_owned(), count.to_string()]);
-    }
-    output::line(table);
+    output::line(receipt::table(&receipt));
     Ok(Exit::Success)
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use facewire_config::Secret;
 use facewire_devstack::testing;
-use facewire_store_pg::{Options, Store};
+use facewire_store_pg::{AuditFilter, Options, Store};
 use serde_json::Value;
 
 /// The design's photos beside the workspace, by person; says so loudly where they are not.
@@ -114,5 +114,10 @@ async fn a_calibration_is_shown_kept_listed_and_taken_back() {
     assert!(reverted.contains(version), "{reverted}");
     assert!(refused(&facewire(folder.path(), &["--revert", version, "--postgres", &url])).contains("not applied"));
     assert!(store.calibrations_in_force(&row.model).await.unwrap().is_empty());
+    let trail = store.audit_trail(&AuditFilter::default(), None, 100).await.unwrap();
+    let told = trail.iter().filter(|row| row.detail["version"] == version);
+    let told: Vec<(&str, &str)> = told.map(|row| (row.kind.as_str(), row.actor.name.as_str())).collect();
+    let by = "facewire calibrate";
+    assert_eq!(told, [("calibration.reverted", by), ("calibration.applied", by)], "the newest first");
     assert!(refused(&facewire(folder.path(), &["--revert", "nobodys", "--postgres", &url])).contains("--list"));
 }

@@ -10,7 +10,8 @@ use facewire_devstack::testing;
 use facewire_domain::{Calibration, CropId, FaceId, ImageHash, Intent, PersonId};
 use facewire_inference::builtin_manifest;
 use facewire_store_pg::{
-    Actor, Assignment, CropHead, KeptFace, NewCalibration, NewCrop, NewFace, Options, Store, StoredCalibration,
+    Actor, Assignment, AuditFilter, CropHead, KeptFace, NewCalibration, NewCrop, NewFace, Options, Store,
+    StoredCalibration,
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -244,7 +245,7 @@ async fn corrections_of_a_camera_make_its_table_and_leave_its_gate() {
         document: StoredCalibration { matching: None, gate: Some(gate.clone()) },
     };
     assert!(world.store.save_calibration(&by_folder).await.unwrap());
-    assert!(world.store.apply_calibration("by-folder").await.unwrap());
+    assert!(world.store.apply_calibration("by-folder", &Actor::named("a test")).await.unwrap());
 
     let shown = text(&ask(&[]));
     for word in [
@@ -285,6 +286,8 @@ async fn corrections_of_a_camera_make_its_table_and_leave_its_gate() {
     assert!(with_refused.iter().zip(&table).all(|(with, without)| with.1 >= without.1), "{with_refused:?}");
     assert!(applied["calibration"]["confidence"]["slope"].as_f64().unwrap() > 0.0);
     assert_ne!(applied["calibration"]["confidence"], alone["calibration"]["confidence"]);
+    // A probe is compared with every face but itself, whoever they are of: as in the gallery that the confidence is used in.
+    assert_eq!(applied["calibration"]["confidence"]["people"], 4 * PEOPLE - 1);
 
     // In force at the camera, with the gate that it had.
     let version = applied["calibration"]["version"].as_str().unwrap();
@@ -298,6 +301,11 @@ async fn corrections_of_a_camera_make_its_table_and_leave_its_gate() {
     let made: Calibration = serde_json::from_value(applied["calibration"].clone()).unwrap();
     assert_eq!(kept.table, made.table);
     assert!(kept.data.starts_with("corrections: 40 people") && kept.data.contains("40 refused"), "{}", kept.data);
+    let filter = AuditFilter { kind: Some("calibration.applied".to_owned()), ..AuditFilter::default() };
+    let told = world.store.audit_trail(&filter, None, 10).await.unwrap();
+    assert_eq!(told.len(), 2, "the folder's and this one");
+    assert_eq!((told[0].actor.name.as_str(), &told[0].detail["version"]), ("facewire calibrate", &json!(version)));
+    assert_eq!(told[0].detail["impostor"], similarities.len());
     let again = report(&ask(&["--json"]));
     assert_eq!((&again["today"]["decided_by"], &again["applied"]), (&json!(version), &json!(false)));
     let listed = text(&facewire(data.path(), &url, &["--list"]));

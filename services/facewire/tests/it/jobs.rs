@@ -21,16 +21,16 @@ use time::OffsetDateTime;
 /// Of a worker that does not die.
 const LEASE: Duration = Duration::from_secs(3600);
 
-fn office() -> CollectionId {
+pub(crate) fn office() -> CollectionId {
     "office".parse().unwrap()
 }
 
-fn by() -> Actor {
+pub(crate) fn by() -> Actor {
     Actor::named("a test")
 }
 
 /// The binary with nothing of this machine's own.
-fn facewire(data: &Path, servers: &[&str], arguments: &[&str]) -> Command {
+pub(crate) fn facewire(data: &Path, servers: &[&str], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_facewire"));
     command.arg("--data").arg(data).args(servers).args(arguments);
     command.env_remove("FACEWIRE_CONFIG").stdin(Stdio::null());
@@ -38,33 +38,33 @@ fn facewire(data: &Path, servers: &[&str], arguments: &[&str]) -> Command {
 }
 
 #[track_caller]
-fn succeeded(output: &Output) -> String {
+pub(crate) fn succeeded(output: &Output) -> String {
     assert!(output.status.success(), "{}", said(output));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[track_caller]
-fn object(output: &Output) -> Value {
+pub(crate) fn object(output: &Output) -> Value {
     serde_json::from_str(&succeeded(output)).unwrap()
 }
 
 /// A migrated store with the collection `office`.
-async fn store(url: &str) -> Store {
+pub(crate) async fn store(url: &str) -> Store {
     let store = Store::connect(&Options { url: Secret::new(url), ..Options::default() }).await.unwrap();
     store.migrate().await.unwrap();
     assert!(store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
     store
 }
 
-async fn job(store: &Store, kind: JobKind) -> JobId {
+pub(crate) async fn job(store: &Store, kind: JobKind) -> JobId {
     store.create_job(kind, &office(), &json!({ "dryRun": true }), &by()).await.unwrap().unwrap().job
 }
 
-async fn taken(store: &Store, job: JobId) -> JobToken {
+pub(crate) async fn taken(store: &Store, job: JobId) -> JobToken {
     match store.claim_job(job, "worker", LEASE, 5).await.unwrap() {
         Claim::Taken(record) => record.token(),
         other => panic!("{other:?}"),
@@ -200,7 +200,7 @@ async fn a_watch_tells_each_change_and_ends_with_the_job_or_alone() {
 }
 
 /// A face that is kept without a person, of the configured model.
-fn kept(number: u64, model: &str, dim: usize) -> KeptFace {
+pub(crate) fn kept(number: u64, model: &str, dim: usize) -> KeptFace {
     let image_hash = ImageHash::of(&number.to_be_bytes());
     let captured_at = OffsetDateTime::UNIX_EPOCH;
     let crop = CropId::derive(&office(), &"door".parse().unwrap(), captured_at, &image_hash);
@@ -415,7 +415,12 @@ async fn heads_are_listed_shown_and_written_as_a_page() {
     for part in [id.as_str(), "refused", "60 %", "62 %", "-1.0 points"] {
         assert!(listed.contains(part), "{part}: {listed}");
     }
-    assert_eq!(object(&heads(&["--json"]))["heads"].as_array().unwrap().len(), 1);
+    let listed = object(&heads(&["--json"]));
+    assert_eq!(
+        (listed["heads"].as_array().unwrap().len(), &listed["heads"][0]["training"]["bestEpoch"]),
+        (1, &json!(1))
+    );
+    assert_eq!(listed["heads"][0]["training"].get("history"), None);
     assert_eq!(object(&heads(&["--collection", "lab", "--json"]))["heads"], json!([]));
 
     let page = data.path().join("head.html");
@@ -427,6 +432,7 @@ async fn heads_are_listed_shown_and_written_as_a_page() {
     assert!(page.contains("Verdict: refused") && page.matches("<svg").count() == 3, "{page}");
     let one = object(&heads(&[&id, "--json"]));
     assert_eq!((&one["head_id"], &one["state"], &one["bytes"]), (&json!(id), &json!("refused"), &json!(4)));
+    assert_eq!(one["training"]["history"].as_array().unwrap().len(), 2);
     let missing = heads(&[&uuid::Uuid::nil().to_string()]);
     assert!(missing.status.code() == Some(1) && said(&missing).contains("faces heads"), "{missing:?}");
 }

@@ -24,6 +24,10 @@ mod lags;
 #[cfg(test)]
 mod nats_config;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
 mod prometheus;
 #[cfg(test)]
 mod traces;
+#[cfg(test)]
+mod use_head;

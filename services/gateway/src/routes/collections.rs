@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use facewire_domain::{CollectionId, KeepFaces, KeepImages, Scope};
 use facewire_gallery::{CollectionDeletion, Erasure};
 use facewire_store_pg::{CollectionDetails, CollectionPolicy, CollectionSummary};
@@ -14,10 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::jobs::Job;
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::input::{self, Body, Path, Query};
-use crate::{App, cursor, erasing};
+use crate::prefer::Later;
+use crate::{App, cursor};
 
 /// Collections of a page unless a request says otherwise.
 const PAGE_SIZE: u32 = 100;
@@ -316,24 +319,32 @@ struct DeleteQuery {
     force: bool,
 }
 
-/// Deletes a collection. Scope: admin. One that is not empty is deleted with `force` only, with all that it holds.
+/// Deletes a collection. Scope: admin. One that is not empty is deleted with `force` only, with all that it holds; with
+/// `Prefer: respond-async` a job does that.
 #[utoipa::path(delete, path = "/api/v1/collections/{name}", tag = "collections",
-    params(("name" = String, Path, description = "The collection"), DeleteQuery),
-    responses((status = 204, description = "It is gone")))]
+    params(("name" = String, Path, description = "The collection"), DeleteQuery,
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, with `force`: do not wait")),
+    responses((status = 204, description = "It is gone"),
+        (status = 202, description = "The job that does it; its result has `erasureId`", body = Job)))]
 async fn delete(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<DeleteQuery>,
-) -> Result<StatusCode, ApiError> {
+    Later(later): Later,
+) -> Result<Response, ApiError> {
     let collection = named(&name)?;
     caller.may(Scope::Admin, &collection)?;
     if query.force {
-        let receipt = erasing::erase(&app.gallery, &app.bus, &Erasure::Collection(collection), &caller.actor()).await?;
-        return receipt.erasure.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| ApiError::not_found("collection"));
+        let what = Erasure::Collection(collection.clone());
+        if later {
+            return app.erase_later(&collection, &what, &caller).await;
+        }
+        let receipt = app.erase(&what, &caller).await?;
+        return if receipt.is_of_something() { Ok(gone()) } else { Err(ApiError::not_found("collection")) };
     }
     match app.gallery.delete_collection(&collection, &caller.actor()).await? {
-        CollectionDeletion::Deleted => Ok(StatusCode::NO_CONTENT),
+        CollectionDeletion::Deleted => Ok(gone()),
         CollectionDeletion::NotFound => Err(ApiError::not_found("collection")),
         CollectionDeletion::NotEmpty(details) => {
             let held = serde_json::json!({
@@ -342,6 +353,10 @@ async fn delete(
             Err(ApiError::new(Code::NotEmpty, "it is not empty: `force=true` deletes all that it holds").with(held))
         }
     }
+}
+
+fn gone() -> Response {
+    StatusCode::NO_CONTENT.into_response()
 }
 
 #[cfg(test)]

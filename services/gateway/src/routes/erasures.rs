@@ -1,8 +1,11 @@
-//! Erasing, and its receipts. What is erased from the stores is the gallery's; from the streams, the bus's.
+//! Erasing, within the request or by a job, and its receipts. What is erased from the stores is the gallery's; from the streams, the bus's.
 
 use axum::Json;
 use axum::extract::State;
-use facewire_domain::Scope;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use facewire_domain::{CollectionId, JobKind, Scope};
 use facewire_gallery::Erasure;
 use facewire_store_pg::ErasureReceipt;
 use serde::{Deserialize, Serialize};
@@ -13,12 +16,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::jobs::Job;
 use crate::App;
 use crate::caller::Caller;
-use crate::erasing;
 use crate::error::ApiError;
 use crate::input::{self, Body, Path, Query};
 use crate::json::camel;
+use crate::prefer::{self, Later};
 
 /// Receipts of a page unless a request says otherwise.
 const PAGE_SIZE: u32 = 50;
@@ -50,6 +54,13 @@ pub(crate) struct Receipt {
     removed: Value,
 }
 
+impl Receipt {
+    /// Whether there was something to erase.
+    pub(crate) fn is_of_something(&self) -> bool {
+        self.id.is_some()
+    }
+}
+
 impl From<ErasureReceipt> for Receipt {
     fn from(row: ErasureReceipt) -> Self {
         Self {
@@ -67,7 +78,7 @@ impl From<ErasureReceipt> for Receipt {
 impl App {
     /// Erases from every store and stream, and answers the stored receipt.
     pub(crate) async fn erase(&self, what: &Erasure, caller: &Caller) -> Result<Receipt, ApiError> {
-        let receipt = erasing::erase(&self.gallery, &self.bus, what, &caller.actor()).await?;
+        let receipt = facewire_erasure::erase(&self.gallery, &self.bus, what, &caller.actor()).await?;
         let stored = match receipt.erasure {
             Some(id) => self.gallery.store.erasure_receipt(id).await?,
             None => None,
@@ -85,6 +96,22 @@ impl App {
             }),
         }
     }
+
+    /// Begins a job that erases, for a client that does not want to wait, or for longer than a request may take. `collection`: of
+    /// what is erased.
+    pub(crate) async fn erase_later(
+        &self,
+        collection: &CollectionId,
+        what: &Erasure,
+        caller: &Caller,
+    ) -> Result<Response, ApiError> {
+        let params = facewire_erasure::params_of(what);
+        params.check().map_err(|error| ApiError::invalid(error.field, error.what))?;
+        let job = self.begin_job(JobKind::Erase, collection, &params, caller).await?;
+        let place = HeaderValue::from_str(&format!("/api/v1/jobs/{}", job.job)).map_err(ApiError::internal)?;
+        let body = Json(Job::from(job));
+        Ok((StatusCode::ACCEPTED, [(LOCATION, place)], prefer::applied(), body).into_response())
+    }
 }
 
 /// What is too old.
@@ -100,16 +127,24 @@ pub(crate) struct EraseOld {
 }
 
 /// Erases the faces of a collection that were stored before a time, and images that wait since then. Scope: admin. There is no undo.
+/// With `Prefer: respond-async` a job does it.
 #[utoipa::path(post, path = "/api/v1/erasures", tag = "erasure", request_body = EraseOld,
-    responses((status = 200, description = "What was removed where", body = Receipt)))]
+    params(("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait")),
+    responses((status = 200, description = "What was removed where", body = Receipt),
+        (status = 202, description = "The job that does it; its result has `erasureId`", body = Job)))]
 pub(crate) async fn by_age(
     State(app): State<App>,
     caller: Caller,
+    Later(later): Later,
     Body(request): Body<EraseOld>,
-) -> Result<Json<Receipt>, ApiError> {
+) -> Result<Response, ApiError> {
     let collection = input::collection(Some(&request.collection))?;
     caller.may(Scope::Admin, &collection)?;
-    Ok(Json(app.erase(&Erasure::Before(collection, request.before), &caller).await?))
+    let what = Erasure::Before(collection.clone(), request.before);
+    if later {
+        return app.erase_later(&collection, &what, &caller).await;
+    }
+    Ok(Json(app.erase(&what, &caller).await?).into_response())
 }
 
 /// One receipt. Scope: admin.

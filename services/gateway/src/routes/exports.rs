@@ -1,31 +1,39 @@
-//! `GET /exports`: everybody and every face of a collection, line by line. One page of rows is in memory at a time.
+//! Exports of a collection, line by line: at once, or by a job that keeps them for a while. One page of rows, or one part of what is
+//! kept, is in memory at a time.
 
 use std::io::Error;
 
-use axum::body::{Body, Bytes};
+use axum::Json;
+use axum::body::{Body as Content, Bytes};
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use facewire_domain::{CollectionId, FaceId, Scope};
-use facewire_store_pg::StoredFace;
-use serde::{Deserialize, Serialize};
+use facewire_domain::{CollectionId, ExportParams, JobKind, JobState, Scope};
+use facewire_gallery::export::{Export, Line, Place};
+use facewire_store_object::ExportKey;
+use facewire_store_pg::Store;
+use serde::Deserialize;
+use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
-use super::people::{KeptFace, Person};
+use super::jobs::{self, Job};
 use crate::App;
 use crate::caller::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::imports::NDJSON;
-use crate::input::{self, Query};
+use crate::input::{self, Body, Path, Query};
 
-/// Rows of a step.
-const STEP: u32 = 500;
+pub(crate) fn private() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(begin))
+}
 
 /// Not under the limit of time of other requests: each step has the store's.
 pub(crate) fn endless() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(export))
+    OpenApiRouter::new().routes(routes!(export)).routes(routes!(kept))
 }
 
 /// What is exported.
@@ -41,32 +49,14 @@ pub(crate) struct ExportQuery {
     vectors: bool,
 }
 
-/// A line of an export.
-#[derive(Serialize, ToSchema)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub(crate) enum Line {
-    /// Somebody, also who was merged into another.
-    Person(Person),
-    /// A face.
-    Face(Exported),
-    /// The last line: an export without it is not whole.
-    End(Sum),
-}
-
-/// A face, with its embedding where that was asked for.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Exported {
-    #[serde(flatten)]
-    face: KeptFace,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    embedding: Option<Vec<f32>>,
-}
-
-/// How much there was.
-#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
-pub(crate) struct Sum {
-    persons: u64,
-    faces: u64,
+/// Whose, where the caller may have it.
+fn allowed(caller: &Caller, collection: Option<&str>, vectors: bool) -> Result<CollectionId, ApiError> {
+    let collection = input::collection(collection)?;
+    caller.may(Scope::Read, &collection)?;
+    if vectors {
+        caller.has(Scope::Embed)?;
+    }
+    Ok(collection)
 }
 
 /// Everybody and every face of a collection, as lines of JSON: persons by name, then faces by id, then a line with their
@@ -78,83 +68,98 @@ pub(crate) async fn export(
     caller: Caller,
     Query(query): Query<ExportQuery>,
 ) -> Result<Response, ApiError> {
-    let collection = input::collection(query.collection.as_deref())?;
-    caller.may(Scope::Read, &collection)?;
-    if query.vectors {
-        caller.has(Scope::Embed)?;
-    }
-    if app.gallery.store.collection(&collection).await?.is_none() {
+    let collection = allowed(&caller, query.collection.as_deref(), query.vectors)?;
+    let store = app.gallery.store.clone();
+    if store.collection(&collection).await?.is_none() {
         return Err(ApiError::not_found("collection"));
     }
-    let export = Export { app, collection, vectors: query.vectors, sum: Sum::default() };
-    let steps = futures_util::stream::try_unfold((export, Some(Place::Persons(None))), async |(mut export, place)| {
-        let Some(place) = place else { return Ok::<_, Error>(None) };
-        let (lines, next) = export.step(place).await?;
-        Ok(Some((lines, (export, next))))
+    let export = Export { collection, vectors: query.vectors };
+    let first = (store, export, Place::default());
+    let pages = futures_util::stream::try_unfold(first, async |(store, export, place)| {
+        let page = page(&store, &export, &place).await?;
+        Ok::<_, Error>(page.map(|(lines, next)| (lines, (store, export, next))))
     });
-    Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(steps)).into_response())
+    Ok(lines(Content::from_stream(pages)))
 }
 
-/// Where an export goes on.
-enum Place {
-    /// After the person of this name.
-    Persons(Option<String>),
-    /// After this face.
-    Faces(Option<FaceId>),
-    End,
+/// A page of lines, and where the next one begins. An error cuts the answer off, which the client sees.
+async fn page(store: &Store, export: &Export, place: &Place) -> Result<Option<(Bytes, Place)>, Error> {
+    let Some(page) = export.page(store, place).await.map_err(|error| cut(&error))? else { return Ok(None) };
+    let text = page.text()?;
+    Ok(Some((text.into(), page.next)))
 }
 
-struct Export {
-    app: App,
-    collection: CollectionId,
+/// What a job exports.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct NewExport {
+    /// Whose gallery; `default` unless given.
+    #[schema(pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    collection: Option<String>,
+    /// With the embeddings of the faces. Scope: embed.
+    #[serde(default)]
+    #[schema(required = false)]
     vectors: bool,
-    sum: Sum,
 }
 
-impl Export {
-    /// A page of lines, and where the next one begins. An error cuts the answer off, which the client sees.
-    async fn step(&mut self, place: Place) -> Result<(Bytes, Option<Place>), Error> {
-        let store = &self.app.gallery.store;
-        let (lines, next) = match place {
-            Place::Persons(after) => {
-                let page = store.persons_list(&self.collection, after.as_deref(), STEP).await.map_err(cut)?;
-                self.sum.persons += page.len() as u64;
-                let last = page.last().filter(|_| is_full(page.len())).map(|last| last.person.name.clone());
-                let next = last.map_or(Place::Faces(None), |last| Place::Persons(Some(last)));
-                (page.into_iter().map(|person| Line::Person(person.into())).collect(), Some(next))
-            }
-            Place::Faces(after) => {
-                let page = store.collection_faces(&self.collection, after, STEP).await.map_err(cut)?;
-                self.sum.faces += page.len() as u64;
-                let last = page.last().filter(|_| is_full(page.len())).map(|last| last.record.face);
-                let next = last.map_or(Place::End, |last| Place::Faces(Some(last)));
-                let vectors = self.vectors;
-                (page.into_iter().map(|face| line(face, vectors)).collect(), Some(next))
-            }
-            Place::End => (vec![Line::End(self.sum)], None),
-        };
-        Ok((written(&lines)?, next))
+/// Has a job export a collection: a connection that breaks costs nothing. Scope: read; with vectors embed too. The export is kept
+/// until its result's `expiresAt`, and no longer than until something is erased from the collection.
+#[utoipa::path(post, path = "/api/v1/exports", tag = "imports", request_body = NewExport,
+    responses((status = 202, description = "The job; `GET /api/v1/exports/{job}` has the lines once it succeeded", body = Job)))]
+pub(crate) async fn begin(
+    State(app): State<App>,
+    caller: Caller,
+    Body(new): Body<NewExport>,
+) -> Result<(StatusCode, Json<Job>), ApiError> {
+    let collection = allowed(&caller, new.collection.as_deref(), new.vectors)?;
+    if app.gallery.images.is_none() {
+        let why =
+            "exports are kept in the object store, and there is none: images.url has to be set for gateway and jobs";
+        return Err(ApiError::new(Code::Unavailable, why));
     }
+    let params = ExportParams { vectors: new.vectors };
+    let job = app.begin_job(JobKind::Export, &collection, &params, &caller).await?;
+    Ok((StatusCode::ACCEPTED, Json(job.into())))
 }
 
-fn is_full(rows: usize) -> bool {
-    rows as u64 == u64::from(STEP)
-}
-
-fn line(face: StoredFace, vectors: bool) -> Line {
-    Line::Face(Exported { face: face.record.into(), embedding: vectors.then_some(face.embedding) })
-}
-
-fn written(lines: &[Line]) -> Result<Bytes, Error> {
-    let mut text = Vec::new();
-    for line in lines {
-        serde_json::to_writer(&mut text, line)?;
-        text.push(b'\n');
+/// What a job exported, as lines of JSON: those of `GET /api/v1/exports` at its time. Scope: read; where it has vectors embed too. A
+/// job that has not succeeded is a conflict; one that has expired, or from whose collection something was erased since, is not found.
+#[utoipa::path(get, path = "/api/v1/exports/{job}", tag = "imports",
+    params(("job" = Uuid, Path, description = "The job")),
+    responses((status = 200, description = "Lines of JSON", body = Line, content_type = "application/x-ndjson")))]
+pub(crate) async fn kept(State(app): State<App>, caller: Caller, Path(job): Path<Uuid>) -> Result<Response, ApiError> {
+    caller.has(Scope::Read)?;
+    let absent = || ApiError::not_found("export");
+    let job = jobs::find(&app, &caller, job).await?;
+    if job.kind != JobKind::Export {
+        return Err(absent());
     }
-    Ok(text.into())
+    let params: ExportParams = serde_json::from_value(job.params.clone()).map_err(ApiError::internal)?;
+    if params.vectors {
+        caller.has(Scope::Embed)?;
+    }
+    if job.state != JobState::Succeeded {
+        return Err(jobs::wrong_state(job.state));
+    }
+    let parts = app.gallery.finished_export(&job, OffsetDateTime::now_utc()).await?.ok_or_else(absent)?;
+    let texts = futures_util::stream::try_unfold((app, parts.into_iter()), async |(app, mut parts)| {
+        let Some(key) = parts.next() else { return Ok::<_, Error>(None) };
+        Ok(Some((part(&app, &key).await?, (app, parts))))
+    });
+    Ok(lines(Content::from_stream(texts)))
 }
 
-fn cut(error: impl std::fmt::Display) -> Error {
+/// The lines of a part. One that is gone cuts the answer off: the export has just expired, or something is erased.
+async fn part(app: &App, key: &ExportKey) -> Result<Bytes, Error> {
+    let part = app.gallery.export_part(key).await.map_err(|error| cut(&error))?;
+    Ok(part.ok_or_else(|| cut(&"a part of it is gone"))?.text.into())
+}
+
+fn lines(body: Content) -> Response {
+    ([(CONTENT_TYPE, NDJSON)], body).into_response()
+}
+
+fn cut(error: &dyn std::fmt::Display) -> Error {
     tracing::warn!(%error, "an export is cut off");
     Error::other("the store does not answer")
 }

@@ -112,7 +112,7 @@ struct Head {
     /// What the job was told.
     #[schema(value_type = Object)]
     params: Value,
-    /// How it was trained: faces, people of each part, and every epoch with its losses.
+    /// How it was trained: faces, people of each part, and in `history` every epoch with its losses. A list leaves `history` out.
     #[schema(value_type = Object)]
     training: Value,
     /// What it is worth on people whom it has never seen: TPIR at `targetFpir` of the embeddings as they are (`raw`), of their
@@ -167,7 +167,7 @@ struct Heads {
     items: Vec<Head>,
 }
 
-/// Projection heads, the newest first, with their verdicts. Scope: admin.
+/// Projection heads, the newest first, with their verdicts and without the epochs of their trainings. Scope: admin.
 #[utoipa::path(get, path = "/api/v1/faces/heads", tag = "heads", params(HeadsQuery),
     responses((status = 200, description = "The heads", body = Heads)))]
 async fn list(
@@ -182,7 +182,7 @@ async fn list(
     Ok(Json(Heads { items: rows.into_iter().map(Head::from).collect() }))
 }
 
-/// One head with its verdict. Scope: admin.
+/// One head with its verdict and every epoch of its training. Scope: admin.
 #[utoipa::path(get, path = "/api/v1/faces/heads/{id}", tag = "heads",
     params(("id" = Uuid, Path, description = "The head")),
     responses((status = 200, description = "The head", body = Head)))]

@@ -42,6 +42,7 @@ pub(crate) fn router(app: App) -> Router {
         .merge(collections::private())
         .merge(crops::private())
         .merge(erasures::private())
+        .merge(exports::private())
         .merge(heads::private())
         .merge(imports::private())
         .merge(jobs::private())

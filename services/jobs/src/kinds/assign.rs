@@ -60,8 +60,7 @@ pub(super) async fn run(task: Task<'_>, params: &AssignParams) -> Result<JsonVal
     } else {
         Vec::new()
     };
-    // What the job says itself counts for clusters too.
-    let joins = if params.threshold.is_some() { applied.rule } else { joining(&applied, open.len()) };
+    let joins = joining(&applied, open.len());
     let joiner = Joiner::new(open, joins, context.dim());
     let decider = Decider::new(context, task.progress, collection, applied.rule);
     task.progress.begin("assigning", expected);

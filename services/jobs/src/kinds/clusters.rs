@@ -10,9 +10,6 @@ use uuid::Uuid;
 
 use super::rows::Row;
 
-/// A sum shorter than this has no direction.
-const SHORTEST: f32 = 1e-6;
-
 /// The clusters of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -72,37 +69,6 @@ fn named(centroid: Vec<f32>, kept: Option<u32>, open: &[ClusterId]) -> NewCluste
     NewCluster { cluster, is_new: kept.is_none(), centroid, members: Vec::new() }
 }
 
-/// Sums of the embeddings of each cluster.
-pub(crate) struct Sums {
-    dim: usize,
-    values: Vec<f32>,
-}
-
-impl Sums {
-    /// Nothing was added yet.
-    pub(crate) fn new(clusters: usize, dim: usize) -> Self {
-        Self { dim, values: vec![0.0; clusters * dim] }
-    }
-
-    /// Adds a face to its cluster.
-    pub(crate) fn add(&mut self, label: u32, embedding: &[f32]) {
-        let first = label as usize * self.dim;
-        let sum = self.values.get_mut(first..first + self.dim).unwrap_or_default();
-        sum.iter_mut().zip(embedding).for_each(|(sum, x)| *sum += x);
-    }
-
-    /// The means, of length one. Faces that cancel each other out have no mean: then any direction is as wrong.
-    pub(crate) fn centroids(&self) -> impl Iterator<Item = Vec<f32>> + '_ {
-        self.values.chunks_exact(self.dim.max(1)).map(|sum| {
-            let norm = sum.iter().map(|x| x * x).sum::<f32>().sqrt();
-            if norm > SHORTEST {
-                return sum.iter().map(|x| x / norm).collect();
-            }
-            (0..sum.len()).map(|place| if place == 0 { 1.0 } else { 0.0 }).collect()
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use facewire_clustering::Cluster;
@@ -143,18 +109,5 @@ mod tests {
         assert_eq!(found.clusters.iter().map(|found| found.members.len()).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((found.noise.len(), found.noise[0].face, found.faces()), (1, rows[4].face, 6));
         assert_eq!(found.moved, 4);
-    }
-
-    #[test]
-    fn a_centroid_is_the_normalised_mean() {
-        let mut sums = Sums::new(2, 2);
-        sums.add(0, &[1.0, 0.0]);
-        sums.add(0, &[0.0, 1.0]);
-        sums.add(1, &[1.0, 0.0]);
-        sums.add(1, &[-1.0, 0.0]);
-        sums.add(9, &[1.0, 0.0]);
-        let centroids: Vec<Vec<f32>> = sums.centroids().collect();
-        assert!(centroids[0].iter().all(|x| (x - 0.5f32.sqrt()).abs() < 1e-6));
-        assert_eq!(centroids[1], [1.0, 0.0]);
     }
 }

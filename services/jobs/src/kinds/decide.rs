@@ -57,14 +57,17 @@ pub(crate) async fn rule(
     let asked = Asked { threshold: threshold.map(f64::from), fpir: None };
     let mut applied = rules.rule(&asked, collection, None)?;
     applied.rule.margin = margin.unwrap_or(applied.rule.margin);
-    let exemplars = context.ask(|| context.store().count_exemplars(collection)).await?;
-    applied.faces = u32::try_from(exemplars).unwrap_or(u32::MAX);
-    applied.rule = joining(&applied, 0);
+    if applied.fpir.is_some() {
+        // Counted now: what the rules remember of a large gallery may be older than the exemplars that are compared with.
+        let exemplars = context.ask(|| context.store().count_exemplars(collection)).await?;
+        applied.faces = u32::try_from(exemplars).unwrap_or(u32::MAX);
+        applied.rule = joining(&applied, 0);
+    }
     Ok(applied)
 }
 
 /// The same for joining one of so many clusters: to whom they belong is not known, so that each counts as one person
-/// more whom a face could be taken for.
+/// more whom a face could be taken for. A fixed threshold, such as a job's own, counts for clusters too.
 pub(crate) fn joining(applied: &Applied, clusters: usize) -> Rule {
     let others = u32::try_from(clusters).unwrap_or(u32::MAX);
     let by_rate = applied.fpir.zip(applied.calibration.as_ref());

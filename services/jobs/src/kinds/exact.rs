@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 
 use bytesize::ByteSize;
 use facewire_clustering::{
-    Agglomerative, ClusterError, Clustering, Dbscan, Hdbscan, Linkage, Matrix, Method, Run, Selection, agglomerative,
-    dbscan, hdbscan,
+    Agglomerative, ClusterError, Clustering, Dbscan, Hdbscan, Linkage, Matrix, Method, Run, Selection, Sums,
+    agglomerative, dbscan, hdbscan,
 };
 use facewire_domain::{ClusterId, ClusterMethod, ClusterParams};
 
 use super::Task;
-use super::clusters::{Found, Sums};
+use super::clusters::Found;
 use super::rows::{self, Choice, Rows};
 use crate::compute::{Watch, on_thread};
 use crate::failure::JobError;
@@ -111,7 +111,7 @@ impl Computation {
                 sums.add(*label, embedding);
             }
         }
-        Ok(Found::of(&rows.faces, open, &clustering, sums.centroids()))
+        Ok(Found::of(&rows.faces, open, &clustering, sums.means()))
     }
 
     fn cluster(&self, values: &[f32], watch: &Watch) -> Result<Clustering, ClusterError> {

@@ -5,13 +5,15 @@
 use std::ops::ControlFlow;
 
 use bytesize::ByteSize;
-use facewire_clustering::{ClusterError, Clustering, Hdbscan, Hierarchy, NO_NEIGHBOUR, NeighbourGraph, Run, Selection};
+use facewire_clustering::{
+    ClusterError, Clustering, Hdbscan, Hierarchy, NO_NEIGHBOUR, NeighbourGraph, Run, Selection, Sums,
+};
 use facewire_domain::{ClusterId, ClusterMethod, ClusterParams, FaceId};
 use facewire_store_pg::FaceVector;
 use facewire_store_vec::{Neighbour, Unknown};
 
 use super::Task;
-use super::clusters::{Found, Sums};
+use super::clusters::Found;
 use super::exact::selection;
 use super::rows::{Choice, Reader, Row, normalised};
 use crate::compute::{Watch, on_thread};
@@ -58,7 +60,7 @@ pub(crate) async fn find(
     });
     let (faces, clustering) = computed.await??;
     let sums = sums(task, choice, &faces, &clustering).await?;
-    on_thread(task.progress, move |_| Found::of(&faces, &open, &clustering, sums.centroids())).await
+    on_thread(task.progress, move |_| Found::of(&faces, &open, &clustering, sums.means())).await
 }
 
 /// Refuses what would need more memory than there may be; else what is left of it for the clustering itself.

@@ -4,7 +4,9 @@ pub(crate) mod assign;
 pub(crate) mod cluster;
 pub(crate) mod clusters;
 pub(crate) mod decide;
+mod erase;
 mod exact;
+mod export;
 mod graph;
 pub(crate) mod prototypes;
 pub(crate) mod rows;
@@ -13,7 +15,8 @@ mod training;
 
 use std::sync::Arc;
 
-use facewire_domain::{CollectionId, FaceId, Fault, JobKind, ParamError};
+use facewire_bus::Bus;
+use facewire_domain::{CollectionId, ExportParams, FaceId, Fault, JobKind, ParamError};
 use facewire_gallery::{Gallery, RuleBook};
 use facewire_runtime::{Patience, Shutdown};
 use facewire_store_pg::{JobRecord, JobToken, Store};
@@ -31,6 +34,7 @@ const INDEXED: usize = 256;
 /// What all jobs of a service share. Cloning shares it.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
+    pub(crate) bus: Bus,
     pub(crate) gallery: Gallery,
     pub(crate) rules: Arc<RuleBook>,
     pub(crate) options: Arc<Options>,
@@ -108,15 +112,20 @@ fn told(result: &impl Serialize) -> Result<JsonValue, JobError> {
 }
 
 /// Does a job. What it finds is written in one transaction, or two that are both undone where the second may not be;
-/// repeated, it finds what it has written.
+/// repeated, it finds what it has written. An erasure is in steps, and repeated goes on.
 pub(crate) async fn run(task: Task<'_>) -> Result<JsonValue, JobError> {
     let Task { context, record, .. } = task;
     // Embeddings of another model cannot be compared with these.
     context.ask(|| context.gallery.check_serving()).await?;
+    // Each in a place of its own: a worker's stack would otherwise have room for all of them, several times over.
     match record.kind {
-        JobKind::Cluster => cluster::run(task, &task.params(facewire_domain::ClusterParams::check)?).await,
-        JobKind::Assign => assign::run(task, &task.params(facewire_domain::AssignParams::check)?).await,
-        JobKind::Prototypes => prototypes::run(task, &task.params(facewire_domain::PrototypesParams::check)?).await,
-        JobKind::Train => train::run(task, &task.params(facewire_domain::TrainParams::check)?).await,
+        JobKind::Cluster => Box::pin(cluster::run(task, &task.params(facewire_domain::ClusterParams::check)?)).await,
+        JobKind::Assign => Box::pin(assign::run(task, &task.params(facewire_domain::AssignParams::check)?)).await,
+        JobKind::Prototypes => {
+            Box::pin(prototypes::run(task, &task.params(facewire_domain::PrototypesParams::check)?)).await
+        }
+        JobKind::Train => Box::pin(train::run(task, &task.params(facewire_domain::TrainParams::check)?)).await,
+        JobKind::Erase => Box::pin(erase::run(task, &task.params(facewire_domain::EraseParams::check)?)).await,
+        JobKind::Export => Box::pin(export::run(task, &task.params(|_: &ExportParams| Ok(()))?)).await,
     }
 }

@@ -5,6 +5,10 @@ mod assigning;
 #[cfg(test)]
 mod clustering;
 #[cfg(test)]
+mod erasing;
+#[cfg(test)]
+mod exporting;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod prototypes;

@@ -77,19 +77,8 @@ impl Bus {
         selection: &MessageSelection,
     ) -> Result<ErasedMessages, BusError> {
         let selected = Selected::new(collection, selection);
-        let mut erased = ErasedMessages::default();
-        for _ in 0..PASSES {
-            let mut found = 0;
-            // From the first stage to the last: what one hands on while it is looked through is found in the next.
-            for stage in Stage::ALL {
-                self.settle(stage).await?;
-                found += self.erase_work(stage, &selected).await?;
-            }
-            erased.work += found;
-            if found == 0 {
-                break;
-            }
-        }
+        let work = self.erase_from_stages(collection, Some(&selected)).await?;
+        let mut erased = ErasedMessages { work, ..ErasedMessages::default() };
         if let Some(named) = selected.named() {
             let results = subjects::results_filter(Some(collection), None);
             erased.results = self.erase_records(subjects::RESULTS, &results, named).await?;
@@ -109,21 +98,32 @@ impl Bus {
     }
 
     async fn erased_collection(&self, collection: &CollectionId) -> Result<ErasedMessages, BusError> {
-        let mut erased = ErasedMessages::default();
+        let work = self.erase_from_stages(collection, None).await?;
+        let mut erased = ErasedMessages { work, ..ErasedMessages::default() };
+        erased.results = self.purge(subjects::RESULTS, &subjects::results_filter(Some(collection), None)).await?;
+        erased.events = self.purge(subjects::EVENTS, &subjects::events_filter(Some(collection), None)).await?;
+        erased.dead = self.erase_letters(&Selected::all(collection)).await?;
+        Ok(erased)
+    }
+
+    /// Erases a collection's work, the selected or all of it, until a pass finds no more.
+    async fn erase_from_stages(&self, collection: &CollectionId, selected: Option<&Selected>) -> Result<u64, BusError> {
+        let mut erased = 0;
         for _ in 0..PASSES {
             let mut found = 0;
+            // From the first stage to the last: what one hands on while it is looked through is found in the next.
             for stage in Stage::ALL {
                 self.settle(stage).await?;
-                found += self.purge(stage.stream(), &work_filter(stage, collection)).await?;
+                found += match selected {
+                    Some(selected) => self.erase_work(stage, selected).await?,
+                    None => self.purge(stage.stream(), &work_filter(stage, collection)).await?,
+                };
             }
-            erased.work += found;
+            erased += found;
             if found == 0 {
                 break;
             }
         }
-        erased.results = self.purge(subjects::RESULTS, &subjects::results_filter(Some(collection), None)).await?;
-        erased.events = self.purge(subjects::EVENTS, &subjects::events_filter(Some(collection), None)).await?;
-        erased.dead = self.erase_letters(&Selected::all(collection)).await?;
         Ok(erased)
     }
 

@@ -72,6 +72,7 @@ async fn exemplars_are_found_at_once_and_lookalikes_among_all_faces() {
 async fn respected(world: &World, degrees: f32) -> Vec<Hit> {
     let (probe, mut hits) = (at(degrees), world.hits(degrees).await);
     world.gallery.respect_negatives(&mut [(&probe, &mut hits)]).await.unwrap();
+    assert_eq!(world.corrected(degrees).await, hits, "a search respects them too");
     hits
 }
 

@@ -51,9 +51,12 @@ impl World {
 
     /// The same among these faces alone.
     pub(crate) async fn hits_among(&self, degrees: f32, against: Against) -> Vec<Hit> {
-        let (collection, embedding) = (office(), at(degrees));
-        let probe = Probe { collection, embedding, limit: None, persons: DECISION, against };
-        self.gallery.vectors.search(&[probe]).await.unwrap().remove(0).unwrap()
+        self.gallery.vectors.search(&[probe(degrees, against)]).await.unwrap().remove(0).unwrap()
+    }
+
+    /// What a search at that angle finds, as people have corrected it.
+    pub(crate) async fn corrected(&self, degrees: f32) -> Vec<Hit> {
+        self.gallery.search(&[probe(degrees, Against::Faces)]).await.unwrap().remove(0).unwrap().hits
     }
 
     /// The nearest person.
@@ -74,6 +77,10 @@ impl World {
             })
             .collect()
     }
+}
+
+fn probe(degrees: f32, against: Against) -> Probe {
+    Probe { collection: office(), embedding: at(degrees), limit: None, persons: DECISION, against }
 }
 
 pub(crate) fn by() -> Actor {

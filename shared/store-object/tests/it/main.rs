@@ -8,6 +8,8 @@ mod directory;
 #[cfg(test)]
 mod each;
 #[cfg(test)]
+mod exports;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tls;

@@ -1,7 +1,10 @@
 //! Calibrations: one in force for each place, and the one before when it is reverted; and how many people a gallery has.
 
 use facewire_domain::{Calibration, FmrPoint};
-use facewire_store_pg::{Enrolment, GallerySize, NewCalibration, NewFace, Store, StoreError, StoredCalibration};
+use facewire_store_pg::{
+    AuditFilter, Enrolment, GallerySize, NewCalibration, NewFace, Store, StoreError, StoredCalibration, StoredEvent,
+};
+use serde_json::json;
 use sqlx::Executor;
 
 use crate::support::{by, enrol, face, test_database};
@@ -43,24 +46,70 @@ async fn reverting_puts_the_one_before_in_force() {
     }
     assert_eq!(in_force(&store).await, [], "kept is not applied");
     for version in ["a", "b", "c"] {
-        assert!(store.apply_calibration(version).await.unwrap());
+        assert!(store.apply_calibration(version, &by()).await.unwrap());
         assert_eq!(in_force(&store).await, office(version));
     }
-    assert!(store.revert_calibration("c").await.unwrap());
-    assert!(!store.revert_calibration("c").await.unwrap(), "it is reverted already");
+    assert!(store.revert_calibration("c", &by()).await.unwrap());
+    assert!(!store.revert_calibration("c", &by()).await.unwrap(), "it is reverted already");
     assert_eq!(in_force(&store).await, office("b"));
-    assert!(store.revert_calibration("a").await.unwrap(), "one that was behind leaves the history");
+    assert!(store.revert_calibration("a", &by()).await.unwrap(), "one that was behind leaves the history");
     assert_eq!(in_force(&store).await, office("b"));
-    assert!(store.revert_calibration("b").await.unwrap());
+    assert!(store.revert_calibration("b", &by()).await.unwrap());
     assert_eq!(in_force(&store).await, []);
-    assert!(store.apply_calibration("a").await.unwrap());
+    assert!(store.apply_calibration("a", &by()).await.unwrap());
     assert_eq!(in_force(&store).await, office("a"));
-    assert!(!store.apply_calibration("d").await.unwrap() && !store.revert_calibration("d").await.unwrap());
+    assert!(
+        !store.apply_calibration("d", &by()).await.unwrap() && !store.revert_calibration("d", &by()).await.unwrap()
+    );
 
     let row = store.calibration("a").await.unwrap().unwrap();
     assert_eq!(row.document, calibration("a", None).document);
     assert!(row.applied_at.unwrap() > row.created_at && row.reverted_at.is_none());
     assert_eq!(store.calibration("d").await.unwrap(), None);
+    db.drop().await;
+}
+
+/// What the trail says of calibrations, the oldest first.
+async fn trail(store: &Store) -> Vec<StoredEvent> {
+    let mut rows = store.audit_trail(&AuditFilter::default(), None, 100).await.unwrap();
+    rows.retain(|row| row.kind.starts_with("calibration."));
+    rows.reverse();
+    rows
+}
+
+#[tokio::test]
+async fn who_applied_and_reverted_a_calibration_is_in_the_trail() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let gate = NewCalibration {
+        document: StoredCalibration { matching: None, ..calibration("gate", None).document },
+        ..calibration("gate", None)
+    };
+    for new in [&calibration("a", Some("door-1")), &gate] {
+        assert!(store.save_calibration(new).await.unwrap());
+    }
+    assert_eq!(trail(&store).await, [], "kept is not applied");
+    assert!(store.apply_calibration("a", &by()).await.unwrap());
+    assert!(store.revert_calibration("a", &by()).await.unwrap());
+    assert!(!store.revert_calibration("a", &by()).await.unwrap());
+    assert!(!store.apply_calibration("nobodys", &by()).await.unwrap());
+    assert!(store.apply_calibration("gate", &by()).await.unwrap());
+
+    let told = trail(&store).await;
+    let kinds: Vec<&str> = told.iter().map(|row| row.kind.as_str()).collect();
+    assert_eq!(
+        kinds,
+        ["calibration.applied", "calibration.reverted", "calibration.applied"],
+        "what changed nothing is not"
+    );
+    let said = json!({
+        "version": "a", "collection": "office", "camera": "door-1", "model": "pack-1", "people": 50, "genuine": 100,
+        "impostor": 100_000, "gate": { "min_blur": 12.5 },
+    });
+    assert!(told.iter().take(2).all(|row| row.detail == said && row.actor == by()), "{told:#?}");
+    assert_eq!((&told[2].detail["version"], &told[2].detail["people"]), (&json!("gate"), &json!(null)));
+    let events = store.unpublished_events(100).await.unwrap();
+    assert!(events.iter().all(|event| !event.kind.starts_with("calibration.")), "{events:#?}");
     db.drop().await;
 }
 
@@ -73,7 +122,7 @@ async fn cameras_models_and_collections_have_their_own() {
     let all = [calibration("all", None), calibration("door", Some("door-1")), of_lab, of_model];
     for new in &all {
         assert!(store.save_calibration(new).await.unwrap());
-        assert!(store.apply_calibration(&new.version).await.unwrap());
+        assert!(store.apply_calibration(&new.version, &by()).await.unwrap());
     }
     let mut found = in_force(&store).await;
     found.sort();
@@ -86,7 +135,7 @@ async fn cameras_models_and_collections_have_their_own() {
         .await
         .unwrap();
     store.save_calibration(&calibration("later", None)).await.unwrap();
-    store.apply_calibration("later").await.unwrap();
+    store.apply_calibration("later", &by()).await.unwrap();
     assert!(in_force(&store).await.contains(&pair(None, "later")));
     db.drop().await;
 }
@@ -157,8 +206,8 @@ async fn what_was_kept_is_listed_newest_first() {
     for new in [calibration("a", None), calibration("b", Some("door-1")), of_lab] {
         assert!(store.save_calibration(&new).await.unwrap());
     }
-    store.apply_calibration("a").await.unwrap();
-    store.revert_calibration("a").await.unwrap();
+    store.apply_calibration("a", &by()).await.unwrap();
+    store.revert_calibration("a", &by()).await.unwrap();
     let (office, lab) = ("office".parse().unwrap(), "lab".parse().unwrap());
     let versions = async |collection, most| -> Vec<String> {
         let rows = store.calibrations(collection, most).await.unwrap();

@@ -3,7 +3,7 @@
 use facewire_domain::{CollectionId, KeepFaces};
 use facewire_store_pg::{CollectionPolicy, FaceSelection, NewFace, Store};
 
-use crate::support::{admit, by, crop, enrol, face, finish, matched, office, person, test_database};
+use crate::support::{admit, by, crop, enrol, enrolled, face, finish, matched, office, person, test_database};
 
 async fn names(store: &Store, after: Option<&CollectionId>, limit: u32) -> Vec<String> {
     let page = store.collections_page(after, limit).await.unwrap();
@@ -92,5 +92,53 @@ async fn a_collection_goes_with_all_that_is_in_it_and_takes_nothing_else_along()
         enrol(&store, &[face("a", None, 1)]).await[..],
         [facewire_store_pg::Enrolment::Conflict { kind: facewire_store_pg::ConflictKind::Erased, .. }]
     ));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn an_erased_collection_goes_with_the_end_of_its_receipt_and_a_later_one_stays() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    assert!(store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
+    let what = FaceSelection::Collection(office());
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    let job = uuid::Uuid::from_u128(7).into();
+    assert_eq!(store.erasure_of_job(job).await.unwrap(), None);
+    store.note_erasure_job(begun.erasure, job).await.unwrap();
+    assert_eq!(store.erasure_of_job(job).await.unwrap().unwrap().finished_at, None);
+
+    // Somebody is enrolled meanwhile: neither goes, and the receipt stays open.
+    enrolled(&store, &[NewFace { crop: None, ..face("a", None, 1) }]).await;
+    assert!(!store.delete_erased_collection(&begun, &serde_json::json!({ "faces": 1 }), &by()).await.unwrap());
+    assert_eq!(store.erasure_of_job(job).await.unwrap().unwrap().finished_at, None);
+    let faces = store.tombstone_selected(&what, 10).await.unwrap();
+    store.forget(&faces.iter().map(|face| face.face).collect::<Vec<_>>()).await.unwrap();
+    while store.empty_collection(&office(), 10).await.unwrap() > 0 {}
+    assert!(store.delete_erased_collection(&begun, &serde_json::json!({ "faces": 2 }), &by()).await.unwrap());
+    let receipt = store.erasure_of_job(job).await.unwrap().unwrap();
+    assert_eq!((receipt.erasure, receipt.finished_at.is_some()), (begun.erasure, true));
+    assert_eq!(receipt.receipt, serde_json::json!({ "faces": 2 }));
+    assert_eq!(store.begin_erasure(&what, &by()).await.unwrap(), None, "there is nothing to go on with");
+
+    // Whoever was slow, and does not know that it is over, does not touch what has the name now.
+    assert!(store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
+    assert!(store.delete_erased_collection(&begun, &serde_json::json!({}), &by()).await.unwrap());
+    assert_eq!(names(&store, None, 10).await, ["office"]);
+    assert_eq!(store.erasure_of_job(job).await.unwrap(), Some(receipt));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn an_erasure_goes_on_where_its_collection_was_deleted_otherwise() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    assert!(store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
+    let what = FaceSelection::Collection(office());
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    assert!(store.delete_collection(&office(), &by()).await.unwrap());
+    let again = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    assert_eq!(again.erasure, begun.erasure);
+    assert!(store.delete_erased_collection(&again, &serde_json::json!({}), &by()).await.unwrap());
+    assert_eq!(store.begin_erasure(&what, &by()).await.unwrap(), None);
     db.drop().await;
 }

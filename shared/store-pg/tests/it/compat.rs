@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use sqlx::{Connection, Executor};
 
 use crate::support::test_database;
 
@@ -99,6 +100,45 @@ fn what_comes_after_a_release_only_adds_to_it() {
     for (name, text) in migrations().iter().filter(|(name, _)| !released.contains_key(name.as_str())) {
         assert_eq!(faults(text), Vec::<String>::new(), "{name}");
     }
+}
+
+/// Tables that every crop needs, and how a migration locks them against writers.
+const IN_USE: [&str; 3] = ["faces", "crops", "recognitions"];
+const LOCKS: [&str; 3] = ["ALTER TABLE", "REFERENCES", "ON"];
+
+/// Whoever waits for a lock holds up everybody who comes after.
+#[test]
+fn what_comes_after_a_release_does_not_wait_long_for_a_table_in_use() {
+    let released = released();
+    for (name, text) in migrations().iter().filter(|(name, _)| !released.contains_key(name.as_str())) {
+        let code: Vec<&str> = text.lines().map(|line| line.split("--").next().unwrap()).collect();
+        let words = code.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+        let locks = |table: &&str| LOCKS.iter().any(|how| has(&words, &format!("{how} {table}")));
+        if IN_USE.iter().any(locks) {
+            assert!(words.starts_with("SET LOCAL lock_timeout = '5s';"), "{name}: {words}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_finds_its_table_in_use_changes_nothing_and_is_run_again() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let mut operator = db.operator().await;
+    for undo in ["ALTER TABLE faces DROP COLUMN camera", "DELETE FROM _sqlx_migrations WHERE version = 26"] {
+        operator.execute(undo).await.unwrap();
+    }
+    let mut reading = operator.begin().await.unwrap();
+    sqlx::query("SELECT FROM faces LIMIT 1").execute(&mut *reading).await.unwrap();
+    let refused = store.migrate().await.unwrap_err();
+    assert!(refused.is_transient() && refused.to_string().contains("run `facewire migrate` again"), "{refused}");
+    let missing = store.migration_plan().await.unwrap();
+    assert_eq!(missing.iter().map(|migration| migration.version).collect::<Vec<_>>(), [26]);
+    reading.rollback().await.unwrap();
+    store.migrate().await.unwrap();
+    assert_eq!(store.migration_plan().await.unwrap(), []);
+    store.close().await;
+    db.drop().await;
 }
 
 #[test]

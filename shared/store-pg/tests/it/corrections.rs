@@ -1,7 +1,7 @@
 //! What people said of faces, read in pages: their word and no job's, by one model, whatever was merged and erased since.
 
 use facewire_domain::{FaceId, JobKind, PersonId};
-use facewire_store_pg::{Assignment, CorrectedFace, FaceOrigin, NewAssignment, Store};
+use facewire_store_pg::{Assignment, CorrectedFace, FaceOrigin, KeptFace, NewAssignment, Store};
 use sqlx::{AssertSqlSafe, Executor};
 use time::OffsetDateTime;
 
@@ -66,6 +66,8 @@ async fn a_face_is_confirmed_by_people_and_not_by_jobs() {
     give(&store, faces[1], "a").await;
     let with_both = [&with_one[..], &[(faces[1], "a")]].concat();
     assert_eq!(confirmed(&store).await, pairs(&with_both), "a human said the same");
+    let by_human = store.face(faces[1]).await.unwrap().unwrap().assigned_by;
+    assert_eq!(by_human, Some(by().name), "it is the human's word now");
 
     let all = confirmed_since(&store, MODEL, None).await;
     let of = |wanted: FaceId| all.iter().find(|face| face.face == wanted).unwrap();
@@ -109,6 +111,72 @@ async fn confirmed_faces_follow_merges_erasing_models_and_time() {
     store.assign_faces(&office(), &faces[1..2], Assignment::to(None), &by()).await.unwrap().unwrap();
     assert_eq!(confirmed(&store).await, pairs(&merged[..2]), "nobody's again");
     assert!(store.confirmed_faces(&"lab".parse().unwrap(), MODEL, None, None, 10).await.unwrap().is_empty());
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn what_a_job_did_counts_since_a_human_said_the_same() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("a", None, 90)]).await;
+    let faces = unknown(&store, 2).await;
+    let token = running(&store, JobKind::Assign).await;
+    let by_job = faces
+        .iter()
+        .map(|face| NewAssignment { face: *face, person: person("a"), similarity: 0.75 })
+        .collect::<Vec<_>>();
+    store.apply_assignments(token, &office(), &by_job, &[], &by()).await.unwrap().unwrap();
+    let mut operator = db.operator().await;
+    operator.execute("UPDATE faces SET assigned_at = assigned_at - interval '9 days'").await.unwrap();
+    let since = Some(OffsetDateTime::now_utc() - time::Duration::days(8));
+    let of_crops = async || -> Vec<FaceId> {
+        let all = confirmed_since(&store, MODEL, since).await;
+        all.into_iter().filter(|face| face.origin == FaceOrigin::Kept).map(|face| face.face).collect()
+    };
+    assert_eq!(of_crops().await, [], "nobody confirmed them");
+    give(&store, faces[0], "a").await;
+    assert_eq!(of_crops().await, [faces[0]]);
+
+    // Who says once more what they said says nothing new.
+    operator.execute("UPDATE faces SET assigned_at = assigned_at - interval '9 days'").await.unwrap();
+    give(&store, faces[0], "a").await;
+    assert_eq!(of_crops().await, []);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_face_knows_its_camera_when_its_crop_is_gone() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(1), crop(2), crop(90)]).await;
+    let theirs = enrolled(&store, &[face("a", None, 90)]).await;
+    let faces = unknown(&store, 3).await;
+    for id in &faces {
+        give(&store, *id, "a").await;
+    }
+    let mut operator = db.operator().await;
+    // As the release before writes a face.
+    let without = format!("UPDATE faces SET camera = NULL WHERE face_id = '{}'", faces[1]);
+    operator.execute(AssertSqlSafe(without)).await.unwrap();
+    let camera = async |wanted: FaceId| {
+        let all = confirmed_since(&store, MODEL, None).await;
+        all.into_iter().find(|face| face.face == wanted).unwrap().camera
+    };
+    assert_eq!(camera(faces[1]).await, Some(head(2).camera), "the crop's row tells it");
+    operator.execute("DELETE FROM crops").await.unwrap();
+    assert_eq!(camera(faces[0]).await, Some(head(1).camera));
+    assert_eq!(camera(theirs[0]).await, Some(head(90).camera), "an enrolled face has one too");
+    assert_eq!((camera(faces[1]).await, camera(faces[2]).await), (None, None), "nobody knows");
+
+    // Embedded by another model it is written again, and so is its camera where that was missing.
+    admit(&store, &[crop(2)]).await;
+    store.assign_faces(&office(), &faces[1..2], Assignment::to(None), &by()).await.unwrap().unwrap();
+    let newer = KeptFace { model: "pack-2".to_owned(), ..kept(2) };
+    assert!(store.keep_faces(&[newer]).await.unwrap().iter().all(Result::is_ok));
+    operator.execute("DELETE FROM crops").await.unwrap();
+    give(&store, faces[1], "a").await;
+    let written = confirmed_since(&store, "pack-2", None).await;
+    assert_eq!((written.len(), written[0].camera.as_ref()), (1, Some(&head(2).camera)));
     db.drop().await;
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use facewire_domain::{CollectionId, FaceId, HeadState, JobId, JobKind, PersonId, Quality};
 use facewire_store_pg::{
-    Actor, AuditFilter, Claim, FaceQuality, HeadCheckpoint, JobEnd, JobToken, NewFace, NewHead, Store, TrainingFilter,
-    TrainingSupply,
+    Actor, AuditFilter, Claim, FaceQuality, HeadCheckpoint, HeadRecord, JobEnd, JobToken, NewFace, NewHead, Store,
+    TrainingFilter, TrainingSupply,
 };
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
@@ -118,6 +118,28 @@ async fn a_training_reads_the_good_faces_of_people_who_have_enough() {
     db.drop().await;
 }
 
+#[tokio::test]
+async fn faces_that_were_erased_since_are_counted_and_others_are_not() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let ids = enrolled(&store, &[scored("a", 1, 0.9), scored("a", 2, 0.9), scored("b", 3, 0.9)]).await;
+    let until = OffsetDateTime::now_utc() + Duration::from_secs(3600);
+    let mut operator = db.operator().await;
+    run(&mut operator, format!("UPDATE faces SET person_id = '{}' WHERE face_id = '{}'", person("b"), ids[0])).await;
+    assert_eq!(store.erased_faces(&ids, until).await.unwrap(), 0, "somebody else's by now");
+    store.tombstone(&ids[1..]).await.unwrap();
+    assert_eq!(store.erased_faces(&ids, until).await.unwrap(), 2);
+    store.forget(&ids[2..]).await.unwrap();
+    assert_eq!(store.erased_faces(&ids, until).await.unwrap(), 2);
+    assert_eq!(store.erased_faces(&ids[..1], OffsetDateTime::UNIX_EPOCH).await.unwrap(), 1, "another row of this id");
+    // More than one statement asks for.
+    let many: Vec<FaceId> = (0..3000).map(|number| FaceId::from(Uuid::from_u128(number))).chain(ids).collect();
+    assert_eq!(store.erased_faces(&many, until).await.unwrap(), 3002);
+    assert_eq!(store.erased_faces(&[], until).await.unwrap(), 0);
+    drop(operator);
+    db.drop().await;
+}
+
 fn checkpoint(epoch: u32) -> HeadCheckpoint {
     HeadCheckpoint { epoch, history: json!([{ "epoch": epoch }]), bytes: vec![epoch as u8; 9] }
 }
@@ -169,7 +191,8 @@ async fn the_last_two_checkpoints_of_a_job_are_kept_until_it_ends() {
 
 /// How a head is kept in these tests.
 async fn put(store: &Store, token: JobToken, state: HeadState, onnx: &[u8]) -> Option<Uuid> {
-    let (params, training, verdict) = (json!({ "epochs": 3 }), json!({ "faces": 9 }), json!({ "accepted": true }));
+    let training = json!({ "faces": 9, "history": [{ "epoch": 1 }, { "epoch": 2 }] });
+    let (params, verdict) = (json!({ "epochs": 3 }), json!({ "accepted": true }));
     let collection = office();
     let new = NewHead {
         collection: &collection,
@@ -218,7 +241,9 @@ async fn a_job_keeps_one_head_and_whoever_is_late_keeps_none() {
     let token = taken(&store, cancelled).await;
     store.cancel_job(cancelled, &by()).await.unwrap();
     assert_eq!(put(&store, token, HeadState::Accepted, b"onnx").await, None);
-    assert_eq!(store.heads(None, None, 10).await.unwrap(), std::slice::from_ref(&kept));
+    assert_eq!(kept.training["history"].as_array().unwrap().len(), 2);
+    let listed = HeadRecord { training: json!({ "faces": 9 }), ..kept.clone() };
+    assert_eq!(store.heads(None, None, 10).await.unwrap(), [listed], "without what came of each epoch");
     let (here, lab): (CollectionId, CollectionId) = (office(), "lab".parse().unwrap());
     assert_eq!(store.heads(Some(std::slice::from_ref(&lab)), None, 10).await.unwrap(), []);
     assert_eq!(store.heads(Some(std::slice::from_ref(&here)), Some("pack-2"), 10).await.unwrap(), []);

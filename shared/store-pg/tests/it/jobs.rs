@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use facewire_domain::{CollectionId, JobId, JobKind, JobState, PersonId};
+use facewire_domain::{CollectionId, EraseParams, JobId, JobKind, JobState, PersonId};
 use facewire_store_pg::{
     Actor, AuditFilter, Claim, FaceSelection, JobEnd, JobFilter, JobProgress, JobRecord, JobSignal, JobToken, Store,
     StoreError, StoredEvent,
@@ -440,5 +440,40 @@ async fn jobs_go_with_their_collection() {
     assert_eq!(renew(&store, running.token()).await, JobSignal::Lost);
     assert!(!store.end_job(running.token(), &JobEnd::Cancelled).await.unwrap());
     assert_eq!(claim(&store, job, "another", LEASE).await, Claim::Over);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_erases_outlives_its_collection_and_is_not_cancelled_once_it_has_begun() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    collections(&store).await;
+    let erase = async || {
+        let params = serde_json::to_value(EraseParams::Collection).unwrap();
+        store.create_job(JobKind::Erase, &office(), &params, &by()).await.unwrap().unwrap().job
+    };
+    let unwanted = erase().await;
+    let cancelled = store.cancel_job(unwanted, &operator()).await.unwrap().unwrap();
+    assert_eq!(cancelled.state, JobState::Cancelled, "it has not begun");
+
+    let (job, next) = (erase().await, erase().await);
+    let running = taken(&store, job, LEASE).await;
+    for state in [JobState::Running, JobState::Queued] {
+        let asked = store.cancel_job(job, &operator()).await.unwrap().unwrap();
+        assert_eq!((asked.state, asked.cancel_requested), (state, false));
+        if state == JobState::Running {
+            assert_eq!(renew(&store, running.token()).await, JobSignal::Continue);
+            assert!(store.release_job(running.token()).await.unwrap());
+        }
+    }
+    assert_eq!(trail(&store, "job.cancel_requested").await, 0);
+    let running = taken(&store, job, LEASE).await;
+    assert!(store.delete_collection(&office(), &operator()).await.unwrap());
+    assert_eq!(renew(&store, running.token()).await, JobSignal::Continue);
+    assert!(store.end_job(running.token(), &JobEnd::Succeeded(json!({}))).await.unwrap());
+    assert_eq!(state(&store, job).await, JobState::Succeeded);
+    assert_eq!(taken(&store, next, LEASE).await.collection, office());
+    let gone = store.create_job(JobKind::Erase, &office(), &json!({}), &by()).await.unwrap();
+    assert_eq!(gone, None, "there is no collection to erase of");
     db.drop().await;
 }

@@ -1,5 +1,7 @@
 //! People made, changed and listed by hand; faces given, taken, and said not to be somebody's.
 
+use std::collections::HashSet;
+
 use facewire_store_pg::{
     Assignment, ConflictKind, Enrolment, NewFace, PersonChanges, PersonCreation, PersonFilter, PersonStart,
     PersonStatus, PersonSummary, PersonUpdate, Store, StoreError,
@@ -183,7 +185,10 @@ async fn a_face_that_is_not_somebodys_is_not_given_to_them_again() {
     // Without moving anything, and taken back.
     assert!(!store.set_negative(faces[1], person("a"), &by()).await.unwrap(), "it is theirs");
     assert!(!store.set_negative(faces[1], person("nobody"), &by()).await.unwrap());
+    assert_eq!(store.persons_with_negatives(0).await.unwrap(), Some(HashSet::new()));
     assert!(store.set_negative(faces[1], person("b"), &by()).await.unwrap());
+    assert_eq!(store.persons_with_negatives(1).await.unwrap(), Some(HashSet::from([person("b")])));
+    assert_eq!(store.persons_with_negatives(0).await.unwrap(), None, "more than asked for");
     assert_eq!(assign(faces[1], Some("b"), false, false).await.refused, [faces[1]]);
     assert!(store.clear_negative(faces[1], person("b")).await.unwrap());
     assert_eq!(assign(faces[1], Some("b"), true, false).await.moved, [faces[1]]);

@@ -66,6 +66,7 @@ impl<'a> Told<'a> {
 pub(super) async fn train(config: &Config, args: &TrainMatching) -> anyhow::Result<Exit> {
     let (start, params) = (&args.start, serde_json::to_value(args.params()?)?);
     let new = NewJob {
+        command: super::COMMAND,
         kind: JobKind::Train,
         collection: &start.collection,
         params,

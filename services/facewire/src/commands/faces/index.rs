@@ -1,8 +1,7 @@
 //! `facewire faces ensure-collection`: the part of `facewire migrate` that makes the vector index.
 
 use anyhow::Context;
-use facewire_composition::{Config, Parts};
-use facewire_store_vec::Ensured;
+use facewire_composition::{Config, Parts, ensure_index};
 use serde::Serialize;
 
 use crate::cli::EnsureCollection;
@@ -24,16 +23,12 @@ struct Report {
 
 pub(super) async fn run(config: &Config, args: &EnsureCollection) -> anyhow::Result<Exit> {
     let parts = Parts::stores(config).await?;
-    let store = parts.store.context("Postgres is not connected")?;
-    let index = parts.index.context("the vector index is not connected")?;
+    let store = parts.store.as_ref().context("Postgres is not connected")?;
+    let index = parts.index.as_ref().context("the vector index is not connected")?;
     store.check_schema().await?;
     let (model, dim) = (index.pack.fingerprint(), index.dim()?);
     let created = index.vectors.serving().await?.is_none();
-    let empty = index.vectors.ensure(&model, dim).await? == Ensured::Created;
-    if empty {
-        // Whatever Postgres has is missing in it.
-        store.forget_pass(facewire_reconciler::SERVICE).await?;
-    }
+    let empty = ensure_index(&parts).await?;
     let serving = index.vectors.serving().await?.context("the vector index went again at once")?;
     let report = Report { collection: serving.collection, model, dim, created, empty };
     if args.json {

@@ -4,6 +4,7 @@
 mod acts;
 mod backfill;
 mod clusters;
+mod export;
 mod heads;
 mod index;
 mod orphans;
@@ -20,6 +21,9 @@ use crate::output::Exit;
 
 pub(crate) use orphans::rebuild;
 
+/// As connections, rows and the audit trail name it.
+const COMMAND: &str = "faces";
+
 pub(crate) async fn run(config: Config, command: &FacesCommand) -> anyhow::Result<Exit> {
     match command {
         FacesCommand::Cluster(args) => {
@@ -35,6 +39,7 @@ pub(crate) async fn run(config: Config, command: &FacesCommand) -> anyhow::Resul
             start(&config, JobKind::Prototypes, &args.params()?, &args.start, args.start.waiting).await
         }
         FacesCommand::TrainMatching(args) => heads::train(&config, args).await,
+        FacesCommand::Export(args) => export::run(&config, args).await,
         FacesCommand::Heads(args) => heads::list(&config, args).await,
         FacesCommand::Clusters(args) => clusters::list(&config, args).await,
         FacesCommand::Label(args) => clusters::label(&config, args).await,
@@ -57,5 +62,6 @@ async fn start(
     waiting: Waiting,
 ) -> anyhow::Result<Exit> {
     let params = serde_json::to_value(params)?;
-    jobs::start(config, NewJob { kind, collection: &args.collection, params, waiting, json: args.json }).await
+    let (collection, json) = (&args.collection, args.json);
+    jobs::start(config, NewJob { command: COMMAND, kind, collection, params, waiting, json }).await
 }

@@ -9,7 +9,7 @@ use facewire_composition::{Config, Models, Parts, heads};
 use facewire_domain::HeadState;
 use facewire_inference::{Head, HeadFile};
 use facewire_reconciler::{Reconciler, ReembedOptions, Reembedded};
-use facewire_store_pg::{Actor, Store};
+use facewire_store_pg::{Actor, HeadRecord, Store};
 use indicatif::HumanCount;
 use serde::Serialize;
 use uuid::Uuid;
@@ -62,7 +62,8 @@ async fn through(config: &Config, reconciler: &Reconciler, args: &UseHead, named
     let (model, dim, head) =
         (pack.fingerprint(), u32::try_from(pack.manifest().dim())?, file.spec().fingerprint.clone());
     if model == reconciler.gallery.model {
-        bail!("{model} serves already");
+        let finished = finish(reconciler, args, Some(&head)).await?;
+        bail!("{model} serves already{finished}");
     }
     let place = install(&config.models, file.clone()).await?;
     if !args.project_only {
@@ -91,7 +92,8 @@ async fn back(config: &Config, reconciler: &Reconciler, args: &UseHead) -> anyho
     let manifest = models::manifest(&config.models)?;
     let (model, dim) = (manifest.fingerprint(), u32::try_from(manifest.dim())?);
     if model == reconciler.gallery.model {
-        bail!("no head serves: the gallery is of {model} itself");
+        let finished = finish(reconciler, args, None).await?;
+        bail!("no head serves: the gallery is of {model} itself{finished}");
     }
     let embedder = heads::FromRaw::back(store.clone(), model.clone());
     let options = ReembedOptions { model: model.clone(), dim, batch: args.batch, leave_behind: args.leave_behind };
@@ -168,24 +170,47 @@ async fn calibrated(config: &Config, reconciler: &Reconciler, model: &str, head:
     )
 }
 
-/// Says in the list of heads which one serves: the one of this fingerprint, or none.
-async fn serving(store: &Store, fingerprint: Option<&str>, forced: bool) -> anyhow::Result<()> {
-    let actor = Actor::named(BY);
-    for record in store.heads(None, None, MOST).await? {
-        let serves = fingerprint.is_some_and(|fingerprint| record.fingerprint.starts_with(fingerprint));
-        let state = match (serves, record.state) {
-            (true, HeadState::Serving) => continue,
-            (true, _) => HeadState::Serving,
-            (false, HeadState::Serving) => HeadState::Retired,
-            (false, _) => continue,
-        };
-        store.set_head_state(record.head, state, forced && serves, &actor).await?;
-        if serves {
-            // Two of the same file: one of them serves.
-            break;
-        }
+/// Finishes a switch that was interrupted after the model that was asked for came to serve: its last embeddings, and the list of heads.
+/// What is left to the operator, where there was something to finish.
+async fn finish(reconciler: &Reconciler, args: &UseHead, head: Option<&str>) -> anyhow::Result<String> {
+    let moved = reconciler.finish_reembed(args.batch, args.patience).await?;
+    let changed = serving(&reconciler.gallery.store, head, args.force).await?;
+    if moved == 0 && !changed {
+        return Ok(String::new());
     }
-    Ok(())
+    Ok(format!(". The switch to it was interrupted, and is finished: {}", next(head)))
+}
+
+/// Says in the list of heads which one serves: one of this fingerprint, or none. Whether that was something new.
+async fn serving(store: &Store, fingerprint: Option<&str>, forced: bool) -> anyhow::Result<bool> {
+    let (heads, actor) = (store.heads(None, None, MOST).await?, Actor::named(BY));
+    let fits = |head: &&HeadRecord| fingerprint.is_some_and(|of| head.fingerprint.starts_with(of));
+    let serves = |head: &&HeadRecord| head.state == HeadState::Serving;
+    // Two of the same file: one of them serves.
+    let one = heads.iter().filter(fits).find(serves).or_else(|| heads.iter().find(fits));
+    let others = heads.iter().filter(serves).filter(|head| one.is_none_or(|one| one.head != head.head));
+    let mut changed = false;
+    for other in others {
+        store.set_head_state(other.head, HeadState::Retired, false, &actor).await?;
+        changed = true;
+    }
+    if let Some(one) = one.filter(|one| !serves(one)) {
+        store.set_head_state(one.head, HeadState::Serving, forced, &actor).await?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// What is left to the operator after a switch.
+fn next(head: Option<&str>) -> String {
+    match head {
+        Some(head) => format!(
+            "now set models.head = \"{head}\" and restart the services, embed-gpu first: until then nobody can be enrolled. \
+             `facewire faces use-head --revert` is the way back"
+        ),
+        None => "now remove models.head and restart the services, embed-gpu last: until then nobody can be enrolled"
+            .to_owned(),
+    }
 }
 
 fn show(report: &Report) {
@@ -199,15 +224,7 @@ fn show(report: &Report) {
     }
     output::line(format_args!("{embedded} faces brought to {model}; {indexed} are in the index that serves now"));
     missing(report);
-    match &report.head {
-        Some(head) => output::say(format_args!(
-            "now set models.head = \"{head}\" and restart the services, embed-gpu first: until then nobody can be enrolled. \
-             `facewire faces use-head --revert` is the way back"
-        )),
-        None => output::say(
-            "now remove models.head and restart the services, embed-gpu last: until then nobody can be enrolled",
-        ),
-    }
+    output::say(next(report.head.as_deref()));
 }
 
 fn missing(report: &Report) {

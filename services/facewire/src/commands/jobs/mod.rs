@@ -70,6 +70,9 @@ async fn list(store: &Store, which: &ListJobs, json: bool) -> anyhow::Result<Exi
 async fn cancel(store: &Store, job: JobId, json: bool) -> anyhow::Result<Exit> {
     let record = found(store.cancel_job(job, &Actor::named(BY)).await?, job)?;
     let text = match record.state {
+        JobState::Queued | JobState::Running if !record.cancel_requested => {
+            bail!("job {job} erases and has begun: it comes to its end and is not cancelled")
+        }
         JobState::Cancelled => format!("job {job} is cancelled"),
         JobState::Queued | JobState::Running => {
             format!("job {job} is asked to stop; `facewire jobs watch {job}` tells when it has")

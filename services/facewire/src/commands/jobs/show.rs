@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, Table};
 use facewire_domain::{JobKind, JobState};
+use facewire_gallery::Receipt;
 use facewire_store_pg::JobRecord;
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -9,12 +10,12 @@ use serde_json::Value as JsonValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::commands::format;
+use crate::commands::{format, receipt};
 use crate::output::{self, Exit};
 
 /// What results count, in the order in which it is told. A list counts its items; one without any says nothing, as
 /// where nothing was written.
-const COUNTS: [(&str, &str); 17] = [
+const COUNTS: [(&str, &str); 19] = [
     ("faces", "faces looked at"),
     ("assigned", "given to known people"),
     ("refused", "kept from people whom somebody had ruled out"),
@@ -32,6 +33,8 @@ const COUNTS: [(&str, &str); 17] = [
     ("heldOut", "of these, held out for the verdict"),
     ("epochs", "epochs"),
     ("bestEpoch", "the best epoch (0: the principal components)"),
+    ("parts", "parts in the object store"),
+    ("bytes", "bytes there"),
 ];
 
 /// Names of a result that are shown; JSON has them all.
@@ -190,6 +193,9 @@ pub(super) fn ended(job: &JobRecord) {
 }
 
 fn result(result: &JsonValue) {
+    if let Some(removed) = result.get("removed") {
+        return erased(removed, result.get("erasureId").and_then(JsonValue::as_str));
+    }
     let flag = |name: &str| result.get(name).and_then(JsonValue::as_bool).unwrap_or_default();
     let mut table = output::table(&[if flag("dryRun") { "it would be" } else { "done" }, "count"]);
     for (what, count) in counts(result) {
@@ -210,9 +216,22 @@ fn result(result: &JsonValue) {
         let state = if flag("accepted") { "accepted" } else { "refused" };
         output::say(format_args!("head {head} is {state}: `facewire faces heads {head}` has the numbers"));
     }
+    if let Some(until) = result.get("expiresAt").and_then(JsonValue::as_str) {
+        output::say(format_args!("kept until {until}: `GET /api/v1/exports/JOB_ID` has the lines"));
+    }
     // The latest act first, as they are undone.
     let acts = ["actId", "assignActId"].into_iter().filter_map(|name| result.get(name)?.as_str());
     acts.for_each(|act| output::say(format_args!("`facewire faces undo {act}` takes it back")));
+}
+
+/// What a job erased.
+fn erased(removed: &JsonValue, receipt: Option<&str>) {
+    let counts: Receipt = serde_json::from_value(removed.clone()).unwrap_or_default();
+    output::line(receipt::table(&counts));
+    match receipt {
+        Some(id) => output::say(format_args!("receipt {id} stays")),
+        None => output::say("there was nothing to erase"),
+    }
 }
 
 /// The counts that a result has.

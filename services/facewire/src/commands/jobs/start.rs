@@ -15,11 +15,10 @@ use crate::cli::Waiting;
 use crate::commands::connect;
 use crate::output::{self, Exit};
 
-/// Who starts them, as rows and the audit trail say.
-const BY: &str = "facewire faces";
-
 /// A job to be started, and what its command does then.
 pub(in crate::commands) struct NewJob<'a> {
+    /// Who starts it, as connections, rows and the audit trail name it behind `facewire`.
+    pub(in crate::commands) command: &'static str,
     /// What it does.
     pub(in crate::commands) kind: JobKind,
     /// Where.
@@ -34,14 +33,14 @@ pub(in crate::commands) struct NewJob<'a> {
 
 /// Starts a job. Exit status 1 where it was waited for and did not succeed, or the waiting ended first.
 pub(in crate::commands) async fn start(config: &Config, new: NewJob<'_>) -> anyhow::Result<Exit> {
-    let servers = Servers::connect(config, "faces").await?;
+    let servers = Servers::connect(config, new.command).await?;
     let job = servers.begin(&new).await?;
     servers.settle(job, new.waiting, new.json).await
 }
 
 /// Starts a job and waits for its end, which the caller tells; `None`: the waiting ended first.
 pub(in crate::commands) async fn start_and_wait(config: &Config, new: NewJob<'_>) -> anyhow::Result<Option<JobRecord>> {
-    let servers = Servers::connect(config, "faces").await?;
+    let servers = Servers::connect(config, new.command).await?;
     let job = servers.begin(&new).await?;
     follow::to_the_end(&servers.store, job.job, Changes::Bar).await
 }
@@ -71,7 +70,8 @@ impl Servers {
 
     /// Makes a job and wakes a worker.
     async fn begin(&self, new: &NewJob<'_>) -> anyhow::Result<JobRecord> {
-        let created = self.store.create_job(new.kind, new.collection, &new.params, &Actor::named(BY)).await?;
+        let actor = Actor::named(&format!("facewire {}", new.command));
+        let created = self.store.create_job(new.kind, new.collection, &new.params, &actor).await?;
         let job = created.with_context(|| format!("there is no collection {}", new.collection))?;
         self.send(&job).await;
         Ok(job)

@@ -1,4 +1,5 @@
-//! Jobs: listed, shown, followed, cancelled, tried again. What begins one is where its kind is: `clusters`, `heads`.
+//! Jobs: listed, shown, followed, cancelled, tried again. What begins one is where its kind is: `clusters`, `heads`, `erasures`,
+//! `exports`.
 
 mod begin;
 mod view;
@@ -50,7 +51,7 @@ struct JobsQuery {
     /// Of this collection; of all that the key is for unless given.
     #[param(pattern = "^[A-Za-z0-9_-]{1,64}$")]
     collection: Option<String>,
-    /// `cluster`, `assign`, `prototypes` or `train`.
+    /// `cluster`, `assign`, `prototypes`, `train`, `erase` or `export`.
     kind: Option<String>,
     /// `queued`, `running`, `succeeded`, `failed` or `cancelled`.
     state: Option<String>,
@@ -97,7 +98,7 @@ async fn list(State(app): State<App>, caller: Caller, Query(query): Query<JobsQu
 }
 
 /// The job, where the caller may know of it.
-async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<JobRecord, ApiError> {
+pub(super) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<JobRecord, ApiError> {
     let job = app.gallery.store.job(JobId::from(id)).await?;
     job.filter(|job| caller.is_of(&job.collection)).ok_or_else(|| ApiError::not_found("job"))
 }
@@ -110,22 +111,33 @@ async fn get(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Re
     Ok(Json(find(&app, &caller, id).await?.into()))
 }
 
-/// Ends a job where it is. Scope: enrol. One that waits is cancelled at once; one that runs ends at its next step
-/// (`cancelRequested`), and writes nothing more. What has its result or its error is a conflict.
+/// The scope that cancelling a job takes, or trying it again: nobody decides about an erasure who could not begin one.
+fn scope_of(kind: JobKind) -> Scope {
+    if kind == JobKind::Erase { Scope::Admin } else { Scope::Enrol }
+}
+
+/// Ends a job where it is. Scope: enrol; of an erasure, admin. One that waits is cancelled at once; one that runs ends at its next
+/// step (`cancelRequested`), and writes nothing more. What has its result or its error is a conflict, and so is an erasure that has
+/// begun: it is not left half done.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job")),
     responses((status = 200, description = "The job", body = Job)))]
 async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Job>, ApiError> {
-    caller.has(Scope::Enrol)?;
-    let job = find(&app, &caller, id).await?.job;
-    let job = app.gallery.store.cancel_job(job, &caller.actor()).await?.ok_or_else(|| ApiError::not_found("job"))?;
+    let found = find(&app, &caller, id).await?;
+    caller.has(scope_of(found.kind))?;
+    let cancelled = app.gallery.store.cancel_job(found.job, &caller.actor()).await?;
+    let job = cancelled.ok_or_else(|| ApiError::not_found("job"))?;
     match job.state {
         JobState::Succeeded | JobState::Failed => Err(wrong_state(job.state)),
+        JobState::Queued | JobState::Running if !job.cancel_requested => {
+            let why = "an erasure that has begun is not cancelled: it comes to its end";
+            Err(ApiError::new(Code::Conflict, why).with(serde_json::json!({ "state": job.state.as_str() })))
+        }
         JobState::Queued | JobState::Running | JobState::Cancelled => Ok(Json(job.into())),
     }
 }
 
-/// Queues a job again that failed or was cancelled. Scope: enrol. Another one is a conflict.
+/// Queues a job again that failed or was cancelled. Scope: enrol; of an erasure, admin. Another one is a conflict.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job")),
     responses((status = 202, description = "The job waits for a worker", body = Job)))]
@@ -134,9 +146,10 @@ async fn retry(
     caller: Caller,
     Path(id): Path<Uuid>,
 ) -> Result<(StatusCode, Json<Job>), ApiError> {
-    caller.has(Scope::Enrol)?;
-    let job = find(&app, &caller, id).await?.job;
-    let job = app.gallery.store.retry_job(job, &caller.actor()).await?.ok_or_else(|| ApiError::not_found("job"))?;
+    let found = find(&app, &caller, id).await?;
+    caller.has(scope_of(found.kind))?;
+    let queued = app.gallery.store.retry_job(found.job, &caller.actor()).await?;
+    let job = queued.ok_or_else(|| ApiError::not_found("job"))?;
     if job.state != JobState::Queued {
         return Err(wrong_state(job.state));
     }
@@ -145,7 +158,7 @@ async fn retry(
 }
 
 /// The state of the job does not allow it.
-fn wrong_state(state: JobState) -> ApiError {
+pub(super) fn wrong_state(state: JobState) -> ApiError {
     ApiError::new(Code::Conflict, format!("the job is {state}")).with(serde_json::json!({ "state": state.as_str() }))
 }
 

@@ -14,7 +14,7 @@ use super::super::follow::Followed;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Job {
     job_id: Uuid,
-    /// `cluster`, `assign`, `prototypes` or `train`.
+    /// `cluster`, `assign`, `prototypes`, `train`, `erase` or `export`.
     kind: &'static str,
     collection: String,
     /// `queued`, `running`, `succeeded`, `failed` or `cancelled`.

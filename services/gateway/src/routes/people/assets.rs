@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use facewire_contracts::headers;
 use facewire_domain::{CollectionId, ImageHash, Intent, Scope};
 use facewire_gallery::{Erasure, GalleryError};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::erasures::Receipt;
+use super::super::jobs::Job;
 use super::super::recognition::face::Face;
 use super::super::recognition::recognize::{Faces, camera};
 use super::views::KeptFace;
@@ -18,6 +20,7 @@ use crate::caller::Caller;
 use crate::chain::{Ask, Wait};
 use crate::error::{ApiError, Code};
 use crate::input::{self, Body, Path, Query};
+use crate::prefer::Later;
 
 /// Whose image.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -64,25 +67,31 @@ async fn faces_of(app: &App, collection: &CollectionId, asset: &str) -> Result<V
 }
 
 /// Erases an image: its faces with their embeddings, points and images, and what waits of it. What became of its crops stays
-/// as long as other results. Scope: admin. There is no undo.
+/// as long as other results. Scope: admin. There is no undo. With `Prefer: respond-async` a job does it.
 #[utoipa::path(delete, path = "/api/v1/faces/assets/{asset_id}", tag = "people",
-    params(("asset_id" = String, Path, description = "The producer's id of the image, or its hash"), AssetQuery),
-    responses((status = 200, description = "What was removed where", body = Receipt)))]
+    params(("asset_id" = String, Path, description = "The producer's id of the image, or its hash"), AssetQuery,
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait")),
+    responses((status = 200, description = "What was removed where", body = Receipt),
+        (status = 202, description = "The job that does it; its result has `erasureId`", body = Job)))]
 pub(crate) async fn erase(
     State(app): State<App>,
     caller: Caller,
     Path(asset_id): Path<String>,
     Query(query): Query<AssetQuery>,
-) -> Result<Json<Receipt>, ApiError> {
+    Later(later): Later,
+) -> Result<Response, ApiError> {
     let collection = input::collection(query.collection.as_deref())?;
     caller.may(Scope::Admin, &collection)?;
     let faces = app.gallery.store.faces_of_asset(&collection, &asset_id).await?;
     let is_asset = faces.iter().any(|face| face.asset.as_deref() == Some(asset_id.as_str()));
     let what = match asset_id.parse::<ImageHash>() {
-        Ok(image) if !is_asset => Erasure::Image(collection, image),
-        _ => Erasure::Asset(collection, asset_id),
+        Ok(image) if !is_asset => Erasure::Image(collection.clone(), image),
+        _ => Erasure::Asset(collection.clone(), asset_id),
     };
-    Ok(Json(app.erase(&what, &caller).await?))
+    if later {
+        return app.erase_later(&collection, &what, &caller).await;
+    }
+    Ok(Json(app.erase(&what, &caller).await?).into_response())
 }
 
 /// Which faces are told.

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use crate::App;
 
 pub(crate) use persons::find as find_person;
-pub(crate) use views::{KeptFace, Person};
+pub(crate) use views::KeptFace;
 
 pub(crate) fn private() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -15,18 +15,18 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::super::erasures::Receipt;
-use super::views::{Person, Status, expected};
+use super::super::jobs::Job;
+use super::views::{Person, Status, Versioned, expected};
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::input::{self, Body, Path, Query};
+use crate::prefer::Later;
 use crate::{App, cursor};
 
 /// Persons of a page unless a request says otherwise.
 const PAGE_SIZE: u32 = 50;
 /// At most.
 const LARGEST_PAGE: u32 = 1000;
-/// Persons that pages by number skip at most: beyond, a cursor is faster.
-const MOST_SKIPPED: u32 = 100_000;
 
 /// Which persons.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -93,12 +93,7 @@ fn start(query: &PersonsQuery, page_size: u32) -> Result<Option<PersonStart>, Ap
     match (&query.cursor, query.page) {
         (Some(_), Some(_)) => Err(ApiError::invalid("page", "not beside cursor")),
         (Some(text), None) => Ok(Some(PersonStart::After(cursor::read(text)?))),
-        (None, Some(0)) => Err(ApiError::invalid("page", "pages are counted from 1")),
-        (None, Some(page)) => {
-            let skipped = (page - 1).checked_mul(page_size).filter(|skipped| *skipped <= MOST_SKIPPED);
-            let why = "so far behind, use the cursor";
-            Ok(Some(PersonStart::Skip(skipped.ok_or_else(|| ApiError::invalid("page", why))?)))
-        }
+        (None, Some(page)) => Ok(Some(PersonStart::Skip(input::skipped(page, page_size)?))),
         (None, None) => Ok(None),
     }
 }
@@ -129,7 +124,7 @@ pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
     Body(new): Body<NewPerson>,
-) -> Result<(StatusCode, Person), ApiError> {
+) -> Result<(StatusCode, Versioned), ApiError> {
     let collection = input::collection(new.collection.as_deref())?;
     caller.may(Scope::Enrol, &collection)?;
     let subject = input::external_id("externalId", new.external_id.as_deref())?;
@@ -167,7 +162,7 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<PersonS
 #[utoipa::path(get, path = "/api/v1/faces/persons/{id}", tag = "people",
     params(("id" = Uuid, Path, description = "The person")),
     responses((status = 200, description = "The person; the ETag is their version", body = Person)))]
-pub(crate) async fn get(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Person, ApiError> {
+pub(crate) async fn get(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Versioned, ApiError> {
     caller.has(Scope::Read)?;
     Ok(find(&app, &caller, id).await?.into())
 }
@@ -197,7 +192,7 @@ pub(crate) async fn update(
     Path(id): Path<Uuid>,
     headers: HeaderMap,
     Body(patch): Body<PersonPatch>,
-) -> Result<Person, ApiError> {
+) -> Result<Versioned, ApiError> {
     caller.has(Scope::Enrol)?;
     let expected = expected(&headers)?;
     let person = find(&app, &caller, id).await?.person.person_id;
@@ -221,23 +216,33 @@ fn merged(into: PersonId) -> ApiError {
         .with(serde_json::json!({ "mergedInto": into.to_string() }))
 }
 
-/// Erases a person: embeddings, points, images, results, waiting messages. Scope: admin. There is no undo.
+/// Erases a person: embeddings, points, images, results, waiting messages. Scope: admin. There is no undo. With
+/// `Prefer: respond-async` a job does it.
 #[utoipa::path(delete, path = "/api/v1/faces/persons/{id}", tag = "people",
-    params(("id" = Uuid, Path, description = "The person")),
-    responses((status = 200, description = "What was removed where", body = Receipt)))]
+    params(("id" = Uuid, Path, description = "The person"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait")),
+    responses((status = 200, description = "What was removed where", body = Receipt),
+        (status = 202, description = "The job that does it; its result has `erasureId`", body = Job)))]
 pub(crate) async fn erase(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<Uuid>,
-) -> Result<Json<Receipt>, ApiError> {
+    Later(later): Later,
+) -> Result<Response, ApiError> {
     caller.has(Scope::Admin)?;
     // Of an erasure that was cut short the row may be gone: it goes on all the same.
-    let person = match app.gallery.store.unfinished_erasure_of(id.into()).await? {
-        Some(collection) if caller.is_of(&collection) => id.into(),
-        _ => find(&app, &caller, id).await?.person.person_id,
+    let (collection, person) = match app.gallery.store.unfinished_erasure_of(id.into()).await? {
+        Some(collection) if caller.is_of(&collection) => (collection, id.into()),
+        _ => {
+            let found = find(&app, &caller, id).await?;
+            (found.collection, found.person.person_id)
+        }
     };
-    let receipt = app.erase(&Erasure::Person(person), &caller).await?;
-    Ok(Json(receipt))
+    let what = Erasure::Person(person);
+    if later {
+        return app.erase_later(&collection, &what, &caller).await;
+    }
+    Ok(Json(app.erase(&what, &caller).await?).into_response())
 }
 
 /// Whom to merge into.

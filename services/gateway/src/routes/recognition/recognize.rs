@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use facewire_contracts::headers;
 use facewire_domain::{CameraId, Intent, Scope};
@@ -20,11 +20,7 @@ use crate::chain::{Ask, CAMERA, Wait};
 use crate::error::ApiError;
 use crate::input;
 use crate::openapi::Binary;
-
-/// RFC 7240.
-const PREFER: HeaderName = HeaderName::from_static("prefer");
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-const RESPOND_ASYNC: &str = "respond-async";
+use crate::prefer::{self, Later};
 
 /// Whose faces count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
@@ -110,7 +106,7 @@ pub(crate) struct Accepted {
         (status = 202, description = "The chain works on it", body = Accepted)))]
 pub(crate) async fn recognize(State(app): State<App>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     caller.has(Scope::Recognise)?;
-    let later = request.headers().get_all(PREFER).iter().any(prefers_async);
+    let Later(later) = Later::of(request.headers());
     let (images, query): (_, RecognizeQuery) = form::read(&app, request, &["image"], 1).await?;
     let image = images.into_iter().next().ok_or_else(|| ApiError::invalid("image", "an image is missing"))?;
     let collection = input::collection(query.collection.as_deref())?;
@@ -127,19 +123,13 @@ pub(crate) async fn recognize(State(app): State<App>, caller: Caller, request: R
     let asked = app.ask(ask, if later { Wait::No } else { Wait::Yes }).await?;
     let crop_id = asked.crop.to_string();
     if later {
-        let applied = [(PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC))];
-        return Ok((StatusCode::ACCEPTED, applied, Json(Accepted { crop_id })).into_response());
+        return Ok((StatusCode::ACCEPTED, prefer::applied(), Json(Accepted { crop_id })).into_response());
     }
     let captured_at = asked.captured_at;
     let results = asked.results(app.options.recognise_timeout).await?;
     let faces = results.into_iter().map(Face::from).collect();
     let (collection, camera) = (collection.to_string(), camera.to_string());
     Ok(Json(Recognized { crop_id, collection, camera, captured_at, faces }).into_response())
-}
-
-fn prefers_async(value: &HeaderValue) -> bool {
-    let preferences = value.to_str().unwrap_or_default().split(',');
-    preferences.into_iter().any(|preference| preference.trim().eq_ignore_ascii_case(RESPOND_ASYNC))
 }
 
 /// The camera that a request names, or [`CAMERA`].
@@ -169,13 +159,6 @@ fn rule_headers(threshold: Option<f64>, fpir: Option<f64>) -> Result<Option<(&'s
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_preference_is_one_of_a_list() {
-        let prefers = |value: &str| prefers_async(&HeaderValue::from_str(value).unwrap());
-        assert!(prefers("respond-async") && prefers("wait=10, Respond-Async"));
-        assert!(!prefers("respond-sync") && !prefers(""));
-    }
 
     #[test]
     fn one_of_threshold_and_rate_decides() {

@@ -1,0 +1,126 @@
+//! `facewire faces use-head` where a switch was interrupted: the stores are as the switch itself leaves them, and the command finishes
+//! what follows it, once. That a gallery goes behind a head and back is tested with the chain.
+
+use std::path::Path;
+
+use facewire_devstack::testing::TestStack;
+use facewire_domain::{FaceId, HeadState, JobKind};
+use facewire_inference::HeadFile;
+use facewire_store_pg::{AuditFilter, KeptFace, NewHead, Store, Switch};
+use facewire_store_vec::{Options, VecStore};
+use facewire_training::{Faces, Settings, Shape, Trainer};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::jobs::{by, facewire, job, kept, object, office, said, store, succeeded, taken};
+
+/// Faces of the gallery.
+const FACES: u64 = 5;
+
+/// The head that a training begins with; nothing was learnt.
+fn head() -> HeadFile {
+    let (shape, people, each) = (Shape::default(), 60_u32, 5);
+    let mut state = 7_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let (mut values, mut whose) = (Vec::new(), Vec::new());
+    for person in 0..people {
+        for _ in 0..each {
+            let row: Vec<f32> = std::iter::repeat_with(&mut next).take(shape.input).collect();
+            let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            values.extend(row.into_iter().map(|x| x / length));
+            whose.push(person);
+        }
+    }
+    let faces = Faces::new(shape.input, values, whose).unwrap();
+    let head = Trainer::new(faces, Settings { shape, ..Settings::default() }).unwrap().best();
+    HeadFile::of(Path::new("head.onnx"), head.to_onnx()).unwrap()
+}
+
+/// Keeps it as the job that trained it would; its id.
+async fn keep(store: &Store, model: &str, head: &HeadFile) -> Uuid {
+    let (collection, nothing, verdict) = (office(), json!({}), json!({ "accepted": true }));
+    let new = NewHead {
+        collection: &collection,
+        model,
+        fingerprint: &head.spec().fingerprint,
+        dim: u32::try_from(head.spec().output).unwrap(),
+        params: &nothing,
+        training: &nothing,
+        verdict: &verdict,
+        state: HeadState::Accepted,
+        onnx: head.bytes(),
+    };
+    let token = taken(store, job(store, JobKind::Train).await).await;
+    store.put_head(token, &new, &by()).await.unwrap().unwrap()
+}
+
+/// Brings faces from one model to another up to the switch, and no further.
+async fn switch(store: &Store, vectors: &VecStore, faces: &[KeptFace], [from, to]: [&str; 2], dim: u32) {
+    let embedded = |(place, face): (usize, &KeptFace)| -> (FaceId, Vec<f32>) {
+        let mut embedding = vec![0.0; dim as usize];
+        embedding[place] = 1.0;
+        (face.face, embedding)
+    };
+    let embedded: Vec<(FaceId, Vec<f32>)> = faces.iter().enumerate().map(embedded).collect();
+    store.put_reembeddings(to, &embedded).await.unwrap();
+    let successor = vectors.successor(to, dim).await.unwrap();
+    assert_eq!(store.switch_reembedded(from, to, dim, false).await.unwrap(), Switch::Done);
+    vectors.switch_alias(&successor).await.unwrap();
+}
+
+/// By which models the faces' own embeddings are.
+async fn models(store: &Store) -> Vec<String> {
+    store.models_of_faces(100).await.unwrap().into_iter().map(|of| of.model).collect()
+}
+
+/// What the audit trail says of changes, the newest first.
+async fn changes(store: &Store) -> Vec<Value> {
+    let filter = AuditFilter { kind: Some("head.changed".to_owned()), ..AuditFilter::default() };
+    let trail = store.audit_trail(&filter, None, 100).await.unwrap();
+    trail.into_iter().map(|event| event.detail["state"].clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_an_interrupted_switch_is_finished_and_told_once() {
+    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
+    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
+    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
+    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
+    succeeded(&run(&["migrate"]));
+    let (store, head) = (store(postgres).await, head());
+    let ensured = object(&run(&["faces", "ensure-collection", "--json"]));
+    let (pack, dim) = (ensured["model"].as_str().unwrap(), u32::try_from(ensured["dim"].as_u64().unwrap()).unwrap());
+    store.claim_serving(pack, dim).await.unwrap();
+    let faces: Vec<KeptFace> = (0..FACES).map(|number| kept(number, pack, dim as usize)).collect();
+    assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
+    let id = keep(&store, pack, &head).await;
+    let behind = format!("{pack}+{}", head.spec().fingerprint);
+    let vectors = VecStore::connect(&Options { url: qdrant.to_owned(), ..Options::default() }).unwrap();
+    let refused = |arguments: &[&str]| {
+        let output = run(&[&["faces", "use-head"], arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        said(&output)
+    };
+    let state = async || store.head(id).await.unwrap().unwrap().state;
+
+    switch(&store, &vectors, &faces, [pack, &behind], u32::try_from(head.spec().output).unwrap()).await;
+    assert_eq!((models(&store).await, state().await), (vec![pack.to_owned()], HeadState::Accepted));
+    let id = id.to_string();
+    let finished = refused(&[&id, "--batch", "2"]);
+    assert!(finished.contains("serves already") && finished.contains("set models.head = "), "{finished}");
+    let again = refused(&[&id]);
+    assert!(again.contains("serves already") && !again.contains("models.head"), "{again}");
+    assert_eq!((models(&store).await, state().await), (vec![behind.clone()], HeadState::Serving));
+    assert_eq!(changes(&store).await, [json!("serving")]);
+
+    switch(&store, &vectors, &faces, [&behind, pack], dim).await;
+    let finished = refused(&["--revert"]);
+    assert!(finished.contains("no head serves") && finished.contains("remove models.head"), "{finished}");
+    let again = refused(&["--revert"]);
+    assert!(again.contains("no head serves") && !again.contains("models.head"), "{again}");
+    assert_eq!((models(&store).await, state().await), (vec![pack.to_owned()], HeadState::Retired));
+    assert_eq!(changes(&store).await, [json!("retired"), json!("serving")]);
+}

@@ -1,0 +1,60 @@
+//! The kind `erase`: what a request or the command `people erase` erases, by a worker, so that it may take as long as it takes. It
+//! goes on where an attempt before it stopped, under the same receipt. Nothing here says what is erased where.
+
+use facewire_domain::EraseParams;
+use facewire_erasure::{Step, erase_by_job, erasure_of};
+use facewire_gallery::Receipt;
+use serde::Serialize;
+use serde_json::Value as JsonValue;
+use uuid::Uuid;
+
+use super::{Task, told};
+use crate::failure::JobError;
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Erased {
+    /// The receipt; none where there was nothing to erase.
+    erasure_id: Option<Uuid>,
+    /// What the receipt counts.
+    removed: JsonValue,
+}
+
+pub(super) async fn run(task: Task<'_>, params: &EraseParams) -> Result<JsonValue, JobError> {
+    let (context, record, progress) = (task.context, task.record, task.progress);
+    // An earlier attempt may have come to its end, and died before it could say so.
+    if let Some(erased) = finished(task).await? {
+        return told(&erased);
+    }
+    if *params == EraseParams::Collection && came_later(task).await? {
+        return told(&nothing()?);
+    }
+    let what = erasure_of(params, &record.collection);
+    let begin = |step: Step| progress.begin(step.as_str(), 0);
+    let (gallery, bus, actor) = (&context.gallery, &context.bus, &record.actor);
+    context.ask(|| erase_by_job(gallery, bus, &what, actor, record.job, &begin)).await?;
+    match finished(task).await? {
+        Some(erased) => told(&erased),
+        None => told(&nothing()?),
+    }
+}
+
+/// The final receipt of the job's erasure.
+async fn finished(task: Task<'_>) -> Result<Option<Erased>, JobError> {
+    let (context, job) = (task.context, task.record.job);
+    let receipt = context.ask(|| context.store().erasure_of_job(job)).await?;
+    let receipt = receipt.filter(|receipt| receipt.finished_at.is_some());
+    Ok(receipt.map(|receipt| Erased { erasure_id: Some(receipt.erasure), removed: receipt.receipt }))
+}
+
+fn nothing() -> Result<Erased, JobError> {
+    Ok(Erased { erasure_id: None, removed: told(&Receipt::default())? })
+}
+
+/// Whether the collection was made after its name's former holder was to be deleted: nobody asked for the end of this one.
+async fn came_later(task: Task<'_>) -> Result<bool, JobError> {
+    let (context, record) = (task.context, task.record);
+    let found = context.ask(|| context.store().collection(&record.collection)).await?;
+    Ok(found.is_some_and(|found| found.summary.created_at > record.created_at))
+}
