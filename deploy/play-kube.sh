@@ -96,8 +96,8 @@ start_services() {
     once migrate
     play services
     # Each pod has one container that stays.
-    mapfile -t containers < <(podman ps --filter "label=app.kubernetes.io/name=facewire" --format '{{.Names}}' |
-        grep -- '-facewire$')
+    mapfile -t containers < <(podman ps --all --filter "label=app.kubernetes.io/name=facewire" --format '{{.Names}}' |
+        grep -- '-facewire$' | grep -v -- "^$release-migrate-")
     [ "${#containers[@]}" = "$(grep -c '^kind: Deployment$' "$work/services.yaml")" ]
 }
 

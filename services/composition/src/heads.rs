@@ -11,6 +11,7 @@ use facewire_gallery::{Asked, Gallery, RuleBook};
 use facewire_inference::Head;
 use facewire_reconciler::{Reconciler, Reembed};
 use facewire_store_pg::{FaceRecord, Store};
+use facewire_store_vec::VecError;
 
 use crate::config::Config;
 use crate::parts::Parts;
@@ -84,7 +85,11 @@ pub async fn reconciler(config: &Config, parts: &Parts) -> anyhow::Result<Reconc
             serving.model
         );
     }
-    index.vectors.ensure(&serving.model, serving.dim).await?;
+    match index.vectors.ensure(&serving.model, serving.dim).await {
+        // A switch that died between the two stores: `finish_reembed`, or the way back, makes the index follow.
+        Ok(_) | Err(VecError::OtherModel { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let (vectors, images) = (index.vectors, parts.images.clone());
     let gallery = Gallery { store, vectors, images, model: serving.model, dim: serving.dim };
     Ok(Reconciler { bus: parts.bus.clone(), gallery, options: config.reconciler.clone() })

@@ -131,11 +131,16 @@ impl Worker {
         let store = &self.service.store;
         let rows: Vec<&Ending> = recorded.iter().map(|recorded| &recorded.finished.row).collect();
         let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
-        let (erased, persons) = tokio::try_join!(
+        let (erased, mut persons) = tokio::try_join!(
             self.patience.wait(|| store.take_back(rows.clone())),
             self.persons(unpublished.flat_map(Recorded::persons)),
         )?;
         recorded.iter_mut().for_each(|recorded| recorded.finished.row.forget(&erased));
+        if !erased.is_empty() {
+            // To take them back may have taken long: whoever was erased meanwhile is not to be named either.
+            let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
+            persons = self.persons(unpublished.flat_map(Recorded::persons)).await?;
+        }
         Ok(persons)
     }
 

@@ -99,21 +99,21 @@ fn complain(error: &JobError) {
     }
 }
 
-/// Publishes the messages of jobs that nobody works on, once no message waits.
+/// Publishes the messages of jobs that nobody works on: of those that wait once no message waits, since they may just be
+/// behind others; of one whose worker is silent at any time, since the others of its collection wait for it.
 async fn call_again(context: &Context, bus: &Bus) {
-    match bus.jobs_waiting().await {
-        Ok(0) => {}
-        Ok(_) => return,
+    let waiting = match bus.jobs_waiting().await {
+        Ok(waiting) => waiting,
         Err(error) => {
             events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
             return;
         }
-    }
+    };
     let lost = match context.store().queued_jobs(LOST_AFTER, STEP).await {
         Ok(lost) => lost,
         Err(error) => return complain(&error.into()),
     };
-    for job in lost {
+    for job in lost.iter().filter(|job| waiting == 0 || job.state == JobState::Running) {
         tracing::warn!(job = %job.job, kind = %job.kind, "a job waits without a message: it is published again");
         if let Err(error) = bus.publish_job(job.kind, job.job, job.attempt).await {
             events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();

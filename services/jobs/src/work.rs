@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use facewire_bus::{JobMessage, JobQueue};
-use facewire_domain::{Fault, FaultKind, JobState};
+use facewire_domain::{Fault, FaultKind, JobKind, JobState};
 use facewire_runtime::{ActorError, Backoff};
 use facewire_store_pg::{Claim, JobEnd, JobRecord, JobSignal, JobToken};
 use facewire_telemetry::events;
@@ -137,7 +137,7 @@ impl Worker {
         let done = tokio::select! {
             biased;
             done = kinds::run(task) => Ok(done),
-            interrupt = self.keep(token, &progress, message) => Err(interrupt),
+            interrupt = self.keep(record, &progress, message) => Err(interrupt),
         };
         let after = match done {
             Ok(done) => self.finish(record, started, &progress, done).await?,
@@ -150,7 +150,9 @@ impl Worker {
     }
 
     /// Keeps a job that runs, and says how far it is, until somebody wants it to stop.
-    async fn keep(&self, token: JobToken, progress: &Progress, message: &JobMessage) -> Interrupt {
+    async fn keep(&self, record: &JobRecord, progress: &Progress, message: &JobMessage) -> Interrupt {
+        // What is half erased is not left so.
+        let (token, stops) = (record.token(), record.kind != JobKind::Erase);
         let (store, shutdown) = (self.context.store(), &self.context.shutdown);
         let (lease, pause) = (self.context.options.lease, self.context.options.heartbeat());
         loop {
@@ -160,7 +162,7 @@ impl Worker {
             }
             message.in_progress().await;
             match store.renew_job(token, lease, &progress.now()).await {
-                Ok(JobSignal::Cancel) if !progress.commits() => return Interrupt::Cancelled,
+                Ok(JobSignal::Cancel) if stops && !progress.commits() => return Interrupt::Cancelled,
                 Ok(JobSignal::Continue | JobSignal::Cancel) => {}
                 Ok(JobSignal::Lost) => return Interrupt::Lost,
                 // Whoever would take it over needs Postgres too.

@@ -331,14 +331,19 @@ impl Reconciler {
         .await
     }
 
-    /// The end of a [`Reconciler::reembed`] that was interrupted after its switch, `batch` faces at a time: embeddings of the model
-    /// that serves which still lie beside the faces' own. How many there were; 0 where nothing was left.
+    /// The end of a [`Reconciler::reembed`] that was interrupted after the switch in Postgres, `batch` faces at a time: an index that
+    /// is still of the model before, and embeddings of the model that serves which still lie beside the faces' own. How many of
+    /// these there were; 0 where nothing was left.
     ///
     /// # Errors
     /// As [`Reconciler::full`].
     pub async fn finish_reembed(&self, batch: u32, timeout: Duration) -> Result<u64, ReconcileError> {
         self.gallery.check_serving().await?;
-        self.as_holder(timeout, async |token| self.apply_reembedded(batch, token).await).await
+        self.as_holder(timeout, async |token| {
+            self.follow(token).await?;
+            self.apply_reembedded(batch, token).await
+        })
+        .await
     }
 
     /// Completes every enrolment that a crash left between the two stores, and removes every face that was erased; how many.

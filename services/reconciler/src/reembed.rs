@@ -5,7 +5,7 @@
 use facewire_domain::FaceId;
 use facewire_gallery::{Gallery, point};
 use facewire_store_pg::{FaceRecord, Switch};
-use facewire_store_vec::VecStore;
+use facewire_store_vec::{VecError, VecStore};
 use serde::Serialize;
 
 use crate::pass::Token;
@@ -106,6 +106,24 @@ impl Reconciler {
         done.collection = Some(successor.collection().to_owned());
         self.apply_reembedded(options.batch, token).await?;
         Ok(done)
+    }
+
+    /// Where a switch died between the two stores, the index is still of the model before: it is filled with the embeddings of the
+    /// model that serves, which are all there, and takes that one's place. Else nothing happens.
+    pub(crate) async fn follow(&self, token: Token) -> Result<(), ReconcileError> {
+        let Gallery { vectors, model, dim, .. } = &self.gallery;
+        match vectors.ensure(model, *dim).await {
+            Ok(_) => return Ok(()),
+            Err(VecError::OtherModel { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let successor = vectors.successor(model, *dim).await?;
+        let (mut after, mut done) = (None, Reembedded::default());
+        self.fill_reembedded(&self.gallery, &successor, token, &mut after, &mut done).await?;
+        self.still_ours(token).await?;
+        vectors.switch_alias(&successor).await?;
+        vectors.ensure(model, *dim).await?;
+        Ok(())
     }
 
     /// What follows the switch in Postgres: the embeddings beside the faces take the place of their own, where they are of the model

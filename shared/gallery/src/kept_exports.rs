@@ -1,7 +1,8 @@
-//! Exports that a job keeps in the object store, in parts of bounded size, until they expire or something is erased from their
-//! collection. A part is gzip of whole lines; its header says how many persons and faces there were to its end, so that whoever goes
-//! on behind it reads no earlier one. How a job makes them is not known here.
+//! Exports that a job keeps in the object store, in parts of bounded size, until they expire, enough newer ones of their collection
+//! are there, or something is erased from it. A part is gzip of whole lines; its header says how many persons and faces there were to
+//! its end, so that whoever goes on behind it reads no earlier one. How a job makes them is not known here.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
@@ -18,6 +19,9 @@ use crate::{Gallery, GalleryError};
 
 /// Bytes of lines in one part at most.
 pub const EXPORT_PART_BYTES: usize = 16 << 20;
+
+/// Finished exports of a collection that are kept at most, whatever their age: whoever may read it can have any number made.
+const MOST_KEPT: usize = 4;
 
 /// What came of a job that exports, as its row has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +118,8 @@ impl Gallery {
         Ok(parts)
     }
 
-    /// The parts of an export that is there as a whole; `None` where it is not: it has expired, something was erased from its
-    /// collection since it began, or the job came to no such result.
+    /// The parts of an export that is there as a whole; `None` where it is not: it has expired, or made room for newer ones,
+    /// something was erased from its collection since it began, or the job came to no such result.
     ///
     /// # Errors
     /// Of Postgres or the object store.
@@ -144,6 +148,28 @@ impl Gallery {
         Ok(images.delete_exports(parts).await?)
     }
 
+    /// Makes room for the export of a job that is about to succeed: removes the parts of the oldest finished exports of its
+    /// collection, so that four are left with this one. Jobs that wait or run keep theirs.
+    ///
+    /// # Errors
+    /// Of Postgres or the object store; [`GalleryError::NoExports`].
+    pub async fn drop_oldest_exports(&self, collection: &CollectionId, job: JobId) -> Result<(), GalleryError> {
+        let images = self.images.as_ref().ok_or(GalleryError::NoExports)?;
+        let mut finished = Vec::new();
+        for (other, parts) in by_job(images.exports(Some(collection)).await?) {
+            if other != job
+                && let Some(record) = self.store.job(other).await?
+                && result_of(&record).is_some()
+            {
+                finished.push((record.finished_at, parts));
+            }
+        }
+        // The newest first. The ids of jobs have no order.
+        finished.sort_unstable_by_key(|(finished_at, _)| Reverse(*finished_at));
+        let dropped: Vec<ExportKey> = finished.into_iter().skip(MOST_KEPT - 1).flat_map(|(_, parts)| parts).collect();
+        Ok(images.delete_exports(&dropped).await?)
+    }
+
     /// Removes the parts of exports that nobody can have any more: expired ones, those of jobs that failed, were cancelled or are
     /// gone, and those from whose collection something was erased since. Jobs that wait or run keep theirs. How many parts.
     ///
@@ -151,12 +177,8 @@ impl Gallery {
     /// Of Postgres or the object store.
     pub async fn prune_exports(&self, now: OffsetDateTime) -> Result<u64, GalleryError> {
         let Some(images) = &self.images else { return Ok(0) };
-        let mut jobs: BTreeMap<JobId, Vec<ExportKey>> = BTreeMap::new();
-        for part in images.exports(None).await? {
-            jobs.entry(part.key.job).or_default().push(part.key);
-        }
         let mut removed = 0;
-        for (job, mut parts) in jobs {
+        for (job, mut parts) in by_job(images.exports(None).await?) {
             match self.store.job(job).await? {
                 Some(record) if !record.state.is_over() => continue,
                 Some(record) if result_of(&record).is_some_and(|result| now < result.expires_at) => {
@@ -177,6 +199,15 @@ impl Gallery {
         let Some(images) = &self.images else { return Ok(0) };
         Ok(images.erase_exports(collection).await?)
     }
+}
+
+/// The parts of each job.
+fn by_job(parts: Vec<ListedExport>) -> BTreeMap<JobId, Vec<ExportKey>> {
+    let mut jobs: BTreeMap<JobId, Vec<ExportKey>> = BTreeMap::new();
+    for part in parts {
+        jobs.entry(part.key.job).or_default().push(part.key);
+    }
+    jobs
 }
 
 /// The result of an export that succeeded.

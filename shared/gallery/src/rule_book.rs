@@ -66,8 +66,9 @@ struct Size {
     at: Instant,
     /// How long it counts.
     fresh: Duration,
-    /// Faces that this process enrolled since.
+    /// Faces that this process enrolled since it first counted the gallery, and how many of these had been when this count began.
     enrolled: u64,
+    known: u64,
     /// A probe has needed it since.
     asked: bool,
 }
@@ -78,7 +79,8 @@ impl Size {
     }
 
     fn is_fresh_for(&self, time: Duration) -> bool {
-        self.at.elapsed() < time && self.enrolled.saturating_mul(GROWTH) <= self.counted.faces
+        let since = self.enrolled.saturating_sub(self.known);
+        self.at.elapsed() < time && since.saturating_mul(GROWTH) <= self.counted.faces
     }
 }
 
@@ -92,6 +94,11 @@ impl Known {
         if let Some(size) = self.lock().sizes.get_mut(collection) {
             size.enrolled = size.enrolled.saturating_add(1);
         }
+    }
+
+    /// What [`Known::counted`] is told of a count that begins now.
+    fn enrolments(&self, collection: &CollectionId) -> u64 {
+        self.lock().sizes.get(collection).map_or(0, |size| size.enrolled)
     }
 
     fn size(&self, collection: &CollectionId) -> Option<GallerySize> {
@@ -112,13 +119,18 @@ impl Known {
         self.lock().stored.as_ref().is_some_and(|read| read.asked && read.at.elapsed() >= ageing(FRESH))
     }
 
-    fn counted(&self, collection: &CollectionId, counted: GallerySize, took: Duration) {
+    /// `known`: the enrolments when the count began. One that began before a count that is here already is of no use.
+    fn counted(&self, collection: &CollectionId, counted: GallerySize, took: Duration, known: u64) {
         let mut memory = self.lock();
         if memory.sizes.len() >= COLLECTIONS {
             memory.sizes.clear();
         }
-        let fresh = FRESH.max(took * WORTH);
-        let size = Size { counted, at: Instant::now(), fresh, enrolled: 0, asked: false };
+        let before = memory.sizes.get(collection);
+        if before.is_some_and(|size| size.known > known) {
+            return;
+        }
+        let (fresh, enrolled) = (FRESH.max(took * WORTH), before.map_or(known, |size| size.enrolled));
+        let size = Size { counted, at: Instant::now(), fresh, enrolled, known, asked: false };
         memory.sizes.insert(collection.clone(), size);
     }
 
@@ -202,9 +214,9 @@ impl RuleBook {
     }
 
     async fn count(&self, gallery: &Gallery, collection: &CollectionId) -> Result<GallerySize, StoreError> {
-        let began = Instant::now();
+        let (began, known) = (Instant::now(), self.known.enrolments(collection));
         let size = gallery.store.gallery_size(collection).await?;
-        self.known.counted(collection, size, began.elapsed());
+        self.known.counted(collection, size, began.elapsed(), known);
         Ok(size)
     }
 
@@ -238,11 +250,11 @@ mod tests {
         let of = |faces| GallerySize { people: 1, faces, exemplars: 0 };
         let size = |known: &Known| known.size(&office).map(|size| size.faces);
         assert_eq!(size(&known), None);
-        known.counted(&office, of(0), Duration::ZERO);
+        known.counted(&office, of(0), Duration::ZERO, known.enrolments(&office));
         assert_eq!(size(&known), Some(0));
         known.enrolled(&office);
         assert_eq!(size(&known), None, "the first face at once");
-        known.counted(&office, of(300), Duration::ZERO);
+        known.counted(&office, of(300), Duration::ZERO, known.enrolments(&office));
         for _ in 0..3 {
             assert_eq!(size(&known), Some(300));
             known.enrolled(&office);
@@ -250,15 +262,24 @@ mod tests {
         assert_eq!(size(&known), Some(300), "one in a hundred");
         known.enrolled(&office);
         assert_eq!(size(&known), None);
-        known.counted(&office, of(304), Duration::ZERO);
+        let before = known.enrolments(&office);
+        known.enrolled(&office);
+        known.enrolled(&office);
+        known.enrolled(&office);
+        known.enrolled(&office);
+        known.counted(&office, of(304), Duration::ZERO, before);
+        assert_eq!(size(&known), None, "enrolled while it was counted");
+        known.counted(&office, of(308), Duration::ZERO, known.enrolments(&office));
+        known.counted(&office, of(304), Duration::ZERO, before);
+        assert_eq!(size(&known), Some(308), "a count that took longer than the next one");
         tokio::time::advance(FRESH).await;
         assert_eq!(size(&known), None, "others enrol too");
-        known.counted(&office, of(3_000_000), FRESH);
+        known.counted(&office, of(3_000_000), FRESH, known.enrolments(&office));
         tokio::time::advance(FRESH * (WORTH - 1)).await;
         assert_eq!(size(&known), Some(3_000_000), "what takes long is not done all the time");
         assert_eq!(known.ageing_sizes(), std::slice::from_ref(&office), "asked for, and nearly old");
         for number in 0..COLLECTIONS {
-            known.counted(&format!("c{number}").parse().unwrap(), of(1), Duration::ZERO);
+            known.counted(&format!("c{number}").parse().unwrap(), of(1), Duration::ZERO, 0);
         }
         assert!(known.lock().sizes.len() <= COLLECTIONS);
     }
@@ -267,14 +288,14 @@ mod tests {
     async fn what_was_asked_for_ages_before_it_is_old() {
         let (known, office): (_, CollectionId) = (Known::default(), "office".parse().unwrap());
         let counted = GallerySize { people: 1, faces: 300, exemplars: 0 };
-        known.counted(&office, counted, Duration::ZERO);
+        known.counted(&office, counted, Duration::ZERO, known.enrolments(&office));
         known.lock().stored = Some(Read { stored: Arc::default(), at: Instant::now(), asked: false });
         let ages = || (!known.ageing_sizes().is_empty(), known.stored_is_ageing());
         tokio::time::advance(ageing(FRESH)).await;
         assert_eq!(ages(), (false, false), "nobody has asked for them");
         assert!(known.size(&office).is_some() && known.stored().is_some());
         assert_eq!(ages(), (true, true));
-        known.counted(&office, counted, Duration::ZERO);
+        known.counted(&office, counted, Duration::ZERO, known.enrolments(&office));
         assert!(known.size(&office).is_some());
         assert_eq!(ages(), (false, true), "it is as good as new");
         for _ in 0..4 {

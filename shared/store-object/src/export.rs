@@ -3,6 +3,7 @@
 //!
 //! `.exports/<collection>/<job>/<generation>-<number>.ndjson.gz`: no collection is called `.exports`, so that no image has such a name.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -51,6 +52,11 @@ impl ExportKey {
     fn path(&self) -> Path {
         // Every character of a key is one that `Path` leaves as it is.
         Path::from(self.to_string())
+    }
+
+    /// Where all parts of its job are in a directory.
+    fn directory(&self) -> String {
+        format!("{PREFIX}{}/{}/", self.collection, self.job)
     }
 }
 
@@ -141,13 +147,18 @@ impl ImageStore {
         Ok(listed)
     }
 
-    /// Erases parts. One that is absent is erased already.
+    /// Erases parts. One that is absent is erased already. In a directory, that of a job goes with its last part.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn delete_exports(&self, keys: &[ExportKey]) -> Result<(), ObjectError> {
         let paths: Vec<Path> = keys.iter().map(ExportKey::path).collect();
-        self.delete_paths(&paths).await
+        self.delete_paths(&paths).await?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let directories: BTreeSet<String> = keys.iter().map(ExportKey::directory).collect();
+        self.remove_empty(directories.into_iter().collect()).await
     }
 
     /// Erases every part of every export of a collection, also what is half-written. How many parts there were.

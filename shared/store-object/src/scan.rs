@@ -130,10 +130,16 @@ impl ImageStore {
     /// After an erasure of all that lay there: nothing half-written stays in a directory, and no directory that holds nothing.
     pub(crate) async fn sweep(&self, from: String) -> Result<(), ObjectError> {
         self.remove_unfinished_below(from.clone(), Duration::ZERO).await?;
+        self.remove_empty(vec![from]).await
+    }
+
+    /// Removes these directories, and those below them, as far as they hold nothing. A bucket has none.
+    pub(crate) async fn remove_empty(&self, directories: Vec<String>) -> Result<(), ObjectError> {
         let Some(directory) = self.directory().cloned() else { return Ok(()) };
+        let remove = move || directories.iter().try_for_each(|from| directory.remove_empty(from));
         self.timed("remove_empty", async {
             let _removing = self.inner.removing.write().await;
-            blocking("remove_empty", move || directory.remove_empty(&from)).await
+            blocking("remove_empty", remove).await
         })
         .await
     }

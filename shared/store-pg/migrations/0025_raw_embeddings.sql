@@ -1,6 +1,5 @@
 -- While a projection head serves, a face's own embedding in `faces` is the head's, of the model `<pack>+<head>`. What the head made it
 -- of, the pack's own, is kept here: the gallery goes back to the pack, or on to another head, without an image.
-SET LOCAL lock_timeout = '5s';
 CREATE TABLE raw_embeddings (
     face_id    uuid        NOT NULL REFERENCES faces ON DELETE CASCADE,
     model      text        NOT NULL CHECK (model <> ''),

@@ -77,7 +77,8 @@ ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id, crop_id = EX
     cluster_id = NULL, cluster_probability = NULL, cluster_outlier = NULL,
     embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box, landmarks = EXCLUDED.landmarks,
     quality = EXCLUDED.quality, captured_at = EXCLUDED.captured_at, asset_id = coalesce(EXCLUDED.asset_id, faces.asset_id),
-    origin = 'enrolled', vector_state = 'pending', updated_at = now()";
+    origin = 'enrolled', vector_state = 'pending', updated_at = now(),
+    created_at = CASE WHEN faces.vector_state = 'tombstoned' THEN now() ELSE faces.created_at END";
 
 impl Store {
     /// Writes persons and their faces, the faces pending; answers in the order of `faces`. Within a batch the first to ask

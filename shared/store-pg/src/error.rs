@@ -140,7 +140,7 @@ impl StoreError {
                 match Self::from_sqlx("migrate", error) {
                     StoreError::Query { code, .. } => code,
                     StoreError::Conflict { constraint, .. } => format!("a conflict on {constraint}"),
-                    // It waited as long as its `lock_timeout` allows, and nothing of it was done.
+                    // It waited as long as the migrator's `lock_timeout` allows, and nothing of it was done.
                     StoreError::Unavailable { operation, cause } if cause == LOCK_NOT_GOT => {
                         let cause = format!("{cause}: a table was in use for too long, run `facewire migrate` again");
                         return StoreError::Unavailable { operation, cause };

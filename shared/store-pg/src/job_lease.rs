@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use facewire_domain::{JobId, JobState};
+use facewire_domain::{JobId, JobKind, JobState};
 use facewire_telemetry::events;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -82,21 +82,31 @@ impl JobEnd {
 row! {
     /// What decides whether a job may be taken up.
     struct Current {
+        kind: String,
         state: String,
         collection: String,
         used: i32,
         cancel_requested: bool,
         alive: bool,
+        begun: bool,
+    }
+}
+
+impl Current {
+    fn erases(&self) -> bool {
+        self.kind == JobKind::Erase.as_str()
     }
 }
 
 // Nothing waits here for a worker that is just writing its results (`hold_job`).
 const CURRENT: &str = "
-SELECT state, collection, attempt - attempts_from AS used, cancel_requested,
-       coalesce(lease_until > now(), false) AS alive
+SELECT kind, state, collection, attempt - attempts_from AS used, cancel_requested,
+       coalesce(lease_until > now(), false) AS alive, started_at IS NOT NULL AS begun
 FROM jobs WHERE job_id = $1 FOR UPDATE SKIP LOCKED";
 
-const RUNNING: &str = "SELECT job_id FROM jobs WHERE collection = $1 AND state = 'running' AND job_id <> $2";
+// One that erases runs beside the others, as an erasure by a request does.
+const RUNNING: &str = "
+SELECT job_id FROM jobs WHERE collection = $1 AND state = 'running' AND kind <> 'erase' AND job_id <> $2";
 
 const TAKE: &str = "
 UPDATE jobs SET state = 'running', attempt = attempt + 1, worker = $2, lease_until = now() + make_interval(secs => $3),
@@ -124,7 +134,7 @@ SELECT 1 FROM jobs WHERE job_id = $1 AND attempt = $2 AND state = 'running' AND 
 
 impl Store {
     /// Takes a job up for the length of `lease`, if it waits or its worker's lease has ended, and no other job of its
-    /// collection runs. `worker` says in the row who has it. A job that was taken up `max_attempts` times since it was
+    /// collection runs; one that erases waits for no other, and no other for it. `worker` says in the row who has it. A job that was taken up `max_attempts` times since it was
     /// queued, and never given back or ended, fails here; one whose worker was silent after somebody had cancelled it
     /// ends as cancelled.
     ///
@@ -251,13 +261,15 @@ async fn claim(
         return Ok(if locked { Found::Held } else { Found::Over });
     };
     let running = current.state == JobState::Running.as_str();
-    if running && current.alive {
+    // A later release's kind, beside this one in a rolling upgrade, is for that one's workers.
+    if (running && current.alive) || current.kind.parse::<JobKind>().is_err() {
         return Ok(Found::Held);
     }
     if !running && current.state != JobState::Queued.as_str() {
         return Ok(Found::Over);
     }
-    if current.cancel_requested {
+    // What is half erased is not left so, whatever an earlier release wrote of its row.
+    if current.cancel_requested && !(current.erases() && current.begun) {
         finish(tx, job, None, &JobEnd::Cancelled).await?;
         return Ok(Found::Over);
     }
@@ -267,10 +279,12 @@ async fn claim(
         let row = finish(tx, job, None, &JobEnd::Failed(error)).await?;
         return Ok(row.map_or(Found::Over, Found::Exhausted));
     }
-    let busy: Option<Uuid> =
-        sqlx::query_scalar(RUNNING).bind(&current.collection).bind(job.as_uuid()).fetch_optional(&mut *tx).await?;
-    if let Some(other) = busy {
-        return Ok(Found::Busy(other));
+    if !current.erases() {
+        let busy: Option<Uuid> =
+            sqlx::query_scalar(RUNNING).bind(&current.collection).bind(job.as_uuid()).fetch_optional(&mut *tx).await?;
+        if let Some(other) = busy {
+            return Ok(Found::Busy(other));
+        }
     }
     // Where another job of the collection is taken up at the same time, a unique index refuses one of them; it looks
     // again.

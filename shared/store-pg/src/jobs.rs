@@ -144,7 +144,7 @@ const ONE: &str = "SELECT * FROM jobs WHERE job_id = $1";
 
 const LIST: &str = "
 SELECT * FROM jobs
-WHERE ($1::text[] IS NULL OR collection = ANY($1)) AND ($2::text IS NULL OR kind = $2)
+WHERE ($1::text[] IS NULL OR collection = ANY($1)) AND ($2::text IS NULL OR kind = $2) AND kind = ANY($7)
   AND ($3::text IS NULL OR state = $3)
   AND ($4::timestamptz IS NULL OR (created_at, job_id) < ($4, $5::uuid))
 ORDER BY created_at DESC, job_id DESC LIMIT $6";
@@ -166,7 +166,7 @@ WHERE job_id = $1 AND state IN ('failed', 'cancelled') RETURNING *";
 
 const WAITING: &str = "
 SELECT * FROM jobs
-WHERE state IN ('queued', 'running') AND (
+WHERE state IN ('queued', 'running') AND kind = ANY($3) AND (
     (state = 'queued' AND updated_at < now() - make_interval(secs => $1))
     OR (state = 'running' AND lease_until < now() - make_interval(secs => $1)))
 ORDER BY created_at, job_id LIMIT $2";
@@ -232,6 +232,7 @@ impl Store {
                 .bind(after.map(|(created_at, _)| created_at))
                 .bind(after.map(|(_, job)| job.as_uuid()))
                 .bind(i64::from(limit.min(PAGE)))
+                .bind(kinds())
                 .fetch_all(connection)
                 .await
         })?;
@@ -281,7 +282,7 @@ impl Store {
     pub async fn queued_jobs(&self, older_than: Duration, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
         let (seconds, limit) = (older_than.as_secs_f64(), i64::from(limit.min(PAGE)));
         let rows: Vec<Row> = run!(self, "queued jobs", connection => {
-            sqlx::query_as(WAITING).bind(seconds).bind(limit).fetch_all(connection).await
+            sqlx::query_as(WAITING).bind(seconds).bind(limit).bind(kinds()).fetch_all(connection).await
         })?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
@@ -296,6 +297,12 @@ impl Store {
         })?;
         Ok(pruned.rows_affected())
     }
+}
+
+/// The kinds that this release knows. Jobs of others are a later release's, which runs beside this one, or ran before it was
+/// rolled back: they are not listed, and left to that one's workers.
+fn kinds() -> Vec<&'static str> {
+    JobKind::ALL.map(JobKind::as_str).into()
 }
 
 async fn create(

@@ -84,6 +84,17 @@ row! {
     }
 }
 
+/// The statement that reads receipts. Each column is named: a prepared `SELECT *` fails once a later release adds one.
+macro_rules! receipts {
+    ($which:literal) => {
+        concat!(
+            "SELECT erasure_id, collection, kind, subject, at, finished_at, actor_key, actor, request_id, receipt FROM erasures ",
+            $which
+        )
+    };
+}
+pub(crate) use receipts;
+
 impl TryFrom<Columns> for ErasureReceipt {
     type Error = StoreError;
 
@@ -215,7 +226,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn erasure_receipt(&self, erasure: Uuid) -> Result<Option<ErasureReceipt>, StoreError> {
-        const SQL: &str = "SELECT * FROM erasures WHERE erasure_id = $1";
+        const SQL: &str = receipts!("WHERE erasure_id = $1");
         let row: Option<Columns> = run!(self, "receipt of an erasure", connection => {
             sqlx::query_as(SQL).bind(erasure).fetch_optional(connection).await
         })?;
@@ -233,8 +244,9 @@ impl Store {
         before: Option<OffsetDateTime>,
         limit: u32,
     ) -> Result<Vec<ErasureReceipt>, StoreError> {
-        const SQL: &str = "SELECT * FROM erasures WHERE ($1::text IS NULL OR collection = $1)
-                           AND ($2::timestamptz IS NULL OR at < $2) ORDER BY at DESC LIMIT $3";
+        const SQL: &str = receipts!(
+            "WHERE ($1::text IS NULL OR collection = $1) AND ($2::timestamptz IS NULL OR at < $2) ORDER BY at DESC LIMIT $3"
+        );
         let (collection, limit) = (collection.map(CollectionId::as_str), i64::from(limit.min(PAGE)));
         let rows: Vec<Columns> = run!(self, "receipts of erasures", connection => {
             sqlx::query_as(SQL).bind(collection).bind(before).bind(limit).fetch_all(connection).await

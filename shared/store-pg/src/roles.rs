@@ -2,7 +2,8 @@
 //! no statement of a service needs does not come in here, nor how the rights get into the database (`role_plan`).
 //!
 //! Statements of triggers run as whoever changes the faces, and so are in the table too: a function with its owner's rights could
-//! do more than the trigger. Foreign keys are checked, and their cascades done, as the tables' owner: they need no right.
+//! do more than the trigger. Foreign keys are checked, and their cascades done, as the tables' owner: they need no right. The same
+//! holds for what came in place of a cascade: jobs that go with their collection (`collection_was_deleted`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -294,12 +295,9 @@ pub(crate) const TABLES: &[Row] = &[
     ("face_negatives", &[(Match, &[S]), (Gateway, &[S, I, U, D]), (Jobs, &[S]), (Operator, &[S, I, U, D])]),
     (
         "erasures",
-        &[
-            (Gateway, &[S, I, U]),
-            (Jobs, &[S, I, UpdateOf(&["finished_at", "job_id", "receipt"])]),
-            (Operator, &[S, I, U]),
-        ],
+        &[(Gateway, &[S, I, U]), (Jobs, &[S, I, UpdateOf(&["finished_at", "receipt"])]), (Operator, &[S, I, U])],
     ),
+    ("erasure_jobs", &[(Jobs, &[S, I, UpdateOf(&["erasure_id"])])]),
     (
         "tombstones",
         &[

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
@@ -15,6 +15,10 @@ use crate::store::{Store, late, run};
 
 /// Longest wait for another service's migration and the run of our own.
 pub(crate) const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Longest wait of a migration for a lock on a table: whoever waits for one holds up everybody who comes after. A migration that does
+/// not get its locks changes nothing, and is run again.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s'";
 
 /// Number, description and text of each, as `build.rs` found them.
 const FILES: &[(i64, &str, &str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
@@ -26,6 +30,8 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = Migrator::with_migrations(each.collect());
     // Those of a later release are its own; `migration_plan` judges what else is not known here.
     migrator.set_ignore_missing(true);
+    // `apply` holds the lock.
+    migrator.set_locking(false);
     migrator
 });
 
@@ -45,7 +51,8 @@ impl Store {
         self.migration_plan().await?;
         let run = async {
             let mut connection = session(self).await?;
-            let result = MIGRATIONS.run_direct(None, &mut connection, false).await;
+            let result = apply(&mut connection).await;
+            // The lock goes with the connection.
             if connection.close().await.is_err() {
                 tracing::debug!("the migration's connection was gone before it was closed");
             }
@@ -117,15 +124,22 @@ impl Store {
     }
 }
 
+/// The wait for another service's migration has no limit of its own; `lock_timeout` would be one for it too.
+async fn apply(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    connection.lock().await?;
+    sqlx::query(LOCK_TIMEOUT).execute(&mut *connection).await?;
+    MIGRATIONS.run_direct(None, connection, false).await
+}
+
 /// The number of this release's last migration.
 pub(crate) fn newest_known() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-/// A connection of its own, to be closed afterwards: waiting for the lock of migrations must not run into the statement timeout,
-/// and the lock must not outlive a failure in a pooled session.
+/// A connection of its own, to be closed afterwards: waiting for the lock of migrations must not run into the timeout of
+/// statements or of locks, and the lock must not outlive a failure in a pooled session.
 pub(crate) async fn session(store: &Store) -> Result<PgConnection, StoreError> {
-    let options = store.connect_options().clone().options([("statement_timeout", "0")]);
+    let options = store.connect_options().clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
     options.connect().await.map_err(|error| StoreError::from_sqlx("migrate", &error))
 }
 

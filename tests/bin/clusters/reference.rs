@@ -185,7 +185,7 @@ fn compared(
         adjusted_rand_by_discovery: by_discovery,
         clusters: [found.clusters.len(), theirs.iter().flatten().collect::<BTreeSet<_>>().len()],
         noise: [found.noise_count(), theirs.iter().filter(|label| label.is_none()).count()],
-        weights_apart: apart.fold(0.0, f64::max),
+        weights_apart: apart.fold(0.0, |most, one| if one.is_nan() { f64::INFINITY } else { f64::max(most, one) }),
         ties: ours.iter().zip(ours.iter().skip(1)).filter(|(one, next)| one == next).count(),
         seconds: [seconds, answer.seconds],
     })

@@ -92,7 +92,7 @@ struct Report {
 impl Report {
     fn holds(&self) -> bool {
         let wrong = [self.not_once, self.different, self.heads_different, self.orphans_after_reconcile];
-        self.succeeded == self.jobs && wrong.iter().all(|count| *count == 0)
+        self.succeeded == self.jobs && self.in_time > 0 && wrong.iter().all(|count| *count == 0)
     }
 }
 

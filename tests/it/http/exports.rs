@@ -1,4 +1,4 @@
-//! Exports by a job over HTTP: begun, waited for, read as a stream, and gone with an erasure. Only whoever may read the collection, and
+//! Exports by a job over HTTP: begun one at a time, waited for, read as a stream, and gone with an erasure. Only whoever may read the collection, and
 //! its embeddings, has them.
 
 use std::time::Duration;
@@ -48,6 +48,8 @@ async fn an_export_is_begun_read_and_gone_with_an_erasure() {
     let job = begin(admin, true).await;
     let path = format!("{EXPORTS}/{job}");
     admin.get(&path).await.refused(409, "conflict");
+    let second = reader.post(EXPORTS, json!({ "collection": OFFICE })).await.refused(409, "conflict");
+    assert_eq!(second["error"]["details"]["jobId"], json!(job), "{second}");
     let shutdown = Shutdown::new(Duration::from_secs(60));
     let jobs = [Service::named("jobs").unwrap()];
     let running = world.start_on(&parts, &jobs, facewire_match::Options::default(), &shutdown);

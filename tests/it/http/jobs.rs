@@ -395,10 +395,25 @@ async fn only_admins_decide_about_an_erasure_and_one_that_has_begun_is_not_cance
     assert_eq!(ask(&admin, &job, "retry").await.status.as_u16(), 202);
 
     let lease = std::time::Duration::from_secs(60);
-    let claim = world.store.claim_job(job.parse().unwrap(), "a test", lease, 5).await.unwrap();
-    assert!(matches!(claim, Claim::Taken(_)), "{claim:?}");
+    let taken = match world.store.claim_job(job.parse().unwrap(), "a test", lease, 5).await.unwrap() {
+        Claim::Taken(taken) => taken,
+        other => panic!("{other:?}"),
+    };
     let begun = ask(&admin, &job, "cancel").await.refused(409, "conflict");
     assert_eq!(begun["error"]["details"]["state"], json!("running"), "{begun}");
     assert_eq!(look(&admin, &job).await["cancelRequested"], json!(false));
+
+    // What it erases, and what came of it, nobody else sees, whichever way they look.
+    let removed = json!({ "erasureId": Uuid::new_v4(), "removed": { "faces": 3 } });
+    assert!(world.store.end_job(taken.token(), &JobEnd::Succeeded(removed.clone())).await.unwrap());
+    let whole = look(&admin, &job).await;
+    assert_eq!((&whole["params"]["before"], &whole["result"]), (&json!("2020-01-01T00:00:00Z"), &removed), "{whole}");
+    let seen = look(&enrolling, &job).await;
+    assert_eq!((&seen["params"], &seen["result"]), (&json!({ "kind": "before" }), &json!(null)), "{seen}");
+    assert_eq!(enrolling.get("/api/v1/jobs?kind=erase").await.ok()["items"], json!([seen]));
+    let told = enrolling.get(&format!("/api/v1/jobs/{job}/events")).await;
+    let told = String::from_utf8(told.bytes.to_vec()).unwrap();
+    assert!(told.contains("\"state\":\"succeeded\""), "{told}");
+    assert!(!told.contains("2020-01-01") && !told.contains("erasureId"), "{told}");
     door.close().await;
 }

@@ -220,8 +220,8 @@ pub(crate) struct ExportFaces {
     /// Write them now, into this file, which must not exist yet: a line a person, then a line a face, then one with their numbers.
     #[arg(long, value_name = "FILE", group = "target", conflicts_with_all = ["wait", "no_wait"])]
     pub(crate) out: Option<PathBuf>,
-    /// Have a job of the jobs service keep them in the object store, until they expire (configuration: jobs.export_retention) or
-    /// something is erased from the collection.
+    /// Have a job of the jobs service keep them in the object store, until they expire (configuration: jobs.export_retention), four
+    /// newer exports of the collection are there or something is erased from it.
     #[arg(long, group = "target")]
     pub(crate) queue: bool,
     #[command(flatten)]

@@ -57,8 +57,17 @@ async fn keep(store: &Store, model: &str, head: &HeadFile) -> Uuid {
     store.put_head(token, &new, &by()).await.unwrap().unwrap()
 }
 
+/// Where a switch dies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dies {
+    /// Postgres has switched, Qdrant has not.
+    Between,
+    /// Both have.
+    After,
+}
+
 /// Brings faces from one model to another up to the switch, and no further.
-async fn switch(store: &Store, vectors: &VecStore, faces: &[KeptFace], [from, to]: [&str; 2], dim: u32) {
+async fn switch(store: &Store, vectors: &VecStore, faces: &[KeptFace], [from, to]: [&str; 2], dim: u32, dies: Dies) {
     let embedded = |(place, face): (usize, &KeptFace)| -> (FaceId, Vec<f32>) {
         let mut embedding = vec![0.0; dim as usize];
         embedding[place] = 1.0;
@@ -68,7 +77,9 @@ async fn switch(store: &Store, vectors: &VecStore, faces: &[KeptFace], [from, to
     store.put_reembeddings(to, &embedded).await.unwrap();
     let successor = vectors.successor(to, dim).await.unwrap();
     assert_eq!(store.switch_reembedded(from, to, dim, false).await.unwrap(), Switch::Done);
-    vectors.switch_alias(&successor).await.unwrap();
+    if dies == Dies::After {
+        vectors.switch_alias(&successor).await.unwrap();
+    }
 }
 
 /// By which models the faces' own embeddings are.
@@ -106,7 +117,8 @@ async fn what_follows_an_interrupted_switch_is_finished_and_told_once() {
     };
     let state = async || store.head(id).await.unwrap().unwrap().state;
 
-    switch(&store, &vectors, &faces, [pack, &behind], u32::try_from(head.spec().output).unwrap()).await;
+    let output = u32::try_from(head.spec().output).unwrap();
+    switch(&store, &vectors, &faces, [pack, &behind], output, Dies::Between).await;
     assert_eq!((models(&store).await, state().await), (vec![pack.to_owned()], HeadState::Accepted));
     let id = id.to_string();
     let finished = refused(&[&id, "--batch", "2"]);
@@ -115,8 +127,12 @@ async fn what_follows_an_interrupted_switch_is_finished_and_told_once() {
     assert!(again.contains("serves already") && !again.contains("models.head"), "{again}");
     assert_eq!((models(&store).await, state().await), (vec![behind.clone()], HeadState::Serving));
     assert_eq!(changes(&store).await, [json!("serving")]);
+    // The index followed, with every face.
+    vectors.ensure(&behind, output).await.unwrap();
+    let ids: Vec<FaceId> = faces.iter().map(|face| face.face).collect();
+    assert_eq!(vectors.retrieve(&ids, false).await.unwrap().len(), faces.len());
 
-    switch(&store, &vectors, &faces, [&behind, pack], dim).await;
+    switch(&store, &vectors, &faces, [&behind, pack], dim, Dies::After).await;
     let finished = refused(&["--revert"]);
     assert!(finished.contains("no head serves") && finished.contains("remove models.head"), "{finished}");
     let again = refused(&["--revert"]);

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use facewire_domain::{CollectionId, ExportParams, JobKind, JobState, Scope};
 use facewire_gallery::export::{Export, Line, Place};
 use facewire_store_object::ExportKey;
-use facewire_store_pg::Store;
+use facewire_store_pg::{JobFilter, Store};
 use serde::Deserialize;
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::jobs::{self, Job};
 use crate::App;
 use crate::caller::Caller;
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, Code, ErrorEnvelope};
 use crate::imports::NDJSON;
 use crate::input::{self, Body, Path, Query};
 
@@ -103,9 +103,11 @@ pub(crate) struct NewExport {
 }
 
 /// Has a job export a collection: a connection that breaks costs nothing. Scope: read; with vectors embed too. The export is kept
-/// until its result's `expiresAt`, and no longer than until something is erased from the collection.
+/// until its result's `expiresAt`, and no longer than until something is erased from the collection or four newer exports of it are
+/// there. While a job exports the collection, or waits to, another one is a conflict; `details.jobId` names the job.
 #[utoipa::path(post, path = "/api/v1/exports", tag = "imports", request_body = NewExport,
-    responses((status = 202, description = "The job; `GET /api/v1/exports/{job}` has the lines once it succeeded", body = Job)))]
+    responses((status = 202, description = "The job; `GET /api/v1/exports/{job}` has the lines once it succeeded", body = Job),
+        (status = 409, description = "A job exports the collection already, or waits to: `details.jobId`", body = ErrorEnvelope)))]
 pub(crate) async fn begin(
     State(app): State<App>,
     caller: Caller,
@@ -117,13 +119,29 @@ pub(crate) async fn begin(
             "exports are kept in the object store, and there is none: images.url has to be set for gateway and jobs";
         return Err(ApiError::new(Code::Unavailable, why));
     }
+    is_none_under_way(&app, &collection).await?;
     let params = ExportParams { vectors: new.vectors };
     let job = app.begin_job(JobKind::Export, &collection, &params, &caller).await?;
     Ok((StatusCode::ACCEPTED, Json(job.into())))
 }
 
+/// Fails while a job exports the collection or waits to: a client in a loop keeps no worker from others' jobs. Two requests at the
+/// same moment may both pass; how many exports are kept is bounded by itself.
+async fn is_none_under_way(app: &App, collection: &CollectionId) -> Result<(), ApiError> {
+    for state in [JobState::Running, JobState::Queued] {
+        let collections = Some(vec![collection.clone()]);
+        let filter = JobFilter { collections, kind: Some(JobKind::Export), state: Some(state) };
+        if let Some(job) = app.gallery.store.jobs(&filter, None, 1).await?.first() {
+            let why = format!("an export of the collection is {state} already");
+            return Err(ApiError::new(Code::Conflict, why).with(serde_json::json!({ "jobId": job.job })));
+        }
+    }
+    Ok(())
+}
+
 /// What a job exported, as lines of JSON: those of `GET /api/v1/exports` at its time. Scope: read; where it has vectors embed too. A
-/// job that has not succeeded is a conflict; one that has expired, or from whose collection something was erased since, is not found.
+/// job that has not succeeded is a conflict; one that has expired, or is older than the four newest of its collection, or from whose
+/// collection something was erased since, is not found.
 #[utoipa::path(get, path = "/api/v1/exports/{job}", tag = "imports",
     params(("job" = Uuid, Path, description = "The job")),
     responses((status = 200, description = "Lines of JSON", body = Line, content_type = "application/x-ndjson")))]
@@ -149,7 +167,8 @@ pub(crate) async fn kept(State(app): State<App>, caller: Caller, Path(job): Path
     Ok(lines(Content::from_stream(texts)))
 }
 
-/// The lines of a part. One that is gone cuts the answer off: the export has just expired, or something is erased.
+/// The lines of a part. One that is gone cuts the answer off: the export has just expired or made room for a newer one, or
+/// something is erased.
 async fn part(app: &App, key: &ExportKey) -> Result<Bytes, Error> {
     let part = app.gallery.export_part(key).await.map_err(|error| cut(&error))?;
     Ok(part.ok_or_else(|| cut(&"a part of it is gone"))?.text.into())

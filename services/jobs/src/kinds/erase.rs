@@ -1,7 +1,7 @@
 //! The kind `erase`: what a request or the command `people erase` erases, by a worker, so that it may take as long as it takes. It
 //! goes on where an attempt before it stopped, under the same receipt. Nothing here says what is erased where.
 
-use facewire_domain::EraseParams;
+use facewire_domain::{EraseParams, KeepImages};
 use facewire_erasure::{Step, erase_by_job, erasure_of};
 use facewire_gallery::Receipt;
 use serde::Serialize;
@@ -27,9 +27,10 @@ pub(super) async fn run(task: Task<'_>, params: &EraseParams) -> Result<JsonValu
     if let Some(erased) = finished(task).await? {
         return told(&erased);
     }
-    if *params == EraseParams::Collection && came_later(task).await? {
+    if came_later(task).await? {
         return told(&nothing()?);
     }
+    images_can_go(task).await?;
     let what = erasure_of(params, &record.collection);
     let begin = |step: Step| progress.begin(step.as_str(), 0);
     let (gallery, bus, actor) = (&context.gallery, &context.bus, &record.actor);
@@ -50,6 +51,18 @@ async fn finished(task: Task<'_>) -> Result<Option<Erased>, JobError> {
 
 fn nothing() -> Result<Erased, JobError> {
     Ok(Erased { erasure_id: None, removed: told(&Receipt::default())? })
+}
+
+/// Without an image store, kept images would stay, and nothing would name them any more.
+async fn images_can_go(task: Task<'_>) -> Result<(), JobError> {
+    let (context, collection) = (task.context, &task.record.collection);
+    let keeps = context.ask(|| context.store().policy(collection)).await?.keep_images != KeepImages::None;
+    if keeps && context.gallery.images.is_none() {
+        return Err(JobError::Refused(
+            "the collection keeps images, and the service `jobs` has no image store: set images.url for it".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the collection was made after its name's former holder was to be deleted: nobody asked for the end of this one.

@@ -25,6 +25,8 @@ pub(super) async fn run(task: Task<'_>, params: &ExportParams) -> Result<JsonVal
         let mut writer = Writer::begin(task, params, generation).await?;
         writer.write_all().await?;
         if let Some(result) = finished(task, &writer).await? {
+            // Of a collection one job runs at a time: nobody else finishes one meanwhile.
+            context.ask(|| context.gallery.drop_oldest_exports(task.collection(), task.record.job)).await?;
             return told(&result);
         }
         tracing::warn!(job = %task.record.job, "something was erased during an export: what was written is dropped");

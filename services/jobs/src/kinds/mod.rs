@@ -115,8 +115,10 @@ fn told(result: &impl Serialize) -> Result<JsonValue, JobError> {
 /// repeated, it finds what it has written. An erasure is in steps, and repeated goes on.
 pub(crate) async fn run(task: Task<'_>) -> Result<JsonValue, JobError> {
     let Task { context, record, .. } = task;
-    // Embeddings of another model cannot be compared with these.
-    context.ask(|| context.gallery.check_serving()).await?;
+    // Embeddings of another model cannot be compared with these. Erasing compares none, and waits for nothing.
+    if record.kind != JobKind::Erase {
+        context.ask(|| context.gallery.check_serving()).await?;
+    }
     // Each in a place of its own: a worker's stack would otherwise have room for all of them, several times over.
     match record.kind {
         JobKind::Cluster => Box::pin(cluster::run(task, &task.params(facewire_domain::ClusterParams::check)?)).await,

@@ -49,7 +49,7 @@ async fn judged(task: Task<'_>, params: &TrainParams) -> Result<Judged, JobError
         context.ask(|| context.store().drop_head_checkpoints(job)).await?;
     }
     Err(JobError::Refused(format!(
-        "faces that it trains on were erased while it ran, {BEGINNINGS} times: start it again once the erasures are over"
+        "faces that it trains on were erased or removed while it ran, {BEGINNINGS} times: start it again once that is over"
     )))
 }
 

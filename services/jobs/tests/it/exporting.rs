@@ -1,5 +1,7 @@
-//! Exports: the lines of `GET /exports`, kept in parts until they expire or something is erased; taken over, they come to the same bytes.
+//! Exports: the lines of `GET /exports`, kept in parts until they expire, newer ones take their place or something is erased; taken
+//! over, they come to the same bytes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -201,6 +203,37 @@ async fn parts_of_jobs_that_came_to_nothing_go_and_those_of_jobs_that_wait_stay(
     assert_eq!(world.gallery.prune_exports(OffsetDateTime::now_utc()).await.unwrap(), 2);
     let left: Vec<JobId> = images.exports(None).await.unwrap().into_iter().map(|part| part.key.job).collect();
     assert_eq!(left, [waiting]);
+}
+
+#[tokio::test]
+async fn of_a_collection_the_four_newest_exports_are_kept() {
+    let (mut world, images, _directory) = world().await;
+    person(&world, "ada", "x").await;
+    world.start(quick());
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        let job = world.job(JobKind::Export, json!({})).await;
+        world.result(job).await;
+        jobs.push(job);
+    }
+    world.stop().await;
+    let now = OffsetDateTime::now_utc();
+    let mut had = Vec::new();
+    for job in &jobs {
+        had.push(kept(&world, *job, now).await.is_some());
+    }
+    assert_eq!(had, [false, true, true, true, true]);
+    assert!(parts(&images, jobs[0]).await.is_empty());
+
+    // One that waits keeps what an earlier attempt wrote, and is none of the four.
+    let waiting = world.job(JobKind::Export, json!({})).await;
+    let key = ExportKey { collection: office(), job: waiting, generation: 0, number: 0 };
+    images.put_export(&key, Bytes::from("lines")).await.unwrap();
+    world.gallery.drop_oldest_exports(&office(), jobs[4]).await.unwrap();
+    assert!(kept(&world, jobs[1], now).await.is_some());
+    world.gallery.drop_oldest_exports(&office(), JobId::from(uuid::Uuid::new_v4())).await.unwrap();
+    let left: BTreeSet<JobId> = images.exports(None).await.unwrap().into_iter().map(|part| part.key.job).collect();
+    assert_eq!(left, BTreeSet::from([jobs[2], jobs[3], jobs[4], waiting]));
 }
 
 #[tokio::test]

@@ -275,7 +275,7 @@ async fn a_training_that_begins_anew_again_and_again_fails_and_says_why() {
     let ended = world.ended(job).await;
     let error = ended.error.unwrap_or_default();
     assert_eq!((ended.state, ended.attempt), (JobState::Failed, 1), "{error}");
-    assert!(error.contains("were erased while it ran, 5 times"), "{error}");
+    assert!(error.contains("were erased or removed while it ran, 5 times"), "{error}");
     assert_eq!(checkpoints(&world, job).await, []);
     assert_eq!(world.gallery.store.heads(None, None, 10).await.unwrap(), []);
     world.stop().await;

@@ -77,6 +77,30 @@ async fn erasing_exports_leaves_images_and_other_collections() {
 }
 
 #[tokio::test]
+async fn the_directory_of_a_job_goes_with_its_last_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = in_directory(&dir);
+    let (first, second) = (part("office", 0), part("office", 1));
+    let other = ExportKey { job: job(2), ..part("office", 0) };
+    for key in [&first, &second, &other] {
+        kept.store.put_export(key, Bytes::from("lines")).await.unwrap();
+    }
+    let is_there = |number| kept.files.join(format!(".exports/office/{}", job(number))).exists();
+    kept.store.delete_exports(std::slice::from_ref(&first)).await.unwrap();
+    assert_eq!((is_there(1), is_there(2)), (true, true));
+    kept.store.delete_exports(std::slice::from_ref(&second)).await.unwrap();
+    assert_eq!((is_there(1), is_there(2)), (false, true));
+    // Also where it is gone already.
+    kept.store.delete_exports(&[first.clone(), second]).await.unwrap();
+    assert_eq!(kept.store.put_export(&first, Bytes::from("lines")).await.unwrap(), PutOutcome::Written);
+    // What is not ours stays, and so does the directory that it is in.
+    kept.write(&format!(".exports/office/{}/notes.txt", job(2)), b"theirs");
+    kept.store.delete_exports(&[first, other]).await.unwrap();
+    assert_eq!((is_there(1), is_there(2)), (false, true));
+    assert_eq!(kept.store.exports(None).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn what_a_crash_left_of_a_part_is_no_part_and_goes() {
     let dir = tempfile::tempdir().unwrap();
     let kept = in_directory(&dir);

@@ -1,6 +1,6 @@
 //! Collections made, listed, counted and deleted with what is in them.
 
-use facewire_domain::{CollectionId, KeepFaces};
+use facewire_domain::{CollectionId, JobKind, KeepFaces};
 use facewire_store_pg::{CollectionPolicy, FaceSelection, NewFace, Store};
 
 use crate::support::{admit, by, crop, enrol, enrolled, face, finish, matched, office, person, test_database};
@@ -102,7 +102,7 @@ async fn an_erased_collection_goes_with_the_end_of_its_receipt_and_a_later_one_s
     assert!(store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
     let what = FaceSelection::Collection(office());
     let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
-    let job = uuid::Uuid::from_u128(7).into();
+    let job = store.create_job(JobKind::Erase, &office(), &serde_json::json!({}), &by()).await.unwrap().unwrap().job;
     assert_eq!(store.erasure_of_job(job).await.unwrap(), None);
     store.note_erasure_job(begun.erasure, job).await.unwrap();
     assert_eq!(store.erasure_of_job(job).await.unwrap().unwrap().finished_at, None);
@@ -125,6 +125,19 @@ async fn an_erased_collection_goes_with_the_end_of_its_receipt_and_a_later_one_s
     assert!(store.delete_erased_collection(&begun, &serde_json::json!({}), &by()).await.unwrap());
     assert_eq!(names(&store, None, 10).await, ["office"]);
     assert_eq!(store.erasure_of_job(job).await.unwrap(), Some(receipt));
+
+    // Asked for again, the job did the later one. What it did goes with its row; the receipts stay.
+    let later = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    for _ in 0..2 {
+        store.note_erasure_job(later.erasure, job).await.unwrap();
+        assert_eq!(store.erasure_of_job(job).await.unwrap().unwrap().erasure, later.erasure);
+    }
+    store.cancel_job(job, &by()).await.unwrap();
+    assert_eq!(store.prune_jobs(std::time::Duration::ZERO, 10).await.unwrap(), 1);
+    assert_eq!(store.erasure_of_job(job).await.unwrap(), None);
+    store.note_erasure_job(later.erasure, job).await.unwrap();
+    assert_eq!(store.erasure_of_job(job).await.unwrap(), None, "of a job that is gone nothing is noted");
+    assert_eq!(store.erasure_receipts(Some(&office()), None, 10).await.unwrap().len(), 2);
     db.drop().await;
 }
 

@@ -2,12 +2,13 @@
 
 use std::str::FromStr;
 
-use facewire_store_pg::{Role, RolePrefix, Store, StoreError, role_tables};
+use facewire_domain::JobKind;
+use facewire_store_pg::{CollectionPolicy, Role, RolePrefix, Store, StoreError, role_tables};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
-use crate::support::{TestDatabase, options, test_database};
+use crate::support::{TestDatabase, by, office, options, test_database};
 
 /// SQLSTATE "insufficient_privilege".
 const DENIED: &str = "42501";
@@ -191,6 +192,7 @@ async fn a_role_sees_that_the_schema_is_current_and_what_it_must_not_do_is_denie
                 "DELETE FROM audit",
                 "INSERT INTO faces DEFAULT VALUES",
                 "INSERT INTO fences VALUES ('reconciler', 9)",
+                "DELETE FROM jobs",
             ],
         ),
         (
@@ -207,6 +209,7 @@ async fn a_role_sees_that_the_schema_is_current_and_what_it_must_not_do_is_denie
                 "SELECT actor FROM audit",
                 "DELETE FROM audit",
                 "DELETE FROM erasures",
+                "DELETE FROM erasure_jobs",
                 "DELETE FROM tombstones",
                 "UPDATE collections SET retain_images = NULL",
             ],
@@ -251,6 +254,39 @@ async fn a_role_sees_that_the_schema_is_current_and_what_it_must_not_do_is_denie
         }
         session.close().await.unwrap();
     }
+    roles.drop().await;
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn whoever_may_delete_a_collection_takes_its_jobs_along_and_no_table_of_their_own() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let mut roles = Roles::of(&db).await;
+    store.migrate_roles(&roles.prefix).await.unwrap();
+    store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap();
+    let job = async |kind: JobKind| {
+        store.create_job(kind, &office(), &serde_json::json!({}), &by()).await.unwrap().unwrap().job
+    };
+    let (erases, other) = (job(JobKind::Erase).await, job(JobKind::Cluster).await);
+    let mut session = roles.user(Some(Role::Gateway)).await.connect().await.unwrap();
+    for statement in [
+        "CREATE TEMPORARY TABLE jobs AS SELECT collection, kind FROM public.jobs",
+        "DELETE FROM collections WHERE collection = 'office'",
+    ] {
+        sqlx::query(statement).execute(&mut session).await.unwrap();
+    }
+    assert_eq!(store.job(other).await.unwrap(), None);
+    assert!(store.job(erases).await.unwrap().is_some(), "it says what came of it");
+    let own: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_temp.jobs").fetch_one(&mut session).await.unwrap();
+    assert_eq!(own, 2);
+    // The function has the owner's rights in whatever schema its table is.
+    sqlx::query("CREATE TEMPORARY TABLE mine (collection text)").execute(&mut session).await.unwrap();
+    let trigger = "CREATE TRIGGER mine AFTER DELETE ON mine FOR EACH ROW EXECUTE FUNCTION collection_was_deleted()";
+    let error = sqlx::query(trigger).execute(&mut session).await.unwrap_err();
+    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some(DENIED), "{error}");
+    sqlx::query("DROP TABLE mine, pg_temp.jobs").execute(&mut session).await.unwrap();
+    session.close().await.unwrap();
     roles.drop().await;
     db.drop().await;
 }

@@ -1,10 +1,10 @@
 //! `facewire faces export`: everybody and every face of a collection as lines of JSON, into a file at once, or by a job that keeps them
 //! for the API. What a line is, the gallery says.
 
-use std::fs::OpenOptions;
-use std::io::{BufWriter, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use facewire_composition::Config;
@@ -45,11 +45,11 @@ async fn exists(store: &Store, collection: &CollectionId) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Writes into a file that is not there yet, for its owner alone: it holds biometric data.
+/// Writes a file that is not there yet, whole or not at all.
 async fn write(store: &Store, export: &Export, file: &Path) -> anyhow::Result<Sum> {
     let at = || format!("{} cannot be written", file.display());
-    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    let mut out = BufWriter::new(open.with_context(at)?);
+    let (part, out) = Part::create(file)?;
+    let mut out = BufWriter::new(out);
     let mut place = Place::default();
     while let Some(Page { lines, next }) = export.page(store, &place).await? {
         for line in &lines {
@@ -57,7 +57,110 @@ async fn write(store: &Store, export: &Export, file: &Path) -> anyhow::Result<Su
         }
         place = next;
     }
-    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(at)?;
-    file.sync_all().with_context(at)?;
+    let out = out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(at)?;
+    out.sync_all().with_context(at)?;
+    part.finish()?;
     Ok(place.sum())
+}
+
+/// A file while it is written, beside the one that it becomes. It goes with this, so that a run that fails leaves nothing behind.
+struct Part<'a> {
+    path: PathBuf,
+    becomes: &'a Path,
+}
+
+impl<'a> Part<'a> {
+    /// For its owner alone: it holds biometric data. What a killed run left is replaced, what another one writes is not.
+    fn create(becomes: &'a Path) -> anyhow::Result<(Self, File)> {
+        if becomes.symlink_metadata().is_ok() {
+            bail!("{} exists already", becomes.display());
+        }
+        let mut name = becomes.as_os_str().to_owned();
+        name.push(".part");
+        let path = PathBuf::from(name);
+        let at = || format!("{} cannot be written", path.display());
+        match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            left => {
+                let left = left.with_context(at)?;
+                lock(&left).with_context(at)?;
+                fs::remove_file(&path).with_context(at)?;
+            }
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).with_context(at)?;
+        lock(&file).with_context(at)?;
+        Ok((Self { path, becomes }, file))
+    }
+
+    /// Gives it its name. Unlike a rename, a link replaces nothing.
+    fn finish(self) -> anyhow::Result<()> {
+        match fs::hard_link(&self.path, self.becomes) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!("{} exists already: somebody else made it meanwhile", self.becomes.display())
+            }
+            linked => linked.with_context(|| format!("{} cannot be written", self.becomes.display())),
+        }
+    }
+}
+
+/// Fails while another run holds the file; else it is this one's until it is closed, where the file system has locks.
+fn lock(file: &File) -> anyhow::Result<()> {
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        bail!("another run writes it");
+    }
+    Ok(())
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            output::say(format_args!("{} is left behind: {error}", self.path.display()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_has_its_name_once_it_is_whole_and_nothing_else_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("faces.ndjson");
+        // Of a run that was killed.
+        fs::write(directory.path().join("faces.ndjson.part"), "half a line").unwrap();
+        let (part, mut out) = Part::create(&file).unwrap();
+        out.write_all(b"lines").unwrap();
+        let busy = Part::create(&file).err().unwrap();
+        assert!(format!("{busy:#}").contains("another run"), "{busy:#}");
+        assert_eq!(names(directory.path()), ["faces.ndjson.part"]);
+        part.finish().unwrap();
+        assert_eq!(names(directory.path()), ["faces.ndjson"]);
+        assert_eq!(fs::read(&file).unwrap(), b"lines");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(Part::create(&file).err().unwrap().to_string().contains("exists already"));
+        assert_eq!(names(directory.path()), ["faces.ndjson"]);
+    }
+
+    #[test]
+    fn a_run_that_fails_leaves_nothing_and_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("faces.ndjson");
+        drop(Part::create(&file).unwrap());
+        assert!(names(directory.path()).is_empty());
+        let (part, _out) = Part::create(&file).unwrap();
+        fs::write(&file, "theirs").unwrap();
+        assert!(part.finish().unwrap_err().to_string().contains("exists already"));
+        assert_eq!(names(directory.path()), ["faces.ndjson"]);
+        assert_eq!(fs::read(&file).unwrap(), b"theirs");
+    }
 }

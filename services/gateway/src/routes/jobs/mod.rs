@@ -76,7 +76,7 @@ struct Jobs {
 #[derive(Debug, Serialize, Deserialize)]
 struct Place(#[serde(with = "time::serde::rfc3339")] OffsetDateTime, Uuid);
 
-/// Jobs, the newest first. Scope: read. Those that ended are kept for a while.
+/// Jobs, the newest first. Scope: read; what is erased, and what was, takes admin. Those that ended are kept for a while.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(JobsQuery),
     responses((status = 200, description = "A page of jobs", body = Jobs)))]
 async fn list(State(app): State<App>, caller: Caller, Query(query): Query<JobsQuery>) -> Result<Json<Jobs>, ApiError> {
@@ -94,7 +94,8 @@ async fn list(State(app): State<App>, caller: Caller, Query(query): Query<JobsQu
     let after = after.map(|Place(created_at, job)| (created_at, JobId::from(job)));
     let rows = app.gallery.store.jobs(&filter, after, page_size).await?;
     let next_cursor = cursor::next(&rows, page_size, |last| Place(last.created_at, last.job.as_uuid()))?;
-    Ok(Json(Jobs { items: rows.into_iter().map(Job::from).collect(), next_cursor }))
+    let items = rows.into_iter().map(|row| Job::seen(row, &caller)).collect();
+    Ok(Json(Jobs { items, next_cursor }))
 }
 
 /// The job, where the caller may know of it.
@@ -103,12 +104,12 @@ pub(super) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<JobReco
     job.filter(|job| caller.is_of(&job.collection)).ok_or_else(|| ApiError::not_found("job"))
 }
 
-/// One job. Scope: read.
+/// One job. Scope: read; of an erasure, what is erased, and what was, takes admin.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = Uuid, Path, description = "The job")),
     responses((status = 200, description = "The job", body = Job)))]
 async fn get(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Job>, ApiError> {
     caller.has(Scope::Read)?;
-    Ok(Json(find(&app, &caller, id).await?.into()))
+    Ok(Json(Job::seen(find(&app, &caller, id).await?, &caller)))
 }
 
 /// The scope that cancelling a job takes, or trying it again: nobody decides about an erasure who could not begin one.
@@ -175,9 +176,9 @@ async fn events(
     caller.has(Scope::Read)?;
     let job = find(&app, &caller, id).await?.job;
     let shutdown = app.shutdown.clone();
-    Ok(follow(shutdown, move || look(app.clone(), job)))
+    Ok(follow(shutdown, move || look(app.clone(), caller.clone(), job)))
 }
 
-async fn look(app: App, job: JobId) -> Result<Option<Job>, ApiError> {
-    Ok(app.gallery.store.job(job).await?.map(Job::from))
+async fn look(app: App, caller: Caller, job: JobId) -> Result<Option<Job>, ApiError> {
+    Ok(app.gallery.store.job(job).await?.map(|row| Job::seen(row, &caller)))
 }

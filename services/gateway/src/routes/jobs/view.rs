@@ -1,13 +1,15 @@
 //! Jobs as the API says them.
 
+use facewire_domain::{JobKind, Scope};
 use facewire_store_pg::JobRecord;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::follow::Followed;
+use crate::caller::Caller;
 
 /// Long work on the faces of a collection.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -23,11 +25,11 @@ pub(crate) struct Job {
     cancel_requested: bool,
     /// How often a worker began it.
     attempt: u32,
-    /// What it was told, with the defaults of what was not given.
+    /// What it was told, with the defaults of what was not given. Of an erasure only its `kind`, unless the key has the scope admin.
     #[schema(value_type = Object)]
     params: Value,
     progress: JobProgress,
-    /// Where it succeeded; each kind has fields of its own.
+    /// Where it succeeded; each kind has fields of its own. Of an erasure none, unless the key has the scope admin.
     #[schema(value_type = Option<Object>)]
     result: Option<Value>,
     /// Where it failed: why.
@@ -54,6 +56,20 @@ pub(crate) struct JobProgress {
     total: Option<u64>,
 }
 
+impl Job {
+    /// As whoever asks may see it: what is erased, and what was, is for admins, as the receipt is.
+    pub(crate) fn seen(row: JobRecord, by: &Caller) -> Self {
+        let is_hidden = row.kind == JobKind::Erase && by.has(Scope::Admin).is_err();
+        let job = Self::from(row);
+        if !is_hidden {
+            return job;
+        }
+        let params = json!({ "kind": job.params.get("kind") });
+        Self { params, result: None, ..job }
+    }
+}
+
+/// All of it: for whoever begins it, or decides about it.
 impl From<JobRecord> for Job {
     fn from(row: JobRecord) -> Self {
         Self {
