@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154
 # Functions of run-local.sh and play-kube.sh: podman on a machine without systemd, servers from a local build, and the demonstration
-# whose endings are counted. Sourced; who sources it has set `here`, `facewire` (may be empty), `tag`, `people`, `most`, `python`.
+# whose endings are counted. Sourced; who sources it has set `here`, and calls `options`.
 # How the services are started may not come in.
 
 export STORAGE_DRIVER=${STORAGE_DRIVER:-vfs}
@@ -9,6 +9,25 @@ export STORAGE_DRIVER=${STORAGE_DRIVER:-vfs}
 usage() {
     sed -n '2,/^set /{/^#/p}' "$0" >&2
     exit 2
+}
+
+# Reads the options: those of both, and the script's own one, named first, whose default is set.
+options() {
+    local own=$1
+    shift
+    people='' most=20 facewire='' tag=local python=python3
+    while [ $# -gt 0 ]; do
+        case "$1" in
+        --people) people=$(realpath "$2") ;;
+        --most) most=$2 ;;
+        --facewire) facewire=$2 ;;
+        --tag) tag=$2 ;;
+        --python) python=$2 ;;
+        "--$own") printf -v "$own" '%s' "$2" ;;
+        *) usage ;;
+        esac
+        shift 2
+    done
 }
 
 # Checks the options, and makes the folder `work`.

@@ -19,19 +19,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/local.sh
 source "$here/local.sh"
-people='' most=20 facewire='' tag=local helm=helm python=python3
-while [ $# -gt 0 ]; do
-    case "$1" in
-    --people) people=$(realpath "$2") ;;
-    --most) most=$2 ;;
-    --facewire) facewire=$2 ;;
-    --tag) tag=$2 ;;
-    --helm) helm=$2 ;;
-    --python) python=$2 ;;
-    *) usage ;;
-    esac
-    shift 2
-done
+helm=helm
+options helm "$@"
 prepare
 release=facewire
 # A pod has a network of its own, in which this machine's loopback is 10.0.2.2.

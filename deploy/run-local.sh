@@ -17,19 +17,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/local.sh
 source "$here/local.sh"
-people='' most=20 facewire='' tag=local compose=podman-compose python=python3
-while [ $# -gt 0 ]; do
-    case "$1" in
-    --people) people=$(realpath "$2") ;;
-    --most) most=$2 ;;
-    --facewire) facewire=$2 ;;
-    --tag) tag=$2 ;;
-    --compose) compose=$2 ;;
-    --python) python=$2 ;;
-    *) usage ;;
-    esac
-    shift 2
-done
+compose=podman-compose
+options compose "$@"
 prepare
 
 stop() {

@@ -23,6 +23,7 @@ mod imports;
 mod jobs;
 mod load;
 mod made_up;
+mod numbered;
 mod outage;
 mod pressure;
 mod reconcile;

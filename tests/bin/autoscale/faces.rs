@@ -3,16 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
 
 use facewire_bus::{Bus, Message, Outgoing};
-use facewire_contracts::{convert, v1};
-use facewire_domain::{CameraId, CollectionId, CropId, ImageHash, Intent, Stage};
+use facewire_contracts::v1;
+use facewire_domain::{CropId, Stage};
 use facewire_vision::AlignedFace;
 use futures_util::{TryStreamExt, stream};
-use time::OffsetDateTime;
 
 use crate::dice::Dice;
+use crate::numbered::Numbered;
 
 use super::worker::embedding;
 
@@ -24,43 +23,24 @@ pub(super) const MESSAGE_BYTES: u64 = AlignedFace::BYTES as u64 + 1024;
 
 /// Some faces.
 pub(super) struct Faces {
-    collection: CollectionId,
-    camera: CameraId,
-    start: OffsetDateTime,
+    crops: Numbered,
     pub(super) count: u64,
 }
 
 impl Faces {
     /// Other crops than all that were made before.
     pub(super) fn new(count: u64) -> anyhow::Result<Self> {
-        let (collection, camera) = ("autoscale".parse()?, "camera".parse()?);
-        Ok(Self { collection, camera, start: OffsetDateTime::now_utc(), count })
+        Ok(Self { crops: Numbered::new("autoscale".parse()?)?, count })
     }
 
     /// Each crop's number.
     pub(super) fn numbers(&self) -> BTreeMap<CropId, u64> {
-        (0..self.count).map(|number| (self.identity(number).0, number)).collect()
-    }
-
-    fn identity(&self, number: u64) -> (CropId, OffsetDateTime, ImageHash) {
-        let (taken, image) = (self.start + Duration::from_micros(number), ImageHash::of(&number.to_be_bytes()));
-        (CropId::derive(&self.collection, &self.camera, taken, &image), taken, image)
+        (0..self.count).map(|number| (self.crops.id(number), number)).collect()
     }
 
     /// Its time of reception is now: how long it takes from here is told by what it becomes.
     fn message(&self, number: u64) -> Message {
-        let (crop, taken, image) = self.identity(number);
-        let crop = v1::Crop {
-            crop_id: crop.to_string(),
-            collection: self.collection.to_string(),
-            camera: self.camera.to_string(),
-            captured_at: Some(convert::timestamp(taken)),
-            received_at: Some(convert::timestamp(OffsetDateTime::now_utc())),
-            image_hash: image.as_bytes().to_vec().into(),
-            intent: Intent::Recognize.as_str().to_owned(),
-            face_count: 1,
-            ..v1::Crop::default()
-        };
+        let crop = self.crops.crop(number);
         let face = Some(v1::Face::default());
         let task = v1::EmbedTask { crop: Some(crop.clone()), face, rgb: pixels(number).into() };
         let Outgoing { subject, id, payload, .. } = Outgoing::work(Stage::Embed, &crop, &task);

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use facewire_bus::{Bus, Message, Outgoing, Results};
-use facewire_contracts::{convert, subjects, v1};
-use facewire_domain::{CameraId, CropId, ImageHash, Intent, Stage};
+use facewire_contracts::{subjects, v1};
+use facewire_domain::{CropId, Stage};
 use serde::Serialize;
-use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::crowd::{Crowd, Probe, subject};
 use crate::check::SILENCE;
+use crate::numbered::Numbered;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
@@ -255,8 +255,7 @@ impl Stream {
 }
 
 async fn send(bus: Bus, crowd: Arc<Crowd>, book: Shared, enough: Arc<AtomicBool>, window: u64) -> anyhow::Result<()> {
-    let camera: CameraId = "camera".parse()?;
-    let start = OffsetDateTime::now_utc();
+    let crops = Numbered::new(crowd.collection.clone())?;
     for number in 0_u64.. {
         while look(&book, |book| book.sent.len() as u64 >= book.ended + window) && !enough.load(Ordering::Relaxed) {
             sleep(LOOK).await;
@@ -264,26 +263,13 @@ async fn send(bus: Bus, crowd: Arc<Crowd>, book: Shared, enough: Arc<AtomicBool>
         if enough.load(Ordering::Relaxed) {
             break;
         }
-        let (probe, taken) = (crowd.probe(number)?, start + Duration::from_micros(number));
-        let image = ImageHash::of(&number.to_be_bytes());
-        let crop = CropId::derive(&crowd.collection, &camera, taken, &image);
+        let (probe, crop) = (crowd.probe(number)?, crops.id(number));
         let (projected, models) = look(&book, |book| {
             let projected = book.embedding.projects(number);
             book.enter(crop, &probe, projected);
             (projected, book.models.clone())
         });
-        let crop = v1::Crop {
-            crop_id: crop.to_string(),
-            collection: crowd.collection.to_string(),
-            camera: camera.to_string(),
-            captured_at: Some(convert::timestamp(taken)),
-            received_at: Some(convert::timestamp(OffsetDateTime::now_utc())),
-            image_hash: image.as_bytes().to_vec().into(),
-            intent: Intent::Recognize.as_str().to_owned(),
-            face_count: 1,
-            ..v1::Crop::default()
-        };
-        bus.publish(message(crop, probe, models, projected)).await?;
+        bus.publish(message(crops.crop(number), probe, models, projected)).await?;
     }
     Ok(())
 }

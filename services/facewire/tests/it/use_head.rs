@@ -19,21 +19,11 @@ const FACES: u64 = 5;
 
 /// The head that a training begins with; nothing was learnt.
 fn head() -> HeadFile {
-    let (shape, people, each) = (Shape::default(), 60_u32, 5);
-    let mut state = 7_u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    let (mut values, mut whose) = (Vec::new(), Vec::new());
-    for person in 0..people {
-        for _ in 0..each {
-            let row: Vec<f32> = std::iter::repeat_with(&mut next).take(shape.input).collect();
-            let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-            values.extend(row.into_iter().map(|x| x / length));
-            whose.push(person);
-        }
-    }
+    let (shape, people, each) = (Shape::default(), 60, 5);
+    // No face has anything in common with another: nothing is projected here.
+    let mut values = vec![0.0; people * each * shape.input];
+    values.iter_mut().step_by(shape.input + 1).for_each(|value| *value = 1.0);
+    let whose = (0..people as u32).flat_map(|person| [person; 5]).collect();
     let faces = Faces::new(shape.input, values, whose).unwrap();
     let head = Trainer::new(faces, Settings { shape, ..Settings::default() }).unwrap().best();
     HeadFile::of(Path::new("head.onnx"), head.to_onnx()).unwrap()
