@@ -100,8 +100,7 @@ containers=()
 start_services
 for container in "${containers[@]}"; do ready "$container"; done
 confined "${containers[@]}"
-# A service whose first connection to NATS is refused ends, and is started again; now and then that happens in a pod that has just
-# been made. What counts is what happens after all were ready.
+# What counts is what happens after all were ready.
 before=$(restarts)
 once test
 demo

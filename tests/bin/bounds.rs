@@ -17,13 +17,14 @@ pub(crate) fn most_in_flight(pack: &Pack) -> BTreeMap<Stage, u64> {
     // A batch that gathers, one that waits, and one on each thread.
     let batch = embed.batch.min(pack.manifest().embedder.faces_per_run()).max(1);
     let embedded = batch * (2 + embed.threads.max(1));
-    // The batch that is being searched, or recorded.
+    // The batch that is being searched.
     let bounds = [
         (Stage::Ingest, ingest.stage.most_in_flight(examined)),
         (Stage::Quality, quality.stage.most_in_flight(judged)),
         (Stage::Embed, embed.stage.most_in_flight(embedded)),
         (Stage::Match, matching.stage.most_in_flight(matching.batch)),
-        (Stage::Enrich, enrich.stage.most_in_flight(enrich.batch)),
+        // A batch that is being recorded, one that waits, and one that is being marked.
+        (Stage::Enrich, enrich.stage.most_in_flight(enrich.batch * 3)),
     ];
     bounds.into_iter().map(|(stage, bound)| (stage, bound as u64)).collect()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use facewire_artifacts::progress::Reporter;
-use facewire_runtime::{Backoff, ServiceError, Shutdown, State};
+use facewire_runtime::{Backoff, ServiceError, Shutdown, State, retry};
 use tokio::task::JoinSet;
 
 use crate::Boxed;
@@ -14,11 +14,12 @@ use crate::models::Chain;
 use crate::parts::Parts;
 use crate::service::Service;
 
-/// Between two checks of servers that do not answer.
+/// Between two questions to servers that do not answer.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
 
-/// Connects, checks that `facewire migrate` has run, and runs services until the shutdown. One that gives up asks the
-/// others to finish, and its error comes back. `chain` takes the place of the configured pack's models.
+/// Connects, however long the servers are away, checks that `facewire migrate` has run, and runs services until the
+/// shutdown. One that gives up asks the others to finish, and its error comes back. `chain` takes the place of the
+/// configured pack's models.
 ///
 /// # Errors
 /// What a start says; the first error of a service.
@@ -34,8 +35,7 @@ pub fn run<'a>(
         let endpoint = Endpoint::bind(&config.health, health.clone()).await?;
         services.iter().for_each(|service| health.set(service.name(), State::Starting));
         let work = async {
-            let parts = Parts::open(config, services, chain, report).await?;
-            prepared(&parts, shutdown).await?;
+            let Some(parts) = prepared(config, services, chain, report, shutdown).await? else { return Ok(()) };
             start(config, services, &parts, shutdown)?.wait().await
         };
         match endpoint {
@@ -48,20 +48,34 @@ pub fn run<'a>(
     })
 }
 
-/// Waits until the servers answer, and refuses servers that were not migrated.
-async fn prepared(parts: &Parts, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let mut failures = 0;
-    loop {
-        match migrate::check(parts).await {
-            Err(error) if migrate::is_transient(&error) => {
-                tracing::warn!(error = format!("{error:#}"), "a server cannot be checked yet");
-            }
-            done => return done,
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PAUSES.pause(failures)) => failures = failures.saturating_add(1),
-            () = shutdown.draining() => return Ok(()),
-        }
+/// Opens what the services need, and refuses servers that were not migrated. A server that is away is waited for; `None`: the
+/// drain began first.
+async fn prepared(
+    config: &Config,
+    services: &[Service],
+    chain: Option<Chain>,
+    report: Reporter,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<Parts>> {
+    let open = || Parts::open(config, services, chain.clone(), report.clone());
+    let Some(parts) = answered(shutdown, open).await? else { return Ok(None) };
+    Ok(answered(shutdown, || migrate::check(&parts)).await?.map(|()| parts))
+}
+
+/// What the servers answer, however long they are away; `None`: the drain began first.
+async fn answered<T, F>(shutdown: &Shutdown, ask: impl FnMut() -> F) -> anyhow::Result<Option<T>>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let waiting = |error: &anyhow::Error, _| {
+        tracing::warn!(error = format!("{error:#}"), "a server does not answer yet");
+    };
+    tokio::select! {
+        answer = retry(PAUSES, shutdown.token(), migrate::is_transient, waiting, ask) => match answer {
+            Err(error) if migrate::is_transient(&error) => Ok(None),
+            answer => answer.map(Some),
+        },
+        () = shutdown.draining() => Ok(None),
     }
 }
 

@@ -36,7 +36,7 @@ impl Task {
             convert::decode(payload, "EmbedTask").map_err(|error| error.to_string())?;
         let crop = crop.ok_or("field crop is missing")?;
         let identity = CropIdentity::try_from(&crop).map_err(|error| error.to_string())?;
-        let aligned = AlignedFace::from_bytes(rgb.to_vec()).map_err(|error| error.to_string())?;
+        let aligned = AlignedFace::from_bytes(rgb).map_err(|error| error.to_string())?;
         Ok((Self { crop, identity, face }, aligned))
     }
 

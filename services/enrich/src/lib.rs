@@ -2,17 +2,22 @@
 //! published, each generation of a row once.
 
 mod compose;
+mod names;
+mod publish;
 mod read;
 mod record;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use facewire_bus::{Bus, StageOptions};
 use facewire_domain::Stage;
-use facewire_runtime::{ActorError, Patience, Pipeline, RestartPolicy, Run, Shutdown, supervise};
+use facewire_runtime::{ActorError, Patience, Pipeline, RestartPolicy, Run, Shutdown, inbox, supervise};
 use facewire_store_pg::Store;
 use serde::{Deserialize, Serialize};
 
+use names::Names;
+use publish::Publisher;
 use record::Worker;
 
 /// What an operator may set of the stage.
@@ -46,6 +51,9 @@ pub struct Enrich {
     pub options: Options,
 }
 
+/// Batches that were recorded and wait to be published, at most.
+const RECORDED: NonZeroUsize = NonZeroUsize::MIN;
+
 const SERVICE: &str = Stage::Enrich.service();
 
 impl Enrich {
@@ -60,8 +68,13 @@ impl Enrich {
         self.bus.check_stage(Stage::Enrich, &self.options.stage).await?;
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Enrich, &self.options.stage, shutdown);
-        let worker = Worker { service: self.clone(), patience: Patience::new(SERVICE, shutdown) };
-        pipeline.spawn("record", worker.run(items, done));
+        let patience = Patience::new(SERVICE, shutdown);
+        let names = Names { store: self.store.clone(), patience: patience.clone() };
+        let (recorded, publishing) = inbox("enrich: record->publish", RECORDED);
+        let publisher = Publisher { service: self.clone(), names: names.clone(), patience: patience.clone() };
+        pipeline.spawn("publish", publisher.run(publishing, done.clone()));
+        let worker = Worker { service: self.clone(), names, patience };
+        pipeline.spawn("record", worker.run(items, recorded, done));
         Ok(pipeline)
     }
 }

@@ -1,52 +1,33 @@
-//! The work of the stage: a batch of endings becomes rows, then results. Whatever is wrong with one of them ends that one
-//! alone.
+//! The work of the stage: a batch of endings becomes rows, and whoever waits for one is told. Whatever is wrong with one of
+//! them ends that one alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use facewire_bus::{Delivery, Done};
-use facewire_domain::{CropId, Fault, FaultKind, PersonId, Reason, Stage};
+use facewire_domain::{Reason, Stage};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
-use facewire_store_pg::{Ending, Finished, StoreError};
+use facewire_store_pg::Ending;
 use facewire_telemetry::{BatchSpan, events};
-use futures_util::future::try_join_all;
 
 use crate::Enrich;
-use crate::compose::{self, Persons};
-use crate::read::{self, Read, Reply};
-
-/// Which result: crop, face, generation.
-type Key = (CropId, u32, u32);
-
-/// Whether a result was published, or why it was given up.
-type Published = Result<(), String>;
+use crate::compose;
+use crate::names::{Names, Recorded};
+use crate::read::{self, Read};
 
 /// The actor that records endings.
 pub(crate) struct Worker {
     pub(crate) service: Enrich,
+    pub(crate) names: Names,
     pub(crate) patience: Patience,
 }
 
-/// An ending whose row is written.
-struct Recorded {
-    delivery: Delivery,
-    reply: Option<Reply>,
-    finished: Finished,
-}
-
-impl Recorded {
-    fn key(&self) -> Key {
-        (self.finished.row.crop.crop, self.finished.row.face_index, self.finished.generation)
-    }
-
-    /// Whose names the result and the reply need.
-    fn persons(&self) -> impl Iterator<Item = PersonId> {
-        let candidates = self.reply.iter().flat_map(|reply| &reply.candidates);
-        compose::persons(&self.finished.row).chain(candidates.map(|candidate| candidate.person))
-    }
-}
-
 impl Worker {
-    pub(crate) async fn run(self, mut items: Inbox<Delivery>, done: Outbox<Done>) -> Result<(), ActorError> {
+    pub(crate) async fn run(
+        self,
+        mut items: Inbox<Delivery>,
+        publish: Outbox<Vec<Recorded>>,
+        done: Outbox<Done>,
+    ) -> Result<(), ActorError> {
         loop {
             let batch = items.recv_paced(self.service.options.batch, self.service.options.batch_interval).await;
             if batch.is_empty() {
@@ -65,8 +46,9 @@ impl Worker {
                     }
                 }
             }
-            let recorded = self.write(endings, &done).await?;
-            self.publish(recorded, &done).await?;
+            let mut recorded = self.write(endings, &done).await?;
+            self.tell(&mut recorded).await?;
+            publish.send(recorded).await?;
         }
     }
 
@@ -97,117 +79,25 @@ impl Worker {
         Ok(recorded)
     }
 
-    /// Then what the rows hold: copies for those who wait, the results, then the mark that they are out. A crash in between
-    /// repeats the publish, which the message id makes harmless, and perhaps a copy.
-    async fn publish(&self, mut recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
-        let persons = self.named(&mut recorded).await?;
-        let unpublished = || recorded.iter().filter(|recorded| !recorded.finished.published);
-        self.tell(unpublished(), &persons).await?;
-        let mut seen = HashSet::new();
-        let once: Vec<&Recorded> = unpublished().filter(|recorded| seen.insert(recorded.key())).collect();
-        let results = try_join_all(once.into_iter().map(|recorded| self.publish_result(recorded, &persons))).await?;
-        let results: HashMap<Key, Published> = results.into_iter().collect();
-        let published: Vec<Key> =
-            results.iter().filter(|(_, published)| published.is_ok()).map(|(key, _)| *key).collect();
-        let store = &self.service.store;
-        self.patience.wait(|| store.mark_published(&published)).await?;
-        for recorded in recorded {
-            let published = results.get(&recorded.key()).filter(|_| !recorded.finished.published);
-            if let Some(Err(error)) = published {
-                done.send(recorded.delivery.dead(Stage::Enrich, Reason::Internal, error)).await?;
-                continue;
-            }
-            let row = &recorded.finished.row;
-            let (head, outcome) = (&row.crop, &row.outcome);
-            let (collection, camera) = (head.collection.as_str(), head.camera.as_str());
-            done.send(recorded.delivery.ended(&head.crop, collection, camera, outcome)).await?;
+    /// A copy for whoever asked for one: one a subject, however many deliveries of the batch were of this result. It may come
+    /// before the row is on the disk: what happens to the row then, the ending is in the stream.
+    async fn tell(&self, recorded: &mut [Recorded]) -> Result<(), ActorError> {
+        if !recorded.iter().any(Recorded::is_waited_for) {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Leaves out persons who were erased while their rows were written, and looks up the others. Both look when the rows are
-    /// there, and so at the same time; whoever is erased later is erased from what was published too.
-    async fn named(&self, recorded: &mut [Recorded]) -> Result<Persons, StoreError> {
-        let store = &self.service.store;
-        let rows: Vec<&Ending> = recorded.iter().map(|recorded| &recorded.finished.row).collect();
-        let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
-        let (erased, mut persons) = tokio::try_join!(
-            self.patience.wait(|| store.take_back(rows.clone())),
-            self.persons(unpublished.flat_map(Recorded::persons)),
-        )?;
-        recorded.iter_mut().for_each(|recorded| recorded.finished.row.forget(&erased));
-        if !erased.is_empty() {
-            // To take them back may have taken long: whoever was erased meanwhile is not to be named either.
-            let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
-            persons = self.persons(unpublished.flat_map(Recorded::persons)).await?;
-        }
-        Ok(persons)
-    }
-
-    /// A copy for whoever asked for one: one a subject, however many deliveries of the batch were of this result.
-    async fn tell(
-        &self,
-        recorded: impl Iterator<Item = &Recorded>,
-        persons: &Persons,
-    ) -> Result<(), serde_json::Error> {
+        let persons = self.names.named(recorded).await?;
         let mut told = HashSet::new();
-        for recorded in recorded {
+        for recorded in recorded.iter().filter(|recorded| recorded.is_waited_for()) {
             let Some(reply) = &recorded.reply else { continue };
             if !told.insert((reply.subject.as_str(), recorded.key())) {
                 continue;
             }
-            let result = compose::result(&recorded.finished.row, persons);
-            let payload = serde_json::to_vec(&compose::reply(result, reply, persons))?;
+            let result = compose::result(&recorded.finished.row, &persons);
+            let payload = serde_json::to_vec(&compose::reply(result, reply, &persons))?;
             // Whoever asked may be gone; the row and the stream have the result.
             let _ = self.service.bus.tell(reply.subject.clone(), payload.into()).await;
         }
         Ok(())
-    }
-
-    /// Publishes one result: whole, or shortened where the server does not take it whole.
-    async fn publish_result(&self, recorded: &Recorded, persons: &Persons) -> Result<(Key, Published), ActorError> {
-        let (key, finished) = (recorded.key(), &recorded.finished);
-        let mut result = compose::result(&finished.row, persons);
-        for shortened in [false, true] {
-            if shortened {
-                result = compose::shortened(result);
-            }
-            let message = compose::message(finished, &result, recorded.delivery.span().traceparent())?;
-            let bus = &self.service.bus;
-            match self.patience.wait(|| bus.publish(message.clone())).await {
-                Ok(_) => return Ok((key, Ok(()))),
-                Err(error) if error.kind() != FaultKind::Poison => return Err(error.into()),
-                Err(error) if shortened => return Ok((key, Err(error.to_string()))),
-                Err(error) => events::PublishRetried { stage: Stage::Enrich, failures: 0, error: &error }.emit(),
-            }
-        }
-        Ok((key, Err("the result could not be published".to_owned())))
-    }
-
-    /// Looks persons up. One whose row cannot be read stays without a name, and keeps no result back.
-    async fn persons(&self, ids: impl Iterator<Item = PersonId>) -> Result<Persons, StoreError> {
-        let ids: HashSet<PersonId> = ids.collect();
-        let ids: Vec<PersonId> = ids.into_iter().collect();
-        if ids.is_empty() {
-            return Ok(Persons::new());
-        }
-        let store = &self.service.store;
-        match self.patience.wait(|| store.persons(&ids)).await {
-            Err(error) if error.kind() == FaultKind::Poison => {}
-            answer => return answer,
-        }
-        let mut persons = Persons::new();
-        for id in ids {
-            match self.patience.wait(|| store.persons(std::slice::from_ref(&id))).await {
-                Ok(found) => persons.extend(found),
-                Err(error) if error.kind() == FaultKind::Poison => {
-                    events::StoreWaited { service: crate::SERVICE, store: "postgresql", failures: 0, error: &error }
-                        .emit();
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(persons)
     }
 }
 

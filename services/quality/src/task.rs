@@ -82,7 +82,7 @@ impl Task {
             Some(refusal) => Outcome::rejected(Stage::Quality, refusal.reason, refusal.detail),
             None if self.identity.intent == Intent::Observe => Outcome::success(Status::Observed, Stage::Quality),
             None => {
-                let rgb = aligned.into_bytes().into();
+                let rgb = aligned.into_bytes();
                 let task = v1::EmbedTask { crop: Some(crop.clone()), face: Some(face), rgb };
                 return Outgoing::work(Stage::Embed, &crop, &task);
             }

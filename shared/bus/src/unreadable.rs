@@ -5,6 +5,7 @@
 //! a reason. What becomes of such messages of jobs is in `jobs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::header::{HeaderMap, HeaderName, HeaderValue};
 use async_nats::jetstream::ErrorCode;
@@ -177,7 +178,7 @@ impl Unreadable {
         let info = Info { sequence: seq, stream_time: time, delivered: 1 };
         let permit = self.in_flight.enter(None, message.payload.len());
         let dead = Delivery::new(stage, message, info, permit, None).dead(stage, Reason::InvalidMessage, &error);
-        sink::finish(bus, stage, dead, &CancellationToken::new()).await;
+        sink::finish(bus, stage, dead, Duration::ZERO, &CancellationToken::new()).await;
         // The dead letter is stored.
         delete(bus, stage.stream(), seq).await?;
         Ok(true)

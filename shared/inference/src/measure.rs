@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_dark_face_is_reported_dark_and_lit_to_be_embedded() {
         let shade = |level: u32| RgbImage::from_fn(300, 112, move |x, y| [(level + x % 20 + y % 10) as u8; 3]);
-        let (dark, mut part) = (shade(20), shade(20).into_data());
+        let (dark, mut part) = (shade(20), Vec::from(shade(20).into_data()));
         // A lamp beside the face: the picture as a whole is lit.
         part.chunks_exact_mut(900).for_each(|row| row[420..].fill(250));
         let part = RgbImage::new(300, 112, part).unwrap();

@@ -2,7 +2,7 @@
 //! is only remembered that they were.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use facewire_domain::{CropId, Decision, Detail, Status, SubjectId};
 use sqlx::postgres::PgConnection;
@@ -17,11 +17,11 @@ use crate::store::{CHUNK, Store, int, run, text, unsigned};
 use crate::stored;
 
 // One statement, hence one transaction and one round trip. A crop's row is touched only where it is missing or counts too
-// few faces; an ending gives way only if it failed and the new one did not, and the
-// row is of the next generation then.
+// few faces; an ending gives way only if it failed and the new one did not, and the row is of the next generation then.
+// $27: the commit is not waited for on the disk.
 const FINISH: &str = r#"
 WITH input AS MATERIALIZED (
-    SELECT * FROM UNNEST(
+    SELECT i.* FROM UNNEST(
         $1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
         $8::bytea[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::jsonb[], $15::jsonb[],
         $16::jsonb[], $17::jsonb[], $18::uuid[], $19::uuid[], $20::real[], $21::real[], $22::real[], $23::text[],
@@ -29,6 +29,7 @@ WITH input AS MATERIALIZED (
     ) AS i (crop_id, face_index, face_count, collection, camera, captured_at, received_at, image_hash, intent,
             subject_id, status, reason, stage, detail, quality, box, decision, person_id, face_id, similarity, threshold,
             runner_up, model, times, finished_at, frame)
+    CROSS JOIN (SELECT CASE WHEN $27 THEN set_config('synchronous_commit', 'off', true) END) AS s
 ), crop AS (
     INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, intent, subject_id, face_count,
         frame)
@@ -68,7 +69,24 @@ UPDATE recognitions r SET published_at = now()
 FROM UNNEST($1::uuid[], $2::integer[], $3::integer[]) AS i (crop_id, face_index, generation)
 WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.generation = i.generation AND r.published_at IS NULL";
 
+// The message is of no use but that its commit is waited for: what was committed before it is on the disk then.
+const SETTLED: &str = "
+SELECT pg_logical_emit_message(true, 'facewire', ''::text)::text, ARRAY(
+    SELECT i.place
+    FROM UNNEST($1::uuid[], $2::integer[], $3::integer[]) WITH ORDINALITY AS i (crop_id, face_index, generation, place)
+    WHERE NOT EXISTS (
+        SELECT FROM recognitions r
+        WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.generation >= i.generation))";
+
 type Key = (Uuid, i32);
+
+/// When a write counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Commit {
+    OnDisk,
+    /// Everybody sees it; a Postgres that dies within the second loses it.
+    Seen,
+}
 
 /// What one batch came to.
 #[derive(Default)]
@@ -89,18 +107,23 @@ impl Store {
     /// # Errors
     /// What is no ending's fault. Some may have been written; handing all in again is harmless.
     pub async fn finish(&self, endings: &[Ending]) -> Result<Vec<Result<Finished, StoreError>>, StoreError> {
-        let mut answers = self.record(endings).await?;
+        let mut answers = self.write(endings, Commit::OnDisk).await?;
         let erased = self.take_back(answers.iter().flatten().map(|finished| &finished.row).collect()).await?;
         answers.iter_mut().flatten().for_each(|finished| finished.row.forget(&erased));
         Ok(answers)
     }
 
-    /// The same, but for persons who were erased meanwhile: before anything is told of the rows, [`Store::take_back`] says who that
-    /// is, and [`Ending::forget`] leaves them out. So something else can be looked up beside it.
+    /// The same, with less waited for: the rows are there, but surely on the disk only after [`Store::settle`], and persons
+    /// may be in them who were erased meanwhile. Before anything is told of the rows, [`Store::take_back`] says who that is,
+    /// and [`Ending::forget`] leaves them out. So something else can be looked up beside it.
     ///
     /// # Errors
     /// As [`Store::finish`].
     pub async fn record(&self, endings: &[Ending]) -> Result<Vec<Result<Finished, StoreError>>, StoreError> {
+        self.write(endings, Commit::Seen).await
+    }
+
+    async fn write(&self, endings: &[Ending], commit: Commit) -> Result<Vec<Result<Finished, StoreError>>, StoreError> {
         let chosen = choose(endings);
         let mut unique: Vec<&Ending> = chosen.values().filter_map(|index| endings.get(*index)).collect();
         // Every process takes keys in the same order: no deadlock.
@@ -109,7 +132,7 @@ impl Store {
         let mut parts = Parts::of(unique.len());
         while let Some(part) = parts.next() {
             let items = unique.get(part.clone()).unwrap_or_default();
-            match run!(self.hot(), "finish", connection => write(connection, items).await) {
+            match run!(self.hot(), "finish", connection => write(connection, items, commit).await) {
                 Ok(rows) => batch.wrote.extend(
                     rows.into_iter().map(|(crop, face, generation, at)| ((crop, face), (unsigned(generation), at))),
                 ),
@@ -128,6 +151,24 @@ impl Store {
         }
         let answers = endings.iter().enumerate().map(|(index, ending)| answer(endings, &chosen, &batch, index, ending));
         Ok(answers.collect())
+    }
+
+    /// Waits until the rows of these generations are on the disk. Which are gone: removed, or lost by a Postgres that died since
+    /// [`Store::record`].
+    pub async fn settle(&self, results: &[(CropId, u32, u32)]) -> Result<HashSet<(CropId, u32, u32)>, StoreError> {
+        let mut gone = HashSet::new();
+        for chunk in results.chunks(CHUNK) {
+            let crops: Vec<Uuid> = chunk.iter().map(|(crop, ..)| crop.as_uuid()).collect();
+            let faces: Vec<i32> = chunk.iter().map(|(_, face, _)| int(*face)).collect();
+            let generations: Vec<i32> = chunk.iter().map(|(.., generation)| int(*generation)).collect();
+            let (_, places): (String, Vec<i64>) = run!(self.hot(), "settle", connection => {
+                sqlx::query_as(SETTLED).bind(&crops).bind(&faces).bind(&generations).fetch_one(connection).await
+            })?;
+            // Postgres counts from 1.
+            let at = |place: i64| chunk.get(usize::try_from(place).ok()?.checked_sub(1)?).copied();
+            gone.extend(places.into_iter().filter_map(at));
+        }
+        Ok(gone)
     }
 
     /// Remembers that the results of these generations were published. Returns how many were not remembered before.
@@ -194,6 +235,7 @@ fn answer(
 async fn write(
     connection: &mut PgConnection,
     endings: &[&Ending],
+    commit: Commit,
 ) -> Result<Vec<(Uuid, i32, i32, OffsetDateTime)>, sqlx::Error> {
     fn column<'a, T>(endings: &[&'a Ending], value: impl Fn(&'a Ending) -> T) -> Vec<T> {
         endings.iter().map(|ending| value(ending)).collect()
@@ -232,6 +274,7 @@ async fn write(
         .bind(column(e, |ending| Json(&ending.times)))
         .bind(column(e, |ending| ending.finished_at))
         .bind(column(e, |ending| ending.crop.frame))
+        .bind(commit == Commit::Seen)
         .fetch_all(connection)
         .await
 }

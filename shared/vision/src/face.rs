@@ -1,6 +1,8 @@
 //! The canonical face: 112×112 RGB, eyes and mouth where ArcFace-style models expect them. It is what travels from
 //! `quality` to `embed-gpu`; nothing about where it came from is in it.
 
+use bytes::Bytes;
+
 use crate::pixels::{RgbImage, WrongLength};
 
 /// An aligned face of [`AlignedFace::SIDE`]² RGB pixels.
@@ -14,8 +16,8 @@ impl AlignedFace {
     pub const BYTES: usize = (Self::SIDE * Self::SIDE * 3) as usize;
 
     /// Row-major RGB; fails unless there are exactly [`AlignedFace::BYTES`].
-    pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Self, WrongLength> {
-        RgbImage::new(Self::SIDE, Self::SIDE, bytes.into()).map(Self)
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self, WrongLength> {
+        RgbImage::new(Self::SIDE, Self::SIDE, bytes).map(Self)
     }
 
     /// A picture that has the size already (as the common `.bin` test sets do).
@@ -37,7 +39,7 @@ impl AlignedFace {
     }
 
     /// The bytes themselves.
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub fn into_bytes(self) -> Bytes {
         self.0.into_data()
     }
 

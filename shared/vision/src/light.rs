@@ -54,7 +54,7 @@ pub fn corrected(image: &RgbImage) -> Cow<'_, RgbImage> {
     let (low, gain) = (f32::from(low), (HIGH - LOW) / f32::from(bright - low));
     let table: [u8; 256] =
         std::array::from_fn(|level| ((level as f32 - low) * gain + LOW).round().clamp(0.0, 255.0) as u8);
-    let data = image.data().iter().map(|v| table.get(usize::from(*v)).copied().unwrap_or(*v)).collect();
+    let data: Vec<u8> = image.data().iter().map(|v| table.get(usize::from(*v)).copied().unwrap_or(*v)).collect();
     RgbImage::new(image.width(), image.height(), data).map_or(Cow::Borrowed(image), Cow::Owned)
 }
 

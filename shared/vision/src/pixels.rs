@@ -1,6 +1,8 @@
 //! The picture type of the whole chain: interleaved 8-bit RGB, row by row, nothing else. Formats and metadata stay in
 //! `decode`.
 
+use bytes::Bytes;
+
 /// The bytes do not fit the size they are said to have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{width}x{height} RGB pixels need {expected} bytes, but {actual} were given")]
@@ -15,17 +17,18 @@ pub struct WrongLength {
     pub actual: u64,
 }
 
-/// Interleaved RGB, 8 bits a channel, row-major, no padding. Both sides are at least 1.
+/// Interleaved RGB, 8 bits a channel, row-major, no padding. Both sides are at least 1. Clones share the pixels.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RgbImage {
     width: u32,
     height: u32,
-    data: Vec<u8>,
+    data: Bytes,
 }
 
 impl RgbImage {
     /// Takes over pixels that exist already. Fails where the length is not `width * height * 3`, or a side is 0.
-    pub fn new(width: u32, height: u32, data: Vec<u8>) -> Result<Self, WrongLength> {
+    pub fn new(width: u32, height: u32, data: impl Into<Bytes>) -> Result<Self, WrongLength> {
+        let data = data.into();
         let expected = (u64::from(width) * u64::from(height)).saturating_mul(3);
         let actual = data.len() as u64;
         if expected == 0 || expected != actual {
@@ -48,7 +51,7 @@ impl RgbImage {
                 data.extend_from_slice(&pixel(x, y));
             }
         }
-        Self { width, height, data }
+        Self { width, height, data: data.into() }
     }
 
     /// Columns.
@@ -67,7 +70,7 @@ impl RgbImage {
     }
 
     /// Gives the bytes away.
-    pub fn into_data(self) -> Vec<u8> {
+    pub fn into_data(self) -> Bytes {
         self.data
     }
 
@@ -89,9 +92,10 @@ impl RgbImage {
 
     /// Each byte replaced by a function of it.
     #[must_use]
-    pub fn map(mut self, byte: impl Fn(u8) -> u8) -> Self {
-        self.data.iter_mut().for_each(|b| *b = byte(*b));
-        self
+    pub fn map(self, byte: impl Fn(u8) -> u8) -> Self {
+        let mut data = Vec::from(self.data);
+        data.iter_mut().for_each(|b| *b = byte(*b));
+        Self { data: data.into(), ..self }
     }
 }
 
@@ -110,7 +114,7 @@ mod tests {
     fn the_length_is_checked() {
         assert!(RgbImage::new(2, 2, vec![0; 12]).is_ok());
         assert_eq!(RgbImage::new(2, 2, vec![0; 11]).unwrap_err().expected, 12);
-        assert!(RgbImage::new(0, 2, vec![]).is_err());
+        assert!(RgbImage::new(0, 2, Bytes::new()).is_err());
         assert!(RgbImage::new(u32::MAX, u32::MAX, vec![0; 3]).is_err());
     }
 

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn halving_averages_and_doubling_keeps_the_ends() {
-        let image = RgbImage::new(4, 2, (0..24).map(|v| v * 10).collect()).unwrap();
+        let image = RgbImage::new(4, 2, (0..24).map(|v| v * 10).collect::<Vec<u8>>()).unwrap();
         assert_eq!(resize(&image, 2, 1).data(), &[75, 85, 95, 135, 145, 155]);
         let wide = resize(&image, 8, 2);
         assert_eq!((wide.pixel(0, 0), wide.pixel(7, 1)), (Some([0, 10, 20]), Some([210, 220, 230])));

@@ -2,13 +2,19 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use facewire_runtime::ActorError;
+use facewire_artifacts::progress::silent;
+use facewire_composition::{Config, Service};
+use facewire_config::Secret;
+use facewire_domain::Stage;
+use facewire_runtime::{ActorError, Shutdown};
 use time::{Duration, OffsetDateTime};
+use tokio::net::TcpListener;
 
 use super::pictures::Faces;
 use super::shot::Shot;
-use super::until;
-use super::world::World;
+use super::sql;
+use super::world::{GRACE, World, config};
+use super::{in_time, until};
 
 /// Crops of one run.
 const CROPS: u64 = 40;
@@ -107,6 +113,56 @@ async fn killed_servers_cost_no_crop_and_no_service() {
 
     all_ended(&world).await;
     services.stop().await;
+}
+
+/// What Postgres loses where it dies before an ending is on its disk: the first ending is gone when its result is out.
+const LOSE_ONE: &str = "
+CREATE SEQUENCE endings_written;
+CREATE FUNCTION lose_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('endings_written') = 1 THEN
+        DELETE FROM recognitions WHERE crop_id = NEW.crop_id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER lose_one AFTER INSERT ON recognitions FOR EACH ROW EXECUTE FUNCTION lose_one()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ending_that_postgres_lost_is_recorded_anew() {
+    let mut world = World::new().await;
+    sql::run(&world.stack.postgres_url, LOSE_ONE).await;
+    let services = world.start();
+    let result = world.ask(&Shot::of("door", b"no picture".to_vec())).await;
+    assert_eq!(result.status, "rejected", "{result:?}");
+    world.settled(1, 1).await;
+    services.stop().await;
+}
+
+/// As `facewire run` starts them on the morning after the machines were off.
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_start_before_their_servers_wait_for_them() {
+    let mut world = World::isolated().await;
+    world.stack.postgres.stop().await.unwrap();
+    world.stack.nats.stop().await.unwrap();
+    let address = world.stack.nats_url.trim_start_matches("nats://").to_owned();
+    let nats = TcpListener::bind(address).await.unwrap();
+    let mut config = Config { nats: world.bus.options().clone(), ..config() };
+    config.postgres.url = Secret::new(world.stack.postgres_url.clone());
+    let shutdown = Shutdown::new(GRACE);
+    let services = [Service::Stage(Stage::Ingest), Service::Stage(Stage::Enrich)];
+    let running = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { facewire_composition::run(&config, &services, None, silent(), &shutdown).await }
+    });
+    // They look for a server that cannot talk to them yet.
+    drop(in_time("a first connection", nats.accept()).await.unwrap());
+    drop(nats);
+    world.stack.nats.restart().await.unwrap();
+    world.stack.postgres.restart().await.unwrap();
+    back("NATS", async || world.bus.lags().await.map(drop).map_err(Into::into)).await;
+    let result = world.ask(&Shot::of("door", b"no picture".to_vec())).await;
+    assert_eq!(result.status, "rejected", "{result:?}");
+    shutdown.drain();
+    in_time("the end of the services", running).await.unwrap().unwrap();
 }
 
 async fn back(server: &str, answers: impl AsyncFnMut() -> Result<(), ActorError>) {

@@ -28,7 +28,7 @@ use super::shot::{OFFICE, Shot};
 use super::{in_time, until};
 
 /// Time that a drain may take before it counts as failed.
-const GRACE: Duration = Duration::from_secs(60);
+pub(crate) const GRACE: Duration = Duration::from_secs(60);
 
 /// An unacked message of a killed worker comes back this soon, so that tests need not wait for the default.
 const ACK_WAIT: Duration = Duration::from_secs(3);

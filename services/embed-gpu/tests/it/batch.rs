@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use facewire_bus::{Bus, Delivery, Message, StageOptions};
 use facewire_config::Secret;
 use facewire_contracts::admission::admission;
@@ -54,13 +55,13 @@ fn crop(camera: &str) -> v1::Crop {
     admission(&subject, &ProducerHeaders::default(), now, camera.as_bytes()).unwrap().crop
 }
 
-async fn publish(bus: &Bus, camera: &str, rgb: Vec<u8>) {
-    let task = v1::EmbedTask { crop: Some(crop(camera)), face: None, rgb: rgb.into() };
+async fn publish(bus: &Bus, camera: &str, rgb: Bytes) {
+    let task = v1::EmbedTask { crop: Some(crop(camera)), face: None, rgb };
     let (subject, payload) = (subjects::stage(Stage::Embed, "office"), task.encode_to_vec().into());
     bus.publish(Message { subject, payload, ..Message::default() }).await.unwrap();
 }
 
-fn rgb(colour: [u8; 3]) -> Vec<u8> {
+fn rgb(colour: [u8; 3]) -> Bytes {
     RgbImage::filled(AlignedFace::SIDE, AlignedFace::SIDE, colour).into_data()
 }
 
@@ -102,7 +103,7 @@ async fn a_batch_is_one_run_and_each_face_ends_for_itself() {
         publish(&bus, &format!("good-{number}"), rgb(*colour)).await;
         match number {
             2 => publish(&bus, "no-direction", rgb([NO_DIRECTION; 3])).await,
-            4 => publish(&bus, "no-pixels", b"three".to_vec()).await,
+            4 => publish(&bus, "no-pixels", Bytes::from_static(b"three")).await,
             _ => {}
         }
     }

@@ -203,6 +203,19 @@ async fn a_replica_marks_only_the_generation_that_it_published() {
 }
 
 #[tokio::test]
+async fn rows_that_are_gone_are_told_of() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    store.record(&[matched(1), failed(2)]).await.unwrap();
+    let key = |number, generation| (head(number).crop, 0, generation);
+    assert!(store.settle(&[key(1, 1), key(2, 1)]).await.unwrap().is_empty());
+    let gone = store.settle(&[key(3, 1), key(1, 1), key(2, 2), key(2, 1)]).await.unwrap();
+    assert_eq!(gone, [key(3, 1), key(2, 2)].into());
+    assert!(store.settle(&[]).await.unwrap().is_empty());
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn two_replicas_write_one_row_each_generation() {
     let db = test_database().await;
     let store = db.migrated().await;

@@ -1,0 +1,96 @@
+//! The last of an ending: its row is on the disk, its result is published, the row says so, and its message is acked. An actor
+//! of its own: a commit may take long, and the endings behind are recorded meanwhile.
+
+use std::collections::{HashMap, HashSet};
+
+use facewire_bus::Done;
+use facewire_domain::{Fault, FaultKind, Reason, Stage};
+use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
+use facewire_store_pg::StoreError;
+use facewire_telemetry::events;
+use futures_util::future::try_join_all;
+
+use crate::Enrich;
+use crate::compose::{self, Persons};
+use crate::names::{Key, Names, Recorded};
+
+/// Whether a result was published, or why it was given up.
+type Published = Result<(), String>;
+
+/// The actor that publishes results.
+pub(crate) struct Publisher {
+    pub(crate) service: Enrich,
+    pub(crate) names: Names,
+    pub(crate) patience: Patience,
+}
+
+impl Publisher {
+    pub(crate) async fn run(self, mut batches: Inbox<Vec<Recorded>>, done: Outbox<Done>) -> Result<(), ActorError> {
+        while let Some(batch) = batches.recv().await {
+            let settled = self.settled(batch).await?;
+            self.publish(settled, &done).await?;
+        }
+        Ok(())
+    }
+
+    /// Those whose rows are on the disk. Nobody waited for that so far, for the endings are in the stream. One whose row is
+    /// gone is left there, and is recorded anew when it is delivered again.
+    async fn settled(&self, mut recorded: Vec<Recorded>) -> Result<Vec<Recorded>, StoreError> {
+        let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
+        let keys: Vec<Key> = unpublished.map(Recorded::key).collect();
+        let store = &self.service.store;
+        let gone = self.patience.wait(|| store.settle(&keys)).await?;
+        if !gone.is_empty() {
+            tracing::warn!(rows = gone.len(), "rows are gone, and their endings are recorded anew");
+            recorded.retain(|recorded| !gone.contains(&recorded.key()));
+        }
+        Ok(recorded)
+    }
+
+    /// The results, then the mark that they are out. A crash in between repeats the publish, which the message id makes
+    /// harmless.
+    async fn publish(&self, mut recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
+        let persons = self.names.named(&mut recorded).await?;
+        let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
+        let mut seen = HashSet::new();
+        let once: Vec<&Recorded> = unpublished.filter(|recorded| seen.insert(recorded.key())).collect();
+        let results = try_join_all(once.into_iter().map(|recorded| self.publish_result(recorded, &persons))).await?;
+        let results: HashMap<Key, Published> = results.into_iter().collect();
+        let published: Vec<Key> =
+            results.iter().filter(|(_, published)| published.is_ok()).map(|(key, _)| *key).collect();
+        let store = &self.service.store;
+        self.patience.wait(|| store.mark_published(&published)).await?;
+        for recorded in recorded {
+            let published = results.get(&recorded.key()).filter(|_| !recorded.finished.published);
+            if let Some(Err(error)) = published {
+                done.send(recorded.delivery.dead(Stage::Enrich, Reason::Internal, error)).await?;
+                continue;
+            }
+            let row = &recorded.finished.row;
+            let (head, outcome) = (&row.crop, &row.outcome);
+            let (collection, camera) = (head.collection.as_str(), head.camera.as_str());
+            done.send(recorded.delivery.ended(&head.crop, collection, camera, outcome)).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes one result: whole, or shortened where the server does not take it whole.
+    async fn publish_result(&self, recorded: &Recorded, persons: &Persons) -> Result<(Key, Published), ActorError> {
+        let (key, finished) = (recorded.key(), &recorded.finished);
+        let mut result = compose::result(&finished.row, persons);
+        for shortened in [false, true] {
+            if shortened {
+                result = compose::shortened(result);
+            }
+            let message = compose::message(finished, &result, recorded.delivery.span().traceparent())?;
+            let bus = &self.service.bus;
+            match self.patience.wait(|| bus.publish(message.clone())).await {
+                Ok(_) => return Ok((key, Ok(()))),
+                Err(error) if error.kind() != FaultKind::Poison => return Err(error.into()),
+                Err(error) if shortened => return Ok((key, Err(error.to_string()))),
+                Err(error) => events::PublishRetried { stage: Stage::Enrich, failures: 0, error: &error }.emit(),
+            }
+        }
+        Ok((key, Err("the result could not be published".to_owned())))
+    }
+}
