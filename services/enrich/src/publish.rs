@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use facewire_bus::Done;
 use facewire_domain::{Fault, FaultKind, Reason, Stage};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
-use facewire_store_pg::StoreError;
+use facewire_store_pg::{Ending, Finished, StoreError};
 use facewire_telemetry::events;
 use futures_util::future::try_join_all;
 
@@ -37,13 +37,15 @@ impl Publisher {
     /// gone is left there, and is recorded anew when it is delivered again.
     async fn settled(&self, mut recorded: Vec<Recorded>) -> Result<Vec<Recorded>, StoreError> {
         let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
-        let keys: Vec<Key> = unpublished.map(Recorded::key).collect();
+        let rows: Vec<&Finished> = unpublished.map(|recorded| &recorded.finished).collect();
         let store = &self.service.store;
-        let gone = self.patience.wait(|| store.settle(&keys)).await?;
-        if !gone.is_empty() {
-            tracing::warn!(rows = gone.len(), "rows are gone, and their endings are recorded anew");
-            recorded.retain(|recorded| !gone.contains(&recorded.key()));
+        let mut there = self.patience.wait(|| store.settle(&rows)).await?.into_iter();
+        let before = recorded.len();
+        recorded.retain(|recorded| recorded.finished.published || there.next().unwrap_or(true));
+        if recorded.len() < before {
+            tracing::warn!(rows = before - recorded.len(), "rows are gone: their endings come again");
         }
+        recorded.iter().filter(|recorded| recorded.finished.wrote).for_each(|recorded| ended(&recorded.finished.row));
         Ok(recorded)
     }
 
@@ -93,4 +95,17 @@ impl Publisher {
         }
         Ok((key, Err("the result could not be published".to_owned())))
     }
+}
+
+/// The row is there to stay, and this process wrote it.
+fn ended(row: &Ending) {
+    let (head, outcome) = (&row.crop, &row.outcome);
+    events::CropEnded {
+        collection: head.collection.as_str(),
+        camera: head.camera.as_str(),
+        status: outcome.status.as_str(),
+        reason: outcome.reason.map_or("", Reason::as_str),
+        stage: outcome.stage,
+    }
+    .emit();
 }

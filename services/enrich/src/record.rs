@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use facewire_bus::{Delivery, Done};
 use facewire_domain::{Reason, Stage};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
-use facewire_store_pg::Ending;
 use facewire_telemetry::{BatchSpan, events};
 
 use crate::Enrich;
@@ -65,14 +64,11 @@ impl Worker {
         let mut recorded = Vec::with_capacity(rest.len());
         for ((delivery, reply), answer) in rest.into_iter().zip(answers) {
             match answer {
-                Ok(finished) => {
-                    if finished.wrote {
-                        ended(&finished.row);
-                    }
-                    recorded.push(Recorded { delivery, reply, finished });
+                Ok(finished) => recorded.push(Recorded { delivery, reply, finished }),
+                // A row that was removed, or lost, at this very moment: the redelivery writes it anew.
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "an ending comes again");
                 }
-                // A row that was removed at this very moment: the redelivery writes it anew.
-                Err(error) if error.is_transient() => return Err(error.into()),
                 Err(error) => done.send(delivery.dead(Stage::Enrich, Reason::Internal, &error.to_string())).await?,
             }
         }
@@ -80,7 +76,7 @@ impl Worker {
     }
 
     /// A copy for whoever asked for one: one a subject, however many deliveries of the batch were of this result. It may come
-    /// before the row is on the disk: what happens to the row then, the ending is in the stream.
+    /// before the row is on the disk: whatever happens to the row, the ending is in the stream.
     async fn tell(&self, recorded: &mut [Recorded]) -> Result<(), ActorError> {
         if !recorded.iter().any(Recorded::is_waited_for) {
             return Ok(());
@@ -99,17 +95,4 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// The row is written, by this process and for the first time.
-fn ended(row: &Ending) {
-    let (head, outcome) = (&row.crop, &row.outcome);
-    events::CropEnded {
-        collection: head.collection.as_str(),
-        camera: head.camera.as_str(),
-        status: outcome.status.as_str(),
-        reason: outcome.reason.map_or("", Reason::as_str),
-        stage: outcome.stage,
-    }
-    .emit();
 }

@@ -25,9 +25,9 @@ pub(crate) const TAKE: usize = 64;
 /// delivered again: a next stage that is full or away must not keep this one from a clean end.
 const DRAIN_PART: f64 = 0.5;
 
-/// Between the last PubAck and the ack of a message that came alone. What it became is on its way to the next stage at that
-/// moment, perhaps for somebody who waits, and on few cores that would wait while the server removes the acked message's
-/// block from the disk. Where many leave together, nobody gains.
+/// Between the last PubAck, if there is one, and the ack of a message that leaves alone. What it became is on its way to the
+/// next stage then, perhaps for somebody who waits, and on few cores that would wait while the server removes the acked
+/// message's block from the disk. Where many leave together, nobody gains.
 const ACK_AFTER: Duration = Duration::from_millis(5);
 
 /// Cancelled when publishing has been tried for long enough after the drain began.
@@ -71,8 +71,8 @@ pub(crate) async fn run(
     let _ = bus.flush().await;
 }
 
-/// Publishes what a message became, waits for the PubAcks, pauses, then acks it. Once `stop` is cancelled, what cannot be published at
-/// once is left unacked.
+/// Publishes what a message became, waits for the PubAcks, pauses, then acks it. Once `stop` is cancelled, what cannot be
+/// published at once is left unacked.
 pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done, pause: Duration, stop: &CancellationToken) {
     let Done { outgoing, mut ack, reply, received, mut span, _permit } = done;
     for outgoing in outgoing {

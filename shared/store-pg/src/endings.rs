@@ -2,7 +2,7 @@
 //! is only remembered that they were.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use facewire_domain::{CropId, Decision, Detail, Status, SubjectId};
 use sqlx::postgres::PgConnection;
@@ -69,14 +69,17 @@ UPDATE recognitions r SET published_at = now()
 FROM UNNEST($1::uuid[], $2::integer[], $3::integer[]) AS i (crop_id, face_index, generation)
 WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.generation = i.generation AND r.published_at IS NULL";
 
-// The message is of no use but that its commit is waited for: what was committed before it is on the disk then.
+// The message is of no use but that its commit is waited for: what was committed before it is on the disk then. Where a row was
+// lost and its face ended anew, only the time tells the two apart.
 const SETTLED: &str = "
 SELECT pg_logical_emit_message(true, 'facewire', ''::text)::text, ARRAY(
     SELECT i.place
-    FROM UNNEST($1::uuid[], $2::integer[], $3::integer[]) WITH ORDINALITY AS i (crop_id, face_index, generation, place)
+    FROM UNNEST($1::uuid[], $2::integer[], $3::integer[], $4::timestamptz[])
+        WITH ORDINALITY AS i (crop_id, face_index, generation, finished_at, place)
     WHERE NOT EXISTS (
         SELECT FROM recognitions r
-        WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.generation >= i.generation))";
+        WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index
+          AND (r.generation > i.generation OR (r.generation = i.generation AND r.finished_at = i.finished_at))))";
 
 type Key = (Uuid, i32);
 
@@ -153,22 +156,29 @@ impl Store {
         Ok(answers.collect())
     }
 
-    /// Waits until the rows of these generations are on the disk. Which are gone: removed, or lost by a Postgres that died since
-    /// [`Store::record`].
-    pub async fn settle(&self, results: &[(CropId, u32, u32)]) -> Result<HashSet<(CropId, u32, u32)>, StoreError> {
-        let mut gone = HashSet::new();
-        for chunk in results.chunks(CHUNK) {
-            let crops: Vec<Uuid> = chunk.iter().map(|(crop, ..)| crop.as_uuid()).collect();
-            let faces: Vec<i32> = chunk.iter().map(|(_, face, _)| int(*face)).collect();
-            let generations: Vec<i32> = chunk.iter().map(|(.., generation)| int(*generation)).collect();
-            let (_, places): (String, Vec<i64>) = run!(self.hot(), "settle", connection => {
-                sqlx::query_as(SETTLED).bind(&crops).bind(&faces).bind(&generations).fetch_one(connection).await
+    /// Waits until these rows are on the disk, and says of each in order whether it is there. One that is not was removed, or
+    /// lost by a Postgres that died since [`Store::record`]; another ending may have taken its place.
+    ///
+    /// # Errors
+    /// As [`Store::finish`].
+    pub async fn settle(&self, rows: &[&Finished]) -> Result<Vec<bool>, StoreError> {
+        let mut there = vec![true; rows.len()];
+        for (rows, there) in rows.chunks(CHUNK).zip(there.chunks_mut(CHUNK)) {
+            let crops: Vec<Uuid> = rows.iter().map(|finished| finished.row.crop.crop.as_uuid()).collect();
+            let faces: Vec<i32> = rows.iter().map(|finished| int(finished.row.face_index)).collect();
+            let generations: Vec<i32> = rows.iter().map(|finished| int(finished.generation)).collect();
+            let times: Vec<Option<OffsetDateTime>> = rows.iter().map(|finished| finished.row.finished_at).collect();
+            let (_, gone): (String, Vec<i64>) = run!(self.hot(), "settle", connection => {
+                let settled = sqlx::query_as(SETTLED).bind(&crops).bind(&faces).bind(&generations).bind(&times);
+                settled.fetch_one(connection).await
             })?;
-            // Postgres counts from 1.
-            let at = |place: i64| chunk.get(usize::try_from(place).ok()?.checked_sub(1)?).copied();
-            gone.extend(places.into_iter().filter_map(at));
+            for place in gone {
+                // Postgres counts from 1.
+                let place = usize::try_from(place).ok().and_then(|place| there.get_mut(place.checked_sub(1)?));
+                place.into_iter().for_each(|there| *there = false);
+            }
         }
-        Ok(gone)
+        Ok(there)
     }
 
     /// Remembers that the results of these generations were published. Returns how many were not remembered before.

@@ -115,7 +115,7 @@ async fn killed_servers_cost_no_crop_and_no_service() {
     services.stop().await;
 }
 
-/// What Postgres loses where it dies before an ending is on its disk: the first ending is gone when its result is out.
+/// What Postgres loses where it dies before an ending is on its disk: the first ending is gone when whoever waits is told.
 const LOSE_ONE: &str = "
 CREATE SEQUENCE endings_written;
 CREATE FUNCTION lose_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -110,10 +110,7 @@ async fn a_message_that_can_never_be_recorded_blocks_nobody() {
     let mut expected: Vec<String> = (3..23).map(|number| crop(number).to_string()).collect();
     expected.sort();
     assert_eq!(found, expected);
-    let errors = world.dead_letters(3).await;
-    assert!(errors.iter().any(|error| error.contains("captured_at")), "{errors:?}");
-    assert!(errors.iter().any(|error| error.contains("recognitions.decision")), "{errors:?}");
-    assert!(errors.iter().any(|error| error.contains("max_payload")), "no letter says that the result is too large");
+    world.dead_letters(&["captured_at", "recognitions.decision", "max_payload"]).await;
     world.stop().await;
     assert!(world.store.why(crop(2)).await.unwrap().is_some(), "its row stays");
     assert_eq!(world.store.why(crop(1)).await.unwrap(), None);

@@ -85,18 +85,16 @@ impl World {
         self.bus.stream_messages("RESULTS").await.unwrap()
     }
 
-    /// The errors of the dead letters, once there are so many.
-    pub(crate) async fn dead_letters(&self, number: usize) -> Vec<String> {
+    /// Waits until each of these texts is in the error of a dead letter.
+    pub(crate) async fn dead_letters(&self, wanted: &[&str]) {
         self.until("the dead letters", async || {
-            let sequences = self.letters.sequences(DeadFilter::default()).await.unwrap();
-            (sequences.len() >= number).then_some(())?;
             let mut errors = Vec::new();
-            for sequence in sequences {
+            for sequence in self.letters.sequences(DeadFilter::default()).await.unwrap() {
                 errors.push(self.letters.get(sequence).await.unwrap().letter.unwrap().error);
             }
-            Some(errors)
+            wanted.iter().all(|text| errors.iter().any(|error| error.contains(text))).then_some(())
         })
-        .await
+        .await;
     }
 
     /// Waits until every row has a published result.

@@ -206,12 +206,21 @@ async fn a_replica_marks_only_the_generation_that_it_published() {
 async fn rows_that_are_gone_are_told_of() {
     let db = test_database().await;
     let store = db.migrated().await;
-    store.record(&[matched(1), failed(2)]).await.unwrap();
-    let key = |number, generation| (head(number).crop, 0, generation);
-    assert!(store.settle(&[key(1, 1), key(2, 1)]).await.unwrap().is_empty());
-    let gone = store.settle(&[key(3, 1), key(1, 1), key(2, 2), key(2, 1)]).await.unwrap();
-    assert_eq!(gone, [key(3, 1), key(2, 2)].into());
+    let recorded = store.record(&[matched(1), failed(2)]).await.unwrap();
+    let rows: Vec<Finished> = recorded.into_iter().map(Result::unwrap).collect();
+    let [first, second] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!(store.settle(&[first, second]).await.unwrap(), [true, true]);
     assert!(store.settle(&[]).await.unwrap().is_empty());
+    let of_another_crop = Finished { row: Ending { crop: head(3), ..first.row.clone() }, ..first.clone() };
+    let later = Finished { generation: 2, ..second.clone() };
+    // Of a face that ended anew after its row was lost.
+    let finished_at = second.row.finished_at.map(|at| at - time::Duration::SECOND);
+    let lost = Finished { row: Ending { finished_at, ..second.row.clone() }, ..second.clone() };
+    let settled = store.settle(&[&of_another_crop, first, &later, second, &lost]).await.unwrap();
+    assert_eq!(settled, [false, true, false, true, false]);
+    // A replay took its place: that one is published.
+    finish(&store, &[matched(2)]).await;
+    assert_eq!(store.settle(&[second]).await.unwrap(), [true]);
     db.drop().await;
 }
 
