@@ -23,7 +23,7 @@ pub(crate) fn most_in_flight(pack: &Pack) -> BTreeMap<Stage, u64> {
         (Stage::Quality, quality.stage.most_in_flight(judged)),
         (Stage::Embed, embed.stage.most_in_flight(embedded)),
         (Stage::Match, matching.stage.most_in_flight(matching.batch)),
-        // A batch that is being recorded, one that waits, and one that is being marked.
+        // A batch that is being recorded, one that waits, and one that is being published.
         (Stage::Enrich, enrich.stage.most_in_flight(enrich.batch * 3)),
     ];
     bounds.into_iter().map(|(stage, bound)| (stage, bound as u64)).collect()

@@ -16,10 +16,6 @@ use facewire_runtime::{ActorError, Patience, Pipeline, RestartPolicy, Run, Shutd
 use facewire_store_pg::Store;
 use serde::{Deserialize, Serialize};
 
-use names::Names;
-use publish::Publisher;
-use record::Worker;
-
 /// What an operator may set of the stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -51,6 +47,13 @@ pub struct Enrich {
     pub options: Options,
 }
 
+/// What both actors work with: one records endings (`record.rs`), the other publishes them (`publish.rs`).
+#[derive(Debug, Clone)]
+struct Worker {
+    service: Enrich,
+    patience: Patience,
+}
+
 /// Batches that were recorded and wait to be published, at most.
 const RECORDED: NonZeroUsize = NonZeroUsize::MIN;
 
@@ -68,13 +71,10 @@ impl Enrich {
         self.bus.check_stage(Stage::Enrich, &self.options.stage).await?;
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Enrich, &self.options.stage, shutdown);
-        let patience = Patience::new(SERVICE, shutdown);
-        let names = Names { store: self.store.clone(), patience: patience.clone() };
+        let worker = Worker { service: self.clone(), patience: Patience::new(SERVICE, shutdown) };
         let (recorded, publishing) = inbox("enrich: record->publish", RECORDED);
-        let publisher = Publisher { service: self.clone(), names: names.clone(), patience: patience.clone() };
-        pipeline.spawn("publish", publisher.run(publishing, done.clone()));
-        let worker = Worker { service: self.clone(), names, patience };
-        pipeline.spawn("record", worker.run(items, recorded, done));
+        pipeline.spawn("publish", worker.clone().publish(publishing, done.clone()));
+        pipeline.spawn("record", worker.record(items, recorded, done));
         Ok(pipeline)
     }
 }

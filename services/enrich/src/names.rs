@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use facewire_bus::Delivery;
 use facewire_domain::{CropId, FaultKind, PersonId};
-use facewire_runtime::Patience;
-use facewire_store_pg::{Ending, Finished, Store, StoreError};
+use facewire_store_pg::{Ending, Finished, StoreError};
 use facewire_telemetry::events;
 
+use crate::Worker;
 use crate::compose::{self, Persons};
 use crate::read::Reply;
 
@@ -17,6 +17,7 @@ pub(crate) type Key = (CropId, u32, u32);
 /// An ending whose row is written.
 pub(crate) struct Recorded {
     pub(crate) delivery: Delivery,
+    /// Taken when it is told.
     pub(crate) reply: Option<Reply>,
     pub(crate) finished: Finished,
 }
@@ -38,18 +39,11 @@ impl Recorded {
     }
 }
 
-/// Looks names up.
-#[derive(Clone)]
-pub(crate) struct Names {
-    pub(crate) store: Store,
-    pub(crate) patience: Patience,
-}
-
-impl Names {
+impl Worker {
     /// Leaves out persons who were erased while their rows were written, and looks up the others. Both look when the rows are
     /// there, and so at the same time; whoever is erased later is erased from what was published too.
     pub(crate) async fn named(&self, recorded: &mut [Recorded]) -> Result<Persons, StoreError> {
-        let store = &self.store;
+        let store = &self.service.store;
         let rows: Vec<&Ending> = recorded.iter().map(|recorded| &recorded.finished.row).collect();
         let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
         let (erased, mut persons) = tokio::try_join!(
@@ -72,7 +66,7 @@ impl Names {
         if ids.is_empty() {
             return Ok(Persons::new());
         }
-        let store = &self.store;
+        let store = &self.service.store;
         match self.patience.wait(|| store.persons(&ids)).await {
             Err(error) if error.kind() == FaultKind::Poison => {}
             answer => return answer,

@@ -5,30 +5,24 @@ use std::collections::{HashMap, HashSet};
 
 use facewire_bus::Done;
 use facewire_domain::{Fault, FaultKind, Reason, Stage};
-use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
+use facewire_runtime::{ActorError, Inbox, Outbox};
 use facewire_store_pg::{Ending, Finished, StoreError};
 use facewire_telemetry::events;
 use futures_util::future::try_join_all;
 
-use crate::Enrich;
+use crate::Worker;
 use crate::compose::{self, Persons};
-use crate::names::{Key, Names, Recorded};
+use crate::names::{Key, Recorded};
 
 /// Whether a result was published, or why it was given up.
 type Published = Result<(), String>;
 
-/// The actor that publishes results.
-pub(crate) struct Publisher {
-    pub(crate) service: Enrich,
-    pub(crate) names: Names,
-    pub(crate) patience: Patience,
-}
-
-impl Publisher {
-    pub(crate) async fn run(self, mut batches: Inbox<Vec<Recorded>>, done: Outbox<Done>) -> Result<(), ActorError> {
+impl Worker {
+    /// The actor that publishes results.
+    pub(crate) async fn publish(self, mut batches: Inbox<Vec<Recorded>>, done: Outbox<Done>) -> Result<(), ActorError> {
         while let Some(batch) = batches.recv().await {
             let settled = self.settled(batch).await?;
-            self.publish(settled, &done).await?;
+            self.publish_batch(settled, &done).await?;
         }
         Ok(())
     }
@@ -51,8 +45,8 @@ impl Publisher {
 
     /// The results, then the mark that they are out. A crash in between repeats the publish, which the message id makes
     /// harmless.
-    async fn publish(&self, mut recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
-        let persons = self.names.named(&mut recorded).await?;
+    async fn publish_batch(&self, mut recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
+        let persons = self.named(&mut recorded).await?;
         let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
         let mut seen = HashSet::new();
         let once: Vec<&Recorded> = unpublished.filter(|recorded| seen.insert(recorded.key())).collect();

@@ -5,23 +5,17 @@ use std::collections::HashSet;
 
 use facewire_bus::{Delivery, Done};
 use facewire_domain::{Reason, Stage};
-use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
+use facewire_runtime::{ActorError, Inbox, Outbox};
 use facewire_telemetry::{BatchSpan, events};
 
-use crate::Enrich;
+use crate::Worker;
 use crate::compose;
-use crate::names::{Names, Recorded};
+use crate::names::Recorded;
 use crate::read::{self, Read};
 
-/// The actor that records endings.
-pub(crate) struct Worker {
-    pub(crate) service: Enrich,
-    pub(crate) names: Names,
-    pub(crate) patience: Patience,
-}
-
 impl Worker {
-    pub(crate) async fn run(
+    /// The actor that records endings.
+    pub(crate) async fn record(
         self,
         mut items: Inbox<Delivery>,
         publish: Outbox<Vec<Recorded>>,
@@ -81,17 +75,17 @@ impl Worker {
         if !recorded.iter().any(Recorded::is_waited_for) {
             return Ok(());
         }
-        let persons = self.names.named(recorded).await?;
+        let persons = self.named(recorded).await?;
         let mut told = HashSet::new();
-        for recorded in recorded.iter().filter(|recorded| recorded.is_waited_for()) {
-            let Some(reply) = &recorded.reply else { continue };
-            if !told.insert((reply.subject.as_str(), recorded.key())) {
+        for recorded in recorded.iter_mut().filter(|recorded| recorded.is_waited_for()) {
+            let Some(reply) = recorded.reply.take() else { continue };
+            if !told.insert((reply.subject.clone(), recorded.key())) {
                 continue;
             }
             let result = compose::result(&recorded.finished.row, &persons);
-            let payload = serde_json::to_vec(&compose::reply(result, reply, &persons))?;
+            let payload = serde_json::to_vec(&compose::reply(result, &reply, &persons))?;
             // Whoever asked may be gone; the row and the stream have the result.
-            let _ = self.service.bus.tell(reply.subject.clone(), payload.into()).await;
+            let _ = self.service.bus.tell(reply.subject, payload.into()).await;
         }
         Ok(())
     }
