@@ -11,6 +11,7 @@ use bytes::Bytes;
 use facewire_composition::models;
 use facewire_composition::{Chain, Config, Parts, Service};
 use facewire_domain::Stage;
+use facewire_gallery::Gallery;
 use facewire_runtime::Shutdown;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
@@ -32,8 +33,13 @@ use crate::commands::progress;
 const WINDOW: usize = 64;
 /// How often the two sides take turns.
 const TURNS: u32 = 4;
-/// Single requests on an idle chain.
-const SINGLE: usize = 200;
+/// Single requests on an idle chain, after some that are not counted: meanwhile the disk takes what the enrolments wrote.
+const SINGLE: usize = 300;
+const WARMUP: usize = 100;
+/// Between two of them, so that the last one's ending is on disk and its messages are acked before the next one.
+const PAUSE: Duration = Duration::from_millis(20);
+/// What follows from the enrolments takes no longer.
+const FOLLOWED: Duration = Duration::from_secs(120);
 /// What a single request may take beyond its vision, at the 99th percentile.
 const ADDED_LIMIT_MS: f64 = 10.0;
 
@@ -48,12 +54,20 @@ pub(super) async fn run(mut config: Config, args: &HttpBench, shutdown: Shutdown
     config.gateway.rate = std::num::NonZeroU32::MAX;
     config.gateway.burst = std::num::NonZeroU32::MAX;
     let (mut local, _directory) = stack(&mut config, Durability::Synced, &shutdown).await?;
-    let filling = async { gallery::fill(&Parts::stores(&config).await?.gallery()?, people, args.gallery).await };
-    local.beside(filling).await.context("the gallery cannot be filled")?;
+    let filling = async {
+        let gallery = Parts::stores(&config).await?.gallery()?;
+        gallery::fill(&gallery, people, args.gallery).await?;
+        anyhow::Ok(gallery)
+    };
+    let gallery = local.beside(filling).await.context("the gallery cannot be filled")?;
     local.start_services(&config, Service::all(), Some(Chain::from(&models)), report);
     let measuring = async {
-        let throughput = throughput(&config, &mix, args).await?;
+        let window = WINDOW * cores();
+        let mut load = Load::start(&config.nats, &mix.pictures, window).await?;
+        // Single requests first, as long as nothing is written behind a load.
+        followed(&gallery).await?;
         let added = added(&config, &models, &mix).await?;
+        let throughput = throughput(&config, &mut load, window, &mix, args).await?;
         anyhow::Ok(vec![throughput, added])
     };
     let measured = local.beside(measuring).await;
@@ -81,9 +95,13 @@ async fn ask(http: &Http, url: &str, image: Bytes) -> anyhow::Result<(StatusCode
 }
 
 /// The two sides take turns of the same length of time, so that a machine that is slower for a while is slower for both.
-async fn throughput(config: &Config, mix: &Mix, args: &HttpBench) -> anyhow::Result<Measurement> {
-    let window = WINDOW * cores();
-    let mut load = Load::start(&config.nats, &mix.pictures, window).await?;
+async fn throughput(
+    config: &Config,
+    load: &mut Load,
+    window: usize,
+    mix: &Mix,
+    args: &HttpBench,
+) -> anyhow::Result<Measurement> {
     let (http, url) = client(config);
     let turn = args.time / TURNS;
     let (mut answered, mut asked_for, mut published, mut published_for) = (0, Duration::ZERO, 0, Duration::ZERO);
@@ -148,30 +166,51 @@ async fn clients(
     Ok(seen)
 }
 
-/// What a single request takes beyond its vision, one after the other: beyond what its own stages spent on the picture, and
-/// for comparison beyond the same picture in a bare loop, which varies by itself.
+/// Waits until the services have done what follows from the enrolments (everybody's prototypes, and the points that say so):
+/// before that the chain is not idle.
+async fn followed(gallery: &Gallery) -> anyhow::Result<()> {
+    let waiting = async {
+        loop {
+            let stale = gallery.store.stale_persons(1).await?;
+            let pending = gallery.store.pending_faces(Duration::ZERO, None, 1).await?;
+            if stale.is_empty() && pending.is_empty() {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let waited = tokio::time::timeout(FOLLOWED, waiting).await;
+    waited.with_context(|| format!("what follows from the enrolments is not done after {FOLLOWED:?}"))?
+}
+
+/// What a single request takes beyond its vision, one after the other and each on an idle chain: beyond what its own stages
+/// spent on the picture, and for comparison beyond the same picture in a bare loop, which varies by itself. The bare loop runs
+/// after them all: in between it would be other work on the machine.
 async fn added(config: &Config, models: &models::Loaded, mix: &Mix) -> anyhow::Result<Measurement> {
     let (http, url) = client(config);
-    let (rules, mut sessions) = (config.quality.rules(models.score()), bare::sessions(models)?);
-    sessions.truncate(1);
     let mut singles = Vec::with_capacity(SINGLE);
-    for picture in mix.pictures.iter().cycle().take(SINGLE) {
+    for (number, picture) in mix.pictures.iter().cycle().take(WARMUP + SINGLE).enumerate() {
         let started = Instant::now();
         let (status, answer) = ask(&http, &url, picture.clone()).await?;
         let whole = started.elapsed();
         ensure!(status == StatusCode::OK, "a single request was answered with {status}");
         let Answer { crop_id } = serde_json::from_slice(&answer)?;
-        let (rules, picture) = (rules.clone(), [picture.clone()]);
+        if number >= WARMUP {
+            singles.push((whole, crop_id, picture.clone()));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let (rules, mut sessions) = (config.quality.rules(models.score()), bare::sessions(models)?);
+    sessions.truncate(1);
+    let (mut beyond_own, mut beyond_bare, mut own_vision, mut bare_vision) = (vec![], vec![], vec![], vec![]);
+    for (whole, crop, picture) in singles {
+        let own = spent(&http, config, &crop).await?;
+        let rules = rules.clone();
         let vision = tokio::task::spawn_blocking(move || {
-            bare::bare_loop(&mut sessions, &rules, &picture, 1).map(|vision| (sessions, vision))
+            bare::bare_loop(&mut sessions, &rules, &[picture], 1).map(|vision| (sessions, vision))
         });
         let (back, bare) = vision.await??;
         sessions = back;
-        singles.push((whole, bare, crop_id));
-    }
-    let (mut beyond_own, mut beyond_bare, mut own_vision, mut bare_vision) = (vec![], vec![], vec![], vec![]);
-    for (whole, bare, crop) in singles {
-        let own = spent(&http, config, &crop).await?;
         beyond_own.push(millis(whole.saturating_sub(own)));
         beyond_bare.push(millis(whole.saturating_sub(bare)));
         own_vision.push(millis(own));
