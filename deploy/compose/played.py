@@ -7,6 +7,8 @@ test` runs. Pods stay as the chart has them but for what podman 4.3 does otherwi
 * It makes a curl in the container of each probe, and asks by timers of systemd: probes are left out, and play-kube.sh asks instead.
 * It removes an init container that has ended, and fails where it takes it for running still: an annotation of the Deployment lets
   it stay.
+* It writes a ConfigMap's files anew for every pod that mounts it, while a pod that was made before reads them, and finds an empty
+  file: each Deployment gets a ConfigMap of its own.
 * It knows an emptyDir by its name alone, and gives it to every pod that has the name: the pod's name is put before it. It knows no
   fsGroup: the script makes these volumes for the user of the pods, by the names that are printed.
 
@@ -36,17 +38,30 @@ def adapted(name, pod, empty):
             mount["name"] = names.get(mount["name"], mount["name"])
 
 
+def own_maps(name, pod, maps):
+    """Copies of the ConfigMaps that a pod mounts, for it alone; its spec is changed in place."""
+    copies = []
+    for volume in pod["volumes"]:
+        if mounted := volume.get("configMap"):
+            copy = maps[mounted["name"]] | {"metadata": {"name": f"{name}-{volume['name']}"}}
+            mounted["name"] = copy["metadata"]["name"]
+            copies.append(copy)
+    return copies
+
+
 def main():
     folder, documents = pathlib.Path(sys.argv[1]), [d for d in yaml.safe_load_all(sys.stdin) if d]
     files, empty = {"services": [], "migrate": [], "test": []}, []
+    maps = {d["metadata"]["name"]: d for d in documents if d["kind"] == "ConfigMap"}
     for document in documents:
         kind, name = document["kind"], document["metadata"]["name"]
         if kind == "ConfigMap":
-            # The one of the hooks is `helm test`'s as well.
-            used = ["migrate", "test"] if name.endswith("-migrate") else ["services"]
+            # The one of the hooks is `helm test`'s as well; the services have theirs below.
+            used = ["migrate", "test"] if name.endswith("-migrate") else []
         elif kind == "Deployment":
             used, template = ["services"], document["spec"]["template"]
             adapted(name, template["spec"], empty)
+            files["services"] += own_maps(name, template["spec"], maps)
         elif kind == "Job":
             used, template = ["migrate"], document["spec"]["template"]
             adapted(name, template["spec"], empty)

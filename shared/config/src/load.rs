@@ -16,6 +16,14 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file that was named says nothing: taken for a configuration, it would mean every default.
+    #[error(
+        "the configuration file {path} is empty: is it being written, or does what mounts it fail? To have every default, name no file"
+    )]
+    Empty {
+        /// Which.
+        path: PathBuf,
+    },
     /// A key is unknown, or a value has the wrong form.
     #[error("configuration: {0}")]
     Invalid(String),
@@ -34,6 +42,10 @@ pub fn load<T: DeserializeOwned>(
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        // A device that is named to say that there is no file, as /dev/null, may be.
+        if text.trim().is_empty() && path.is_file() {
+            return Err(ConfigError::Empty { path: path.to_owned() });
+        }
         builder = builder.add_source(config::File::from_str(&text, config::FileFormat::Toml));
     }
     let ours: HashMap<String, String> =
@@ -98,7 +110,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_wherever_it_stands() {
         assert!(from("[nats]\nurll = \"x\"", &[]).unwrap_err().to_string().contains("urll"));
-        assert!(from("", &[("FACEWIRE__NATS__URLL", "x")]).unwrap_err().to_string().contains("urll"));
+        assert!(from("# none", &[("FACEWIRE__NATS__URLL", "x")]).unwrap_err().to_string().contains("urll"));
     }
 
     #[test]
@@ -107,6 +119,14 @@ mod tests {
         let printed = toml::to_string(&options).unwrap() + &format!("{options:?}");
         assert!(!printed.contains("hunter2"), "{printed}");
         assert!(printed.contains("***"));
+    }
+
+    #[test]
+    fn an_empty_file_is_not_taken_for_every_default() {
+        let error = from("\n", &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::Empty { .. }), "{error}");
+        assert_eq!(load::<Options>(Some(Path::new("/dev/null")), []).unwrap().nats.batch, 1);
+        assert_eq!(from("# every default", &[]).unwrap().nats.batch, 1);
     }
 
     #[test]
