@@ -32,7 +32,7 @@ stop() {
     podman pod ps --quiet --filter "label=app.kubernetes.io/instance=$release" |
         xargs --no-run-if-empty podman pod rm --force --time 40
     podman secret rm "$release-postgres"
-    podman volume rm "$release-migrate" "${volumes[@]}"
+    podman volume rm "${volumes[@]}"
     podman volume ls --quiet | grep -- "^$release-.*-config\$" | xargs --no-run-if-empty podman volume rm
     stop_servers
 } >/dev/null 2>&1

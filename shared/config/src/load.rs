@@ -18,7 +18,8 @@ pub enum ConfigError {
     },
     /// The file that was named says nothing: taken for a configuration, it would mean every default.
     #[error(
-        "the configuration file {path} is empty: is it being written, or does what mounts it fail? To have every default, name no file"
+        "the configuration file {path} is empty: is it being written, or does what mounts it fail? To have every \
+         default, name no file"
     )]
     Empty {
         /// Which.

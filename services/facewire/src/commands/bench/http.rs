@@ -62,12 +62,11 @@ pub(super) async fn run(mut config: Config, args: &HttpBench, shutdown: Shutdown
     let gallery = local.beside(filling).await.context("the gallery cannot be filled")?;
     local.start_services(&config, Service::all(), Some(Chain::from(&models)), report);
     let measuring = async {
-        let window = WINDOW * cores();
-        let mut load = Load::start(&config.nats, &mix.pictures, window).await?;
+        let mut load = Load::start(&config.nats, &mix.pictures, WINDOW * cores()).await?;
         // Single requests first, as long as nothing is written behind a load.
         followed(&gallery).await?;
         let added = added(&config, &models, &mix).await?;
-        let throughput = throughput(&config, &mut load, window, &mix, args).await?;
+        let throughput = throughput(&config, &mut load, &mix, args).await?;
         anyhow::Ok(vec![throughput, added])
     };
     let measured = local.beside(measuring).await;
@@ -95,14 +94,8 @@ async fn ask(http: &Http, url: &str, image: Bytes) -> anyhow::Result<(StatusCode
 }
 
 /// The two sides take turns of the same length of time, so that a machine that is slower for a while is slower for both.
-async fn throughput(
-    config: &Config,
-    load: &mut Load,
-    window: usize,
-    mix: &Mix,
-    args: &HttpBench,
-) -> anyhow::Result<Measurement> {
-    let (http, url) = client(config);
+async fn throughput(config: &Config, load: &mut Load, mix: &Mix, args: &HttpBench) -> anyhow::Result<Measurement> {
+    let ((http, url), window) = (client(config), load.window);
     let turn = args.time / TURNS;
     let (mut answered, mut asked_for, mut published, mut published_for) = (0, Duration::ZERO, 0, Duration::ZERO);
     let mut statuses: BTreeMap<String, u64> = BTreeMap::new();

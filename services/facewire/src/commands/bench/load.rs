@@ -34,7 +34,7 @@ pub(super) struct Load {
     target: Target,
     pictures: Vec<Bytes>,
     /// Crops that may be on their way.
-    window: usize,
+    pub(super) window: usize,
     /// No two crops are the same crop, though the pictures repeat: each has a time of its own.
     next: OffsetDateTime,
     pub(super) memory: memory::Meter,
