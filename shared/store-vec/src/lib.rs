@@ -6,6 +6,7 @@ mod batch;
 mod collection;
 mod error;
 mod limits;
+mod mixed;
 mod naming;
 mod neighbours;
 mod options;
@@ -24,6 +25,7 @@ use qdrant_client::Qdrant;
 use qdrant_client::qdrant::SearchParams;
 
 use limits::Limits;
+use mixed::Mixed;
 use settings::Creation;
 
 pub use collection::{Ensured, Indexing, Serving};
@@ -48,6 +50,7 @@ pub struct VecStore {
     /// What every search says beside its vector.
     search: SearchParams,
     known: Arc<RwLock<Known>>,
+    mixed: Arc<Mixed>,
 }
 
 /// What `ensure` found out.
@@ -76,6 +79,7 @@ impl VecStore {
             },
             search: options.search(),
             known: Arc::default(),
+            mixed: Arc::default(),
         })
     }
 

@@ -233,6 +233,11 @@ pub(crate) fn person(fields: &HashMap<String, Value>) -> Option<PersonId> {
     fields.get(field::PERSON).and_then(string)?.parse().ok()
 }
 
+/// It is the face of nobody known.
+pub(crate) fn is_nobodys(fields: &HashMap<String, Value>) -> bool {
+    fields.get(field::PERSON).is_none_or(|person| matches!(person.kind, None | Some(Kind::NullValue(_))))
+}
+
 impl StoredPoint {
     /// `None`: another program's point.
     pub(crate) fn from_wire(point: RetrievedPoint) -> Option<Self> {

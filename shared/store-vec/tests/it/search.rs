@@ -222,6 +222,28 @@ async fn faces_of_nobody_are_never_found() {
 }
 
 #[tokio::test]
+async fn a_runner_up_is_found_behind_a_face_of_nobody() {
+    each_server(|store| async move {
+        let near = vector(4711);
+        let shifted = |by: f32| normalised(near.iter().zip(vector(1)).map(|(x, y)| x + by * y).collect());
+        // A full page of one person, then a face of nobody, then the runner-up: the second query meets the face of nobody.
+        let mut faces: Vec<_> =
+            (1..=20).map(|n| FacePoint { embedding: near.clone(), ..face(n, 1, "office") }).collect();
+        let mut nobodys = FacePoint { embedding: shifted(0.1), ..face(21, 1, "office") };
+        nobodys.payload.person = None;
+        faces.extend([nobodys, FacePoint { embedding: shifted(0.5), ..face(22, 2, "office") }]);
+        store.upsert(&faces).await.unwrap().all().unwrap();
+        let probe = probe("office", near, None);
+        for when in ["not known that there are faces of nobody", "known"] {
+            let found = all_found(&store, std::slice::from_ref(&probe)).await;
+            assert_eq!(nearest(&found[0], 3).len(), 2, "{when}");
+            assert_decision(&faces, &probe, &found[0]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_probe_may_ask_for_exemplars_alone() {
     each_server(|store| async move {
         let near = vector(4711);
