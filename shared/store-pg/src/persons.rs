@@ -117,15 +117,23 @@ const GALLERY_WAITING: &str = "
 SELECT (SELECT count(*) FROM faces WHERE vector_state = 'pending' AND ($1::text IS NULL OR collection = $1)),
        (SELECT count(*) FROM faces WHERE vector_state = 'tombstoned' AND ($1::text IS NULL OR collection = $1))";
 
-// Hidden persons count: the search finds them like any other.
+// Hidden persons count: the search finds them like any other. Their ids are one key of an index scan: a lookup each takes four times
+// as long.
 const SIZE: &str = "
-SELECT count(*), count(*) FILTER (WHERE own.faces > 0), coalesce(sum(own.faces), 0)::bigint, coalesce(sum(own.exemplars), 0)::bigint
-FROM (SELECT person_id FROM persons WHERE collection = $1 AND status <> 'merged' LIMIT $2) p
+SELECT p.looked_up, own.people, own.faces, stand.exemplars
+FROM (
+    SELECT count(*) AS looked_up, array_agg(person_id) AS ids
+    FROM (SELECT person_id FROM persons WHERE collection = $1 AND status <> 'merged' LIMIT $2) few
+) p
 CROSS JOIN LATERAL (
-    SELECT (SELECT count(*) FROM faces f WHERE f.person_id = p.person_id AND f.vector_state <> 'tombstoned') AS faces,
-           (SELECT count(*) FROM prototypes t JOIN faces f ON f.face_id = t.face_id AND f.vector_state <> 'tombstoned'
-            WHERE t.person_id = p.person_id AND t.kind = 'exemplar') AS exemplars
-) own";
+    SELECT count(DISTINCT f.person_id) AS people, count(*) AS faces
+    FROM faces f WHERE f.person_id = ANY(p.ids) AND f.vector_state <> 'tombstoned'
+) own
+CROSS JOIN LATERAL (
+    SELECT count(*) AS exemplars
+    FROM prototypes t JOIN faces f ON f.face_id = t.face_id AND f.vector_state <> 'tombstoned'
+    WHERE t.person_id = ANY(p.ids) AND t.kind = 'exemplar'
+) stand";
 
 const FACES_OF_PEOPLE: &str = "
 SELECT FROM faces
