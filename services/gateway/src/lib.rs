@@ -93,9 +93,20 @@ pub struct ModelInfo {
     pub provider: String,
 }
 
-/// What every request shares. Cloning shares it.
+/// What every request shares. One count for all of it: each layer of a route clones it for every request.
 #[derive(Debug, Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Shared>);
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
     pub(crate) bus: Bus,
     pub(crate) gallery: Gallery,
     pub(crate) model: ModelInfo,
@@ -233,7 +244,7 @@ impl Gateway {
 impl App {
     fn new(gateway: Gateway, requests: Requests, shutdown: Shutdown) -> Self {
         let Gateway { bus, gallery, model, rules, calibration, gate, lease: _, options } = gateway;
-        Self {
+        Self(Arc::new(Shared {
             bus,
             gallery,
             model,
@@ -246,7 +257,7 @@ impl App {
             rates: Arc::new(Rates::new(&options)),
             options: Arc::new(options),
             shutdown,
-        }
+        }))
     }
 
     /// The gate as the stages judge now: what is configured, and what calibrations in force say.
