@@ -33,8 +33,9 @@ use crate::commands::progress;
 const WINDOW: usize = 64;
 /// How often the two sides take turns.
 const TURNS: u32 = 4;
-/// Single requests on an idle chain, after some that are not counted: meanwhile the disk takes what the enrolments wrote.
-const SINGLE: usize = 300;
+/// Single requests on an idle chain, so many that three stalls of the machine do not decide their 99th percentile. Before them
+/// come some that are not counted: meanwhile the disk takes what the enrolments wrote.
+const SINGLE: usize = 1000;
 const WARMUP: usize = 100;
 /// Between two of them, so that the last one's ending is on disk and its messages are acked before the next one.
 const PAUSE: Duration = Duration::from_millis(20);
