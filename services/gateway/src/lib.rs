@@ -93,7 +93,7 @@ pub struct ModelInfo {
     pub provider: String,
 }
 
-/// What every request shares. One count for all of it: each layer of a route clones it for every request.
+/// What every request shares. One reference count for all of it: each layer of a route clones it for every request.
 #[derive(Debug, Clone)]
 pub(crate) struct App(Arc<Shared>);
 

@@ -182,7 +182,7 @@ impl RuleBook {
     }
 
     /// Reads again what probes have asked for and what will soon be too old, so that the next of them need not wait for it: to count
-    /// 2,000 people takes 15 ms. What a store does not say now, the next probe asks it for. Runs until it is dropped.
+    /// 2,000 people takes milliseconds. What a store does not say now, the next probe asks it for. Runs until it is dropped.
     pub async fn keep_fresh(&self, gallery: &Gallery) -> Infallible {
         loop {
             tokio::time::sleep(LOOK).await;

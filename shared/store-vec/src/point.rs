@@ -233,9 +233,13 @@ pub(crate) fn person(fields: &HashMap<String, Value>) -> Option<PersonId> {
     fields.get(field::PERSON).and_then(string)?.parse().ok()
 }
 
-/// It is the face of nobody known.
+/// It is the face of nobody known, as the condition `is_empty` sees it.
 pub(crate) fn is_nobodys(fields: &HashMap<String, Value>) -> bool {
-    fields.get(field::PERSON).is_none_or(|person| matches!(person.kind, None | Some(Kind::NullValue(_))))
+    fields.get(field::PERSON).is_none_or(|person| match &person.kind {
+        None | Some(Kind::NullValue(_)) => true,
+        Some(Kind::ListValue(list)) => list.values.is_empty(),
+        Some(_) => false,
+    })
 }
 
 impl StoredPoint {

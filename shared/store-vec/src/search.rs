@@ -107,7 +107,9 @@ impl VecStore {
                 let Some(Ok(hits)) = results.get(place) else { continue };
                 let without: BTreeSet<PersonId> = hits.iter().map(|hit| hit.person).collect();
                 if let Some(limit) = further_limit(probe.persons, &without, &query.without, full) {
-                    further.push(Query { without, limit: limit.min(limits.page), ..query });
+                    // Another probe of the gallery may have met a face of nobody meanwhile.
+                    let somebodys = query.somebodys || self.mixed.has(&probe.collection);
+                    further.push(Query { without, limit: limit.min(limits.page), somebodys, ..query });
                 }
             }
             queries = further;

@@ -33,7 +33,7 @@ use crate::commands::progress;
 const WINDOW: usize = 64;
 /// How often the two sides take turns.
 const TURNS: u32 = 4;
-/// Single requests on an idle chain, so many that three stalls of the machine do not decide their 99th percentile. Before them
+/// Single requests on an idle chain, so many that a few stalls of the machine do not decide their 99th percentile. Before them
 /// come some that are not counted: meanwhile the disk takes what the enrolments wrote.
 const SINGLE: usize = 1000;
 const WARMUP: usize = 100;
