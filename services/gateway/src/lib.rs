@@ -114,12 +114,12 @@ pub(crate) struct Shared {
     pub(crate) configured_gate: Gate,
     pub(crate) requests: Requests,
     /// Places of imports that are read.
-    pub(crate) imports: Arc<Semaphore>,
+    pub(crate) imports: Semaphore,
     /// The turn of a cluster that is split.
-    pub(crate) splits: Arc<Semaphore>,
+    pub(crate) splits: Semaphore,
     pub(crate) options: Arc<Options>,
-    pub(crate) keys: Arc<Keys>,
-    pub(crate) rates: Arc<Rates>,
+    pub(crate) keys: Keys,
+    pub(crate) rates: Rates,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -251,10 +251,10 @@ impl App {
             rules: Arc::new(RuleBook::new(rules, calibration)),
             configured_gate: gate,
             requests,
-            imports: Arc::new(Semaphore::new(options.imports.clamp(1, Semaphore::MAX_PERMITS))),
-            splits: Arc::new(Semaphore::new(1)),
-            keys: Arc::default(),
-            rates: Arc::new(Rates::new(&options)),
+            imports: Semaphore::new(options.imports.clamp(1, Semaphore::MAX_PERMITS)),
+            splits: Semaphore::new(1),
+            keys: Keys::default(),
+            rates: Rates::new(&options),
             options: Arc::new(options),
             shutdown,
         }))
