@@ -19,6 +19,8 @@ pub(crate) struct Recorded {
     pub(crate) delivery: Delivery,
     /// Taken when it is told.
     pub(crate) reply: Option<Reply>,
+    /// The reply left.
+    pub(crate) told: bool,
     pub(crate) finished: Finished,
 }
 
@@ -32,6 +34,11 @@ impl Recorded {
         self.reply.is_some() && !self.finished.published
     }
 
+    /// What is told of it says who somebody is.
+    pub(crate) fn names_somebody(&self) -> bool {
+        self.persons().next().is_some()
+    }
+
     /// Whose names the result and the reply need.
     fn persons(&self) -> impl Iterator<Item = PersonId> {
         let candidates = self.reply.iter().flat_map(|reply| &reply.candidates);
@@ -40,16 +47,15 @@ impl Recorded {
 }
 
 impl Worker {
-    /// Leaves out persons who were erased while their rows were written, and looks up the others. Both look when the rows are
-    /// there, and so at the same time; whoever is erased later is erased from what was published too.
+    /// Looks up who is to be named, and leaves out persons who were erased while their rows were written: both when the rows are
+    /// there. Where all of them are found, nobody is looked for again. Whoever is erased later is erased from what was published too.
     pub(crate) async fn named(&self, recorded: &mut [Recorded]) -> Result<Persons, StoreError> {
         let store = &self.service.store;
         let rows: Vec<&Ending> = recorded.iter().map(|recorded| &recorded.finished.row).collect();
         let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
-        let (erased, mut persons) = tokio::try_join!(
-            self.patience.wait(|| store.take_back(rows.clone())),
-            self.persons(unpublished.flat_map(Recorded::persons)),
-        )?;
+        let mut persons = self.persons(unpublished.flat_map(Recorded::persons)).await?;
+        let is_there = |person: &PersonId| persons.contains_key(person);
+        let erased = self.patience.wait(|| store.take_back(rows.clone(), is_there)).await?;
         recorded.iter_mut().for_each(|recorded| recorded.finished.row.forget(&erased));
         if !erased.is_empty() {
             // To take them back may have taken long: whoever was erased meanwhile is not to be named either.

@@ -2,6 +2,7 @@
 //! of its own: a commit may take long, and the endings behind are recorded meanwhile.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use facewire_bus::Done;
 use facewire_domain::{Fault, FaultKind, Reason, Stage};
@@ -14,17 +15,26 @@ use crate::Worker;
 use crate::compose::{self, Persons};
 use crate::names::{Key, Recorded};
 
+/// Between a reply that leaves alone and what is left to do of its ending, unless the next one is there sooner. Whoever asked
+/// waits for the reply, which on few cores would wait for a commit.
+const AFTER_REPLY: Duration = Duration::from_millis(5);
+
 /// Whether a result was published, or why it was given up.
 type Published = Result<(), String>;
 
 impl Worker {
     /// The actor that publishes results.
     pub(crate) async fn publish(self, mut batches: Inbox<Vec<Recorded>>, done: Outbox<Done>) -> Result<(), ActorError> {
-        while let Some(batch) = batches.recv().await {
+        let mut next = None;
+        loop {
+            let received = if next.is_some() { next.take() } else { batches.recv().await };
+            let Some(batch) = received else { return Ok(()) };
+            if let [Recorded { told: true, .. }] = batch.as_slice() {
+                next = tokio::time::timeout(AFTER_REPLY, batches.recv()).await.unwrap_or_default();
+            }
             let settled = self.settled(batch).await?;
             self.publish_batch(settled, &done).await?;
         }
-        Ok(())
     }
 
     /// Those whose rows are on the disk. Nobody waited for that so far, for the endings are in the stream. One whose row is

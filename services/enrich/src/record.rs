@@ -9,7 +9,7 @@ use facewire_runtime::{ActorError, Inbox, Outbox};
 use facewire_telemetry::{BatchSpan, events};
 
 use crate::Worker;
-use crate::compose;
+use crate::compose::{self, Persons};
 use crate::names::Recorded;
 use crate::read::{self, Read};
 
@@ -58,7 +58,7 @@ impl Worker {
         let mut recorded = Vec::with_capacity(rest.len());
         for ((delivery, reply), answer) in rest.into_iter().zip(answers) {
             match answer {
-                Ok(finished) => recorded.push(Recorded { delivery, reply, finished }),
+                Ok(finished) => recorded.push(Recorded { delivery, reply, told: false, finished }),
                 // A row that was removed, or lost, at this very moment: the redelivery writes it anew.
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, "an ending comes again");
@@ -75,7 +75,9 @@ impl Worker {
         if !recorded.iter().any(Recorded::is_waited_for) {
             return Ok(());
         }
-        let persons = self.named(recorded).await?;
+        // Where nobody is named, nobody is to be looked for.
+        let names = recorded.iter().any(|recorded| recorded.is_waited_for() && recorded.names_somebody());
+        let persons = if names { self.named(recorded).await? } else { Persons::new() };
         let mut told = HashSet::new();
         for recorded in recorded.iter_mut().filter(|recorded| recorded.is_waited_for()) {
             let Some(reply) = recorded.reply.take() else { continue };
@@ -86,6 +88,7 @@ impl Worker {
             let payload = serde_json::to_vec(&compose::reply(result, &reply, &persons))?;
             // Whoever asked may be gone; the row and the stream have the result.
             let _ = self.service.bus.tell(reply.subject, payload.into()).await;
+            recorded.told = true;
         }
         Ok(())
     }

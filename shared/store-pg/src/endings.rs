@@ -111,13 +111,14 @@ impl Store {
     /// What is no ending's fault. Some may have been written; handing all in again is harmless.
     pub async fn finish(&self, endings: &[Ending]) -> Result<Vec<Result<Finished, StoreError>>, StoreError> {
         let mut answers = self.write(endings, Commit::OnDisk).await?;
-        let erased = self.take_back(answers.iter().flatten().map(|finished| &finished.row).collect()).await?;
+        let erased =
+            self.take_back(answers.iter().flatten().map(|finished| &finished.row).collect(), |_| false).await?;
         answers.iter_mut().flatten().for_each(|finished| finished.row.forget(&erased));
         Ok(answers)
     }
 
     /// The same, with less waited for: the rows are there, but surely on the disk only after [`Store::settle`], and persons
-    /// may be in them who were erased meanwhile. Before anything is told of the rows, [`Store::take_back`] says who that is,
+    /// may be in them who were erased meanwhile. Before anybody is named who is in the rows, [`Store::take_back`] says who that is,
     /// and [`Ending::forget`] leaves them out. So something else can be looked up beside it.
     ///
     /// # Errors

@@ -56,12 +56,22 @@ impl Store {
         Ok(erased)
     }
 
-    /// Takes the persons out of the rows of these endings who were erased, and says who that is.
+    /// Takes the persons out of the rows of these endings who were erased, and says who that is. `present`: who was just seen,
+    /// after the rows were written. Where that is everybody, nobody is looked for again.
     ///
     /// # Errors
     /// [`StoreError`]; repeating it is harmless.
-    pub async fn take_back(&self, mut endings: Vec<&Ending>) -> Result<HashSet<PersonId>, StoreError> {
-        let erased = self.erased_among(endings.iter().copied().flat_map(named).collect()).await?;
+    pub async fn take_back(
+        &self,
+        mut endings: Vec<&Ending>,
+        present: impl Fn(&PersonId) -> bool,
+    ) -> Result<HashSet<PersonId>, StoreError> {
+        let persons: Vec<Uuid> = endings.iter().copied().flat_map(named).collect();
+        if persons.iter().all(|person| present(&PersonId::from(*person))) {
+            return Ok(HashSet::new());
+        }
+        // To look may take long: whoever was seen may be gone by then.
+        let erased = self.erased_among(persons).await?;
         if erased.is_empty() {
             return Ok(HashSet::new());
         }

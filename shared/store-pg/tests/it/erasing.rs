@@ -1,6 +1,8 @@
 //! What is erased leaves a receipt and a tombstone, and does not come back with a crop that was received before.
 
-use facewire_domain::{Candidate, Decision, FaceId, Intent};
+use std::collections::HashSet;
+
+use facewire_domain::{Candidate, Decision, FaceId, Intent, PersonId};
 use facewire_store_pg::{
     Admission, AuditFilter, ConflictKind, CropHead, Ending, Enrolment, FaceSelection, KeptFace, NewCrop, NewFace,
     PersonStatus, Store,
@@ -253,6 +255,11 @@ async fn what_was_on_its_way_while_a_person_was_erased_names_nobody() {
     };
     let ending = |number, decision| Ending { decision: Some(decision), ..matched(number) };
     let endings = [ending(3, decision(a, b)), ending(4, decision(b, a))];
+    let taken_back = |present: fn(&PersonId) -> bool| store.take_back(endings.iter().collect(), present);
+    assert_eq!(taken_back(|_| true).await.unwrap(), HashSet::new(), "everybody was seen");
+    assert_eq!(taken_back(|seen| *seen == person("b")).await.unwrap(), HashSet::from([a]));
+    // As one of them was not seen, the time has passed to look for all.
+    assert_eq!(taken_back(|seen| *seen == person("a")).await.unwrap(), HashSet::from([a]));
     // The second time the rows are there already.
     for _ in 0..2 {
         let finished = finish(&store, &endings).await;
