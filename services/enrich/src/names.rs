@@ -47,8 +47,9 @@ impl Recorded {
 }
 
 impl Worker {
-    /// Looks up who is to be named, and leaves out persons who were erased while their rows were written: both when the rows are
-    /// there. Where all of them are found, nobody is looked for again. Whoever is erased later is erased from what was published too.
+    /// Looks up who is to be named, and leaves out persons who were erased while their rows were written: both when the rows
+    /// are there. Where all of them are found, nobody is looked for again. Whoever is erased later is erased from what was
+    /// published too.
     pub(crate) async fn named(&self, recorded: &mut [Recorded]) -> Result<Persons, StoreError> {
         let store = &self.service.store;
         let rows: Vec<&Ending> = recorded.iter().map(|recorded| &recorded.finished.row).collect();

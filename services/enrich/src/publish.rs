@@ -25,16 +25,18 @@ type Published = Result<(), String>;
 impl Worker {
     /// The actor that publishes results.
     pub(crate) async fn publish(self, mut batches: Inbox<Vec<Recorded>>, done: Outbox<Done>) -> Result<(), ActorError> {
-        let mut next = None;
-        loop {
-            let received = if next.is_some() { next.take() } else { batches.recv().await };
-            let Some(batch) = received else { return Ok(()) };
+        let mut next = batches.recv().await;
+        while let Some(batch) = next.take() {
             if let [Recorded { told: true, .. }] = batch.as_slice() {
                 next = tokio::time::timeout(AFTER_REPLY, batches.recv()).await.unwrap_or_default();
             }
             let settled = self.settled(batch).await?;
             self.publish_batch(settled, &done).await?;
+            if next.is_none() {
+                next = batches.recv().await;
+            }
         }
+        Ok(())
     }
 
     /// Those whose rows are on the disk. Nobody waited for that so far, for the endings are in the stream. One whose row is

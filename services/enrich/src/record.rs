@@ -72,9 +72,6 @@ impl Worker {
     /// A copy for whoever asked for one: one a subject, however many deliveries of the batch were of this result. It may come
     /// before the row is on the disk: whatever happens to the row, the ending is in the stream.
     async fn tell(&self, recorded: &mut [Recorded]) -> Result<(), ActorError> {
-        if !recorded.iter().any(Recorded::is_waited_for) {
-            return Ok(());
-        }
         // Where nobody is named, nobody is to be looked for.
         let names = recorded.iter().any(|recorded| recorded.is_waited_for() && recorded.names_somebody());
         let persons = if names { self.named(recorded).await? } else { Persons::new() };

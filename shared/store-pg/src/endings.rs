@@ -118,8 +118,8 @@ impl Store {
     }
 
     /// The same, with less waited for: the rows are there, but surely on the disk only after [`Store::settle`], and persons
-    /// may be in them who were erased meanwhile. Before anybody is named who is in the rows, [`Store::take_back`] says who that is,
-    /// and [`Ending::forget`] leaves them out. So something else can be looked up beside it.
+    /// may be in them who were erased meanwhile. Before anybody of them is named, [`Store::take_back`] says who was erased, and
+    /// [`Ending::forget`] leaves them out.
     ///
     /// # Errors
     /// As [`Store::finish`].
