@@ -30,7 +30,7 @@ impl Worker {
             if let [Recorded { told: true, .. }] = batch.as_slice() {
                 next = tokio::time::timeout(AFTER_REPLY, batches.recv()).await.unwrap_or_default();
             }
-            let settled = self.settled(batch).await?;
+            let settled = self.settled(batch, &done).await?;
             self.publish_batch(settled, &done).await?;
             if next.is_none() {
                 next = batches.recv().await;
@@ -39,20 +39,28 @@ impl Worker {
         Ok(())
     }
 
-    /// Those whose rows are on the disk. Nobody waited for that so far, for the endings are in the stream. One whose row is
-    /// gone is left there, and is recorded anew when it is delivered again.
-    async fn settled(&self, mut recorded: Vec<Recorded>) -> Result<Vec<Recorded>, StoreError> {
+    /// Waits until their rows are on the disk. Nobody waited for that so far, for the endings are in the stream. One whose row
+    /// is gone is written anew: its message would come again only after its whole time.
+    async fn settled(&self, recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<Vec<Recorded>, ActorError> {
+        let (mut settled, mut gone) = self.on_disk(recorded).await?;
+        while !gone.is_empty() {
+            tracing::warn!(rows = gone.len(), "rows are gone: their endings are written anew");
+            let deliveries = gone.into_iter().map(|recorded| recorded.delivery).collect();
+            let there;
+            (there, gone) = self.on_disk(self.write(deliveries, done).await?).await?;
+            settled.extend(there);
+        }
+        settled.iter().filter(|recorded| recorded.finished.wrote).for_each(|recorded| ended(&recorded.finished.row));
+        Ok(settled)
+    }
+
+    /// Waits for the commits; which rows are there, and which are not.
+    async fn on_disk(&self, recorded: Vec<Recorded>) -> Result<(Vec<Recorded>, Vec<Recorded>), StoreError> {
         let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);
         let rows: Vec<&Finished> = unpublished.map(|recorded| &recorded.finished).collect();
         let store = &self.service.store;
         let mut there = self.patience.wait(|| store.settle(&rows)).await?.into_iter();
-        let before = recorded.len();
-        recorded.retain(|recorded| recorded.finished.published || there.next().unwrap_or(true));
-        if recorded.len() < before {
-            tracing::warn!(rows = before - recorded.len(), "rows are gone: their endings come again");
-        }
-        recorded.iter().filter(|recorded| recorded.finished.wrote).for_each(|recorded| ended(&recorded.finished.row));
-        Ok(recorded)
+        Ok(recorded.into_iter().partition(|recorded| recorded.finished.published || there.next().unwrap_or(true)))
     }
 
     /// The results, then the mark that they are out. A crash in between repeats the publish, which the message id makes

@@ -29,29 +29,31 @@ impl Worker {
             let waited = batch.first().map(Delivery::waited).unwrap_or_default();
             events::BatchTaken { stage: Stage::Enrich, size: batch.len(), waited }.emit();
             let _span = BatchSpan::start("record batch", Stage::Enrich, batch.iter().map(Delivery::span));
-            let mut endings = Vec::with_capacity(batch.len());
-            for delivery in batch {
-                match read::read(delivery.payload.clone()) {
-                    Ok(read) => endings.push((delivery, read)),
-                    Err(error) => {
-                        let dead = delivery.dead(Stage::Enrich, Reason::InvalidMessage, &error.to_string());
-                        done.send(dead).await?;
-                    }
-                }
-            }
-            let mut recorded = self.write(endings, &done).await?;
+            let mut recorded = self.write(batch, &done).await?;
             self.tell(&mut recorded).await?;
             publish.send(recorded).await?;
         }
     }
 
-    /// Rows first. An ending that cannot be stored is given up.
-    async fn write(&self, endings: Vec<(Delivery, Read)>, done: &Outbox<Done>) -> Result<Vec<Recorded>, ActorError> {
-        let mut rows = Vec::with_capacity(endings.len());
-        let mut rest = Vec::with_capacity(endings.len());
-        for (delivery, Read { row, reply }) in endings {
-            rows.push(row);
-            rest.push((delivery, reply));
+    /// Their rows, which may not be on the disk yet. An ending that cannot be read or stored is given up.
+    pub(crate) async fn write(
+        &self,
+        deliveries: Vec<Delivery>,
+        done: &Outbox<Done>,
+    ) -> Result<Vec<Recorded>, ActorError> {
+        let mut rows = Vec::with_capacity(deliveries.len());
+        let mut rest = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            match read::read(delivery.payload.clone()) {
+                Ok(Read { row, reply }) => {
+                    rows.push(row);
+                    rest.push((delivery, reply));
+                }
+                Err(error) => {
+                    let dead = delivery.dead(Stage::Enrich, Reason::InvalidMessage, &error.to_string());
+                    done.send(dead).await?;
+                }
+            }
         }
         let store = &self.service.store;
         let answers = self.patience.wait(|| store.record(&rows)).await?;
