@@ -64,6 +64,8 @@ pub struct LocalQdrant {
     is_encrypted: bool,
     faults: Faults,
     stop: CancellationToken,
+    /// Calls in flight are not waited for.
+    at_once: CancellationToken,
     server: JoinHandle<Result<(), QdrantError>>,
     _guard: DropGuard,
 }
@@ -103,12 +105,13 @@ impl LocalQdrant {
         let listener = bound.map_err(|source| QdrantError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| QdrantError::Listen { address: listen, source })?;
         let opened = open(data_dir).await?;
-        let stop = CancellationToken::new();
+        let (stop, at_once) = (CancellationToken::new(), CancellationToken::new());
         let faults = Faults::default();
         faults.require_key(access.api_key.as_deref());
-        let server = tokio::spawn(run(server, opened, listener, stop.clone(), interval, faults.clone()));
+        let ends = Ends { stop: stop.clone(), at_once: at_once.clone() };
+        let server = tokio::spawn(run(server, opened, listener, ends, interval, faults.clone()));
         let guard = stop.clone().drop_guard();
-        Ok(Self { address, is_encrypted, faults, stop, server, _guard: guard })
+        Ok(Self { address, is_encrypted, faults, stop, at_once, server, _guard: guard })
     }
 
     /// Where it listens, for `qdrant-client`: `http://127.0.0.1:PORT`, or `https://localhost:PORT`, which is in its certificate.
@@ -140,6 +143,18 @@ impl LocalQdrant {
             Err(error) => tracing::warn!(%error, "the local Qdrant's server panicked"),
         }
     }
+
+    /// [`LocalQdrant::shutdown`] without waiting for calls in flight: for when whoever made them is gone.
+    pub async fn abandon(self) {
+        self.at_once.cancel();
+        self.shutdown().await;
+    }
+}
+
+/// When a server ends.
+struct Ends {
+    stop: CancellationToken,
+    at_once: CancellationToken,
 }
 
 /// Serves a data directory until the token is cancelled, then as `LocalQdrant::shutdown`: for a process of its own.
@@ -148,7 +163,8 @@ impl LocalQdrant {
 /// As `LocalQdrant::start`, and when the server ends by itself.
 pub async fn serve(data_dir: &Path, listener: TcpListener, shutdown: CancellationToken) -> Result<(), QdrantError> {
     let opened = open(data_dir).await?;
-    run(Server::builder(), opened, listener, shutdown, upkeep::INTERVAL, Faults::default()).await
+    let ends = Ends { stop: shutdown, at_once: CancellationToken::new() };
+    run(Server::builder(), opened, listener, ends, upkeep::INTERVAL, Faults::default()).await
 }
 
 async fn open(data_dir: &Path) -> Result<Arc<Store>, QdrantError> {
@@ -162,7 +178,7 @@ async fn run(
     mut server: Server,
     store: Arc<Store>,
     listener: TcpListener,
-    shutdown: CancellationToken,
+    ends: Ends,
     interval: Duration,
     faults: Faults,
 ) -> Result<(), QdrantError> {
@@ -177,10 +193,10 @@ async fn run(
         .add_service(InterceptedService::new(points, faults.clone()))
         .add_service(InterceptedService::new(collections, faults.clone()))
         .add_service(InterceptedService::new(QdrantServer::new(HealthService), faults))
-        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, ends.stop.clone().cancelled_owned());
     let overtime = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(GRACE).await;
+        ends.stop.cancelled().await;
+        let _ = tokio::time::timeout(GRACE, ends.at_once.cancelled()).await;
     };
     let served = tokio::select! {
         served = server => served.map_err(QdrantError::from),

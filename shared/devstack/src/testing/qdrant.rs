@@ -60,14 +60,15 @@ impl TestQdrant {
 
 async fn stop(serving: Option<Serving>) -> Result<(), StackError> {
     offload(move |_| {
-        drop(serving);
+        serving.into_iter().for_each(Serving::finish);
         Ok(())
     })
     .await
 }
 
 /// The server on a thread and runtime of its own: a test that blocks its runtime does not block the server, and a drop
-/// can wait until the server has let go of its files.
+/// can wait until the server has let go of its files. A drop ends the test, whose clients close no connection any more: the
+/// server does not wait for them.
 struct Serving {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -85,6 +86,12 @@ impl Serving {
         let port = answer.await.map_err(|_| StackError::Interrupted)??;
         Ok((serving, port))
     }
+
+    /// Ends the server when calls in flight are done.
+    fn finish(mut self) {
+        // It may have ended by itself.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
 }
 
 fn serve(
@@ -101,9 +108,10 @@ fn serve(
             Err(error) => drop(ready.send(Err(error))),
             Ok((server, port)) => {
                 let _ = ready.send(Ok(port));
-                // An error is the sender's drop: it means the same.
-                let _ = stopped.await;
-                server.shutdown().await;
+                match stopped.await {
+                    Ok(()) => server.shutdown().await,
+                    Err(_dropped) => server.abandon().await,
+                }
             }
         }
     });
