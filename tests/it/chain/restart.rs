@@ -127,13 +127,15 @@ END $$;
 CREATE TRIGGER lose_one AFTER INSERT ON recognitions FOR EACH ROW EXECUTE FUNCTION lose_one()";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ending_that_postgres_lost_is_recorded_anew() {
+async fn an_ending_that_postgres_lost_is_recorded_anew_at_once() {
     let mut world = World::new().await;
     sql::run(&world.stack.postgres_url, LOSE_ONE).await;
     let services = world.start();
     let result = world.ask(&Shot::of("door", b"no picture".to_vec())).await;
     assert_eq!(result.status, "rejected", "{result:?}");
     world.settled(1, 1).await;
+    let lag = world.bus.lag(Stage::Enrich).await.unwrap();
+    assert_eq!(lag.extra_deliveries, 0, "its message is in hand: {lag:?}");
     services.stop().await;
 }
 

@@ -1,10 +1,7 @@
 //! Every ending becomes one row, and every generation of a row one result, whatever is delivered twice, replaced or at fault.
 
-use std::time::Duration;
-
 use facewire_contracts::{convert, v1};
 use facewire_domain::{Decision, Detail, Outcome, Reason, Stage};
-use facewire_store_pg::Actor;
 
 use crate::world::{World, at, crop, observed, task};
 
@@ -85,31 +82,6 @@ async fn two_replicas_publish_each_generation_once() {
 }
 
 #[tokio::test]
-async fn an_ending_whose_row_is_lost_is_written_anew_at_once() {
-    const ENDINGS: i64 = 100;
-    let mut world = World::new().await;
-    let office = "office".parse().unwrap();
-    world.store.create_collection(&office, &Default::default(), &Actor::named("a test")).await.unwrap();
-    world.start();
-    // Rows go as soon as they are there, as with a Postgres that dies before they are on the disk: many before their results
-    // are published.
-    let (store, age, later) = (world.store.clone(), Duration::from_secs(1), at(0) + Duration::from_secs(1 << 30));
-    let losing = tokio::spawn(async move {
-        loop {
-            store.expire_results(Some(age), later, 1000).await.unwrap();
-        }
-    });
-    for number in 0..ENDINGS {
-        world.publish(&task(number, observed()), &format!("lost {number}")).await;
-        assert_eq!(of(&world.result().await).0, crop(number).to_string());
-    }
-    losing.abort();
-    world.stop().await;
-    assert_eq!(world.results().await, ENDINGS.unsigned_abs());
-    assert_eq!(world.bus.lag(Stage::Enrich).await.unwrap().extra_deliveries, 0);
-}
-
-#[tokio::test]
 async fn a_message_that_can_never_be_recorded_blocks_nobody() {
     let mut world = World::new().await;
     // A time that neither the wire nor Postgres has room for.
@@ -185,7 +157,7 @@ async fn a_hidden_person_is_not_named() {
     };
     world.publish(&enrolled(1), "shown").await;
     assert_eq!(world.result().await["person"]["name"], "Anna");
-    assert!(world.store.hide_person(person, true, &Actor::named("a test")).await.unwrap());
+    assert!(world.store.hide_person(person, true, &facewire_store_pg::Actor::named("a test")).await.unwrap());
     world.publish(&enrolled(2), "hidden").await;
     let result = world.result().await;
     assert_eq!(result["person"]["person_id"], person.to_string());
