@@ -63,9 +63,7 @@ pub struct LocalQdrant {
     address: SocketAddr,
     is_encrypted: bool,
     faults: Faults,
-    stop: CancellationToken,
-    /// Calls in flight are not waited for.
-    at_once: CancellationToken,
+    ends: Ends,
     server: JoinHandle<Result<(), QdrantError>>,
     _guard: DropGuard,
 }
@@ -105,13 +103,12 @@ impl LocalQdrant {
         let listener = bound.map_err(|source| QdrantError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| QdrantError::Listen { address: listen, source })?;
         let opened = open(data_dir).await?;
-        let (stop, at_once) = (CancellationToken::new(), CancellationToken::new());
+        let ends = Ends::default();
         let faults = Faults::default();
         faults.require_key(access.api_key.as_deref());
-        let ends = Ends { stop: stop.clone(), at_once: at_once.clone() };
-        let server = tokio::spawn(run(server, opened, listener, ends, interval, faults.clone()));
-        let guard = stop.clone().drop_guard();
-        Ok(Self { address, is_encrypted, faults, stop, at_once, server, _guard: guard })
+        let server = tokio::spawn(run(server, opened, listener, ends.clone(), interval, faults.clone()));
+        let guard = ends.stop.clone().drop_guard();
+        Ok(Self { address, is_encrypted, faults, ends, server, _guard: guard })
     }
 
     /// Where it listens, for `qdrant-client`: `http://127.0.0.1:PORT`, or `https://localhost:PORT`, which is in its certificate.
@@ -136,7 +133,7 @@ impl LocalQdrant {
     /// Takes no more calls, finishes those in flight (at most five seconds), flushes, and frees port and directory. What
     /// goes wrong on the way is logged: the journal keeps what could not be flushed.
     pub async fn shutdown(self) {
-        self.stop.cancel();
+        self.ends.stop.cancel();
         match self.server.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the local Qdrant had ended by itself"),
@@ -146,14 +143,16 @@ impl LocalQdrant {
 
     /// [`LocalQdrant::shutdown`] without waiting for calls in flight: for when whoever made them is gone.
     pub async fn abandon(self) {
-        self.at_once.cancel();
+        self.ends.at_once.cancel();
         self.shutdown().await;
     }
 }
 
 /// When a server ends.
+#[derive(Clone, Default)]
 struct Ends {
     stop: CancellationToken,
+    /// Calls in flight are not waited for any more.
     at_once: CancellationToken,
 }
 
@@ -163,7 +162,7 @@ struct Ends {
 /// As `LocalQdrant::start`, and when the server ends by itself.
 pub async fn serve(data_dir: &Path, listener: TcpListener, shutdown: CancellationToken) -> Result<(), QdrantError> {
     let opened = open(data_dir).await?;
-    let ends = Ends { stop: shutdown, at_once: CancellationToken::new() };
+    let ends = Ends { stop: shutdown, ..Ends::default() };
     run(Server::builder(), opened, listener, ends, upkeep::INTERVAL, Faults::default()).await
 }
 
