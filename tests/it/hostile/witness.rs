@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use facewire_telemetry::events::{FailureKind, ServiceFailed, ServiceStarted};
 use tracing::field::{Field, Visit};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Subscriber};
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 /// What was said since it began to listen.
@@ -23,13 +23,17 @@ pub(crate) struct Seen {
 pub(crate) struct Witness {
     seen: Arc<Mutex<Seen>>,
     _guard: DefaultGuard,
+    /// With one subscriber alone, tracing asks only the thread that first meets an event whether anybody wants it: a
+    /// test beside this one would say no for all. With two it asks each subscriber.
+    _another: Dispatch,
 }
 
 impl Witness {
     pub(crate) fn listen() -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let subscriber = tracing_subscriber::registry().with(Listener(Arc::clone(&seen)));
-        Self { seen, _guard: tracing::subscriber::set_default(subscriber) }
+        let guard = tracing::subscriber::set_default(subscriber);
+        Self { seen, _guard: guard, _another: Dispatch::new(NoSubscriber::new()) }
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -76,9 +80,10 @@ impl Visit for Words {
 }
 
 #[test]
-fn a_failure_is_seen() {
+fn a_failure_is_seen_though_another_thread_met_the_event_first() {
     let witness = Witness::listen();
     let kind = FailureKind::Error;
+    std::thread::spawn(|| ServiceStarted { service: "embed" }.emit()).join().unwrap();
     ServiceFailed { service: "quality", kind, failures: 1, error: "down" }.emit();
     ServiceStarted { service: "quality" }.emit();
     let seen = witness.seen();
