@@ -1,6 +1,7 @@
 //! Connections: accepted up to a number, with limits of time for handshake and headers, ended with the service. What is
 //! asked over them is the router's.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +16,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use crate::options::Options;
@@ -26,6 +28,9 @@ use crate::tls::Certificates;
 
 /// After a failed accept: the process has no descriptor left, say.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a client may go on sending what nobody reads any more.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +64,7 @@ pub(crate) async fn serve(
     }
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(shutdown.grace(), ended).await.is_err() {
+    if timeout(shutdown.grace(), ended).await.is_err() {
         tracing::warn!(open = connections.len(), "connections are cut: the grace period is over");
     }
     connections.shutdown().await;
@@ -93,13 +98,11 @@ async fn connection(
     }
     match &settings.certificates {
         None => speak(stream, peer, router, &settings).await,
-        Some(certificates) => {
-            match tokio::time::timeout(settings.header_timeout, certificates.acceptor().accept(stream)).await {
-                Ok(Ok(stream)) => speak(stream, peer, router, &settings).await,
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
-            }
-        }
+        Some(certificates) => match timeout(settings.header_timeout, certificates.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => speak(stream, peer, router, &settings).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        },
     }
 }
 
@@ -112,19 +115,37 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(Peer(peer)));
-        router.clone().oneshot(request)
+        Box::pin(router.clone().oneshot(request))
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(settings.header_timeout);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let done = tokio::select! {
-        done = connection.as_mut() => done,
+        done = poll_fn(|cx| connection.poll_without_shutdown(cx)) => done,
         () = settings.shutdown.draining() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
-    if let Err(error) = done {
+    let ended = match done {
+        Ok(()) => part(connection.into_parts().io.into_inner(), &settings.shutdown).await,
+        Err(error) => Err(io::Error::other(error)),
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
+    }
+}
+
+/// Says that nothing more comes, and reads on for a while: where a connection is closed with bytes unread, the other end
+/// is told that it broke, and a client that still sends its body loses the answer that refuses it.
+async fn part<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shutdown: &Shutdown) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut nowhere = tokio::io::sink();
+    tokio::select! {
+        read = timeout(LINGER, tokio::io::copy(&mut stream, &mut nowhere)) => match read {
+            Ok(read) => read.map(drop),
+            Err(_) => Ok(()),
+        },
+        () = shutdown.draining() => Ok(()),
     }
 }

@@ -97,6 +97,25 @@ async fn hostile_requests_get_the_documented_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let world = World::new().await;
+    let door = Door::open_with(&world, |config| config.gateway.max_body = bytesize::ByteSize::kib(64)).await;
+    // More than all buffers between the two hold.
+    let length = 64 << 20;
+    let mut stream = TcpStream::connect(door.http.authority()).await.unwrap();
+    let head = format!(
+        "POST /api/v1/recognize HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    in_time("the end of a body that nobody wants", stream.write_all(&vec![7; length])).await.unwrap();
+    let mut answer = String::new();
+    in_time("the answer to it", stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    drop(stream);
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_cut_and_do_not_keep_others_out() {
     let world = World::new().await;
     let door = Door::open_with(&world, |config| {
