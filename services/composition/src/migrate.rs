@@ -125,7 +125,7 @@ pub(crate) fn is_transient(error: &anyhow::Error) -> bool {
     let bus = error.downcast_ref::<BusError>();
     store.is_some_and(StoreError::is_transient)
         || index.is_some_and(VecError::is_transient)
-        || bus.is_some_and(|error| matches!(error, BusError::Unreachable(_)))
+        || bus.is_some_and(|error| matches!(error, BusError::Unreachable(_) | BusError::NotReady { .. }))
 }
 
 impl std::fmt::Display for Change {

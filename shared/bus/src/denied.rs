@@ -137,7 +137,8 @@ impl Denials {
 
     /// An error of something that began then: where the server denied something meanwhile, that is why.
     pub(crate) fn explain(&self, since: Instant, error: BusError) -> BusError {
-        if !matches!(error, BusError::Refused { .. } | BusError::NotAcknowledged { .. } | BusError::Unreachable(_)) {
+        use BusError::{NotAcknowledged, NotReady, Refused, Unreachable};
+        if !matches!(error, Refused { .. } | NotReady { .. } | NotAcknowledged { .. } | Unreachable(_)) {
             return error;
         }
         let denied = self.current(since).filter(|current| match &current.why {

@@ -37,6 +37,14 @@ pub enum BusError {
         /// The server's answer.
         error: String,
     },
+    /// JetStream has no leader, or is starting: it answers later.
+    #[error("JetStream does not answer for {what} yet ({error}): its servers are starting, or most of them are away")]
+    NotReady {
+        /// What was asked.
+        what: String,
+        /// The server's answer, or that there was none.
+        error: String,
+    },
     /// A stream, consumer or bucket is missing.
     #[error("{what} is missing on the NATS server: run `facewire migrate`")]
     NotMigrated {
@@ -151,6 +159,7 @@ impl Fault for BusError {
     fn kind(&self) -> FaultKind {
         match self {
             Self::Unreachable(_)
+            | Self::NotReady { .. }
             | Self::NotAcknowledged { .. }
             | Self::StreamFull { .. }
             | Self::TooManyRequests { .. }

@@ -1,12 +1,15 @@
 //! Making the streams, consumers and buckets of DESIGN §2 what the options say, and checking that they are there. What an
 //! operator set beside that (placement, compression, descriptions) stays.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, ConsumerErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind,
+};
+use async_nats::jetstream::stream::{Config, ConsumerError, ConsumerErrorKind};
 use async_nats::jetstream::{ErrorCode, consumer, kv};
 use facewire_domain::Stage;
 use serde::Serialize;
@@ -127,7 +130,7 @@ impl Bus {
     /// What [`Bus::migrate_streams`] would create or change; nothing is written.
     ///
     /// # Errors
-    /// [`BusError::Refused`] where the server does not answer.
+    /// [`BusError::NotReady`], [`BusError::Refused`].
     pub async fn plan_streams(
         &self,
         stages: &[(Stage, StageOptions)],
@@ -194,7 +197,8 @@ impl Bus {
     /// Whether all that a stage needs is there, and its consumer does not give messages up before the stage does.
     ///
     /// # Errors
-    /// [`BusError::NotMigrated`], [`BusError::Stricter`]; [`BusError::Denied`]; [`BusError::Refused`].
+    /// [`BusError::NotMigrated`], [`BusError::Stricter`]; [`BusError::Denied`]; [`BusError::NotReady`],
+    /// [`BusError::Refused`].
     pub async fn check_stage(&self, stage: Stage, options: &StageOptions) -> Result<(), BusError> {
         self.check_streams().await?;
         self.explained(self.consumer(stage, options)).await.map(drop)
@@ -203,7 +207,8 @@ impl Bus {
     /// Whether every stream, every consumer and the bucket of settings are there. What they are set to is not looked at.
     ///
     /// # Errors
-    /// [`BusError::NotMigrated`] names the first that is missing; [`BusError::Denied`]; [`BusError::Refused`].
+    /// [`BusError::NotMigrated`] names the first that is missing; [`BusError::Denied`]; [`BusError::NotReady`],
+    /// [`BusError::Refused`].
     pub async fn check_streams(&self) -> Result<(), BusError> {
         self.explained(self.checked_streams()).await
     }
@@ -225,7 +230,7 @@ impl Bus {
             Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
-                _ => Err(refused(format!("the stream {name}"), error)),
+                _ => Err(unanswered(format!("the stream {name}"), &error)),
             },
         }
     }
@@ -239,7 +244,7 @@ impl Bus {
                 {
                     Ok(None)
                 }
-                _ => Err(refused(queue.to_string(), error)),
+                _ => Err(unanswered(queue.to_string(), &error)),
             },
         }
     }
@@ -299,7 +304,7 @@ fn bucket_of(config: &kv::Config) -> String {
 
 fn not_made(what: String, error: &CreateStreamError) -> BusError {
     const NO_ROOM: [ErrorCode; 2] = [ErrorCode::INSUFFICIENT_RESOURCES, ErrorCode::STORAGE_RESOURCES_EXCEEDED];
-    let mut inner: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut inner: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(one) = inner {
         let kind = one.downcast_ref::<CreateStreamError>().map(CreateStreamError::kind);
         if matches!(kind, Some(CreateStreamErrorKind::JetStream(e)) if NO_ROOM.contains(&e.error_code())) {
@@ -308,4 +313,33 @@ fn not_made(what: String, error: &CreateStreamError) -> BusError {
         inner = one.source();
     }
     refused(what, error)
+}
+
+/// What was asked of a stream or a consumer failed: for good, or until JetStream has a leader.
+fn unanswered(what: String, error: &(dyn Error + 'static)) -> BusError {
+    let mut inner = Some(error);
+    while let Some(one) = inner {
+        if passes(one) {
+            return BusError::NotReady { what, error: error.to_string() };
+        }
+        inner = one.source();
+    }
+    refused(what, error)
+}
+
+/// No answer in time, or one that names no leader. Without a majority of its servers JetStream is silent until it has had a
+/// leader once, and says that it is not available afterwards.
+fn passes(error: &(dyn Error + 'static)) -> bool {
+    const NO_LEADER: [ErrorCode; 2] = [ErrorCode::CLUSTER_NOT_AVAILABLE, ErrorCode::CLUSTER_NOT_LEADER];
+    let late = error.downcast_ref::<RequestError>().is_some_and(|error| error.kind() == RequestErrorKind::TimedOut);
+    let stream = error.downcast_ref::<GetStreamError>().map(GetStreamError::kind);
+    let consumer = error.downcast_ref::<ConsumerError>().map(ConsumerError::kind);
+    let code = match (stream, consumer) {
+        (Some(GetStreamErrorKind::JetStream(answer)), _) | (_, Some(ConsumerErrorKind::JetStream(answer))) => {
+            Some(answer.error_code())
+        }
+        (_, Some(ConsumerErrorKind::TimedOut)) => return true,
+        _ => None,
+    };
+    late || code.is_some_and(|code| NO_LEADER.contains(&code))
 }

@@ -1,6 +1,8 @@
 //! The bus against a real nats-server, one for each test.
 
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod dead;
 #[cfg(test)]
 mod drain;
