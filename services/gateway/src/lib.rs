@@ -12,6 +12,7 @@ mod idempotency;
 mod imports;
 mod input;
 mod json;
+mod linger;
 mod openapi;
 mod options;
 mod prefer;

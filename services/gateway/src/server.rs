@@ -1,7 +1,6 @@
 //! Connections: accepted up to a number, with limits of time for handshake and headers, ended with the service. What is
 //! asked over them is the router's.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,21 +15,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tower::ServiceExt;
 
+use crate::linger::Linger;
 use crate::options::Options;
 use crate::tls::Certificates;
 
 /// After a failed accept: the process has no descriptor left, say.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a client may go on sending what nobody reads any more.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +60,7 @@ pub(crate) async fn serve(
     }
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
-    if timeout(shutdown.grace(), ended).await.is_err() {
+    if tokio::time::timeout(shutdown.grace(), ended).await.is_err() {
         tracing::warn!(open = connections.len(), "connections are cut: the grace period is over");
     }
     connections.shutdown().await;
@@ -98,11 +94,13 @@ async fn connection(
     }
     match &settings.certificates {
         None => speak(stream, peer, router, &settings).await,
-        Some(certificates) => match timeout(settings.header_timeout, certificates.acceptor().accept(stream)).await {
-            Ok(Ok(stream)) => speak(stream, peer, router, &settings).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
-        },
+        Some(certificates) => {
+            match tokio::time::timeout(settings.header_timeout, certificates.acceptor().accept(stream)).await {
+                Ok(Ok(stream)) => speak(stream, peer, router, &settings).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
+        }
     }
 }
 
@@ -115,37 +113,20 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(Peer(peer)));
-        Box::pin(router.clone().oneshot(request))
+        router.clone().oneshot(request)
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(settings.header_timeout);
-    let mut connection = http.serve_connection(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Linger::new(stream, settings.shutdown.clone()));
+    let mut connection = std::pin::pin!(http.serve_connection(stream, service));
     let done = tokio::select! {
-        done = poll_fn(|cx| connection.poll_without_shutdown(cx)) => done,
+        done = connection.as_mut() => done,
         () = settings.shutdown.draining() => {
-            std::pin::Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
     };
-    let ended = match done {
-        Ok(()) => part(connection.into_parts().io.into_inner(), &settings.shutdown).await,
-        Err(error) => Err(io::Error::other(error)),
-    };
-    if let Err(error) = ended {
+    if let Err(error) = done {
         tracing::debug!(%error, "a connection broke");
-    }
-}
-
-/// Says that nothing more comes, and reads on for a while: where a connection is closed with bytes unread, the other end
-/// is told that it broke, and a client that still sends its body loses the answer that refuses it.
-async fn part<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shutdown: &Shutdown) -> io::Result<()> {
-    stream.shutdown().await?;
-    let mut nowhere = tokio::io::sink();
-    tokio::select! {
-        read = timeout(LINGER, tokio::io::copy(&mut stream, &mut nowhere)) => match read {
-            Ok(read) => read.map(drop),
-            Err(_) => Ok(()),
-        },
-        () = shutdown.draining() => Ok(()),
     }
 }

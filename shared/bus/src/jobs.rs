@@ -78,7 +78,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::NotMigrated`], [`BusError::Stricter`]: its consumer is missing, or redelivers too early;
-    /// [`BusError::Unreachable`], [`BusError::Refused`].
+    /// [`BusError::Unreachable`], [`BusError::NotReady`], [`BusError::Refused`].
     pub async fn job_queue(&self) -> Result<JobQueue, BusError> {
         let open = Some(connect(self).await?);
         Ok(JobQueue { bus: self.clone(), open })
@@ -87,7 +87,7 @@ impl Bus {
     /// Messages of jobs that have not ended: those that wait, and those in hand.
     ///
     /// # Errors
-    /// [`BusError::NotMigrated`]; [`BusError::Refused`].
+    /// [`BusError::NotMigrated`]; [`BusError::NotReady`], [`BusError::Refused`].
     pub async fn jobs_waiting(&self) -> Result<u64, BusError> {
         let consumer = self.made_consumer(Queue::JOBS).await?;
         let info = consumer.cached_info();
@@ -108,7 +108,7 @@ impl JobQueue {
     ///
     /// # Errors
     /// [`BusError::Unreachable`]: the connection is broken; [`BusError::NotMigrated`], [`BusError::Stricter`]: the
-    /// consumer is not as it should be; [`BusError::Refused`].
+    /// consumer is not as it should be; [`BusError::NotReady`], [`BusError::Refused`].
     pub async fn next(&mut self, wait: Duration) -> Result<Option<JobMessage>, BusError> {
         let open = match self.open.take().filter(|open| !open.broken.is_cancelled()) {
             Some(open) => open,

@@ -32,7 +32,8 @@ impl Bus {
     /// The bucket whose leases live for `ttl` after their last renewal.
     ///
     /// # Errors
-    /// [`BusError::NotMigrated`]: no migration made one for this length of life; [`BusError::Refused`].
+    /// [`BusError::NotMigrated`]: no migration made one for this length of life;
+    /// [`BusError::NotReady`], [`BusError::Refused`].
     pub async fn leases(&self, ttl: Duration) -> Result<Leases, BusError> {
         let store = self.explained(self.bucket(layout::leases(ttl, self.options()))).await?;
         Ok(Leases { store, ttl })

@@ -165,7 +165,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::NoStorage`] where the server has too little room for what the streams reserve; [`BusError::Denied`];
-    /// [`BusError::Refused`].
+    /// [`BusError::NotReady`], [`BusError::Refused`].
     pub async fn migrate_streams(&self, stages: &[(Stage, StageOptions)], leases: Duration) -> Result<(), BusError> {
         self.explained(self.migrated(stages, leases)).await
     }
@@ -327,10 +327,15 @@ fn unanswered(what: String, error: &(dyn Error + 'static)) -> BusError {
     refused(what, error)
 }
 
-/// No answer in time, or one that names no leader. Without a majority of its servers JetStream is silent until it has had a
-/// leader once, and says that it is not available afterwards.
+/// No answer in time, or one that says that the servers are away which could give it. Without a majority of its servers
+/// JetStream is silent at first, and says later that it is not available.
 fn passes(error: &(dyn Error + 'static)) -> bool {
-    const NO_LEADER: [ErrorCode; 2] = [ErrorCode::CLUSTER_NOT_AVAILABLE, ErrorCode::CLUSTER_NOT_LEADER];
+    const AWAY: [ErrorCode; 4] = [
+        ErrorCode::CLUSTER_NOT_AVAILABLE,
+        ErrorCode::CLUSTER_NOT_LEADER,
+        ErrorCode::STREAM_OFFLINE,
+        ErrorCode::CONSUMER_OFFLINE,
+    ];
     let late = error.downcast_ref::<RequestError>().is_some_and(|error| error.kind() == RequestErrorKind::TimedOut);
     let stream = error.downcast_ref::<GetStreamError>().map(GetStreamError::kind);
     let consumer = error.downcast_ref::<ConsumerError>().map(ConsumerError::kind);
@@ -341,5 +346,5 @@ fn passes(error: &(dyn Error + 'static)) -> bool {
         (_, Some(ConsumerErrorKind::TimedOut)) => return true,
         _ => None,
     };
-    late || code.is_some_and(|code| NO_LEADER.contains(&code))
+    late || code.is_some_and(|code| AWAY.contains(&code))
 }

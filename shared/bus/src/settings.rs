@@ -25,7 +25,7 @@ impl Bus {
     /// The bucket of all settings.
     ///
     /// # Errors
-    /// [`BusError::NotMigrated`]; [`BusError::Denied`]; [`BusError::Refused`].
+    /// [`BusError::NotMigrated`]; [`BusError::Denied`]; [`BusError::NotReady`], [`BusError::Refused`].
     pub async fn settings(&self) -> Result<Settings, BusError> {
         let store = self.explained(self.bucket(layout::settings(self.options()))).await?;
         Ok(Settings { store })

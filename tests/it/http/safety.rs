@@ -101,7 +101,7 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     let world = World::new().await;
     let door = Door::open_with(&world, |config| config.gateway.max_body = bytesize::ByteSize::kib(64)).await;
     // More than all buffers between the two hold.
-    let length = 64 << 20;
+    let length = 16 << 20;
     let mut stream = TcpStream::connect(door.http.authority()).await.unwrap();
     let head = format!(
         "POST /api/v1/recognize HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"

@@ -10,6 +10,9 @@ use nix::unistd::geteuid;
 use crate::dirs::make_dir;
 use crate::error::{At, StackError};
 
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
+
 /// A directory that every user may enter (PostgreSQL runs as another one where we are root).
 #[derive(Debug)]
 pub(crate) struct Area {
@@ -22,9 +25,15 @@ pub(crate) struct Area {
 impl Area {
     /// Makes one, and removes those of dead processes.
     pub(crate) fn new() -> Result<Self, StackError> {
-        let base = place().join(format!("facewire-tests-{}", geteuid()));
+        let name = format!("facewire-tests-{}", geteuid());
+        let base = place().join(&name);
         make_dir(&base, 0o755)?;
-        sweep(&base).at("cannot clean up", &base)?;
+        // What a killed process left in memory takes room there, also when no more than that is why we are elsewhere.
+        for base in [std::env::temp_dir(), PathBuf::from(MEMORY)].map(|place| place.join(&name)) {
+            if base.is_dir() {
+                sweep(&base).at("cannot clean up", &base)?;
+            }
+        }
         let name = uuid::Uuid::new_v4().simple().to_string();
         let lock_path = base.join(format!("{name}.lock"));
         let lock = locked(&lock_path).at("cannot lock", &lock_path)?;
@@ -52,7 +61,7 @@ impl Drop for Area {
 /// Each test makes and drops a database of hundreds of files, and ext4 steps over all inodes that were freed in the last
 /// minutes whenever it gives one out: half of the processor time of such tests (`store-pg`: 69 s on ext4, 35 s in memory).
 fn place() -> PathBuf {
-    let memory = Path::new("/dev/shm");
+    let memory = Path::new(MEMORY);
     let asked = std::env::var_os("TMPDIR").is_some();
     if !asked && has_room(memory) { memory.to_owned() } else { std::env::temp_dir() }
 }
