@@ -1,6 +1,7 @@
 //! Endings whose rows are written, and the names that their results need: not of those who were erased meanwhile.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use facewire_bus::Delivery;
 use facewire_domain::{CropId, FaultKind, PersonId};
@@ -10,6 +11,10 @@ use facewire_telemetry::events;
 use crate::Worker;
 use crate::compose::{self, Persons};
 use crate::read::Reply;
+use crate::record::Readable;
+
+/// How long a name that was looked up may be told without looking again: shorter than an erasure takes.
+const FRESH: Duration = Duration::from_millis(20);
 
 /// Which result: crop, face, generation.
 pub(crate) type Key = (CropId, u32, u32);
@@ -34,19 +39,44 @@ impl Recorded {
         self.reply.is_some() && !self.finished.published
     }
 
-    /// What is told of it says who somebody is.
-    pub(crate) fn names_somebody(&self) -> bool {
-        self.persons().next().is_some()
-    }
-
     /// Whose names the result and the reply need.
     fn persons(&self) -> impl Iterator<Item = PersonId> {
-        let candidates = self.reply.iter().flat_map(|reply| &reply.candidates);
-        compose::persons(&self.finished.row).chain(candidates.map(|candidate| candidate.person))
+        persons(&self.finished.row, self.reply.as_ref())
+    }
+}
+
+fn persons(row: &Ending, reply: Option<&Reply>) -> impl Iterator<Item = PersonId> {
+    let candidates = reply.into_iter().flat_map(|reply| &reply.candidates);
+    compose::persons(row).chain(candidates.map(|candidate| candidate.person))
+}
+
+/// Persons who were looked up beside the write of the rows that name them.
+pub(crate) struct Early {
+    persons: Persons,
+    since: Instant,
+}
+
+impl Early {
+    /// The persons, where they are all that whoever waits needs, seen a moment ago. The row may be another's ending than the one
+    /// at hand, and whoever was not found is to be left out of it.
+    pub(crate) fn complete(self, recorded: &[Recorded]) -> Option<Persons> {
+        let is_fresh = self.since.elapsed() < FRESH;
+        let mut needed = recorded.iter().filter(|recorded| recorded.is_waited_for()).flat_map(Recorded::persons);
+        needed.all(|person| is_fresh && self.persons.contains_key(&person)).then_some(self.persons)
     }
 }
 
 impl Worker {
+    /// Looks up who is to be named to whoever waits, once and before the rows are there: beside their write it costs no time.
+    /// Where it fails [`Worker::named`] is asked.
+    pub(crate) async fn early(&self, readable: &Readable) -> Option<Early> {
+        let waited = readable.iter().filter(|(_, reply)| reply.is_some());
+        let ids: HashSet<PersonId> = waited.flat_map(|(row, reply)| persons(row, reply)).collect();
+        let (since, ids) = (Instant::now(), Vec::from_iter(ids));
+        let persons = if ids.is_empty() { Persons::new() } else { self.service.store.persons(&ids).await.ok()? };
+        Some(Early { persons, since })
+    }
+
     /// Looks up who is to be named, and leaves out persons who were erased while their rows were written: both when the rows
     /// are there. Where all of them are found, nobody is looked for again. Whoever is erased later is erased from what was
     /// published too.

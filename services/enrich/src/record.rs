@@ -6,12 +6,13 @@ use std::collections::HashSet;
 use facewire_bus::{Delivery, Done};
 use facewire_domain::{Reason, Stage};
 use facewire_runtime::{ActorError, Inbox, Outbox};
+use facewire_store_pg::{Ending, Finished, StoreError};
 use facewire_telemetry::{BatchSpan, events};
 
 use crate::Worker;
-use crate::compose::{self, Persons};
-use crate::names::Recorded;
-use crate::read::{self, Read};
+use crate::compose;
+use crate::names::{Early, Recorded};
+use crate::read::{self, Read, Reply};
 
 impl Worker {
     /// The actor that records endings.
@@ -29,8 +30,10 @@ impl Worker {
             let waited = batch.first().map(Delivery::waited).unwrap_or_default();
             events::BatchTaken { stage: Stage::Enrich, size: batch.len(), waited }.emit();
             let _span = BatchSpan::start("record batch", Stage::Enrich, batch.iter().map(Delivery::span));
-            let mut recorded = self.write(batch, &done).await?;
-            self.tell(&mut recorded).await?;
+            let readable = readable(batch, &done).await?;
+            let (early, answers) = tokio::join!(self.early(&readable), self.rows(&readable));
+            let mut recorded = readable.recorded(answers?, &done).await?;
+            self.tell(&mut recorded, early).await?;
             publish.send(recorded).await?;
         }
     }
@@ -41,42 +44,23 @@ impl Worker {
         deliveries: Vec<Delivery>,
         done: &Outbox<Done>,
     ) -> Result<Vec<Recorded>, ActorError> {
-        let mut rows = Vec::with_capacity(deliveries.len());
-        let mut rest = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            match read::read(delivery.payload.clone()) {
-                Ok(Read { row, reply }) => {
-                    rows.push(row);
-                    rest.push((delivery, reply));
-                }
-                Err(error) => {
-                    let dead = delivery.dead(Stage::Enrich, Reason::InvalidMessage, &error.to_string());
-                    done.send(dead).await?;
-                }
-            }
-        }
+        let readable = readable(deliveries, done).await?;
+        let answers = self.rows(&readable).await?;
+        readable.recorded(answers, done).await
+    }
+
+    async fn rows(&self, readable: &Readable) -> Result<Vec<Answer>, StoreError> {
         let store = &self.service.store;
-        let answers = self.patience.wait(|| store.record(&rows)).await?;
-        let mut recorded = Vec::with_capacity(rest.len());
-        for ((delivery, reply), answer) in rest.into_iter().zip(answers) {
-            match answer {
-                Ok(finished) => recorded.push(Recorded { delivery, reply, told: false, finished }),
-                // A row that was removed, or lost, at this very moment: the redelivery writes it anew.
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(%error, "an ending comes again");
-                }
-                Err(error) => done.send(delivery.dead(Stage::Enrich, Reason::Internal, &error.to_string())).await?,
-            }
-        }
-        Ok(recorded)
+        self.patience.wait(|| store.record(&readable.rows)).await
     }
 
     /// A copy for whoever asked for one: one a subject, however many deliveries of the batch were of this result. It may come
     /// before the row is on the disk: whatever happens to the row, the ending is in the stream.
-    async fn tell(&self, recorded: &mut [Recorded]) -> Result<(), ActorError> {
-        // Where nobody is named, nobody is to be looked for.
-        let names = recorded.iter().any(|recorded| recorded.is_waited_for() && recorded.names_somebody());
-        let persons = if names { self.named(recorded).await? } else { Persons::new() };
+    async fn tell(&self, recorded: &mut [Recorded], early: Option<Early>) -> Result<(), ActorError> {
+        let persons = match early.and_then(|early| early.complete(recorded)) {
+            Some(persons) => persons,
+            None => self.named(recorded).await?,
+        };
         let mut told = HashSet::new();
         for recorded in recorded.iter_mut().filter(|recorded| recorded.is_waited_for()) {
             let Some(reply) = recorded.reply.take() else { continue };
@@ -90,5 +74,56 @@ impl Worker {
             recorded.told = true;
         }
         Ok(())
+    }
+}
+
+/// What the store says of an ending.
+type Answer = Result<Finished, StoreError>;
+
+/// Endings that were read: as many rows as there are messages, in their order.
+pub(crate) struct Readable {
+    rows: Vec<Ending>,
+    messages: Vec<(Delivery, Option<Reply>)>,
+}
+
+/// An ending that cannot be read is given up.
+async fn readable(deliveries: Vec<Delivery>, done: &Outbox<Done>) -> Result<Readable, ActorError> {
+    let mut rows = Vec::with_capacity(deliveries.len());
+    let mut messages = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        match read::read(delivery.payload.clone()) {
+            Ok(Read { row, reply }) => {
+                rows.push(row);
+                messages.push((delivery, reply));
+            }
+            Err(error) => {
+                let dead = delivery.dead(Stage::Enrich, Reason::InvalidMessage, &error.to_string());
+                done.send(dead).await?;
+            }
+        }
+    }
+    Ok(Readable { rows, messages })
+}
+
+impl Readable {
+    /// Each row, and whoever waits for it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Ending, Option<&Reply>)> {
+        self.rows.iter().zip(self.messages.iter().map(|(_, reply)| reply.as_ref()))
+    }
+
+    /// What came of them. An ending that cannot be stored is given up.
+    async fn recorded(self, answers: Vec<Answer>, done: &Outbox<Done>) -> Result<Vec<Recorded>, ActorError> {
+        let mut recorded = Vec::with_capacity(self.messages.len());
+        for ((delivery, reply), answer) in self.messages.into_iter().zip(answers) {
+            match answer {
+                Ok(finished) => recorded.push(Recorded { delivery, reply, told: false, finished }),
+                // A row that was removed, or lost, at this very moment: the redelivery writes it anew.
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "an ending comes again");
+                }
+                Err(error) => done.send(delivery.dead(Stage::Enrich, Reason::Internal, &error.to_string())).await?,
+            }
+        }
+        Ok(recorded)
     }
 }

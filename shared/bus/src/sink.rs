@@ -27,8 +27,9 @@ const DRAIN_PART: f64 = 0.5;
 
 /// Between the last PubAck, if there is one, and the ack of a message that leaves alone. What it became is on its way to the
 /// next stage then, perhaps for somebody who waits, and on few cores that would wait while the server removes the acked
-/// message's block from the disk. Where many leave together, nobody gains.
-const ACK_AFTER: Duration = Duration::from_millis(5);
+/// message's block from the disk: at whatever stage it is, so this is longer than a crop takes through all of them. Where many
+/// leave together, nobody gains.
+const ACK_AFTER: Duration = Duration::from_millis(40);
 
 /// Cancelled when publishing has been tried for long enough after the drain began.
 pub(crate) fn give_up(shutdown: &Shutdown) -> (CancellationToken, impl Future<Output = ()> + use<>) {

@@ -1,7 +1,10 @@
 //! Every ending becomes one row, and every generation of a row one result, whatever is delivered twice, replaced or at fault.
 
+use std::time::Duration;
+
 use facewire_contracts::{convert, v1};
-use facewire_domain::{Decision, Detail, Outcome, Reason, Stage};
+use facewire_domain::{Decision, Detail, Outcome, PersonId, Reason, Stage, Status};
+use facewire_runtime::Shutdown;
 
 use crate::world::{World, at, crop, observed, task};
 
@@ -132,8 +135,50 @@ async fn a_result_that_is_too_large_is_published_without_its_sentence() {
 #[tokio::test]
 async fn a_hidden_person_is_not_named() {
     let mut world = World::new().await;
+    let person = anna(&world).await;
+    world.start();
+    world.publish(&enrolled(1, person), "shown").await;
+    assert_eq!(world.result().await["person"]["name"], "Anna");
+    assert!(world.store.hide_person(person, true, &facewire_store_pg::Actor::named("a test")).await.unwrap());
+    world.publish(&enrolled(2, person), "hidden").await;
+    let result = world.result().await;
+    assert_eq!(result["person"]["person_id"], person.to_string());
+    assert!(!result.to_string().contains("Anna"), "{result}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_whom_the_row_names() {
+    let mut world = World::new().await;
+    let anna = anna(&world).await;
+    // A replica wrote this row and died; the ending that comes again names nobody.
+    let mut written = row_of_a_replica(2);
+    written.outcome = Outcome::success(Status::Enrolled, Stage::Match);
+    written.person = Some(anna);
+    world.store.finish(&[written]).await.unwrap().remove(0).unwrap();
+    let (requests, replies) = world.bus.requests(8).await.unwrap();
+    let shutdown = Shutdown::new(Duration::from_secs(5));
+    let handing = tokio::spawn(replies.run(shutdown.clone()));
+    world.start();
+    let nobody = PersonId::derive(&"office".parse().unwrap(), &"nobody".parse().unwrap());
+    let named = [(enrolled(1, anna), Some("Anna")), (task(2, observed()), Some("Anna")), (enrolled(3, nobody), None)];
+    for (number, (mut task, name)) in named.into_iter().enumerate() {
+        let mut waiting = requests.begin().unwrap();
+        task.crop.as_mut().unwrap().reply_to = waiting.reply_to().to_owned();
+        world.publish(&task, &format!("waited for {number}")).await;
+        let reply = waiting.next(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(reply.person.as_ref().map(|person| person.name.as_str()), name, "{reply:?}");
+    }
+    world.settled(3).await;
+    world.stop().await;
+    shutdown.drain();
+    handing.await.unwrap().unwrap();
+}
+
+/// Enrols somebody.
+async fn anna(world: &World) -> PersonId {
     let subject: facewire_domain::SubjectId = "17".parse().unwrap();
-    let person = facewire_domain::PersonId::derive(&"office".parse().unwrap(), &subject);
+    let person = PersonId::derive(&"office".parse().unwrap(), &subject);
     let face = facewire_store_pg::NewFace {
         collection: "office".parse().unwrap(),
         subject,
@@ -149,20 +194,14 @@ async fn a_hidden_person_is_not_named() {
         captured_at: at(0),
     };
     world.store.begin_enrolment(&[face]).await.unwrap().remove(0).unwrap();
-    world.start();
-    let enrolled = |number| {
-        let mut task = task(number, Outcome::success(facewire_domain::Status::Enrolled, Stage::Match));
-        task.ending.as_mut().unwrap().person_id = person.to_string();
-        task
-    };
-    world.publish(&enrolled(1), "shown").await;
-    assert_eq!(world.result().await["person"]["name"], "Anna");
-    assert!(world.store.hide_person(person, true, &facewire_store_pg::Actor::named("a test")).await.unwrap());
-    world.publish(&enrolled(2), "hidden").await;
-    let result = world.result().await;
-    assert_eq!(result["person"]["person_id"], person.to_string());
-    assert!(!result.to_string().contains("Anna"), "{result}");
-    world.stop().await;
+    person
+}
+
+/// A crop that was enrolled for a person.
+fn enrolled(number: i64, person: PersonId) -> v1::EnrichTask {
+    let mut task = task(number, Outcome::success(Status::Enrolled, Stage::Match));
+    task.ending.as_mut().unwrap().person_id = person.to_string();
+    task
 }
 
 fn time_min() -> time::OffsetDateTime {
