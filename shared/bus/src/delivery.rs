@@ -44,6 +44,8 @@ pub struct Done {
     /// Where the ack goes; none where the message is removed by its number instead.
     pub(crate) reply: Option<Subject>,
     pub(crate) received: Instant,
+    /// As [`Delivery::delivered`].
+    pub(crate) delivered: u64,
     pub(crate) span: CropSpan,
     pub(crate) _permit: Permit,
 }
@@ -142,8 +144,8 @@ impl Delivery {
     }
 
     fn finish(self, outgoing: Vec<Outgoing>, ack: AckKind) -> Done {
-        let Self { reply, permit, received, span, .. } = self;
-        Done { outgoing, ack, reply, received, span, _permit: permit }
+        let Self { reply, permit, received, delivered, span, .. } = self;
+        Done { outgoing, ack, reply, received, delivered, span, _permit: permit }
     }
 
     /// Gives it up: the original goes to DEAD with the reason, and where the crop is known its ending is written too.

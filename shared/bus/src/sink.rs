@@ -27,8 +27,9 @@ const DRAIN_PART: f64 = 0.5;
 
 /// Between the last PubAck, if there is one, and the ack of a message that leaves alone. What it became is on its way to the
 /// next stage then, perhaps for somebody who waits, and on few cores that would wait while the server removes the acked
-/// message's block from the disk: at whatever stage it is, so this is longer than a crop takes through all of them. Where many
-/// leave together, nobody gains.
+/// message's block from the disk: at whatever stage it is, so this is longer than a crop takes through all of them with the
+/// default pack. Where many leave together, nobody gains. What was delivered before is acked at once: should what it became
+/// kill the process each time, a later stage's message uses up its deliveries and this one does not.
 const ACK_AFTER: Duration = Duration::from_millis(40);
 
 /// Cancelled when publishing has been tried for long enough after the drain began.
@@ -62,7 +63,10 @@ pub(crate) async fn run(
             () = &mut watch, if !stop.is_cancelled() => {}
             items = inbox.recv_paced(TAKE, interval), if open && pending.len() < in_flight => {
                 open = !items.is_empty();
-                let pause = if items.len() == 1 { ACK_AFTER } else { Duration::ZERO };
+                let pause = match items.as_slice() {
+                    [alone] if alone.delivered <= 1 => ACK_AFTER,
+                    _ => Duration::ZERO,
+                };
                 pending.extend(items.into_iter().map(|done| finish(&bus, stage, done, pause, &stop)));
             }
             Some(()) = pending.next(), if !pending.is_empty() => {}
@@ -75,7 +79,7 @@ pub(crate) async fn run(
 /// Publishes what a message became, waits for the PubAcks, pauses, then acks it. Once `stop` is cancelled, what cannot be
 /// published at once is left unacked.
 pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done, pause: Duration, stop: &CancellationToken) {
-    let Done { outgoing, mut ack, reply, received, mut span, _permit } = done;
+    let Done { outgoing, mut ack, reply, received, mut span, _permit, .. } = done;
     for outgoing in outgoing {
         if let Err(error) = publish(bus, stage, &outgoing, span.traceparent(), stop).await {
             if is_transient(&error) {

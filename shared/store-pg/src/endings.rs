@@ -118,7 +118,7 @@ impl Store {
     }
 
     /// The same, with less waited for: the rows are there, but surely on the disk only after [`Store::settle`], and persons
-    /// may be in them who were erased meanwhile. Before anybody of them is named, [`Store::take_back`] says who was erased, and
+    /// may be in them who were erased meanwhile. Before they are published, [`Store::take_back`] says who was erased, and
     /// [`Ending::forget`] leaves them out.
     ///
     /// # Errors
