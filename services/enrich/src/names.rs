@@ -71,9 +71,9 @@ impl Worker {
     /// Where it fails [`Worker::named`] is asked.
     pub(crate) async fn early(&self, readable: &Readable) -> Option<Early> {
         let waited = readable.iter().filter(|(_, reply)| reply.is_some());
-        let ids: HashSet<PersonId> = waited.flat_map(|(row, reply)| persons(row, reply)).collect();
-        let (since, ids) = (Instant::now(), Vec::from_iter(ids));
-        let persons = if ids.is_empty() { Persons::new() } else { self.service.store.persons(&ids).await.ok()? };
+        let ids: Vec<PersonId> = waited.flat_map(|(row, reply)| persons(row, reply)).collect();
+        let since = Instant::now();
+        let persons = self.service.store.persons(&ids).await.ok()?;
         Some(Early { persons, since })
     }
 

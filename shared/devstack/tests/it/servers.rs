@@ -8,7 +8,7 @@ use facewire_devstack::postgres::{PostgresOptions, PostgresServer};
 use facewire_devstack::testing::{TestStack, database, isolated_database, nats};
 
 use crate::support::{
-    artifacts, child_in, family, fill_stream, nats_request, open_dir, processes, sql, stream_messages,
+    artifacts, child_in, eventually, family, fill_stream, nats_request, open_dir, processes, sql, stream_messages,
 };
 
 async fn nats_in(dir: &std::path::Path, port: Option<u16>) -> Result<NatsServer, StackError> {
@@ -206,11 +206,7 @@ fn a_test_stack_survives_the_runtime_it_was_started_on() {
     runtime.block_on(second.qdrant.stop()).unwrap();
     let address = second.qdrant_url.strip_prefix("http://").unwrap();
     // A child that another test forks just then has a copy of its socket until the exec.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while std::net::TcpStream::connect(address).is_ok() {
-        assert!(std::time::Instant::now() < deadline, "it still takes connections");
-        std::thread::yield_now();
-    }
+    eventually("a refusal", || std::net::TcpStream::connect(address).err());
     runtime.block_on(second.qdrant.restart()).unwrap();
     std::net::TcpStream::connect(address).unwrap();
 }
