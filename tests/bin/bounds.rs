@@ -16,7 +16,7 @@ pub(crate) fn most_in_flight(pack: &Pack) -> BTreeMap<Stage, u64> {
     let judged = quality.threads.max(1);
     // A batch that gathers, one that waits, and one on each thread.
     let batch = embed.batch.min(pack.manifest().embedder.faces_per_run()).max(1);
-    let embedded = batch * (2 + embed.threads.max(1));
+    let embedded = batch * (2 + embed.threads());
     // The batch that is being searched.
     let bounds = [
         (Stage::Ingest, ingest.stage.most_in_flight(examined)),

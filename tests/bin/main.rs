@@ -116,7 +116,10 @@ struct Plan {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Into::into);
+    // As the services have it, and two at least: what is measured must not wait for what measures.
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(4).max(2);
+    let done = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let done = done.map_err(Into::into);
     let done = done.and_then(|runtime: tokio::runtime::Runtime| match cli.command {
         Command::Against(plan) => runtime.block_on(against::run(plan)),
         Command::Autoscale(plan) => runtime.block_on(autoscale::run(plan)),

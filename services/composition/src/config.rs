@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use facewire_bus::StageOptions;
 use facewire_domain::Stage;
-use facewire_inference::GraphInput;
+use facewire_inference::{GraphInput, Provider, Providers};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// `facewire.toml`, with `FACEWIRE__…` variables over it.
@@ -168,7 +168,25 @@ impl Config {
     /// A file that cannot be read, an unknown key, a value out of range.
     pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Ok(facewire_config::load(file, environment)?)
+        Ok(Self::load_from(file, environment)?)
+    }
+
+    fn load_from(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, facewire_config::ConfigError> {
+        let mut config: Self = facewire_config::load(file, environment)?;
+        config.deal_threads();
+        Ok(config)
+    }
+
+    /// Of the embed stage, as many as its devices want: sessions of a GPU have nothing to do with the processor's cores.
+    fn deal_threads(&mut self) {
+        let usual = self.embed.threads();
+        // What is no provider is told where it is used.
+        let places = self.models.provider_of(Stage::Embed).parse::<Providers>().unwrap_or_default();
+        let gpu = places.all().any(Provider::is_gpu);
+        self.embed.threads.get_or_insert(if gpu { 2 * places.all().count() } else { usual });
     }
 
     /// Every stage with its options, for streams and consumers.
@@ -204,11 +222,15 @@ mod tests {
     use super::*;
 
     fn models(toml: &str, environment: &[(&str, &str)]) -> Result<Models, facewire_config::ConfigError> {
+        config(toml, environment).map(|config| config.models)
+    }
+
+    fn config(toml: &str, environment: &[(&str, &str)]) -> Result<Config, facewire_config::ConfigError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("facewire.toml");
         std::fs::write(&path, toml).unwrap();
         let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        facewire_config::load::<Config>(Some(&path), environment).map(|config| config.models)
+        Config::load_from(Some(&path), environment)
     }
 
     fn places(models: &Models) -> [&str; 2] {
@@ -223,6 +245,19 @@ mod tests {
         assert_eq!(places(&models(embed, &[]).unwrap()), ["cpu", "cuda:0,tensorrt:1"]);
         let environment = [("FACEWIRE__MODELS__STAGES__EMBED__PROVIDER", "cuda:2,cuda:3")];
         assert_eq!(places(&models(embed, &environment).unwrap()), ["cpu", "cuda:2,cuda:3"]);
+    }
+
+    #[test]
+    fn a_gpu_has_two_sessions_and_a_processor_one_a_core() {
+        let threads = |toml: &str, environment: &[(&str, &str)]| config(toml, environment).unwrap().embed.threads;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        assert_eq!(threads("[models]\nprovider = \"cpu\"", &[]), Some(cores));
+        assert_eq!(threads("[models]\nprovider = \"cuda:0\"", &[]), Some(2));
+        assert_eq!(threads("[models.stages.quality]\nprovider = \"cuda:0\"", &[]), Some(cores));
+        let two = "[models.stages.embed]\nprovider = [\"cuda:0\", \"cuda:1\"]";
+        assert_eq!(threads(two, &[]), Some(4));
+        assert_eq!(threads(two, &[("FACEWIRE__EMBED__THREADS", "7")]), Some(7), "what was set holds");
+        assert_eq!(config("[embed]\nthreads = 0", &[]).unwrap().embed.threads(), 1);
     }
 
     #[test]

@@ -25,9 +25,9 @@ use crate::work::{Batch, Embedders};
 pub struct Options {
     /// How it takes work.
     pub stage: StageOptions,
-    /// Threads, each with a session of its own; dealt over the devices in turn where the stage has several. On a CPU one a
-    /// core, on a GPU two for each: one prepares its batch while the other's is run.
-    pub threads: usize,
+    /// Threads, each with a session of its own; dealt over the devices in turn where the stage has several. Unless set, on a
+    /// CPU one a core, on a GPU two for each: one prepares its batch while the other's is run.
+    pub threads: Option<usize>,
     /// Faces in one run, at most. A pack whose batch is fixed takes its own.
     pub batch: usize,
     /// How long a batch for which a thread is free waits to fill. While all threads are busy it fills anyway.
@@ -39,10 +39,18 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             stage: StageOptions { pull_batch: 64, inbox: 64, ..StageOptions::default() },
-            threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            threads: None,
             batch: 32,
             batch_wait: Duration::ZERO,
         }
+    }
+}
+
+impl Options {
+    /// Threads, at least one: what was set, else one a core.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.threads.unwrap_or_else(cores).max(1)
     }
 }
 
@@ -106,11 +114,12 @@ impl Embed {
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Embed, &self.options.stage, shutdown);
         // A batch is made when a thread is free for it: until then it fills, and none waits for a thread in vain.
         let (batches, ready) = inbox("embed: batcher->embed", NonZeroUsize::MIN);
-        let threads = Arc::new(Semaphore::new(self.options.threads.clamp(1, Semaphore::MAX_PERMITS)));
+        let threads = self.options.threads().min(Semaphore::MAX_PERMITS);
+        let free = Arc::new(Semaphore::new(threads));
         let size = self.max_batch.unwrap_or(usize::MAX).min(self.options.batch).max(1);
-        pipeline.spawn("batcher", batcher(items, batches, threads, size, self.options.batch_wait));
+        pipeline.spawn("batcher", batcher(items, batches, free, size, self.options.batch_wait));
         let workers = Embedders { make: Arc::clone(&self.embedder), rules: Arc::clone(rules), done };
-        pipeline.spawn_workers("embed", self.options.threads, ready, workers)?;
+        pipeline.spawn_workers("embed", threads, ready, workers)?;
         Ok(pipeline)
     }
 }

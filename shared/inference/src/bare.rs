@@ -3,23 +3,40 @@
 
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, Session};
-use ort::value::Tensor;
+use ort::value::{PrimitiveTensorElementType, Tensor};
 
 use crate::error::InferenceError;
+use crate::pinned::PinnedSession;
 use crate::runtime::{Model, flushed};
 
 /// A session whose input and outputs are bound. One thread at a time may run it.
 #[derive(Debug)]
-pub struct BareSession {
-    session: Session,
+pub struct BareSession(Bound);
+
+#[derive(Debug)]
+enum Bound {
+    Plain(Box<Plain>),
+    Pinned { session: PinnedSession, images: usize },
+}
+
+#[derive(Debug)]
+struct Plain {
+    // Dropped before the session that it belongs to.
     binding: IoBinding,
+    session: Session,
     model: String,
 }
 
 impl BareSession {
     /// Binds an input of `shape`; on a GPU it is copied there now. Outputs come to the processor's memory, as they do for
     /// whoever uses them.
-    pub fn new(model: Model, shape: [usize; 4], data: Vec<f32>) -> Result<Self, InferenceError> {
+    ///
+    /// # Errors
+    /// An input that is not of the shape.
+    pub fn new<T>(model: Model, shape: [usize; 4], data: Vec<T>) -> Result<Self, InferenceError>
+    where
+        T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
+    {
         let (session, model) = model.into_session();
         let failed = |e: ort::Error| InferenceError::Run { model: model.clone(), message: e.to_string() };
         let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
@@ -31,12 +48,26 @@ impl BareSession {
         for output in session.outputs() {
             binding.bind_output_to_device(output.name(), &memory).map_err(failed)?;
         }
-        Ok(Self { session, binding, model })
+        Ok(Self(Bound::Plain(Box::new(Plain { binding, session, model }))))
+    }
+
+    /// Of a session that ran so many images: it runs them again.
+    pub(crate) fn pinned(session: PinnedSession, images: usize) -> Self {
+        Self(Bound::Pinned { session, images })
     }
 
     /// One run on the whole input.
+    ///
+    /// # Errors
+    /// The model could not be run.
     pub fn run(&mut self) -> Result<(), InferenceError> {
-        let done = flushed(|| self.session.run_binding(&self.binding).map(drop));
-        done.map_err(|e| InferenceError::Run { model: self.model.clone(), message: e.to_string() })
+        match &mut self.0 {
+            Bound::Plain(plain) => {
+                let Plain { binding, session, model } = plain.as_mut();
+                let done = flushed(|| session.run_binding(binding).map(drop));
+                done.map_err(|e| InferenceError::Run { model: model.clone(), message: e.to_string() })
+            }
+            Bound::Pinned { session, images } => session.again(*images),
+        }
     }
 }

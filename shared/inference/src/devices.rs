@@ -96,10 +96,6 @@ impl FaceEmbedder for Placed<dyn FaceEmbedder> {
         self.inner.warm_up()
     }
 
-    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
-        self.inner.preprocess(face, out);
-    }
-
     fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         self.inner.embed_measured(faces)
     }

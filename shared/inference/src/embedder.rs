@@ -3,6 +3,7 @@
 
 use facewire_vision::AlignedFace;
 
+use crate::bare::BareSession;
 use crate::buckets::Buckets;
 use crate::error::{InferenceError, NotFinite};
 use crate::manifest::{ColourOrder, EmbedderSpec};
@@ -26,9 +27,6 @@ pub trait FaceEmbedder: Send {
     fn warm_up(&self) -> Vec<usize> {
         vec![1]
     }
-
-    /// Appends one face as the pack's own model wants it.
-    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>);
 
     /// One answer a face, in order. Any number of faces: they are run in pieces of `max_batch`. Fails as a whole only where
     /// the model could not be run; a face whose own numbers are no embedding fails alone.
@@ -110,6 +108,35 @@ impl OnnxEmbedder {
         let sizes = self.spec.gpu.as_ref().map(|gpu| gpu.buckets.as_slice()).unwrap_or_default();
         self.buckets = Some(Buckets::new(sizes, self.most()));
         self
+    }
+
+    /// Appends one face as the model wants it where its graph does not begin with pixels.
+    pub fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
+        normalise(&self.spec, face, out);
+    }
+
+    /// The session alone, with these faces and, where the pack wants them, their mirror images in place as the input of one
+    /// run, as far as a run takes them. A model whose batch is fixed wants so many.
+    ///
+    /// # Errors
+    /// Memory that cannot be bound, or a first run that fails.
+    pub fn bare(self, faces: &[AlignedFace]) -> Result<BareSession, InferenceError> {
+        let mirrors: Vec<AlignedFace> = match self.spec.flip && !self.input.mirrors() {
+            true => faces.iter().map(AlignedFace::mirrored).collect(),
+            false => Vec::new(),
+        };
+        let images: Vec<&AlignedFace> = faces.iter().chain(&mirrors).take(self.most()).collect();
+        match self.input {
+            Input::Planes { model, mut buffer } => {
+                images.iter().for_each(|image| normalise(&self.spec, image, &mut buffer));
+                let side = AlignedFace::SIDE as usize;
+                BareSession::new(model, [images.len(), 3, side, side], buffer)
+            }
+            Input::Pixels { model, mut buffer } => {
+                images.iter().for_each(|image| buffer.extend_from_slice(image.as_bytes()));
+                model.bare(images.len(), buffer)
+            }
+        }
     }
 
     /// Images of a run, at most.
@@ -225,10 +252,6 @@ impl FaceEmbedder for OnnxEmbedder {
         let mut faces: Vec<usize> = buckets.sizes().iter().map(|size| size.div_ceil(images)).collect();
         faces.dedup();
         faces
-    }
-
-    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
-        normalise(&self.spec, face, out);
     }
 
     fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {

@@ -181,10 +181,6 @@ impl FaceEmbedder for Projected {
         self.inner.warm_up()
     }
 
-    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
-        self.inner.preprocess(face, out);
-    }
-
     fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         let embedded = self.inner.embed_measured(faces)?;
         let rows: Vec<f32> = embedded.iter().flatten().flat_map(|raw| raw.vector.iter().copied()).collect();

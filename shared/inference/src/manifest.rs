@@ -173,6 +173,8 @@ pub struct EmbedderSpec {
 pub struct GpuSpec {
     /// Record a run of each size once and play it back: for models whose many small steps cost more to start than to run.
     pub cuda_graph: bool,
+    /// Convolutions with the channels innermost, as tensor cores take them; CUDA converts around each otherwise.
+    pub nhwc: bool,
     /// Half precision. TensorRT converts the pack's model itself; CUDA needs one that was converted, which is `file`.
     pub fp16: bool,
     /// The model in half precision, with inputs and outputs in half or in single. It is part of the fingerprint.
@@ -351,7 +353,9 @@ mod tests {
     #[test]
     fn what_a_pack_wants_of_a_gpu_is_read_and_its_file_is_one_of_the_packs() {
         let file = format!("file = {{ name = \"half.onnx\", sha256 = \"{}\" }}", "0".repeat(64));
-        let gpu = format!("flip = true\n\n[embedder.gpu]\nfp16 = true\ncuda_graph = true\nbuckets = [2, 8]\n{file}\n");
+        let gpu = format!(
+            "flip = true\n\n[embedder.gpu]\nfp16 = true\nnhwc = true\ncuda_graph = true\nbuckets = [2, 8]\n{file}\n"
+        );
         let manifest = changed("flip = true", &gpu).unwrap();
         assert_eq!(PackManifest::parse(&manifest.to_toml().unwrap()).unwrap(), manifest);
         let names: Vec<&str> = manifest.files().map(|file| file.name.as_str()).collect();

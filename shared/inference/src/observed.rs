@@ -33,10 +33,6 @@ where
         self.inner.warm_up()
     }
 
-    fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
-        self.inner.preprocess(face, out);
-    }
-
     fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         (self.before)(faces)?;
         self.inner.embed_measured(faces)

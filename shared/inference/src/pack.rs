@@ -12,7 +12,7 @@ use crate::head::{HeadFile, Projected};
 use crate::landmarks::LandmarkModel;
 use crate::manifest::{DetectorKind, LandmarkSpec, ModelFile, PackManifest};
 use crate::pixels::FaceModel;
-use crate::runtime::{Model, OnnxRuntime, SessionOptions};
+use crate::runtime::{OnnxRuntime, SessionOptions};
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "pack.toml";
@@ -84,6 +84,17 @@ impl Pack {
         runtime: &OnnxRuntime,
         options: &SessionOptions,
     ) -> Result<Box<dyn FaceEmbedder>, InferenceError> {
+        let embedder: Box<dyn FaceEmbedder> = Box::new(self.own_embedder(runtime, options)?);
+        let Some(head) = &self.head else { return Ok(embedder) };
+        Ok(Box::new(Projected::new(embedder, head.open(runtime, options)?, self.fingerprint())))
+    }
+
+    /// An embedder of its own without a head, for one thread.
+    pub fn own_embedder(
+        &self,
+        runtime: &OnnxRuntime,
+        options: &SessionOptions,
+    ) -> Result<OnnxEmbedder, InferenceError> {
         let (spec, name) = (&self.manifest.embedder, self.manifest.pack_fingerprint());
         let file = self.path(spec.file_on(options.provider));
         let embedder = if options.takes_pixels() {
@@ -91,15 +102,7 @@ impl Pack {
         } else {
             OnnxEmbedder::new(runtime.open(&file, options)?, spec, name)?
         };
-        let embedder: Box<dyn FaceEmbedder> =
-            Box::new(if options.provider.is_gpu() { embedder.in_buckets() } else { embedder });
-        let Some(head) = &self.head else { return Ok(embedder) };
-        Ok(Box::new(Projected::new(embedder, head.open(runtime, options)?, self.fingerprint())))
-    }
-
-    /// The embedder's own model alone, as its file has it, for one thread.
-    pub fn embedder_model(&self, runtime: &OnnxRuntime, options: &SessionOptions) -> Result<Model, InferenceError> {
-        runtime.open(&self.path(&self.manifest.embedder.file), options)
+        Ok(if options.provider.is_gpu() { embedder.in_buckets() } else { embedder })
     }
 
     fn path(&self, file: &ModelFile) -> PathBuf {

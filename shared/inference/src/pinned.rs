@@ -82,6 +82,13 @@ impl PinnedSession {
         Ok(Tensor { shape: vec![rows as i64, dim as i64], data })
     }
 
+    /// The last run of so many images once more, on the input that is in place; its output stays there too.
+    pub(crate) fn again(&mut self, images: usize) -> Result<(), InferenceError> {
+        let failed = |message: String| InferenceError::Run { model: self.model.clone(), message };
+        let buffers = self.sizes.get(&images).ok_or_else(|| failed(format!("{images} images were not run before")))?;
+        buffers.go(&mut self.session).map_err(|e| failed(e.to_string()))
+    }
+
     fn buffers(&self, shape: [usize; 4], output: [usize; 2]) -> ort::Result<Buffers> {
         let pinned = match self.provider {
             Provider::Cpu => AllocationDevice::CPU,
@@ -137,15 +144,22 @@ impl Buffers {
                 let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
                 // Copies to the GPU.
                 self.binding.bind_input(input, &self.pixels)?;
-                flushed(|| session.run_binding(&self.binding).map(drop))?;
             }
-            Some(recorded) => {
-                self.pixels.copy_into(&mut recorded.pixels)?;
-                flushed(|| session.run_binding_with_options(&self.binding, &recorded.options).map(drop))?;
-                recorded.rows.copy_into(&mut self.rows)?;
-            }
+            Some(recorded) => self.pixels.copy_into(&mut recorded.pixels)?,
+        }
+        self.go(session)?;
+        if let Some(recorded) = &self.recorded {
+            recorded.rows.copy_into(&mut self.rows)?;
         }
         let (_, rows) = self.rows.try_extract_tensor::<f32>()?;
         Ok(rows.to_vec())
+    }
+
+    /// What is bound.
+    fn go(&self, session: &mut Session) -> ort::Result<()> {
+        flushed(|| match &self.recorded {
+            None => session.run_binding(&self.binding).map(drop),
+            Some(recorded) => session.run_binding_with_options(&self.binding, &recorded.options).map(drop),
+        })
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use facewire_vision::AlignedFace;
 
+use crate::bare::BareSession;
 use crate::error::InferenceError;
 use crate::manifest::{EmbedderSpec, GpuSpec};
 use crate::onnx::{FACES, FaceGraph, takes_faces};
@@ -84,6 +85,19 @@ impl FaceModel {
         self.faces
     }
 
+    /// The session alone, with these bytes of so many faces in place.
+    pub(crate) fn bare(self, faces: usize, pixels: Vec<u8>) -> Result<BareSession, InferenceError> {
+        let side = AlignedFace::SIDE as usize;
+        let (shape, rows) = ([faces, side, side, 3], if self.mirrors { 2 * faces } else { faces });
+        match self.run {
+            Run::Plain(model) => BareSession::new(model, shape, pixels),
+            Run::Pinned(mut session) => {
+                session.run(shape, &pixels, [rows, self.dim])?;
+                Ok(BareSession::pinned(session, faces))
+            }
+        }
+    }
+
     /// One run on the bytes of so many faces; its first output.
     pub(crate) fn run(&mut self, faces: usize, pixels: &[u8]) -> Result<Option<Tensor>, InferenceError> {
         let side = AlignedFace::SIDE as usize;
@@ -102,5 +116,5 @@ fn tuning(gpu: &GpuSpec, made: &FaceGraph, spec: &EmbedderSpec) -> Tuning {
     let shape = |faces: usize| format!("{FACES}:{faces}x{side}x{side}x3");
     let most = if made.mirrors { spec.faces_per_run() } else { spec.max_rows };
     let shapes = made.rows.is_none().then(|| [shape(1), shape(most.max(1))]);
-    Tuning { cuda_graph: gpu.cuda_graph, fp16: gpu.fp16, shapes }
+    Tuning { cuda_graph: gpu.cuda_graph, nhwc: gpu.nhwc, fp16: gpu.fp16, shapes }
 }

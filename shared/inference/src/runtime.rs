@@ -69,6 +69,8 @@ impl SessionOptions {
 pub(crate) struct Tuning {
     /// Runs are recorded once and played back.
     pub(crate) cuda_graph: bool,
+    /// CUDA runs convolutions with the channels innermost.
+    pub(crate) nhwc: bool,
     /// TensorRT converts to half precision.
     pub(crate) fp16: bool,
     /// The smallest and the largest shape of the input, in TensorRT's words: one engine for all between them.
@@ -196,6 +198,7 @@ fn dispatches(provider: Provider, tuning: &Tuning) -> Vec<ExecutionProviderDispa
             .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
             // The exhaustive search takes seconds for each size of a batch.
             .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
+            .with_prefer_nhwc(tuning.nhwc)
             .with_cuda_graph(cuda_graph);
         cuda.build().error_on_failure()
     };

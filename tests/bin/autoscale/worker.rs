@@ -70,7 +70,7 @@ impl Setting {
             max_batch: Some(batch),
             score: None,
             gate: Gate::default(),
-            options: Options { stage, threads: 1, batch, ..Options::default() },
+            options: Options { stage, threads: Some(1), batch, ..Options::default() },
         }
     }
 }
@@ -127,8 +127,6 @@ impl FaceEmbedder for Accelerator {
     fn max_batch(&self) -> Option<usize> {
         Some(self.batch)
     }
-
-    fn preprocess(&self, _face: &AlignedFace, _out: &mut Vec<f32>) {}
 
     fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         let runs = u32::try_from(faces.len().div_ceil(self.batch)).unwrap_or(u32::MAX);

@@ -307,7 +307,7 @@ impl World {
 /// What the streams are made with, and the services started.
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
-    (config.quality.threads, config.embed.threads) = (1, 1);
+    (config.quality.threads, config.embed.threads) = (1, Some(1));
     config.gateway.listen = Some(([127, 0, 0, 1], 0).into());
     // No face joins a cluster while a test looks.
     config.jobs.join_interval = Duration::from_secs(3600);

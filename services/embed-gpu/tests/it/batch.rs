@@ -116,7 +116,12 @@ async fn a_batch_is_one_run_and_each_face_ends_for_itself() {
         score: None,
         gate: Gate::default(),
         // A batch ends when it is full: no clock decides.
-        options: Options { threads: 1, batch: BATCH, batch_wait: Duration::from_secs(3600), ..Options::default() },
+        options: Options {
+            threads: Some(1),
+            batch: BATCH,
+            batch_wait: Duration::from_secs(3600),
+            ..Options::default()
+        },
     };
     let shutdown = Shutdown::new(TIMEOUT);
     let running = tokio::spawn(embed.run(shutdown.clone()));

@@ -135,7 +135,7 @@ fn a_bare_session_runs_on_the_input_that_was_bound() {
     let path = directory.path().join("means.onnx");
     std::fs::write(&path, mean_colour_model(&free())).unwrap();
     let open = || runtime().open(&path, &SessionOptions::default()).unwrap();
-    let (shape, data) = ([2, 3, 112, 112], vec![0.5; 2 * 3 * 112 * 112]);
+    let (shape, data) = ([2, 3, 112, 112], vec![0.5_f32; 2 * 3 * 112 * 112]);
     let mut bare = BareSession::new(open(), shape, data.clone()).unwrap();
     assert!((0..3).all(|_| bare.run().is_ok()));
     let error = BareSession::new(open(), [2, 3, 100, 112], data).unwrap_err();

@@ -172,6 +172,30 @@ fn bound_memory_gives_the_same_and_is_used_again() {
 }
 
 #[test]
+fn a_bare_session_has_one_runs_images_in_place() {
+    let (faces, spec) = (faces(4), spec(8, true, ColourOrder::Bgr));
+    let (_directory, path) = halves(&free());
+    let bound = |cuda_graph| model(&path, &spec).unwrap().pinned(Provider::Cpu, cuda_graph);
+    let bound = |cuda_graph| OnnxEmbedder::of_pixels(bound(cuda_graph), &spec, "bound@1:0".to_owned());
+    for embedder in [floats(&path, &spec), pixels(&path, &spec), bound(false), bound(true)] {
+        let mut bare = embedder.bare(&faces).unwrap();
+        assert!((0..3).all(|_| bare.run().is_ok()));
+    }
+    // A batch of one holds half of a face that is mirrored; more than it holds is left out.
+    let single = self::spec(1, true, ColourOrder::Bgr);
+    let (_directory, path) = halves(&fixed(1));
+    for embedder in [floats(&path, &single), pixels(&path, &single)] {
+        embedder.bare(&faces).unwrap().run().unwrap();
+    }
+    // Fewer than the model's own number are no run.
+    let four = self::spec(4, true, ColourOrder::Bgr);
+    let (_directory, path) = halves(&fixed(4));
+    assert!(floats(&path, &four).bare(&faces[..2]).unwrap().run().is_ok());
+    let short = floats(&path, &four).bare(&faces[..1]).and_then(|mut bare| bare.run());
+    assert!(matches!(short, Err(InferenceError::Run { .. })), "{short:?}");
+}
+
+#[test]
 fn what_cannot_take_pixels_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("halves.onnx");

@@ -39,8 +39,6 @@ impl FaceEmbedder for Embedder {
         None
     }
 
-    fn preprocess(&self, _face: &AlignedFace, _out: &mut Vec<f32>) {}
-
     /// The same direction for every face.
     fn embed_measured(&mut self, faces: &[AlignedFace]) -> Result<Vec<Embedded>, InferenceError> {
         let unit = (self.dim as f32).sqrt().recip();

@@ -37,7 +37,7 @@ impl Limit {
     /// Blocks: tries every batch of 1, 2, 4 … faces that the pack's manifest allows. The fastest batch of each number of
     /// sessions: a trial is short, and which of them is the fastest is said by the rounds.
     pub(super) fn find(models: &Loaded, aligned: &[AlignedFace]) -> anyhow::Result<Vec<Self>> {
-        let settings = settings(models.session.provider).into_iter();
+        let settings = settings(models.devices.embed.first()).into_iter();
         settings.map(|setting| Self::fastest_batch(models, aligned, setting)).collect()
     }
 
@@ -72,18 +72,13 @@ impl Limit {
         rows: usize,
         rows_per_face: usize,
     ) -> anyhow::Result<Self> {
-        let options = SessionOptions { intra_threads, ..models.session };
-        let embedder = models.pack.embedder(&models.runtime, &options)?;
-        let mut input = Vec::new();
-        let images = aligned.iter().cycle().flat_map(|face| [face.clone(), face.mirrored()]);
-        images.take(rows).for_each(|image| embedder.preprocess(&image, &mut input));
-        let side = AlignedFace::SIDE as usize;
-        let session = |_| {
-            let model = models.pack.embedder_model(&models.runtime, &options)?;
-            Ok(BareSession::new(model, [rows, 3, side, side], input.clone())?)
-        };
+        let options = SessionOptions { intra_threads, ..models.session.on(models.devices.embed.first()) };
+        let faces: Vec<AlignedFace> = aligned.iter().cycle().take(rows.div_ceil(rows_per_face)).cloned().collect();
+        let session = |_| Ok(models.pack.own_embedder(&models.runtime, &options)?.bare(&faces)?);
         let sessions = (0..count).map(session).collect::<anyhow::Result<_>>()?;
-        let what = format!("bare ONNX Runtime, bound input of {rows} rows, {count} sessions × {intra_threads} threads");
+        let place = options.provider;
+        let what =
+            format!("bare ONNX Runtime, {place}, input of {rows} rows in place, {count} × {intra_threads} threads");
         Ok(Self { sessions, rows, rows_per_face, what, faces_per_second: 0.0 })
     }
 

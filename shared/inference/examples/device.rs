@@ -1,0 +1,189 @@
+//! What a device does with packs: whether it finds and embeds as the processor does, and how fast it embeds in runs of each
+//! size. `iresnet50.py` beside this makes packs that tell the ways to run a model on a GPU apart.
+//!
+//!     cargo run --release -p facewire-inference --example device -- LIBRARY PROVIDER PICTURES PACK...
+//!
+//! PICTURES is a folder of aligned faces, 112 × 112. A pack with made-up weights makes nearly the same of all faces: how like
+//! each other they are stands beside how like the processor's they are. Speed is in faces a second, with one session and with
+//! two; at last of the sessions alone, on an input that is in place.
+
+#![expect(clippy::print_stdout, reason = "a program of the command line")]
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use facewire_inference::{
+    BareSession, Embedding, FaceEmbedder, FaceFind, GraphInput, InferenceError, OnnxEmbedder, OnnxRuntime, Pack,
+    Provider, SessionOptions,
+};
+use facewire_vision::{AlignedFace, DecodeLimits, RgbImage, decode};
+
+/// Time of each measurement.
+const TRIAL: Duration = Duration::from_millis(500);
+
+/// Runs before one is timed.
+const WARM_UP: usize = 3;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [library, provider, pictures, packs @ ..] = arguments.as_slice() else {
+        return Err("name a library, a provider, a folder of aligned faces, and packs".into());
+    };
+    let runtime = OnnxRuntime::load(Path::new(library))?;
+    let provider: Provider = provider.parse()?;
+    runtime.check(provider)?;
+    let pictures = read(Path::new(pictures))?;
+    let faces: Vec<AlignedFace> = pictures.iter().cloned().map(AlignedFace::from_image).collect::<Result<_, _>>()?;
+    for pack in packs {
+        println!("{pack}");
+        if let Err(error) = one(&runtime, provider, &pictures, &faces, &Pack::open(Path::new(pack))?) {
+            println!("  FAILED: {error}");
+        }
+    }
+    Ok(())
+}
+
+fn read(folder: &Path) -> Result<Vec<RgbImage>, Box<dyn Error>> {
+    let entries =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>, std::io::Error>>();
+    let mut paths: Vec<PathBuf> =
+        entries?.into_iter().filter(|path| path.to_string_lossy().ends_with(".png")).collect();
+    paths.sort();
+    let picture = |path: &PathBuf| Ok(decode(&std::fs::read(path)?, &DecodeLimits::default())?);
+    paths.iter().map(picture).collect()
+}
+
+fn one(
+    runtime: &OnnxRuntime,
+    provider: Provider,
+    pictures: &[RgbImage],
+    faces: &[AlignedFace],
+    pack: &Pack,
+) -> Result<(), Box<dyn Error>> {
+    let processor = SessionOptions { intra_threads: 8, ..SessionOptions::default() };
+    finds(runtime, provider, pictures, pack)?;
+    let expected = embeddings(pack.embedder(runtime, &processor)?.as_mut(), faces)?;
+    let apart = expected.iter().zip(expected.iter().skip(1)).map(|(a, b)| cosine(a, b)).fold(1.0, f32::min);
+    for graph_input in [GraphInput::Float, GraphInput::Uint8] {
+        let options = SessionOptions { provider, graph_input, ..SessionOptions::default() };
+        let opened = Instant::now();
+        let mut embedder = pack.embedder(runtime, &options)?;
+        let opened = opened.elapsed();
+        let warmed = Instant::now();
+        for size in embedder.warm_up() {
+            embedder.embed_measured(&faces.iter().cycle().take(size).cloned().collect::<Vec<_>>())?;
+        }
+        let warmed = warmed.elapsed();
+        // All at once, and each alone: other sizes of runs, other buffers; twice, for what is recorded and played back.
+        let mut same = 1.0_f32;
+        for _ in 0..2 {
+            let together = embeddings(embedder.as_mut(), faces)?;
+            let alone: Vec<Embedding> = faces
+                .iter()
+                .map(|face| Ok(embeddings(embedder.as_mut(), std::slice::from_ref(face))?.remove(0)))
+                .collect::<Result<_, Box<dyn Error>>>()?;
+            for (expected, (a, b)) in expected.iter().zip(together.iter().zip(&alone)) {
+                same = same.min(cosine(expected, a)).min(cosine(expected, b));
+            }
+        }
+        println!(
+            "  {graph_input:?}: opened in {:.1} s, every size ready in {:.1} s; like the processor's {same:.6} (other faces {apart:.3})",
+            opened.as_secs_f64(),
+            warmed.as_secs_f64()
+        );
+    }
+    speed(runtime, &SessionOptions::default().on(provider), faces, pack)
+}
+
+/// The detector and the landmarks.
+fn finds(runtime: &OnnxRuntime, provider: Provider, pictures: &[RgbImage], pack: &Pack) -> Result<(), Box<dyn Error>> {
+    let mut here = pack.finder(runtime, &SessionOptions::default())?;
+    let mut there = match pack.finder(runtime, &SessionOptions::default().on(provider)) {
+        Ok(finder) => finder,
+        Err(error) => {
+            println!("  finder: FAILED: {error}");
+            return Ok(());
+        }
+    };
+    let (mut found, mut missed, mut off) = (0, 0, 0.0_f32);
+    for picture in pictures {
+        // Larger, with a border: as crops are.
+        let picture = RgbImage::from_fn(224, 224, |x, y| {
+            picture.pixel(x.saturating_sub(56).min(111), y.saturating_sub(56).min(111)).unwrap_or_default()
+        });
+        let (a, b) = (here.find(&picture)?, there.find(&picture)?);
+        missed += a.len().abs_diff(b.len());
+        for (a, b) in a.iter().zip(&b) {
+            found += 1;
+            let points = a.landmarks.iter().zip(&b.landmarks);
+            off = points.map(|(a, b)| (a.x - b.x).abs().max((a.y - b.y).abs())).fold(off, f32::max);
+        }
+    }
+    println!("  finder: {found} faces, {missed} not by both, landmarks at most {off:.4} pixels apart");
+    Ok(())
+}
+
+fn embeddings(embedder: &mut dyn FaceEmbedder, faces: &[AlignedFace]) -> Result<Vec<Embedding>, Box<dyn Error>> {
+    Ok(embedder.embed_measured(faces)?.into_iter().collect::<Result<_, _>>()?)
+}
+
+fn cosine(a: &Embedding, b: &Embedding) -> f32 {
+    a.vector.iter().zip(&b.vector).map(|(a, b)| a * b).sum()
+}
+
+fn speed(
+    runtime: &OnnxRuntime,
+    options: &SessionOptions,
+    faces: &[AlignedFace],
+    pack: &Pack,
+) -> Result<(), Box<dyn Error>> {
+    let open = || pack.own_embedder(runtime, options);
+    let mut sessions = [open()?, open()?];
+    let (single, _) = sessions.split_at_mut(1);
+    let sizes = single.iter().flat_map(OnnxEmbedder::warm_up).collect::<Vec<_>>();
+    let of = |size: usize| faces.iter().cycle().take(size).cloned().collect::<Vec<AlignedFace>>();
+    for size in &sizes {
+        let faces = of(*size);
+        let embed = |session: &mut OnnxEmbedder| session.embed_measured(&faces).map(drop);
+        let (single, _) = sessions.split_at_mut(1);
+        let [one, two] = [rate(single, *size, embed)?, rate(&mut sessions, *size, embed)?];
+        println!("  {size:4} faces a run: {one:8.0} {two:8.0}");
+    }
+    drop(sessions);
+    let size = sizes.into_iter().max().unwrap_or(1);
+    let faces = of(size);
+    let mut bare = [open()?.bare(&faces)?, open()?.bare(&faces)?];
+    let (single, _) = bare.split_at_mut(1);
+    let [one, two] = [rate(single, size, BareSession::run)?, rate(&mut bare, size, BareSession::run)?];
+    // A model that takes one image a run has half a face there.
+    let spec = &pack.manifest().embedder;
+    let share = if spec.flip && spec.max_rows == 1 { 0.5 } else { 1.0 };
+    println!("  {size:4} in place:    {:8.0} {:8.0}", one * share, two * share);
+    Ok(())
+}
+
+/// Faces a second of sessions that run at a time.
+fn rate<S: Send>(
+    sessions: &mut [S],
+    faces: usize,
+    run: impl Fn(&mut S) -> Result<(), InferenceError> + Sync,
+) -> Result<f64, InferenceError> {
+    for session in sessions.iter_mut() {
+        (0..WARM_UP).try_for_each(|_| run(session))?;
+    }
+    let started = Instant::now();
+    let runs: Vec<Result<f64, InferenceError>> = std::thread::scope(|scope| {
+        let one = |session: &mut S| {
+            let mut runs = 0.0;
+            while started.elapsed() < TRIAL {
+                run(session)?;
+                runs += 1.0;
+            }
+            Ok(runs / started.elapsed().as_secs_f64())
+        };
+        let running: Vec<_> = sessions.iter_mut().map(|session| scope.spawn(move || one(session))).collect();
+        running.into_iter().map(|thread| thread.join().unwrap_or(Ok(0.0))).collect()
+    });
+    Ok(runs.into_iter().sum::<Result<f64, _>>()? * faces as f64)
+}
