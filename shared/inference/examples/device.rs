@@ -5,17 +5,18 @@
 //!
 //! PICTURES is a folder of aligned faces, 112 × 112. A pack with made-up weights makes nearly the same of all faces: how like
 //! each other they are stands beside how like the processor's they are. Speed is in faces a second, with one session and with
-//! two; at last of the sessions alone, on an input that is in place.
+//! two, then of the sessions alone, on an input that is in place.
 
 #![expect(clippy::print_stdout, reason = "a program of the command line")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use facewire_inference::{
-    BareSession, Embedding, FaceEmbedder, FaceFind, GraphInput, InferenceError, OnnxEmbedder, OnnxRuntime, Pack,
-    Provider, SessionOptions,
+    BareSession, Embedding, FaceEmbedder, FaceFind, GraphInput, InferenceError, OnnxRuntime, Pack, Provider,
+    SessionOptions,
 };
 use facewire_vision::{AlignedFace, DecodeLimits, RgbImage, decode};
 
@@ -67,33 +68,49 @@ fn one(
     let apart = expected.iter().zip(expected.iter().skip(1)).map(|(a, b)| cosine(a, b)).fold(1.0, f32::min);
     for graph_input in [GraphInput::Float, GraphInput::Uint8] {
         let options = SessionOptions { provider, graph_input, ..SessionOptions::default() };
-        let opened = Instant::now();
-        let mut embedder = pack.embedder(runtime, &options)?;
-        let opened = opened.elapsed();
-        let warmed = Instant::now();
-        for size in embedder.warm_up() {
-            embedder.embed_measured(&faces.iter().cycle().take(size).cloned().collect::<Vec<_>>())?;
+        if let Err(error) = embeds(runtime, &options, faces, pack, &expected) {
+            println!("  {graph_input:?}: FAILED: {error}");
         }
-        let warmed = warmed.elapsed();
-        // All at once, and each alone: other sizes of runs, other buffers; twice, for what is recorded and played back.
-        let mut same = 1.0_f32;
-        for _ in 0..2 {
-            let together = embeddings(embedder.as_mut(), faces)?;
-            let alone: Vec<Embedding> = faces
-                .iter()
-                .map(|face| Ok(embeddings(embedder.as_mut(), std::slice::from_ref(face))?.remove(0)))
-                .collect::<Result<_, Box<dyn Error>>>()?;
-            for (expected, (a, b)) in expected.iter().zip(together.iter().zip(&alone)) {
-                same = same.min(cosine(expected, a)).min(cosine(expected, b));
-            }
-        }
-        println!(
-            "  {graph_input:?}: opened in {:.1} s, every size ready in {:.1} s; like the processor's {same:.6} (other faces {apart:.3})",
-            opened.as_secs_f64(),
-            warmed.as_secs_f64()
-        );
     }
+    println!("  other faces: {apart:.3}");
     speed(runtime, &SessionOptions::default().on(provider), faces, pack)
+}
+
+/// The embedder, against what the processor made of the same faces.
+fn embeds(
+    runtime: &OnnxRuntime,
+    options: &SessionOptions,
+    faces: &[AlignedFace],
+    pack: &Pack,
+    expected: &[Embedding],
+) -> Result<(), Box<dyn Error>> {
+    let opened = Instant::now();
+    let mut embedder = pack.embedder(runtime, options)?;
+    let opened = opened.elapsed();
+    let warmed = Instant::now();
+    for size in embedder.warm_up() {
+        embedder.embed_measured(&faces.iter().cycle().take(size).cloned().collect::<Vec<_>>())?;
+    }
+    let warmed = warmed.elapsed();
+    // All at once, and each alone: other sizes of runs, other buffers; twice, for what is recorded and played back.
+    let mut same = 1.0_f32;
+    for _ in 0..2 {
+        let together = embeddings(embedder.as_mut(), faces)?;
+        let alone: Vec<Embedding> = faces
+            .iter()
+            .map(|face| Ok(embeddings(embedder.as_mut(), std::slice::from_ref(face))?.remove(0)))
+            .collect::<Result<_, Box<dyn Error>>>()?;
+        for (expected, (a, b)) in expected.iter().zip(together.iter().zip(&alone)) {
+            same = same.min(cosine(expected, a)).min(cosine(expected, b));
+        }
+    }
+    println!(
+        "  {:?}: opened in {:.1} s, every size ready in {:.1} s; like the processor's {same:.6}",
+        options.graph_input,
+        opened.as_secs_f64(),
+        warmed.as_secs_f64()
+    );
+    Ok(())
 }
 
 /// The detector and the landmarks.
@@ -139,50 +156,43 @@ fn speed(
     pack: &Pack,
 ) -> Result<(), Box<dyn Error>> {
     let open = || pack.own_embedder(runtime, options);
-    let mut sessions = [open()?, open()?];
-    let (single, _) = sessions.split_at_mut(1);
-    let sizes = single.iter().flat_map(OnnxEmbedder::warm_up).collect::<Vec<_>>();
-    let of = |size: usize| faces.iter().cycle().take(size).cloned().collect::<Vec<AlignedFace>>();
+    let sizes = open()?.warm_up();
     for size in &sizes {
-        let faces = of(*size);
-        let embed = |session: &mut OnnxEmbedder| session.embed_measured(&faces).map(drop);
-        let (single, _) = sessions.split_at_mut(1);
-        let [one, two] = [rate(single, *size, embed)?, rate(&mut sessions, *size, embed)?];
-        println!("  {size:4} faces a run: {one:8.0} {two:8.0}");
+        let faces: Vec<AlignedFace> = faces.iter().cycle().take(*size).cloned().collect();
+        let embed = |sessions| rate(sessions, *size, open, |session| session.embed_measured(&faces).map(drop));
+        let bare = |sessions| rate(sessions, *size, || open()?.bare(&faces), BareSession::run);
+        // A model that takes one image a run has half a face there.
+        let spec = &pack.manifest().embedder;
+        let share = if spec.flip && spec.max_rows == 1 { 0.5 } else { 1.0 };
+        let [one, two, bare_one, bare_two] = [embed(1)?, embed(2)?, bare(1)? * share, bare(2)? * share];
+        println!("  {size:4} faces a run: {one:8.0} {two:8.0}   in place {bare_one:8.0} {bare_two:8.0}");
     }
-    drop(sessions);
-    let size = sizes.into_iter().max().unwrap_or(1);
-    let faces = of(size);
-    let mut bare = [open()?.bare(&faces)?, open()?.bare(&faces)?];
-    let (single, _) = bare.split_at_mut(1);
-    let [one, two] = [rate(single, size, BareSession::run)?, rate(&mut bare, size, BareSession::run)?];
-    // A model that takes one image a run has half a face there.
-    let spec = &pack.manifest().embedder;
-    let share = if spec.flip && spec.max_rows == 1 { 0.5 } else { 1.0 };
-    println!("  {size:4} in place:    {:8.0} {:8.0}", one * share, two * share);
     Ok(())
 }
 
-/// Faces a second of sessions that run at a time.
-fn rate<S: Send>(
-    sessions: &mut [S],
+/// Faces a second of so many sessions at a time, each on a thread of its own.
+fn rate<S>(
+    sessions: usize,
     faces: usize,
+    open: impl Fn() -> Result<S, InferenceError> + Sync,
     run: impl Fn(&mut S) -> Result<(), InferenceError> + Sync,
 ) -> Result<f64, InferenceError> {
-    for session in sessions.iter_mut() {
-        (0..WARM_UP).try_for_each(|_| run(session))?;
-    }
-    let started = Instant::now();
+    let ready = Barrier::new(sessions);
+    let one = || {
+        let opened = open().and_then(|mut session| {
+            (0..WARM_UP).try_for_each(|_| run(&mut session))?;
+            Ok(session)
+        });
+        ready.wait();
+        let (mut session, started, mut runs) = (opened?, Instant::now(), 0.0);
+        while started.elapsed() < TRIAL {
+            run(&mut session)?;
+            runs += 1.0;
+        }
+        Ok(runs / started.elapsed().as_secs_f64())
+    };
     let runs: Vec<Result<f64, InferenceError>> = std::thread::scope(|scope| {
-        let one = |session: &mut S| {
-            let mut runs = 0.0;
-            while started.elapsed() < TRIAL {
-                run(session)?;
-                runs += 1.0;
-            }
-            Ok(runs / started.elapsed().as_secs_f64())
-        };
-        let running: Vec<_> = sessions.iter_mut().map(|session| scope.spawn(move || one(session))).collect();
+        let running: Vec<_> = (0..sessions).map(|_| scope.spawn(one)).collect();
         running.into_iter().map(|thread| thread.join().unwrap_or(Ok(0.0))).collect()
     });
     Ok(runs.into_iter().sum::<Result<f64, _>>()? * faces as f64)

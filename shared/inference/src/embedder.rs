@@ -87,6 +87,10 @@ impl OnnxEmbedder {
         if shape.len() != 4 {
             return Err(model.misshapen(format!("its input has the shape {shape:?}, not [n, 3, 112, 112]")));
         }
+        if !model.takes_floats() {
+            let message = "its input is no [n, 3, 112, 112] of 32-bit floats: with models.graph_input = \"uint8\" it takes pixels";
+            return Err(model.misshapen(message));
+        }
         let fixed = shape.first().and_then(|rows| usize::try_from(*rows).ok()).filter(|rows| *rows > 0);
         if let Some(rows) = fixed.filter(|rows| *rows != spec.max_rows) {
             return Err(model.misshapen(format!("its batch is fixed at {rows}: set embedder.max_rows to that")));

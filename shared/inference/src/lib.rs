@@ -5,6 +5,7 @@
 pub mod bare;
 mod buckets;
 mod builtin;
+mod capture;
 mod checksum;
 pub mod detector;
 pub mod devices;

@@ -1,13 +1,15 @@
-//! Runs from pinned memory, which a GPU reads and writes without a copy by the processor: each size of run has an input and
-//! an output of its own, made once. A session runs one batch at a time; while one is on the GPU, the second thread of the
-//! same device fills its own. This was compiled and run on the processor, in ordinary memory, and not on a GPU yet.
+//! Runs from pinned memory, which a GPU reads without a copy by the processor: each size of run has an input of its own, made
+//! once. A session runs one batch at a time; while one is on the GPU, the second thread of the same device fills its own.
+//! The rows come back into ordinary memory: ONNX Runtime 1.31 refuses an output in pinned memory, by "dst_data != src_data".
 
 use std::collections::BTreeMap;
+use std::thread::{self, ThreadId};
 
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::Tensor as OrtTensor;
 
+use crate::capture;
 use crate::error::InferenceError;
 use crate::provider::Provider;
 use crate::runtime::{Model, Tensor, flushed};
@@ -32,8 +34,6 @@ struct Buffers {
     binding: IoBinding,
     /// In pinned memory.
     pixels: OrtTensor<u8>,
-    /// In pinned memory.
-    rows: OrtTensor<f32>,
     recorded: Option<Recorded>,
 }
 
@@ -41,7 +41,11 @@ struct Buffers {
 struct Recorded {
     pixels: OrtTensor<u8>,
     rows: OrtTensor<f32>,
+    /// Where they are copied to.
+    here: OrtTensor<f32>,
     options: RunOptions,
+    /// The thread that recorded it: ONNX Runtime keeps recordings by thread.
+    by: Option<ThreadId>,
 }
 
 impl std::fmt::Debug for Recorded {
@@ -82,26 +86,28 @@ impl PinnedSession {
         Ok(Tensor { shape: vec![rows as i64, dim as i64], data })
     }
 
-    /// The last run of so many images once more, on the input that is in place; its output stays there too.
+    /// The last run of so many images once more, on the input that is in place.
     pub(crate) fn again(&mut self, images: usize) -> Result<(), InferenceError> {
         let failed = |message: String| InferenceError::Run { model: self.model.clone(), message };
-        let buffers = self.sizes.get(&images).ok_or_else(|| failed(format!("{images} images were not run before")))?;
-        buffers.go(&mut self.session).map_err(|e| failed(e.to_string()))
+        let buffers =
+            self.sizes.get_mut(&images).ok_or_else(|| failed(format!("{images} images were not run before")))?;
+        buffers.again(&mut self.session).map_err(|e| failed(e.to_string()))
     }
 
     fn buffers(&self, shape: [usize; 4], output: [usize; 2]) -> ort::Result<Buffers> {
+        let _running = capture::among_others();
         let pinned = match self.provider {
             Provider::Cpu => AllocationDevice::CPU,
             Provider::Cuda { .. } | Provider::TensorRt { .. } => AllocationDevice::CUDA_PINNED,
         };
-        let pixels = OrtTensor::<u8>::new(&self.allocator(pinned.clone(), MemoryType::CPUInput)?, shape)?;
-        let mut rows = OrtTensor::<f32>::new(&self.allocator(pinned, MemoryType::CPUOutput)?, output)?;
+        let pixels = OrtTensor::<u8>::new(&self.allocator(pinned, MemoryType::CPUInput)?, shape)?;
         let mut binding = self.session.create_binding()?;
         let recorded = if self.cuda_graph { Some(self.recorded(&mut binding, shape, output)?) } else { None };
         if recorded.is_none() {
-            binding.bind_output(self.output(), &mut rows)?;
+            let here = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
+            binding.bind_output_to_device(self.output(), &here)?;
         }
-        Ok(Buffers { binding, pixels, rows, recorded })
+        Ok(Buffers { binding, pixels, recorded })
     }
 
     fn recorded(&self, binding: &mut IoBinding, shape: [usize; 4], output: [usize; 2]) -> ort::Result<Recorded> {
@@ -114,9 +120,10 @@ impl PinnedSession {
         let mut rows = OrtTensor::<f32>::new(&memory, output)?;
         binding.bind_input(self.input(), &pixels)?;
         binding.bind_output(self.output(), &mut rows)?;
+        let here = OrtTensor::<f32>::new(&Allocator::default(), output)?;
         let mut options = RunOptions::new()?;
         options.set(GRAPH_ID, shape.first().copied().unwrap_or_default().to_string())?;
-        Ok(Recorded { pixels, rows, options })
+        Ok(Recorded { pixels, rows, here, options, by: None })
     }
 
     fn allocator(&self, device: AllocationDevice<'static>, kind: MemoryType) -> ort::Result<Allocator> {
@@ -141,25 +148,52 @@ impl Buffers {
         pixels.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
         match &mut self.recorded {
             None => {
+                let _running = capture::among_others();
                 let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
                 // Copies to the GPU.
                 self.binding.bind_input(input, &self.pixels)?;
+                Self::rows(session, &self.binding)
             }
-            Some(recorded) => self.pixels.copy_into(&mut recorded.pixels)?,
+            Some(recorded) => {
+                recorded.run(session, &self.binding, Some(&self.pixels))?;
+                let (_, rows) = recorded.here.try_extract_tensor::<f32>()?;
+                Ok(rows.to_vec())
+            }
         }
-        self.go(session)?;
-        if let Some(recorded) = &self.recorded {
-            recorded.rows.copy_into(&mut self.rows)?;
-        }
-        let (_, rows) = self.rows.try_extract_tensor::<f32>()?;
-        Ok(rows.to_vec())
     }
 
-    /// What is bound.
-    fn go(&self, session: &mut Session) -> ort::Result<()> {
-        flushed(|| match &self.recorded {
-            None => session.run_binding(&self.binding).map(drop),
-            Some(recorded) => session.run_binding_with_options(&self.binding, &recorded.options).map(drop),
-        })
+    /// What is on the GPU.
+    fn again(&mut self, session: &mut Session) -> ort::Result<()> {
+        match &mut self.recorded {
+            None => {
+                let _running = capture::among_others();
+                Self::rows(session, &self.binding).map(drop)
+            }
+            Some(recorded) => recorded.run(session, &self.binding, None),
+        }
+    }
+
+    fn rows(session: &mut Session, binding: &IoBinding) -> ort::Result<Vec<f32>> {
+        let outputs = flushed(|| session.run_binding(binding))?;
+        let Some((_, output)) = outputs.iter().next() else { return Ok(Vec::new()) };
+        Ok(output.try_extract_tensor::<f32>()?.1.to_vec())
+    }
+}
+
+impl Recorded {
+    /// Plays the recording back, and makes it first where this thread has none.
+    fn run(&mut self, session: &mut Session, binding: &IoBinding, pixels: Option<&OrtTensor<u8>>) -> ort::Result<()> {
+        let thread = thread::current().id();
+        let (_recording, _running) = match self.by == Some(thread) {
+            true => (None, Some(capture::among_others())),
+            false => (Some(capture::alone()), None),
+        };
+        if let Some(pixels) = pixels {
+            pixels.copy_into(&mut self.pixels)?;
+        }
+        flushed(|| session.run_binding_with_options(binding, &self.options).map(drop))?;
+        self.rows.copy_into(&mut self.here)?;
+        self.by = Some(thread);
+        Ok(())
     }
 }

@@ -10,9 +10,10 @@ use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
 use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionInputValue};
-use ort::value::TensorRef;
+use ort::value::{TensorElementType, TensorRef};
 use serde::{Deserialize, Serialize};
 
+use crate::capture;
 use crate::error::InferenceError;
 use crate::provider::Provider;
 
@@ -134,8 +135,8 @@ impl OnnxRuntime {
     /// A session of a model file. On a GPU all of the model runs there, or none: what ONNX Runtime would leave to the
     /// processor is an error.
     pub fn open(&self, file: &Path, options: &SessionOptions) -> Result<Model, InferenceError> {
-        let opened = self.builder(file, options, &Tuning::default())?.commit_from_file(file);
-        Ok(Model { session: opened.map_err(|e| not_opened(file, options, &e))?, name: name_of(file) })
+        let mut builder = self.builder(file, options, &Tuning::default())?;
+        Model::opened(file, options, || builder.commit_from_file(file))
     }
 
     /// The same with a graph that was made from the file's.
@@ -146,8 +147,8 @@ impl OnnxRuntime {
         options: &SessionOptions,
         tuning: &Tuning,
     ) -> Result<Model, InferenceError> {
-        let opened = self.builder(file, options, tuning)?.commit_from_memory(graph);
-        Ok(Model { session: opened.map_err(|e| not_opened(file, options, &e))?, name: name_of(file) })
+        let mut builder = self.builder(file, options, tuning)?;
+        Model::opened(file, options, || builder.commit_from_memory(graph))
     }
 
     fn builder(
@@ -233,9 +234,21 @@ pub struct Tensor {
 pub struct Model {
     session: Session,
     name: String,
+    gpu: bool,
 }
 
 impl Model {
+    fn opened(
+        file: &Path,
+        options: &SessionOptions,
+        open: impl FnOnce() -> ort::Result<Session>,
+    ) -> Result<Self, InferenceError> {
+        let gpu = options.provider.is_gpu();
+        let _running = gpu.then(capture::among_others);
+        let session = open().map_err(|e| not_opened(file, options, &e))?;
+        Ok(Self { session, name: name_of(file), gpu })
+    }
+
     /// The file's name, for messages.
     pub fn name(&self) -> &str {
         &self.name
@@ -245,6 +258,12 @@ impl Model {
     pub fn input_shape(&self) -> Vec<i64> {
         let shape = self.session.inputs().first().and_then(|input| input.dtype().tensor_shape());
         shape.map(|s| s.to_vec()).unwrap_or_default()
+    }
+
+    /// Whether the first input is a tensor of 32-bit floats.
+    pub fn takes_floats(&self) -> bool {
+        let kind = self.session.inputs().first().and_then(|input| input.dtype().tensor_type());
+        kind == Some(TensorElementType::Float32)
     }
 
     /// Runs on one tensor of `shape`; all outputs by name, in the model's order.
@@ -278,6 +297,7 @@ impl Model {
     }
 
     fn run_on(&mut self, input: SessionInputValue<'_>) -> Result<Vec<(String, Tensor)>, InferenceError> {
+        let _running = self.gpu.then(capture::among_others);
         let name = self.name.clone();
         let failed = |message: String| InferenceError::Run { model: name.clone(), message };
         let outputs = flushed(|| self.session.run(ort::inputs![input])).map_err(|e| failed(e.to_string()))?;

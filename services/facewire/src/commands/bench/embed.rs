@@ -57,10 +57,11 @@ impl Side {
 pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) -> anyhow::Result<Measurement> {
     let models = models::load(&config.models, progress::fetching(false)).await?;
     let aligned = aligned_samples(&config, &models).await?;
-    let mut limits = {
+    let limits = {
         let (models, aligned) = (models.clone(), aligned.clone());
         tokio::task::spawn_blocking(move || Limit::find(&models, &aligned)).await??
     };
+    let limits = Arc::new(limits);
     let mut bare: Vec<(String, Side)> = limits.iter().map(|limit| (limit.what.clone(), Side::default())).collect();
     let fastest = limits.iter().map(|limit| limit.faces_per_second).fold(0.0, f64::max);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number, bounded below")]
@@ -73,13 +74,11 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
         stage.round(round.div_ceil(10), &shutdown).await?;
         let mut facewire = Side::default();
         while facewire.took < MIN_TIME || bare.iter().any(|(_, side)| side.took < MIN_TIME) || stage.sent < faces {
-            let (back, timed) = tokio::task::spawn_blocking(move || {
-                let timed: anyhow::Result<Vec<_>> = limits.iter_mut().map(|limit| limit.run(ROUND)).collect();
-                (limits, timed)
-            })
-            .await?;
-            limits = back;
-            for ((_, side), (rate, took)) in bare.iter_mut().zip(timed?) {
+            let limits = Arc::clone(&limits);
+            let timed = tokio::task::spawn_blocking(move || {
+                limits.iter().map(|limit| limit.run(ROUND)).collect::<anyhow::Result<Vec<_>>>()
+            });
+            for ((_, side), (rate, took)) in bare.iter_mut().zip(timed.await??) {
                 side.add(rate * took.as_secs_f64(), took);
             }
             let took = stage.round(round, &shutdown).await?;

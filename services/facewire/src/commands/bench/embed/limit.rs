@@ -1,6 +1,7 @@
 //! What the hardware can do: bare sessions of the embedder's model on inputs that are in place, at the fastest of all
 //! batches and numbers of sessions.
 
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -22,9 +23,13 @@ const TRIAL: Duration = Duration::from_millis(500);
 /// Larger batches are not tried where one run takes longer than this: they cannot be faster per face by then.
 const LONG_RUN: Duration = Duration::from_secs(2);
 
-/// Warm sessions at their fastest batch.
+/// Sessions at their fastest batch. Each lives on one thread, for which a GPU records its runs.
 pub(super) struct Limit {
-    sessions: Vec<BareSession>,
+    models: Loaded,
+    options: SessionOptions,
+    sessions: usize,
+    /// Of one run.
+    faces: Vec<AlignedFace>,
     rows: usize,
     rows_per_face: usize,
     /// What it is, for people.
@@ -48,16 +53,13 @@ impl Limit {
         let smaller = std::iter::successors(Some(first), |rows| Some(rows * 2)).take_while(|rows| *rows < max);
         let mut best: Option<Self> = None;
         for rows in smaller.chain([max]) {
-            let mut limit = Self::open(models, aligned, setting, rows, first)?;
-            let began = Instant::now();
-            limit.sessions.iter_mut().try_for_each(BareSession::run)?;
-            let long = began.elapsed() > LONG_RUN;
-            (0..WARM_UP).try_for_each(|_| limit.sessions.iter_mut().try_for_each(BareSession::run))?;
+            let mut limit = Self::new(models, aligned, setting, rows, first);
             limit.faces_per_second = limit.run(TRIAL)?.0;
+            let run = (limit.sessions * rows) as f64 / (limit.faces_per_second * first as f64).max(f64::MIN_POSITIVE);
             if best.as_ref().is_none_or(|best| limit.faces_per_second > best.faces_per_second) {
                 best = Some(limit);
             }
-            if long {
+            if run > LONG_RUN.as_secs_f64() {
                 break;
             }
         }
@@ -65,42 +67,51 @@ impl Limit {
     }
 
     /// Sessions with the same input: faces and their mirror images, as the stage has them.
-    fn open(
+    fn new(
         models: &Loaded,
         aligned: &[AlignedFace],
-        (count, intra_threads): (usize, usize),
+        (sessions, intra_threads): (usize, usize),
         rows: usize,
         rows_per_face: usize,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let options = SessionOptions { intra_threads, ..models.session.on(models.devices.embed.first()) };
-        let faces: Vec<AlignedFace> = aligned.iter().cycle().take(rows.div_ceil(rows_per_face)).cloned().collect();
-        let session = |_| Ok(models.pack.own_embedder(&models.runtime, &options)?.bare(&faces)?);
-        let sessions = (0..count).map(session).collect::<anyhow::Result<_>>()?;
+        let faces = aligned.iter().cycle().take(rows.div_ceil(rows_per_face)).cloned().collect();
         let place = options.provider;
         let what =
-            format!("bare ONNX Runtime, {place}, input of {rows} rows in place, {count} × {intra_threads} threads");
-        Ok(Self { sessions, rows, rows_per_face, what, faces_per_second: 0.0 })
+            format!("bare ONNX Runtime, {place}, input of {rows} rows in place, {sessions} × {intra_threads} threads");
+        Self { models: models.clone(), options, sessions, faces, rows, rows_per_face, what, faces_per_second: 0.0 }
     }
 
-    /// Runs all sessions for at least so long: faces a second, and the time that it took.
-    pub(super) fn run(&mut self, min: Duration) -> anyhow::Result<(f64, Duration)> {
-        let started = Instant::now();
-        let rates = std::thread::scope(|scope| {
-            let one = |session: &mut BareSession| {
-                let mut runs = 0.0;
-                while started.elapsed() < min {
-                    session.run()?;
-                    runs += 1.0;
-                }
-                anyhow::Ok(runs / started.elapsed().as_secs_f64())
-            };
-            let threads: Vec<_> = self.sessions.iter_mut().map(|session| scope.spawn(move || one(session))).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().map_err(|_| anyhow!("a bare session panicked"))?)
-                .sum::<anyhow::Result<f64>>()
+    /// Opens and warms the sessions, then runs all of them for at least so long: faces a second, and the time that it took.
+    pub(super) fn run(&self, min: Duration) -> anyhow::Result<(f64, Duration)> {
+        let ready = Barrier::new(self.sessions);
+        let one = || {
+            let opened = self.warm();
+            // Also where it could not be opened: the others wait.
+            ready.wait();
+            let (mut session, started, mut runs) = (opened?, Instant::now(), 0.0);
+            while started.elapsed() < min {
+                session.run()?;
+                runs += 1.0;
+            }
+            anyhow::Ok((runs / started.elapsed().as_secs_f64(), started.elapsed()))
+        };
+        let done = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.sessions).map(|_| scope.spawn(one)).collect();
+            let joined =
+                threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a bare session panicked"))?);
+            joined.collect::<anyhow::Result<Vec<_>>>()
         })?;
-        Ok((rates * self.rows as f64 / self.rows_per_face as f64, started.elapsed()))
+        let runs: f64 = done.iter().map(|(rate, _)| rate).sum();
+        let took = done.iter().map(|(_, took)| *took).max().unwrap_or_default();
+        Ok((runs * self.rows as f64 / self.rows_per_face as f64, took))
+    }
+
+    fn warm(&self) -> anyhow::Result<BareSession> {
+        let embedder = self.models.pack.own_embedder(&self.models.runtime, &self.options)?;
+        let mut session = embedder.bare(&self.faces)?;
+        (0..WARM_UP).try_for_each(|_| session.run())?;
+        Ok(session)
     }
 }
 
