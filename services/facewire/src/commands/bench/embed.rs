@@ -3,7 +3,7 @@
 
 mod limit;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -81,8 +81,8 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
             for ((_, side), (rate, took)) in bare.iter_mut().zip(timed.await??) {
                 side.add(rate * took.as_secs_f64(), took);
             }
-            let took = stage.round(round, &shutdown).await?;
-            facewire.add(round as f64, took);
+            let (faces, took) = stage.round(round, &shutdown).await?;
+            facewire.add(faces as f64, took);
         }
         anyhow::Ok(facewire)
     };
@@ -122,20 +122,18 @@ struct StageRun {
 }
 
 impl StageRun {
-    /// Puts faces on the stage's stream, then runs the stage until it has embedded them.
-    async fn round(&mut self, faces: usize, shutdown: &Shutdown) -> anyhow::Result<Duration> {
+    /// Puts faces on the stage's stream, then runs the stage until it has embedded them: how many with all sessions, and how
+    /// long these took.
+    async fn round(&mut self, faces: usize, shutdown: &Shutdown) -> anyhow::Result<(usize, Duration)> {
         self.fill(faces).await?;
         let before = self.bus.stream_messages(Stage::Match.stream()).await?;
         let round = shutdown.child();
-        let (chain, began) = timed(Chain::from(&self.models));
+        let (chain, watch) = watched(Chain::from(&self.models));
         let (services, chain) = ([Service::Stage(Stage::Embed)], Some(chain));
         let running = composition::run(&self.config, &services, chain, progress::fetching(false), &round);
         tokio::pin!(running);
-        let took = tokio::select! {
-            ended = self.embedded(before, faces) => {
-                let ended = ended?;
-                began.get().map(|began| ended.duration_since(*began)).unwrap_or_default()
-            }
+        let ended = tokio::select! {
+            ended = self.embedded(before, faces) => ended?,
             ended = &mut running => {
                 ended?;
                 bail!("the stage ended early");
@@ -143,7 +141,9 @@ impl StageRun {
         };
         round.drain();
         running.await?;
-        Ok(took)
+        let joined = watch.lock().unwrap_or_else(PoisonError::into_inner).joined;
+        let (began, before) = joined.ok_or_else(|| anyhow!("no session embedded a face"))?;
+        Ok((faces.saturating_sub(before), ended.saturating_duration_since(began)))
     }
 
     async fn fill(&mut self, faces: usize) -> anyhow::Result<()> {
@@ -176,24 +176,39 @@ impl StageRun {
     }
 }
 
-/// A chain that notes when its first face is embedded: opening the sessions is no work of the stage.
-fn timed(chain: Chain) -> (Chain, Arc<OnceLock<Instant>>) {
-    let began = Arc::<OnceLock<Instant>>::default();
-    let (make, noted) = (Arc::clone(&chain.embedders), Arc::clone(&began));
+/// What the sessions of a round have done.
+#[derive(Debug, Default)]
+struct Watch {
+    /// Faces that were begun.
+    faces: usize,
+    /// When the last session to join began with its first face, and the faces that were begun before: to open a session is no
+    /// work of the stage, and on a GPU takes a second.
+    joined: Option<(Instant, usize)>,
+}
+
+/// A chain that is watched.
+fn watched(chain: Chain) -> (Chain, Arc<Mutex<Watch>>) {
+    let watch = Arc::<Mutex<Watch>>::default();
+    let (make, watched) = (Arc::clone(&chain.embedders), Arc::clone(&watch));
     let embedders: composition::MakeEmbedder = Arc::new(move || {
         let inner = make()?;
         // The stage tries a session on grey pictures before it takes a face.
-        let (mut trials, began) = (inner.warm_up().len(), Arc::clone(&noted));
-        let before = move |_: &[AlignedFace]| {
-            match trials.checked_sub(1) {
-                Some(left) => trials = left,
-                None => _ = began.get_or_init(Instant::now),
+        let (mut trials, mut joined, watched) = (inner.warm_up().len(), false, Arc::clone(&watched));
+        let before = move |faces: &[AlignedFace]| {
+            if let Some(left) = trials.checked_sub(1) {
+                trials = left;
+                return Ok(());
             }
+            let mut watch = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if !std::mem::replace(&mut joined, true) {
+                watch.joined = Some((Instant::now(), watch.faces));
+            }
+            watch.faces += faces.len();
             Ok(())
         };
         Ok(Box::new(Observed { inner, before }))
     });
-    (Chain { embedders, ..chain }, began)
+    (Chain { embedders, ..chain }, watch)
 }
 
 /// A crop of its own for each number.
