@@ -10,6 +10,7 @@
 #![expect(clippy::print_stdout, reason = "a program of the command line")]
 
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -178,12 +179,16 @@ fn rate<S>(
     run: impl Fn(&mut S) -> Result<(), InferenceError> + Sync,
 ) -> Result<f64, InferenceError> {
     let ready = Barrier::new(sessions);
+    let warm = || -> Result<S, InferenceError> {
+        let mut session = open()?;
+        (0..WARM_UP).try_for_each(|_| run(&mut session))?;
+        Ok(session)
+    };
     let one = || {
-        let opened = open().and_then(|mut session| {
-            (0..WARM_UP).try_for_each(|_| run(&mut session))?;
-            Ok(session)
-        });
+        let opened = catch_unwind(AssertUnwindSafe(warm));
+        // Also where it could not be opened: the others wait.
         ready.wait();
+        let opened = opened.unwrap_or_else(|panic| resume_unwind(panic));
         let (mut session, started, mut runs) = (opened?, Instant::now(), 0.0);
         while started.elapsed() < TRIAL {
             run(&mut session)?;
@@ -193,7 +198,7 @@ fn rate<S>(
     };
     let runs: Vec<Result<f64, InferenceError>> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..sessions).map(|_| scope.spawn(one)).collect();
-        running.into_iter().map(|thread| thread.join().unwrap_or(Ok(0.0))).collect()
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     });
     Ok(runs.into_iter().sum::<Result<f64, _>>()? * faces as f64)
 }

@@ -22,10 +22,9 @@ SIDE, DIM = 112, 512
 WAYS = {
     "single": ("", False),
     "single_nhwc": ("nhwc = true", False),
+    "single_nhwc_graph": ("nhwc = true\ncuda_graph = true", False),
     "half": ("", True),
     "half_graph": ("cuda_graph = true", True),
-    "half_nhwc": ("nhwc = true", True),
-    "half_nhwc_graph": ("nhwc = true\ncuda_graph = true", True),
 }
 
 

@@ -1,17 +1,21 @@
 //! A model's session on an input that is in place: what the hardware can do, for benchmarks to compare with. No picture is
-//! prepared, and nothing is copied but the input once and the outputs by ONNX Runtime.
+//! prepared, and nothing is copied but the input once, and the rows to where their user would have them.
 
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::{IoBinding, Session};
+use ort::session::IoBinding;
 use ort::value::{PrimitiveTensorElementType, Tensor};
 
 use crate::error::InferenceError;
 use crate::pinned::PinnedSession;
 use crate::runtime::{Model, flushed};
+use crate::session::DeviceSession;
 
 /// A session whose input and outputs are bound. One thread at a time may run it.
 #[derive(Debug)]
-pub struct BareSession(Bound);
+pub struct BareSession {
+    bound: Bound,
+    rows: usize,
+}
 
 #[derive(Debug)]
 enum Bound {
@@ -23,7 +27,7 @@ enum Bound {
 struct Plain {
     // Dropped before the session that it belongs to.
     binding: IoBinding,
-    session: Session,
+    session: DeviceSession,
     model: String,
 }
 
@@ -38,6 +42,8 @@ impl BareSession {
         T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
     {
         let (session, model) = model.into_session();
+        let copying = session.running();
+        let [rows, ..] = shape;
         let failed = |e: ort::Error| InferenceError::Run { model: model.clone(), message: e.to_string() };
         let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
         let tensor = Tensor::from_array((shape, data)).map_err(failed)?;
@@ -48,12 +54,23 @@ impl BareSession {
         for output in session.outputs() {
             binding.bind_output_to_device(output.name(), &memory).map_err(failed)?;
         }
-        Ok(Self(Bound::Plain(Box::new(Plain { binding, session, model }))))
+        drop(copying);
+        Ok(Self { bound: Bound::Plain(Box::new(Plain { binding, session, model })), rows })
     }
 
     /// Of a session that ran so many images: it runs them again.
     pub(crate) fn pinned(session: PinnedSession, images: usize) -> Self {
-        Self(Bound::Pinned { session, images })
+        Self { bound: Bound::Pinned { session, images }, rows: images }
+    }
+
+    /// The same, where its graph makes the mirror images' rows too.
+    pub(crate) fn mirroring(self) -> Self {
+        Self { rows: 2 * self.rows, ..self }
+    }
+
+    /// Rows of a run.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// One run on the whole input.
@@ -61,9 +78,10 @@ impl BareSession {
     /// # Errors
     /// The model could not be run.
     pub fn run(&mut self) -> Result<(), InferenceError> {
-        match &mut self.0 {
+        match &mut self.bound {
             Bound::Plain(plain) => {
                 let Plain { binding, session, model } = plain.as_mut();
+                let _running = session.running();
                 let done = flushed(|| session.run_binding(binding).map(drop));
                 done.map_err(|e| InferenceError::Run { model: model.clone(), message: e.to_string() })
             }

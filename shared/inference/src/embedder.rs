@@ -87,8 +87,9 @@ impl OnnxEmbedder {
         if shape.len() != 4 {
             return Err(model.misshapen(format!("its input has the shape {shape:?}, not [n, 3, 112, 112]")));
         }
-        if !model.takes_floats() {
-            let message = "its input is no [n, 3, 112, 112] of 32-bit floats: with models.graph_input = \"uint8\" it takes pixels";
+        if !model.is_single_precision() {
+            let message = "it has no 32-bit floats as input and output; a model in half precision takes pixels: \
+                           models.graph_input = \"uint8\"";
             return Err(model.misshapen(message));
         }
         let fixed = shape.first().and_then(|rows| usize::try_from(*rows).ok()).filter(|rows| *rows > 0);
@@ -114,13 +115,8 @@ impl OnnxEmbedder {
         self
     }
 
-    /// Appends one face as the model wants it where its graph does not begin with pixels.
-    pub fn preprocess(&self, face: &AlignedFace, out: &mut Vec<f32>) {
-        normalise(&self.spec, face, out);
-    }
-
     /// The session alone, with these faces and, where the pack wants them, their mirror images in place as the input of one
-    /// run, as far as a run takes them. A model whose batch is fixed wants so many.
+    /// run, as far as a run takes them. A batch that is fixed is filled up with them.
     ///
     /// # Errors
     /// Memory that cannot be bound, or a first run that fails.
@@ -129,7 +125,9 @@ impl OnnxEmbedder {
             true => faces.iter().map(AlignedFace::mirrored).collect(),
             false => Vec::new(),
         };
-        let images: Vec<&AlignedFace> = faces.iter().chain(&mirrors).take(self.most()).collect();
+        let all = faces.iter().chain(&mirrors);
+        let count = self.fixed.unwrap_or_else(|| all.clone().count().min(self.most()));
+        let images: Vec<&AlignedFace> = all.cycle().take(count).collect();
         match self.input {
             Input::Planes { model, mut buffer } => {
                 images.iter().for_each(|image| normalise(&self.spec, image, &mut buffer));

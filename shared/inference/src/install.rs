@@ -108,6 +108,11 @@ fn copy_hashed(input: &mut dyn Read, output: &mut File, limit: u64) -> std::io::
 
 fn write_manifest(manifest: &PackManifest, directory: &Path) -> Result<(), PackError> {
     let path = directory.join(MANIFEST);
+    // What a release says of a GPU is the release's; in the file it would count as the operator's.
+    let mut manifest = manifest.clone();
+    if builtin_manifest(&manifest.name).is_ok_and(|shipped| shipped.embedder.gpu == manifest.embedder.gpu) {
+        manifest.embedder.gpu = None;
+    }
     let body = manifest.to_toml().map_err(|message| PackError::Manifest { path: path.clone(), message })?;
     let note = match manifest.trust {
         Trust::Pinned => "# Checksums were known before the files were fetched.\n",

@@ -25,6 +25,7 @@ pub mod pixels;
 mod planes;
 pub mod provider;
 pub mod runtime;
+mod session;
 
 pub use bare::BareSession;
 pub use builtin::{BUILTIN_PACKS, builtin_manifest, installed_manifest};

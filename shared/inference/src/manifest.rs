@@ -171,7 +171,7 @@ pub struct EmbedderSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GpuSpec {
-    /// Record a run of each size once and play it back: for models whose many small steps cost more to start than to run.
+    /// CUDA records a run of each size once and plays it back: for models whose many small steps cost more to start than to run.
     pub cuda_graph: bool,
     /// Convolutions with the channels innermost, as tensor cores take them; CUDA converts around each otherwise.
     pub nhwc: bool,

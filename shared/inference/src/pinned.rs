@@ -13,6 +13,7 @@ use crate::capture;
 use crate::error::InferenceError;
 use crate::provider::Provider;
 use crate::runtime::{Model, Tensor, flushed};
+use crate::session::DeviceSession;
 
 /// ONNX Runtime's name for the number of a recorded run: each size has its own.
 const GRAPH_ID: &str = "gpu_graph_id";
@@ -22,7 +23,7 @@ const GRAPH_ID: &str = "gpu_graph_id";
 pub(crate) struct PinnedSession {
     // Dropped before the session that they belong to.
     sizes: BTreeMap<usize, Buffers>,
-    session: Session,
+    session: DeviceSession,
     model: String,
     provider: Provider,
     cuda_graph: bool,
@@ -66,7 +67,7 @@ impl PinnedSession {
         &self.model
     }
 
-    /// One run on bytes of `shape`; its first output, of `rows` vectors with `dim` numbers.
+    /// One run on bytes of `shape`; its first output, which a recording expects to be of `rows` vectors with `dim` numbers.
     pub(crate) fn run(
         &mut self,
         shape: [usize; 4],
@@ -82,8 +83,7 @@ impl PinnedSession {
             }
             Err(error) => Err(error),
         };
-        let data = ran.map_err(|e| InferenceError::Run { model: self.model.clone(), message: e.to_string() })?;
-        Ok(Tensor { shape: vec![rows as i64, dim as i64], data })
+        ran.map_err(|e| InferenceError::Run { model: self.model.clone(), message: e.to_string() })
     }
 
     /// The last run of so many images once more, on the input that is in place.
@@ -143,7 +143,7 @@ impl PinnedSession {
 }
 
 impl Buffers {
-    fn run(&mut self, session: &mut Session, data: &[u8]) -> ort::Result<Vec<f32>> {
+    fn run(&mut self, session: &mut Session, data: &[u8]) -> ort::Result<Tensor> {
         let (_, pixels) = self.pixels.try_extract_tensor_mut::<u8>()?;
         pixels.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
         match &mut self.recorded {
@@ -156,8 +156,8 @@ impl Buffers {
             }
             Some(recorded) => {
                 recorded.run(session, &self.binding, Some(&self.pixels))?;
-                let (_, rows) = recorded.here.try_extract_tensor::<f32>()?;
-                Ok(rows.to_vec())
+                let (shape, rows) = recorded.here.try_extract_tensor::<f32>()?;
+                Ok(Tensor { shape: shape.to_vec(), data: rows.to_vec() })
             }
         }
     }
@@ -173,10 +173,13 @@ impl Buffers {
         }
     }
 
-    fn rows(session: &mut Session, binding: &IoBinding) -> ort::Result<Vec<f32>> {
+    fn rows(session: &mut Session, binding: &IoBinding) -> ort::Result<Tensor> {
         let outputs = flushed(|| session.run_binding(binding))?;
-        let Some((_, output)) = outputs.iter().next() else { return Ok(Vec::new()) };
-        Ok(output.try_extract_tensor::<f32>()?.1.to_vec())
+        let Some((_, output)) = outputs.iter().next() else {
+            return Ok(Tensor { shape: Vec::new(), data: Vec::new() });
+        };
+        let (shape, rows) = output.try_extract_tensor::<f32>()?;
+        Ok(Tensor { shape: shape.to_vec(), data: rows.to_vec() })
     }
 }
 
@@ -184,10 +187,7 @@ impl Recorded {
     /// Plays the recording back, and makes it first where this thread has none.
     fn run(&mut self, session: &mut Session, binding: &IoBinding, pixels: Option<&OrtTensor<u8>>) -> ort::Result<()> {
         let thread = thread::current().id();
-        let (_recording, _running) = match self.by == Some(thread) {
-            true => (None, Some(capture::among_others())),
-            false => (Some(capture::alone()), None),
-        };
+        let _permit = if self.by == Some(thread) { capture::among_others() } else { capture::alone() };
         if let Some(pixels) = pixels {
             pixels.copy_into(&mut self.pixels)?;
         }

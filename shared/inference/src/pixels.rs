@@ -44,9 +44,8 @@ impl FaceModel {
         })?;
         drop(bytes);
         let gpu = spec.gpu.clone().unwrap_or_default();
-        if matches!(options.provider, Provider::Cuda { .. }) && gpu.fp16 && gpu.file.is_none() {
-            let message =
-                "the pack asks for fp16, and CUDA needs a model that was converted: name it in embedder.gpu.file";
+        let cuda = matches!(options.provider, Provider::Cuda { .. });
+        if let Some(message) = cuda.then(|| unfit_for_cuda(&gpu)).flatten() {
             return Err(load(message.to_owned()));
         }
         let model = runtime.open_graph(file, &made.model, options, &tuning(&gpu, &made, spec))?;
@@ -54,7 +53,7 @@ impl FaceModel {
             return Err(model.misshapen(format!("its batch is fixed at {rows}: set embedder.max_rows to that")));
         }
         let faces = Self { run: Run::Plain(model), mirrors: made.mirrors, faces: made.faces(), dim: spec.dim };
-        Ok(if options.provider.is_gpu() { faces.pinned(options.provider, gpu.cuda_graph) } else { faces })
+        Ok(if options.provider.is_gpu() { faces.pinned(options.provider, cuda && gpu.cuda_graph) } else { faces })
     }
 
     /// The same from pinned memory, where it was opened on a GPU; elsewhere in memory as the processor has it.
@@ -89,13 +88,14 @@ impl FaceModel {
     pub(crate) fn bare(self, faces: usize, pixels: Vec<u8>) -> Result<BareSession, InferenceError> {
         let side = AlignedFace::SIDE as usize;
         let (shape, rows) = ([faces, side, side, 3], if self.mirrors { 2 * faces } else { faces });
-        match self.run {
-            Run::Plain(model) => BareSession::new(model, shape, pixels),
+        let bare = match self.run {
+            Run::Plain(model) => BareSession::new(model, shape, pixels)?,
             Run::Pinned(mut session) => {
                 session.run(shape, &pixels, [rows, self.dim])?;
-                Ok(BareSession::pinned(session, faces))
+                BareSession::pinned(session, faces)
             }
-        }
+        };
+        Ok(if self.mirrors { bare.mirroring() } else { bare })
     }
 
     /// One run on the bytes of so many faces; its first output.
@@ -110,6 +110,19 @@ impl FaceModel {
     }
 }
 
+/// What CUDA cannot do of what a pack asks for.
+fn unfit_for_cuda(gpu: &GpuSpec) -> Option<&'static str> {
+    match gpu {
+        GpuSpec { fp16: true, file: None, .. } => {
+            Some("the pack asks for fp16, and CUDA needs a model that was converted: name it in embedder.gpu.file")
+        }
+        GpuSpec { nhwc: true, file: Some(_), .. } => Some(
+            "ONNX Runtime ended the process over nhwc with a model in half precision: set embedder.gpu.nhwc = false",
+        ),
+        _ => None,
+    }
+}
+
 /// For TensorRT, one engine for every number of faces, where the model takes more than one.
 fn tuning(gpu: &GpuSpec, made: &FaceGraph, spec: &EmbedderSpec) -> Tuning {
     let side = AlignedFace::SIDE;
@@ -117,4 +130,22 @@ fn tuning(gpu: &GpuSpec, made: &FaceGraph, spec: &EmbedderSpec) -> Tuning {
     let most = if made.mirrors { spec.faces_per_run() } else { spec.max_rows };
     let shapes = made.rows.is_none().then(|| [shape(1), shape(most.max(1))]);
     Tuning { cuda_graph: gpu.cuda_graph, nhwc: gpu.nhwc, fp16: gpu.fp16, shapes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::ModelFile;
+
+    #[test]
+    fn what_cuda_cannot_do_is_told() {
+        let file = Some(ModelFile { name: "half.onnx".to_owned(), sha256: String::new() });
+        let gpu =
+            |nhwc, fp16, file: &Option<ModelFile>| GpuSpec { nhwc, fp16, file: file.clone(), ..GpuSpec::default() };
+        assert!(unfit_for_cuda(&gpu(false, true, &None)).unwrap().contains("converted"));
+        assert!(unfit_for_cuda(&gpu(true, true, &file)).unwrap().contains("nhwc"));
+        for fit in [gpu(true, false, &None), gpu(false, true, &file), GpuSpec::default()] {
+            assert_eq!(unfit_for_cuda(&fit), None);
+        }
+    }
 }

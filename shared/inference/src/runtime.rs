@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture;
 use crate::error::InferenceError;
 use crate::provider::Provider;
+use crate::session::DeviceSession;
 
 /// What goes into the embedder's graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub enum GraphInput {
     /// Pixels on a GPU, which has little to copy then, and numbers on the processor.
     #[default]
     Auto,
-    /// Numbers that were normalised before.
+    /// Numbers that were normalised before. What a pack says of a GPU, but for the sizes of runs, does not count then.
     Float,
     /// The pixels as they are: the graph itself normalises and mirrors them.
     Uint8,
@@ -68,7 +69,7 @@ impl SessionOptions {
 /// What a pack asks of a session on a GPU. On the processor nothing of it counts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tuning {
-    /// Runs are recorded once and played back.
+    /// CUDA records runs once and plays them back. TensorRT keeps one recording, whatever the size of a run.
     pub(crate) cuda_graph: bool,
     /// CUDA runs convolutions with the channels innermost.
     pub(crate) nhwc: bool,
@@ -207,10 +208,7 @@ fn dispatches(provider: Provider, tuning: &Tuning) -> Vec<ExecutionProviderDispa
         Provider::Cpu => Vec::new(),
         Provider::Cuda { .. } => vec![cuda(tuning.cuda_graph)],
         Provider::TensorRt { .. } => {
-            let mut tensorrt = ep::TensorRT::default()
-                .with_device_id(provider.device())
-                .with_fp16(tuning.fp16)
-                .with_cuda_graph(tuning.cuda_graph);
+            let mut tensorrt = ep::TensorRT::default().with_device_id(provider.device()).with_fp16(tuning.fp16);
             if let Some([min, max]) = &tuning.shapes {
                 tensorrt =
                     tensorrt.with_profile_min_shapes(min).with_profile_opt_shapes(max).with_profile_max_shapes(max);
@@ -232,9 +230,8 @@ pub struct Tensor {
 /// A session with one input. One thread at a time may run it.
 #[derive(Debug)]
 pub struct Model {
-    session: Session,
+    session: DeviceSession,
     name: String,
-    gpu: bool,
 }
 
 impl Model {
@@ -244,9 +241,9 @@ impl Model {
         open: impl FnOnce() -> ort::Result<Session>,
     ) -> Result<Self, InferenceError> {
         let gpu = options.provider.is_gpu();
-        let _running = gpu.then(capture::among_others);
+        let _opening = gpu.then(capture::among_others);
         let session = open().map_err(|e| not_opened(file, options, &e))?;
-        Ok(Self { session, name: name_of(file), gpu })
+        Ok(Self { session: DeviceSession::new(session, gpu), name: name_of(file) })
     }
 
     /// The file's name, for messages.
@@ -260,10 +257,11 @@ impl Model {
         shape.map(|s| s.to_vec()).unwrap_or_default()
     }
 
-    /// Whether the first input is a tensor of 32-bit floats.
-    pub fn takes_floats(&self) -> bool {
-        let kind = self.session.inputs().first().and_then(|input| input.dtype().tensor_type());
-        kind == Some(TensorElementType::Float32)
+    /// Whether the first input and the first output are tensors of 32-bit floats.
+    pub fn is_single_precision(&self) -> bool {
+        let input = self.session.inputs().first().and_then(|input| input.dtype().tensor_type());
+        let output = self.session.outputs().first().and_then(|output| output.dtype().tensor_type());
+        [input, output] == [Some(TensorElementType::Float32); 2]
     }
 
     /// Runs on one tensor of `shape`; all outputs by name, in the model's order.
@@ -297,7 +295,7 @@ impl Model {
     }
 
     fn run_on(&mut self, input: SessionInputValue<'_>) -> Result<Vec<(String, Tensor)>, InferenceError> {
-        let _running = self.gpu.then(capture::among_others);
+        let _running = self.session.running();
         let name = self.name.clone();
         let failed = |message: String| InferenceError::Run { model: name.clone(), message };
         let outputs = flushed(|| self.session.run(ort::inputs![input])).map_err(|e| failed(e.to_string()))?;
@@ -314,7 +312,7 @@ impl Model {
     }
 
     /// The session itself, and the model's name.
-    pub(crate) fn into_session(self) -> (Session, String) {
+    pub(crate) fn into_session(self) -> (DeviceSession, String) {
         (self.session, self.name)
     }
 

@@ -8,7 +8,7 @@ use facewire_inference::{
 use facewire_vision::{AlignedFace, RgbImage};
 
 use crate::assets::{cosine, runtime};
-use crate::onnx::{fixed, free, mean_colour_model};
+use crate::onnx::{fixed, free, half_mean_colour_model, mean_colour_model};
 
 fn spec(max_rows: usize, flip: bool, colour: ColourOrder) -> EmbedderSpec {
     let file = ModelFile { name: "means.onnx".to_owned(), sha256: String::new() };
@@ -55,10 +55,6 @@ fn input_is_normalised_and_in_the_manifests_order() {
         let embedding = embedder.embed(&[face([255, 128, 0])]).unwrap().remove(0);
         let length = 2f32.sqrt();
         assert!(embedding.iter().zip(expected).all(|(e, x)| (e - x / length).abs() < 0.01), "{embedding:?}");
-        let mut input = Vec::new();
-        embedder.preprocess(&face([255, 128, 0]), &mut input);
-        assert_eq!(input.len(), 3 * 112 * 112);
-        assert!((input[0] - expected[0]).abs() < 0.01);
     }
 }
 
@@ -92,6 +88,21 @@ fn a_fixed_batch_must_be_in_the_manifest() {
     let wrong = EmbedderSpec { dim: 4, ..spec(1, false, ColourOrder::Rgb) };
     let error = open(&fixed(1), &wrong).unwrap().embed(&[face([1, 2, 3])]).unwrap_err();
     assert!(matches!(error, InferenceError::Shape { .. }), "{error}");
+}
+
+#[test]
+fn half_precision_comes_from_pixels_and_not_from_floats() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("half.onnx");
+    std::fs::write(&path, half_mean_colour_model()).unwrap();
+    let (spec, faces) = (spec(8, true, ColourOrder::Rgb), [face([200, 20, 90]), face([3, 140, 250])]);
+    let model = runtime().open(&path, &SessionOptions::default()).unwrap();
+    let error = OnnxEmbedder::new(model, &spec, "half@1:0".to_owned()).unwrap_err();
+    assert!(error.to_string().contains("graph_input") && error.to_string().contains("half"), "{error}");
+    let model = FaceModel::open(&runtime(), &path, &spec, &SessionOptions::default()).unwrap();
+    let half = OnnxEmbedder::of_pixels(model, &spec, "half@1:0".to_owned()).embed(&faces).unwrap();
+    let single = embedder_of(&spec).embed(&faces).unwrap();
+    assert!(half.iter().zip(&single).all(|(half, single)| cosine(half, single) > 0.9999));
 }
 
 #[test]

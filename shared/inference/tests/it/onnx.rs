@@ -13,8 +13,15 @@ fn number(field: u8, value: u8) -> Vec<u8> {
 }
 
 fn value_info(name: &str, dimensions: &[&[u8]]) -> Vec<u8> {
+    typed(name, FLOAT, dimensions)
+}
+
+const FLOAT: u8 = 1;
+const FLOAT16: u8 = 10;
+
+fn typed(name: &str, kind: u8, dimensions: &[&[u8]]) -> Vec<u8> {
     let shape: Vec<u8> = dimensions.iter().flat_map(|dimension| bytes(1, dimension)).collect();
-    let tensor = [number(1, 1), bytes(2, &shape)].concat();
+    let tensor = [number(1, kind), bytes(2, &shape)].concat();
     [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
 }
 
@@ -53,6 +60,23 @@ pub(crate) fn mean_colour_model(batch: &[u8]) -> Vec<u8> {
         bytes(2, b"means"),
         bytes(11, &value_info("input", &[batch, &three, &side, &side])),
         bytes(12, &value_info("output", &[&free("m"), &three])),
+    ]
+    .concat();
+    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
+}
+
+/// [`mean_colour_model`] with an input in half precision.
+pub(crate) fn half_mean_colour_model() -> Vec<u8> {
+    let (n, m, three, side) = (free(), bytes(2, b"m"), number(1, 3), number(1, 112));
+    // Name, number, and the kind of the attribute.
+    let to = bytes(5, &[bytes(1, b"to"), number(3, FLOAT), vec![0xA0, 0x01, 2]].concat());
+    let graph = [
+        bytes(1, &[node("Cast", "input", "single"), to].concat()),
+        bytes(1, &node("GlobalAveragePool", "single", "pooled")),
+        bytes(1, &node("Flatten", "pooled", "output")),
+        bytes(2, b"means"),
+        bytes(11, &typed("input", FLOAT16, &[&n, &three, &side, &side])),
+        bytes(12, &value_info("output", &[&m, &three])),
     ]
     .concat();
     [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()

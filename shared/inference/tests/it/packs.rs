@@ -107,6 +107,12 @@ fn an_older_releases_manifest_gets_what_this_one_ships() {
     std::fs::write(&path, own).unwrap();
     assert_eq!(Pack::open(directory.path()).unwrap().manifest().detector.score_threshold, 0.9);
 
+    // What a release says of a GPU stays the release's.
+    let large = directory.path().join("large");
+    archive(&zip, &[("det_10g.onnx", b"detector"), ("w600k_r50.onnx", b"embedder")]);
+    assert!(install_zip("buffalo_l", &zip, &large).unwrap().manifest().embedder.gpu.as_ref().unwrap().nhwc);
+    assert!(!std::fs::read_to_string(large.join("pack.toml")).unwrap().contains("gpu"));
+
     // What the operator wants of a GPU stays, and is checked.
     std::fs::write(&path, format!("{text}\n[embedder.gpu]\ncuda_graph = true\n")).unwrap();
     assert!(Pack::open(directory.path()).unwrap().manifest().embedder.gpu.as_ref().unwrap().cuda_graph);

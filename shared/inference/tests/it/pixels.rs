@@ -179,20 +179,27 @@ fn a_bare_session_has_one_runs_images_in_place() {
     let bound = |cuda_graph| OnnxEmbedder::of_pixels(bound(cuda_graph), &spec, "bound@1:0".to_owned());
     for embedder in [floats(&path, &spec), pixels(&path, &spec), bound(false), bound(true)] {
         let mut bare = embedder.bare(&faces).unwrap();
+        assert_eq!(bare.rows(), 8);
         assert!((0..3).all(|_| bare.run().is_ok()));
     }
     // A batch of one holds half of a face that is mirrored; more than it holds is left out.
     let single = self::spec(1, true, ColourOrder::Bgr);
     let (_directory, path) = halves(&fixed(1));
     for embedder in [floats(&path, &single), pixels(&path, &single)] {
-        embedder.bare(&faces).unwrap().run().unwrap();
+        let mut bare = embedder.bare(&faces).unwrap();
+        assert_eq!((bare.rows(), bare.run().is_ok()), (1, true));
     }
-    // Fewer than the model's own number are no run.
+    // A batch that is fixed is filled up.
     let four = self::spec(4, true, ColourOrder::Bgr);
     let (_directory, path) = halves(&fixed(4));
-    assert!(floats(&path, &four).bare(&faces[..2]).unwrap().run().is_ok());
-    let short = floats(&path, &four).bare(&faces[..1]).and_then(|mut bare| bare.run());
-    assert!(matches!(short, Err(InferenceError::Run { .. })), "{short:?}");
+    for embedder in [floats(&path, &four), pixels(&path, &four)] {
+        let mut bare = embedder.bare(&faces[..1]).unwrap();
+        assert_eq!((bare.rows(), bare.run().is_ok()), (4, true));
+    }
+    // Where the graph mirrors an odd number of rows, one stays empty.
+    let seven = self::spec(7, true, ColourOrder::Bgr);
+    let (_directory, path) = halves(&free());
+    assert_eq!(pixels(&path, &seven).bare(&faces).unwrap().rows(), 6);
 }
 
 #[test]

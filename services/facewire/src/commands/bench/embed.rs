@@ -32,6 +32,9 @@ const MIN_TIME: Duration = Duration::from_secs(10);
 /// Time of each side in a round.
 const ROUND: Duration = Duration::from_secs(2);
 
+/// Rounds of which too little was embedded by all sessions, at most.
+const LATE: usize = 3;
+
 /// Faces of a round at most: they lie in the stage's stream before it runs.
 const MAX_ROUND: usize = 20_000;
 
@@ -58,8 +61,8 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
     let models = models::load(&config.models, progress::fetching(false)).await?;
     let aligned = aligned_samples(&config, &models).await?;
     let limits = {
-        let (models, aligned) = (models.clone(), aligned.clone());
-        tokio::task::spawn_blocking(move || Limit::find(&models, &aligned)).await??
+        let (models, threads, aligned) = (models.clone(), config.embed.threads(), aligned.clone());
+        tokio::task::spawn_blocking(move || Limit::find(&models, threads, &aligned)).await??
     };
     let limits = Arc::new(limits);
     let mut bare: Vec<(String, Side)> = limits.iter().map(|limit| (limit.what.clone(), Side::default())).collect();
@@ -72,7 +75,7 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
     let measuring = async {
         // One short round first: what is slow only once is not timed.
         stage.round(round.div_ceil(10), &shutdown).await?;
-        let mut facewire = Side::default();
+        let (mut facewire, mut late) = (Side::default(), 0);
         while facewire.took < MIN_TIME || bare.iter().any(|(_, side)| side.took < MIN_TIME) || stage.sent < faces {
             let limits = Arc::clone(&limits);
             let timed = tokio::task::spawn_blocking(move || {
@@ -81,8 +84,13 @@ pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) ->
             for ((_, side), (rate, took)) in bare.iter_mut().zip(timed.await??) {
                 side.add(rate * took.as_secs_f64(), took);
             }
-            let (faces, took) = stage.round(round, &shutdown).await?;
-            facewire.add(faces as f64, took);
+            match stage.round(round, &shutdown).await? {
+                Some((faces, took)) => facewire.add(faces as f64, took),
+                None if late < LATE => late += 1,
+                None => {
+                    bail!("the sessions take too long to open to be measured together: most of a round is over by then")
+                }
+            }
         }
         anyhow::Ok(facewire)
     };
@@ -123,8 +131,8 @@ struct StageRun {
 
 impl StageRun {
     /// Puts faces on the stage's stream, then runs the stage until it has embedded them: how many with all sessions, and how
-    /// long these took.
-    async fn round(&mut self, faces: usize, shutdown: &Shutdown) -> anyhow::Result<(usize, Duration)> {
+    /// long these took. `None` where that is less than half of them.
+    async fn round(&mut self, faces: usize, shutdown: &Shutdown) -> anyhow::Result<Option<(usize, Duration)>> {
         self.fill(faces).await?;
         let before = self.bus.stream_messages(Stage::Match.stream()).await?;
         let round = shutdown.child();
@@ -141,9 +149,9 @@ impl StageRun {
         };
         round.drain();
         running.await?;
-        let joined = watch.lock().unwrap_or_else(PoisonError::into_inner).joined;
-        let (began, before) = joined.ok_or_else(|| anyhow!("no session embedded a face"))?;
-        Ok((faces.saturating_sub(before), ended.saturating_duration_since(began)))
+        let Watch { joined, last, .. } = *watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = last.filter(|(_, before)| joined == self.config.embed.threads() && *before <= faces / 2);
+        Ok(all.map(|(began, before)| (faces.saturating_sub(before), ended.saturating_duration_since(began))))
     }
 
     async fn fill(&mut self, faces: usize) -> anyhow::Result<()> {
@@ -177,13 +185,15 @@ impl StageRun {
 }
 
 /// What the sessions of a round have done.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Watch {
     /// Faces that were begun.
     faces: usize,
-    /// When the last session to join began with its first face, and the faces that were begun before: to open a session is no
-    /// work of the stage, and on a GPU takes a second.
-    joined: Option<(Instant, usize)>,
+    /// Sessions that embedded a face.
+    joined: usize,
+    /// When the last of them began with its first face, and the faces that were begun before: to open a session is no work of
+    /// the stage, and on a GPU takes a second.
+    last: Option<(Instant, usize)>,
 }
 
 /// A chain that is watched.
@@ -201,7 +211,8 @@ fn watched(chain: Chain) -> (Chain, Arc<Mutex<Watch>>) {
             }
             let mut watch = watched.lock().unwrap_or_else(PoisonError::into_inner);
             if !std::mem::replace(&mut joined, true) {
-                watch.joined = Some((Instant::now(), watch.faces));
+                watch.joined += 1;
+                watch.last = Some((Instant::now(), watch.faces));
             }
             watch.faces += faces.len();
             Ok(())

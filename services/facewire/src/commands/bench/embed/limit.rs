@@ -1,11 +1,12 @@
 //! What the hardware can do: bare sessions of the embedder's model on inputs that are in place, at the fastest of all
 //! batches and numbers of sessions.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use facewire_inference::{BareSession, Provider, SessionOptions};
+use facewire_inference::{BareSession, Devices, Provider, Providers, SessionOptions};
 use facewire_vision::AlignedFace;
 
 use super::super::cores;
@@ -30,7 +31,6 @@ pub(super) struct Limit {
     sessions: usize,
     /// Of one run.
     faces: Vec<AlignedFace>,
-    rows: usize,
     rows_per_face: usize,
     /// What it is, for people.
     pub(super) what: String,
@@ -41,8 +41,8 @@ pub(super) struct Limit {
 impl Limit {
     /// Blocks: tries every batch of 1, 2, 4 … faces that the pack's manifest allows. The fastest batch of each number of
     /// sessions: a trial is short, and which of them is the fastest is said by the rounds.
-    pub(super) fn find(models: &Loaded, aligned: &[AlignedFace]) -> anyhow::Result<Vec<Self>> {
-        let settings = settings(models.devices.embed.first()).into_iter();
+    pub(super) fn find(models: &Loaded, threads: usize, aligned: &[AlignedFace]) -> anyhow::Result<Vec<Self>> {
+        let settings = settings(&models.devices.embed, threads).into_iter();
         settings.map(|setting| Self::fastest_batch(models, aligned, setting)).collect()
     }
 
@@ -74,27 +74,30 @@ impl Limit {
         rows: usize,
         rows_per_face: usize,
     ) -> Self {
-        let options = SessionOptions { intra_threads, ..models.session.on(models.devices.embed.first()) };
+        let options = SessionOptions { intra_threads, ..models.session };
         let faces = aligned.iter().cycle().take(rows.div_ceil(rows_per_face)).cloned().collect();
-        let place = options.provider;
+        let places = &models.devices.embed;
         let what =
-            format!("bare ONNX Runtime, {place}, input of {rows} rows in place, {sessions} × {intra_threads} threads");
-        Self { models: models.clone(), options, sessions, faces, rows, rows_per_face, what, faces_per_second: 0.0 }
+            format!("bare ONNX Runtime, {places}, input of {rows} rows in place, {sessions} × {intra_threads} threads");
+        Self { models: models.clone(), options, sessions, faces, rows_per_face, what, faces_per_second: 0.0 }
     }
 
     /// Opens and warms the sessions, then runs all of them for at least so long: faces a second, and the time that it took.
     pub(super) fn run(&self, min: Duration) -> anyhow::Result<(f64, Duration)> {
-        let ready = Barrier::new(self.sessions);
+        let (ready, devices) = (Barrier::new(self.sessions), Devices::new(&self.models.devices.embed));
         let one = || {
-            let opened = self.warm();
+            let place = devices.take();
+            let opened = catch_unwind(AssertUnwindSafe(|| self.warm(place.provider())));
             // Also where it could not be opened: the others wait.
             ready.wait();
+            let opened = opened.unwrap_or_else(|_| Err(anyhow!("a bare session panicked")));
             let (mut session, started, mut runs) = (opened?, Instant::now(), 0.0);
             while started.elapsed() < min {
                 session.run()?;
                 runs += 1.0;
             }
-            anyhow::Ok((runs / started.elapsed().as_secs_f64(), started.elapsed()))
+            let faces = runs * session.rows() as f64 / self.rows_per_face as f64;
+            anyhow::Ok((faces / started.elapsed().as_secs_f64(), started.elapsed()))
         };
         let done = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..self.sessions).map(|_| scope.spawn(one)).collect();
@@ -102,25 +105,25 @@ impl Limit {
                 threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a bare session panicked"))?);
             joined.collect::<anyhow::Result<Vec<_>>>()
         })?;
-        let runs: f64 = done.iter().map(|(rate, _)| rate).sum();
         let took = done.iter().map(|(_, took)| *took).max().unwrap_or_default();
-        Ok((runs * self.rows as f64 / self.rows_per_face as f64, took))
+        Ok((done.iter().map(|(rate, _)| rate).sum(), took))
     }
 
-    fn warm(&self) -> anyhow::Result<BareSession> {
-        let embedder = self.models.pack.own_embedder(&self.models.runtime, &self.options)?;
+    fn warm(&self, place: Provider) -> anyhow::Result<BareSession> {
+        let embedder = self.models.pack.own_embedder(&self.models.runtime, &self.options.on(place))?;
         let mut session = embedder.bare(&self.faces)?;
         (0..WARM_UP).try_for_each(|_| session.run())?;
         Ok(session)
     }
 }
 
-/// Sessions, and threads in each: on a processor one a core or one over all cores, on a GPU one or two.
-fn settings(provider: Provider) -> Vec<(usize, usize)> {
-    let mut settings = match provider {
-        Provider::Cpu => vec![(cores(), 1), (1, cores())],
-        Provider::Cuda { .. } | Provider::TensorRt { .. } => vec![(1, 1), (2, 1)],
-    };
+/// Sessions, and threads in each: on a processor one a core or one over all cores, on GPUs one or two for each, or as many as
+/// the stage has.
+fn settings(places: &Providers, threads: usize) -> Vec<(usize, usize)> {
+    let (devices, gpu) = (places.all().count(), places.all().any(Provider::is_gpu));
+    let mut settings =
+        if gpu { vec![(devices, 1), (2 * devices, 1), (threads, 1)] } else { vec![(cores(), 1), (1, cores())] };
+    settings.sort_unstable();
     settings.dedup();
     settings
 }
