@@ -10,22 +10,16 @@
 #![expect(clippy::print_stdout, reason = "a program of the command line")]
 
 use std::error::Error;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use facewire_inference::{
-    BareSession, Embedding, FaceEmbedder, FaceFind, GraphInput, InferenceError, OnnxRuntime, Pack, Provider,
-    SessionOptions,
+    Embedding, FaceEmbedder, FaceFind, GraphInput, OnnxRuntime, Pack, Provider, SessionOptions, timed,
 };
 use facewire_vision::{AlignedFace, DecodeLimits, RgbImage, decode};
 
 /// Time of each measurement.
 const TRIAL: Duration = Duration::from_millis(500);
-
-/// Runs before one is timed.
-const WARM_UP: usize = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -157,48 +151,16 @@ fn speed(
     pack: &Pack,
 ) -> Result<(), Box<dyn Error>> {
     let open = || pack.own_embedder(runtime, options);
-    let sizes = open()?.warm_up();
-    for size in &sizes {
-        let faces: Vec<AlignedFace> = faces.iter().cycle().take(*size).cloned().collect();
-        let embed = |sessions| rate(sessions, *size, open, |session| session.embed_measured(&faces).map(drop));
-        let bare = |sessions| rate(sessions, *size, || open()?.bare(&faces), BareSession::run);
-        // A model that takes one image a run has half a face there.
-        let spec = &pack.manifest().embedder;
-        let share = if spec.flip && spec.max_rows == 1 { 0.5 } else { 1.0 };
-        let [one, two, bare_one, bare_two] = [embed(1)?, embed(2)?, bare(1)? * share, bare(2)? * share];
+    let images = if pack.manifest().embedder.flip { 2.0 } else { 1.0 };
+    for size in open()?.warm_up() {
+        let faces: Vec<AlignedFace> = faces.iter().cycle().take(size).cloned().collect();
+        let embed = |sessions| timed(sessions, TRIAL, open, |session| Ok(session.embed_measured(&faces)?.len()));
+        let bare = |sessions| {
+            timed(sessions, TRIAL, || open()?.bare(&faces), |session| session.run().map(|()| session.rows()))
+        };
+        let [(one, _), (two, _), (bare_one, _), (bare_two, _)] = [embed(1)?, embed(2)?, bare(1)?, bare(2)?];
+        let [bare_one, bare_two] = [bare_one, bare_two].map(|rows| rows / images);
         println!("  {size:4} faces a run: {one:8.0} {two:8.0}   in place {bare_one:8.0} {bare_two:8.0}");
     }
     Ok(())
-}
-
-/// Faces a second of so many sessions at a time, each on a thread of its own.
-fn rate<S>(
-    sessions: usize,
-    faces: usize,
-    open: impl Fn() -> Result<S, InferenceError> + Sync,
-    run: impl Fn(&mut S) -> Result<(), InferenceError> + Sync,
-) -> Result<f64, InferenceError> {
-    let ready = Barrier::new(sessions);
-    let warm = || -> Result<S, InferenceError> {
-        let mut session = open()?;
-        (0..WARM_UP).try_for_each(|_| run(&mut session))?;
-        Ok(session)
-    };
-    let one = || {
-        let opened = catch_unwind(AssertUnwindSafe(warm));
-        // Also where it could not be opened: the others wait.
-        ready.wait();
-        let opened = opened.unwrap_or_else(|panic| resume_unwind(panic));
-        let (mut session, started, mut runs) = (opened?, Instant::now(), 0.0);
-        while started.elapsed() < TRIAL {
-            run(&mut session)?;
-            runs += 1.0;
-        }
-        Ok(runs / started.elapsed().as_secs_f64())
-    };
-    let runs: Vec<Result<f64, InferenceError>> = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..sessions).map(|_| scope.spawn(one)).collect();
-        running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    });
-    Ok(runs.into_iter().sum::<Result<f64, _>>()? * faces as f64)
 }

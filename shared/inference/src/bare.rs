@@ -45,10 +45,9 @@ impl BareSession {
         let copying = session.running();
         let [rows, ..] = shape;
         let failed = |e: ort::Error| InferenceError::Run { model: model.clone(), message: e.to_string() };
-        let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
         let tensor = Tensor::from_array((shape, data)).map_err(failed)?;
         let mut binding = session.create_binding().map_err(failed)?;
-        binding.bind_input(input, &tensor).map_err(failed)?;
+        binding.bind_input(session.input(), &tensor).map_err(failed)?;
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(failed)?;
         for output in session.outputs() {
@@ -63,9 +62,9 @@ impl BareSession {
         Self { bound: Bound::Pinned { session, images }, rows: images }
     }
 
-    /// The same, where its graph makes the mirror images' rows too.
-    pub(crate) fn mirroring(self) -> Self {
-        Self { rows: 2 * self.rows, ..self }
+    /// The same, where a run makes another number of rows than it takes images.
+    pub(crate) fn with_rows(self, rows: usize) -> Self {
+        Self { rows, ..self }
     }
 
     /// Rows of a run.

@@ -26,6 +26,7 @@ mod planes;
 pub mod provider;
 pub mod runtime;
 mod session;
+mod timed;
 
 pub use bare::BareSession;
 pub use builtin::{BUILTIN_PACKS, builtin_manifest, installed_manifest};
@@ -44,3 +45,4 @@ pub use pack::Pack;
 pub use pixels::FaceModel;
 pub use provider::{Provider, Providers};
 pub use runtime::{GraphInput, Model, OnnxRuntime, SessionOptions, Tensor};
+pub use timed::timed;

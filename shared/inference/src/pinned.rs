@@ -95,7 +95,7 @@ impl PinnedSession {
     }
 
     fn buffers(&self, shape: [usize; 4], output: [usize; 2]) -> ort::Result<Buffers> {
-        let _running = capture::among_others();
+        let _running = self.session.running();
         let pinned = match self.provider {
             Provider::Cpu => AllocationDevice::CPU,
             Provider::Cuda { .. } | Provider::TensorRt { .. } => AllocationDevice::CUDA_PINNED,
@@ -118,7 +118,7 @@ impl PinnedSession {
         let memory = self.allocator(device, MemoryType::Default)?;
         let pixels = OrtTensor::<u8>::new(&memory, shape)?;
         let mut rows = OrtTensor::<f32>::new(&memory, output)?;
-        binding.bind_input(self.input(), &pixels)?;
+        binding.bind_input(self.session.input(), &pixels)?;
         binding.bind_output(self.output(), &mut rows)?;
         let here = OrtTensor::<f32>::new(&Allocator::default(), output)?;
         let mut options = RunOptions::new()?;
@@ -133,40 +133,34 @@ impl PinnedSession {
         Allocator::new(&self.session, memory)
     }
 
-    fn input(&self) -> String {
-        self.session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default()
-    }
-
     fn output(&self) -> String {
         self.session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default()
     }
 }
 
 impl Buffers {
-    fn run(&mut self, session: &mut Session, data: &[u8]) -> ort::Result<Tensor> {
+    fn run(&mut self, session: &mut DeviceSession, data: &[u8]) -> ort::Result<Tensor> {
         let (_, pixels) = self.pixels.try_extract_tensor_mut::<u8>()?;
         pixels.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
         match &mut self.recorded {
             None => {
-                let _running = capture::among_others();
-                let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
+                let _running = session.running();
                 // Copies to the GPU.
-                self.binding.bind_input(input, &self.pixels)?;
+                self.binding.bind_input(session.input(), &self.pixels)?;
                 Self::rows(session, &self.binding)
             }
             Some(recorded) => {
                 recorded.run(session, &self.binding, Some(&self.pixels))?;
-                let (shape, rows) = recorded.here.try_extract_tensor::<f32>()?;
-                Ok(Tensor { shape: shape.to_vec(), data: rows.to_vec() })
+                Ok(Tensor::of(recorded.here.try_extract_tensor()?))
             }
         }
     }
 
     /// What is on the GPU.
-    fn again(&mut self, session: &mut Session) -> ort::Result<()> {
+    fn again(&mut self, session: &mut DeviceSession) -> ort::Result<()> {
         match &mut self.recorded {
             None => {
-                let _running = capture::among_others();
+                let _running = session.running();
                 Self::rows(session, &self.binding).map(drop)
             }
             Some(recorded) => recorded.run(session, &self.binding, None),
@@ -178,16 +172,20 @@ impl Buffers {
         let Some((_, output)) = outputs.iter().next() else {
             return Ok(Tensor { shape: Vec::new(), data: Vec::new() });
         };
-        let (shape, rows) = output.try_extract_tensor::<f32>()?;
-        Ok(Tensor { shape: shape.to_vec(), data: rows.to_vec() })
+        Ok(Tensor::of(output.try_extract_tensor()?))
     }
 }
 
 impl Recorded {
     /// Plays the recording back, and makes it first where this thread has none.
-    fn run(&mut self, session: &mut Session, binding: &IoBinding, pixels: Option<&OrtTensor<u8>>) -> ort::Result<()> {
+    fn run(
+        &mut self,
+        session: &mut DeviceSession,
+        binding: &IoBinding,
+        pixels: Option<&OrtTensor<u8>>,
+    ) -> ort::Result<()> {
         let thread = thread::current().id();
-        let _permit = if self.by == Some(thread) { capture::among_others() } else { capture::alone() };
+        let _permit = if self.by == Some(thread) { session.running() } else { Some(capture::alone()) };
         if let Some(pixels) = pixels {
             pixels.copy_into(&mut self.pixels)?;
         }

@@ -86,8 +86,7 @@ impl FaceModel {
 
     /// The session alone, with these bytes of so many faces in place.
     pub(crate) fn bare(self, faces: usize, pixels: Vec<u8>) -> Result<BareSession, InferenceError> {
-        let side = AlignedFace::SIDE as usize;
-        let (shape, rows) = ([faces, side, side, 3], if self.mirrors { 2 * faces } else { faces });
+        let (shape, rows) = self.sizes(faces);
         let bare = match self.run {
             Run::Plain(model) => BareSession::new(model, shape, pixels)?,
             Run::Pinned(mut session) => {
@@ -95,14 +94,18 @@ impl FaceModel {
                 BareSession::pinned(session, faces)
             }
         };
-        Ok(if self.mirrors { bare.mirroring() } else { bare })
+        Ok(bare.with_rows(rows))
+    }
+
+    /// The shape of the input of so many faces, and the rows that come out.
+    fn sizes(&self, faces: usize) -> ([usize; 4], usize) {
+        let side = AlignedFace::SIDE as usize;
+        ([faces, side, side, 3], if self.mirrors { 2 * faces } else { faces })
     }
 
     /// One run on the bytes of so many faces; its first output.
     pub(crate) fn run(&mut self, faces: usize, pixels: &[u8]) -> Result<Option<Tensor>, InferenceError> {
-        let side = AlignedFace::SIDE as usize;
-        let shape = [faces, side, side, 3];
-        let rows = if self.mirrors { 2 * faces } else { faces };
+        let (shape, rows) = self.sizes(faces);
         match &mut self.run {
             Run::Plain(model) => Ok(model.run_bytes(shape, pixels)?.into_iter().next().map(|(_, tensor)| tensor)),
             Run::Pinned(session) => session.run(shape, pixels, [rows, self.dim]).map(Some),

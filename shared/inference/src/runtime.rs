@@ -10,7 +10,7 @@ use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
 use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionInputValue};
-use ort::value::{TensorElementType, TensorRef};
+use ort::value::{Shape, TensorElementType, TensorRef};
 use serde::{Deserialize, Serialize};
 
 use crate::capture;
@@ -227,6 +227,12 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
+impl Tensor {
+    pub(crate) fn of((shape, data): (&Shape, &[f32])) -> Self {
+        Self { shape: shape.to_vec(), data: data.to_vec() }
+    }
+}
+
 /// A session with one input. One thread at a time may run it.
 #[derive(Debug)]
 pub struct Model {
@@ -301,8 +307,8 @@ impl Model {
         let outputs = flushed(|| self.session.run(ort::inputs![input])).map_err(|e| failed(e.to_string()))?;
         let mut tensors = Vec::with_capacity(outputs.len());
         for (output, value) in &outputs {
-            let (shape, data) = value.try_extract_tensor::<f32>().map_err(|e| failed(e.to_string()))?;
-            tensors.push((output.to_owned(), Tensor { shape: shape.to_vec(), data: data.to_vec() }));
+            let tensor = value.try_extract_tensor::<f32>().map_err(|e| failed(e.to_string()))?;
+            tensors.push((output.to_owned(), Tensor::of(tensor)));
         }
         Ok(tensors)
     }

@@ -21,6 +21,11 @@ impl DeviceSession {
         Self { session, gpu, _leaving: None }
     }
 
+    /// The name of its first input; empty where it has none.
+    pub(crate) fn input(&self) -> String {
+        self.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default()
+    }
+
     /// Held while it runs beside others.
     pub(crate) fn running(&self) -> Option<Permit> {
         self.gpu.then(capture::among_others)

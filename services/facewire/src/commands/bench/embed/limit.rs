@@ -1,12 +1,10 @@
 //! What the hardware can do: bare sessions of the embedder's model on inputs that are in place, at the fastest of all
 //! batches and numbers of sessions.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::anyhow;
-use facewire_inference::{BareSession, Devices, Provider, Providers, SessionOptions};
+use facewire_inference::{BareSession, Devices, Place, Provider, Providers, SessionOptions, timed};
 use facewire_vision::AlignedFace;
 
 use super::super::cores;
@@ -15,16 +13,13 @@ use facewire_composition::models::Loaded;
 /// Rows of a run at most: 512 faces with their mirror images.
 const MAX_ROWS: usize = 1024;
 
-/// Runs before a session is timed: the first ones of a GPU choose their kernels and reserve memory.
-const WARM_UP: usize = 3;
-
 /// Time for each batch and number of sessions.
 const TRIAL: Duration = Duration::from_millis(500);
 
 /// Larger batches are not tried where one run takes longer than this: they cannot be faster per face by then.
 const LONG_RUN: Duration = Duration::from_secs(2);
 
-/// Sessions at their fastest batch. Each lives on one thread, for which a GPU records its runs.
+/// Sessions at their fastest batch.
 pub(super) struct Limit {
     models: Loaded,
     options: SessionOptions,
@@ -82,38 +77,18 @@ impl Limit {
         Self { models: models.clone(), options, sessions, faces, rows_per_face, what, faces_per_second: 0.0 }
     }
 
-    /// Opens and warms the sessions, then runs all of them for at least so long: faces a second, and the time that it took.
+    /// Blocks for a little longer than so long: faces a second, and the time that it took.
     pub(super) fn run(&self, min: Duration) -> anyhow::Result<(f64, Duration)> {
-        let (ready, devices) = (Barrier::new(self.sessions), Devices::new(&self.models.devices.embed));
-        let one = || {
+        let devices = Devices::new(&self.models.devices.embed);
+        let open = || {
+            // Held as long as the session: the next one goes to the device with the fewest.
             let place = devices.take();
-            let opened = catch_unwind(AssertUnwindSafe(|| self.warm(place.provider())));
-            // Also where it could not be opened: the others wait.
-            ready.wait();
-            let opened = opened.unwrap_or_else(|_| Err(anyhow!("a bare session panicked")));
-            let (mut session, started, mut runs) = (opened?, Instant::now(), 0.0);
-            while started.elapsed() < min {
-                session.run()?;
-                runs += 1.0;
-            }
-            let faces = runs * session.rows() as f64 / self.rows_per_face as f64;
-            anyhow::Ok((faces / started.elapsed().as_secs_f64(), started.elapsed()))
+            let options = self.options.on(place.provider());
+            Ok((self.models.pack.own_embedder(&self.models.runtime, &options)?.bare(&self.faces)?, place))
         };
-        let done = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.sessions).map(|_| scope.spawn(one)).collect();
-            let joined =
-                threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a bare session panicked"))?);
-            joined.collect::<anyhow::Result<Vec<_>>>()
-        })?;
-        let took = done.iter().map(|(_, took)| *took).max().unwrap_or_default();
-        Ok((done.iter().map(|(rate, _)| rate).sum(), took))
-    }
-
-    fn warm(&self, place: Provider) -> anyhow::Result<BareSession> {
-        let embedder = self.models.pack.own_embedder(&self.models.runtime, &self.options.on(place))?;
-        let mut session = embedder.bare(&self.faces)?;
-        (0..WARM_UP).try_for_each(|_| session.run())?;
-        Ok(session)
+        let run = |(session, _): &mut (BareSession, Place)| session.run().map(|()| session.rows());
+        let (rows, took) = timed(self.sessions, min, open, run)?;
+        Ok((rows / self.rows_per_face as f64, took))
     }
 }
 
