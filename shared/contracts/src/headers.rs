@@ -1,9 +1,8 @@
 //! The producer's headers (DESIGN §2): all optional, all hostile. Each is bounded and checked here, and what is wrong
 //! becomes a sentence that a producer can act on.
 
-use facewire_domain::{Intent, SubjectId};
+use facewire_domain::{Intent, SubjectId, moment};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// NATS' own: names the message within the duplicate window.
 pub const MSG_ID: &str = "Nats-Msg-Id";
@@ -178,9 +177,8 @@ fn read<T>(
 
 /// Years that a camera can mean: a clock that was never set says 1970, which is still a time.
 fn captured_at(value: &str) -> Result<OffsetDateTime, HeaderError> {
-    OffsetDateTime::parse(value, &Rfc3339)
-        .ok()
-        .filter(|at| (1970..=9998).contains(&at.to_offset(time::UtcOffset::UTC).year()))
+    moment::parse(value)
+        .filter(|at| (1970..=9998).contains(&at.year()))
         .ok_or(invalid(CAPTURED_AT, "a time as in RFC 3339, e.g. 2026-01-31T12:00:00.250Z"))
 }
 
@@ -263,6 +261,7 @@ mod tests {
         let long = "x".repeat(600);
         for (header, value) in [
             (CAPTURED_AT, "yesterday"),
+            (CAPTURED_AT, "9999-12-31T23:59:59-01:00"),
             (INTENT, "identify"),
             (SUBJECT, ""),
             (NAME, &long),

@@ -30,7 +30,7 @@ pub enum EraseParams {
     /// The faces that were stored before a time.
     Before {
         /// The time.
-        #[serde(with = "time::serde::rfc3339")]
+        #[serde(with = "crate::moment")]
         before: OffsetDateTime,
     },
     /// All that the collection holds, and the collection.
@@ -44,7 +44,8 @@ impl EraseParams {
     /// [`ParamError`]: the first that is not.
     pub fn check(&self) -> Result<(), ParamError> {
         match self {
-            Self::Asset { asset } => demand(!asset.is_empty(), "asset", "an id"),
+            // A row cannot hold a NUL.
+            Self::Asset { asset } => demand(!asset.is_empty() && !asset.contains('\0'), "asset", "an id"),
             Self::Person { .. } | Self::Image { .. } | Self::Before { .. } | Self::Collection => Ok(()),
         }
     }
@@ -87,6 +88,8 @@ mod tests {
         ] {
             assert!(serde_json::from_value::<EraseParams>(wrong.clone()).is_err(), "{wrong}");
         }
-        assert_eq!(EraseParams::Asset { asset: String::new() }.check().unwrap_err().field, "asset");
+        for asset in ["", "a\0b"] {
+            assert_eq!(EraseParams::Asset { asset: asset.to_owned() }.check().unwrap_err().field, "asset");
+        }
     }
 }

@@ -178,10 +178,10 @@ pub struct ClusterParams {
     /// Faces at most, the newest first; from 1.
     pub max_faces: Option<u64>,
     /// Only faces captured from then on.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::moment::option")]
     pub since: Option<OffsetDateTime>,
     /// Only faces captured before.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::moment::option")]
     pub until: Option<OffsetDateTime>,
     /// Only counts; nothing is written.
     pub dry_run: bool,
@@ -251,7 +251,7 @@ pub struct AssignParams {
     /// By how much the best person has to be more similar than the second; 0 to 2. None: as the rules say.
     pub margin: Option<f32>,
     /// Only faces stored from then on.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(with = "crate::moment::option")]
     pub since: Option<OffsetDateTime>,
     /// Faces whose `quality.score` is below are left out; 0 to 1.
     pub quality_threshold: Option<f32>,

@@ -12,6 +12,7 @@ pub mod geometry;
 pub mod ids;
 pub mod job;
 pub mod model;
+pub mod moment;
 pub mod outcome;
 pub mod policy;
 mod quality;

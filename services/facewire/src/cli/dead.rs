@@ -3,7 +3,6 @@
 use clap::{Args, Subcommand};
 use facewire_domain::{Reason, Stage};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 #[derive(Debug, Args)]
 pub(crate) struct Dead {
@@ -80,7 +79,7 @@ pub(super) fn moment(text: &str) -> Result<OffsetDateTime, String> {
     let ago = humantime::parse_duration(text).ok().and_then(|ago| time::Duration::try_from(ago).ok());
     let at = match ago {
         Some(ago) => OffsetDateTime::now_utc().checked_sub(ago),
-        None => OffsetDateTime::parse(text, &Rfc3339).ok(),
+        None => facewire_domain::moment::parse(text),
     };
     at.ok_or_else(|| "a time ago (90s, 1h, 2days) or a time as in RFC 3339 (2026-01-31T12:00:00Z)".to_owned())
 }

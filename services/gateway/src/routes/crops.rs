@@ -191,10 +191,10 @@ struct CamerasQuery {
     /// Only this collection.
     collection: Option<String>,
     /// Ended at this time or later; a day ago unless given.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "facewire_domain::moment::option")]
     since: Option<OffsetDateTime>,
     /// Ended before this time.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "facewire_domain::moment::option")]
     until: Option<OffsetDateTime>,
 }
 

@@ -122,7 +122,7 @@ pub(crate) struct EraseOld {
     #[schema(pattern = "^[A-Za-z0-9_-]{1,64}$")]
     collection: String,
     /// Faces that were stored before this go.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "facewire_domain::moment")]
     before: OffsetDateTime,
 }
 
@@ -171,7 +171,7 @@ pub(crate) struct ReceiptsQuery {
     #[param(pattern = "^[A-Za-z0-9_-]{1,64}$")]
     collection: Option<String>,
     /// Began before this time: the last one's `at` of the page before.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "facewire_domain::moment::option")]
     before: Option<OffsetDateTime>,
     /// Receipts a page; 50 unless given.
     #[param(minimum = 1, maximum = 1000)]

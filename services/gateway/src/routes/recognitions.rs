@@ -45,10 +45,10 @@ struct RecognitionsQuery {
     /// `below_threshold`, `low_quality` and so on.
     reason: Option<String>,
     /// Ended at this time or later.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "facewire_domain::moment::option")]
     since: Option<OffsetDateTime>,
     /// Ended before this time.
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(default, with = "facewire_domain::moment::option")]
     until: Option<OffsetDateTime>,
     /// Endings a page; 50 unless given.
     #[param(minimum = 1, maximum = 1000)]
@@ -129,7 +129,7 @@ impl From<RecognitionRow> for Recognition {
 
 /// A place in the list, in a cursor.
 #[derive(Debug, Serialize, Deserialize)]
-struct Place(#[serde(with = "time::serde::rfc3339")] OffsetDateTime, Uuid, u32);
+struct Place(#[serde(with = "facewire_domain::moment")] OffsetDateTime, Uuid, u32);
 
 /// Endings that fit, the newest first. Scope: read.
 #[utoipa::path(get, path = "/api/v1/recognitions", tag = "crops", params(RecognitionsQuery),

@@ -108,7 +108,7 @@ pub(crate) struct Acts {
 
 /// A place in the list, in a cursor.
 #[derive(Debug, Serialize, Deserialize)]
-struct Place(#[serde(with = "time::serde::rfc3339")] OffsetDateTime, Uuid);
+struct Place(#[serde(with = "facewire_domain::moment")] OffsetDateTime, Uuid);
 
 /// Bulk changes by jobs and by hand, the newest first. Scope: read. They are kept as long as they can be undone.
 #[utoipa::path(get, path = "/api/v1/faces/acts", tag = "clusters", params(ActsQuery),
