@@ -11,7 +11,9 @@ use std::time::Duration;
 use facewire_bus::{Bus, Delivery, StageOptions};
 use facewire_domain::{CalibratedGates, Gate, ScoreModel, Stage};
 use facewire_inference::{FaceEmbedder, InferenceError};
-use facewire_runtime::{ActorError, Inbox, Live, Outbox, Pipeline, RestartPolicy, Run, Shutdown, inbox, supervise};
+use facewire_runtime::{
+    ActorError, Inbox, Live, Outbox, Pipeline, RestartPolicy, Run, Shutdown, for_room, inbox, supervise,
+};
 use facewire_telemetry::events;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -131,8 +133,9 @@ async fn batcher(
     size: usize,
     wait: Duration,
 ) -> Result<(), ActorError> {
-    // Never closed: nobody has a reason to.
-    while let Ok(thread) = Arc::clone(&threads).acquire_owned().await {
+    // Never closed: nobody has a reason to. A thread that waits for room behind it is no hang of this actor, whose last batch may
+    // lie in the inbox all the while.
+    while let Ok(thread) = for_room(Arc::clone(&threads).acquire_owned()).await {
         let deliveries = items.recv_batch(size, wait).await;
         if deliveries.is_empty() {
             break;

@@ -93,8 +93,11 @@ pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done, pause: Duration,
             events::DeadLettered { stage, reason: Reason::Internal, error: &error.to_string() }.emit();
             span.dead(Reason::Internal, &error.to_string());
             for last in outgoing.undeliverable(stage, &error.to_string()) {
-                // Small messages on subjects of our own: what refuses these refuses everything.
-                let _ = publish(bus, stage, &last, span.traceparent(), stop).await;
+                // Small messages on subjects of our own: what refuses these refuses everything. What a full stream kept out
+                // until the drain's end is said by whoever gets the message next.
+                if publish(bus, stage, &last, span.traceparent(), stop).await.is_err_and(|error| is_transient(&error)) {
+                    return;
+                }
             }
             ack = AckKind::Term;
         }

@@ -35,3 +35,4 @@ pub use pool::{GivenBack, Worked, Worker};
 pub use retry::{Backoff, retry};
 pub use shutdown::Shutdown;
 pub use supervise::{RestartPolicy, Run, ServiceError, supervise};
+pub use watch::for_room;

@@ -62,8 +62,8 @@ pub(crate) async fn for_work<T>(wait: impl Future<Output = T>) -> T {
     work
 }
 
-/// Waits for room. Who had work in hand has it still.
-pub(crate) async fn for_room<T>(wait: impl Future<Output = T>) -> T {
+/// Waits for room, which is no hang of the pipeline's actor that does. Who had work in hand has it still.
+pub async fn for_room<T>(wait: impl Future<Output = T>) -> T {
     let had_work = OWN.try_with(Watch::rests).unwrap_or(false);
     let done = wait.await;
     if had_work {
