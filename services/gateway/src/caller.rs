@@ -94,6 +94,28 @@ impl Caller {
         self.key.as_ref().map(|key| key.key_id)
     }
 
+    /// Ends once the key may no longer be used, for what goes on long after its request was let in. The first look is
+    /// at once, for the key may have come from the memory: a revoked one works no longer here than elsewhere.
+    pub(crate) async fn until_invalid(self, app: App) {
+        while self.is_still_valid(&app).await {
+            tokio::time::sleep(REMEMBERED).await;
+        }
+    }
+
+    /// Whether the key may still be used, as the store has it now. Where the store does not answer, what was known of
+    /// the key decides: the next look may know more.
+    async fn is_still_valid(&self, app: &App) -> bool {
+        let Some(known) = &self.key else { return true };
+        let found = match app.gallery.store.key(known.key_id).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, key = %known.key_id, "the key of an open stream cannot be looked up");
+                Some(known.clone())
+            }
+        };
+        found.is_some_and(|key| key.state(OffsetDateTime::now_utc()) == KeyState::Valid)
+    }
+
     /// For the audit.
     pub(crate) fn actor(&self) -> Actor {
         let name = self.key.as_ref().map_or_else(|| "http".to_owned(), |key| key.name.clone());

@@ -95,25 +95,24 @@ async fn answer(app: &App, owner: Option<Uuid>, key: &str, request: Request, nex
 /// Everybody whom an answer names: it is erased with them. Results of jobs call people `person_…`.
 fn persons(body: &[u8]) -> Vec<PersonId> {
     fn names(key: &str) -> bool {
-        key.to_ascii_lowercase().ends_with("personid") || ["id", "name", "person"].contains(&key)
+        let key = key.to_ascii_lowercase();
+        key.ends_with("personid") || key.ends_with("personids") || ["id", "name", "person", "persons"].contains(&&*key)
     }
-    fn find(value: &Value, into: &mut Vec<PersonId>) {
+    // `key`: of the value, or of the array that it is in.
+    fn find(key: &str, value: &Value, into: &mut Vec<PersonId>) {
         match value {
-            Value::Object(map) => {
-                for (key, value) in map {
-                    let id = value.as_str().filter(|_| names(key));
-                    let id = id.map(|id| id.strip_prefix("person_").unwrap_or(id));
-                    into.extend(id.and_then(|id| id.parse::<Uuid>().ok()).map(PersonId::from));
-                    find(value, into);
-                }
+            Value::Object(map) => map.iter().for_each(|(key, value)| find(key, value, into)),
+            Value::Array(items) => items.iter().for_each(|item| find(key, item, into)),
+            Value::String(text) if names(key) => {
+                let id = text.strip_prefix("person_").unwrap_or(text);
+                into.extend(id.parse::<Uuid>().ok().map(PersonId::from));
             }
-            Value::Array(items) => items.iter().for_each(|item| find(item, into)),
             _ => {}
         }
     }
     let mut found = Vec::new();
     if let Ok(body) = serde_json::from_slice(body) {
-        find(&body, &mut found);
+        find("", &body, &mut found);
     }
     found
 }
@@ -174,14 +173,15 @@ mod tests {
 
     #[test]
     fn an_answer_is_of_everybody_whom_it_names() {
-        let [ada, bela, carl] = [1, 2, 3].map(Uuid::from_u128);
+        let [ada, bela, carl, dora] = [1, 2, 3, 4].map(Uuid::from_u128);
         let job = serde_json::json!({
             "jobId": Uuid::from_u128(9), "params": {"person": ada}, "personId": bela,
             "result": {"named": [{"name": format!("person_{carl}")}, {"name": "unknown_cluster_1"}]},
+            "filter": {"persons": [dora]},
         });
         let mut found = persons(job.to_string().as_bytes());
         found.sort();
-        assert_eq!(found, [ada, bela, carl].map(PersonId::from));
+        assert_eq!(found, [ada, bela, carl, dora].map(PersonId::from));
     }
 
     #[test]

@@ -196,6 +196,14 @@ impl Store {
         row.filter(|row| mac.verify_slice(&row.hash).is_ok()).map(TryInto::try_into).transpose()
     }
 
+    /// The key of this id, whatever its [`KeyRecord::state`]; `None` where there is none.
+    pub async fn key(&self, key: Uuid) -> Result<Option<KeyRecord>, StoreError> {
+        let row: Option<Row> = run!(self, "read key", connection => {
+            sqlx::query_as("SELECT * FROM api_keys WHERE key_id = $1").bind(key).fetch_optional(connection).await
+        })?;
+        row.map(TryInto::try_into).transpose()
+    }
+
     /// All keys, also expired and revoked ones, the oldest first.
     pub async fn list_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         let rows: Vec<Row> = run!(self, "list keys", connection => {

@@ -99,7 +99,11 @@ WHERE webhook_id = $1 AND source = $2 AND sequence >= $3";
 impl Store {
     /// Adds what a webhook is to be told of the messages of a source after its cursor up to `up_to`, and moves the
     /// cursor there: at most [`CHUNK`](crate::CHUNK) rows, in any order. Rows at or before the cursor, and those beyond
-    /// `up_to`, are left out, and so is what names a person who was erased meanwhile. Returns the cursor afterwards; `None` where there is no such webhook.
+    /// `up_to`, are left out, and so is what names a person who was erased meanwhile. Returns the cursor afterwards;
+    /// `None` where there is no such webhook.
+    ///
+    /// `from` is the cursor that the rows were read after. Where the stored one is before it, a [`Store::replay`] set
+    /// it back meanwhile: what lies between is in nobody's rows yet, and nothing is written.
     ///
     /// After a [`Store::replay`] what was replayed is due when the cursor has passed it. A reader that finds nothing
     /// more in the stream therefore calls this without rows, with the last sequence.
@@ -110,17 +114,19 @@ impl Store {
         &self,
         webhook: Uuid,
         source: Source,
+        from: u64,
         up_to: u64,
         rows: &[NewDelivery],
     ) -> Result<Option<u64>, StoreError> {
         check(rows)?;
-        let up_to = sequence(up_to)?;
+        let (from, up_to) = (sequence(from)?, sequence(up_to)?);
         let cursor = run!(self, "enqueue deliveries", connection => {
             let mut tx = connection.begin().await?;
             let cursor: Option<i64> =
                 sqlx::query_scalar(LOCK).bind(webhook).bind(source.as_str()).fetch_optional(&mut *tx).await?;
             let Some(cursor) = cursor else { return Ok(None) };
-            if up_to <= cursor {
+            // Ahead of the reader is no gap: another process has added what is up to there.
+            if cursor < from || up_to <= cursor {
                 return Ok(Some(cursor));
             }
             let wanted = cursor.unsigned_abs() + 1..=up_to.unsigned_abs();

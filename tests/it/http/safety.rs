@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 
 use super::client::Part;
 use super::world::{Door, key, stages};
-use crate::chain::in_time;
 use crate::chain::pictures::{blank, claims};
 use crate::chain::world::World;
+use crate::chain::{in_time, sql};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_opens_what_its_scopes_and_collections_say() {
@@ -53,6 +53,63 @@ async fn a_key_opens_what_its_scopes_and_collections_say() {
     let (record, text) = world.store.create_key(&new, &Actor::named("test")).await.unwrap();
     world.store.revoke_key(record.key_id, &Actor::named("test")).await.unwrap();
     http.with_key(text.expose()).get("/api/v1/collections").await.refused(401, "key_revoked");
+    door.close().await;
+}
+
+/// Reads what comes up to these words.
+async fn read_to(stream: &mut TcpStream, words: &str) {
+    let mut text: Vec<u8> = Vec::new();
+    let mut buffer = [0_u8; 1024];
+    while !String::from_utf8_lossy(&text).contains(words) {
+        let read = in_time(words, stream.read(&mut buffer)).await.unwrap();
+        assert!(read > 0, "it ended: {}", String::from_utf8_lossy(&text));
+        text.extend(&buffer[..read]);
+    }
+}
+
+/// Server-sent events that were let in.
+async fn listening(door: &Door, path: &str, key: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(door.http.authority()).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    read_to(&mut stream, "text/event-stream").await;
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_end_with_the_key_that_opened_them() {
+    let world = World::new().await;
+    let door = Door::guarded(&world).await;
+    let admin = door.http.with_key(&key(&world, &[Scope::Admin, Scope::Enrol], None).await);
+    admin.post("/api/v1/collections", json!({"name": "office"})).await.ok();
+    // It waits for items, and does not end by itself.
+    let import = admin.post("/api/v1/imports", json!({"collection": "office"})).await.ok();
+    let progress = format!("/api/v1/imports/{}/events", import["id"].as_str().unwrap());
+
+    let (scopes, actor) = (vec![Scope::Read, Scope::Enrol], Actor::named("test"));
+    let new = NewKey { name: "ends".to_owned(), scopes, collections: None, expires_at: None };
+    let (revoked, revoked_text) = world.store.create_key(&new, &actor).await.unwrap();
+    let (expired, expired_text) = world.store.create_key(&new, &actor).await.unwrap();
+    let mut ending = Vec::new();
+    for path in ["/api/v1/events", &progress] {
+        for text in [&revoked_text, &expired_text] {
+            ending.push(listening(&door, path, text.expose()).await);
+        }
+    }
+    let mut other = listening(&door, "/api/v1/events", &key(&world, &[Scope::Read], None).await).await;
+
+    assert!(world.store.revoke_key(revoked.key_id, &actor).await.unwrap());
+    let expire = format!("UPDATE api_keys SET expires_at = created_at WHERE key_id = '{}'", expired.key_id);
+    sql::run(&world.stack.postgres_url, &expire).await;
+    for mut stream in ending {
+        let mut rest = String::new();
+        in_time("the end of the events", stream.read_to_string(&mut rest)).await.unwrap();
+        assert!(rest.ends_with("0\r\n\r\n"), "they end as an answer does: {rest}");
+    }
+    // Those of a key that is still valid go on.
+    admin.post("/api/v1/collections", json!({"name": "lab"})).await.ok();
+    read_to(&mut other, "collection.created").await;
+    drop(other);
     door.close().await;
 }
 

@@ -103,7 +103,7 @@ impl Feed {
                 continue;
             }
             let rows: Vec<NewDelivery> = batch.iter().filter_map(|record| self.delivery(record)).collect();
-            match store.enqueue(self.webhook.webhook_id, self.source, up_to, &rows).await? {
+            match store.enqueue(self.webhook.webhook_id, self.source, cursor, up_to, &rows).await? {
                 None => return Ok(Ended::Gone),
                 Some(now) if now != up_to => return Ok(Ended::SetBack),
                 Some(now) => cursor = now,

@@ -12,7 +12,7 @@ use facewire_contracts::subjects;
 use facewire_domain::{CollectionId, Scope};
 use facewire_runtime::Shutdown;
 use facewire_store_pg::{Source, WebhookFilter};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::IntoParams;
@@ -91,13 +91,14 @@ async fn events(
             },
         },
         filter,
-        caller,
+        caller: caller.clone(),
         shutdown: app.shutdown.clone(),
     };
     let stream = futures_util::stream::unfold(reader, async |mut reader| {
         let event = reader.next().await?;
         Some((Ok(event), reader))
     });
+    let stream = stream.take_until(caller.until_invalid(app));
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

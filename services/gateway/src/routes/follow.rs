@@ -7,9 +7,11 @@ use std::time::Duration;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use facewire_runtime::Shutdown;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 
+use crate::App;
+use crate::caller::Caller;
 use crate::error::ApiError;
 
 /// Between two looks.
@@ -24,18 +26,23 @@ pub(crate) trait Followed: PartialEq + Serialize {
 }
 
 /// An event named `progress` for each change that `look` sees, the first at once. It ends once the end was told, where
-/// there is nothing to look at any more, and with the service.
-pub(crate) fn follow<T, F, R>(shutdown: Shutdown, look: F) -> Sse<impl Stream<Item = Result<Event, Infallible>> + Send>
+/// there is nothing to look at any more, with the caller's key, and with the service.
+pub(crate) fn follow<T, F, R>(
+    app: App,
+    caller: Caller,
+    look: F,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>> + Send>
 where
     T: Followed + Send + 'static,
     F: Fn() -> R + Send + 'static,
     R: Future<Output = Result<Option<T>, ApiError>> + Send + 'static,
 {
-    let follower = Follower { shutdown, look, last: None };
+    let follower = Follower { shutdown: app.shutdown.clone(), look, last: None };
     let stream = futures_util::stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
         Some((Ok(event), follower))
     });
+    let stream = stream.take_until(caller.until_invalid(app));
     Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 

@@ -109,8 +109,8 @@ async fn of_each_key_one_is_told_at_a_time_and_in_order() {
     let store = db.migrated().await;
     let id = webhook(&store).await.webhook_id;
     let rows = [row(3, "ada"), row(1, "ada"), row(2, "eve"), row(9, "ada")];
-    assert_eq!(store.enqueue(id, Source::Results, 5, &rows).await.unwrap(), Some(5), "what is beyond is left out");
-    let again = store.enqueue(id, Source::Results, 4, &rows).await.unwrap();
+    assert_eq!(store.enqueue(id, Source::Results, 0, 5, &rows).await.unwrap(), Some(5), "what is beyond is left out");
+    let again = store.enqueue(id, Source::Results, 0, 4, &rows).await.unwrap();
     assert_eq!(again, Some(5), "a reader that is behind adds nothing");
 
     let first = claim(&store).await;
@@ -118,7 +118,7 @@ async fn of_each_key_one_is_told_at_a_time_and_in_order() {
     assert_eq!((first[0].attempt, first[0].body.as_slice(), first[0].source), (1, &b"1"[..], Source::Results));
     assert!(claim(&store).await.is_empty(), "all that is due is in hand");
     // More of a key that is in hand waits behind it.
-    store.enqueue(id, Source::Results, 7, &[row(6, "ada"), row(7, "bob")]).await.unwrap();
+    store.enqueue(id, Source::Results, 5, 7, &[row(6, "ada"), row(7, "bob")]).await.unwrap();
     assert_eq!(sequences(&claim(&store).await), [7]);
 
     assert!(store.failed(&first[0], "503", past()).await.unwrap());
@@ -150,7 +150,7 @@ async fn a_lease_that_ends_gives_the_delivery_to_another() {
     let db = test_database().await;
     let store = db.migrated().await;
     let id = webhook(&store).await.webhook_id;
-    store.enqueue(id, Source::Events, 2, &[row(1, "ada"), row(2, "ada")]).await.unwrap();
+    store.enqueue(id, Source::Events, 0, 2, &[row(1, "ada"), row(2, "ada")]).await.unwrap();
     let short = ClaimLimits { lease: Duration::ZERO, ..limits(10, 10) };
     let first = store.claim_deliveries(short, &[]).await.unwrap();
     let second = store.claim_deliveries(limits(10, 10), &[]).await.unwrap();
@@ -167,9 +167,9 @@ async fn a_webhook_with_much_to_tell_leaves_room_for_others() {
     let store = db.migrated().await;
     let (busy, calm, off) = (webhook(&store).await, webhook(&store).await, webhook(&store).await);
     let many: Vec<NewDelivery> = (1..=50).map(|n| row(n, &n.to_string())).collect();
-    store.enqueue(busy.webhook_id, Source::Results, 50, &many).await.unwrap();
-    store.enqueue(calm.webhook_id, Source::Results, 1, &[row(1, "ada")]).await.unwrap();
-    store.enqueue(off.webhook_id, Source::Results, 1, &[row(1, "ada")]).await.unwrap();
+    store.enqueue(busy.webhook_id, Source::Results, 0, 50, &many).await.unwrap();
+    store.enqueue(calm.webhook_id, Source::Results, 0, 1, &[row(1, "ada")]).await.unwrap();
+    store.enqueue(off.webhook_id, Source::Results, 0, 1, &[row(1, "ada")]).await.unwrap();
     store.disable_webhook(off.webhook_id, "refuses").await.unwrap();
     let claimed = store.claim_deliveries(limits(10, 4), &[]).await.unwrap();
     let of = |webhook: &Webhook| claimed.iter().filter(|c| c.webhook_id == webhook.webhook_id).count();
@@ -191,7 +191,7 @@ async fn a_replay_tells_everything_again_in_order_with_what_was_gone() {
     let store = db.migrated().await;
     let id = webhook(&store).await.webhook_id;
     let rows: Vec<NewDelivery> = (1..=4).map(|n| row(n, "ada")).collect();
-    store.enqueue(id, Source::Results, 4, &rows).await.unwrap();
+    store.enqueue(id, Source::Results, 0, 4, &rows).await.unwrap();
     for _ in 1..=3 {
         store.delivered(&claim(&store).await[0]).await.unwrap();
     }
@@ -204,7 +204,7 @@ async fn a_replay_tells_everything_again_in_order_with_what_was_gone() {
     assert_eq!(store.webhook(id).await.unwrap().unwrap().cursor_results, 0);
     assert!(!store.delivered(&in_hand[0]).await.unwrap(), "the claim is void");
     assert!(claim(&store).await.is_empty(), "what comes before is not there yet");
-    store.enqueue(id, Source::Results, 2, &rows).await.unwrap();
+    store.enqueue(id, Source::Results, 0, 2, &rows).await.unwrap();
     let mut told = Vec::new();
     for _ in 1..=2 {
         let next = claim(&store).await;
@@ -213,7 +213,7 @@ async fn a_replay_tells_everything_again_in_order_with_what_was_gone() {
     }
     assert!(claim(&store).await.is_empty(), "beyond the cursor nothing is due");
     // The stream has no more; the reader says so.
-    store.enqueue(id, Source::Results, 4, &[]).await.unwrap();
+    store.enqueue(id, Source::Results, 2, 4, &[]).await.unwrap();
     for _ in 3..=4 {
         let next = claim(&store).await;
         told.extend(sequences(&next));
@@ -221,7 +221,34 @@ async fn a_replay_tells_everything_again_in_order_with_what_was_gone() {
     }
     assert_eq!(told, [1, 2, 3, 4]);
     assert_eq!(store.replay(Uuid::new_v4(), Source::Results, 1).await.unwrap(), None);
-    assert_eq!(store.enqueue(Uuid::new_v4(), Source::Results, 1, &[]).await.unwrap(), None);
+    assert_eq!(store.enqueue(Uuid::new_v4(), Source::Results, 0, 1, &[]).await.unwrap(), None);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_replay_is_not_lost_on_a_reader_that_is_further_on() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    // Nothing of what came before the webhook is stored.
+    let late = NewWebhook { cursor_results: 4, ..new() };
+    let id = store.create_webhook(&late, &operator()).await.unwrap().unwrap().webhook_id;
+    assert_eq!(store.replay(id, Source::Results, 0).await.unwrap(), Some(0));
+    // The reader read on from 4 and does not know of it.
+    let behind = store.enqueue(id, Source::Results, 4, 5, &[row(5, "ada")]).await.unwrap();
+    assert_eq!(behind, Some(0), "the reader is sent back");
+    assert_eq!(store.webhook(id).await.unwrap().unwrap().cursor_results, 0);
+    assert!(claim(&store).await.is_empty(), "nothing was added");
+
+    let rows: Vec<NewDelivery> = (1..=5).map(|n| row(n, "ada")).collect();
+    assert_eq!(store.enqueue(id, Source::Results, 0, 5, &rows).await.unwrap(), Some(5));
+    // One whose place another process has passed misses nothing: its rows go on from before the cursor.
+    let rows: Vec<NewDelivery> = (3..=6).map(|n| row(n, "ada")).collect();
+    assert_eq!(store.enqueue(id, Source::Results, 2, 6, &rows).await.unwrap(), Some(6));
+    for sequence in 1..=6 {
+        let next = claim(&store).await;
+        assert_eq!(sequences(&next), [sequence]);
+        store.delivered(&next[0]).await.unwrap();
+    }
     db.drop().await;
 }
 
@@ -234,7 +261,7 @@ async fn a_person_is_erased_from_the_queue_and_the_next_is_due() {
     let naming =
         |sequence, key: &str, persons: &[PersonId]| NewDelivery { persons: persons.to_vec(), ..row(sequence, key) };
     let rows = [naming(1, "k", &[ada, eve]), naming(2, "k", &[eve]), naming(3, "other", &[ada]), row(4, "other")];
-    store.enqueue(id, Source::Events, 4, &rows).await.unwrap();
+    store.enqueue(id, Source::Events, 0, 4, &rows).await.unwrap();
     assert_eq!(store.erase_deliveries_of(ada).await.unwrap(), 2);
     assert_eq!(store.erase_deliveries_of(ada).await.unwrap(), 0);
     assert_eq!(sequences(&claim(&store).await), [2, 4]);
@@ -261,7 +288,7 @@ async fn old_deliveries_go_and_pending_ones_only_where_nobody_is_told() {
     let store = db.migrated().await;
     let (on, off) = (webhook(&store).await.webhook_id, webhook(&store).await.webhook_id);
     for id in [on, off] {
-        store.enqueue(id, Source::Results, 2, &[row(1, "a"), row(2, "a")]).await.unwrap();
+        store.enqueue(id, Source::Results, 0, 2, &[row(1, "a"), row(2, "a")]).await.unwrap();
     }
     assert_eq!(store.expire_deliveries(past(), 10).await.unwrap(), 0);
     assert_eq!(store.expire_deliveries(future(), 10).await.unwrap(), 0, "they are still to be told");
@@ -286,13 +313,13 @@ async fn what_is_added_while_the_last_of_its_key_ends_is_due() {
     let db = test_database().await;
     let store = db.migrated().await;
     let id = webhook(&store).await.webhook_id;
-    store.enqueue(id, Source::Results, 1, &[row(1, "a")]).await.unwrap();
+    store.enqueue(id, Source::Results, 0, 1, &[row(1, "a")]).await.unwrap();
     for sequence in 2..40 {
         let last = claim(&store).await;
         assert_eq!(sequences(&last), [sequence - 1]);
         let rows = [row(sequence, "a")];
         let (ended, added) =
-            tokio::join!(store.delivered(&last[0]), store.enqueue(id, Source::Results, sequence, &rows));
+            tokio::join!(store.delivered(&last[0]), store.enqueue(id, Source::Results, sequence - 1, sequence, &rows));
         assert_eq!((ended, added), (Ok(true), Ok(Some(sequence))));
     }
     db.drop().await;

@@ -101,8 +101,7 @@ pub(crate) async fn events(
     Path(id): Path<Uuid>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     find(&app, &caller, id).await?;
-    let shutdown = app.shutdown.clone();
-    Ok(follow(shutdown, move || look(app.clone(), id)))
+    Ok(follow(app.clone(), caller, move || look(app.clone(), id)))
 }
 
 async fn look(app: App, id: Uuid) -> Result<Option<Progress>, ApiError> {

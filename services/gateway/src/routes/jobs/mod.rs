@@ -74,7 +74,7 @@ struct Jobs {
 
 /// A place in the list, in a cursor.
 #[derive(Debug, Serialize, Deserialize)]
-struct Place(#[serde(with = "time::serde::rfc3339")] OffsetDateTime, Uuid);
+struct Place(#[serde(with = "facewire_domain::moment")] OffsetDateTime, Uuid);
 
 /// Jobs, the newest first. Scope: read; what is erased, and what was, takes admin. Those that ended are kept for a while.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(JobsQuery),
@@ -175,8 +175,7 @@ async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     caller.has(Scope::Read)?;
     let job = find(&app, &caller, id).await?.job;
-    let shutdown = app.shutdown.clone();
-    Ok(follow(shutdown, move || look(app.clone(), caller.clone(), job)))
+    Ok(follow(app.clone(), caller.clone(), move || look(app.clone(), caller.clone(), job)))
 }
 
 async fn look(app: App, caller: Caller, job: JobId) -> Result<Option<Job>, ApiError> {
