@@ -223,6 +223,7 @@ impl From<StoreError> for ApiError {
             StoreError::OtherModel { .. } => {
                 Self::new(Code::ModelMismatch, "the embedding is of another model than the one that serves")
             }
+            error @ StoreError::BeingErased => Self::new(Code::Conflict, error.to_string()),
             error => Self::of_fault(&error),
         }
     }

@@ -5,7 +5,7 @@
 
 use facewire_domain::{CollectionId, FaceId, JobId, PersonId, SubjectId};
 use facewire_store_object::ImageKey;
-use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection};
+use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection, NamedResult};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -120,6 +120,11 @@ impl Gallery {
         let mut receipt = Receipt::of(&begun);
         receipt.exports += self.erase_exports(&begun.collection).await?;
         self.erase_faces(what, &begun, &mut receipt).await?;
+        let loose = self.erase_loose_images(what).await?;
+        if loose > 0 {
+            receipt.images += loose;
+            self.store.note_erasure(begun.erasure, &receipt.stored()).await?;
+        }
         if !begun.persons.is_empty() {
             // What waits to be sent first, so that no more of it comes into the streams.
             self.erase_queues(&begun, &mut receipt).await?;
@@ -186,8 +191,11 @@ impl Gallery {
     async fn erase_traces(&self, begun: &BegunErasure, receipt: &mut Receipt) -> Result<(), GalleryError> {
         let (store, persons) = (&self.store, &begun.persons);
         loop {
+            // A result leads to the images of its crop, whether or not a face is kept of it.
+            let named = store.results_of(persons, STEP).await?;
+            receipt.images += self.erase_images_of_results(&named).await?;
             let erased = [
-                store.erase_from_results(persons, STEP).await?,
+                store.erase_from_results(persons, &named).await?,
                 store.erase_subjects(&begun.collection, &begun.subjects, STEP).await?,
                 store.erase_from_trail(persons, STEP).await?,
             ];
@@ -243,6 +251,20 @@ impl Gallery {
     pub(crate) async fn erase_images(&self, faces: &[ErasedFace]) -> Result<u64, GalleryError> {
         let keys: Vec<ImageKey> =
             faces.iter().flat_map(|erased| [original(erased), crop(erased), aligned(erased)]).collect();
+        self.erase_keys(&keys).await
+    }
+
+    /// Everything that may be kept of the images in which these results found somebody.
+    async fn erase_images_of_results(&self, named: &[NamedResult]) -> Result<u64, GalleryError> {
+        let key = |named: &NamedResult| {
+            let (collection, hash, face) = (named.collection.clone(), named.image?, named.face_index);
+            Some([
+                ImageKey::original(collection.clone(), hash),
+                ImageKey::crop(collection.clone(), hash, face),
+                ImageKey::aligned(collection, hash, face),
+            ])
+        };
+        let keys: Vec<ImageKey> = named.iter().filter_map(key).flatten().collect();
         self.erase_keys(&keys).await
     }
 

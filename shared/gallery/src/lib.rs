@@ -11,6 +11,7 @@ pub mod export;
 mod json;
 mod keep;
 mod kept_exports;
+mod loose_images;
 mod negatives;
 mod people;
 mod point;
@@ -107,12 +108,13 @@ impl Gallery {
         self.index(faces).await
     }
 
-    /// Removes the points of rows that are tombstoned, then the rows. Rows in another state stay.
+    /// Removes the points of rows that are tombstoned, then the rows. Rows in another state stay. The points go from all
+    /// collections of the index: that of the model before stays until the next rebuild, and nobody looks for erased faces in it.
     ///
     /// # Errors
     /// Of either store.
     pub async fn forget(&self, faces: &[FaceId]) -> Result<(), GalleryError> {
-        self.vectors.delete(faces).await?;
+        self.vectors.delete_everywhere(faces).await?;
         self.store.forget(faces).await?;
         Ok(())
     }

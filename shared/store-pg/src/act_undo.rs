@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::acts::ActKind;
 use crate::audit::{Actor, EventKind, NewEvent, record, record_all};
+use crate::erasure_jobs::being_erased;
 use crate::error::StoreError;
 use crate::persons::lock_collections;
 use crate::row::row;
@@ -34,6 +35,10 @@ row! {
 // Removing old acts waits for whoever undoes one, or is seen.
 const FIND: &str = "
 SELECT collection, kind FROM acts WHERE act_id = $1 AND undone_at IS NULL AND NOT expired FOR UPDATE";
+
+const OF_ERASED: &str = "
+SELECT EXISTS (SELECT FROM act_faces
+    WHERE act_id = $1 AND (person = ANY($2::uuid[]) OR former_person = ANY($2::uuid[])))";
 
 // A face goes back into its former cluster where that is open, was the act's own doing (it is made good below), or is of the
 // person whose the face is again.
@@ -107,13 +112,13 @@ impl Store {
     /// without faces. `None` where there is no such act, or it was undone or removed for its age.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::BeingErased`] where an unfinished erasure concerns whose a face was before or by the act.
     pub async fn undo_act(&self, act: Uuid, actor: &Actor) -> Result<Option<Undone>, StoreError> {
         let Some(found) = self.act(act).await? else { return Ok(None) };
         let patience = self.bulk_patience(usize::try_from(found.faces).unwrap_or(usize::MAX));
         let undone = run!(self, "undo an act", within patience, connection => {
             undo(connection, act, found.collection.as_str(), actor).await
-        })?;
+        })??;
         let told = |(kind, faces): (String, Vec<Uuid>)| Undone {
             kind,
             collection: found.collection.clone(),
@@ -123,18 +128,27 @@ impl Store {
     }
 }
 
-/// The kind of the act, and the faces that are back.
+/// What an attempt came to: the kind of the act, and the faces that are back; refused where somebody is being erased.
+type Attempt = Result<Option<(String, Vec<Uuid>)>, StoreError>;
+
+/// Undoes the act in one transaction.
 async fn undo(
     connection: &mut PgConnection,
     act: Uuid,
     collection: &str,
     actor: &Actor,
-) -> Result<Option<(String, Vec<Uuid>)>, sqlx::Error> {
+) -> Result<Attempt, sqlx::Error> {
     const DONE: &str = "UPDATE acts SET undone_at = now(), undone_by = $2 WHERE act_id = $1";
     let mut tx = connection.begin().await?;
     lock_collections(&mut tx, &[collection]).await?;
     let found: Option<Found> = sqlx::query_as(FIND).bind(act).fetch_optional(&mut *tx).await?;
-    let Some(found) = found.filter(|found| found.collection == collection) else { return Ok(None) };
+    let Some(found) = found.filter(|found| found.collection == collection) else { return Ok(Ok(None)) };
+    // Faces that went back would outlive their erased person, or be erased with another.
+    let erased = being_erased(&mut tx, collection).await?;
+    let of_erased: bool = sqlx::query_scalar(OF_ERASED).bind(act).bind(&erased).fetch_one(&mut *tx).await?;
+    if of_erased {
+        return Ok(Err(StoreError::BeingErased));
+    }
     let faces = give_back(&mut tx, act, &found, actor).await?;
     for follow in CLUSTERS {
         sqlx::query(follow).bind(act).execute(&mut *tx).await?;
@@ -143,7 +157,7 @@ async fn undo(
     let detail = serde_json::json!({ "actId": act, "kind": found.kind, "faces": faces.len() });
     record(&mut tx, actor, NewEvent { detail, ..NewEvent::of(collection, EventKind::ActUndone) }).await?;
     tx.commit().await?;
-    Ok(Some((found.kind, faces)))
+    Ok(Ok(Some((found.kind, faces))))
 }
 
 /// Gives back what is still as the act made it, with an event for each face whose person changes.

@@ -12,6 +12,7 @@ use crate::audit::{Actor, EventKind, NewEvent, record, record_all};
 use crate::cluster_rows::forget_centroids;
 use crate::enrol_plan::clean_name;
 use crate::erasure::{Columns as ErasedColumns, ErasedFace};
+use crate::erasure_jobs::{any_is_being_erased, being_erased};
 use crate::error::StoreError;
 use crate::negatives;
 use crate::persons::{lock_collections, name_key};
@@ -72,6 +73,10 @@ impl Actor {
 const IS_ACTIVE: &str =
     "SELECT EXISTS (SELECT FROM persons WHERE person_id = $1 AND collection = $2 AND status <> 'merged')";
 
+const OF_ERASED: &str = "
+SELECT EXISTS (SELECT FROM faces WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND person_id = ANY($3::uuid[])
+    AND vector_state <> 'tombstoned')";
+
 const MOVING: &str = "
 SELECT face_id, person_id, cluster_id FROM faces
 WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND vector_state <> 'tombstoned' AND person_id IS DISTINCT FROM $3
@@ -104,7 +109,7 @@ impl Store {
     /// `None` where the collection has no such person, or one that was merged into another.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::BeingErased`] where an unfinished erasure concerns that person, or whose a face is.
     pub async fn assign_faces(
         &self,
         collection: &CollectionId,
@@ -117,11 +122,14 @@ impl Store {
         run!(self, "assign faces", connection => {
             let mut tx = connection.begin().await?;
             lock_collections(&mut tx, &[collection.as_str()]).await?;
+            if concerns_erased(&mut tx, collection, &ids, to).await? {
+                return Ok(Err(StoreError::BeingErased));
+            }
             let mut refused = Vec::new();
             if let Some(person) = to {
                 let active = sqlx::query_scalar(IS_ACTIVE).bind(person).bind(collection.as_str());
                 if !active.fetch_one(&mut *tx).await? {
-                    return Ok(None);
+                    return Ok(Ok(None));
                 }
                 if assignment.force {
                     negatives::clear(&mut tx, &ids, person).await?;
@@ -136,14 +144,15 @@ impl Store {
                 theirs.bind(actor.stored_name()).execute(&mut *tx).await?;
             }
             tx.commit().await?;
-            Ok(Some(Assigned { moved, refused: refused.into_iter().map(FaceId::from).collect() }))
-        })
+            Ok(Ok(Some(Assigned { moved, refused: refused.into_iter().map(FaceId::from).collect() })))
+        })?
     }
 
     /// Makes a new person of some faces of another. `None` where none of these faces is that person's.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where the subject or the name is taken.
+    /// [`StoreError::Conflict`] where the subject or the name is taken; [`StoreError::BeingErased`] where an unfinished erasure
+    /// concerns the former person.
     pub async fn split_person(
         &self,
         collection: &CollectionId,
@@ -163,6 +172,9 @@ impl Store {
         run!(self, "split person", connection => {
             let mut tx = connection.begin().await?;
             lock_collections(&mut tx, &[collection.as_str()]).await?;
+            if any_is_being_erased(&mut tx, collection.as_str(), &[from.as_uuid()]).await? {
+                return Ok(Err(StoreError::BeingErased));
+            }
             let theirs: Vec<Uuid> = sqlx::query_scalar(OF_PERSON)
                 .bind(&ids)
                 .bind(from.as_uuid())
@@ -170,7 +182,7 @@ impl Store {
                 .fetch_all(&mut *tx)
                 .await?;
             if theirs.is_empty() {
-                return Ok(None);
+                return Ok(Ok(None));
             }
             sqlx::query(NEW)
                 .bind(person.as_uuid())
@@ -184,8 +196,8 @@ impl Store {
             record(&mut tx, actor, NewEvent { person: Some(person), ..created }).await?;
             let faces = assign(&mut tx, collection, &theirs, Some(person.as_uuid()), false, actor).await?;
             tx.commit().await?;
-            Ok(Some(Split { person, faces }))
-        })
+            Ok(Ok(Some(Split { person, faces })))
+        })?
     }
 
     /// Tombstones a face: its point, images and row are to be removed by whoever asks, or by the reconciler. `None` where there is
@@ -213,6 +225,23 @@ impl Store {
         })?;
         removed.map(ErasedFace::try_from).transpose()
     }
+}
+
+/// Whether `to`, or whose a face is, is being erased: the erasure would take what came, or leave what went.
+async fn concerns_erased(
+    connection: &mut PgConnection,
+    collection: &CollectionId,
+    faces: &[Uuid],
+    to: Option<Uuid>,
+) -> Result<bool, sqlx::Error> {
+    let erased = being_erased(connection, collection.as_str()).await?;
+    if erased.is_empty() {
+        return Ok(false);
+    }
+    if to.is_some_and(|person| erased.contains(&person)) {
+        return Ok(true);
+    }
+    sqlx::query_scalar(OF_ERASED).bind(collection.as_str()).bind(faces).bind(&erased).fetch_one(connection).await
 }
 
 /// Moves those of these faces that are not `to`'s, with their events. Whoever calls holds the collection's lock.

@@ -79,7 +79,13 @@ impl Store {
         let (crops, faces): (Vec<Uuid>, Vec<i32>) = endings.iter().map(|ending| ending.key()).unzip();
         let texts: Vec<String> = erased.iter().map(Uuid::to_string).collect();
         let persons: Vec<PersonId> = erased.iter().copied().map(PersonId::from).collect();
-        while self.erase_from_results(&persons, CHUNK as u32).await? > 0 {}
+        loop {
+            let named = self.results_of(&persons, CHUNK as u32).await?;
+            if named.is_empty() {
+                break;
+            }
+            self.erase_from_results(&persons, &named).await?;
+        }
         run!(self, "take back mentions", connection => {
             sqlx::query(MENTIONS).bind(&crops).bind(&faces).bind(&texts).execute(connection).await.map(|_| ())
         })?;

@@ -2,7 +2,7 @@
 //! person. In bounded steps, so that no lock is long. Points and images are erased elsewhere; until they are, a face is
 //! tombstoned. Receipts are elsewhere too.
 
-use facewire_domain::{CollectionId, FaceId, ImageHash, PersonId, SubjectId};
+use facewire_domain::{CollectionId, CropId, FaceId, ImageHash, PersonId, SubjectId};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::persons::lock_collections;
 use crate::row::row;
-use crate::store::{Store, count, run, text, unsigned};
+use crate::store::{Store, count, int, run, text, unsigned};
 
 /// Whose faces are erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,19 @@ pub struct ErasedFace {
     pub image_hash: ImageHash,
     /// Which face of the image.
     pub face_index: u32,
+}
+
+/// A result that names an erased person, and how the images of its crop are named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedResult {
+    /// The crop.
+    pub crop: CropId,
+    /// Which face of it.
+    pub face_index: u32,
+    /// The collection.
+    pub collection: CollectionId,
+    /// Of the original image; none where the crop's row is gone.
+    pub image: Option<ImageHash>,
 }
 
 row! {
@@ -117,21 +130,56 @@ impl Store {
         rows.into_iter().map(ErasedFace::try_from).collect()
     }
 
-    /// Removes what up to `limit` endings say of these persons: who it was, how sure, which face. The endings stay and count
-    /// as before. 0 once none is left.
+    /// Up to `limit` endings that say of these persons that it was they. Empty once none is left.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn erase_from_results(&self, persons: &[PersonId], limit: u32) -> Result<u64, StoreError> {
+    pub async fn results_of(&self, persons: &[PersonId], limit: u32) -> Result<Vec<NamedResult>, StoreError> {
         const SQL: &str = "
-WITH chosen AS (SELECT crop_id, face_index FROM recognitions WHERE person_id = ANY($1::uuid[]) LIMIT $2 FOR UPDATE),
-subjects AS (UPDATE crops c SET subject_id = NULL FROM chosen WHERE c.crop_id = chosen.crop_id AND c.subject_id IS NOT NULL)
-UPDATE recognitions r SET person_id = NULL, face_id = NULL, decision = NULL, similarity = NULL, runner_up = NULL
-FROM chosen WHERE r.crop_id = chosen.crop_id AND r.face_index = chosen.face_index";
+SELECT r.crop_id, r.face_index, r.collection, c.image_hash
+FROM recognitions r LEFT JOIN crops c ON c.crop_id = r.crop_id
+WHERE r.person_id = ANY($1::uuid[]) LIMIT $2";
         let ids: Vec<Uuid> = persons.iter().map(PersonId::as_uuid).collect();
         let limit = i64::from(limit.max(1));
+        let rows: Vec<(Uuid, i32, String, Option<Vec<u8>>)> = run!(self, "results of persons", connection => {
+            sqlx::query_as(SQL).bind(&ids).bind(limit).fetch_all(connection).await
+        })?;
+        rows.into_iter()
+            .map(|(crop, face, collection, hash)| {
+                Ok(NamedResult {
+                    crop: crop.into(),
+                    face_index: unsigned(face),
+                    collection: collection.parse().map_err(|_| StoreError::corrupt("recognitions.collection"))?,
+                    image: hash.map(image_hash).transpose()?,
+                })
+            })
+            .collect()
+    }
+
+    /// Removes what these endings say of these persons: who it was, how sure, which face. The endings stay and count as before. How
+    /// many said something.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erase_from_results(&self, persons: &[PersonId], named: &[NamedResult]) -> Result<u64, StoreError> {
+        const SQL: &str = "
+WITH chosen AS (
+    SELECT r.crop_id, r.face_index FROM recognitions r
+    JOIN UNNEST($2::uuid[], $3::integer[]) AS i (crop_id, face_index) USING (crop_id, face_index)
+    WHERE r.person_id = ANY($1::uuid[]) FOR UPDATE OF r
+), subjects AS (
+    UPDATE crops c SET subject_id = NULL FROM chosen WHERE c.crop_id = chosen.crop_id AND c.subject_id IS NOT NULL
+)
+UPDATE recognitions r SET person_id = NULL, face_id = NULL, decision = NULL, similarity = NULL, runner_up = NULL
+FROM chosen WHERE r.crop_id = chosen.crop_id AND r.face_index = chosen.face_index";
+        if named.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<Uuid> = persons.iter().map(PersonId::as_uuid).collect();
+        let crops: Vec<Uuid> = named.iter().map(|named| named.crop.as_uuid()).collect();
+        let faces: Vec<i32> = named.iter().map(|named| int(named.face_index)).collect();
         let erased = run!(self, "erase from results", connection => {
-            sqlx::query(SQL).bind(&ids).bind(limit).execute(connection).await
+            sqlx::query(SQL).bind(&ids).bind(&crops).bind(&faces).execute(connection).await
         })?;
         Ok(erased.rows_affected())
     }
@@ -301,12 +349,17 @@ impl TryFrom<Columns> for ErasedFace {
     type Error = StoreError;
 
     fn try_from(row: Columns) -> Result<Self, StoreError> {
-        let hash = <[u8; 32]>::try_from(row.image_hash).map_err(|_| StoreError::corrupt("faces.image_hash"))?;
+        let image_hash = image_hash(row.image_hash)?;
         Ok(Self {
             face: row.face_id.into(),
             collection: row.collection.parse().map_err(|_| StoreError::corrupt("faces.collection"))?,
-            image_hash: ImageHash::from_bytes(hash),
+            image_hash,
             face_index: unsigned(row.face_index),
         })
     }
+}
+
+fn image_hash(bytes: Vec<u8>) -> Result<ImageHash, StoreError> {
+    let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| StoreError::corrupt("image_hash"))?;
+    Ok(ImageHash::from_bytes(bytes))
 }

@@ -1,12 +1,39 @@
-//! Which job an erasure is of, so that a worker that takes the job over finds what was done. Beginning and ending an erasure is in
-//! `receipts`.
+//! Erasures that are under way: which job one is of, so that a worker that takes the job over finds what was done; and of
+//! whom they are, so that nothing changes hands with them meanwhile. Beginning and ending an erasure is in `receipts`.
 
 use facewire_domain::JobId;
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::receipts::{Columns, ErasureReceipt, receipts};
 use crate::store::{Store, run};
+
+// A person's row may be gone already: the receipt knows of whom the erasure is until it is final.
+const BEING_ERASED: &str = "
+WITH unfinished AS MATERIALIZED (
+    SELECT subject, receipt FROM erasures WHERE collection = $1 AND kind = 'person' AND finished_at IS NULL
+)
+SELECT subject::uuid FROM unfinished
+UNION
+SELECT p.person::uuid FROM unfinished
+CROSS JOIN LATERAL jsonb_array_elements_text(receipt->'unfinished'->'persons') AS p (person)";
+
+/// All persons of a collection who are being erased, with whoever was merged into them, until their receipts are final.
+/// Whoever calls holds the collection's lock, so that none is added before the transaction ends.
+pub(crate) async fn being_erased(connection: &mut PgConnection, collection: &str) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(BEING_ERASED).bind(collection).fetch_all(connection).await
+}
+
+/// Whether one of these persons is among them.
+pub(crate) async fn any_is_being_erased(
+    connection: &mut PgConnection,
+    collection: &str,
+    persons: &[Uuid],
+) -> Result<bool, sqlx::Error> {
+    let erased = being_erased(connection, collection).await?;
+    Ok(persons.iter().any(|person| erased.contains(person)))
+}
 
 impl Store {
     /// Notes that a job does this erasure, also one that somebody else began; of a job that is gone nothing is noted. To be called

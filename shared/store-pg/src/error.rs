@@ -44,6 +44,10 @@ pub enum StoreError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A person that is to change hands, or whose faces are, is being erased. Nothing was changed: it would outlive its
+    /// person, or be lost with another.
+    #[error("one of the persons is being erased: wait for its end, or where it was cut short ask for it again")]
+    BeingErased,
     /// An embedding is not of the model that serves. Configure that one, or bring the gallery to the other.
     #[error("the gallery is of the model {serving}, and an embedding is of another one")]
     OtherModel {
@@ -82,7 +86,10 @@ impl StoreError {
     pub fn kind(&self) -> FaultKind {
         match self {
             StoreError::Unavailable { .. } => FaultKind::Transient,
-            StoreError::Conflict { .. } | StoreError::Corrupt { .. } | StoreError::Invalid { .. } => FaultKind::Poison,
+            StoreError::Conflict { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Invalid { .. }
+            | StoreError::BeingErased => FaultKind::Poison,
             StoreError::Config { .. } | StoreError::Schema { .. } | StoreError::OtherModel { .. } => {
                 FaultKind::Systemic
             }

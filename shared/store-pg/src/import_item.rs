@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::person_edit::holds_nul;
 use crate::row::row;
 use crate::store::{CHUNK, count, unsigned};
 
@@ -247,9 +248,15 @@ pub(crate) fn check(items: &[NewImportItem]) -> Result<(), StoreError> {
         if item.name.as_ref().is_some_and(|name| name.len() > NAME) {
             return invalid("a name above 1,024 bytes");
         }
-        if !item.metadata.is_object() || item.metadata.to_string().len() > ITEM_METADATA_LENGTH {
-            return invalid("metadata is a JSON object of at most 16 KiB");
+        if !import_metadata_fits(&item.metadata) {
+            return invalid("metadata is a JSON object of at most 16 KiB, without NUL");
         }
     }
     Ok(())
+}
+
+/// Whether it is a JSON object of at most [`ITEM_METADATA_LENGTH`] bytes, without a NUL, which Postgres does not keep.
+pub fn import_metadata_fits(metadata: &JsonValue) -> bool {
+    let text = metadata.to_string();
+    metadata.is_object() && text.len() <= ITEM_METADATA_LENGTH && !holds_nul(&text)
 }

@@ -116,6 +116,14 @@ const MISSED: &str = "
 UPDATE import_items SET state = 'done', status = $2, reason = $3, updated_at = now()
 WHERE import_id = $1 AND state = 'waiting'";
 
+// They were erased before they were admitted, or lost: no ending will come. The time is that after which the gateway lets
+// a client send an item again. A crop that still waits after it ends as it does; its item keeps what it says here.
+const LOST: &str = "
+UPDATE import_items i SET state = 'done', status = $2, reason = $3, updated_at = now()
+WHERE i.import_id = $1 AND i.state = 'sent' AND i.due_at < now() - interval '1 hour'
+  AND NOT EXISTS (SELECT FROM crops c WHERE c.crop_id = i.crop_id)
+  AND NOT EXISTS (SELECT FROM recognitions r WHERE r.crop_id = i.crop_id)";
+
 const RUNNING: &str = "UPDATE imports SET state = 'running' WHERE import_id = $1";
 
 const CANCEL: &str = "
@@ -165,7 +173,8 @@ impl Store {
     }
 
     /// No more items are added: the import ends once every item is done. Items that were added and not sent stand in the
-    /// way, unless `force`: then they end as failed. `None` where there is no such import.
+    /// way, unless `force`: then they end as failed, and so do, also of an import that runs already, items that were sent more
+    /// than an hour ago and whose crops were never admitted. `None` where there is no such import.
     pub async fn close_import(&self, import: Uuid, force: bool) -> Result<Option<Closed>, StoreError> {
         let closed = run!(self, "close import", connection => close(connection, import, force).await)?;
         closed.transpose()
@@ -216,12 +225,16 @@ async fn close(connection: &mut PgConnection, import: Uuid, force: bool) -> Read
     let Some(state) = state else { return Ok(None) };
     let closed = match ImportState::parse(&state) {
         Err(error) => return Ok(Some(Err(error))),
-        Ok(ImportState::Running) => Closed::Running,
+        Ok(ImportState::Running) => {
+            if force {
+                end_failed(&mut tx, import, &[LOST]).await?;
+            }
+            Closed::Running
+        }
         Ok(ended @ (ImportState::Finished | ImportState::Cancelled)) => Closed::Ended(ended),
         Ok(ImportState::Receiving) => {
             if force {
-                let (status, reason) = (Status::Failed.as_str(), Reason::Timeout.as_str());
-                sqlx::query(MISSED).bind(import).bind(status).bind(reason).execute(&mut *tx).await?;
+                end_failed(&mut tx, import, &[MISSED, LOST]).await?;
             }
             let waiting: i64 = sqlx::query_scalar(WAITING).bind(import).fetch_one(&mut *tx).await?;
             if waiting == 0 {
@@ -234,4 +247,13 @@ async fn close(connection: &mut PgConnection, import: Uuid, force: bool) -> Read
     };
     tx.commit().await?;
     Ok(Some(Ok(closed)))
+}
+
+/// Ends the items that these statements choose: nobody learned in time what became of them.
+async fn end_failed(connection: &mut PgConnection, import: Uuid, chosen: &[&'static str]) -> Result<(), sqlx::Error> {
+    let (status, reason) = (Status::Failed.as_str(), Reason::Timeout.as_str());
+    for statement in chosen {
+        sqlx::query(*statement).bind(import).bind(status).bind(reason).execute(&mut *connection).await?;
+    }
+    Ok(())
 }

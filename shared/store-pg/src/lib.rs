@@ -104,7 +104,7 @@ pub use crops::{Admission, CropHead, NewCrop};
 pub use delivery::{ClaimLimits, Claimed, DELIVERY_BYTES, DeadDelivery, NewDelivery, Source};
 pub use ending::{Ending, FaceQuality, Finished, StageTime};
 pub use enrolment_lock::EnrolmentGuard;
-pub use erasure::{ErasedFace, FaceSelection};
+pub use erasure::{ErasedFace, FaceSelection, NamedResult};
 pub use error::StoreError;
 pub use face_record::{FaceOrigin, FaceRecord, StoredFace, VectorState};
 pub use face_stats::FaceStats;
@@ -115,7 +115,7 @@ pub use heads::{HeadRecord, NewHead};
 pub use idempotency::{ANSWER_BYTES, Begun, IDEMPOTENCY_KEY_BYTES, RequestTicket, StoredAnswer};
 pub use import_item::{
     EndedItem, ITEM_METADATA_LENGTH, ImportItem, ItemCount, ItemEnding, ItemEndings, ItemFilter, ItemPlace, ItemState,
-    NewImportItem,
+    NewImportItem, import_metadata_fits,
 };
 pub use imports::{Closed, Import, ImportState};
 pub use job_lease::{Claim, JobEnd, JobSignal, JobToken};

@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
+use crate::erasure_jobs::any_is_being_erased;
 use crate::error::StoreError;
 use crate::persons::{MERGES, lock_collections};
 use crate::row::row;
@@ -119,14 +120,14 @@ impl Store {
     /// differ, and are not merged themselves.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::BeingErased`] where an unfinished erasure concerns one of them.
     pub async fn merge_persons(
         &self,
         from: PersonId,
         into: PersonId,
         actor: &Actor,
     ) -> Result<Option<Merged>, StoreError> {
-        run!(self, "merge persons", connection => merge(connection, from, into, actor).await)
+        run!(self, "merge persons", connection => merge(connection, from, into, actor).await)?
     }
 
     /// Undoes a merge: the person that was merged is as before (hidden where they were hidden), and gets back the faces that the
@@ -134,26 +135,33 @@ impl Store {
     /// or an earlier release did it, which kept no record.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::BeingErased`] where an unfinished erasure concerns one of them.
     pub async fn unmerge(&self, which: MergeRef, actor: &Actor) -> Result<Option<Merged>, StoreError> {
-        run!(self, "undo a merge", connection => unmerge(connection, which, actor).await)
+        run!(self, "undo a merge", connection => unmerge(connection, which, actor).await)?
     }
 }
+
+/// What an attempt came to: refused where somebody is being erased.
+type Attempt = Result<Option<Merged>, StoreError>;
 
 async fn merge(
     connection: &mut PgConnection,
     from: PersonId,
     into: PersonId,
     actor: &Actor,
-) -> Result<Option<Merged>, sqlx::Error> {
+) -> Result<Attempt, sqlx::Error> {
     let (source, target) = (from.as_uuid(), into.as_uuid());
     let mut tx = connection.begin().await?;
     let collection: Option<String> =
         sqlx::query_scalar(BOTH).bind(source).bind(target).fetch_optional(&mut *tx).await?;
-    let Some(collection) = collection else { return Ok(None) };
+    let Some(collection) = collection else { return Ok(Ok(None)) };
     lock_collections(&mut tx, &[&collection]).await?;
+    // An erasure looks for faces by their person: those that went away would stay, and those that came would go.
+    if any_is_being_erased(&mut tx, &collection, &[source, target]).await? {
+        return Ok(Err(StoreError::BeingErased));
+    }
     let hidden: Option<bool> = sqlx::query_scalar(MARK).bind(source).bind(target).fetch_optional(&mut *tx).await?;
-    let Some(hidden) = hidden else { return Ok(None) };
+    let Some(hidden) = hidden else { return Ok(Ok(None)) };
     let merge = Uuid::new_v4();
     sqlx::query(NEW_MERGE)
         .bind(merge)
@@ -172,7 +180,7 @@ async fn merge(
     let merged = Merged { merge, source: from, target: into, faces };
     record(&mut tx, actor, event(&collection, EventKind::PersonMerged, &merged)).await?;
     tx.commit().await?;
-    Ok(Some(merged))
+    Ok(Ok(Some(merged)))
 }
 
 fn event<'a>(collection: &'a str, kind: EventKind, merged: &Merged) -> NewEvent<'a> {
@@ -188,14 +196,18 @@ async fn find(connection: &mut PgConnection, which: MergeRef) -> Result<Option<R
     sqlx::query_as(FIND).bind(merge).bind(source).fetch_optional(connection).await
 }
 
-async fn unmerge(connection: &mut PgConnection, which: MergeRef, actor: &Actor) -> Result<Option<Merged>, sqlx::Error> {
+async fn unmerge(connection: &mut PgConnection, which: MergeRef, actor: &Actor) -> Result<Attempt, sqlx::Error> {
     let mut tx = connection.begin().await?;
-    let Some(found) = find(&mut tx, which).await? else { return Ok(None) };
+    let Some(found) = find(&mut tx, which).await? else { return Ok(Ok(None)) };
     lock_collections(&mut tx, &[&found.collection]).await?;
     // Again, now that nobody else undoes it.
-    let Some(found) = find(&mut tx, MergeRef::Merge(found.merge_id)).await? else { return Ok(None) };
+    let Some(found) = find(&mut tx, MergeRef::Merge(found.merge_id)).await? else { return Ok(Ok(None)) };
     // The target may have been merged further, and its faces with it.
     let owner: Uuid = sqlx::query_scalar(LAST).bind(found.target).bind(i64::from(MERGES)).fetch_one(&mut *tx).await?;
+    // The erasure of the target is of the source too: it could not end without them.
+    if any_is_being_erased(&mut tx, &found.collection, &[found.source, found.target, owner]).await? {
+        return Ok(Err(StoreError::BeingErased));
+    }
     sqlx::query(UNMARK).bind(found.source).bind(found.hidden).execute(&mut *tx).await?;
     let faces: Vec<Uuid> =
         sqlx::query_scalar(MOVE_BACK).bind(found.merge_id).bind(found.source).bind(owner).fetch_all(&mut *tx).await?;
@@ -216,5 +228,5 @@ async fn unmerge(connection: &mut PgConnection, which: MergeRef, actor: &Actor) 
     let merged = Merged { merge: found.merge_id, source, target, faces: faces.len() as u64 };
     record(&mut tx, actor, event(&found.collection, EventKind::PersonUnmerged, &merged)).await?;
     tx.commit().await?;
-    Ok(Some(merged))
+    Ok(Ok(Some(merged)))
 }

@@ -160,11 +160,16 @@ fn check_metadata(metadata: &JsonValue) -> Result<(), StoreError> {
     if json.len() > METADATA_LENGTH {
         return Err(invalid("the metadata are longer than 64 KiB"));
     }
-    // Postgres keeps no NUL in jsonb. The escape may follow an escaped backslash and mean nothing: refused all the same.
-    if json.contains("\\u0000") {
+    if holds_nul(&json) {
         return Err(invalid("the metadata hold a NUL"));
     }
     Ok(())
+}
+
+/// Whether a text of JSON holds a NUL, which Postgres keeps in no jsonb. The escape may follow an escaped backslash and mean nothing:
+/// taken for one all the same.
+pub(crate) fn holds_nul(json: &str) -> bool {
+    json.contains("\\u0000")
 }
 
 /// The new row; none where there is no such collection; or what is taken.

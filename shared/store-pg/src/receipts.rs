@@ -121,9 +121,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (collection, kind, subject) WHERE finished_at IS NULL DO UPDATE SET receipt = erasures.receipt || EXCLUDED.receipt
 RETURNING erasure_id, receipt - 'unfinished'";
 
-// The time is that of now and not of the transaction's begin: whoever held the lock before is older.
+// The time is that of now and not of the transaction's begin: whoever held the lock before is older. Never one to come, where none
+// is given or where one is: it would refuse what is enrolled until then.
 const TOMBSTONES: &str = "
-INSERT INTO tombstones (collection, key, at) SELECT $1, k.key, coalesce($3, clock_timestamp()) FROM UNNEST($2::bytea[]) AS k (key)
+INSERT INTO tombstones (collection, key, at) SELECT $1, k.key, least($3, clock_timestamp()) FROM UNNEST($2::bytea[]) AS k (key)
 ON CONFLICT (collection, key) DO UPDATE SET at = greatest(tombstones.at, EXCLUDED.at)";
 
 const HIDE: &str = "

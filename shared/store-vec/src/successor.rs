@@ -113,7 +113,7 @@ impl VecStore {
     }
 
     /// The collections of our alias, with the one that serves.
-    async fn collections(&self) -> Result<Vec<(Name, String)>, VecError> {
+    pub(crate) async fn collections(&self) -> Result<Vec<(Name, String)>, VecError> {
         let listed = self.client.list_collections().await.map_err(|error| self.error(error).without_item())?;
         let names = listed.collections.into_iter().map(|collection| collection.name);
         Ok(names.filter_map(|name| Some((Name::read(&name, &self.alias)?, name))).collect())

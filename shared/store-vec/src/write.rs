@@ -120,6 +120,33 @@ impl VecStore {
         self.remove(PointsIdsList { ids: faces.iter().map(|face| id(*face)).collect() }.into()).await
     }
 
+    /// Removes faces from every collection of our alias: also from those that do not serve, such as the one of the model before, and
+    /// one that is being filled. Where one collection alone is there, it is one listing more than [`delete`](Self::delete).
+    ///
+    /// # Errors
+    /// As for [`delete`](Self::delete).
+    pub async fn delete_everywhere(&self, faces: &[FaceId]) -> Result<(), VecError> {
+        if faces.is_empty() {
+            return Ok(());
+        }
+        self.delete(faces).await?;
+        // Listed after that: what is made from now on is filled from rows that say already that these faces have to go.
+        let collections = self.collections().await?;
+        if collections.len() < 2 {
+            // It is the one that was just named.
+            return Ok(());
+        }
+        // That one is among them. Once more does no harm, and costs less than to ask where the alias leads.
+        for (_, collection) in collections {
+            match self.at(&collection).delete(faces).await {
+                // Somebody dropped it just now.
+                Ok(()) | Err(VecError::NoCollection { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Removes all faces of a gallery or of a person.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use facewire_domain::{ImageHash, PersonId, SubjectId};
-use facewire_store_pg::ITEM_METADATA_LENGTH;
+use facewire_store_pg::{ITEM_METADATA_LENGTH, import_metadata_fits};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -125,8 +125,8 @@ fn said(line: u64, wire: &Wire<'_>) -> Result<Said, Wrong> {
         }
         let name = wire.name.as_deref().map(input::person_name).transpose()?;
         let metadata = wire.metadata.clone().unwrap_or_else(|| Value::Object(Map::new()));
-        if !metadata.is_object() || metadata.to_string().len() > ITEM_METADATA_LENGTH {
-            let why = format!("a JSON object of at most {ITEM_METADATA_LENGTH} bytes");
+        if !import_metadata_fits(&metadata) {
+            let why = format!("a JSON object of at most {ITEM_METADATA_LENGTH} bytes, without NUL");
             return Err(ApiError::invalid("metadata", why));
         }
         Ok(Said { line, item: wire.item, who: who(wire)?, name, metadata })
@@ -186,6 +186,7 @@ mod tests {
                 "externalId",
             ),
             (r#"{"item":1,"image":"AQID","name":"A","metadata":[]}"#, Some(1), "metadata"),
+            (r#"{"item":1,"image":"AQID","name":"A","metadata":{"a":"\u0000"}}"#, Some(1), "metadata"),
             (r#"{"item":1000000000,"image":"AQID","name":"A"}"#, Some(1_000_000_000), "item"),
         ];
         for (line, item, of) in cases {

@@ -1,10 +1,11 @@
 //! What is erased is gone from all stores, with a receipt, and does not come back with an old crop.
 
-use facewire_gallery::{CollectionDeletion, Conflict, Enrolled, Erasure, Receipt};
+use facewire_gallery::{CollectionDeletion, Conflict, Enrolled, Erasure, Gallery, Receipt, point};
 use facewire_store_object::ImageKey;
 use facewire_store_pg::{CollectionPolicy, FaceSelection};
+use time::OffsetDateTime;
 
-use crate::support::{World, by, candidate, image_of, office, person};
+use crate::support::{World, by, candidate, image_of, office, person, recognised};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_person_leaves_a_receipt_and_does_not_come_back_with_an_old_crop() {
@@ -29,6 +30,47 @@ async fn an_erased_person_leaves_a_receipt_and_does_not_come_back_with_an_old_cr
     wanted.face.crop = None;
     assert!(matches!(gallery.enrol(&[wanted]).await.unwrap()[..], [Enrolled::Done { before: false, .. }]));
     assert_eq!(gallery.erase(&Erasure::Person(person("nobody")), &by()).await.unwrap(), Receipt::default());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_reaches_the_images_that_no_face_stands_for() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
+    let [found, asked, old] = ["found", "asked", "old"].map(|image| image_of(image, 0.0));
+    let aligned = |image, face| ImageKey::aligned(office(), image, face);
+    recognised(&world, "a", found).await;
+    let original = ImageKey::original(office(), found);
+    let of_found = [aligned(found, 1), ImageKey::crop(office(), found, 1)];
+    let of_asked = [aligned(asked, 0), aligned(asked, 12), ImageKey::crop(office(), asked, 3)];
+    let of_nobody = [aligned(found, 0), aligned(old, 0)];
+    for key in of_found.iter().chain(&of_asked).chain(&of_nobody) {
+        world.images.put(key, "picture".into()).await.unwrap();
+    }
+    world.images.put(&original, "found at 0".into()).await.unwrap();
+    let kept = || async {
+        let page = world.images.list(None, None, 100).await.unwrap();
+        page.objects.into_iter().map(|image| image.key).collect::<Vec<_>>()
+    };
+
+    let receipt = gallery.erase(&Erasure::Image(office(), asked), &by()).await.unwrap();
+    assert_eq!((receipt.faces, receipt.images), (0, 5), "three names of the first face, two more: {receipt:?}");
+    let receipt = gallery.erase(&Erasure::Person(person("a")), &by()).await.unwrap();
+    assert_eq!((receipt.faces, receipt.images, receipt.results), (1, 6, 1), "{receipt:?}");
+    let mut expected = of_nobody.to_vec();
+    expected.sort();
+    assert_eq!(kept().await, expected);
+    let receipt = gallery.erase(&Erasure::Before(office(), OffsetDateTime::UNIX_EPOCH), &by()).await.unwrap();
+    assert_eq!(receipt.images, 0, "{receipt:?}");
+    let soon = OffsetDateTime::now_utc() + time::Duration::HOUR;
+    let receipt = gallery.erase(&Erasure::Before(office(), soon), &by()).await.unwrap();
+    assert_eq!(receipt.images, 3 + 2, "of the face that was left, and those of nobody: {receipt:?}");
+    assert_eq!(kept().await, []);
+    // A time to come erases what is there, and refuses nothing that comes after it.
+    let mut later = candidate("c", 0.0);
+    later.face.crop = None;
+    assert!(matches!(gallery.enrol(&[later]).await.unwrap()[..], [Enrolled::Done { .. }]));
     world.end().await;
 }
 
@@ -74,5 +116,30 @@ async fn a_collection_is_deleted_empty_or_by_force() {
     assert_eq!(gallery.enrol(&[candidate("a", 0.0)]).await.unwrap(), [Enrolled::Conflict(Conflict::Erased)]);
     let image = FaceSelection::Image(office(), image_of("a", 0.0));
     assert_eq!(gallery.erase(&image, &by()).await.unwrap().faces, 0);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_reaches_the_index_of_the_model_before_and_that_of_the_next() {
+    let world = World::new().await;
+    let before = &world.gallery;
+    let faces = world.enrolled(&[("a", 0.0), ("b", 60.0), ("c", 120.0)]).await;
+    let model = "other@2:11111111".to_owned();
+    let vectors = before.vectors.successor(&model, before.dim).await.unwrap();
+    let points: Vec<_> = before.store.faces(&faces).await.unwrap().into_iter().map(point).collect();
+    vectors.upsert(&points).await.unwrap().all().unwrap();
+    let after = Gallery { vectors, model, ..before.clone() };
+    let left = async || {
+        let [old, new] = [&before.vectors, &after.vectors].map(|vectors| vectors.count(None));
+        (old.await.unwrap(), new.await.unwrap())
+    };
+    // While the next model's collection is filled, then after it took over; of services of either model.
+    before.erase(&Erasure::Person(person("a")), &by()).await.unwrap();
+    assert_eq!(left().await, (2, 2), "the one that is being filled");
+    before.vectors.switch_alias(&after.vectors).await.unwrap();
+    after.erase(&Erasure::Person(person("b")), &by()).await.unwrap();
+    assert_eq!(left().await, (1, 1), "the one that served before");
+    before.erase(&Erasure::Person(person("c")), &by()).await.unwrap();
+    assert_eq!(left().await, (0, 0), "by a service that was not restarted yet");
     world.end().await;
 }

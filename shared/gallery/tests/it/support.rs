@@ -2,10 +2,13 @@
 
 use facewire_devstack::qdrant::LocalQdrant;
 use facewire_devstack::testing::TestDatabase;
-use facewire_domain::{Against, CollectionId, CropId, FaceId, Hit, ImageHash, PersonId};
+use facewire_domain::{
+    Against, CameraId, Candidate as Best, CollectionId, CropId, Decision, FaceId, Hit, ImageHash, Intent, Outcome,
+    PersonId, Stage, Status,
+};
 use facewire_gallery::{Candidate, Enrolled, Gallery};
 use facewire_store_object::ImageStore;
-use facewire_store_pg::{Actor, NewFace, Store};
+use facewire_store_pg::{Actor, CropHead, Ending, NewFace, Store};
 use facewire_store_vec::{DECISION, Probe, VecStore};
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -125,4 +128,35 @@ pub(crate) fn candidate(subject: &str, degrees: f32) -> Candidate {
         captured_at,
     };
     Candidate { face, conflict_from: None }
+}
+
+/// The ending of an image of which no face is kept, with its crop's row.
+pub(crate) async fn recognised(world: &World, subject: &str, image_hash: ImageHash) {
+    let (camera, now): (CameraId, _) = ("desk".parse().unwrap(), OffsetDateTime::UNIX_EPOCH);
+    let best = Best { person: person(subject), face: uuid::Uuid::from_u128(8).into(), similarity: 0.5 };
+    let ending = Ending {
+        crop: CropHead {
+            crop: CropId::derive(&office(), &camera, now, &image_hash),
+            collection: office(),
+            camera,
+            captured_at: now,
+            received_at: now,
+            image_hash,
+            intent: Intent::Recognize,
+            subject: None,
+            frame: false,
+        },
+        face_index: 1,
+        face_count: 2,
+        outcome: Outcome::success(Status::Matched, Stage::Match),
+        quality: None,
+        bounding_box: None,
+        decision: Some(Decision { matched: true, threshold: 0.375, best: Some(best), ..Decision::default() }),
+        person: None,
+        face: None,
+        model: None,
+        times: Vec::new(),
+        finished_at: None,
+    };
+    assert!(world.gallery.store.finish(&[ending]).await.unwrap().iter().all(Result::is_ok));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use facewire_domain::{FaceId, JobKind};
 use facewire_store_pg::{
-    LabelOutcome, LabelTarget, Labelled, Member, NewAssignment, Store, StoreError, Undone, VectorState,
+    FaceSelection, LabelOutcome, LabelTarget, Labelled, Member, NewAssignment, Store, StoreError, Undone, VectorState,
 };
 use serde_json::json;
 use sqlx::Executor;
@@ -294,5 +294,19 @@ async fn a_centroid_that_is_no_direction_fails_the_whole_run() {
     assert!(matches!(refused, Err(StoreError::Invalid { index: 1, .. })), "{refused:?}");
     assert!(!format!("{run:?}").contains("0.5"), "a mean in a log");
     assert_eq!(number(&db, "clusters").await, 0);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn an_act_on_faces_of_somebody_who_is_being_erased_stays_as_it_is() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = unknown(&store, 8).await;
+    cluster(&store, &[found(1, true, &faces[..4]), found(2, true, &faces[4..])], &[]).await;
+    let (anna, bert) = (label(&store, 1, "Anna").await, label(&store, 2, "Bert").await);
+    store.begin_erasure(&FaceSelection::Person(anna.person), &by()).await.unwrap().unwrap();
+    assert_eq!(store.undo_act(anna.act, &by()).await, Err(StoreError::BeingErased));
+    assert_eq!(owner(&store, faces[0]).await, Some(anna.person));
+    assert_eq!(undo(&store, bert.act).await.faces, sorted(&faces[4..]), "nobody erases him");
     db.drop().await;
 }

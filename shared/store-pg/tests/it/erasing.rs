@@ -122,7 +122,9 @@ async fn an_erased_image_and_an_erased_age_come_back_neither_enrolled_nor_kept()
     assert_eq!(enrol(&store, &[face("a", None, 1)]).await, [erased("a")]);
     assert!(store.keep_faces(&[kept(2)]).await.unwrap()[0].is_ok());
     assert_eq!(store.count_faces().await.unwrap(), there, "it is not kept again");
-    // Everything that was stored before now: what is there goes, what was received before does not come, what comes later does.
+    // Everything that was stored before now: what is there goes, what was received before does not come, what comes later does, also
+    // where the time was one to come.
+    admit(&store, &[enrolment_crop(5, "b", 60)]).await;
     let what = FaceSelection::Before(office(), OffsetDateTime::now_utc() + time::Duration::seconds(5));
     store.begin_erasure(&what, &by()).await.unwrap().unwrap();
     assert_eq!(erase_faces(&store, &what).await, 2);
@@ -131,8 +133,9 @@ async fn an_erased_image_and_an_erased_age_come_back_neither_enrolled_nor_kept()
         (enrol(&store, &[face("b", None, 4)]).await, store.count_faces().await.unwrap()),
         (vec![erased("b")], 0)
     );
-    admit(&store, &[enrolment_crop(5, "b", 60)]).await;
     assert_eq!(enrol(&store, &[face("b", None, 5)]).await, [erased("b")], "it was admitted before that time");
+    admit(&store, &[enrolment_crop(6, "b", 60)]).await;
+    assert!(matches!(enrol(&store, &[face("b", None, 6)]).await[..], [Enrolment::Pending { .. }]), "it comes later");
     let nowhere = FaceSelection::Image("lab".parse().unwrap(), head(2).image_hash);
     assert_eq!(store.begin_erasure(&nowhere, &by()).await.unwrap(), None);
     db.drop().await;
@@ -184,7 +187,9 @@ async fn nothing_says_anything_of_an_erased_person_but_receipt_and_tombstone() {
     let what = FaceSelection::Person(a);
     let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
     erase_faces(&store, &what).await;
-    assert_eq!(store.erase_from_results(&begun.persons, 100).await.unwrap(), 1);
+    let named = store.results_of(&begun.persons, 100).await.unwrap();
+    assert_eq!(store.erase_from_results(&begun.persons, &named).await.unwrap(), 1);
+    assert_eq!(store.results_of(&begun.persons, 100).await.unwrap(), []);
     assert_eq!(begun.subjects, ["subject-a".parse().unwrap()]);
     assert_eq!(store.erase_subjects(&office(), &begun.subjects, 1).await.unwrap(), 1);
     assert_eq!(store.erase_subjects(&office(), &begun.subjects, 100).await.unwrap(), 1);

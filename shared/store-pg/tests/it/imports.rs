@@ -218,3 +218,36 @@ async fn what_is_out_of_bounds_is_named_and_nothing_is_added() {
     assert_eq!(store.add_import_items(Uuid::new_v4(), &[item(1)]).await.unwrap(), None);
     db.drop().await;
 }
+
+#[tokio::test]
+async fn force_ends_what_was_sent_long_ago_and_never_admitted() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let id = import_of(&store, 3).await.import_id;
+    let admitted = support::crop(1);
+    admit(&store, std::slice::from_ref(&admitted)).await;
+    let sent = [(0, crop(10)), (1, admitted.head.crop), (2, crop(12))];
+    assert_eq!(store.import_items_sent(id, &sent).await.unwrap(), 3);
+    let old = "UPDATE import_items SET due_at = now() - interval '61 minutes' WHERE item < 2";
+    sqlx::query(old).execute(&mut db.operator().await).await.unwrap();
+    assert_eq!(store.close_import(id, false).await.unwrap(), Some(Closed::Running));
+    let on_their_way = async || {
+        let filter = ItemFilter { state: Some(ItemState::Sent), ..ItemFilter::default() };
+        let items = store.import_items_page(id, None, &filter, 10).await.unwrap();
+        items.into_iter().map(|item| item.item).collect::<Vec<_>>()
+    };
+    assert_eq!(on_their_way().await, [0, 1, 2]);
+    for _ in 0..2 {
+        assert_eq!(store.close_import(id, true).await.unwrap(), Some(Closed::Running));
+        assert_eq!(on_their_way().await, [1, 2], "one was admitted, and one may still wait in the stream");
+    }
+    let lost = &store.import_items_of(id, &[0]).await.unwrap()[0];
+    assert_eq!((lost.status.as_deref(), lost.reason.as_deref()), (Some("failed"), Some("timeout")));
+    assert!(!store.finish_import(id).await.unwrap());
+    // An ending that comes late after all changes nothing.
+    let endings = [crop(10), admitted.head.crop, crop(12)].map(|crop| (crop, ending("enrolled", None)));
+    store.import_crops_done(&endings).await.unwrap();
+    assert_eq!(store.import_items_of(id, &[0]).await.unwrap()[0].status.as_deref(), Some("failed"));
+    assert!(store.finish_import(id).await.unwrap());
+    db.drop().await;
+}

@@ -1,7 +1,11 @@
 //! Merges undone: exactly the faces that were moved go back, and nobody else's.
 
 use facewire_domain::{FaceId, PersonId};
-use facewire_store_pg::{Assignment, MergeRef, Merged, PersonChanges, PersonStatus, PersonUpdate, Store, VectorState};
+use facewire_store_pg::{
+    Assignment, FaceSelection, MergeRef, Merged, NewFace, PersonChanges, PersonStatus, PersonUpdate, Store, StoreError,
+    VectorState,
+};
+use serde_json::json;
 
 use crate::support::{by, enrol, enrolled, face, office, person, test_database};
 
@@ -125,5 +129,56 @@ async fn what_is_not_the_source_is_not_the_target_while_they_are_one() {
     unmerge(&store, MergeRef::Source(person("a"))).await.unwrap();
     assert_eq!(of_b().await, 1);
     assert_eq!(store.negatives_of(not_a).await.unwrap()[0].person, person("a"), "what was said of them still is");
+    db.drop().await;
+}
+
+/// All that could take faces to `p` or away from them, of whom `s` is a part, is refused.
+async fn assert_untouchable(store: &Store, faces: &[FaceId]) {
+    let by = by();
+    for (from, into) in [("p", "q"), ("q", "p")] {
+        let merged = store.merge_persons(person(from), person(into), &by).await;
+        assert_eq!(merged, Err(StoreError::BeingErased), "{from} into {into}");
+    }
+    let unmerged = store.unmerge(MergeRef::Source(person("s")), &by).await;
+    assert_eq!(unmerged, Err(StoreError::BeingErased));
+    for (face, to) in [(faces[1], Some("p")), (faces[1], Some("s")), (faces[0], Some("q")), (faces[2], None)] {
+        let assigned = store.assign_faces(&office(), &[face], Assignment::to(to.map(person)), &by).await;
+        assert_eq!(assigned, Err(StoreError::BeingErased), "to {to:?}");
+    }
+    let subject = "new".parse().unwrap();
+    let split = store.split_person(&office(), person("p"), &faces[..1], &subject, "New", &by).await;
+    assert_eq!(split, Err(StoreError::BeingErased));
+}
+
+#[tokio::test]
+async fn nothing_changes_hands_with_whom_an_unfinished_erasure_concerns() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let batch: Vec<_> = ["p", "q", "s", "r"].iter().zip(1..).map(|(subject, n)| face(subject, None, n)).collect();
+    let faces = enrolled(&store, &batch).await;
+    merge(&store, "s", "p").await;
+    let what = FaceSelection::Person(person("p"));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    assert_untouchable(&store, &faces).await;
+    assert_eq!(owners(&store, &faces).await, people(["p", "q", "p", "r"]));
+    // Other people are not concerned.
+    merge(&store, "q", "r").await;
+    unmerge(&store, MergeRef::Source(person("q"))).await.unwrap();
+
+    let gone = store.tombstone_selected(&what, 10).await.unwrap();
+    assert_eq!(gone.len(), 2);
+    store.forget(&gone.iter().map(|face| face.face).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 2);
+    let to_p = Assignment::to(Some(person("p")));
+    let assigned = store.assign_faces(&office(), &faces[1..2], to_p, &by()).await;
+    assert_eq!(assigned, Err(StoreError::BeingErased), "the receipt is not final");
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    assert_eq!(store.assign_faces(&office(), &faces[1..2], to_p, &by()).await, Ok(None), "there is nobody any more");
+    // Somebody wants them again.
+    let back = enrolled(&store, &[NewFace { crop: None, ..face("p", None, 9) }]).await;
+    merge(&store, "q", "p").await;
+    unmerge(&store, MergeRef::Source(person("q"))).await.unwrap();
+    give(&store, faces[3], "p").await;
+    assert_eq!(owners(&store, &[back[0], faces[1], faces[3]]).await, people(["p", "q", "p"]));
     db.drop().await;
 }

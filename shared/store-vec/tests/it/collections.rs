@@ -266,6 +266,31 @@ async fn what_an_interrupted_rebuild_leaves_is_found_and_dropped() {
 }
 
 #[tokio::test]
+async fn a_face_is_deleted_from_every_collection_of_ours() {
+    each_server(|store| async move {
+        let (gone, stays) = (face(1, 1, "office"), face(2, 2, "office"));
+        let both = [gone.clone(), stays.clone()];
+        store.upsert(&both).await.unwrap().all().unwrap();
+        store.delete_everywhere(&[gone.face]).await.unwrap();
+        assert_stored(&store, std::slice::from_ref(&stays)).await;
+
+        // What a rebuild left behind, and what takes over: then the first is another model's.
+        let left = store.successor(MODEL, DIM as u32).await.unwrap();
+        let later = store.successor(OTHER, DIM as u32).await.unwrap();
+        for each in [&store, &left, &later] {
+            each.upsert(&both).await.unwrap().all().unwrap();
+        }
+        store.switch_alias(&later).await.unwrap();
+        store.delete_everywhere(&[]).await.unwrap();
+        store.delete_everywhere(&[gone.face]).await.unwrap();
+        for each in [&store, &left, &later] {
+            assert_stored(each, std::slice::from_ref(&stays)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_index_of_a_field_that_is_gone_or_of_another_type_is_made_anew() {
     each_server_with_client(|store, client| async move {
         use qdrant_client::qdrant::{

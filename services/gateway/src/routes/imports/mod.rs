@@ -106,13 +106,16 @@ pub(crate) async fn get(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Finish {
-    /// Items that came and are not on their way end as `failed` with the reason `timeout`, and stand no longer in the way.
+    /// Items that came and are not on their way end as `failed` with the reason `timeout`, and stand no longer in the way. So do
+    /// items that were sent more than an hour ago and that the chain never took in, as after an erasure by image or age.
     #[serde(default)]
     force: bool,
 }
 
 /// All items were sent: the import ends with the last of them. Scope: enrol. Items that came and are not on their way are a
-/// conflict; `details.waiting` says how many: send them again, or force it.
+/// conflict; `details.waiting` says how many: send them again, or force it. An import that is running may be forced too: that ends
+/// what will get no result any more. A crop that waits in the chain for longer than an hour is enrolled all the same; force an
+/// import only while the chain is not behind.
 #[utoipa::path(post, path = "/api/v1/imports/{id}/finish", tag = "imports",
     params(("id" = Uuid, Path, description = "The import")), request_body = Finish,
     responses((status = 200, description = "How far it is", body = Progress)))]
