@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use facewire_domain::FaceId;
-use facewire_gallery::payload;
 use facewire_store_pg::StoredFace;
 use facewire_store_vec::StoredPoint;
 use serde::Serialize;
@@ -195,13 +194,13 @@ impl<'a> Pass<'a> {
         let Some(token) = self.token.filter(|_| !faces.is_empty()) else { return Ok(()) };
         let confirmed = self.confirm(kind, &faces).await?;
         self.reconciler.still_ours(token).await?;
-        let fixed = self.reconciler.repair(kind, confirmed).await?;
+        let fixed = self.reconciler.repair(kind, &confirmed).await?;
         *self.report.fixed.entry(kind).or_default() += fixed;
         Ok(())
     }
 
-    /// Reads both sides once more: what was in flight has arrived by now, and is left alone.
-    async fn confirm(&self, kind: Kind, faces: &[FaceId]) -> Result<Vec<Difference>, ReconcileError> {
+    /// Reads both sides once more: what was in flight has arrived by now, and is left alone. The faces that still differ.
+    async fn confirm(&self, kind: Kind, faces: &[FaceId]) -> Result<Vec<FaceId>, ReconcileError> {
         let points = self.reconciler.gallery.vectors.retrieve(faces, false).await?;
         let rows = self.reconciler.gallery.store.faces(faces).await?;
         let mut points: HashMap<FaceId, StoredPoint> = points.into_iter().map(|p| (p.face, p)).collect();
@@ -212,15 +211,9 @@ impl<'a> Pass<'a> {
             .filter(|(_, row, point)| {
                 comparison.difference(row.as_ref().map(|r| &r.record), point.as_ref()) == Some(kind)
             })
-            .map(|(face, row, _)| Difference { face, row })
+            .map(|(face, ..)| face)
             .collect())
     }
-}
-
-/// A difference that is still there.
-pub(crate) struct Difference {
-    face: FaceId,
-    row: Option<StoredFace>,
 }
 
 impl Reconciler {
@@ -234,26 +227,20 @@ impl Reconciler {
     }
 
     /// Each repair may be repeated, and is in an order that leaves a crash something to find.
-    async fn repair(&self, kind: Kind, differences: Vec<Difference>) -> Result<u64, ReconcileError> {
+    async fn repair(&self, kind: Kind, ids: &[FaceId]) -> Result<u64, ReconcileError> {
         let gallery = &self.gallery;
-        let ids: Vec<FaceId> = differences.iter().map(|difference| difference.face).collect();
-        let rows = differences.into_iter().filter_map(|difference| difference.row);
         match kind {
-            Kind::MissingPoint => {
-                gallery.store.mark_pending(&ids).await?;
-                gallery.index(rows.collect()).await?;
+            // Whoever gives a face to another person meanwhile must not be overwritten: the rows are read anew, and read and written
+            // again where they change while their points are written.
+            Kind::MissingPoint | Kind::PayloadDrift => {
+                gallery.store.mark_pending(ids).await?;
+                gallery.index_all(ids).await?;
             }
-            Kind::OrphanPoint => gallery.vectors.delete(&ids).await?,
-            Kind::Tombstoned => gallery.forget(&ids).await?,
-            Kind::PayloadDrift => {
-                let payloads: Vec<_> = rows.map(|row| (row.record.face, payload(&row.record))).collect();
-                // A face whose point is gone by now is found by the next pass.
-                let rejected = gallery.vectors.set_payload(&payloads).await?.rejected;
-                return Ok((payloads.len() - rejected.len()) as u64);
-            }
+            Kind::OrphanPoint => gallery.vectors.delete(ids).await?,
+            Kind::Tombstoned => gallery.forget(ids).await?,
             Kind::OtherModel => {
-                gallery.store.queue_reembedding(&ids, &gallery.model).await?;
-                gallery.vectors.delete(&ids).await?;
+                gallery.store.queue_reembedding(ids, &gallery.model).await?;
+                gallery.vectors.delete(ids).await?;
             }
         }
         Ok(ids.len() as u64)

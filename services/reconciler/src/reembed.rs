@@ -1,15 +1,18 @@
 //! A gallery brought to another model from its kept images, or through a projection head from its embeddings, while searches
 //! go on with the old one: every face is embedded anew into a table beside, the new model's Qdrant collection is filled from
-//! there, and only when no face is missing does the new model serve. Interrupted, it goes on where it was.
+//! there, and only when no face is missing does the new model serve. What changes meanwhile is copied both before and after the
+//! switch, and a full pass finds the rest. Interrupted, it goes on where it was.
 
 use facewire_domain::FaceId;
 use facewire_gallery::{Gallery, point};
-use facewire_store_pg::{FaceRecord, Switch};
+use facewire_store_pg::{FaceRecord, Switch, VectorState};
 use facewire_store_vec::{VecError, VecStore};
 use serde::Serialize;
+use time::OffsetDateTime;
 
+use crate::cursor::{Points, Rows};
 use crate::pass::Token;
-use crate::{ReconcileError, Reconciler};
+use crate::{ReconcileError, Reconciler, SERVICE};
 
 /// What is asked of a re-embedding.
 #[derive(Debug, Clone)]
@@ -63,36 +66,38 @@ impl Reconciler {
         // Also says which model serves where nobody asked before.
         self.gallery.check_serving().await?;
         let mut done = Reembedded::default();
-        let target = Gallery { model: options.model.clone(), dim: options.dim, ..self.gallery.clone() };
-        let successor = target.vectors.successor(&target.model, target.dim).await?;
+        let (from, to) = (&self.gallery.model, &options.model);
+        let successor = self.gallery.vectors.successor(to, options.dim).await?;
+        // The new collection by its own name: until it serves, no alias leads there.
+        let fresh = Gallery { vectors: successor.clone(), model: to.clone(), dim: options.dim, ..self.gallery.clone() };
         let filled = async {
-            let mut filled_to = None;
             loop {
                 let before = done.embedded;
                 self.embed_all(options, embedder, token, &mut done, progress).await?;
-                self.fill_reembedded(&target, &successor, token, &mut filled_to, &mut done).await?;
+                done.indexed = 0;
+                let since = self.fill_reembedded(&fresh, token, &mut done).await?;
                 // Faces that were enrolled meanwhile are of the old model: once more, until none came.
                 if done.embedded == before {
-                    return Ok(());
+                    return Ok(since);
                 }
-                filled_to = None;
-                done.indexed = 0;
             }
         };
-        let filled: Result<(), ReconcileError> = filled.await;
-        let complete = filled.and_then(|()| match done.missing {
-            0 => Ok(()),
-            _ if options.leave_behind => Ok(()),
+        let filled: Result<OffsetDateTime, ReconcileError> = filled.await;
+        let complete = filled.and_then(|since| match done.missing {
+            0 => Ok(since),
+            _ if options.leave_behind => Ok(since),
             missing => Err(ReconcileError::Incomplete { missing, sample: done.samples.join(", ") }),
         });
-        if let Err(error) = complete {
-            // What was embedded stays; the collection is filled again in a moment.
-            let _ = successor.drop_collection().await;
-            return Err(error);
-        }
+        let since = match complete {
+            Ok(since) => since,
+            Err(error) => {
+                // What was embedded stays; the collection is filled again in a moment.
+                let _ = successor.drop_collection().await;
+                return Err(error);
+            }
+        };
         self.still_ours(token).await?;
-        let (from, to) = (&self.gallery.model, &target.model);
-        let refused = match target.store.switch_reembedded(from, to, target.dim, options.leave_behind).await? {
+        let refused = match fresh.store.switch_reembedded(from, to, options.dim, options.leave_behind).await? {
             Switch::Done => None,
             Switch::Incomplete => Some(ReconcileError::EnrolledMeanwhile),
             Switch::SwitchedMeanwhile => Some(ReconcileError::SwitchedMeanwhile),
@@ -101,8 +106,7 @@ impl Reconciler {
             let _ = successor.drop_collection().await;
             return Err(error);
         }
-        // The old model's collection stays until the next rebuild: whoever still has the old pack goes on searching it.
-        target.vectors.switch_alias(&successor).await?;
+        self.take_over(&fresh, since, token).await?;
         done.collection = Some(successor.collection().to_owned());
         self.apply_reembedded(options.batch, token).await?;
         Ok(done)
@@ -117,13 +121,38 @@ impl Reconciler {
             Err(VecError::OtherModel { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let successor = vectors.successor(model, *dim).await?;
-        let (mut after, mut done) = (None, Reembedded::default());
-        self.fill_reembedded(&self.gallery, &successor, token, &mut after, &mut done).await?;
-        self.still_ours(token).await?;
-        vectors.switch_alias(&successor).await?;
+        let fresh = Gallery { vectors: vectors.successor(model, *dim).await?, ..self.gallery.clone() };
+        let since = self.fill_reembedded(&fresh, token, &mut Reembedded::default()).await?;
+        self.take_over(&fresh, since, token).await?;
         vectors.ensure(model, *dim).await?;
         Ok(())
+    }
+
+    /// Makes the filled collection the one that serves; in Postgres its model does already. Whoever changed a face meanwhile wrote
+    /// its point into the old collection: what changed since the filling began is written before, so that searches miss next to
+    /// nothing, and what changed during that is written after.
+    async fn take_over(&self, fresh: &Gallery, since: OffsetDateTime, token: Token) -> Result<(), ReconcileError> {
+        let later = OffsetDateTime::now_utc() - self.options.pending_after;
+        self.catch_up(fresh, since, token).await?;
+        self.still_ours(token).await?;
+        // The old model's collection stays until the next rebuild: whoever still has the old pack goes on searching it.
+        self.gallery.vectors.switch_alias(&fresh.vectors).await?;
+        // A full pass finds the rest, and does not wait until its time has come.
+        self.gallery.store.forget_pass(SERVICE).await?;
+        self.catch_up(fresh, later, token).await
+    }
+
+    /// Writes the points of the faces that changed since then. They are looked at again after it: what somebody changes at the same
+    /// moment is not overwritten, and what somebody erases does not stay.
+    async fn catch_up(&self, fresh: &Gallery, since: OffsetDateTime, token: Token) -> Result<(), ReconcileError> {
+        let (mut changed, mut after): (OffsetDateTime, Option<FaceId>) = (since, None);
+        loop {
+            let faces = fresh.store.faces_changed((changed, after), self.options.batch.max(1)).await?;
+            let Some(last) = faces.last().map(|face| &face.record) else { return Ok(()) };
+            (changed, after) = (last.updated_at, Some(last.face));
+            self.still_ours(token).await?;
+            fresh.index(faces).await?;
+        }
     }
 
     /// What follows the switch in Postgres: the embeddings beside the faces take the place of their own, where they are of the model
@@ -177,23 +206,49 @@ impl Reconciler {
         }
     }
 
-    /// Fills the new collection.
+    /// Fills the new collection. From when on it may lack what changed.
     async fn fill_reembedded(
         &self,
-        target: &Gallery,
-        successor: &VecStore,
+        fresh: &Gallery,
         token: Token,
-        after: &mut Option<FaceId>,
         done: &mut Reembedded,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<OffsetDateTime, ReconcileError> {
+        // Clocks differ a little between machines; copying a face twice is harmless.
+        let since = OffsetDateTime::now_utc() - self.options.pending_after;
+        let mut after = None;
         loop {
-            let faces = target.store.reembedded_faces(&target.model, *after, self.options.batch.max(1)).await?;
-            let Some(last) = faces.last().map(|face| face.record.face) else { return Ok(()) };
-            *after = Some(last);
+            let faces = fresh.store.reembedded_faces(&fresh.model, after, self.options.batch.max(1)).await?;
+            let Some(last) = faces.last().map(|face| face.record.face) else { break };
+            after = Some(last);
             let points: Vec<_> = faces.into_iter().map(point).collect();
             self.still_ours(token).await?;
-            let rejected = successor.upsert(&points).await?.rejected;
+            let rejected = fresh.vectors.upsert(&points).await?.rejected;
             done.indexed += (points.len() - rejected.len()) as u64;
         }
+        self.drop_gone(&fresh.vectors, token).await?;
+        Ok(since)
+    }
+
+    /// Removes points whose rows are gone, or are about to go: whoever erased these faces between the reading of their rows and the
+    /// writing of their points found nothing to remove here. From now on whoever erases a face finds its point.
+    async fn drop_gone(&self, filled: &VecStore, token: Token) -> Result<(), ReconcileError> {
+        let batch = self.options.batch.max(1);
+        let (mut rows, mut points) = (Rows::new(&self.gallery.store, batch), Points::new(filled, batch));
+        let mut gone = Vec::new();
+        while let Some(face) = points.peek().await? {
+            points.take();
+            while rows.peek().await?.is_some_and(|row| row < face) {
+                rows.take();
+            }
+            let row = if rows.peek().await? == Some(face) { rows.take() } else { None };
+            if row.is_none_or(|row| row.state == VectorState::Tombstoned) {
+                gone.push(face);
+            }
+        }
+        for faces in gone.chunks(batch as usize) {
+            self.still_ours(token).await?;
+            filled.delete(faces).await?;
+        }
+        Ok(())
     }
 }

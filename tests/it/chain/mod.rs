@@ -11,6 +11,7 @@ mod gallery;
 mod gates;
 mod heads;
 mod keeping;
+mod meanwhile;
 mod migrate;
 pub(crate) mod pictures;
 mod recognition;

@@ -12,10 +12,10 @@ use time::OffsetDateTime;
 
 use super::world::World;
 
-const COLLECTION: &str = "gallery";
+pub(super) const COLLECTION: &str = "gallery";
 
 /// Nothing waits for time in these tests: what is there is settled.
-fn at_once() -> Options {
+pub(super) fn at_once() -> Options {
     // And a few hundred differences among as many faces are what these tests plant.
     let brake = Brake { free: 1000, ..Brake::default() };
     Options {
@@ -69,7 +69,7 @@ async fn rows(reconciler: &Reconciler, numbers: std::ops::Range<u64>, model: &st
 }
 
 /// Whole faces: row and point, as enrolment leaves them.
-async fn enrolled(reconciler: &Reconciler, numbers: std::ops::Range<u64>) -> Vec<FaceId> {
+pub(super) async fn enrolled(reconciler: &Reconciler, numbers: std::ops::Range<u64>) -> Vec<FaceId> {
     let ids = rows(reconciler, numbers, &reconciler.gallery.model).await;
     let points: Vec<FacePoint> = reconciler.gallery.store.faces(&ids).await.unwrap().into_iter().map(stray).collect();
     reconciler.gallery.vectors.upsert(&points).await.unwrap().all().unwrap();
@@ -77,7 +77,7 @@ async fn enrolled(reconciler: &Reconciler, numbers: std::ops::Range<u64>) -> Vec
     ids
 }
 
-fn stray(face: facewire_store_pg::StoredFace) -> FacePoint {
+pub(super) fn stray(face: facewire_store_pg::StoredFace) -> FacePoint {
     let payload = FacePayload {
         collection: face.record.collection,
         person: face.record.person,
