@@ -71,6 +71,7 @@ def refusals(program, version: str = "1.34") -> list[str]:
         ("small", ["postgres.existingSecret="], "postgres.existingSecret"),
         ("small", ["nats.auth=nkey"], "nats.existingSecret"),
         ("small", ["qdrant.existingSecret=key"], "allow_key_in_clear"),
+        ("production", ["images.endpoint=http://s3.example"], "allow_http"),
         ("small", ["models.custom=true", "models.volume.existingClaim="], "models.custom"),
         ("small", ["models.volume.type=image", "models.volume.image=packs:1"], "Kubernetes 1.35"),
         ("small", ["models.download.url=https://a.example/x", "models.download.image=curl"], "sha256"),

@@ -17,6 +17,14 @@
 {{- if and $values.qdrant.existingSecret (hasPrefix "http://" $values.qdrant.url) (not $clear) -}}
 {{- fail "qdrant.url: a key goes over https:// only, unless config.qdrant.allow_key_in_clear says that what lies between encrypts" -}}
 {{- end -}}
+{{- $plain := dig "images" "allow_http" false $values.config -}}
+{{- with $values.images.endpoint -}}
+{{- /* The program itself lets loopback through. */ -}}
+{{- $loopback := regexMatch "^http://(localhost|[^/:]+\\.localhost|127\\.[0-9.]+|\\[::1\\])(:|/|$)" . -}}
+{{- if and (hasPrefix "s3://" $values.images.url) (hasPrefix "http://" .) (not $loopback) (not $plain) -}}
+{{- fail "images.endpoint: images go over https:// only, unless config.images.allow_http is set" -}}
+{{- end -}}
+{{- end -}}
 {{- $otlp := dict -}}
 {{- with $values.telemetry.otlp }}{{ if .endpoint -}}
 {{- $otlp = dict "endpoint" .endpoint "protocol" .protocol "sample" .sample "metrics" false -}}

@@ -118,7 +118,8 @@ fn server(bytes: u64, tls: bool) -> String {
         "# Written by `facewire nats-config`: one server, started in this directory. For three see deploy/nats/cluster.conf.\n\
          server_name: facewire\n\
          listen: \"0.0.0.0:4222\"\n\
-         # What Prometheus and KEDA ask; it needs no user, and is for nobody outside.\n\
+         # The monitoring port, which needs no user. Loopback: whoever scrapes it from another host (Prometheus, KEDA)\n\
+         # changes the address and guards the port.\n\
          http: \"127.0.0.1:8222\"\n\
          max_payload: {MAX_PAYLOAD}\n\
          jetstream {{ store_dir: \"data\", max_file_store: {bytes} }}\n"
