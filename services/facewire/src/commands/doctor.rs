@@ -13,7 +13,7 @@ use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
 use serde_json::json;
 
-use super::{client, data_dir};
+use super::{client, data_dir, names_servers};
 use crate::cli::{Doctor, Place};
 use crate::endpoints::Endpoints;
 use crate::output::{self, Exit};
@@ -166,12 +166,9 @@ fn pack(models: &facewire_composition::Models) -> Check {
 
 /// The servers, where some are noted by a running `up` or named by the operator.
 async fn stack(config: &Config, place: &Place) -> Vec<Check> {
-    let noted = data_dir(place).ok().filter(|dir| Endpoints::read(dir).is_some());
+    let configured = names_servers(config);
+    let noted = data_dir(place).ok().filter(|dir| !configured && Endpoints::read(dir).is_some());
     let named = place.nats.is_some() || place.postgres.is_some() || place.qdrant.is_some();
-    let own = Config::default();
-    let configured = config.nats.url.expose() != own.nats.url.expose()
-        || config.postgres.url.expose() != own.postgres.url.expose()
-        || config.qdrant.url != own.qdrant.url;
     if noted.is_none() && !named && !configured {
         return vec![missing("running Facewire", "none in this data directory", "nothing: `facewire up` starts it")];
     }

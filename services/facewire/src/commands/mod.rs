@@ -150,10 +150,12 @@ pub(crate) fn data_dir(place: &Place) -> anyhow::Result<PathBuf> {
     place.data.clone().or_else(default_data_dir).context("no data directory can be found: name one with --data DIR")
 }
 
-/// For commands that talk to a running Facewire: URLs of the command line, else those that a running `up` noted, else
-/// those of the configuration.
+/// For commands that talk to a running Facewire: URLs of the command line, else those of the configuration where it names any, else
+/// those that a running `up` noted.
 fn client(mut config: Config, place: &Place) -> anyhow::Result<Config> {
-    let noted = data_dir(place).ok().and_then(|dir| Endpoints::read(&dir));
+    // All or none: an operator's database beside a local NATS would be nobody's Facewire.
+    let own = !names_servers(&config);
+    let noted = data_dir(place).ok().filter(|_| own).and_then(|dir| Endpoints::read(&dir));
     let (nats, postgres, qdrant) = match noted {
         Some(noted) => (Some(noted.nats), Some(noted.postgres), Some(noted.qdrant)),
         None => (None, None, None),
@@ -168,4 +170,41 @@ fn client(mut config: Config, place: &Place) -> anyhow::Result<Config> {
         config.qdrant.url = url;
     }
     Ok(config)
+}
+
+/// Whether the configuration names a server other than the default one.
+fn names_servers(config: &Config) -> bool {
+    let own = Config::default();
+    config.nats.url.expose() != own.nats.url.expose()
+        || config.postgres.url.expose() != own.postgres.url.expose()
+        || config.qdrant.url != own.qdrant.url
+}
+
+#[cfg(all(test, feature = "local"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_noted_stack_stands_behind_the_configuration_and_the_command_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let [nats, postgres, qdrant] = ["nats://local", "postgres://local", "http://local"].map(str::to_owned);
+        let _noted = Endpoints { nats, postgres, qdrant, http: None }.note(directory.path()).unwrap();
+        let place = |nats: Option<&str>| Place {
+            data: Some(directory.path().to_owned()),
+            nats: nats.map(str::to_owned),
+            postgres: None,
+            qdrant: None,
+        };
+        let urls = |config: Config, place: &Place| {
+            let config = client(config, place).unwrap();
+            [config.nats.url.expose().to_owned(), config.postgres.url.expose().to_owned(), config.qdrant.url]
+        };
+        let own = Config::default();
+        let mut operators = own.clone();
+        operators.postgres.url = Secret::new("postgres://operator".to_owned());
+        assert_eq!(urls(own.clone(), &place(None)), ["nats://local", "postgres://local", "http://local"]);
+        assert_eq!(urls(own.clone(), &place(Some("nats://x")))[..2], ["nats://x", "postgres://local"]);
+        let named = urls(operators, &place(None));
+        assert_eq!(named, [own.nats.url.expose(), "postgres://operator", &own.qdrant.url]);
+    }
 }
