@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{ApiError, Code};
 use crate::options::Options;
@@ -17,9 +17,15 @@ const UNIT: u64 = 1024;
 /// The places.
 #[derive(Debug)]
 pub(crate) struct Bodies {
-    free: Semaphore,
+    free: Arc<Semaphore>,
     /// Bytes of a body without a length.
     most: u64,
+}
+
+/// A body's place, in the extensions of its request, for what goes on where its client went away.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Bodies {
@@ -28,12 +34,12 @@ impl Bodies {
         // One of the largest always fits.
         let all = options.bodies.as_u64().max(most).div_ceil(UNIT) + 1;
         let all = usize::try_from(all).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { free: Semaphore::new(all), most }
+        Self { free: Arc::new(Semaphore::new(all)), most }
     }
 }
 
 /// The layer of everything that reads bodies.
-pub(crate) async fn hold(State(bodies): State<Arc<Bodies>>, request: Request, next: Next) -> Response {
+pub(crate) async fn hold(State(bodies): State<Arc<Bodies>>, mut request: Request, next: Next) -> Response {
     let length = request.headers().get(CONTENT_LENGTH).map(|length| length.to_str().ok()?.parse::<u64>().ok());
     let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
     let bytes = match length {
@@ -47,8 +53,14 @@ pub(crate) async fn hold(State(bodies): State<Arc<Bodies>>, request: Request, ne
         return ApiError::new(Code::PayloadTooLarge, why).into_response();
     }
     let places = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-    match bodies.free.try_acquire_many(places) {
-        Ok(_held) => next.run(request).await,
+    match Arc::clone(&bodies.free).try_acquire_many_owned(places) {
+        Ok(permit) => {
+            let held = Held { _permit: Arc::new(permit) };
+            request.extensions_mut().insert(held.clone());
+            let response = next.run(request).await;
+            drop(held);
+            response
+        }
         Err(_) => ApiError::overloaded("too many bytes are in hand").into_response(),
     }
 }

@@ -11,12 +11,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use facewire_domain::PersonId;
-use facewire_store_pg::{ANSWER_BYTES, Begun, StoredAnswer};
+use facewire_store_pg::{ANSWER_BYTES, Begun, RequestTicket, StoredAnswer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::App;
+use crate::bodies::Held;
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::input;
@@ -75,7 +77,25 @@ async fn answer(app: &App, owner: Option<Uuid>, key: &str, request: Request, nex
             return Err(ApiError::new(Code::IdempotencyMismatch, why));
         }
     };
-    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    // A client that goes away meanwhile comes again with the key. It is answered then: what was begun goes on.
+    let begun = finish(app.clone(), ticket, lease, Request::from_parts(parts, Body::from(body)), next);
+    app.going_on.spawn(begun.in_current_span()).await.map_err(ApiError::internal)?
+}
+
+/// Does what was asked, and keeps the answer of a success.
+async fn finish(
+    app: App,
+    ticket: RequestTicket,
+    lease: Duration,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let store = &app.gallery.store;
+    let _place = request.extensions().get::<Held>().cloned();
+    let Ok(response) = tokio::time::timeout(lease, next.run(request)).await else {
+        store.abandon_request(&ticket).await?;
+        return Err(ApiError::new(Code::Timeout, "the request took longer than another one with its key waits"));
+    };
     if !response.status().is_success() || response.extensions().get::<Biometric>().is_some() {
         store.abandon_request(&ticket).await?;
         return Ok(response);

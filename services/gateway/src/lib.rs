@@ -32,6 +32,7 @@ use facewire_gallery::{Gallery, RuleBook, RuleOptions};
 use facewire_runtime::{Backoff, Run, ServiceError, Shutdown, State, retry};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use caller::Keys;
 use events::Sender;
@@ -118,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) imports: Semaphore,
     /// The turn of a cluster that is split.
     pub(crate) splits: Semaphore,
+    /// Requests that come to their end whether or not their clients wait for it.
+    pub(crate) going_on: TaskTracker,
     pub(crate) options: Arc<Options>,
     pub(crate) keys: Keys,
     pub(crate) rates: Rates,
@@ -188,6 +191,7 @@ impl Listening {
             let (bus, store) = (app.bus.clone(), app.gallery.store.clone());
             let (rules, gallery) = (Arc::clone(&app.rules), app.gallery.clone());
             let options = Arc::clone(&app.options);
+            let going_on = app.going_on.clone();
             let router = routes::router(app);
             health.set(SERVICE, State::Ready);
             let followed = certificates.clone();
@@ -205,7 +209,7 @@ impl Listening {
             };
             let answering = async {
                 tokio::join!(
-                    server::serve(listener, router, certificates, &options, &shutdown),
+                    server::serve(listener, router, &going_on, certificates, &options, &shutdown),
                     follow,
                     keep_rules,
                     events::run(&bus, &store, lease, &options.retention, &shutdown),
@@ -254,6 +258,7 @@ impl App {
             requests,
             imports: Semaphore::new(options.imports.clamp(1, Semaphore::MAX_PERMITS)),
             splits: Semaphore::new(1),
+            going_on: TaskTracker::new(),
             keys: Keys::default(),
             rates: Rates::new(&options),
             options: Arc::new(options),

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::linger::Linger;
@@ -36,6 +37,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
+    going_on: &TaskTracker,
     certificates: Option<Certificates>,
     options: &Options,
     shutdown: &Shutdown,
@@ -59,9 +61,14 @@ pub(crate) async fn serve(
         connections.spawn(connection(stream, peer, place, router.clone(), settings.clone()));
     }
     drop(listener);
-    let ended = async { while connections.join_next().await.is_some() {} };
+    going_on.close();
+    let ended = async {
+        while connections.join_next().await.is_some() {}
+        going_on.wait().await;
+    };
     if tokio::time::timeout(shutdown.grace(), ended).await.is_err() {
-        tracing::warn!(open = connections.len(), "connections are cut: the grace period is over");
+        let (open, left) = (connections.len(), going_on.len());
+        tracing::warn!(open, left, "connections and requests are cut: the grace period is over");
     }
     connections.shutdown().await;
 }
