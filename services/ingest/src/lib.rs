@@ -175,8 +175,15 @@ fn hand_on(examined: Examined, admission: Admission) -> Done {
             );
             return delivery.dead_letter_only(Stage::Ingest, Reason::InvalidMessage, &error);
         }
-        (_, Some(outcome), Some(crop)) => vec![Outgoing::ending(crop, None, outcome.into())],
-        (_, None, Some(crop)) => vec![Outgoing::work(Stage::Quality, &crop, &task)],
+        (admission, refusal, Some(crop)) => {
+            let (to, outgoing) = match refusal {
+                Some(outcome) => (Stage::Enrich, Outgoing::ending(crop.clone(), None, outcome.into())),
+                None => (Stage::Quality, Outgoing::work(Stage::Quality, &crop, &task)),
+            };
+            // The streams know for a while what went through them, also where its rows were deleted since.
+            let is_new = admission == Admission::New;
+            vec![if is_new { outgoing.or_as(to, &crop, delivery.sequence) } else { outgoing }]
+        }
         // `examine` always sets the crop; a message without one could go nowhere.
         (_, _, None) => return delivery.dead(Stage::Ingest, Reason::Internal, "the crop was not filled in"),
     };

@@ -21,6 +21,15 @@ pub struct Outgoing {
     /// The delivery itself, published anew.
     pub(crate) given_back: bool,
     pub(crate) about: Option<About>,
+    /// As what it is published where the server had its id a moment ago.
+    pub(crate) anew: Option<Anew>,
+}
+
+/// Another attempt at a crop, and the id of its message.
+#[derive(Debug, Clone)]
+pub(crate) struct Anew {
+    id: String,
+    attempt: u64,
 }
 
 /// What a trace tells of a crop.
@@ -43,7 +52,7 @@ impl About {
 impl Outgoing {
     /// Without headers.
     fn new(subject: String, id: Option<String>, payload: Bytes, about: Option<About>) -> Self {
-        Self { subject, id, payload, headers: HeaderMap::new(), given_back: false, about }
+        Self { subject, id, payload, headers: HeaderMap::new(), given_back: false, about, anew: None }
     }
 
     /// Work for the next stage.
@@ -51,6 +60,23 @@ impl Outgoing {
         let id = subjects::work_id(crop, to);
         let (subject, payload) = (subjects::stage(to, &crop.collection), task.encode_to_vec().into());
         Self::new(subject, Some(id), payload, Some(About::of(crop, None)))
+    }
+
+    /// Of a crop of which nothing is known: where the server had the same a moment ago, it is published as this attempt. What it had
+    /// was of rows that were deleted since, or lost, and its ending may be deleted with them.
+    #[must_use]
+    pub fn or_as(self, to: Stage, crop: &v1::Crop, attempt: u64) -> Self {
+        let id = subjects::work_id(&v1::Crop { attempt, ..crop.clone() }, to);
+        Self { anew: Some(Anew { id, attempt }), ..self }
+    }
+
+    /// Itself as the other attempt, if it has one.
+    pub(crate) fn anew(&self) -> Option<Self> {
+        let Anew { id, attempt } = self.anew.clone()?;
+        // Of a field that is there twice the last one counts, and what is within it is merged: the rest stays as it is.
+        let crop = v1::CropOnly { crop: Some(v1::Crop { attempt, ..v1::Crop::default() }) };
+        let payload = [&*self.payload, &crop.encode_to_vec()].concat().into();
+        Some(Self { id: Some(id), payload, anew: None, ..self.clone() })
     }
 
     /// An ending, for `enrich`.

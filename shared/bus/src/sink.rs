@@ -1,6 +1,7 @@
 //! The sink actor: publishes what a message became, waits for every PubAck, then acks. A publish that fails is tried again
 //! in place (the id makes that harmless): the full inbox behind it stops the pulling, and no delivery is burnt.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
@@ -131,12 +132,32 @@ async fn publish(
         let _ = bus.tell(outgoing.subject.clone(), outgoing.payload.clone()).await;
         return Ok(());
     };
+    let was_known = store(bus, stage, outgoing, id, traceparent.as_deref(), stop).await?;
+    let Some(anew) = was_known.then(|| outgoing.anew()).flatten() else { return Ok(()) };
+    let Some(id) = &anew.id else { return Ok(()) };
+    store(bus, stage, &anew, id, traceparent.as_deref(), stop).await.map(drop)
+}
+
+/// Publishes it under the id. Whether the server had that id before; where an attempt failed, it may have it of this call.
+async fn store(
+    bus: &Bus,
+    stage: Stage,
+    outgoing: &Outgoing,
+    id: &str,
+    traceparent: Option<&str>,
+    stop: &CancellationToken,
+) -> Result<bool, BusError> {
     let mut map = outgoing.headers.clone();
-    map.insert(headers::MSG_ID, id.as_str());
+    map.insert(headers::MSG_ID, id);
     if let Some(value) = traceparent {
         map.insert(headers::TRACEPARENT, value);
     }
-    let waiting = |error: &BusError, failures| events::PublishRetried { stage, failures, error }.emit();
+    let has_failed = AtomicBool::new(false);
+    let waiting = |error: &BusError, failures| {
+        has_failed.store(true, Ordering::Relaxed);
+        events::PublishRetried { stage, failures, error }.emit();
+    };
     let publish = || bus.publish_as(&outgoing.subject, map.clone(), outgoing.payload.clone());
-    retry(Backoff::default(), stop, is_transient, waiting, publish).await.map(drop)
+    let published = retry(Backoff::default(), stop, is_transient, waiting, publish).await?;
+    Ok(published.duplicate && !has_failed.load(Ordering::Relaxed))
 }

@@ -206,14 +206,19 @@ impl World {
         self.store.ledger(&LedgerFilter::default()).await.unwrap()
     }
 
-    /// Waits until nothing is on its way, then holds the invariant: messages admitted = terminal rows = results. A crop
-    /// that is a frame counts once as admitted and once a face as a row.
-    pub(crate) async fn settled(&self, admitted: u64, rows: u64) {
+    /// Waits until nothing is on its way.
+    pub(crate) async fn quiet(&self) {
         until("streams without work", async || {
             let lags = self.bus.lags().await.unwrap();
             if lags.iter().all(|lag| lag.pending == 0 && lag.ack_pending == 0) { Ok(()) } else { Err(lags) }
         })
         .await;
+    }
+
+    /// The same, then holds the invariant: messages admitted = terminal rows = results. A crop
+    /// that is a frame counts once as admitted and once a face as a row.
+    pub(crate) async fn settled(&self, admitted: u64, rows: u64) {
+        self.quiet().await;
         let ledger = self.ledger().await;
         assert!(ledger.is_settled(), "{ledger:?}");
         let results = self.bus.stream_messages(subjects::RESULTS).await.unwrap();

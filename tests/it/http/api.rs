@@ -3,10 +3,12 @@
 use axum::http::Method;
 use bytes::Bytes;
 use serde_json::json;
+use time::OffsetDateTime;
 
 use super::client::Part;
 use super::world::{Door, stages};
 use crate::chain::pictures::Faces;
+use crate::chain::shot::{OFFICE, Shot};
 use crate::chain::until;
 use crate::chain::world::World;
 
@@ -65,6 +67,39 @@ async fn a_request_is_named_once_done_once_and_described() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_began_and_left_is_answered_when_it_comes_again() {
+    let (world, faces) = (World::new().await, Faces::fetch().await);
+    let door = Door::open(&world).await;
+    let image = std::fs::read(&faces.obama().enroll).unwrap();
+    let http = door.http.clone();
+    let ask =
+        async move || http.form_with("/api/v1/recognize", &[("idempotency-key", "left")], &[Part::Image(&image)]).await;
+    let left = tokio::spawn({
+        let ask = ask.clone();
+        async move { ask().await }
+    });
+    until("the crop in its stream", async || {
+        let lags = world.bus.lags().await.unwrap();
+        if lags.iter().any(|lag| lag.pending == 1) { Ok(()) } else { Err(lags) }
+    })
+    .await;
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled());
+    ask().await.refused(409, "idempotency_in_progress");
+    let services = stages(&world);
+    let answer = until("the answer to what was left", async || {
+        let answer = ask().await;
+        if answer.status.is_success() { Ok(answer) } else { Err(answer) }
+    })
+    .await;
+    assert_eq!(answer.header("idempotency-replayed"), "true");
+    assert_eq!(answer.json()["faces"][0]["failureReason"], json!("empty_gallery"));
+    world.settled(1, 1).await;
+    door.close().await;
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_does_not_wait_finds_the_result_later() {
     let (world, faces) = (World::new().await, Faces::fetch().await);
     let services = stages(&world);
@@ -93,6 +128,35 @@ async fn whoever_does_not_wait_finds_the_result_later() {
     }
     let cameras = http.get("/api/v1/cameras").await.ok();
     assert_eq!((&cameras["items"][0]["camera"], &cameras["items"][0]["crops"]), (&json!("http"), &json!(2)));
+    door.close().await;
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crop_that_comes_again_after_its_collection_was_deleted_ends_again() {
+    let (world, faces) = (World::new().await, Faces::fetch().await);
+    let services = stages(&world);
+    let door = Door::open(&world).await;
+    // Of a known time, so that it is the same crop each time: one that the chain ends, and one that ingest ends.
+    let at = OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
+    let shots = [Shot::photo("again", &faces.obama().enroll).taken(at), Shot::of("refused", "no image").taken(at)];
+    let endings = async || {
+        for shot in &shots {
+            world.publish(shot).await;
+        }
+        for shot in &shots {
+            until("the crop's ending", async || {
+                let crop = door.http.get(&format!("/api/v1/crops/{}", shot.crop())).await;
+                if crop.json()["endings"][0].is_object() { Ok(()) } else { Err(crop) }
+            })
+            .await;
+        }
+        world.quiet().await;
+    };
+    endings().await;
+    let deleted = door.http.delete(&format!("/api/v1/collections/{OFFICE}?force=true")).await;
+    assert_eq!(deleted.status.as_u16(), 204);
+    endings().await;
     door.close().await;
     services.stop().await;
 }

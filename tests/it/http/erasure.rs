@@ -98,11 +98,7 @@ impl Scene {
 
     /// Until nothing is on its way.
     async fn settled(&self) {
-        until("streams without work", async || {
-            let lags = self.world.bus.lags().await.unwrap();
-            if lags.iter().all(|lag| lag.pending == 0 && lag.ack_pending == 0) { Ok(()) } else { Err(lags) }
-        })
-        .await;
+        self.world.quiet().await;
         until("settled rows", async || {
             let ledger = self.world.ledger().await;
             if ledger.is_settled() { Ok(()) } else { Err(ledger) }
