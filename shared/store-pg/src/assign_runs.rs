@@ -14,6 +14,7 @@ use crate::acts::{ActKind, done_by, open};
 use crate::audit::{Actor, EventKind, NewEvent, record_all};
 use crate::cluster_rows::{forget_centroids, open_of};
 use crate::cluster_runs::close_run;
+use crate::erasure_jobs::being_erased;
 use crate::error::StoreError;
 use crate::job_lease::{JobToken, hold_job};
 use crate::negatives;
@@ -116,7 +117,10 @@ async fn allowed(
     assignments: &[NewAssignment],
 ) -> Result<(Vec<Move>, usize), sqlx::Error> {
     let persons: HashSet<Uuid> = assignments.iter().map(|item| item.person.as_uuid()).collect();
-    let persons = present_in(connection, collection, &persons.into_iter().collect::<Vec<_>>()).await?;
+    let mut persons = present_in(connection, collection, &persons.into_iter().collect::<Vec<_>>()).await?;
+    // The faces would be erased with them.
+    let erased = being_erased(connection, collection).await?;
+    persons.retain(|_, person| !erased.contains(person));
     let to = |item: &NewAssignment| {
         let person = persons.get(&item.person.as_uuid()).copied()?;
         Some(Move::unjudged(item.face.as_uuid(), Some(person), None))

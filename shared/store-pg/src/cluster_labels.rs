@@ -12,6 +12,7 @@ use crate::act_moves::{Move, Moved, Moving, Only, move_faces};
 use crate::acts::{ActKind, ClusterChange, note_clusters, note_detail, open};
 use crate::audit::{Actor, EventKind, NewEvent, record, record_all};
 use crate::enrol_plan::clean_name;
+use crate::erasure_jobs::any_is_being_erased;
 use crate::error::StoreError;
 use crate::negatives;
 use crate::persons::{lock_collections, name_key, present_in};
@@ -168,7 +169,7 @@ async fn apply(connection: &mut PgConnection, label: &Label<'_>, actor: &Actor) 
     Ok(LabelOutcome::Done(done))
 }
 
-/// Who is meant; `None`: the collection has no such person.
+/// Who is meant; `None`: the collection has no such person, or one who is being erased.
 async fn who(
     connection: &mut PgConnection,
     collection: &str,
@@ -184,6 +185,10 @@ async fn who(
         }
     };
     let Some(person) = present_in(connection, collection, &[asked]).await?.remove(&asked) else { return Ok(None) };
+    // The faces would be erased with them.
+    if any_is_being_erased(connection, collection, &[person]).await? {
+        return Ok(None);
+    }
     let found: Option<Target> = sqlx::query_as(BY_ID).bind(person).fetch_optional(connection).await?;
     Ok(found.map(Who::Known))
 }
