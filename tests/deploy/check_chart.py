@@ -83,6 +83,7 @@ def refusals(program, version: str = "1.34") -> list[str]:
         ("small", ["services.quality.provider=cuda:0\\,cpu:0"], "/quality/provider|quality.provider"),
         ("small", ["monitoring.podMonitor.enabled=true", "monitoring.serviceMonitor.enabled=true"], "choose one"),
         ("small", ["merge.Deployment/gate.spec.replicas=1"], "Deployment/gate"),
+        ("small", ["merge.Deploymnt/ingest.spec.replicas=1"], "Deploymnt/ingest"),
         ("production", ["keda.trigger=prometheus"], "keda.prometheus.serverAddress"),
     ]
     faults = []
