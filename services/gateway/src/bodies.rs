@@ -56,10 +56,9 @@ pub(crate) async fn hold(State(bodies): State<Arc<Bodies>>, mut request: Request
     match Arc::clone(&bodies.free).try_acquire_many_owned(places) {
         Ok(permit) => {
             let held = Held { _permit: Arc::new(permit) };
+            // One more than the request's own, which may go before its answer is there.
             request.extensions_mut().insert(held.clone());
-            let response = next.run(request).await;
-            drop(held);
-            response
+            next.run(request).await
         }
         Err(_) => ApiError::overloaded("too many bytes are in hand").into_response(),
     }

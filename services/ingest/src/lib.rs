@@ -177,12 +177,12 @@ fn hand_on(examined: Examined, admission: Admission) -> Done {
         }
         (admission, refusal, Some(crop)) => {
             let (to, outgoing) = match refusal {
-                Some(outcome) => (Stage::Enrich, Outgoing::ending(crop.clone(), None, outcome.into())),
+                Some(outcome) => (Stage::Enrich, Outgoing::ending(crop, None, outcome.into())),
                 None => (Stage::Quality, Outgoing::work(Stage::Quality, &crop, &task)),
             };
             // The streams know for a while what went through them, also where its rows were deleted since.
             let is_new = admission == Admission::New;
-            vec![if is_new { outgoing.or_as(to, &crop, delivery.sequence) } else { outgoing }]
+            vec![if is_new { outgoing.or_as(to, delivery.sequence) } else { outgoing }]
         }
         // `examine` always sets the crop; a message without one could go nowhere.
         (_, _, None) => return delivery.dead(Stage::Ingest, Reason::Internal, "the crop was not filled in"),

@@ -89,6 +89,12 @@ impl Reconciler {
         Ok(Rebuilt { collection, copied, copied_after, dropped, after })
     }
 
+    /// From when on what changes may be missing in a copy that begins now. Clocks differ a little between machines; copying a face
+    /// twice is harmless.
+    pub(crate) fn copying_since(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc() - self.options.pending_after
+    }
+
     /// Drops what interrupted rebuilds left behind: only the holder of the lease makes such collections.
     async fn drop_abandoned(&self, token: Token) -> Result<Vec<String>, ReconcileError> {
         let mut dropped = Vec::new();
@@ -116,8 +122,7 @@ impl Filling<'_> {
     async fn fill(&mut self) -> Result<OffsetDateTime, ReconcileError> {
         let mut since = None;
         for _ in 0..=ROUNDS {
-            // Clocks differ a little between machines; copying a face twice is harmless.
-            let began = OffsetDateTime::now_utc() - self.reconciler.options.pending_after;
+            let began = self.reconciler.copying_since();
             let round = self.copy(since).await?;
             let last = since.replace(began).is_some() && round <= FEW;
             if last {

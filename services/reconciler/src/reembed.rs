@@ -132,7 +132,7 @@ impl Reconciler {
     /// its point into the old collection: what changed since the filling began is written before, so that searches miss next to
     /// nothing, and what changed during that is written after.
     async fn take_over(&self, fresh: &Gallery, since: OffsetDateTime, token: Token) -> Result<(), ReconcileError> {
-        let later = OffsetDateTime::now_utc() - self.options.pending_after;
+        let later = self.copying_since();
         self.catch_up(fresh, since, token).await?;
         self.still_ours(token).await?;
         // The old model's collection stays until the next rebuild: whoever still has the old pack goes on searching it.
@@ -213,8 +213,7 @@ impl Reconciler {
         token: Token,
         done: &mut Reembedded,
     ) -> Result<OffsetDateTime, ReconcileError> {
-        // Clocks differ a little between machines; copying a face twice is harmless.
-        let since = OffsetDateTime::now_utc() - self.options.pending_after;
+        let since = self.copying_since();
         let mut after = None;
         loop {
             let faces = fresh.store.reembedded_faces(&fresh.model, after, self.options.batch.max(1)).await?;

@@ -25,10 +25,10 @@ pub struct Outgoing {
     pub(crate) anew: Option<Anew>,
 }
 
-/// Another attempt at a crop, and the id of its message.
-#[derive(Debug, Clone)]
+/// Another attempt at a crop.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Anew {
-    id: String,
+    to: Stage,
     attempt: u64,
 }
 
@@ -65,17 +65,17 @@ impl Outgoing {
     /// Of a crop of which nothing is known: where the server had the same a moment ago, it is published as this attempt. What it had
     /// was of rows that were deleted since, or lost, and its ending may be deleted with them.
     #[must_use]
-    pub fn or_as(self, to: Stage, crop: &v1::Crop, attempt: u64) -> Self {
-        let id = subjects::work_id(&v1::Crop { attempt, ..crop.clone() }, to);
-        Self { anew: Some(Anew { id, attempt }), ..self }
+    pub fn or_as(self, to: Stage, attempt: u64) -> Self {
+        Self { anew: Some(Anew { to, attempt }), ..self }
     }
 
     /// Itself as the other attempt, if it has one.
     pub(crate) fn anew(&self) -> Option<Self> {
-        let Anew { id, attempt } = self.anew.clone()?;
+        let Anew { to, attempt } = self.anew?;
         // Of a field that is there twice the last one counts, and what is within it is merged: the rest stays as it is.
-        let crop = v1::CropOnly { crop: Some(v1::Crop { attempt, ..v1::Crop::default() }) };
-        let payload = [&*self.payload, &crop.encode_to_vec()].concat().into();
+        let attempted = v1::CropOnly { crop: Some(v1::Crop { attempt, ..v1::Crop::default() }) };
+        let payload = Bytes::from([&*self.payload, &attempted.encode_to_vec()].concat());
+        let id = subjects::work_id(&crop_of(&payload)?, to);
         Some(Self { id: Some(id), payload, anew: None, ..self.clone() })
     }
 
@@ -119,8 +119,7 @@ impl Outgoing {
     /// What to say of a message that the server will never take, because it is too large: a dead letter without the body,
     /// and the crop's ending.
     pub(crate) fn undeliverable(&self, stage: Stage, error: &str) -> Vec<Self> {
-        let crop = v1::CropOnly::decode(self.payload.clone()).ok().and_then(|task| task.crop);
-        let crop = crop.filter(|crop| !crop.crop_id.is_empty());
+        let crop = crop_of(&self.payload).filter(|crop| !crop.crop_id.is_empty());
         let letter = v1::DeadLetter {
             stage: stage.as_str().to_owned(),
             reason: Reason::Internal.as_str().to_owned(),
@@ -134,4 +133,9 @@ impl Outgoing {
         let ending = crop.map(|crop| Self::failure(crop, stage, Reason::Internal, error));
         std::iter::once(letter).chain(ending).collect()
     }
+}
+
+/// The crop that a task is of.
+fn crop_of(payload: &Bytes) -> Option<v1::Crop> {
+    v1::CropOnly::decode(payload.clone()).ok()?.crop
 }

@@ -133,9 +133,13 @@ async fn publish(
         return Ok(());
     };
     let was_known = store(bus, stage, outgoing, id, traceparent.as_deref(), stop).await?;
-    let Some(anew) = was_known.then(|| outgoing.anew()).flatten() else { return Ok(()) };
-    let Some(id) = &anew.id else { return Ok(()) };
-    store(bus, stage, &anew, id, traceparent.as_deref(), stop).await.map(drop)
+    if was_known
+        && let Some(anew) = outgoing.anew()
+        && let Some(id) = &anew.id
+    {
+        store(bus, stage, &anew, id, traceparent.as_deref(), stop).await?;
+    }
+    Ok(())
 }
 
 /// Publishes it under the id. Whether the server had that id before; where an attempt failed, it may have it of this call.

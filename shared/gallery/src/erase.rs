@@ -3,8 +3,8 @@
 //! queues say. Repeated after an error it goes on where it was; what a crash leaves tombstoned, the reconciler removes. The
 //! streams themselves are erased by whoever knows them.
 
-use facewire_domain::{CollectionId, FaceId, JobId, PersonId, SubjectId};
-use facewire_store_object::ImageKey;
+use facewire_domain::{CollectionId, FaceId, ImageHash, JobId, PersonId, SubjectId};
+use facewire_store_object::{ImageKey, ImageKind};
 use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection, NamedResult};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -249,30 +249,23 @@ impl Gallery {
 
     /// Everything that may be kept of these faces' images.
     pub(crate) async fn erase_images(&self, faces: &[ErasedFace]) -> Result<u64, GalleryError> {
-        let keys: Vec<ImageKey> =
-            faces.iter().flat_map(|erased| [original(erased), crop(erased), aligned(erased)]).collect();
+        let keys = |face: &ErasedFace| images_of(&face.collection, face.image_hash, face.face_index);
+        let keys: Vec<ImageKey> = faces.iter().flat_map(keys).collect();
         self.erase_keys(&keys).await
     }
 
     /// Everything that may be kept of the images in which these results found somebody.
     async fn erase_images_of_results(&self, named: &[NamedResult]) -> Result<u64, GalleryError> {
-        let key = |named: &NamedResult| {
-            let (collection, hash, face) = (named.collection.clone(), named.image?, named.face_index);
-            Some([
-                ImageKey::original(collection.clone(), hash),
-                ImageKey::crop(collection.clone(), hash, face),
-                ImageKey::aligned(collection, hash, face),
-            ])
-        };
-        let keys: Vec<ImageKey> = named.iter().filter_map(key).flatten().collect();
+        let keys = |named: &NamedResult| Some(images_of(&named.collection, named.image?, named.face_index));
+        let keys: Vec<ImageKey> = named.iter().filter_map(keys).flatten().collect();
         self.erase_keys(&keys).await
     }
 
     /// What is kept of this face alone, and the image where no other face is of it.
     pub(crate) async fn erase_images_of(&self, face: &ErasedFace) -> Result<u64, GalleryError> {
-        let mut keys = vec![crop(face), aligned(face)];
-        if !self.store.image_is_used(&face.collection, face.image_hash).await? {
-            keys.push(original(face));
+        let mut keys = images_of(&face.collection, face.image_hash, face.face_index).to_vec();
+        if self.store.image_is_used(&face.collection, face.image_hash).await? {
+            keys.retain(|key| key.kind() != ImageKind::Original);
         }
         self.erase_keys(&keys).await
     }
@@ -284,16 +277,13 @@ impl Gallery {
     }
 }
 
-fn original(face: &ErasedFace) -> ImageKey {
-    ImageKey::original(face.collection.clone(), face.image_hash)
-}
-
-fn crop(face: &ErasedFace) -> ImageKey {
-    ImageKey::crop(face.collection.clone(), face.image_hash, face.face_index)
-}
-
-fn aligned(face: &ErasedFace) -> ImageKey {
-    ImageKey::aligned(face.collection.clone(), face.image_hash, face.face_index)
+/// All that may be kept of a face of an image.
+pub(crate) fn images_of(collection: &CollectionId, image: ImageHash, face: u32) -> [ImageKey; 3] {
+    [
+        ImageKey::aligned(collection.clone(), image, face),
+        ImageKey::crop(collection.clone(), image, face),
+        ImageKey::original(collection.clone(), image),
+    ]
 }
 
 impl Receipt {

@@ -6,7 +6,7 @@ use facewire_domain::{CollectionId, ImageHash};
 use facewire_store_object::{ImageKey, ImageStore, Listed};
 use time::OffsetDateTime;
 
-use crate::erase::Erasure;
+use crate::erase::{Erasure, images_of};
 use crate::{Gallery, GalleryError};
 
 /// Images of one step.
@@ -28,11 +28,7 @@ impl Gallery {
 /// Everything of one image: the original, and a crop and an aligned picture of each of its faces. The names of the first face are
 /// erased unseen, and behind them the others are listed.
 async fn erase_image(images: &ImageStore, collection: &CollectionId, hash: ImageHash) -> Result<u64, GalleryError> {
-    let first = [
-        ImageKey::aligned(collection.clone(), hash, 0),
-        ImageKey::crop(collection.clone(), hash, 0),
-        ImageKey::original(collection.clone(), hash),
-    ];
+    let first = images_of(collection, hash, 0);
     images.delete(&first).await?;
     let mut erased = first.len() as u64;
     for first in first {

@@ -9,7 +9,7 @@ use crate::embedding;
 use crate::error::StoreError;
 use crate::face_record::FaceOrigin;
 use crate::row::row;
-use crate::store::{Store, run, text};
+use crate::store::{Store, image_hash, run, text};
 
 /// A face of which a human said whose it is, or whose it is not. Not `Serialize`: the embedding is biometric data.
 #[derive(Clone, PartialEq)]
@@ -55,7 +55,6 @@ impl TryFrom<Columns> for CorrectedFace {
 
     fn try_from(row: Columns) -> Result<Self, StoreError> {
         let corrupt = StoreError::corrupt;
-        let hash = <[u8; 32]>::try_from(row.image_hash).map_err(|_| corrupt("faces.image_hash"))?;
         Ok(Self {
             face: row.face_id.into(),
             person: row.person_id.into(),
@@ -66,7 +65,7 @@ impl TryFrom<Columns> for CorrectedFace {
                 Some(camera) => Some(camera.parse().map_err(|_| corrupt("faces.camera"))?),
                 None => None,
             },
-            image_hash: ImageHash::from_bytes(hash),
+            image_hash: image_hash(row.image_hash, "faces.image_hash")?,
         })
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::persons::lock_collections;
 use crate::row::row;
-use crate::store::{Store, count, int, run, text, unsigned};
+use crate::store::{Store, count, image_hash, int, run, text, unsigned};
 
 /// Whose faces are erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +150,7 @@ WHERE r.person_id = ANY($1::uuid[]) LIMIT $2";
                     crop: crop.into(),
                     face_index: unsigned(face),
                     collection: collection.parse().map_err(|_| StoreError::corrupt("recognitions.collection"))?,
-                    image: hash.map(image_hash).transpose()?,
+                    image: hash.map(|hash| image_hash(hash, "crops.image_hash")).transpose()?,
                 })
             })
             .collect()
@@ -349,17 +349,11 @@ impl TryFrom<Columns> for ErasedFace {
     type Error = StoreError;
 
     fn try_from(row: Columns) -> Result<Self, StoreError> {
-        let image_hash = image_hash(row.image_hash)?;
         Ok(Self {
             face: row.face_id.into(),
             collection: row.collection.parse().map_err(|_| StoreError::corrupt("faces.collection"))?,
-            image_hash,
+            image_hash: image_hash(row.image_hash, "faces.image_hash")?,
             face_index: unsigned(row.face_index),
         })
     }
-}
-
-fn image_hash(bytes: Vec<u8>) -> Result<ImageHash, StoreError> {
-    let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| StoreError::corrupt("image_hash"))?;
-    Ok(ImageHash::from_bytes(bytes))
 }

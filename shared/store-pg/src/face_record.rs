@@ -11,7 +11,7 @@ use crate::embedding;
 use crate::ending::FaceQuality;
 use crate::error::StoreError;
 use crate::row::row;
-use crate::store::unsigned;
+use crate::store::{image_hash, unsigned};
 
 /// How far a face is on its way into the vector engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -171,7 +171,6 @@ impl TryFrom<Columns> for FaceRecord {
 
     fn try_from(row: Columns) -> Result<Self, StoreError> {
         let corrupt = StoreError::corrupt;
-        let hash = <[u8; 32]>::try_from(row.image_hash).map_err(|_| corrupt("faces.image_hash"))?;
         Ok(FaceRecord {
             face: row.face_id.into(),
             collection: row.collection.parse().map_err(|_| corrupt("faces.collection"))?,
@@ -182,7 +181,7 @@ impl TryFrom<Columns> for FaceRecord {
             asset: row.asset_id,
             assigned_by: row.assigned_by,
             assigned_at: row.assigned_at,
-            image_hash: ImageHash::from_bytes(hash),
+            image_hash: image_hash(row.image_hash, "faces.image_hash")?,
             model: row.model,
             dim: u32::try_from(row.dim).map_err(|_| corrupt("faces.embedding"))?,
             bounding_box: row.bounding_box.map(|json| json.0),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::estimate::count_rows;
 use crate::face_record::{Columns, FaceRecord, StoredFace, select_faces};
-use crate::store::{CHUNK, Store, int, run, unsigned};
+use crate::store::{CHUNK, Store, image_hash, int, run, unsigned};
 
 impl Store {
     /// The vectors of these faces are acknowledged: pending becomes indexed. Returns how many changed.
@@ -197,10 +197,7 @@ FROM written LEFT JOIN marked ON marked.face_id = written.face_id LEFT JOIN face
             let query = sqlx::query_as(SQL).bind(collection.as_str()).bind(&hash).bind(index).bind(i64::from(limit));
             query.fetch_all(connection).await
         })?;
-        let read = |(hash, index): (Vec<u8>, i32)| {
-            let hash = <[u8; 32]>::try_from(hash).map_err(|_| StoreError::corrupt("faces.image_hash"))?;
-            Ok((ImageHash::from_bytes(hash), unsigned(index)))
-        };
+        let read = |(hash, index): (Vec<u8>, i32)| Ok((image_hash(hash, "faces.image_hash")?, unsigned(index)));
         rows.into_iter().map(read).collect()
     }
 

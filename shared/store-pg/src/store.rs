@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use facewire_domain::CollectionId;
+use facewire_domain::{CollectionId, ImageHash};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Postgres};
@@ -267,6 +267,12 @@ pub(crate) fn unsigned(value: i32) -> u32 {
 /// A count or index as it was stored.
 pub(crate) fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
+}
+
+/// A hash as it was stored in that column.
+pub(crate) fn image_hash(bytes: Vec<u8>, column: &'static str) -> Result<ImageHash, StoreError> {
+    let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| StoreError::corrupt(column))?;
+    Ok(ImageHash::from_bytes(bytes))
 }
 
 /// Text as Postgres accepts it: without NUL.

@@ -11,7 +11,7 @@ use crate::crops::CropHead;
 use crate::ending::{Ending, Finished};
 use crate::error::StoreError;
 use crate::row::row;
-use crate::store::unsigned;
+use crate::store::{image_hash, unsigned};
 
 const ROWS: &str = "
 SELECT r.crop_id, r.face_index, r.generation, r.published_at IS NOT NULL AS published, r.collection, r.camera, r.status,
@@ -78,14 +78,13 @@ impl TryFrom<Row> for Finished {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let hash = <[u8; 32]>::try_from(row.image_hash).map_err(|_| StoreError::corrupt("crops.image_hash"))?;
         let crop = CropHead {
             crop: CropId::from(row.crop_id),
             collection: word(&row.collection, "recognitions.collection")?,
             camera: word(&row.camera, "recognitions.camera")?,
             captured_at: row.captured_at,
             received_at: row.received_at,
-            image_hash: facewire_domain::ImageHash::from_bytes(hash),
+            image_hash: image_hash(row.image_hash, "crops.image_hash")?,
             intent: word(&row.intent, "crops.intent")?,
             subject: row.subject_id.map(|subject| word(&subject, "crops.subject_id")).transpose()?,
             frame: row.frame,

@@ -186,11 +186,7 @@ async fn every_hostile_input_ends_with_a_reason_and_no_service_fails() {
 
 /// Nothing on its way, one row for each face of each crop, one result for each row.
 async fn idle(world: &World) {
-    until("streams without work", async || {
-        let lags = world.bus.lags().await.unwrap();
-        if lags.iter().all(|lag| lag.pending == 0 && lag.ack_pending == 0) { Ok(()) } else { Err(lags) }
-    })
-    .await;
+    world.quiet().await;
     let ledger = world.ledger().await;
     let counts = (ledger.admitted, ledger.expected, ledger.rows, ledger.published, ledger.unfinished);
     assert!(ledger.is_settled(), "admitted, expected, rows, published, unfinished: {counts:?}");

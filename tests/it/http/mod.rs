@@ -13,6 +13,7 @@ mod least_rights;
 mod people;
 mod roles;
 mod safety;
+mod sse;
 mod story;
 mod telling;
 mod tls;

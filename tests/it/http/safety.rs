@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::client::Part;
+use super::sse::Events;
 use super::world::{Door, key, stages};
 use crate::chain::pictures::{blank, claims};
 use crate::chain::world::World;
@@ -56,24 +57,9 @@ async fn a_key_opens_what_its_scopes_and_collections_say() {
     door.close().await;
 }
 
-/// Reads what comes up to these words.
-async fn read_to(stream: &mut TcpStream, words: &str) {
-    let mut text: Vec<u8> = Vec::new();
-    let mut buffer = [0_u8; 1024];
-    while !String::from_utf8_lossy(&text).contains(words) {
-        let read = in_time(words, stream.read(&mut buffer)).await.unwrap();
-        assert!(read > 0, "it ended: {}", String::from_utf8_lossy(&text));
-        text.extend(&buffer[..read]);
-    }
-}
-
-/// Server-sent events that were let in.
-async fn listening(door: &Door, path: &str, key: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(door.http.authority()).await.unwrap();
-    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    read_to(&mut stream, "text/event-stream").await;
-    stream
+/// Events that a key's owner was let in to.
+async fn listening(door: &Door, path: &str, key: &str) -> Events {
+    Events::open(&door.http, path, &[("Authorization", &format!("Bearer {key}"))]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,14 +87,13 @@ async fn events_end_with_the_key_that_opened_them() {
     assert!(world.store.revoke_key(revoked.key_id, &actor).await.unwrap());
     let expire = format!("UPDATE api_keys SET expires_at = created_at WHERE key_id = '{}'", expired.key_id);
     sql::run(&world.stack.postgres_url, &expire).await;
-    for mut stream in ending {
-        let mut rest = String::new();
-        in_time("the end of the events", stream.read_to_string(&mut rest)).await.unwrap();
+    for events in ending {
+        let rest = events.rest().await;
         assert!(rest.ends_with("0\r\n\r\n"), "they end as an answer does: {rest}");
     }
     // Those of a key that is still valid go on.
     admin.post("/api/v1/collections", json!({"name": "lab"})).await.ok();
-    read_to(&mut other, "collection.created").await;
+    other.until("collection.created").await;
     drop(other);
     door.close().await;
 }

@@ -9,12 +9,12 @@ use axum::http::{Method, Request, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
+use super::sse::Events;
 use super::world::Door;
+use crate::chain::until;
 use crate::chain::world::World;
-use crate::chain::{in_time, until};
 
 const PERSONS: &str = "/api/v1/faces/persons";
 
@@ -158,42 +158,20 @@ async fn webhooks_that_fail_or_are_slow_lose_nothing_and_hold_nobody_up() {
     door.close().await;
 }
 
-/// Reads server-sent events until `enough`; the connection ends with the answer's owner.
-async fn listen(door: &Door, last: Option<&str>, act: impl AsyncFnOnce(), enough: impl Fn(&str) -> bool) -> String {
-    let mut stream = TcpStream::connect(door.http.authority()).await.unwrap();
-    let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
-    let request = format!("GET /api/v1/events?collection=office HTTP/1.1\r\nHost: x\r\n{last}\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
-    let mut read = async |text: &mut Vec<u8>| {
-        let n = in_time("an event", stream.read(&mut buffer)).await.unwrap();
-        assert!(n > 0, "the events ended: {}", String::from_utf8_lossy(text));
-        text.extend(&buffer[..n]);
-    };
-    while !String::from_utf8_lossy(&text).contains("text/event-stream") {
-        read(&mut text).await;
-    }
-    act().await;
-    while !enough(&String::from_utf8_lossy(&text)) {
-        read(&mut text).await;
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn events_go_on_where_a_client_left_off() {
     let world = World::new().await;
     let door = Door::open(&world).await;
     door.http.post("/api/v1/collections", json!({"name": "office"})).await.ok();
-    let make = async || {
-        person(&door, "Ada").await;
-    };
-    let first = listen(&door, None, make, |text| text.contains("person.created")).await;
+    let office = "/api/v1/events?collection=office";
+    let mut events = Events::open(&door.http, office, &[]).await;
+    person(&door, "Ada").await;
+    let first = events.until("person.created").await;
+    drop(events);
     let id = first.lines().rfind(|line| line.starts_with("id: ")).unwrap().trim_start_matches("id: ").to_owned();
     // While nobody listens.
     person(&door, "Bela").await;
-    let second = listen(&door, Some(&id), async || {}, |text| text.contains("person.created")).await;
+    let second = Events::open(&door.http, office, &[("Last-Event-ID", &id)]).await.until("person.created").await;
     assert!(second.contains("event: person.created") && !second.contains("collection.created"), "{second}");
     door.http
         .send(Method::GET, "/api/v1/events", &[("last-event-id", "yesterday")], Bytes::new())
