@@ -3,7 +3,7 @@
 //! version: its schema is migrated under its load, all services are upgraded, and then rolled back. Every crop ends once.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use anyhow::Context;
 use facewire_bus::Bus;
 use facewire_composition::Service;
 use facewire_contracts::subjects;
-use facewire_devstack::testing;
+use facewire_devstack::{free_address, testing};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -183,7 +183,7 @@ impl Side {
             }
         };
         // Two instances on one machine: each has addresses of its own, as pods have.
-        let gateway = free()?.to_string();
+        let gateway = free_address("the gateway")?.to_string();
         command.env(HEALTH, health.to_string()).env(GATEWAY, &gateway);
         command.env("FACEWIRE__HEALTH__LISTEN", health.to_string()).env("FACEWIRE__GATEWAY__LISTEN", &gateway);
         Ok(command)
@@ -208,11 +208,6 @@ fn facewire(path: &Path, world: &World) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// A free address; whoever listens there must be quick, as everywhere where ports are chosen.
-fn free() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
 /// One process of one service.
 struct Instance {
     name: &'static str,
@@ -223,7 +218,7 @@ struct Instance {
 
 impl Instance {
     fn start(world: &World, side: &Side, name: &'static str) -> anyhow::Result<Self> {
-        let health = free()?;
+        let health = free_address("the health endpoint")?;
         let child = side.command(world, name, health)?.spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name, child, health, started: Instant::now() })
     }

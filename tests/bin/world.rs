@@ -1,10 +1,10 @@
 //! Servers and processes of one plan: started, opened for work, struck.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use facewire_bus::Bus;
 use facewire_composition::models::DEFAULT_PACK;
+use facewire_devstack::free_address;
 use facewire_devstack::testing::TestStack;
 use facewire_inference::install_builtin;
 use serde::Serialize;
@@ -51,10 +51,8 @@ impl World {
         let stack = TestStack::isolated().await?;
         let (packs, qdrant) = (tempfile::tempdir()?, tempfile::tempdir()?);
         install_builtin(DEFAULT_PACK, &stack.default_models, &packs.path().join(DEFAULT_PACK))?;
-        // Bound for a moment to find free ones; a fault's restart needs the same again.
-        let (first, second) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-        let (port, gateway) = (first.local_addr()?.port(), second.local_addr()?);
-        drop((first, second));
+        // A fault's restart needs the same again.
+        let (port, gateway) = (free_address("qdrant")?.port(), free_address("the gateway")?);
         let places = Places {
             nats: stack.nats_url.clone(),
             postgres: stack.postgres_url.clone(),

@@ -1,6 +1,5 @@
 //! The local stack, migrated, with every service in this process: what `up`, `demo` and `bench` run on.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,16 +7,11 @@ use anyhow::Context;
 use facewire_artifacts::progress::Reporter;
 use facewire_composition::{Chain, Config, Parts, Service};
 use facewire_config::Secret;
-use facewire_devstack::{Stack, StackOptions};
+use facewire_devstack::{Stack, StackOptions, free_address};
 use facewire_runtime::Shutdown;
 use tokio::task::JoinHandle;
 
 use crate::endpoints::{Endpoints, Noted};
-
-/// A port of loopback that was free a moment ago.
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
 
 /// Where the gateway answers.
 pub(crate) fn gateway_url(config: &Config) -> String {
@@ -48,7 +42,7 @@ impl Local {
         config.qdrant.url = stack.qdrant_url.clone();
         config.images = std::mem::take(&mut config.images).or_directory(&data_dir.join("images"));
         if config.gateway.listen.is_none() {
-            config.gateway.listen = Some(free_address().context("no free port for the gateway")?);
+            config.gateway.listen = Some(free_address("the gateway")?);
         }
         std::fs::create_dir_all(&data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
         let endpoints = Endpoints {

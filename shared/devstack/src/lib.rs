@@ -24,6 +24,7 @@ pub mod stack;
 pub mod testing;
 
 pub use error::StackError;
+pub use ports::free_address;
 pub use process::Died;
 #[cfg(feature = "qdrant")]
 pub use stack::{Stack, StackOptions};

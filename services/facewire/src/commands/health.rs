@@ -77,6 +77,7 @@ mod tests {
     use std::time::Duration;
 
     use facewire_composition::{Endpoint, HealthOptions};
+    use facewire_devstack::free_address;
     use facewire_runtime::{Health as States, State};
 
     use super::*;
@@ -85,14 +86,9 @@ mod tests {
         Health { probe, url, timeout: Duration::from_secs(30) }
     }
 
-    /// A port of loopback that was free a moment ago.
-    fn free_address() -> SocketAddr {
-        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-    }
-
     #[tokio::test]
     async fn the_exit_status_is_the_endpoints_answer() {
-        let health = HealthOptions { listen: Some(free_address()) };
+        let health = HealthOptions { listen: Some(free_address("the endpoint").unwrap()) };
         let (states, config) = (States::default(), Config { health, ..Config::default() });
         let endpoint = Endpoint::bind(&config.health, states.clone()).await.unwrap().unwrap();
         let questions = async {
@@ -117,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_an_error_that_names_the_address() {
-        let address = free_address();
+        let address = free_address("nobody").unwrap();
         let nobody = asking(Some(format!("http://{address}")), Probe::Ready);
         let error = run(&Config::default(), &nobody).await.unwrap_err().to_string();
         assert!(error.contains(&address.to_string()), "{error}");

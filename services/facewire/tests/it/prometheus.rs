@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use facewire_devstack::testing;
+use facewire_devstack::{free_address, testing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::dashboards::{self, Expression, deploy};
@@ -57,8 +57,8 @@ impl Prometheus {
             quoted.join(", ")
         );
         std::fs::write(dir.path().join("prometheus.yaml"), config).unwrap();
-        // A port that is free now; Prometheus itself cannot say which one it took.
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Prometheus itself cannot say which port it took.
+        let address = free_address("prometheus").unwrap();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", dir.path().join("prometheus.yaml").display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))

@@ -1,19 +1,12 @@
 //! A cluster of real servers most of which are away: what is asked of it is not refused, it is answered later.
 
-use std::net::TcpListener;
-
 use facewire_bus::{Bus, BusError, Options};
 use facewire_config::Secret;
+use facewire_devstack::free_address;
 use facewire_devstack::testing::{TestNats, nats_with};
 use facewire_domain::{Fault, FaultKind};
 
 use super::world::until;
-
-/// Three ports that are free now.
-fn ports() -> [u16; 3] {
-    let held = [(); 3].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
-}
 
 async fn member(ports: [u16; 3], which: usize) -> TestNats {
     let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
@@ -25,7 +18,7 @@ async fn member(ports: [u16; 3], which: usize) -> TestNats {
 
 #[tokio::test]
 async fn a_cluster_without_a_leader_is_waited_for() {
-    let ports = ports();
+    let ports = [(); 3].map(|()| free_address("nats-server").unwrap().port());
     let first = member(ports, 0).await;
     let bus = Bus::connect(&Options { url: Secret::new(first.url()), ..Options::default() }, "a check").await.unwrap();
     let alone = bus.check_streams().await.unwrap_err();

@@ -54,8 +54,7 @@ async fn a_statement_that_takes_too_long_is_transient() {
 #[tokio::test]
 async fn nobody_listening_is_transient_and_a_wrong_name_is_not() {
     let db = test_database().await;
-    // A port that was free a moment ago and that nobody listens on.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = facewire_devstack::free_address("nobody").unwrap().port();
     let nobody = Options {
         url: format!("postgres://someone:hunter2@127.0.0.1:{port}/x").into(),
         acquire_timeout: Duration::from_millis(200),
