@@ -46,8 +46,9 @@ pub type Embedded = Result<Embedding, NotFinite>;
 pub struct Embedding {
     /// L2-normalised.
     pub vector: Vec<f32>,
-    /// Length of the model's output before it was normalised, the mean of the face's and its mirror image's: a model is
-    /// less sure of a face the shorter it is. In the model's own unit: comparable within a pack only.
+    /// Length of the model's output before anything was normalised; with a mirror image, of the mean of both outputs. A
+    /// model is less sure of a face the shorter it is and the less its mirror image agrees. In the model's own unit:
+    /// comparable within a pack only.
     pub length: f32,
     /// What the pack's own model made, where a projection head follows it: L2-normalised.
     pub raw: Option<Vec<f32>>,
@@ -288,10 +289,11 @@ fn normalise(spec: &EmbedderSpec, face: &AlignedFace, out: &mut Vec<f32>) {
 pub fn combine(face: &[f32], mirror: Option<&[f32]>) -> Option<Embedding> {
     let (mut vector, mut length) = normalised(face)?;
     if let Some(mirror) = mirror {
-        let (mirrored, other) = normalised(mirror)?;
+        let (mirrored, _) = normalised(mirror)?;
         vector.iter_mut().zip(mirrored).for_each(|(s, m)| *s += m);
         (vector, _) = normalised(&vector)?;
-        length = (length + other) / 2.0;
+        let mean: Vec<f32> = face.iter().zip(mirror).map(|(f, m)| f.midpoint(*m)).collect();
+        (_, length) = normalised(&mean)?;
     }
     Some(Embedding { vector, length, raw: None })
 }
@@ -311,7 +313,10 @@ mod tests {
     fn both_directions_weigh_the_same() {
         let Embedding { vector, length, .. } = combine(&[3.0, 0.0], Some(&[0.0, 0.5])).unwrap();
         assert!((vector[0] - vector[1]).abs() < 1e-6 && (vector[0] - 0.5f32.sqrt()).abs() < 1e-6);
-        assert!((length - 1.75).abs() < 1e-6);
+        // Of (1.5, 0.25).
+        assert!((length - 2.3125f32.sqrt()).abs() < 1e-6);
+        let agreeing = combine(&[3.0, 4.0], Some(&[3.0, 4.0])).unwrap();
+        assert!((agreeing.length - 5.0).abs() < 1e-6, "as long as both where they agree");
         assert_eq!(combine(&[0.0, -2.0], None), Some(Embedding { vector: vec![0.0, -1.0], length: 2.0, raw: None }));
     }
 
