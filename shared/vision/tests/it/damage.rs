@@ -32,6 +32,50 @@ fn what_follows_the_end_of_a_jpeg_does_no_harm() {
     assert!(decode(&jpeg, &DecodeLimits::default()).is_ok());
 }
 
+/// A phone's moving picture: a film behind the photograph, which happens to hold what begins a scan.
+#[test]
+fn a_film_behind_a_jpeg_does_no_harm() {
+    let jpeg = samples().remove(0);
+    let film = [&b"\0\0\0\x18ftypmp42"[..], &[0xFF, 0xDA, 0, 12, 3, 1], &[7; 200]].concat();
+    let whole = decode(&jpeg, &DecodeLimits::default()).unwrap();
+    assert_eq!(decode(&[&jpeg[..], &film].concat(), &DecodeLimits::default()), Ok(whole));
+}
+
+/// A chunk of a WebP: its name, its length, its content.
+fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    [&name[..], &(content.len() as u32).to_le_bytes(), content, &vec![0; content.len() % 2]].concat()
+}
+
+/// An extended WebP with a canvas of that side.
+fn extended(side: u8, picture: &[u8]) -> Vec<u8> {
+    let canvas = chunk(b"VP8X", &[0, 0, 0, 0, side - 1, 0, 0, side - 1, 0, 0]);
+    chunk(b"RIFF", &[&b"WEBP"[..], &canvas, picture].concat())
+}
+
+/// 2×2 pixels, as `image-webp` has them in its own tests.
+const LOSSY: [u8; 48] = [
+    0xD0, 0x01, 0x00, 0x9D, 0x01, 0x2A, 0x02, 0x00, 0x02, 0x00, 0x02, 0x00, 0x34, 0x25, 0xA0, 0x02, 0x74, 0xBA, 0x01,
+    0xF8, 0x00, 0x03, 0xB0, 0x00, 0xFE, 0xF0, 0xC4, 0x0B, 0xFF, 0x20, 0xB9, 0x61, 0x75, 0xC8, 0xD7, 0xFF, 0x20, 0x3F,
+    0xE4, 0x07, 0xFC, 0x80, 0xFF, 0xF8, 0xF2, 0x00, 0x00, 0x00,
+];
+
+/// The decoder would take 400 MB for the frame before it compares it with the canvas.
+#[test]
+fn a_webp_cannot_hide_a_huge_frame_in_a_small_canvas() {
+    let limits = DecodeLimits { min_side: 2, ..DecodeLimits::default() };
+    let image = decode(&extended(2, &chunk(b"VP8 ", &LOSSY)), &limits).unwrap();
+    assert_eq!((image.width(), image.height()), (2, 2));
+    let mut huge = LOSSY;
+    huge[6..10].copy_from_slice(&[0xFF, 0x3F, 0xFF, 0x3F]);
+    for canvas in [2, 16] {
+        let bytes = extended(canvas, &chunk(b"VP8 ", &huge));
+        let refused = probe(&bytes).unwrap_err();
+        assert_eq!(refused.reason(), Reason::InvalidImage);
+        assert!(refused.to_string().contains("16383x16383"), "{refused}");
+        assert_eq!(decode(&bytes, &limits), Err(refused));
+    }
+}
+
 /// Found by fuzzing: where a colour is sampled finer than the brightness, zune-jpeg 0.5.15 indexes out of bounds
 /// (etemesi254/zune-image#362).
 #[test]
