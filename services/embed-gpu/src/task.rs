@@ -7,6 +7,7 @@ use facewire_contracts::v1;
 use facewire_domain::model::base_of;
 use facewire_domain::{Detail, Gate, Outcome, Quality, Reason, Refusal, ScoreModel, Stage, score};
 use facewire_inference::{Embedded, Embedding};
+use facewire_telemetry::events;
 use facewire_vision::AlignedFace;
 use time::OffsetDateTime;
 
@@ -52,6 +53,11 @@ impl Task {
             }
         };
         let refusal = face.as_mut().and_then(|face| reassess(rules, &identity, crop.frame, face, length));
+        if let Some(quality) = face.as_ref().and_then(|face| face.quality.as_ref()) {
+            // Without a model of the score the message says nothing of the length.
+            let quality = Quality { embedding_length: length, ..quality.into() };
+            events::FaceJudged { collection: &crop.collection, camera: &crop.camera, quality: &quality }.emit();
+        }
         if let Some(Refusal { reason, detail }) = refusal {
             let outcome = Outcome::rejected(Stage::Embed, reason, detail);
             return Outgoing::ending(crop, face, outcome.into());
@@ -156,6 +162,26 @@ mod tests {
         let quality = sent.face.unwrap().quality.unwrap();
         assert_eq!((quality.score, quality.embedding_length, quality.status.as_str()), (0.5, 10.0, "ok"));
         assert_eq!((quality.blur, sent.crop.unwrap().times.len()), (90.0, 1), "what was measured before stays");
+    }
+
+    #[test]
+    fn a_face_is_counted_by_its_last_score_and_the_length_of_its_embedding() {
+        // Nobody else in this process begins telemetry, or names this camera.
+        let telemetry = facewire_telemetry::init(&facewire_telemetry::Options::default(), "test", false).unwrap();
+        let crop = v1::Crop { camera: "counted".to_owned(), ..crop() };
+        // Refused or not, and with or without a model of the score.
+        for (score, length) in [(rules(HALF).score, 9.0), (rules(HALF).score, 10.0), (None, 11.0)] {
+            task(crop.clone()).finish(embedded(length), &Rules { score, ..rules(HALF) }, OffsetDateTime::UNIX_EPOCH);
+        }
+        let text = facewire_telemetry::prometheus().unwrap();
+        let of = |what: &str| {
+            let series = format!("facewire_quality_{what}{{camera=\"counted\",collection=\"office\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok())
+        };
+        assert_eq!((of("embedding_length_count"), of("embedding_length_sum")), (Some(3.0), Some(30.0)));
+        assert_eq!(of("score_count"), Some(3.0));
+        assert_eq!(of("blur_count"), None, "the stage before has counted it");
+        telemetry.shutdown();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use facewire_telemetry::events;
@@ -24,6 +24,12 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// Longest id that is taken from a client.
 const LONGEST_ID: usize = 128;
 
+/// Methods that are told by their names.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+/// All others, as the semantic conventions call them: a client may make up as many as it likes, and each would be a
+/// series of its own for ever.
+const OTHER_METHOD: &str = "_OTHER";
+
 /// The request's id, in its extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) String);
@@ -31,21 +37,26 @@ pub(crate) struct RequestId(pub(crate) String);
 /// The outermost layer.
 pub(crate) async fn handle(mut request: Request, next: Next) -> Response {
     let id = id_of(request.headers());
-    let method = request.method().clone();
+    let method = told(request.method());
     // The template, never the path: ids are no labels.
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(RequestId(id.clone()));
-    let span = tracing::info_span!("request", request_id = %id, %method, route);
+    let span = tracing::info_span!("request", request_id = %id, method, route);
     let started = Instant::now();
     let response = next.run(request).instrument(span.clone()).await;
     let mut response = enveloped(response, &id);
     let (status, took) = (response.status().as_u16(), started.elapsed());
-    span.in_scope(|| events::RequestAnswered { method: method.as_str(), route: &route, status, took }.emit());
+    span.in_scope(|| events::RequestAnswered { method, route: &route, status, took }.emit());
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     secure(response.headers_mut());
     response
+}
+
+/// A method's name for metrics and logs.
+fn told(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER_METHOD)
 }
 
 /// The client's, where it is one of printable ASCII; else a new one.
@@ -99,6 +110,14 @@ fn secure(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_that_a_client_makes_up_has_no_name_of_its_own() {
+        assert_eq!((told(&Method::GET), told(&Method::PATCH), told(&Method::DELETE)), ("GET", "PATCH", "DELETE"));
+        for made_up in ["BREW", "get", "GET1", "_OTHER"] {
+            assert_eq!(told(&Method::from_bytes(made_up.as_bytes()).unwrap()), "_OTHER", "{made_up}");
+        }
+    }
 
     #[test]
     fn a_clients_id_is_taken_only_where_it_is_harmless() {

@@ -163,6 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn a_face_is_counted_by_what_its_picture_tells() {
+        // Nobody else in this process begins telemetry, or names this camera.
+        let telemetry = facewire_telemetry::init(&facewire_telemetry::Options::default(), "test", false).unwrap();
+        let crop = v1::Crop { camera: "counted".to_owned(), ..crop(Intent::Recognize) };
+        read(Some(crop)).unwrap().finish(Ok(vec![face(None)]), OffsetDateTime::UNIX_EPOCH);
+        let text = facewire_telemetry::prometheus().unwrap();
+        let counted = |signal: &str| {
+            text.contains(&format!("facewire_quality_{signal}_count{{camera=\"counted\",collection=\"office\"}} 1\n"))
+        };
+        assert!(counted("blur") && counted("face_size"), "{text}");
+        // The length of its embedding is not known yet, and its score is a first estimate: `embed` counts both.
+        assert!(!counted("embedding_length") && !counted("score"), "{text}");
+        telemetry.shutdown();
+    }
+
+    #[test]
     fn a_face_that_is_only_observed_ends_here_unless_it_is_refused() {
         let status = |judged| ending(&finish(Intent::Observe, Ok(vec![face(judged)]))[0]).ending.unwrap().status;
         assert_eq!((status(None).as_str(), status(Some(blurred())).as_str()), ("observed", "rejected"));

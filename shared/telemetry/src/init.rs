@@ -8,7 +8,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
-use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 use prometheus::{Encoder as _, TextEncoder};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -18,7 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 use crate::options::{LogFormat, Options};
 use crate::otlp::Collector;
 use crate::sampling::{KeepRefused, Part};
-use crate::{metrics, trace};
+use crate::{cardinality, metrics, trace};
 
 /// What an exporter says while it exports must not be exported: it would never end.
 const QUIET: &str = "opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off,opentelemetry_http=off,\
@@ -148,13 +148,17 @@ fn meters(to: Option<&Collector>, options: &Options, resource: Resource) -> Resu
     let scraped = exporter
         .build()
         .map_err(|error| TelemetryError::Exporter { signal: "metrics for Prometheus", error: error.to_string() })?;
-    let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(scraped);
+    let cameras = options.cameras;
+    let mut builder = SdkMeterProvider::builder()
+        .with_resource(resource)
+        .with_reader(scraped)
+        .with_view(move |instrument: &Instrument| cardinality::view(instrument, cameras));
     if let Some(to) = to {
         let pushed = PeriodicReader::builder(built("metrics", to.metrics())?);
         builder = builder.with_reader(pushed.with_interval(options.otlp.metrics_interval).build());
     }
     let provider = builder.build();
-    metrics::begin(&provider.meter("facewire"), options.cameras);
+    metrics::begin(&provider.meter("facewire"), cameras);
     let _ = REGISTRY.set(registry);
     Ok(provider)
 }

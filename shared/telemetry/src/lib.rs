@@ -1,6 +1,7 @@
 //! How services speak to operators: logs, metrics, traces, and one struct for each operational event. Like `tracing`'s,
 //! its state is the process's: what is told has one reader.
 
+mod cardinality;
 pub mod events;
 mod init;
 mod levels;

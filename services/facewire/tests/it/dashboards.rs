@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use facewire_domain::{GateLimits, Signal, decimal};
+use serde_json::Value;
+
 /// A file of `deploy/`.
 pub(crate) fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(path).canonicalize().unwrap()
@@ -71,6 +74,51 @@ fn collect(file: &str, value: &serde_json::Value, all: &mut BTreeSet<Expression>
         serde_json::Value::Array(list) => list.iter().for_each(|value| collect(file, value, all)),
         _ => {}
     }
+}
+
+/// The signal that a panel shows.
+fn signal_of(panel: &Value) -> Option<Signal> {
+    let expression = panel["targets"][0]["expr"].as_str()?;
+    Signal::ALL.into_iter().find(|signal| expression.contains(&format!("facewire_quality_{signal}_bucket")))
+}
+
+/// The limits that the gate has of it by default, the lower one first.
+fn own_limits(signal: Signal) -> Vec<f64> {
+    let limits = GateLimits::default();
+    signal.spec().bounds.iter().filter_map(|bound| limits.get(bound)).map(decimal).collect()
+}
+
+/// Numbers in a sentence.
+fn numbers(text: &str) -> Vec<f64> {
+    let words = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
+    words.filter_map(|word| word.trim_matches('.').parse().ok()).collect()
+}
+
+#[test]
+fn a_panel_of_a_signal_states_and_draws_the_gates_own_limits() {
+    let text = std::fs::read(deploy("grafana/dashboards/cameras.json")).unwrap();
+    let dashboard: Value = serde_json::from_slice(&text).unwrap();
+    let mut shown = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let Some(signal) = signal_of(panel) else { continue };
+        assert_eq!(numbers(panel["description"].as_str().unwrap()), own_limits(signal), "{signal} in words");
+        if panel["type"] == "timeseries" {
+            let steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"].as_array().cloned().unwrap_or_default();
+            let lines: Vec<f64> = steps.iter().filter_map(|step| step["value"].as_f64()).collect();
+            assert_eq!(lines, own_limits(signal), "{signal} as a line");
+        }
+        shown.insert((signal, panel["type"].to_string()));
+    }
+    let judged = Signal::ALL.into_iter().filter(|signal| !signal.spec().bounds.is_empty());
+    let missing: Vec<Signal> =
+        judged.filter(|signal| shown.iter().filter(|(shown, _)| shown == signal).count() < 2).collect();
+    assert!(missing.is_empty(), "without its median or its spread: {missing:?}");
+}
+
+#[test]
+fn numbers_of_a_sentence_are_found() {
+    assert_eq!(numbers("At least 0.25, at most 40. Half lie above."), [0.25, 40.0]);
+    assert!(numbers("Off. There is none...").is_empty());
 }
 
 #[test]

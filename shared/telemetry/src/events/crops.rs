@@ -65,20 +65,47 @@ pub struct FaceMeasured<'a> {
     pub collection: &'a str,
     /// Its camera.
     pub camera: &'a str,
-    /// Every signal.
+    /// What was measured on its picture. What embedding tells is not known yet.
     pub quality: &'a Quality,
 }
 
 impl FaceMeasured<'_> {
     /// Emits the log line and the metrics.
     pub fn emit(&self) {
-        record(|m| {
-            let camera = m.cameras.labels(self.collection, self.camera);
-            for (signal, histogram) in Signal::ALL.into_iter().zip(&m.signals) {
-                histogram.record(f64::from(signal.spec().judged(self.quality)), &camera);
-            }
-        });
+        record_signals(self.collection, self.camera, self.quality, |signal| !told_by_embedding(signal));
     }
+}
+
+/// A face was embedded and judged by it: a signal of its embedding is counted once, with its last value.
+#[derive(Debug)]
+pub struct FaceJudged<'a> {
+    /// Its collection.
+    pub collection: &'a str,
+    /// Its camera.
+    pub camera: &'a str,
+    /// Every signal.
+    pub quality: &'a Quality,
+}
+
+impl FaceJudged<'_> {
+    /// Emits the log line and the metrics.
+    pub fn emit(&self) {
+        record_signals(self.collection, self.camera, self.quality, told_by_embedding);
+    }
+}
+
+/// What is 0 or a first estimate before the face was embedded.
+fn told_by_embedding(signal: Signal) -> bool {
+    matches!(signal, Signal::EmbeddingLength | Signal::Score)
+}
+
+fn record_signals(collection: &str, camera: &str, quality: &Quality, which: impl Fn(Signal) -> bool) {
+    record(|m| {
+        let labels = m.cameras.labels(collection, camera);
+        for (signal, histogram) in Signal::ALL.into_iter().zip(&m.signals).filter(|(signal, _)| which(*signal)) {
+            histogram.record(f64::from(signal.spec().judged(quality)), &labels);
+        }
+    });
 }
 
 /// A batch began to be worked on.

@@ -9,8 +9,8 @@ use crate::metrics::record;
 /// A request was answered.
 #[derive(Debug)]
 pub struct RequestAnswered<'a> {
-    /// `GET`, …
-    pub method: &'a str,
+    /// `GET`, … or `_OTHER`: of a closed list, for clients may make up methods.
+    pub method: &'static str,
     /// The route's template, never a path: ids are no labels.
     pub route: &'a str,
     /// The HTTP status.
@@ -25,7 +25,7 @@ impl RequestAnswered<'_> {
         let seconds = self.took.as_secs_f64();
         record(|m| {
             let labels = [
-                KeyValue::new("http.request.method", self.method.to_owned()),
+                KeyValue::new("http.request.method", self.method),
                 KeyValue::new("http.route", self.route.to_owned()),
                 KeyValue::new("http.response.status_code", i64::from(self.status)),
             ];

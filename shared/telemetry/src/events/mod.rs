@@ -8,7 +8,7 @@ mod messages;
 mod reconciler;
 mod services;
 
-pub use crops::{BatchTaken, CropAdmitted, CropEnded, FaceEmbedded, FaceMeasured, Searched, StageDone};
+pub use crops::{BatchTaken, CropAdmitted, CropEnded, FaceEmbedded, FaceJudged, FaceMeasured, Searched, StageDone};
 pub use http::{RequestAnswered, RequestRefused, Told, WebhookTold};
 pub use jobs::{JobEnded, JobLost, JobRunning, JobsReady, PrototypesWaiting};
 pub use messages::{

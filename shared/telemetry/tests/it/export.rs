@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use facewire_domain::{Reason, Stage};
+use facewire_domain::{Quality, Reason, Stage};
 use facewire_telemetry::testing::{HeardSpan, Receiver};
 use facewire_telemetry::{BatchSpan, CropSpan, Options, Protocol, events, init, prometheus};
 
@@ -82,6 +82,47 @@ async fn all_sampled() {
     assert_eq!(batches[0].attributes["messaging.batch.message_count"], "3");
 }
 
+/// Every camera that metrics tell apart, with every reason: more label sets than the SDK keeps of an instrument by itself.
+fn many_endings() {
+    let options = Options::default();
+    let telemetry = init(&options, "facewire-enrich", false).unwrap();
+    let ended = |camera: usize, status: &'static str, reason: Reason| {
+        let (camera, reason, stage) = (format!("cam-{camera}"), reason.as_str(), Stage::Quality);
+        events::CropEnded { collection: "office", camera: &camera, status, reason, stage }.emit();
+    };
+    assert!(options.cameras * Reason::ALL.len() > 2_000);
+    for camera in 0..options.cameras {
+        Reason::ALL.iter().for_each(|reason| ended(camera, "rejected", *reason));
+    }
+    let last = options.cameras - 1;
+    ended(last, "failed", Reason::Internal);
+    let labels =
+        format!(r#"camera="cam-{last}",collection="office",reason="internal",stage="quality",status="failed""#);
+    let series = format!("facewire_crops_ended_total{{{labels}}} 1\n");
+    let text = prometheus().unwrap();
+    assert!(text.contains(&series), "no {series}");
+    assert!(!text.contains("otel_metric_overflow"), "some series lost its labels");
+    telemetry.shutdown();
+}
+
+/// A face's signals, each by the stage that knows it.
+fn signals_of_a_face() {
+    let telemetry = init(&Options::default(), "facewire-embed-gpu", false).unwrap();
+    let count = |signal: &str| {
+        let series = format!("facewire_quality_{signal}_count{{camera=\"door\",collection=\"office\"}} ");
+        let text = prometheus().unwrap();
+        text.lines().find_map(|line| line.strip_prefix(&series)).map(str::to_owned)
+    };
+    let (collection, camera) = ("office", "door");
+    let early = Quality { blur: 80.0, score: 0.4, ..Quality::default() };
+    events::FaceMeasured { collection, camera, quality: &early }.emit();
+    assert_eq!(["blur", "embedding_length", "score"].map(count), [Some("1".to_owned()), None, None]);
+    let last = Quality { embedding_length: 7.0, score: 0.9, ..early };
+    events::FaceJudged { collection, camera, quality: &last }.emit();
+    assert_eq!(["blur", "embedding_length", "score"].map(count), ["1", "1", "1"].map(|n| Some(n.to_owned())));
+    telemetry.shutdown();
+}
+
 /// Runs a case here if this is the process made for it; else makes that process.
 fn alone(case: &'static str, run: impl FnOnce(&tokio::runtime::Runtime)) {
     const ALONE: &str = "FACEWIRE_TEST_ALONE";
@@ -106,6 +147,22 @@ fn http_keeps_what_failed() {
 #[test]
 fn a_batch_links_to_its_crops() {
     alone("export::a_batch_links_to_its_crops", |runtime| runtime.block_on(all_sampled()));
+}
+
+#[test]
+fn a_failed_crop_is_found_by_its_labels_among_thousands() {
+    alone("export::a_failed_crop_is_found_by_its_labels_among_thousands", |runtime| {
+        let _inside = runtime.enter();
+        many_endings();
+    });
+}
+
+#[test]
+fn a_signal_is_counted_when_it_is_known() {
+    alone("export::a_signal_is_counted_when_it_is_known", |runtime| {
+        let _inside = runtime.enter();
+        signals_of_a_face();
+    });
 }
 
 #[test]
