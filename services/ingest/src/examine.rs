@@ -47,6 +47,7 @@ pub(crate) fn examine(delivery: Delivery, limits: &Limits) -> Result<Box<Examine
     };
     wire.stamp(Stage::Ingest, started, OffsetDateTime::now_utc());
     let row = NewCrop {
+        asset: Some(wire.asset_id.clone()).filter(|asset| !asset.is_empty()),
         head: CropHead {
             crop: identity.crop,
             collection: identity.collection,

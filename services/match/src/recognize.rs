@@ -72,10 +72,9 @@ async fn keep(worker: &Worker, tasks: &[Task], mut ended: Vec<Ended>) -> Result<
     for (place, (task, Ended { ending, .. })) in tasks.iter().zip(&mut ended).enumerate() {
         let keep = KeepFaces::parse(&task.crop.keep_faces).unwrap_or_default();
         // What failed was not compared with anybody, and comes again.
-        if !ending.verdict.as_ref().is_some_and(|verdict| keep.keeps(verdict.matched)) {
-            continue;
-        }
-        match task.kept_face() {
+        let Some(verdict) = ending.verdict.as_ref().filter(|verdict| keep.keeps(verdict.matched)) else { continue };
+        let matched = verdict.best.as_ref().filter(|_| verdict.matched).and_then(|best| best.person_id.parse().ok());
+        match task.kept_face(matched) {
             Ok(face) => {
                 places.push(place);
                 faces.push(face);

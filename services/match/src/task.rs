@@ -4,7 +4,7 @@ use facewire_bus::{Delivery, Done, Outgoing};
 use facewire_contracts::convert::{self, CropIdentity, WireError};
 use facewire_contracts::v1;
 use facewire_domain::model::base_of;
-use facewire_domain::{Detail, FaceId, Outcome, Reason, Stage};
+use facewire_domain::{Detail, FaceId, Outcome, PersonId, Reason, Stage};
 use facewire_gallery::Asked;
 use facewire_store_pg::{FaceQuality, KeptFace, RawEmbedding};
 
@@ -109,8 +109,8 @@ impl Task {
         if self.crop.reply_to.is_empty() { 0 } else { self.crop.candidates }
     }
 
-    /// The face, to be kept without a person.
-    pub(crate) fn kept_face(&self) -> Result<KeptFace, WireError> {
+    /// The face, to be kept without a person. `matched`: who was recognised in it.
+    pub(crate) fn kept_face(&self, matched: Option<PersonId>) -> Result<KeptFace, WireError> {
         let (identity, face) = (&self.identity, self.face.as_ref());
         let quality = face.and_then(|face| face.quality.as_ref());
         Ok(KeptFace {
@@ -126,6 +126,7 @@ impl Task {
             landmarks: face.map(v1::Face::five).transpose()?,
             quality: quality.map(|q| FaceQuality { signals: q.into(), status: q.status.clone() }),
             captured_at: identity.captured_at,
+            matched,
         })
     }
 }

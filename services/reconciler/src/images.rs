@@ -95,7 +95,7 @@ impl Comparison<'_> {
         )
     }
 
-    /// Too old for its collection; or of no face, and no longer needed beside the result of its crop.
+    /// Too old for its collection; or of no face, and older than the result of its crop is kept.
     fn has_to_go(&self, image: &Listed, has_face: bool) -> bool {
         let retention = &self.reconciler.options.retention;
         let age = (OffsetDateTime::now_utc() - image.modified).try_into().unwrap_or(Duration::ZERO);
@@ -103,7 +103,9 @@ impl Comparison<'_> {
             return false;
         }
         let results = self.policy.retain_results.or(retention.results);
-        let limit = self.policy.retain_images.or(if has_face { None } else { results });
+        // Nothing but its crop's rows leads to an image without a face: what outlives them nobody could ever erase on request.
+        let limits = [self.policy.retain_images, results.filter(|_| !has_face)];
+        let limit = limits.into_iter().flatten().min();
         limit.is_some_and(|limit| age > limit)
     }
 }

@@ -78,8 +78,8 @@ impl Reconciler {
         let predecessor = vectors.switch_alias(&successor).await?;
         // Enrolments that wrote their point just before the switch wrote it into the old collection, and their rows changed
         // no earlier than the last round began.
-        filling.copy(Some(since)).await?;
-        let copied_after = filling.copied - copied;
+        let now_serving = Gallery { vectors: successor.clone(), ..self.gallery.clone() };
+        let copied_after = self.catch_up(&now_serving, since, token).await?;
         if let Some(predecessor) = predecessor {
             predecessor.drop_collection().await?;
         }

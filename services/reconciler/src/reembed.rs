@@ -139,16 +139,23 @@ impl Reconciler {
         self.gallery.vectors.switch_alias(&fresh.vectors).await?;
         // A full pass finds the rest, and does not wait until its time has come.
         self.gallery.store.forget_pass(SERVICE).await?;
-        self.catch_up(fresh, later, token).await
+        self.catch_up(fresh, later, token).await.map(|_| ())
     }
 
     /// Writes the points of the faces that changed since then. They are looked at again after it: what somebody changes at the same
-    /// moment is not overwritten, and what somebody erases does not stay.
-    async fn catch_up(&self, fresh: &Gallery, since: OffsetDateTime, token: Token) -> Result<(), ReconcileError> {
+    /// moment is not overwritten, and what somebody erases does not stay. How many there were.
+    pub(crate) async fn catch_up(
+        &self,
+        fresh: &Gallery,
+        since: OffsetDateTime,
+        token: Token,
+    ) -> Result<u64, ReconcileError> {
         let (mut changed, mut after): (OffsetDateTime, Option<FaceId>) = (since, None);
+        let mut looked_at = 0;
         loop {
             let faces = fresh.store.faces_changed((changed, after), self.options.batch.max(1)).await?;
-            let Some(last) = faces.last().map(|face| &face.record) else { return Ok(()) };
+            let Some(last) = faces.last().map(|face| &face.record) else { return Ok(looked_at) };
+            looked_at += faces.len() as u64;
             (changed, after) = (last.updated_at, Some(last.face));
             self.still_ours(token).await?;
             fresh.index(faces).await?;

@@ -5,7 +5,7 @@
 
 use facewire_domain::{CollectionId, FaceId, ImageHash, JobId, PersonId, SubjectId};
 use facewire_store_object::{ImageKey, ImageKind};
-use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection, NamedResult};
+use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection, Named, NamedResult};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -120,11 +120,6 @@ impl Gallery {
         let mut receipt = Receipt::of(&begun);
         receipt.exports += self.erase_exports(&begun.collection).await?;
         self.erase_faces(what, &begun, &mut receipt).await?;
-        let loose = self.erase_loose_images(what).await?;
-        if loose > 0 {
-            receipt.images += loose;
-            self.store.note_erasure(begun.erasure, &receipt.stored()).await?;
-        }
         if !begun.persons.is_empty() {
             // What waits to be sent first, so that no more of it comes into the streams.
             self.erase_queues(&begun, &mut receipt).await?;
@@ -152,8 +147,10 @@ impl Gallery {
         for _ in 0..ROUNDS {
             // One that began after this erasure did may hold some of it.
             receipt.exports += self.erase_exports(&begun.collection).await?;
+            // What the services had in hand when it began is stored by now: the streams, which were erased last, hold no more of it.
+            self.erase_faces(&what, &begun, &mut receipt).await?;
+            receipt.images += self.erase_loose_images(&what).await?;
             if !begun.persons.is_empty() {
-                self.erase_faces(&what, &begun, &mut receipt).await?;
                 self.erase_persons(&what, &begun, &mut receipt).await?;
                 self.erase_traces(&begun, &mut receipt).await?;
                 self.erase_queues(&begun, &mut receipt).await?;
@@ -194,20 +191,20 @@ impl Gallery {
             // A result leads to the images of its crop, whether or not a face is kept of it.
             let named = store.results_of(persons, STEP).await?;
             receipt.images += self.erase_images_of_results(&named).await?;
-            let erased = [
-                store.erase_from_results(persons, &named).await?,
-                store.erase_subjects(&begun.collection, &begun.subjects, STEP).await?,
-                store.erase_from_trail(persons, STEP).await?,
-            ];
-            if erased == [0; 3] {
+            let erased =
+                [store.erase_from_results(persons, &named).await?, store.erase_from_trail(persons, STEP).await?];
+            if erased == [0; 2] {
                 break;
             }
-            let [results, enrolments, trail] = erased;
+            let [results, trail] = erased;
             receipt.results += results;
-            receipt.enrolments += enrolments;
             receipt.trail += trail;
             store.note_erasure(begun.erasure, &receipt.stored()).await?;
         }
+        // An enrolment that came to nothing names nobody but in its crop's row.
+        let enrolments = self.erase_named(&begun.collection, Named::Subjects(&begun.subjects)).await?;
+        receipt.enrolments += enrolments.crops;
+        receipt.images += enrolments.images;
         let mut from = Some(0);
         while let Some(part) = from {
             let (erased, next) = store.erase_mentions(persons, part).await?;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId};
+use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId, PersonId};
 use facewire_store_pg::{FaceOrigin, FaceRecord, KeptFace, StoreError};
 
 use crate::{Gallery, GalleryError};
@@ -43,11 +43,21 @@ impl Gallery {
         let ids: Vec<FaceId> =
             new.iter().zip(&kept).filter(|(_, kept)| kept.is_ok()).map(|(face, _)| face.face).collect();
         self.index_again(&ids).await?;
+        self.note_matched(faces, &standing).await?;
         let mut kept = kept.into_iter();
         let answers = faces.iter().zip(standing).map(|(face, standing)| {
             if face.face == standing { kept.next().unwrap_or(Ok(())).map(|()| standing) } else { Ok(standing) }
         });
         Ok(answers.collect())
+    }
+
+    /// Notes who was recognised in faces for which another row stands: whoever erases the person finds that one.
+    async fn note_matched(&self, faces: &[KeptFace], standing: &[FaceId]) -> Result<(), StoreError> {
+        let others = faces.iter().zip(standing).filter(|(face, standing)| face.face != **standing);
+        let matched: Vec<(FaceId, PersonId)> =
+            others.filter_map(|(face, standing)| Some((*standing, face.matched?))).collect();
+        // What is tombstoned the reconciler removes, with its point and images.
+        self.store.tombstone(&self.store.note_matched(&matched).await?).await.map(|_| ())
     }
 
     /// The row that stands for each face, or is to.
@@ -111,6 +121,7 @@ mod tests {
             landmarks: None,
             quality: None,
             captured_at: OffsetDateTime::UNIX_EPOCH,
+            matched: None,
         }
     }
 

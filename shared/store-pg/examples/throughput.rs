@@ -64,7 +64,8 @@ async fn work(store: Store, run: OffsetDateTime, numbers: Vec<u64>, batch: usize
     let mut seconds = [0.0; 3];
     for chunk in numbers.chunks(batch) {
         let heads = chunk.iter().map(|number| head(run, *number)).collect::<Result<Vec<_>, _>>()?;
-        let crop = |head: &CropHead| NewCrop { head: head.clone(), bytes: 20_000, format: None, size: None };
+        let crop =
+            |head: &CropHead| NewCrop { head: head.clone(), bytes: 20_000, format: None, size: None, asset: None };
         let crops: Vec<NewCrop> = heads.iter().map(crop).collect();
         let keys: Vec<(CropId, u32, u32)> = heads.iter().map(|head| (head.crop, 0, 1)).collect();
         let endings: Vec<Ending> = heads.into_iter().zip(chunk).map(|(head, number)| ending(head, *number)).collect();

@@ -45,6 +45,8 @@ pub struct NewCrop {
     pub format: Option<String>,
     /// Width and height in pixels, where the header could be read.
     pub size: Option<(u32, u32)>,
+    /// The producer's id of the image: an erasure finds the crop by it.
+    pub asset: Option<String>,
 }
 
 /// What the store knew of a crop when it was admitted.
@@ -67,12 +69,13 @@ pub enum Admission {
 }
 
 // Nobody waits until the row is on the disk: should the server die within that second, the ending writes the row that is
-// missing, without what only `ingest` knew (bytes, format, size).
+// missing, without what only `ingest` knew (bytes, format, size, asset).
 const ADMIT: &str = "
 INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, bytes, format, width, height,
-                   intent, subject_id, frame)
+                   intent, subject_id, frame, asset_id)
 SELECT i.* FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bytea[],
-                       $7::bigint[], $8::text[], $9::integer[], $10::integer[], $11::text[], $12::text[], $13::boolean[]) AS i
+                       $7::bigint[], $8::text[], $9::integer[], $10::integer[], $11::text[], $12::text[], $13::boolean[],
+                       $14::text[]) AS i
 CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
 ON CONFLICT DO NOTHING
 RETURNING crop_id";
@@ -206,6 +209,7 @@ async fn insert(connection: &mut PgConnection, crops: &[&NewCrop]) -> Result<Vec
         .bind(column(crops, |crop| crop.head.intent.as_str()))
         .bind(column(crops, |crop| crop.head.subject.as_ref().map(SubjectId::as_str)))
         .bind(column(crops, |crop| crop.head.frame))
+        .bind(column(crops, |crop| crop.asset.as_deref().map(text).filter(|asset| !asset.is_empty())))
         .fetch_all(connection)
         .await
 }

@@ -2,7 +2,7 @@
 //! person. In bounded steps, so that no lock is long. Points and images are erased elsewhere; until they are, a face is
 //! tombstoned. Receipts are elsewhere too.
 
-use facewire_domain::{CollectionId, CropId, FaceId, ImageHash, PersonId, SubjectId};
+use facewire_domain::{CollectionId, CropId, FaceId, ImageHash, PersonId};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -184,28 +184,6 @@ FROM chosen WHERE r.crop_id = chosen.crop_id AND r.face_index = chosen.face_inde
         Ok(erased.rows_affected())
     }
 
-    /// Removes these external ids from up to `limit` crops of the collection that named them, whatever became of those. How many.
-    /// 0 once none is left.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn erase_subjects(
-        &self,
-        collection: &CollectionId,
-        subjects: &[SubjectId],
-        limit: u32,
-    ) -> Result<u64, StoreError> {
-        const SQL: &str = "
-UPDATE crops SET subject_id = NULL WHERE crop_id = ANY(ARRAY(
-    SELECT crop_id FROM crops WHERE collection = $1 AND subject_id = ANY($2::text[]) LIMIT $3))";
-        let subjects: Vec<&str> = subjects.iter().map(SubjectId::as_str).collect();
-        let (collection, limit) = (collection.as_str(), i64::from(limit.max(1)));
-        let erased = run!(self, "erase subjects", connection => {
-            sqlx::query(SQL).bind(collection).bind(&subjects).bind(limit).execute(connection).await
-        })?;
-        Ok(erased.rows_affected())
-    }
-
     /// Removes these persons from decisions about other people's faces (the nearest of a miss, the second of a match), in the part
     /// of the table that begins at `from`. Returns how many decisions, and where the next part begins; none after the last.
     ///
@@ -320,6 +298,7 @@ async fn tombstone(
             let query = sqlx::query_as(tombstone!(
                 "face_id = ANY(ARRAY(
                     (SELECT face_id FROM faces WHERE person_id = ANY($2::uuid[]) LIMIT $1) UNION ALL
+                    (SELECT face_id FROM faces WHERE matched_person_id = ANY($2::uuid[]) AND person_id IS NULL LIMIT $1) UNION ALL
                     (SELECT f.face_id FROM recognitions r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
                      WHERE r.person_id = ANY($2::uuid[]) AND f.person_id IS NULL LIMIT $1)))"
             ));

@@ -1,10 +1,11 @@
 //! Faces that are kept of crops without being enrolled (a collection's `keep_faces`). Whether a face is kept is decided
 //! elsewhere.
 
-use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId, ImageHash, Landmarks};
+use facewire_domain::{BoundingBox, CollectionId, CropId, FaceId, ImageHash, Landmarks, PersonId};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::embedding;
 use crate::ending::FaceQuality;
@@ -40,6 +41,8 @@ pub struct KeptFace {
     pub quality: Option<FaceQuality>,
     /// When the picture was taken.
     pub captured_at: OffsetDateTime,
+    /// Who was recognised in it: an erasure of that person finds it.
+    pub matched: Option<PersonId>,
 }
 
 impl std::fmt::Debug for KeptFace {
@@ -55,22 +58,24 @@ impl std::fmt::Debug for KeptFace {
 // A face that is there stays as it is: it may have a person by now, or have been erased. Only another model's embedding
 // replaces one, of a face that is still without a person.
 // The crop's row, which `ingest` wrote, tells the camera: it goes sooner than the face.
-// What was erased stays erased: a crop that was received before is not kept again. One without a row is older than any row.
+// What was erased stays erased, a person too: a crop that was received before is not kept again. One without a row is older than any row.
 const KEEP: &str = "
 WITH made AS (INSERT INTO collections (collection) SELECT DISTINCT UNNEST($2::text[]) ON CONFLICT DO NOTHING)
 INSERT INTO faces (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
-                   captured_at, camera, origin)
+                   captured_at, matched_person_id, camera, origin)
 SELECT DISTINCT ON (i.face_id) i.*, c.camera, 'kept'
 FROM UNNEST($1::uuid[], $2::text[], $3::uuid[], $4::integer[], $5::bytea[], $6::text[], $7::bytea[], $8::text[], $9::jsonb[],
-            $10::jsonb[], $11::jsonb[], $12::timestamptz[])
+            $10::jsonb[], $11::jsonb[], $12::timestamptz[], $13::uuid[])
     AS i (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
-          captured_at)
+          captured_at, matched_person_id)
 LEFT JOIN crops c ON c.crop_id = i.crop_id
-WHERE NOT EXISTS (SELECT FROM tombstones t WHERE t.collection = i.collection AND t.key IN (i.image_hash, ''::bytea)
+WHERE NOT EXISTS (SELECT FROM tombstones t WHERE t.collection = i.collection
+                  AND t.key IN (i.image_hash, ''::bytea, uuid_send(i.matched_person_id))
                   AND t.at > coalesce(least(c.received_at, c.admitted_at), '-infinity'))
 ORDER BY i.face_id
 ON CONFLICT (face_id) DO UPDATE SET embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box,
     landmarks = EXCLUDED.landmarks, quality = EXCLUDED.quality, camera = coalesce(faces.camera, EXCLUDED.camera),
+    matched_person_id = coalesce(EXCLUDED.matched_person_id, faces.matched_person_id),
     vector_state = 'pending', updated_at = now()
 WHERE faces.person_id IS NULL AND faces.vector_state <> 'tombstoned' AND faces.model <> EXCLUDED.model";
 
@@ -102,6 +107,28 @@ impl Store {
         }
         Ok(answers)
     }
+
+    /// Notes who was recognised in faces that are kept already, as far as they still have no person. Returns those of them whose
+    /// person was erased: they are to go.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_matched(&self, matched: &[(FaceId, PersonId)]) -> Result<Vec<FaceId>, StoreError> {
+        // A tombstone is written before an erasure looks for faces: either it finds the note, or this finds the tombstone.
+        const NOTE: &str = "
+UPDATE faces f SET matched_person_id = i.person_id FROM UNNEST($1::uuid[], $2::uuid[]) AS i (face_id, person_id)
+WHERE f.face_id = i.face_id AND f.person_id IS NULL AND f.matched_person_id IS DISTINCT FROM i.person_id";
+        if matched.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (faces, persons): (Vec<Uuid>, Vec<Uuid>) =
+            matched.iter().map(|(face, person)| (face.as_uuid(), person.as_uuid())).unzip();
+        run!(self, "note who was recognised", connection => {
+            sqlx::query(NOTE).bind(&faces).bind(&persons).execute(connection).await
+        })?;
+        let erased = self.erased_among(persons).await?;
+        Ok(matched.iter().filter(|(_, person)| erased.contains(&person.as_uuid())).map(|(face, _)| *face).collect())
+    }
 }
 
 /// The embedding's bytes, if everything about the face can be stored and read again.
@@ -127,6 +154,7 @@ async fn insert(connection: &mut PgConnection, items: &[(usize, &KeptFace, Vec<u
         .bind(column(items, |face| face.landmarks.map(Json)))
         .bind(column(items, |face| face.quality.as_ref().map(Json)))
         .bind(column(items, |face| face.captured_at))
+        .bind(column(items, |face| face.matched.map(|person| person.as_uuid())))
         .execute(connection)
         .await
         .map(|_| ())

@@ -310,7 +310,9 @@ async fn keys_of(
     what: &FaceSelection,
     persons: &[Uuid],
 ) -> Result<(Vec<Vec<u8>>, Option<OffsetDateTime>), sqlx::Error> {
-    const IMAGES: &str = "SELECT DISTINCT image_hash FROM faces WHERE collection = $1 AND asset_id = $2";
+    const IMAGES: &str = "
+SELECT image_hash FROM faces WHERE collection = $1 AND asset_id = $2
+UNION SELECT image_hash FROM crops WHERE collection = $1 AND asset_id = $2";
     Ok(match what {
         FaceSelection::Person(_) => (persons.iter().map(|person| person.as_bytes().to_vec()).collect(), None),
         FaceSelection::Image(_, image) => (vec![image.as_bytes().to_vec()], None),

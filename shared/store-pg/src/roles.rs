@@ -239,9 +239,9 @@ pub(crate) const TABLES: &[Row] = &[
             (Match, &[S]),
             (Enrich, &[S, I, UpdateOf(&["face_count", "subject_id"])]),
             (Reconciler, &[S, UpdateOf(&["face_count"]), D]),
-            (Gateway, &[S, UpdateOf(&["subject_id"]), D]),
-            (Jobs, &[S, UpdateOf(&["subject_id"]), D]),
-            (Operator, &[S, UpdateOf(&["face_count", "subject_id"]), D]),
+            (Gateway, &[S, UpdateOf(&["asset_id", "subject_id"]), D]),
+            (Jobs, &[S, UpdateOf(&["asset_id", "subject_id"]), D]),
+            (Operator, &[S, UpdateOf(&["asset_id", "face_count", "subject_id"]), D]),
         ],
     ),
     (

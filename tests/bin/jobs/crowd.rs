@@ -101,6 +101,7 @@ impl Crowd {
             landmarks: None,
             quality: None,
             captured_at: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(number),
+            matched: None,
         }
     }
 

@@ -140,6 +140,7 @@ async fn images_that_nobody_needs_go_and_those_of_faces_stay() {
         landmarks: None,
         quality: None,
         captured_at: time::OffsetDateTime::now_utc(),
+        matched: None,
     };
     // Faces 0 to 3, of which 3 has no image; images 0 to 2, and one of another picture.
     gallery.keep(&(0..4).map(face).collect::<Vec<_>>()).await.unwrap();

@@ -126,6 +126,7 @@ fn kept(collection: &CollectionId, number: u64, embedding: Vec<f32>, model: &str
         landmarks: None,
         quality: None,
         captured_at: OffsetDateTime::now_utc(),
+        matched: None,
     }
 }
 

@@ -75,7 +75,8 @@ impl World {
             subject,
             frame: false,
         };
-        let admitted = [NewCrop { head, bytes: 1000, format: Some("jpeg".to_owned()), size: Some((112, 112)) }];
+        let (format, size) = (Some("jpeg".to_owned()), Some((112, 112)));
+        let admitted = [NewCrop { head, bytes: 1000, format, size, asset: None }];
         assert!(self.store.admit(&admitted).await.unwrap().iter().all(Result::is_ok));
         let face = KeptFace {
             face: FaceId::of_crop(crop, 0),
@@ -90,6 +91,7 @@ impl World {
             landmarks: None,
             quality: None,
             captured_at: at,
+            matched: None,
         };
         let id = face.face;
         assert!(self.store.keep_faces(&[face]).await.unwrap().iter().all(Result::is_ok));

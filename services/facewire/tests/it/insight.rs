@@ -96,7 +96,7 @@ fn ending(camera: &str, number: u64, signals: Quality) -> (NewCrop, Ending) {
         times,
         finished_at: Some(finished_at),
     };
-    (NewCrop { head, bytes: 1000, format: Some("jpeg".to_owned()), size: Some((640, 480)) }, ending)
+    (NewCrop { head, bytes: 1000, format: Some("jpeg".to_owned()), size: Some((640, 480)), asset: None }, ending)
 }
 
 /// Of `blurred`: four of ten are sharp; of the others four are bright enough and two are dark as well. `dark`, `small` and
@@ -213,6 +213,36 @@ async fn the_bad_cameras_are_told_from_the_good_one_and_what_if_is_exact() {
     let shown = text(&ask(&["cameras", "--camera", "blurred"]));
     for word in ["at least 40", "6 (60 %)", "blur=11", "+3", "~1.5", "recognised"] {
         assert!(shown.contains(word), "{word}\n{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enrolments_are_judged_by_their_own_limits() {
+    let (database, data) = (testing::database().await.unwrap(), tempfile::tempdir().unwrap());
+    let url = database.url();
+    let store = store(&url).await;
+    // Good enough to be recognised, and refused by the limit of enrolment, 0.4.
+    let (mut crop, mut refused) = ending("desk", 0, Quality { score: 0.375, ..good() });
+    (crop.head.intent, refused.crop.intent) = (Intent::Enroll, Intent::Enroll);
+    let detail = facewire_domain::Detail::limit("score", 0.375, 0.4);
+    refused.outcome = Outcome::rejected(Stage::Embed, facewire_domain::Reason::LowQuality, detail);
+    refused.decision = None;
+    store.admit(&[crop]).await.unwrap();
+    store.finish(&[refused]).await.unwrap();
+    let ask = |arguments: &[&str]| text(&facewire(data.path(), &[&["--postgres", &url], arguments].concat()));
+
+    let shown: Value = serde_json::from_str(&ask(&["cameras", "--camera", "desk", "--json"])).unwrap();
+    let what_if = &shown["cameras"][0]["what_if"];
+    assert_eq!(
+        (&what_if["judged"], &what_if["refused"], &what_if["judged_otherwise_then"]),
+        (&1.into(), &1.into(), &0.into())
+    );
+    let answer = &what_if["answers"][0];
+    assert_eq!((&answer["limits"], &answer["would_accept"]), (&"score=0.37".into(), &1.into()));
+    let shown = ask(&["cameras", "--camera", "desk"]);
+    assert!(shown.contains("score=0.37") && shown.contains("last ended"), "{shown}");
+    for wrong in ["no limit of the gate rejected", "judged otherwise"] {
+        assert!(!shown.contains(wrong), "{wrong}\n{shown}");
     }
 }
 

@@ -28,6 +28,7 @@ fn kept(world: &World, degrees: f32) -> KeptFace {
         landmarks: None,
         quality: None,
         captured_at,
+        matched: None,
     }
 }
 

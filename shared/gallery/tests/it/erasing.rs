@@ -1,11 +1,12 @@
 //! What is erased is gone from all stores, with a receipt, and does not come back with an old crop.
 
+use facewire_domain::{BoundingBox, CropId, FaceId, ImageHash, Intent};
 use facewire_gallery::{CollectionDeletion, Conflict, Enrolled, Erasure, Gallery, Receipt, point};
 use facewire_store_object::ImageKey;
-use facewire_store_pg::{CollectionPolicy, FaceSelection};
+use facewire_store_pg::{CollectionPolicy, CropHead, FaceSelection, KeptFace, NewCrop, VectorState};
 use time::OffsetDateTime;
 
-use crate::support::{World, by, candidate, image_of, office, person, recognised};
+use crate::support::{World, at, by, candidate, image_of, office, person, recognised};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_person_leaves_a_receipt_and_does_not_come_back_with_an_old_crop() {
@@ -55,7 +56,7 @@ async fn an_erasure_reaches_the_images_that_no_face_stands_for() {
     };
 
     let receipt = gallery.erase(&Erasure::Image(office(), asked), &by()).await.unwrap();
-    assert_eq!((receipt.faces, receipt.images), (0, 5), "three names of the first face, two more: {receipt:?}");
+    assert_eq!((receipt.faces, receipt.images), (0, 3), "{receipt:?}");
     let receipt = gallery.erase(&Erasure::Person(person("a")), &by()).await.unwrap();
     assert_eq!((receipt.faces, receipt.images, receipt.results), (1, 6, 1), "{receipt:?}");
     let mut expected = of_nobody.to_vec();
@@ -71,6 +72,122 @@ async fn an_erasure_reaches_the_images_that_no_face_stands_for() {
     let mut later = candidate("c", 0.0);
     later.face.crop = None;
     assert!(matches!(gallery.enrol(&[later]).await.unwrap()[..], [Enrolled::Done { .. }]));
+    world.end().await;
+}
+
+/// The row of a crop that came to nothing, and an image that was kept of it.
+async fn came_to_nothing(world: &World, image_hash: ImageHash, subject: Option<&str>, asset: Option<&str>) -> ImageKey {
+    let (camera, now) = ("desk".parse().unwrap(), OffsetDateTime::now_utc());
+    let head = CropHead {
+        crop: CropId::derive(&office(), &camera, now, &image_hash),
+        collection: office(),
+        camera,
+        captured_at: now,
+        received_at: now,
+        image_hash,
+        intent: if subject.is_some() { Intent::Enroll } else { Intent::Recognize },
+        subject: subject.map(|subject| subject.parse().unwrap()),
+        frame: false,
+    };
+    let crop = NewCrop { head, bytes: 7, format: None, size: None, asset: asset.map(str::to_owned) };
+    world.gallery.store.admit(&[crop]).await.unwrap().remove(0).unwrap();
+    let key = ImageKey::aligned(office(), image_hash, 2);
+    world.images.put(&key, "picture".into()).await.unwrap();
+    key
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_reaches_the_images_of_enrolments_and_assets_that_came_to_nothing() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
+    let blurred = came_to_nothing(&world, image_of("blurred", 0.0), Some("a"), None).await;
+    let photo = came_to_nothing(&world, image_of("photo", 0.0), None, Some("album/7")).await;
+    let others = came_to_nothing(&world, image_of("other", 0.0), Some("b"), Some("album/8")).await;
+    // The picture of somebody else's face: it stays with that face.
+    let theirs = came_to_nothing(&world, image_of("b", 60.0), Some("a"), None).await;
+    let there = async |key: &ImageKey| world.images.get(key).await.unwrap().is_some();
+
+    let receipt = gallery.erase(&Erasure::Person(person("a")), &by()).await.unwrap();
+    assert_eq!((receipt.enrolments, receipt.images), (2, 3 + 1), "{receipt:?}");
+    assert!(!there(&blurred).await && there(&theirs).await && there(&photo).await && there(&others).await);
+    let receipt = gallery.erase(&Erasure::Asset(office(), "album/7".to_owned()), &by()).await.unwrap();
+    assert_eq!((receipt.faces, receipt.images), (0, 1), "{receipt:?}");
+    assert!(!there(&photo).await && there(&others).await);
+    // Nothing that was received before is kept of it later.
+    let kept = kept_of(&world, "photo", None);
+    gallery.keep(std::slice::from_ref(&kept)).await.unwrap()[0].as_ref().unwrap();
+    assert_eq!(gallery.store.faces(&[kept.face]).await.unwrap(), []);
+    world.end().await;
+}
+
+/// A face without a person of that image, in which that person was recognised.
+fn kept_of(world: &World, image: &str, matched: Option<&str>) -> KeptFace {
+    let (image_hash, captured_at) = (image_of(image, 0.0), OffsetDateTime::UNIX_EPOCH);
+    let crop = CropId::derive(&office(), &"desk".parse().unwrap(), captured_at, &image_hash);
+    KeptFace {
+        face: FaceId::of_crop(crop, 0),
+        collection: office(),
+        crop,
+        face_index: 0,
+        image_hash,
+        asset: None,
+        embedding: at(30.0),
+        model: world.gallery.model.clone(),
+        bounding_box: Some(BoundingBox { x1: 0.0, y1: 0.0, x2: 100.0, y2: 100.0 }),
+        landmarks: None,
+        quality: None,
+        captured_at,
+        matched: matched.map(person),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_reaches_kept_faces_whose_results_are_gone() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
+    let matched = kept_of(&world, "matched", Some("a"));
+    let of_b = kept_of(&world, "of b", Some("b"));
+    let unmatched = kept_of(&world, "later matched", None);
+    let nobody = kept_of(&world, "nobody", None);
+    let all = [&matched, &of_b, &unmatched, &nobody].map(KeptFace::clone);
+    assert!(gallery.keep(&all).await.unwrap().iter().all(Result::is_ok));
+    // The same picture again, by another crop: the row that is there stands for it, and it is `a` now.
+    let again =
+        KeptFace { crop: CropId::from(uuid::Uuid::from_u128(5)), matched: Some(person("a")), ..unmatched.clone() };
+    let again = KeptFace { face: FaceId::of_crop(again.crop, 0), ..again };
+    assert_eq!(gallery.keep(&[again]).await.unwrap()[0].as_ref().unwrap(), &unmatched.face);
+
+    let receipt = gallery.erase(&Erasure::Person(person("a")), &by()).await.unwrap();
+    assert_eq!(receipt.faces, 3, "one enrolled, two kept: {receipt:?}");
+    let left = async || {
+        let records = gallery.store.faces(&all.clone().map(|face| face.face)).await.unwrap();
+        let mut left: Vec<FaceId> = records.into_iter().map(|face| face.record.face).collect();
+        left.sort();
+        left
+    };
+    let mut expected = vec![of_b.face, nobody.face];
+    expected.sort();
+    assert_eq!(left().await, expected);
+    // What was decided before and is kept only now.
+    assert!(gallery.keep(&[matched]).await.unwrap()[0].is_ok());
+    assert_eq!(left().await, expected);
+    let late = KeptFace {
+        face: FaceId::of_crop(CropId::from(uuid::Uuid::from_u128(6)), 0),
+        crop: CropId::from(uuid::Uuid::from_u128(6)),
+        matched: Some(person("a")),
+        ..nobody
+    };
+    gallery.keep(&[late]).await.unwrap()[0].as_ref().unwrap();
+    expected.retain(|face| *face == of_b.face);
+    let there = gallery.store.faces(&all.map(|face| face.face)).await.unwrap();
+    let there: Vec<FaceId> = there
+        .into_iter()
+        .filter(|face| face.record.state != VectorState::Tombstoned)
+        .map(|face| face.record.face)
+        .collect();
+    assert_eq!(there, expected, "the face that is kept already is to go");
     world.end().await;
 }
 
@@ -104,7 +221,7 @@ async fn a_collection_is_deleted_empty_or_by_force() {
     world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
     gallery.merge(person("a"), person("b"), &by()).await.unwrap().unwrap();
     // Of no face at all: a picture that a policy kept.
-    let key = ImageKey::original(office(), facewire_domain::ImageHash::of(b"jpeg"));
+    let key = ImageKey::original(office(), ImageHash::of(b"jpeg"));
     world.images.put(&key, "jpeg".into()).await.unwrap();
     let refused = gallery.delete_collection(&office(), &by()).await.unwrap();
     assert!(matches!(refused, CollectionDeletion::NotEmpty(details) if details.gallery.faces == 2));

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use facewire_domain::{Candidate, Decision, FaceId, Intent, PersonId};
 use facewire_store_pg::{
-    Admission, AuditFilter, ConflictKind, CropHead, Ending, Enrolment, FaceSelection, KeptFace, NewCrop, NewFace,
-    PersonStatus, Store,
+    Admission, AuditFilter, ConflictKind, CropHead, Ending, Enrolment, FaceSelection, KeptFace, Named, NamedCrop,
+    NewCrop, NewFace, PersonStatus, Store,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -97,6 +97,7 @@ fn kept(number: u64) -> KeptFace {
         landmarks: None,
         quality: None,
         captured_at: head(number).captured_at,
+        matched: None,
     }
 }
 
@@ -191,8 +192,13 @@ async fn nothing_says_anything_of_an_erased_person_but_receipt_and_tombstone() {
     assert_eq!(store.erase_from_results(&begun.persons, &named).await.unwrap(), 1);
     assert_eq!(store.results_of(&begun.persons, 100).await.unwrap(), []);
     assert_eq!(begun.subjects, ["subject-a".parse().unwrap()]);
-    assert_eq!(store.erase_subjects(&office(), &begun.subjects, 1).await.unwrap(), 1);
-    assert_eq!(store.erase_subjects(&office(), &begun.subjects, 100).await.unwrap(), 1);
+    let named = Named::Subjects(&begun.subjects);
+    for crop in [1, 2] {
+        let next = store.named_crops(&office(), named, 1).await.unwrap();
+        assert_eq!(next, [NamedCrop { crop: head(crop).crop, image_hash: head(crop).image_hash }]);
+        assert_eq!(store.erase_names(&next, named).await.unwrap(), 1);
+    }
+    assert_eq!(store.named_crops(&office(), named, 100).await.unwrap(), []);
     assert_eq!(store.erase_mentions(&begun.persons, 0).await.unwrap(), (2, None));
     let mut rows = 0;
     loop {

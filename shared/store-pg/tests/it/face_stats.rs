@@ -27,6 +27,7 @@ fn kept(number: u64) -> KeptFace {
         landmarks: None,
         quality: Some(quality()),
         captured_at: at(0),
+        matched: None,
     }
 }
 

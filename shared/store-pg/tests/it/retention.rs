@@ -146,6 +146,7 @@ fn kept(number: u64, face_index: u32) -> KeptFace {
         landmarks: None,
         quality: None,
         captured_at: head.captured_at,
+        matched: None,
     }
 }
 

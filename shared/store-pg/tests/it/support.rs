@@ -126,7 +126,8 @@ pub(crate) fn head(number: u64) -> CropHead {
 }
 
 pub(crate) fn crop(number: u64) -> NewCrop {
-    NewCrop { head: head(number), bytes: 20_000, format: Some("jpeg".to_owned()), size: Some((320, 240)) }
+    let (format, size) = (Some("jpeg".to_owned()), Some((320, 240)));
+    NewCrop { head: head(number), bytes: 20_000, format, size, asset: None }
 }
 
 pub(crate) fn quality() -> FaceQuality {
