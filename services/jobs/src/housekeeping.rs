@@ -1,30 +1,20 @@
 //! What the service does beside the jobs: calls a worker again for jobs whose messages are lost, removes what is old,
-//! keeps the centroids of clusters, and lets new faces join the clusters that nobody has named. Several instances may
-//! do it at once; a failure is tried again at the next round.
+//! and has clusters kept up to date between runs (`joining`). Several instances may do it at once; a failure is tried
+//! again at the next round.
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use facewire_bus::Bus;
-use facewire_clustering::Sums;
-use facewire_domain::{AssignParams, CollectionId, Fault, JobKind, JobState};
-use facewire_gallery::GalleryError;
+use facewire_domain::{Fault, JobState};
 use facewire_runtime::ActorError;
-use facewire_store_pg::{Actor, Claim, JobEnd, JobFilter, JobRecord, UnknownFilter};
 use facewire_telemetry::events;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::SERVICE;
-use crate::compute::on_thread;
-use crate::failure::{Fate, JobError};
-use crate::kinds::assign::{changed, decide, write};
-use crate::kinds::decide::{Joiner, joining, rule};
-use crate::kinds::rows::{Choice, normalised};
-use crate::kinds::{Context, Task};
-use crate::progress::Progress;
-use crate::work::told_end;
+use crate::failure::JobError;
+use crate::joining::{Looked, join_all};
+use crate::kinds::Context;
 
 /// Between two rounds.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -38,27 +28,19 @@ const STEP: u32 = 1000;
 /// Between two looks for what is old.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Faces that came while no instance ran join too, if they are no older.
-const FIRST_LOOK: Duration = Duration::from_secs(24 * 3600);
-
-/// Faces are looked at twice for so long: a row may be visible later than its time says.
-const OVERLAP: Duration = Duration::from_secs(60);
-
-/// Collections of one page, and clusters without a centroid of one step.
-const PAGE: u32 = 100;
-
 /// What is to be done when.
 struct Rounds {
+    /// There were fewer messages than jobs.
+    lacked: bool,
     pruned: Option<Instant>,
     joined: Instant,
-    /// Faces that were stored before were looked at.
-    looked_at: OffsetDateTime,
+    looked: Looked,
 }
 
 /// The actor.
 pub(crate) async fn keep(context: Context, bus: Bus) -> Result<(), ActorError> {
-    let (joined, looked_at) = (Instant::now(), OffsetDateTime::now_utc() - FIRST_LOOK);
-    let mut rounds = Rounds { pruned: None, joined, looked_at };
+    let (joined, looked) = (Instant::now(), Looked::nowhere(OffsetDateTime::now_utc()));
+    let mut rounds = Rounds { lacked: false, pruned: None, joined, looked };
     let pause = INTERVAL.min(context.options.join_interval);
     loop {
         tokio::select! {
@@ -74,7 +56,7 @@ pub(crate) async fn keep(context: Context, bus: Bus) -> Result<(), ActorError> {
 }
 
 async fn round(context: &Context, bus: &Bus, rounds: &mut Rounds) {
-    call_again(context, bus).await;
+    rounds.lacked = call_again(context, bus, rounds.lacked).await;
     if rounds.pruned.is_none_or(|last| last.elapsed() >= PRUNE_INTERVAL) {
         match prune(context).await {
             Ok(()) => rounds.pruned = Some(Instant::now()),
@@ -82,10 +64,11 @@ async fn round(context: &Context, bus: &Bus, rounds: &mut Rounds) {
         }
     }
     if rounds.joined.elapsed() >= context.options.join_interval {
-        let began = OffsetDateTime::now_utc();
-        match join_all(context, rounds.looked_at).await {
-            Ok(()) => (rounds.joined, rounds.looked_at) = (Instant::now(), began - OVERLAP),
-            Err(error) => complain(&error),
+        let done = join_all(context, &mut rounds.looked).await;
+        // What failed waits as long as the rest: it may fail every time.
+        rounds.joined = Instant::now();
+        if let Err(error) = done {
+            complain(&error);
         }
     }
 }
@@ -99,27 +82,39 @@ fn complain(error: &JobError) {
     }
 }
 
-/// Publishes the messages of jobs that nobody works on: of those that wait once no message waits, since they may just be
-/// behind others; of one whose worker is silent at any time, since the others of its collection wait for it.
-async fn call_again(context: &Context, bus: &Bus) {
+/// Publishes the messages of jobs that nobody works on: of those that wait, which may just be behind others, once there
+/// are fewer messages than jobs in this round and in the last; of one whose worker is silent at any time, since the
+/// others of its collection wait for it. Returns whether there are fewer.
+///
+/// Once the window for duplicates is over, what was published before comes a second time. So it is not published
+/// because a job waits for long, as behind a clustering that takes hours: each of its messages would be in hand, of
+/// which there are not many. As it is, a job has two of them for a while at most: then there are no fewer than jobs.
+async fn call_again(context: &Context, bus: &Bus, lacked: bool) -> bool {
     let waiting = match bus.jobs_waiting().await {
         Ok(waiting) => waiting,
         Err(error) => {
             events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
-            return;
+            return false;
         }
     };
-    let lost = match context.store().queued_jobs(LOST_AFTER, STEP).await {
-        Ok(lost) => lost,
-        Err(error) => return complain(&error.into()),
+    let store = context.store();
+    let (lacks, quiet) = match (store.count_open_jobs().await, store.queued_jobs(LOST_AFTER, STEP).await) {
+        (Ok(open), Ok(quiet)) => (waiting < open, quiet),
+        (Err(error), _) | (_, Err(error)) => {
+            complain(&error.into());
+            return false;
+        }
     };
-    for job in lost.iter().filter(|job| waiting == 0 || job.state == JobState::Running) {
+    // Where there is none at all, none may be on its way either: a job that is made now is not old enough.
+    let calls = waiting == 0 || (lacks && lacked);
+    for job in quiet.iter().filter(|job| calls || job.state == JobState::Running) {
         tracing::warn!(job = %job.job, kind = %job.kind, "a job waits without a message: it is published again");
         if let Err(error) = bus.publish_job(job.kind, job.job, job.attempt).await {
             events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
-            return;
+            return lacks;
         }
     }
+    lacks
 }
 
 /// Removes jobs that ended, exports that nobody can have any more, and bulk changes that nobody may undo any more.
@@ -132,103 +127,4 @@ async fn prune(context: &Context) -> Result<(), JobError> {
         tracing::info!(parts, "exports that had expired or are no longer to be had were removed");
     }
     Ok(())
-}
-
-/// Lets new faces join clusters, collection by collection.
-async fn join_all(context: &Context, since: OffsetDateTime) -> Result<(), JobError> {
-    context.gallery.check_serving().await?;
-    let mut after: Option<CollectionId> = None;
-    loop {
-        let page = context.store().collections_page(after.as_ref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.collection.clone());
-        for collection in page {
-            average(context, &collection.collection).await?;
-            join(context, &collection.collection, since).await?;
-        }
-    }
-}
-
-/// Computes the centroids that are not known: no face joins a cluster without one.
-async fn average(context: &Context, collection: &CollectionId) -> Result<(), JobError> {
-    let (store, model, dim) = (context.store(), &context.gallery.model, context.dim());
-    let progress = Arc::new(Progress::default());
-    for (cluster, read_at) in store.clusters_without_centroid(collection, model, PAGE).await? {
-        let faces = store.cluster_vectors(cluster).await?;
-        let mean = on_thread(&progress, move |_| {
-            let mut sums = Sums::new(1, dim);
-            let embeddings = faces.into_iter().filter_map(|face| normalised(face.embedding, dim));
-            embeddings.for_each(|embedding| sums.add(0, &embedding));
-            sums.means().next()
-        });
-        if let Some(mean) = mean.await? {
-            // One that changed meanwhile is computed at the next round.
-            store.set_cluster_centroid(cluster, model, &mean, read_at).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Lets the faces of a collection that were stored since then, and are in no cluster, join the clusters that nobody has
-/// named. It is a job like those that people ask for, with its act and its undoing, but only where a face joins.
-async fn join(context: &Context, collection: &CollectionId, since: OffsetDateTime) -> Result<(), JobError> {
-    let store = context.store();
-    let open = store.open_clusters(collection, &context.gallery.model).await?;
-    if open.is_empty() || is_busy(context, collection).await? {
-        return Ok(());
-    }
-    let filter = UnknownFilter { created_since: Some(since), without_cluster: true, ..UnknownFilter::default() };
-    let none = HashSet::new();
-    let choice = Choice::of(collection, filter, &none);
-    let applied = match rule(context, collection, None, None).await {
-        // Nothing says how similar faces have to be: then none joins.
-        Err(JobError::Refused(_)) => return Ok(()),
-        applied => applied?,
-    };
-    let (joins, progress) = (joining(&applied, open.len()), Arc::new(Progress::default()));
-    let joiner = Joiner::new(open, joins, context.dim());
-    let found = decide(context, &progress, &choice, None, Some(&joiner)).await?;
-    if found.joins.is_empty() {
-        return Ok(());
-    }
-    let params = AssignParams { since: Some(since), ..AssignParams::default() };
-    let params = serde_json::to_value(params).map_err(|error| JobError::Refused(error.to_string()))?;
-    let actor = Actor::named(SERVICE);
-    let Some(made) = store.create_job(JobKind::Assign, collection, &params, &actor).await? else { return Ok(()) };
-    let Claim::Taken(record) = store.claim_job(made.job, SERVICE, context.options.lease, 1).await? else {
-        // Another job was faster: its faces are looked at in the next round.
-        store.cancel_job(made.job, &actor).await?;
-        return Ok(());
-    };
-    let (_running, started) = begin(&record);
-    let task = Task { context, record: &record, progress: &progress };
-    let end = match write(task, &[], &found.joins).await {
-        Ok(changes) => {
-            context.index(&changed(&changes), &progress).await?;
-            let (act, joined) = (changes.act, changes.joined.len());
-            JobEnd::Succeeded(serde_json::json!({
-                "actId": act, "faces": found.faces, "assigned": 0, "refused": 0, "joined": joined, "dryRun": false,
-            }))
-        }
-        Err(JobError::Withdrawn) => JobEnd::Cancelled,
-        // A worker takes it over once its lease has ended.
-        Err(error) if error.fate() == Fate::Waits => return Err(error),
-        Err(error) => JobEnd::Failed(error.to_string()),
-    };
-    if store.end_job(record.token(), &end).await? {
-        told_end(&record, started.elapsed(), &end);
-    }
-    Ok(())
-}
-
-fn begin(record: &JobRecord) -> (events::JobRunning, Instant) {
-    let JobRecord { job, kind, collection, attempt, .. } = record;
-    (events::JobRunning::begin(*job, *kind, collection, *attempt), Instant::now())
-}
-
-/// Whether a job of the collection runs.
-async fn is_busy(context: &Context, collection: &CollectionId) -> Result<bool, GalleryError> {
-    let state = Some(JobState::Running);
-    let filter = JobFilter { collections: Some(vec![collection.clone()]), state, ..JobFilter::default() };
-    Ok(!context.store().jobs(&filter, None, 1).await?.is_empty())
 }

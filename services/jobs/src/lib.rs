@@ -6,6 +6,7 @@
 mod compute;
 mod failure;
 mod housekeeping;
+mod joining;
 mod kinds;
 mod options;
 mod progress;

@@ -2,10 +2,10 @@
 //! `kinds`.
 //!
 //! A job that runs is cancelled or given back at once, until it begins to write: then Postgres has decided, in one
-//! transaction, and the job says what is written. An erasure is given back at once and never cancelled: Postgres lets
-//! nobody cancel one that was taken up (`store-pg/src/jobs.rs`). The worker's own watchdog is no use here, since a
-//! clustering takes as long as it takes: a thread without a sign of life is noticed where it is waited for, and a worker
-//! that dies by its lease.
+//! transaction, and the job says what is written, also where its worker died before it could. An erasure is given back
+//! at once and never cancelled: Postgres lets nobody cancel one that was taken up (`store-pg/src/jobs.rs`). The
+//! worker's own watchdog is no use here, since a clustering takes as long as it takes: a thread without a sign of life
+//! is noticed where it is waited for, and a worker that dies by its lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,8 +151,9 @@ impl Worker {
 
     /// Keeps a job that runs, and says how far it is, until somebody wants it to stop.
     async fn keep(&self, record: &JobRecord, progress: &Progress, message: &JobMessage) -> Interrupt {
-        // What is half erased is not left so.
-        let (token, stops) = (record.token(), record.kind != JobKind::Erase);
+        // What is half erased is not left so. One that was to stop before it was taken up has written already, or
+        // nobody would have got it: it says what.
+        let (token, stops) = (record.token(), record.kind != JobKind::Erase && !record.cancel_requested);
         let (store, shutdown) = (self.context.store(), &self.context.shutdown);
         let (lease, pause) = (self.context.options.lease, self.context.options.heartbeat());
         loop {

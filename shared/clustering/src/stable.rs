@@ -9,7 +9,9 @@ use crate::result::Clustering;
 /// For each cluster of `new` the earlier cluster that it continues; `None` for a new one. `old` has for each row the cluster
 /// that it was in, `None` for a row that was noise or is new. An earlier cluster is continued once at most.
 ///
-/// Only rows that are there now count. A cluster may continue an earlier one where
+/// `sizes` has for each earlier cluster, at its number, how many rows it has: where a run is of a part of the rows, more than `old`
+/// has. Where it says fewer, or nothing, those of `old` count. Rows that are gone count nowhere. A cluster may continue an earlier
+/// one where
 ///
 /// * it holds more than half of the earlier one's rows: it grew, or lost some, or several were joined, or
 /// * more than half of its rows are the earlier one's: it is a part of what fell apart.
@@ -18,19 +20,23 @@ use crate::result::Clustering;
 /// comes first, then the one with fewer rows in either, then the lower old id. So of clusters that were joined the largest
 /// one's id stays, and of one that fell apart its largest part keeps the id. The rest of both is new. Rows of `old` past the
 /// new run's are passed over, and missing ones count as `None`.
-pub fn keep(old: &[Option<u32>], new: &Clustering) -> Vec<Option<u32>> {
-    let mut sizes: HashMap<u32, u64> = HashMap::new();
+pub fn keep(old: &[Option<u32>], sizes: &[u64], new: &Clustering) -> Vec<Option<u32>> {
+    let mut seen: HashMap<u32, u64> = HashMap::new();
     let mut common: HashMap<(u32, u32), u64> = HashMap::new();
     for (before, now) in old.iter().zip(&new.labels) {
         let Some(before) = *before else { continue };
-        *sizes.entry(before).or_default() += 1;
+        *seen.entry(before).or_default() += 1;
         if let Some(now) = *now {
             *common.entry((before, now)).or_default() += 1;
         }
     }
+    let whole = |old: u32| {
+        let among = seen.get(&old).copied().unwrap_or(0);
+        sizes.get(old as usize).copied().unwrap_or(0).max(among)
+    };
     let pair = |(&(old, label), &common): (&(u32, u32), &u64)| Pair {
         common,
-        old_size: sizes.get(&old).copied().unwrap_or(0),
+        old_size: whole(old),
         new_size: new.clusters.get(label as usize).map_or(0, |cluster| u64::from(cluster.size)),
         old,
         label,
@@ -83,8 +89,14 @@ mod tests {
 
     /// Rows as characters: a digit or letter is a cluster, `-` none.
     fn kept(old: &str, new: &str) -> String {
+        kept_of(old, &[], new)
+    }
+
+    /// The same of a part of the rows: the cluster of each number has so many in all.
+    fn kept_of(old: &str, sizes: &[u64], new: &str) -> String {
         let new = Clustering::flat(labels(new));
-        keep(&labels(old), &new).into_iter().map(|id| id.map_or('-', |id| char::from_digit(id, 36).unwrap())).collect()
+        let kept = keep(&labels(old), sizes, &new);
+        kept.into_iter().map(|id| id.map_or('-', |id| char::from_digit(id, 36).unwrap())).collect()
     }
 
     #[test]
@@ -112,6 +124,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_part_of_a_cluster_is_not_more_than_half_of_it() {
+        for (old, sizes, new, wanted, why) in [
+            ("00-----", [3, 0], "0000000", "0", "most of it is in the run, and stays together"),
+            ("00-----", [10, 0], "0000000", "-", "two of ten, among strangers"),
+            ("000--", [10, 0], "00000", "0", "most of the new one is the earlier one's"),
+            ("00001", [4, 60], "00000", "0", "one of sixty comes along"),
+            ("0011", [2, 40], "0000", "0", "of the first all, of the second a part"),
+            ("0000----", [1, 0], "00--00--", "-", "fewer than are there: those that are there count"),
+        ] {
+            assert_eq!(kept_of(old, &sizes, new), wanted, "{why}: {old} {new}");
+        }
+    }
+
     fn run() -> impl Strategy<Value = Vec<Option<u32>>> {
         proptest::collection::vec(proptest::option::weighted(0.8, 0u32..6), 0..40)
     }
@@ -133,7 +159,7 @@ mod tests {
         #[test]
         fn an_id_is_kept_once_with_reason_and_none_is_lost_without(old in run(), new in run()) {
             let new = Clustering::flat(new);
-            let kept = keep(&old, &new);
+            let kept = keep(&old, &[], &new);
             prop_assert_eq!(kept.len(), new.clusters.len());
             let ids: Vec<u32> = kept.iter().copied().flatten().collect();
             let once: BTreeSet<u32> = ids.iter().copied().collect();
@@ -149,7 +175,7 @@ mod tests {
         #[test]
         fn the_same_run_again_changes_nothing(run in run()) {
             let found = Clustering::flat(run.clone());
-            let kept = keep(&run, &found);
+            let kept = keep(&run, &[], &found);
             let again: Vec<Option<u32>> =
                 found.labels.iter().map(|label| label.and_then(|label| kept[label as usize])).collect();
             prop_assert_eq!(again, run);
@@ -160,7 +186,7 @@ mod tests {
         fn a_cluster_that_grows_stays(run in run(), more in run()) {
             let old: Vec<Option<u32>> = run.iter().copied().chain(more.iter().map(|_| None)).collect();
             let found = Clustering::flat([run, more].concat());
-            let kept = keep(&old, &found);
+            let kept = keep(&old, &[], &found);
             for (before, label) in old.iter().zip(&found.labels) {
                 if let (Some(before), Some(label)) = (before, label) {
                     prop_assert_eq!(kept[*label as usize], Some(*before));

@@ -56,7 +56,7 @@ pub enum LabelOutcome {
     Done(Labelled),
     /// There is no such cluster, or no face is left in it.
     NoCluster,
-    /// The collection has no such person.
+    /// The collection has no such person. Whoever was merged into another stands for that one.
     NoPerson,
     /// The cluster's faces are this person's already. Undo that first.
     AlreadyLabelled(PersonId),
@@ -107,7 +107,8 @@ impl Store {
     /// of the person at once, until all of the person's are chosen anew. `dry_run`: only tells what would be done.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a name without a visible character.
+    /// [`StoreError::Invalid`] for a name without a visible character; [`StoreError::BeingErased`] where an unfinished erasure
+    /// concerns the person.
     pub async fn label_cluster(
         &self,
         collection: &CollectionId,
@@ -133,28 +134,35 @@ impl Store {
         };
         run!(self, "label cluster", within self.bulk_patience(faces), connection => {
             apply(connection, &label, actor).await
-        })
+        })?
     }
 }
 
 const NAMELESS: StoreError = StoreError::Invalid { index: 0, what: "a name has at least one visible character" };
 
-async fn apply(connection: &mut PgConnection, label: &Label<'_>, actor: &Actor) -> Result<LabelOutcome, sqlx::Error> {
+/// What an attempt came to; refused where the person is being erased.
+type Attempt = Result<LabelOutcome, StoreError>;
+
+async fn apply(connection: &mut PgConnection, label: &Label<'_>, actor: &Actor) -> Result<Attempt, sqlx::Error> {
     let collection = label.collection.as_str();
     let mut tx = connection.begin().await?;
     lock_collections(&mut tx, &[collection]).await?;
     let found: Option<(Uuid, Option<Uuid>)> =
         sqlx::query_as(FIND).bind(collection).bind(label.public_id).fetch_optional(&mut *tx).await?;
-    let Some((cluster, labelled)) = found else { return Ok(LabelOutcome::NoCluster) };
+    let Some((cluster, labelled)) = found else { return Ok(Ok(LabelOutcome::NoCluster)) };
     if let Some(person) = labelled {
         let present = present_in(&mut tx, collection, &[person]).await?;
-        return Ok(LabelOutcome::AlreadyLabelled(present.get(&person).copied().unwrap_or(person).into()));
+        return Ok(Ok(LabelOutcome::AlreadyLabelled(present.get(&person).copied().unwrap_or(person).into())));
     }
     let faces: Vec<Uuid> = sqlx::query_scalar(FACES).bind(cluster).fetch_all(&mut *tx).await?;
     if faces.is_empty() {
-        return Ok(LabelOutcome::NoCluster);
+        return Ok(Ok(LabelOutcome::NoCluster));
     }
-    let Some(who) = who(&mut tx, collection, label.target).await? else { return Ok(LabelOutcome::NoPerson) };
+    let who = match who(&mut tx, collection, label.target).await? {
+        Ok(Some(who)) => who,
+        Ok(None) => return Ok(Ok(LabelOutcome::NoPerson)),
+        Err(error) => return Ok(Err(error)),
+    };
     let refused: HashSet<Uuid> = match &who {
         Who::Known(person) => negatives::negative_for(&mut tx, &faces, person.person_id).await?.into_iter().collect(),
         Who::New(_) => HashSet::new(),
@@ -162,35 +170,37 @@ async fn apply(connection: &mut PgConnection, label: &Label<'_>, actor: &Actor) 
     let (refused, allowed): (Vec<Uuid>, Vec<Uuid>) = faces.into_iter().partition(|face| refused.contains(face));
     let plan = Plan { cluster, best: allowed.iter().take(label.exemplars).copied().collect(), allowed, refused };
     if label.dry_run || plan.allowed.is_empty() {
-        return Ok(LabelOutcome::Done(plan.told(who)));
+        return Ok(Ok(LabelOutcome::Done(plan.told(who))));
     }
     let done = write(&mut tx, label, plan, who, actor).await?;
     tx.commit().await?;
-    Ok(LabelOutcome::Done(done))
+    Ok(Ok(LabelOutcome::Done(done)))
 }
 
-/// Who is meant; `None`: the collection has no such person, or one who is being erased.
+/// Who is meant; `None`: the collection has no such person. Refused where they are being erased.
 async fn who(
     connection: &mut PgConnection,
     collection: &str,
     target: LabelTarget<'_>,
-) -> Result<Option<Who>, sqlx::Error> {
+) -> Result<Result<Option<Who>, StoreError>, sqlx::Error> {
     let asked = match target {
         LabelTarget::Person(person) => person.as_uuid(),
         LabelTarget::Name(name) => {
             let query = sqlx::query_scalar(BY_NAME).bind(collection).bind(name_key(name));
             let known: Option<Uuid> = query.fetch_optional(&mut *connection).await?;
-            let Some(person) = known else { return Ok(Some(Who::New(name.to_owned()))) };
+            let Some(person) = known else { return Ok(Ok(Some(Who::New(name.to_owned())))) };
             person
         }
     };
-    let Some(person) = present_in(connection, collection, &[asked]).await?.remove(&asked) else { return Ok(None) };
-    // The faces would be erased with them.
-    if any_is_being_erased(connection, collection, &[person]).await? {
-        return Ok(None);
+    let present = present_in(connection, collection, &[asked]).await?.remove(&asked);
+    // The faces would be erased with them. Their row may be gone before all of it is.
+    let concerned: Vec<Uuid> = present.into_iter().chain([asked]).collect();
+    if any_is_being_erased(connection, collection, &concerned).await? {
+        return Ok(Err(StoreError::BeingErased));
     }
+    let Some(person) = present else { return Ok(Ok(None)) };
     let found: Option<Target> = sqlx::query_as(BY_ID).bind(person).fetch_optional(connection).await?;
-    Ok(found.map(Who::Known))
+    Ok(Ok(found.map(Who::Known)))
 }
 
 /// What is to be done with which faces.

@@ -17,7 +17,7 @@ use crate::embedding;
 use crate::error::StoreError;
 use crate::job_lease::{JobToken, hold_job};
 use crate::persons::lock_collections;
-use crate::store::{Store, run, text};
+use crate::store::{CHUNK, Store, run, text};
 
 /// A face as a clustering judged it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -176,9 +176,9 @@ async fn apply(
     Ok(Some(changes))
 }
 
-/// Makes the new clusters that have a face, and sets the centroids of those that continue. A centroid is kept only if all of the
-/// faces that it is the mean of are in the cluster: one of them may have been erased, or given to somebody, since it was computed.
-/// Returns the new ones, and how many continue.
+/// Makes the new clusters that have a face, and sets the centroids of those that continue. A centroid is kept only if it is the
+/// mean of the cluster's faces, of all and of no other: one of them may have been erased, or given to somebody, since it was
+/// computed, and a cluster that continues may have faces that the run was not of. Returns the new ones, and how many continue.
 async fn write_clusters(
     connection: &mut PgConnection,
     token: JobToken,
@@ -190,11 +190,14 @@ async fn write_clusters(
     for cluster in found.iter().filter_map(|face| face.cluster_id) {
         *present.entry(cluster).or_default() += 1;
     }
+    let former = run.clusters.iter().filter(|cluster| !cluster.is_new).map(|cluster| cluster.cluster.as_uuid());
+    let whole = sizes_of(connection, &former.collect::<Vec<_>>()).await?;
     let (mut created, mut continued) = (Vec::new(), Vec::new());
     for (cluster, centroid) in run.clusters.iter().zip(&prepared.centroids) {
         let id = cluster.cluster.as_uuid();
         let Some(faces) = present.get(&id) else { continue };
-        let centroid = (*faces == cluster.members.len()).then(|| centroid.clone());
+        let of_all = *faces == cluster.members.len() && (cluster.is_new || whole.get(&id) == Some(faces));
+        let centroid = of_all.then(|| centroid.clone());
         if cluster.is_new {
             created.push(NewRow { cluster: id, public_id: public_id(id), centroid });
         } else {
@@ -211,6 +214,19 @@ async fn write_clusters(
     let what = NewRows { collection, model: &model, job: Some(token.job), ..NewRows::default() };
     cluster_rows::insert(connection, what, &created).await?;
     Ok((created.into_iter().map(|row| row.cluster).collect(), continued.len()))
+}
+
+/// How many faces each of these clusters has now; those without one are missing.
+async fn sizes_of(connection: &mut PgConnection, clusters: &[Uuid]) -> Result<HashMap<Uuid, usize>, sqlx::Error> {
+    const SQL: &str = "
+SELECT cluster_id, count(*) FROM faces WHERE cluster_id = ANY($1::uuid[]) AND vector_state <> 'tombstoned' GROUP BY cluster_id";
+    let mut sizes = HashMap::with_capacity(clusters.len());
+    for chunk in clusters.chunks(CHUNK) {
+        let rows: Vec<(Uuid, i64)> = sqlx::query_as(SQL).bind(chunk).fetch_all(&mut *connection).await?;
+        let size = |(cluster, faces): (Uuid, i64)| (cluster, usize::try_from(faces).unwrap_or(usize::MAX));
+        sizes.extend(rows.into_iter().map(size));
+    }
+    Ok(sizes)
 }
 
 /// Notes with its counts what a job did with a collection's clusters, and records it. `false`: the job was cancelled meanwhile,

@@ -262,9 +262,9 @@ WHERE c.collection = $1 AND c.person_id IS NULL AND c.dissolved_at IS NULL ORDER
         Ok(rows.into_iter().map(|(face, cluster)| (face.into(), cluster.into())).collect())
     }
 
-    /// Up to `limit` open clusters of which no mean by `model` is known, with the times at which they were as they are now: they
-    /// were split off, lost a face, or are of another model. No face joins them until
-    /// [`set_cluster_centroid`](Self::set_cluster_centroid).
+    /// Up to `limit` open clusters of which no mean by `model` is known though one of their faces has an embedding by it, with the
+    /// times at which they were as they are now: they were split off, lost a face, or are of another model. No face joins them
+    /// until [`set_cluster_centroid`](Self::set_cluster_centroid). By id; the next page is `after` the last one's.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -272,16 +272,20 @@ WHERE c.collection = $1 AND c.person_id IS NULL AND c.dissolved_at IS NULL ORDER
         &self,
         collection: &CollectionId,
         model: &str,
+        after: Option<ClusterId>,
         limit: u32,
     ) -> Result<Vec<(ClusterId, OffsetDateTime)>, StoreError> {
         const SQL: &str = open!(
             "c.cluster_id, c.updated_at",
-            "AND (c.centroid IS NULL OR c.model <> $2) ORDER BY c.cluster_id LIMIT $3"
+            "AND (c.centroid IS NULL OR c.model <> $2) AND c.cluster_id > $3 AND EXISTS (
+    SELECT FROM faces f LEFT JOIN reembeddings r ON r.face_id = f.face_id AND r.model = $2
+    WHERE f.cluster_id = c.cluster_id AND f.vector_state <> 'tombstoned' AND (f.model = $2 OR r.face_id IS NOT NULL))
+ORDER BY c.cluster_id LIMIT $4"
         );
-        let model = text(model);
+        let (model, after) = (text(model), after.map_or(Uuid::nil(), |cluster| cluster.as_uuid()));
         let rows: Vec<(Uuid, OffsetDateTime)> = run!(self, "clusters without a centroid", connection => {
-            let query = sqlx::query_as(SQL).bind(collection.as_str()).bind(&*model).bind(i64::from(limit));
-            query.fetch_all(connection).await
+            let query = sqlx::query_as(SQL).bind(collection.as_str()).bind(&*model).bind(after);
+            query.bind(i64::from(limit)).fetch_all(connection).await
         })?;
         Ok(rows.into_iter().map(|(cluster, at)| (cluster.into(), at)).collect())
     }

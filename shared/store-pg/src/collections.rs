@@ -51,7 +51,8 @@ impl CollectionDetails {
     }
 }
 
-const PAGE_OF: &str = "SELECT collection, created_at FROM collections WHERE ($1::text IS NULL OR collection > $1)
+const PAGE_OF: &str = "SELECT collection, created_at FROM collections
+                       WHERE ($1::text IS NULL OR collection > $1) AND ($3::text[] IS NULL OR collection = ANY($3))
                        ORDER BY collection LIMIT $2";
 
 const CROPS: &str = "SELECT FROM crops WHERE $1::text IS NULL OR collection = $1";
@@ -122,9 +123,23 @@ impl Store {
         after: Option<&CollectionId>,
         limit: u32,
     ) -> Result<Vec<CollectionSummary>, StoreError> {
+        self.collections_page_of(None, after, limit).await
+    }
+
+    /// The same of these collections only; `None`: of all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn collections_page_of(
+        &self,
+        of: Option<&[CollectionId]>,
+        after: Option<&CollectionId>,
+        limit: u32,
+    ) -> Result<Vec<CollectionSummary>, StoreError> {
         let (after, limit) = (after.map(CollectionId::as_str), i64::from(limit.min(PAGE)));
+        let of: Option<Vec<&str>> = of.map(|of| of.iter().map(CollectionId::as_str).collect());
         let rows: Vec<Columns> = run!(self, "page of collections", connection => {
-            sqlx::query_as(PAGE_OF).bind(after).bind(limit).fetch_all(connection).await
+            sqlx::query_as(PAGE_OF).bind(after).bind(limit).bind(of.as_deref()).fetch_all(connection).await
         })?;
         let mut policies = self.policies().await?;
         let read = |row: Columns| {

@@ -22,6 +22,19 @@ WHERE NOT w.active AND EXISTS (
     SELECT FROM webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' AND d.created_at < $1)
 LIMIT 1";
 
+const LATE: &str = "
+SELECT w.webhook_id FROM webhooks w
+WHERE w.active AND EXISTS (
+    SELECT FROM webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' AND d.created_at < $1)
+LIMIT 1";
+
+const GIVE_UP: &str = "
+UPDATE webhook_deliveries SET state = 'dead', ended_at = now(), next_at = NULL, last_error = coalesce(last_error, 'not told in time')
+WHERE delivery_id = ANY(ARRAY(
+    SELECT delivery_id FROM webhook_deliveries WHERE webhook_id = $3 AND state = 'pending' AND created_at < $1
+    ORDER BY created_at, sequence LIMIT $2))
+RETURNING webhook_id, source, order_key";
+
 const WAITING: &str = "
 DELETE FROM webhook_deliveries WHERE delivery_id = ANY(ARRAY(
     SELECT delivery_id FROM webhook_deliveries WHERE webhook_id = $3 AND state = 'pending' AND created_at < $1
@@ -71,6 +84,27 @@ impl Store {
             let removed: Vec<Removed> =
                 sqlx::query_as(WAITING).bind(older_than).bind(limit).bind(webhook).fetch_all(&mut *tx).await?;
             let number = follow(&mut tx, removed).await?;
+            tx.commit().await?;
+            Ok(number)
+        })
+    }
+
+    /// Gives up pending deliveries of an active webhook that were made before `older_than`, at most `limit`: one whose receiver is away
+    /// would else grow without end, since of each order key only the oldest is tried. Returns how many: whoever calls repeats it
+    /// until it finds nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn give_up_deliveries(&self, older_than: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        let limit = i64::from(limit);
+        run!(self, "give up deliveries", connection => {
+            let mut tx = connection.begin().await?;
+            let webhook: Option<Uuid> = sqlx::query_scalar(LATE).bind(older_than).fetch_optional(&mut *tx).await?;
+            let Some(webhook) = webhook else { return Ok(0) };
+            lock(&mut tx, &[webhook]).await?;
+            let given_up: Vec<Removed> =
+                sqlx::query_as(GIVE_UP).bind(older_than).bind(limit).bind(webhook).fetch_all(&mut *tx).await?;
+            let number = follow(&mut tx, given_up).await?;
             tx.commit().await?;
             Ok(number)
         })

@@ -202,6 +202,26 @@ impl Store {
         rows.into_iter().map(FaceVector::try_from).collect()
     }
 
+    /// A page of the faces of a cluster with their embeddings by `model`, by id: of a cluster that may be of any size.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cluster_vectors_page(
+        &self,
+        cluster: ClusterId,
+        model: &str,
+        after: Option<FaceId>,
+        limit: u32,
+    ) -> Result<Vec<FaceVector>, StoreError> {
+        const SQL: &str = of_model!([vector!()] "f.cluster_id = $2 AND f.face_id > $3 ORDER BY f.face_id LIMIT $4");
+        let (model, after) = (text(model), after.map_or(Uuid::nil(), |face| face.as_uuid()));
+        let rows: Vec<Columns> = run!(self, "vectors of a part of a cluster", connection => {
+            let query = sqlx::query_as(SQL).bind(&*model).bind(cluster.as_uuid()).bind(after);
+            query.bind(i64::from(limit)).fetch_all(connection).await
+        })?;
+        rows.into_iter().map(FaceVector::try_from).collect()
+    }
+
     /// Up to `limit` faces of a person with their embeddings by `model`, the newest first.
     ///
     /// # Errors

@@ -98,6 +98,11 @@ impl Current {
     }
 }
 
+// What a job leaves behind but its row: an act that nobody undid, or a head.
+const WRITTEN: &str = "
+SELECT EXISTS (SELECT FROM acts WHERE job_id = $1 AND undone_at IS NULL)
+    OR EXISTS (SELECT FROM heads WHERE job_id = $1)";
+
 // Nothing waits here for a worker that is just writing its results (`hold_job`).
 const CURRENT: &str = "
 SELECT kind, state, collection, attempt - attempts_from AS used, cancel_requested,
@@ -121,10 +126,11 @@ const END: &str = "
 UPDATE jobs SET state = $3, result = $4, error = $5, lease_until = NULL, finished_at = now(), updated_at = now()
 WHERE job_id = $1 AND ($2::integer IS NULL OR (attempt = $2 AND state = 'running')) RETURNING *";
 
+// `$3`: it has written, so that it is not cancelled any more: whoever takes it up says what was written.
 const RELEASE: &str = "
-UPDATE jobs SET state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,
+UPDATE jobs SET state = CASE WHEN cancel_requested AND NOT $3::boolean THEN 'cancelled' ELSE 'queued' END,
     attempts_from = attempts_from + 1, worker = NULL, lease_until = NULL,
-    finished_at = CASE WHEN cancel_requested THEN now() END, updated_at = now()
+    finished_at = CASE WHEN cancel_requested AND NOT $3::boolean THEN now() END, updated_at = now()
 WHERE job_id = $1 AND attempt = $2 AND state = 'running' RETURNING *";
 
 // The weakest lock that keeps others from taking the job up and from deleting it. Saying how far it is, which keeps the
@@ -134,9 +140,10 @@ SELECT 1 FROM jobs WHERE job_id = $1 AND attempt = $2 AND state = 'running' AND 
 
 impl Store {
     /// Takes a job up for the length of `lease`, if it waits or its worker's lease has ended, and no other job of its
-    /// collection runs; one that erases waits for no other, and no other for it. `worker` says in the row who has it. A job that was taken up `max_attempts` times since it was
-    /// queued, and never given back or ended, fails here; one whose worker was silent after somebody had cancelled it
-    /// ends as cancelled.
+    /// collection runs; one that erases waits for no other, and no other for it. `worker` says in the row who has it. A
+    /// job that was taken up `max_attempts` times since it was queued, and never given back or ended, fails here; one
+    /// whose worker was silent after somebody had cancelled it ends as cancelled, unless it had written by then: it is
+    /// taken up to say what.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -214,16 +221,19 @@ impl Store {
     }
 
     /// Gives a job back unfinished, for a worker that stops: it waits again, and the attempt does not count. One that
-    /// was to be cancelled is, with an event (`job.finished`). `false` where it ended before or is at another worker.
+    /// was to be cancelled is, with an event (`job.finished`), unless it has written. `false` where it ended before or
+    /// is at another worker.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn release_job(&self, token: JobToken) -> Result<bool, StoreError> {
         run!(self, "release job", connection => {
             let mut tx = connection.begin().await?;
+            let written = has_written(&mut tx, token.job).await?;
             let row: Option<Row> = sqlx::query_as(RELEASE)
                 .bind(token.job.as_uuid())
                 .bind(int(token.attempt))
+                .bind(written)
                 .fetch_optional(&mut *tx)
                 .await?;
             let Some(row) = row else { return Ok(false) };
@@ -234,6 +244,19 @@ impl Store {
             Ok(true)
         })
     }
+
+    /// Whether a job has written what is still there: an act that nobody undid, or a head.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_written(&self, job: JobId) -> Result<bool, StoreError> {
+        run!(self, "whether a job has written", connection => has_written(connection, job).await)
+    }
+}
+
+/// Whoever holds the job's row is told what stays true while they do.
+async fn has_written(connection: &mut PgConnection, job: JobId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(WRITTEN).bind(job.as_uuid()).fetch_one(connection).await
 }
 
 /// What a claim found, before its row is read.
@@ -268,8 +291,10 @@ async fn claim(
     if !running && current.state != JobState::Queued.as_str() {
         return Ok(Found::Over);
     }
-    // What is half erased is not left so, whatever an earlier release wrote of its row.
-    if current.cancel_requested && !(current.erases() && current.begun) {
+    // What is half erased is not left so, whatever an earlier release wrote of its row. Nor does a job end as cancelled
+    // whose work is there: its worker died between the two. Whoever writes holds the row too, so that none does now.
+    let goes_on = current.erases() && current.begun;
+    if current.cancel_requested && !goes_on && !has_written(tx, job).await? {
         finish(tx, job, None, &JobEnd::Cancelled).await?;
         return Ok(Found::Over);
     }

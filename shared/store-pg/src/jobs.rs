@@ -164,6 +164,15 @@ UPDATE jobs SET state = 'queued', attempt = attempt + 1, attempts_from = attempt
     finished_at = NULL, updated_at = now()
 WHERE job_id = $1 AND state IN ('failed', 'cancelled') RETURNING *";
 
+// Two that are made at once do not both take the last place.
+const CROWD_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('facewire jobs of ' || $1::text, 0))";
+
+const CROWD: &str = "
+SELECT count(*) FROM jobs WHERE collection = $1 AND kind = $2 AND state IN ('queued', 'running')";
+
+// Also those of kinds that only a later release knows: their messages wait among the others.
+const OPEN: &str = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')";
+
 const WAITING: &str = "
 SELECT * FROM jobs
 WHERE state IN ('queued', 'running') AND kind = ANY($3) AND (
@@ -177,12 +186,18 @@ DELETE FROM jobs WHERE job_id IN (
     ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
 impl Store {
+    /// Jobs of one kind of a collection that wait or run at a time, at most. Those that wait for another of their
+    /// collection are in hand all the same, and the queue hands out no more than 256 over all collections. Jobs that
+    /// erase may be any number: none of them waits for another, and what is to go goes.
+    pub const OPEN_JOBS: u32 = 16;
+
     /// Makes a job that waits for a worker, with an event (`job.created`). `params` is a JSON object that its kind
     /// reads, checked by the caller. `None` where there is no such collection. Its message has yet to be published: a
     /// job whose message is lost is found by [`Store::queued_jobs`].
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] where `params` is no object.
+    /// [`StoreError::Invalid`] where `params` is no object; [`StoreError::Conflict`] where [`Store::OPEN_JOBS`] of its
+    /// kind wait or run in the collection.
     pub async fn create_job(
         &self,
         kind: JobKind,
@@ -196,7 +211,7 @@ impl Store {
         let job = Uuid::new_v4();
         let row = run!(self, "create job", connection => {
             create(connection, job, kind, collection.as_str(), params, actor).await
-        })?;
+        })??;
         row.map(TryInto::try_into).transpose()
     }
 
@@ -256,21 +271,21 @@ impl Store {
     /// `None` where there is none. Its message has yet to be published.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Conflict`] as of [`Store::create_job`].
     pub async fn retry_job(&self, job: JobId, actor: &Actor) -> Result<Option<JobRecord>, StoreError> {
-        let row = run!(self, "retry job", connection => {
-            let mut tx = connection.begin().await?;
-            let row: Option<Row> = sqlx::query_as(RETRY).bind(job.as_uuid()).fetch_optional(&mut *tx).await?;
-            match row {
-                Some(_) => {
-                    record(&mut tx, actor, changed(job, "job.retried")).await?;
-                    tx.commit().await?;
-                    Ok(row)
-                }
-                None => sqlx::query_as(ONE).bind(job.as_uuid()).fetch_optional(&mut *tx).await,
-            }
-        })?;
+        let row = run!(self, "retry job", connection => retry(connection, job, actor).await)??;
         row.map(TryInto::try_into).transpose()
+    }
+
+    /// How many jobs wait or run, in all collections: each of them has a message, if none is lost.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_open_jobs(&self) -> Result<u64, StoreError> {
+        let open: i64 = run!(self, "count open jobs", connection => {
+            sqlx::query_scalar(OPEN).fetch_one(connection).await
+        })?;
+        Ok(count(open))
     }
 
     /// Up to `limit` jobs that nobody works on, the oldest first: those that wait for longer than `older_than`, and
@@ -305,6 +320,9 @@ fn kinds() -> Vec<&'static str> {
     JobKind::ALL.map(JobKind::as_str).into()
 }
 
+/// A job as it is then, or why it is not changed.
+type Attempt = Result<Option<Row>, StoreError>;
+
 async fn create(
     connection: &mut PgConnection,
     job: Uuid,
@@ -312,11 +330,11 @@ async fn create(
     collection: &str,
     params: &JsonValue,
     actor: &Actor,
-) -> Result<Option<Row>, sqlx::Error> {
+) -> Result<Attempt, sqlx::Error> {
     const EXISTS: &str = "SELECT 1 FROM collections WHERE collection = $1 FOR KEY SHARE";
     let mut tx = connection.begin().await?;
     if sqlx::query(EXISTS).bind(collection).fetch_optional(&mut *tx).await?.is_none() {
-        return Ok(None);
+        return Ok(Ok(None));
     }
     let row: Row = sqlx::query_as(INSERT)
         .bind(job)
@@ -328,10 +346,42 @@ async fn create(
         .bind(actor.stored_request())
         .fetch_one(&mut *tx)
         .await?;
+    if is_one_too_many(&mut tx, &row).await? {
+        return Ok(Err(crowded("create job")));
+    }
     let detail = json!({ "jobId": job, "kind": kind });
     record(&mut tx, actor, NewEvent { detail, ..NewEvent::of(collection, EventKind::JobCreated) }).await?;
     tx.commit().await?;
-    Ok(Some(row))
+    Ok(Ok(Some(row)))
+}
+
+async fn retry(connection: &mut PgConnection, job: JobId, actor: &Actor) -> Result<Attempt, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    let row: Option<Row> = sqlx::query_as(RETRY).bind(job.as_uuid()).fetch_optional(&mut *tx).await?;
+    let Some(row) = row else {
+        return sqlx::query_as(ONE).bind(job.as_uuid()).fetch_optional(&mut *tx).await.map(Ok);
+    };
+    if is_one_too_many(&mut tx, &row).await? {
+        return Ok(Err(crowded("retry job")));
+    }
+    record(&mut tx, actor, changed(job, "job.retried")).await?;
+    tx.commit().await?;
+    Ok(Ok(Some(row)))
+}
+
+/// Whether more jobs of its kind wait or run in its collection than may, itself among them.
+async fn is_one_too_many(connection: &mut PgConnection, row: &Row) -> Result<bool, sqlx::Error> {
+    if row.kind == JobKind::Erase.as_str() {
+        return Ok(false);
+    }
+    sqlx::query(CROWD_LOCK).bind(&row.collection).execute(&mut *connection).await?;
+    let open: i64 = sqlx::query_scalar(CROWD).bind(&row.collection).bind(&row.kind).fetch_one(&mut *connection).await?;
+    Ok(open > i64::from(Store::OPEN_JOBS))
+}
+
+fn crowded(operation: &'static str) -> StoreError {
+    let constraint = format!("the {} jobs of a kind that wait or run in a collection", Store::OPEN_JOBS);
+    StoreError::Conflict { operation, constraint }
 }
 
 async fn cancel(connection: &mut PgConnection, job: JobId, actor: &Actor) -> Result<Option<Row>, sqlx::Error> {

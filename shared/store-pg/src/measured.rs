@@ -1,6 +1,6 @@
 //! Measured faces of one camera, page by page, to be judged anew.
 
-use facewire_domain::{CameraId, CollectionId, Quality};
+use facewire_domain::{CameraId, CollectionId, Intent, Quality};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -19,6 +19,8 @@ pub struct MeasuredFace {
     pub matched: bool,
     /// Whether the crop had several faces: a frame, which is judged by fewer limits.
     pub of_frame: bool,
+    /// What its crop was for: enrolment may be stricter.
+    pub intent: Intent,
     /// Where its page may go on.
     pub place: MeasuredPlace,
 }
@@ -44,6 +46,7 @@ row! {
         face_index: i32,
         finished_at: OffsetDateTime,
         frame: bool,
+        intent: String,
         refused: bool,
         matched: bool,
         /// In the order of `Signal::ALL`.
@@ -54,7 +57,7 @@ row! {
 macro_rules! page {
     ([$($first:ident)+] $([$($place:ident)+])*) => {
         concat!(
-            "SELECT crop_id, face_index, finished_at, frame,
+            "SELECT crop_id, face_index, finished_at, frame, intent,
              status = 'rejected' AND stage IN ('quality', 'embed') AS refused, status = 'matched' AS matched, ARRAY[",
             last!($($first)+), $(", ", last!($($place)+),)*
             "]::float8[] AS signals
@@ -114,6 +117,8 @@ impl From<Row> for MeasuredFace {
             refused: row.refused,
             matched: row.matched,
             of_frame: row.frame,
+            // What a later release wants of crops is judged as recognition is.
+            intent: row.intent.parse().unwrap_or(Intent::Recognize),
             place: MeasuredPlace::new(row.finished_at, row.crop_id, row.face_index),
         }
     }

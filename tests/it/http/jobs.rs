@@ -8,7 +8,7 @@ use std::process::Command;
 use axum::http::Method;
 use facewire_composition::Service;
 use facewire_domain::{CollectionId, HeadState, JobKind, Scope};
-use facewire_store_pg::{Actor, AuditFilter, Claim, JobEnd, NewHead};
+use facewire_store_pg::{Actor, AuditFilter, Claim, JobEnd, NewHead, Store};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -109,6 +109,34 @@ async fn a_job_is_listed_cancelled_tried_again_and_followed() {
     assert_eq!(wrong.refused(400, "invalid_request")["error"]["details"]["field"], json!("minClusterSize"));
     door.close().await;
     services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_jobs_of_a_kind_than_may_wait_are_a_conflict() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    let http = &door.http;
+    http.post("/api/v1/collections", json!({"name": OFFICE})).await.ok();
+    // Nobody is there to do them.
+    let mut waiting = Vec::new();
+    for _ in 0..Store::OPEN_JOBS {
+        waiting.push(begin(http, OFFICE, "assign", json!({})).await);
+    }
+    let assign = format!("/api/v1/faces/assign?collection={OFFICE}");
+    let refused = http.post(&assign, json!({})).await.refused(409, "conflict");
+    assert_eq!(refused["error"]["details"]["limit"], json!(Store::OPEN_JOBS), "{refused}");
+    begin(http, OFFICE, "cluster", json!({})).await;
+    assert_eq!(ask(http, &waiting[0], "cancel").await.ok()["state"], json!("cancelled"));
+    begin(http, OFFICE, "assign", json!({})).await;
+    let retried = ask(http, &waiting[0], "retry").await.refused(409, "conflict");
+    assert_eq!(retried["error"]["details"]["limit"], json!(Store::OPEN_JOBS), "{retried}");
+    let erase = json!({"collection": OFFICE, "before": "2020-01-01T00:00:00Z"});
+    for _ in 0..=Store::OPEN_JOBS {
+        let later = [("prefer", "respond-async")];
+        let begun = http.json_with(Method::POST, "/api/v1/erasures", &later, erase.clone()).await;
+        assert_eq!(begun.status.as_u16(), 202, "{begun:?}");
+    }
+    door.close().await;
 }
 
 /// Gives each cluster of the collection a name.

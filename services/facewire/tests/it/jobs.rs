@@ -219,6 +219,7 @@ pub(crate) fn kept(number: u64, model: &str, dim: usize) -> KeptFace {
         landmarks: None,
         quality: None,
         captured_at,
+        matched: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use facewire_domain::{AssignParams, ClusterId, FaceId};
-use facewire_store_pg::{AssignChanges, NewAssignment, UnknownFilter};
+use facewire_store_pg::{Actor, AssignChanges, NewAssignment, UnknownFilter};
 use serde::Serialize;
 use serde_json::Value as JsonValue;
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::decide::{BLOCK, Decider, Joiner, joining, rule};
 use super::rows::{Choice, Reader};
 use super::{Context, Task, told};
+use crate::SERVICE;
 use crate::failure::JobError;
 use crate::progress::Progress;
 
@@ -45,15 +46,20 @@ pub(crate) struct Decided {
 
 pub(super) async fn run(task: Task<'_>, params: &AssignParams) -> Result<JsonValue, JobError> {
     let (context, collection) = (task.context, task.collection());
-    let applied = rule(context, collection, params.threshold, params.margin).await?;
+    let only_joins = is_our_own(task);
     let filter = UnknownFilter {
         min_quality: params.quality_threshold,
         created_since: params.since,
+        without_cluster: only_joins,
         ..UnknownFilter::default()
     };
     let none = HashSet::new();
     let choice = Choice::of(collection, filter, &none);
     let expected = choice.count(context).await?;
+    if task.record.attempt > 1 && context.ask(|| context.store().has_written(task.record.job)).await? {
+        return finish(task, expected).await;
+    }
+    let applied = rule(context, collection, params.threshold, params.margin).await?;
     let open = if params.join_clusters {
         let (store, model) = (context.store(), &context.gallery.model);
         context.ask(|| store.open_clusters(collection, model)).await?
@@ -62,9 +68,9 @@ pub(super) async fn run(task: Task<'_>, params: &AssignParams) -> Result<JsonVal
     };
     let joins = joining(&applied, open.len());
     let joiner = Joiner::new(open, joins, context.dim());
-    let decider = Decider::new(context, task.progress, collection, applied.rule);
+    let decider = (!only_joins).then(|| Decider::new(context, task.progress, collection, applied.rule));
     task.progress.begin("assigning", expected);
-    let found = decide(context, task.progress, &choice, Some(decider), Some(&joiner)).await?;
+    let found = decide(context, task.progress, &choice, decider, Some(&joiner)).await?;
     let (faces, dry_run) = (found.faces, params.dry_run);
     let counted = Assigned {
         act_id: None,
@@ -81,6 +87,22 @@ pub(super) async fn run(task: Task<'_>, params: &AssignParams) -> Result<JsonVal
     context.index(&changed(&changes), task.progress).await?;
     let (assigned, joined) = (changes.assigned.len() as u64, changes.joined.len() as u64);
     told(&Assigned { act_id: Some(changes.act), assigned, refused: changes.refused, joined, ..counted })
+}
+
+/// Whether the service made the job itself, so that new faces join clusters (`joining`): whoever takes it over gives
+/// none to people, which nobody asked for.
+fn is_our_own(task: Task<'_>) -> bool {
+    task.record.actor == Actor::named(SERVICE)
+}
+
+/// Ends a job that an earlier attempt wrote for, with what was written. `left`: faces that it would compare now.
+async fn finish(task: Task<'_>, left: u64) -> Result<JsonValue, JobError> {
+    let changes = write(task, &[], &[]).await?;
+    task.context.index(&changed(&changes), task.progress).await?;
+    let (assigned, joined) = (changes.assigned.len() as u64, changes.joined.len() as u64);
+    // What joined a cluster is nobody's still, but one of our own looks only at what is in none.
+    let faces = if is_our_own(task) { left + assigned + joined } else { left + assigned };
+    told(&Assigned { act_id: Some(changes.act), faces, assigned, refused: changes.refused, joined, dry_run: false })
 }
 
 /// Decides a choice of faces, block by block.

@@ -1,15 +1,15 @@
 //! The kind `cluster`: the faces that are nobody's are grouped; in dual mode those of known people are given to them
 //! first. Clusters that are still the same keep their ids. How faces are grouped is in `exact` and `graph`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use facewire_domain::{ClusterId, ClusterParams, FaceId, PersonId};
-use facewire_store_pg::{AssignChanges, CHUNK, ClusterChanges, ClusterRun, NewAssignment, UnknownFilter};
+use facewire_store_pg::{AssignChanges, CHUNK, ClusterChanges, ClusterRun, JobSignal, NewAssignment, UnknownFilter};
 use serde::Serialize;
 use serde_json::Value as JsonValue;
 use uuid::Uuid;
 
-use super::clusters::Found;
+use super::clusters::{Former, Found};
 use super::decide::{Decider, rule};
 use super::rows::Choice;
 use super::{Task, assign, exact, graph, told};
@@ -73,15 +73,15 @@ pub(super) async fn run(task: Task<'_>, params: &ClusterParams) -> Result<JsonVa
     let chosen = choice.narrow(context, params.max_faces).await?;
     let known = if params.assign_known { known(task, params, &choice, chosen).await? } else { Vec::new() };
     let theirs: HashSet<FaceId> = known.iter().map(|found| found.face).collect();
+    let partial = is_partial(params, &choice);
     let rest = Choice { without: &theirs, ..choice };
     let expected = chosen.saturating_sub(known.len() as u64);
     let members = context.ask(|| context.store().cluster_members(task.collection())).await?;
-    let open: BTreeSet<ClusterId> = members.into_iter().map(|(_, cluster)| cluster).collect();
-    let open = open.into_iter().collect();
+    let former = Former::of(&members, &theirs, partial);
     let found = if expected > context.options.exact_faces() {
-        graph::find(task, params, &rest, open, expected).await?
+        graph::find(task, params, &rest, former, expected).await?
     } else {
-        exact::find(task, params, &rest, open, expected).await?
+        exact::find(task, params, &rest, former, expected).await?
     };
     if params.dry_run {
         return told(&preview(params, &known, &found));
@@ -106,6 +106,12 @@ pub(super) async fn run(task: Task<'_>, params: &ClusterParams) -> Result<JsonVa
         named,
         ..preview(params, &known, &found)
     })
+}
+
+/// Whether the parameters leave out faces that are nobody's.
+fn is_partial(params: &ClusterParams, choice: &Choice<'_>) -> bool {
+    let of_a_time = params.since.is_some() || params.until.is_some();
+    of_a_time || params.quality_threshold.is_some() || choice.skip.is_some()
 }
 
 /// Whose faces are known people's.
@@ -141,7 +147,7 @@ fn preview(params: &ClusterParams, known: &[NewAssignment], found: &Found) -> Cl
 }
 
 /// Writes what was found: people first, then clusters. Where the second may not be written any more, the first is
-/// undone.
+/// undone, unless another worker has the job: it finds the first written, and goes on from there.
 async fn write(
     task: Task<'_>,
     params: &ClusterParams,
@@ -164,10 +170,24 @@ async fn write(
         Err(error) if error.fate() == Fate::Waits => return Err(error),
         Err(error) => error,
     };
-    if let Some(assigned) = assigned {
+    let Some(assigned) = assigned else { return Err(refused) };
+    let (store, lease, now) = (context.store(), context.options.lease, task.progress.now());
+    let signal = context.ask(|| store.renew_job(task.token(), lease, &now)).await?;
+    if undoes(signal, &refused) {
         context.ask(|| context.gallery.undo(assigned.act, actor)).await?;
     }
     Err(refused)
+}
+
+/// Whether people keep none of what they were given because the clusters were refused. An undoing says nobody's token:
+/// whoever has lost the job leaves it to whoever has it now.
+fn undoes(signal: JobSignal, refused: &JobError) -> bool {
+    match signal {
+        JobSignal::Cancel => true,
+        // Withdrawn, it is tried again; else it fails.
+        JobSignal::Continue => !matches!(refused, JobError::Withdrawn),
+        JobSignal::Lost => false,
+    }
 }
 
 /// The largest names of a dual run.
@@ -198,4 +218,40 @@ async fn names(
     named.sort_by_key(|named| std::cmp::Reverse(named.faces));
     named.truncate(NAMED);
     Ok(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_has_the_job_takes_back_what_it_wrote() {
+        let failed = JobError::Refused("it makes no sense".to_owned());
+        for (signal, withdrawn, fails) in
+            [(JobSignal::Cancel, true, true), (JobSignal::Continue, false, true), (JobSignal::Lost, false, false)]
+        {
+            assert_eq!(undoes(signal, &JobError::Withdrawn), withdrawn, "{signal:?}");
+            assert_eq!(undoes(signal, &failed), fails, "{signal:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_of_chosen_faces_is_partial() {
+        let (collection, none) = ("office".parse().unwrap(), HashSet::new());
+        let all = Choice::of(&collection, UnknownFilter::default(), &none);
+        let whole = ClusterParams::default();
+        assert!(!is_partial(&whole, &all));
+        assert!(is_partial(&ClusterParams { quality_threshold: Some(0.0), ..whole.clone() }, &all));
+        let moment = time::OffsetDateTime::UNIX_EPOCH;
+        for params in [
+            ClusterParams { since: Some(moment), ..whole.clone() },
+            ClusterParams { until: Some(moment), ..whole.clone() },
+        ] {
+            assert!(is_partial(&params, &all));
+        }
+        // Whoever asks for more faces than there are has all of them.
+        let most = ClusterParams { max_faces: Some(9), ..whole };
+        assert!(!is_partial(&most, &all));
+        assert!(is_partial(&most, &Choice { skip: Some((moment, 0)), ..all }));
+    }
 }

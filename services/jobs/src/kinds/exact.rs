@@ -8,10 +8,10 @@ use facewire_clustering::{
     Agglomerative, ClusterError, Clustering, Dbscan, Hdbscan, Linkage, Matrix, Method, Run, Selection, Sums,
     agglomerative, dbscan, hdbscan,
 };
-use facewire_domain::{ClusterId, ClusterMethod, ClusterParams};
+use facewire_domain::{ClusterMethod, ClusterParams};
 
 use super::Task;
-use super::clusters::Found;
+use super::clusters::{Former, Found};
 use super::rows::{self, Choice, Rows};
 use crate::compute::{Watch, on_thread};
 use crate::failure::JobError;
@@ -45,7 +45,7 @@ pub(crate) async fn find(
     task: Task<'_>,
     params: &ClusterParams,
     choice: &Choice<'_>,
-    open: Vec<ClusterId>,
+    former: Former,
     expected: u64,
 ) -> Result<Found, JobError> {
     let options = &task.context.options;
@@ -58,7 +58,7 @@ pub(crate) async fn find(
     computation.admit(expected)?;
     let rows = rows::all(task.context, choice, expected, task.progress).await?;
     task.progress.begin("clustering", rows.faces.len() as u64);
-    Ok(on_thread(task.progress, move |watch| computation.run(&rows, &open, watch)).await??)
+    Ok(on_thread(task.progress, move |watch| computation.run(&rows, &former, watch)).await??)
 }
 
 impl Computation {
@@ -99,7 +99,7 @@ impl Computation {
         Agglomerative { eps: self.params.distance(), linkage: Linkage::Average, min_cluster_size }
     }
 
-    fn run(&self, rows: &Rows, open: &[ClusterId], watch: &Watch) -> Result<Found, ClusterError> {
+    fn run(&self, rows: &Rows, former: &Former, watch: &Watch) -> Result<Found, ClusterError> {
         let mut clustering = self.cluster(&rows.values, watch)?;
         if let Some(least) = self.params.least_cohesion() {
             let matrix = Matrix::new(&rows.values, self.dim)?;
@@ -111,7 +111,7 @@ impl Computation {
                 sums.add(*label, embedding);
             }
         }
-        Ok(Found::of(&rows.faces, open, &clustering, sums.means()))
+        Ok(Found::of(&rows.faces, former, &clustering, sums.means()))
     }
 
     fn cluster(&self, values: &[f32], watch: &Watch) -> Result<Clustering, ClusterError> {

@@ -8,12 +8,12 @@ use bytesize::ByteSize;
 use facewire_clustering::{
     ClusterError, Clustering, Hdbscan, Hierarchy, NO_NEIGHBOUR, NeighbourGraph, Run, Selection, Sums,
 };
-use facewire_domain::{ClusterId, ClusterMethod, ClusterParams, FaceId};
+use facewire_domain::{ClusterMethod, ClusterParams, FaceId};
 use facewire_store_pg::FaceVector;
 use facewire_store_vec::{Neighbour, Unknown};
 
 use super::Task;
-use super::clusters::Found;
+use super::clusters::{Former, Found};
 use super::exact::selection;
 use super::rows::{Choice, Reader, Row, normalised};
 use crate::compute::{Watch, on_thread};
@@ -45,7 +45,7 @@ pub(crate) async fn find(
     task: Task<'_>,
     params: &ClusterParams,
     choice: &Choice<'_>,
-    open: Vec<ClusterId>,
+    former: Former,
     expected: u64,
 ) -> Result<Found, JobError> {
     let width = NEIGHBOURS.max(params.min_samples) as usize;
@@ -60,7 +60,7 @@ pub(crate) async fn find(
     });
     let (faces, clustering) = computed.await??;
     let sums = sums(task, choice, &faces, &clustering).await?;
-    on_thread(task.progress, move |_| Found::of(&faces, &open, &clustering, sums.means())).await
+    on_thread(task.progress, move |_| Found::of(&faces, &former, &clustering, sums.means())).await
 }
 
 /// Refuses what would need more memory than there may be; else what is left of it for the clustering itself.

@@ -1,9 +1,10 @@
 //! Faces that are nobody's given to known people, and the dual mode.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use facewire_domain::{JobKind, JobState};
-use facewire_store_pg::Assignment;
+use facewire_domain::{FaceId, JobKind, JobState, PersonId};
+use facewire_store_pg::{Actor, Assignment, NewAssignment};
 use serde_json::json;
 
 use crate::world::{World, by, group, office, pictures, quick};
@@ -99,6 +100,79 @@ async fn dual_mode_names_who_is_known_and_groups_the_rest() {
     assert!(!result["actId"].is_null() && !result["assignActId"].is_null());
     let noise = world.face(nobody[0]).await.record;
     assert_eq!((noise.person, noise.cluster_id), (None, None));
+    world.stop().await;
+}
+
+/// Faces as somebody's, as a worker decided.
+fn theirs(faces: &[FaceId], person: PersonId) -> Vec<NewAssignment> {
+    faces.iter().map(|face| NewAssignment { face: *face, person, similarity: 0.875 }).collect()
+}
+
+#[tokio::test]
+async fn an_assignment_that_is_taken_over_after_it_was_written_says_what_was_written() {
+    let mut world = World::new().await;
+    let anna = world.enrol("anna", &pictures(0, 0..4)).await;
+    let annas = world.keep(&pictures(0, 10..13)).await;
+    world.keep(&pictures(9, 0..2)).await;
+    // Its worker dies when it has written: nobody is left to be known.
+    let token = world.taken(&office(), JobKind::Assign, json!({}), Duration::ZERO).await;
+    let given = theirs(&annas, anna);
+    let written = world.gallery.store.apply_assignments(token, &office(), &given, &[], &by()).await.unwrap().unwrap();
+    world.start(quick());
+    world.bus.publish_job(JobKind::Assign, token.job, token.attempt).await.unwrap();
+    let result = world.result(token.job).await;
+    assert_eq!((&result["actId"], &result["assigned"]), (&json!(written.act), &json!(3)), "{result}");
+    assert_eq!((&result["faces"], &result["joined"]), (&json!(5), &json!(0)), "{result}");
+    world.indexed(&annas).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_joining_between_runs_that_is_taken_over_gives_no_face_to_anybody() {
+    let mut world = World::new().await;
+    world.enrol("anna", &pictures(0, 0..4)).await;
+    world.start(quick());
+    known(&world, 1).await;
+    let strangers = world.keep(&pictures(3, 0..7)).await;
+    let other = world.keep(&pictures(4, 0..7)).await;
+    world.done(JobKind::Cluster, json!({})).await;
+    let annas = world.keep(&pictures(0, 10..13)).await;
+    let more = world.keep(&pictures(3, 10..13)).await;
+    // As the service makes it, and dies.
+    let service = Actor::named(facewire_jobs::SERVICE);
+    let store = &world.gallery.store;
+    let made = store.create_job(JobKind::Assign, &office(), &json!({}), &service).await.unwrap().unwrap();
+    world.bus.publish_job(JobKind::Assign, made.job, made.attempt).await.unwrap();
+    let result = world.result(made.job).await;
+    assert_eq!((&result["assigned"], &result["joined"], &result["faces"]), (&json!(0), &json!(3), &json!(6)));
+    for face in &annas {
+        assert_eq!(world.face(*face).await.record.person, None);
+    }
+    let joined: Vec<_> = strangers.iter().chain(&more).copied().collect();
+    assert_eq!(world.groups().await, BTreeSet::from([group(&joined), group(&other)]));
+    // Whoever asks for an assignment gets one.
+    let asked = world.done(JobKind::Assign, json!({})).await;
+    assert_eq!((&asked["assigned"], &asked["joined"]), (&json!(3), &json!(0)), "{asked}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_dual_job_that_is_to_stop_between_its_two_parts_takes_the_first_back() {
+    let mut world = World::new().await;
+    let anna = world.enrol("anna", &pictures(0, 0..4)).await;
+    let annas = world.keep(&pictures(0, 10..13)).await;
+    world.keep(&pictures(3, 0..7)).await;
+    world.keep(&pictures(4, 0..7)).await;
+    let token = world.taken(&office(), JobKind::Cluster, json!({ "assignKnown": true }), Duration::ZERO).await;
+    let (store, given) = (world.gallery.store.clone(), theirs(&annas, anna));
+    let written = store.apply_assignments(token, &office(), &given, &[], &by()).await.unwrap().unwrap();
+    assert!(store.cancel_job(token.job, &by()).await.unwrap().unwrap().cancel_requested);
+    world.start(quick());
+    world.bus.publish_job(JobKind::Cluster, token.job, token.attempt).await.unwrap();
+    assert_eq!(world.ended(token.job).await.state, JobState::Cancelled);
+    assert!(store.act(written.act).await.unwrap().unwrap().undone_at.is_some());
+    assert_eq!(world.face(annas[0]).await.record.person, None);
+    assert!(world.groups().await.is_empty());
     world.stop().await;
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use facewire_domain::{FaceId, JobKind, JobState};
 use facewire_jobs::Options;
 use facewire_store_pg::{JobFilter, LabelOutcome, LabelTarget};
-use serde_json::json;
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 
-use crate::world::{Face, World, approximate, by, group, office, pictures, quick};
+use crate::world::{DIM, Face, MODEL, World, approximate, by, group, office, pictures, quick};
 
 /// Two pictures each of two people who are like nobody: no cluster.
 fn strangers() -> Vec<Face> {
@@ -120,13 +121,77 @@ async fn a_run_is_of_the_newest_of_a_time_and_of_a_quality() {
     assert_eq!(count(json!({ "dryRun": true, "qualityThreshold": 0.3 })).await, 16);
     assert_eq!(count(json!({ "dryRun": true, "maxFaces": 11 })).await, 11);
     assert_eq!(count(json!({ "dryRun": true, "maxFaces": 1000 })).await, 24);
-    let since = world.face(poor[0]).await.record.captured_at;
-    let since = since.format(&time::format_description::well_known::Rfc3339).unwrap();
+    let since = world.face(poor[0]).await.record.captured_at.format(&Rfc3339).unwrap();
     let until = json!({ "dryRun": true, "until": &since });
     assert_eq!(count(until).await, 16);
     let result = world.done(JobKind::Cluster, json!({ "since": &since, "assignKnown": false })).await;
     assert_eq!((&result["faces"], &result["clusters"]), (&json!(8), &json!(0)), "one group alone is no cluster");
     assert_eq!(world.face(first[0]).await.record.cluster_id, None);
+    world.stop().await;
+}
+
+/// The faces with this number and later ones.
+async fn since(world: &World, number: u32) -> Value {
+    let face = world.keep(&pictures(0, number..number + 1)).await[0];
+    json!({ "since": world.face(face).await.record.captured_at.format(&Rfc3339).unwrap() })
+}
+
+#[tokio::test]
+async fn a_run_of_a_part_leaves_what_it_does_not_look_at_where_it_is() {
+    let mut world = World::new().await;
+    kept(&world).await;
+    world.start(quick());
+    world.done(JobKind::Cluster, json!({})).await;
+    let before = world.clusters().await;
+    assert_eq!(before.len(), 3);
+    // One of each makes no cluster, but each has its own already.
+    let few = world.done(JobKind::Cluster, since(&world, 7).await).await;
+    let counts = ["faces", "clusters", "noise", "moved"].map(|count| few[count].as_u64());
+    assert_eq!((counts, world.clusters().await), ([3, 0, 0, 0].map(Some), before.clone()), "{few}");
+    let part = world.done(JobKind::Cluster, since(&world, 3).await).await;
+    let counts = ["faces", "clusters", "kept", "moved"].map(|count| part[count].as_u64());
+    assert_eq!((counts, world.clusters().await), ([15, 3, 3, 0].map(Some), before), "{part}");
+
+    // The means of a part are not theirs: they are computed of all.
+    let store = world.gallery.store.clone();
+    assert!(store.open_clusters(&office(), MODEL).await.unwrap().is_empty());
+    world.stop().await;
+    world.start(Options { join_interval: Duration::from_millis(100), ..quick() });
+    let open = world
+        .until("the means of the clusters", async || {
+            let open = store.open_clusters(&office(), MODEL).await.unwrap();
+            (open.len() == 3).then_some(open)
+        })
+        .await;
+    for (cluster, mean) in open {
+        let mut sum = [0.0; DIM];
+        for face in store.cluster_vectors(cluster).await.unwrap() {
+            sum.iter_mut().zip(face.embedding).for_each(|(sum, x)| *sum += x);
+        }
+        let length = sum.iter().map(|x| x * x).sum::<f32>().sqrt();
+        assert!(sum.iter().zip(&mean).all(|(sum, x)| (sum / length - x).abs() < 1e-5), "{cluster}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn new_faces_join_while_something_is_erased() {
+    let mut world = World::new().await;
+    kept(&world).await;
+    world.start(quick());
+    world.done(JobKind::Cluster, json!({})).await;
+    world.stop().await;
+    let old = json!({ "kind": "before", "before": "2020-01-01T00:00:00Z" });
+    let erases = world.taken(&office(), JobKind::Erase, old, Duration::from_secs(3600)).await;
+    world.start(Options { join_interval: Duration::from_millis(100), ..quick() });
+    let near = world.keep(&pictures(1, 8..10)).await;
+    world
+        .until("the new faces in their cluster", async || {
+            let joined = world.clusters().await.into_values().any(|faces| group(&near).is_subset(&faces));
+            joined.then_some(())
+        })
+        .await;
+    assert_eq!(world.record(erases.job).await.state, JobState::Running);
     world.stop().await;
 }
 

@@ -4,11 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use facewire_domain::{FaceId, JobId, JobKind, JobState};
-use facewire_store_pg::JobFilter;
+use facewire_domain::{CollectionId, FaceId, JobId, JobKind, JobState};
+use facewire_store_pg::{ClusterRun, JobFilter, Member, NewCluster};
 use serde_json::json;
+use uuid::Uuid;
 
-use crate::world::{World, approximate, by, group, office, pictures, quick};
+use crate::world::{DIM, MODEL, World, approximate, by, group, office, pictures, quick};
+
+/// Of a worker that does not die.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Two people who keep coming.
 async fn kept(world: &World) -> BTreeSet<BTreeSet<FaceId>> {
@@ -125,6 +129,53 @@ async fn a_job_whose_message_is_lost_is_done_all_the_same() {
     let made = world.gallery.store.create_job(JobKind::Cluster, &office(), &json!({}), &by()).await.unwrap().unwrap();
     world.start(quick());
     assert_eq!(world.result(made.job).await["clusters"], json!(2));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_whose_message_is_lost_is_done_while_others_wait_for_long() {
+    let mut world = World::new().await;
+    kept(&world).await;
+    // In another collection one job is at work, and another waits for it: both have their messages.
+    let lab: CollectionId = "lab".parse().unwrap();
+    let store = world.gallery.store.clone();
+    assert!(store.create_collection(&lab, &Default::default(), &by()).await.unwrap());
+    let first = world.taken(&lab, JobKind::Assign, json!({}), LONG).await;
+    let second = store.create_job(JobKind::Cluster, &lab, &json!({}), &by()).await.unwrap().unwrap();
+    world.bus.publish_job(JobKind::Assign, first.job, 0).await.unwrap();
+    world.bus.publish_job(JobKind::Cluster, second.job, 0).await.unwrap();
+    let made = store.create_job(JobKind::Cluster, &office(), &json!({}), &by()).await.unwrap().unwrap();
+    world.start(quick());
+    assert_eq!(world.result(made.job).await["clusters"], json!(2));
+    assert_eq!(world.record(second.job).await.state, JobState::Queued);
+    let waiting = async || (world.bus.jobs_waiting().await.unwrap() == 2).then_some(());
+    world.until("a message of each of the others, and no more", waiting).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_to_stop_after_it_has_written_says_what_it_wrote() {
+    let mut world = World::new().await;
+    let groups = kept(&world).await;
+    // Its worker dies when it has written.
+    let token = world.taken(&office(), JobKind::Cluster, json!({}), Duration::ZERO).await;
+    let member = |face: &FaceId| Member { face: *face, probability: 1.0, outlier: 0.0 };
+    let cluster = |faces: &BTreeSet<FaceId>| NewCluster {
+        cluster: Uuid::new_v4().into(),
+        is_new: true,
+        centroid: vec![0.5; DIM],
+        members: faces.iter().map(member).collect(),
+    };
+    let clusters: Vec<NewCluster> = groups.iter().map(cluster).collect();
+    let run = ClusterRun { collection: &office(), model: MODEL, clusters: &clusters, noise: &[] };
+    let store = world.gallery.store.clone();
+    let written = store.apply_clusters(token, &run, &by()).await.unwrap().unwrap();
+    assert!(store.cancel_job(token.job, &by()).await.unwrap().unwrap().cancel_requested);
+    world.start(quick());
+    delivered_again(&world, token.job).await;
+    let result = world.result(token.job).await;
+    assert_eq!((&result["actId"], &result["moved"]), (&json!(written.act), &json!(16)), "{result}");
+    assert_eq!(world.groups().await, groups);
     world.stop().await;
 }
 

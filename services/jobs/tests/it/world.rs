@@ -13,7 +13,9 @@ use facewire_domain::{
 use facewire_gallery::{Candidate, Enrolled, Gallery, RuleOptions};
 use facewire_jobs::{Jobs, Options};
 use facewire_runtime::{ServiceError, Shutdown};
-use facewire_store_pg::{Actor, FaceQuality, JobRecord, KeptFace, NewFace, Store, StoredFace, VectorState};
+use facewire_store_pg::{
+    Actor, Claim, FaceQuality, JobRecord, JobToken, KeptFace, NewFace, Store, StoredFace, VectorState,
+};
 use facewire_store_vec::VecStore;
 use serde_json::Value as JsonValue;
 use time::OffsetDateTime;
@@ -125,6 +127,22 @@ impl World {
         let job = self.gallery.store.create_job(kind, &office(), &params, &by()).await.unwrap().unwrap();
         self.bus.publish_job(kind, job.job, job.attempt).await.unwrap();
         job.job
+    }
+
+    /// A job that runs, made by somebody and kept for `lease` by a worker that is this test.
+    pub(crate) async fn taken(
+        &self,
+        collection: &CollectionId,
+        kind: JobKind,
+        params: JsonValue,
+        lease: Duration,
+    ) -> JobToken {
+        let store = &self.gallery.store;
+        let job = store.create_job(kind, collection, &params, &by()).await.unwrap().unwrap().job;
+        match store.claim_job(job, "a test", lease, 9).await.unwrap() {
+            Claim::Taken(record) => record.token(),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(crate) async fn record(&self, job: JobId) -> JobRecord {
@@ -294,6 +312,7 @@ impl Face {
             landmarks: None,
             quality: self.quality(),
             captured_at: self.captured_at(),
+            matched: None,
         }
     }
 

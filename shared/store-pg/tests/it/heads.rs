@@ -257,6 +257,22 @@ async fn a_job_keeps_one_head_and_whoever_is_late_keeps_none() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_to_stop_after_its_head_was_kept_is_taken_up_to_say_so() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    collection(&store).await;
+    let id = job(&store).await;
+    // Its worker dies when it has written.
+    let Claim::Taken(first) = store.claim_job(id, "worker", Duration::ZERO, 3).await.unwrap() else { panic!("{id}") };
+    let head = put(&store, first.token(), HeadState::Accepted, b"onnx").await.unwrap();
+    assert!(store.cancel_job(id, &by()).await.unwrap().unwrap().cancel_requested);
+    let token = taken(&store, id).await;
+    assert_eq!(store.head_of_job(id).await.unwrap().map(|kept| kept.head), Some(head));
+    assert!(store.end_job(token, &JobEnd::Succeeded(json!({}))).await.unwrap());
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn one_head_serves_at_a_time() {
     let db = test_database().await;
     let store = db.migrated().await;

@@ -113,6 +113,34 @@ async fn what_cannot_be_labelled_is_told() {
     db.drop().await;
 }
 
+#[tokio::test]
+async fn no_cluster_is_given_to_whom_an_unfinished_erasure_concerns() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = unknown(&store, 4).await;
+    enrolled(&store, &[face("a", Some("Anna"), 90), face("b", Some("Berta"), 91)]).await;
+    cluster(&store, &[found(1, true, &faces)], &[]).await;
+    store.merge_persons(person("b"), person("a"), &by()).await.unwrap().unwrap();
+    let what = FaceSelection::Person(person("a"));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    let anna = LabelTarget::Person(person("a"));
+    for target in [anna, LabelTarget::Person(person("b")), LabelTarget::Name("ANNA")] {
+        for dry_run in [true, false] {
+            let refused = store.label_cluster(&office(), &public(1), target, 3, dry_run, &by()).await;
+            assert_eq!(refused, Err(StoreError::BeingErased), "{target:?}");
+        }
+    }
+    let gone = store.tombstone_selected(&what, 10).await.unwrap();
+    store.forget(&gone.iter().map(|face| face.face).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 2);
+    let refused = store.label_cluster(&office(), &public(1), anna, 3, false, &by()).await;
+    assert_eq!(refused, Err(StoreError::BeingErased), "the receipt is not final");
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    assert_eq!(label(&store, 1, anna, false).await, LabelOutcome::NoPerson);
+    assert_eq!(clusters(&store, &faces).await, [(public(1), vec![0, 1, 2, 3])]);
+    db.drop().await;
+}
+
 async fn split(store: &Store, cluster: &str, parts: &[&[FaceId]], rest: &[FaceId]) -> Option<SplitClusters> {
     let parts: Vec<_> = parts.iter().map(|part| members(part)).collect();
     store.split_cluster(&office(), cluster, &parts, &members(rest), &by()).await.unwrap()
@@ -145,7 +173,7 @@ async fn a_split_makes_clusters_that_are_called_after_the_first() {
     let now = clusters(&store, &faces).await;
     assert_eq!(now, [(sub(&public(1), 2), vec![3, 4, 5, 6]), (first.clone(), vec![0, 1, 2]), (public(1), vec![8, 9])]);
     assert!(store.open_clusters(&office(), MODEL).await.unwrap().is_empty());
-    assert_eq!(store.clusters_without_centroid(&office(), MODEL, 10).await.unwrap().len(), 3);
+    assert_eq!(store.clusters_without_centroid(&office(), MODEL, None, 10).await.unwrap().len(), 3);
 
     // Numbers go on; a cluster that was split off is called after the one that it was in.
     let done = split(&store, &public(1), &[&faces[8..9], &faces[9..10]], &[]).await.unwrap();

@@ -9,6 +9,8 @@ mod api_keys;
 #[cfg(test)]
 mod calibrations;
 #[cfg(test)]
+mod cluster_means;
+#[cfg(test)]
 mod clusters;
 #[cfg(test)]
 mod collections;
@@ -32,6 +34,8 @@ mod heads;
 mod idempotency;
 #[cfg(test)]
 mod imports;
+#[cfg(test)]
+mod job_bounds;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]

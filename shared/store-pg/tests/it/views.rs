@@ -1,6 +1,6 @@
 //! The views that commands and BI tools read: exact counts, causes, percentiles and pages of planted endings.
 
-use facewire_domain::{CollectionId, Detail, Outcome, Quality, Reason, Stage, Status};
+use facewire_domain::{CollectionId, Detail, Intent, Outcome, Quality, Reason, Stage, Status};
 use facewire_store_pg::{CameraSum, CropHead, Ending, FaceQuality, FailureFilter, SignalBounds, Store, Window};
 use sqlx::{Connection, Executor};
 use time::{Duration, OffsetDateTime};
@@ -242,8 +242,11 @@ async fn failures_are_newest_first_and_what_a_replay_mended_does_not_stand() {
 async fn measured_faces_come_page_by_page_without_a_gap() {
     let (db, store) = planted().await;
     // Endings of one moment, so that a page ends among them.
-    let same: Vec<Ending> =
+    let mut same: Vec<Ending> =
         (50..57).map(|number| Ending { finished_at: Some(hour_ago()), ..sharp(number, 700.0) }).collect();
+    for ending in same.iter_mut().take(2) {
+        ending.crop.intent = Intent::Enroll;
+    }
     finish(&store, &same).await;
     let (office, camera): (CollectionId, _) = ("office".parse().unwrap(), "cam-a".parse().unwrap());
     let (mut read, mut after) = (Vec::new(), None);
@@ -261,6 +264,7 @@ async fn measured_faces_come_page_by_page_without_a_gap() {
     assert_eq!(read.iter().filter(|face| face.refused).count(), 4);
     assert_eq!(read.iter().filter(|face| face.matched).count(), 12);
     assert!(read.iter().all(|face| !face.of_frame));
+    assert_eq!(read.iter().filter(|face| face.intent == Intent::Enroll).count(), 2);
     assert!(read.iter().any(|face| !face.refused && !face.matched), "a miss is neither");
     assert_eq!(read.iter().find(|face| face.signals.blur == 90.0).unwrap().signals.yaw, -61.0);
     let since = Some(hour_ago() + Duration::seconds(5));

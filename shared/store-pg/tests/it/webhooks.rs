@@ -309,6 +309,26 @@ async fn old_deliveries_go_and_pending_ones_only_where_nobody_is_told() {
 }
 
 #[tokio::test]
+async fn what_waited_too_long_is_given_up_and_what_came_later_is_due() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let id = webhook(&store).await.webhook_id;
+    store.enqueue(id, Source::Results, 0, 3, &[row(1, "a"), row(2, "a"), row(3, "b")]).await.unwrap();
+    let in_hand = claim(&store).await;
+    assert_eq!(sequences(&in_hand), [1, 3]);
+    assert_eq!(store.give_up_deliveries(past(), 10).await.unwrap(), 0);
+    assert_eq!(store.give_up_deliveries(future(), 1).await.unwrap(), 1);
+    assert!(!store.delivered(&in_hand[0]).await.unwrap(), "it is given up");
+    assert_eq!(sequences(&claim(&store).await), [2], "and the next of its key is due");
+    assert_eq!(store.give_up_deliveries(future(), 10).await.unwrap(), 2);
+    assert_eq!(store.give_up_deliveries(future(), 10).await.unwrap(), 0);
+    let dead = store.dead_deliveries(id, None, 10).await.unwrap();
+    let said: Vec<(u64, Option<&str>)> = dead.iter().map(|dead| (dead.sequence, dead.last_error.as_deref())).collect();
+    assert_eq!(said, [3, 2, 1].map(|sequence| (sequence, Some("not told in time"))));
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn what_is_added_while_the_last_of_its_key_ends_is_due() {
     let db = test_database().await;
     let store = db.migrated().await;

@@ -129,7 +129,7 @@ pub(super) async fn label(config: &Config, args: &LabelCluster) -> anyhow::Resul
     match gallery.label_cluster(collection, cluster, target, args.dry_run, &Actor::named(BY)).await? {
         LabelOutcome::Done(labelled) => labelled_as(args, &labelled),
         LabelOutcome::NoCluster => bail!("{}", missing(args.on.collection.as_str(), cluster)),
-        LabelOutcome::NoPerson => bail!("collection {collection} has no such person, or they were merged into another"),
+        LabelOutcome::NoPerson => bail!("collection {collection} has no such person"),
         LabelOutcome::AlreadyLabelled(person) => bail!(
             "{cluster} is person {person}'s already: `facewire people merge` makes one person of two, and \
              `facewire faces undo` takes a label back"

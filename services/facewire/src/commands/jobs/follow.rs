@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use facewire_domain::{JobId, JobState};
+use facewire_domain::{JobId, JobKind, JobState};
 use facewire_runtime::Backoff;
 use facewire_store_pg::{JobFilter, JobRecord, Store};
 use indicatif::ProgressBar;
@@ -16,6 +16,9 @@ use crate::output;
 
 /// Between two looks at the row: short at first, for jobs that take no time.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) };
+
+/// Jobs of a collection that run at a time, far more than do.
+const RUNNING: u32 = 100;
 
 /// A job that is queued for longer has its reason told.
 const LONG: Duration = Duration::from_secs(10);
@@ -152,16 +155,55 @@ impl Follower {
 async fn held_up(store: &Store, job: &JobRecord) -> String {
     let filter =
         JobFilter { collections: Some(vec![job.collection.clone()]), kind: None, state: Some(JobState::Running) };
-    let running = store.jobs(&filter, None, 1).await.unwrap_or_default();
-    match running.first() {
-        Some(first) => format!("queued behind job {} of the same collection", first.job),
+    let running = store.jobs(&filter, None, RUNNING).await.unwrap_or_default();
+    match ahead(job, &running) {
+        Some(first) => format!("queued behind job {first} of the same collection"),
         None => "still queued: is the jobs service running? `facewire run jobs` starts it".to_owned(),
     }
 }
 
+/// The one of these jobs of its collection that a job waits for: one that erases waits for none, and none for it.
+fn ahead(job: &JobRecord, running: &[JobRecord]) -> Option<JobId> {
+    let first = running.iter().find(|other| other.kind != JobKind::Erase)?;
+    (job.kind != JobKind::Erase).then_some(first.job)
+}
+
 #[cfg(test)]
 mod tests {
+    use facewire_store_pg::{Actor, JobProgress};
+    use time::OffsetDateTime;
+    use uuid::Uuid;
+
     use super::*;
+
+    fn job(number: u128, kind: JobKind) -> JobRecord {
+        JobRecord {
+            job: Uuid::from_u128(number).into(),
+            kind,
+            collection: "office".parse().unwrap(),
+            params: serde_json::json!({}),
+            state: JobState::Running,
+            attempt: 1,
+            cancel_requested: false,
+            progress: JobProgress::default(),
+            result: None,
+            error: None,
+            actor: Actor::named("a test"),
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    #[test]
+    fn an_erasure_waits_for_nobody_and_nobody_for_it() {
+        let (erases, clusters) = (job(1, JobKind::Erase), job(2, JobKind::Cluster));
+        let running = [erases.clone(), clusters.clone()];
+        assert_eq!(ahead(&job(3, JobKind::Assign), &running), Some(clusters.job));
+        assert_eq!(ahead(&job(3, JobKind::Assign), &running[..1]), None);
+        assert_eq!(ahead(&job(3, JobKind::Erase), &running), None);
+        assert_eq!(ahead(&job(3, JobKind::Train), &[]), None);
+    }
 
     #[test]
     fn another_phase_attempt_or_state_is_a_beginning_and_more_done_is_not() {

@@ -89,7 +89,8 @@ async fn cancel(store: &Store, job: JobId, json: bool) -> anyhow::Result<Exit> {
 
 async fn retry(config: &Config, job: JobId, waiting: Waiting, json: bool) -> anyhow::Result<Exit> {
     let servers = Servers::connect(config, "jobs").await?;
-    let record = found(servers.store.retry_job(job, &Actor::named(BY)).await?, job)?;
+    let queued = servers.store.retry_job(job, &Actor::named(BY)).await.map_err(start::refused)?;
+    let record = found(queued, job)?;
     match record.state {
         JobState::Queued => {
             servers.send(&record).await;

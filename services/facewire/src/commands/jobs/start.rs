@@ -2,11 +2,11 @@
 
 use std::io::IsTerminal;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use facewire_bus::Bus;
 use facewire_composition::{Config, Parts};
 use facewire_domain::{CollectionId, JobKind, JobState};
-use facewire_store_pg::{Actor, JobRecord, Store};
+use facewire_store_pg::{Actor, JobRecord, Store, StoreError};
 use serde_json::Value as JsonValue;
 
 use super::follow::{self, Changes};
@@ -71,7 +71,7 @@ impl Servers {
     /// Makes a job and wakes a worker.
     async fn begin(&self, new: &NewJob<'_>) -> anyhow::Result<JobRecord> {
         let actor = Actor::named(&format!("facewire {}", new.command));
-        let created = self.store.create_job(new.kind, new.collection, &new.params, &actor).await?;
+        let created = self.store.create_job(new.kind, new.collection, &new.params, &actor).await.map_err(refused)?;
         let job = created.with_context(|| format!("there is no collection {}", new.collection))?;
         self.send(&job).await;
         Ok(job)
@@ -98,6 +98,18 @@ impl Servers {
         };
         self::ended(&ended, json)?;
         Ok(if ended.state == JobState::Succeeded { Exit::Success } else { Exit::Failed })
+    }
+}
+
+/// Why a job is not queued: too many of its kind are.
+pub(super) fn refused(error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Conflict { .. } => anyhow!(
+            "{} jobs of this kind wait or run in the collection: wait for their end, or cancel some; \
+             `facewire jobs list` shows them",
+            Store::OPEN_JOBS
+        ),
+        error => error.into(),
     }
 }
 

@@ -4,18 +4,32 @@ use std::time::Duration;
 
 use facewire_domain::{CollectionId, JobKind};
 use facewire_runtime::Backoff;
-use facewire_store_pg::JobRecord;
+use facewire_store_pg::{JobRecord, Store, StoreError};
 use serde::Serialize;
 
 use crate::App;
 use crate::caller::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 
 /// Between two looks at a job that somebody waits for: the longer it runs, the longer.
 const LOOKS: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) };
 
+/// Why a job is not queued: too many of its kind are.
+pub(super) fn refused(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Conflict { .. } => {
+            let limit = Store::OPEN_JOBS;
+            let why =
+                format!("{limit} jobs of this kind wait or run in the collection: wait for an end, or cancel some");
+            ApiError::new(Code::Conflict, why).with(serde_json::json!({ "limit": limit }))
+        }
+        error => error.into(),
+    }
+}
+
 impl App {
-    /// Makes a job and calls a worker for it. `params` are those of the kind, and were checked.
+    /// Makes a job and calls a worker for it. `params` are those of the kind, and were checked. A conflict where as many
+    /// of its kind wait or run in the collection as may.
     pub(crate) async fn begin_job<P: Serialize>(
         &self,
         kind: JobKind,
@@ -24,7 +38,7 @@ impl App {
         caller: &Caller,
     ) -> Result<JobRecord, ApiError> {
         let params = serde_json::to_value(params).map_err(ApiError::internal)?;
-        let job = self.gallery.store.create_job(kind, collection, &params, &caller.actor()).await?;
+        let job = self.gallery.store.create_job(kind, collection, &params, &caller.actor()).await.map_err(refused)?;
         let job = job.ok_or_else(|| ApiError::not_found("collection"))?;
         self.call_worker(&job).await;
         Ok(job)

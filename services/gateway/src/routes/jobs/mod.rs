@@ -138,7 +138,8 @@ async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) ->
     }
 }
 
-/// Queues a job again that failed or was cancelled. Scope: enrol; of an erasure, admin. Another one is a conflict.
+/// Queues a job again that failed or was cancelled. Scope: enrol; of an erasure, admin. Another one is a conflict, and so is one of
+/// whose kind as many wait or run in the collection as may (`details.limit`).
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job")),
     responses((status = 202, description = "The job waits for a worker", body = Job)))]
@@ -149,7 +150,7 @@ async fn retry(
 ) -> Result<(StatusCode, Json<Job>), ApiError> {
     let found = find(&app, &caller, id).await?;
     caller.has(scope_of(found.kind))?;
-    let queued = app.gallery.store.retry_job(found.job, &caller.actor()).await?;
+    let queued = app.gallery.store.retry_job(found.job, &caller.actor()).await.map_err(begin::refused)?;
     let job = queued.ok_or_else(|| ApiError::not_found("job"))?;
     if job.state != JobState::Queued {
         return Err(wrong_state(job.state));
