@@ -17,11 +17,10 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::App;
 use crate::error::{ApiError, Code};
-use crate::input;
 use crate::request::RequestId;
 use crate::server::Peer;
+use crate::{App, input, origin};
 
 /// How long a key that was looked up counts without another look: so long a revoked one still works.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -35,7 +34,17 @@ const MOST_REMEMBERED: usize = 10_000;
 pub(crate) struct Caller {
     /// The key; `None`: no key is needed here.
     key: Option<KeyRecord>,
+    address: Option<IpAddr>,
     request: String,
+}
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    /// Those of a key.
+    Key(Uuid),
+    /// Without a key, those of an address.
+    Address(Option<IpAddr>),
 }
 
 impl Caller {
@@ -61,6 +70,14 @@ impl Caller {
             return Ok(());
         }
         Err(ApiError::new(Code::CollectionForbidden, format!("the key is not for the collection {collection}")))
+    }
+
+    /// Fails unless the key is for all collections: what is asked for tells of all.
+    pub(crate) fn sees_all(&self) -> Result<(), ApiError> {
+        match self.collections() {
+            None => Ok(()),
+            Some(_) => Err(ApiError::new(Code::CollectionForbidden, "it takes a key that is for all collections")),
+        }
     }
 
     /// The collection that a request narrows itself to, if it names one that the key is for.
@@ -94,18 +111,27 @@ impl Caller {
         self.key.as_ref().map(|key| key.key_id)
     }
 
-    /// Ends once the key may no longer be used, for what goes on long after its request was let in. The first look is
-    /// at once, for the key may have come from the memory: a revoked one works no longer here than elsewhere.
-    pub(crate) async fn until_invalid(self, app: App) {
-        while self.is_still_valid(&app).await {
+    /// Whose it is.
+    pub(crate) fn owner(&self) -> Owner {
+        self.key().map_or(Owner::Address(self.address), Owner::Key)
+    }
+
+    /// Ends, with the reason, once the key may no longer be used, for what goes on long after its request was let in.
+    /// The first look is at once, for the key may have come from the memory: a revoked one works no longer here than
+    /// elsewhere.
+    pub(crate) async fn until_invalid(self, app: App) -> ApiError {
+        loop {
+            if let Err(why) = self.still_valid(&app).await {
+                return why;
+            }
             tokio::time::sleep(REMEMBERED).await;
         }
     }
 
-    /// Whether the key may still be used, as the store has it now. Where the store does not answer, what was known of
-    /// the key decides: the next look may know more.
-    async fn is_still_valid(&self, app: &App) -> bool {
-        let Some(known) = &self.key else { return true };
+    /// Fails unless the key may still be used, as the store has it now. Where the store does not answer, what was known
+    /// of the key decides: the next look may know more.
+    async fn still_valid(&self, app: &App) -> Result<(), ApiError> {
+        let Some(known) = &self.key else { return Ok(()) };
         let found = match app.gallery.store.key(known.key_id).await {
             Ok(found) => found,
             Err(error) => {
@@ -113,7 +139,7 @@ impl Caller {
                 Some(known.clone())
             }
         };
-        found.is_some_and(|key| key.state(OffsetDateTime::now_utc()) == KeyState::Valid)
+        found.as_ref().map_or_else(|| Err(unknown()), valid)
     }
 
     /// For the audit.
@@ -136,44 +162,58 @@ pub(crate) async fn authenticate(State(app): State<App>, mut request: Request, n
     let address = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.0.ip());
     // A request cannot be looked at across a wait: its body is not to be shared.
     let id = request.extensions().get::<RequestId>().map(|RequestId(id)| id.clone()).unwrap_or_default();
-    let key = given(request.headers());
-    match caller(&app, id, key, address).await {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
+    let given = given(request.headers());
+    let key = match given {
+        Ok(Some(text)) => known(&app, &text, address).await.map(Some),
+        Ok(None) => keyless(&app, request.headers(), address).map(|()| None),
+        Err(error) => Err(error),
+    };
+    match key {
+        Ok(key) => {
+            request.extensions_mut().insert(Caller { key, address, request: id });
             next.run(request).await
         }
         Err(error) => error.into_response(),
     }
 }
 
-async fn caller(
-    app: &App,
-    id: String,
-    key: Result<Option<String>, ApiError>,
-    address: Option<IpAddr>,
-) -> Result<Caller, ApiError> {
-    let Some(text) = key? else {
-        app.rates.address(address)?;
-        if app.options.needs_key() {
-            return Err(ApiError::new(Code::Unauthorized, "send an API key: `Authorization: Bearer fw_…`"));
-        }
-        return Ok(Caller { key: None, request: id });
-    };
-    let key = match app.keys.find(app, &text).await? {
+/// Fails unless a request may come without a key.
+fn keyless(app: &App, headers: &HeaderMap, address: Option<IpAddr>) -> Result<(), ApiError> {
+    app.rates.address(address)?;
+    if app.options.needs_key() {
+        return Err(ApiError::new(Code::Unauthorized, "send an API key: `Authorization: Bearer fw_…`"));
+    }
+    if app.options.trusts_this_machine() { origin::check(headers) } else { Ok(()) }
+}
+
+/// The key of this text, where it may be used now. A look into the store is charged to the address before it is made:
+/// guesses reach the store no more often than the address may send requests. A key that exists pays so once as long as
+/// it is remembered, and otherwise for itself.
+async fn known(app: &App, text: &str, address: Option<IpAddr>) -> Result<KeyRecord, ApiError> {
+    let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    let key = match app.keys.remembered(&hash) {
         Some(key) => key,
         None => {
-            // Guesses are limited by address, keys by themselves.
             app.rates.address(address)?;
-            return Err(ApiError::new(Code::Unauthorized, "the API key is not known"));
+            app.keys.find(app, hash, text).await?.ok_or_else(unknown)?
         }
     };
-    match key.state(OffsetDateTime::now_utc()) {
-        KeyState::Valid => {}
-        KeyState::Expired => return Err(ApiError::new(Code::KeyExpired, "the API key has expired")),
-        KeyState::Revoked => return Err(ApiError::new(Code::KeyRevoked, "the API key was revoked")),
-    }
+    valid(&key)?;
     app.rates.key(key.key_id)?;
-    Ok(Caller { key: Some(key), request: id })
+    Ok(key)
+}
+
+fn unknown() -> ApiError {
+    ApiError::new(Code::Unauthorized, "the API key is not known")
+}
+
+/// Fails unless the key may be used now.
+fn valid(key: &KeyRecord) -> Result<(), ApiError> {
+    match key.state(OffsetDateTime::now_utc()) {
+        KeyState::Valid => Ok(()),
+        KeyState::Expired => Err(ApiError::new(Code::KeyExpired, "the API key has expired")),
+        KeyState::Revoked => Err(ApiError::new(Code::KeyRevoked, "the API key was revoked")),
+    }
 }
 
 /// The key of the request, if it sends one.
@@ -192,11 +232,8 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    async fn find(&self, app: &App, text: &str) -> Result<Option<KeyRecord>, ApiError> {
-        let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        if let Some(key) = self.remembered(&hash) {
-            return Ok(Some(key));
-        }
+    /// Looks a key up, and remembers it. `hash`: of its text.
+    async fn find(&self, app: &App, hash: [u8; 32], text: &str) -> Result<Option<KeyRecord>, ApiError> {
         let Some(key) = app.gallery.store.find_key(text).await? else { return Ok(None) };
         let now = OffsetDateTime::now_utc();
         if !is_noted(key.last_used_at, now) {

@@ -28,8 +28,10 @@ pub enum Code {
     KeyRevoked,
     /// The key lacks the scope; `details.scope` names it.
     ScopeMissing,
-    /// The key is not for this collection.
+    /// The key is not for this collection, or not for all where that is needed.
     CollectionForbidden,
+    /// Where this machine alone needs no key: the request names another host, or comes from a page of another origin.
+    OriginForbidden,
     /// There is nothing of that id, or the key may not know of it.
     NotFound,
     /// The path has no such method.
@@ -56,7 +58,7 @@ pub enum Code {
     UnsupportedMediaType,
     /// None of the images could be used; `details.images` says why each.
     ImagesRefused,
-    /// Too many requests of this key; `Retry-After` says when.
+    /// Too many requests of this key or address, or too many streams that it has open; `Retry-After` says when.
     RateLimited,
     /// More work waits than may wait; `Retry-After` says when.
     Overloaded,
@@ -78,6 +80,7 @@ impl Code {
             Code::KeyRevoked => "key_revoked",
             Code::ScopeMissing => "scope_missing",
             Code::CollectionForbidden => "collection_forbidden",
+            Code::OriginForbidden => "origin_forbidden",
             Code::NotFound => "not_found",
             Code::MethodNotAllowed => "method_not_allowed",
             Code::RequestTimeout => "request_timeout",
@@ -104,7 +107,7 @@ impl Code {
         match self {
             Code::InvalidRequest => StatusCode::BAD_REQUEST,
             Code::Unauthorized | Code::KeyExpired | Code::KeyRevoked => StatusCode::UNAUTHORIZED,
-            Code::ScopeMissing | Code::CollectionForbidden => StatusCode::FORBIDDEN,
+            Code::ScopeMissing | Code::CollectionForbidden | Code::OriginForbidden => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,

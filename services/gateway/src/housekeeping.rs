@@ -14,7 +14,7 @@ pub struct Retention {
     /// Answers under an `Idempotency-Key`.
     #[serde(with = "facewire_config::duration")]
     pub requests: Duration,
-    /// Deliveries to webhooks that ended: so long they can be replayed.
+    /// Deliveries to webhooks that ended: so long they can be replayed. Those that wait as long are given up.
     #[serde(with = "facewire_config::duration")]
     pub deliveries: Duration,
     /// Imports with the results of their items.
@@ -48,6 +48,7 @@ pub(crate) async fn expire(store: &Store, retention: &Retention) {
 async fn round(store: &Store, retention: &Retention) -> Result<(), StoreError> {
     let before = |age: Duration| OffsetDateTime::now_utc() - age;
     while store.expire_requests(before(retention.requests), STEP).await? > 0 {}
+    while store.give_up_deliveries(before(retention.deliveries), STEP).await? > 0 {}
     while store.expire_deliveries(before(retention.deliveries), STEP).await? > 0 {}
     while store.expire_imports(before(retention.imports), STEP).await? > 0 {}
     Ok(())

@@ -6,12 +6,14 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use facewire_domain::PersonId;
 use facewire_store_pg::{ANSWER_BYTES, Begun, RequestTicket, StoredAnswer};
+use memchr::memmem;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
@@ -31,6 +33,9 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Longest key.
 const LONGEST: usize = 128;
+/// Longest boundary between parts, as of RFC 2046.
+const LONGEST_BOUNDARY: usize = 70;
+
 /// Marks an answer with embeddings in its extensions: it is never kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Biometric;
@@ -60,9 +65,9 @@ fn given(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 
 async fn answer(app: &App, owner: Option<Uuid>, key: &str, request: Request, next: Next) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
+    let named = Named::read(&parts)?;
     let body = input::bytes(Request::from_parts(parts.clone(), body), &()).await?;
-    let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let (hash, body) = hashed(path, parts.headers.clone(), body).await?;
+    let (hash, body) = hashed(named, parts.extensions.get::<Held>().cloned(), body).await?;
     let store = &app.gallery.store;
     let lease = app.options.request_timeout + LEASE_SLACK;
     let ticket = match store.begin_request(owner, key, hash, lease).await? {
@@ -149,46 +154,70 @@ fn replayed(answer: StoredAnswer) -> Result<Response, ApiError> {
     Ok(response)
 }
 
-/// Hashes away from the runtime: a body may be large.
-async fn hashed(path: String, headers: HeaderMap, body: Bytes) -> Result<([u8; 32], Bytes), ApiError> {
-    tokio::task::spawn_blocking(move || (hash(&path, &headers, &body), body)).await.map_err(ApiError::internal)
-}
-
-/// What makes a request the same. A client that sends parts again separates them anew: the boundary does not count.
-fn hash(path: &str, headers: &HeaderMap, body: &Bytes) -> [u8; 32] {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let (kind, boundary) = match kind.split_once("boundary=") {
-        Some((kind, boundary)) => (kind, boundary.trim_matches('"').as_bytes()),
-        None => (kind, &[][..]),
+/// Hashes away from the runtime: a body may be large. It goes on where its client went away, and keeps the body's
+/// place.
+async fn hashed(named: Named, place: Option<Held>, body: Bytes) -> Result<([u8; 32], Bytes), ApiError> {
+    let hash = move || {
+        let _place = place;
+        (named.hash(&body), body)
     };
-    let mut hash = Sha256::new();
-    for part in [path.as_bytes(), kind.as_bytes()] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let mut rest: &[u8] = body;
-    while let Some(at) = position(rest, boundary) {
-        let (before, after) = rest.split_at(at);
-        hash.update(before);
-        hash.update([0]);
-        rest = after.get(boundary.len()..).unwrap_or_default();
-    }
-    hash.update(rest);
-    hash.finalize().into()
+    tokio::task::spawn_blocking(hash).await.map_err(ApiError::internal)
 }
 
-fn position(text: &[u8], part: &[u8]) -> Option<usize> {
-    if part.is_empty() { None } else { text.windows(part.len()).position(|window| window == part) }
+/// What makes a request the same, beside its body. A client that sends parts again separates them anew: the boundary
+/// does not count.
+#[derive(Debug)]
+struct Named {
+    path: String,
+    /// The content type, up to its boundary.
+    kind: String,
+    /// Empty where there is none.
+    boundary: String,
+}
+
+impl Named {
+    fn read(parts: &Parts) -> Result<Self, ApiError> {
+        let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let (kind, boundary) = kind.split_once("boundary=").unwrap_or((kind, ""));
+        let boundary = boundary.trim_matches('"');
+        if boundary.len() > LONGEST_BOUNDARY {
+            let why = format!("a boundary has at most {LONGEST_BOUNDARY} characters");
+            return Err(ApiError::invalid("Content-Type", why));
+        }
+        Ok(Self { path, kind: kind.to_owned(), boundary: boundary.to_owned() })
+    }
+
+    fn hash(&self, body: &[u8]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for part in [self.path.as_bytes(), self.kind.as_bytes()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let boundary = self.boundary.as_bytes();
+        let mut from = 0;
+        // What is empty would be found everywhere.
+        for at in memmem::find_iter(body, boundary).take_while(|_| !boundary.is_empty()) {
+            hash.update(body.get(from..at).unwrap_or_default());
+            hash.update([0]);
+            from = at + boundary.len();
+        }
+        hash.update(body.get(from..).unwrap_or_default());
+        hash.finalize().into()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn named(kind: &str) -> Result<Named, ApiError> {
+        let request = axum::http::Request::builder().uri("/api/v1/recognize").header(CONTENT_TYPE, kind);
+        Named::read(&request.body(()).unwrap().into_parts().0)
+    }
+
     fn of(kind: &str, body: &str) -> [u8; 32] {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, kind.parse().unwrap());
-        hash("/api/v1/recognize", &headers, &Bytes::from(body.to_owned()))
+        named(kind).unwrap().hash(body.as_bytes())
     }
 
     #[test]
@@ -212,5 +241,15 @@ mod tests {
         assert_eq!(a, b);
         assert_ne!(a, other);
         assert_ne!(of("application/json", "{}"), of("text/plain", "{}"));
+        assert_ne!(of("application/json", "{}"), of("application/json", "{ }"));
+    }
+
+    #[test]
+    fn a_boundary_is_no_longer_than_the_standard_has_it() {
+        let of_length = |length: usize| named(&format!("multipart/form-data; boundary=\"{}\"", "x".repeat(length)));
+        assert!(of_length(LONGEST_BOUNDARY).is_ok());
+        let refused = of_length(LONGEST_BOUNDARY + 1).unwrap_err();
+        assert_eq!(refused.code, Code::InvalidRequest);
+        assert_eq!(refused.details["field"], "Content-Type");
     }
 }

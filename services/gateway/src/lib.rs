@@ -15,11 +15,13 @@ mod json;
 mod linger;
 mod openapi;
 mod options;
+mod origin;
 mod prefer;
 mod rates;
 mod request;
 mod routes;
 mod server;
+mod streams;
 mod tls;
 
 use std::net::SocketAddr;
@@ -37,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use caller::Keys;
 use events::Sender;
 use rates::Rates;
+use streams::Streams;
 use tls::Certificates;
 
 pub use error::{ApiError, Code, ErrorBody, ErrorEnvelope};
@@ -124,6 +127,7 @@ pub(crate) struct Shared {
     pub(crate) options: Arc<Options>,
     pub(crate) keys: Keys,
     pub(crate) rates: Rates,
+    pub(crate) streams: Streams,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -185,8 +189,9 @@ impl Listening {
                 tracing::info!(%address, keys = gateway.options.needs_key(), "the gateway listens");
             }
             let lease = gateway.lease;
-            let sender =
-                Sender::new(gateway.gallery.store.clone(), gateway.options.webhooks.clone()).map_err(refused)?;
+            let local = gateway.options.address().ip().is_loopback();
+            let (store, options) = (gateway.gallery.store.clone(), gateway.options.webhooks.clone());
+            let sender = Sender::new(store, options, local).map_err(refused)?;
             let app = App::new(gateway, requests, shutdown.clone());
             let (bus, store) = (app.bus.clone(), app.gallery.store.clone());
             let (rules, gallery) = (Arc::clone(&app.rules), app.gallery.clone());
@@ -261,6 +266,7 @@ impl App {
             going_on: TaskTracker::new(),
             keys: Keys::default(),
             rates: Rates::new(&options),
+            streams: Streams::new(&options),
             options: Arc::new(options),
             shutdown,
         }))

@@ -33,7 +33,7 @@ pub struct Options {
     pub recognise_timeout: Duration,
     /// Synchronous recognitions that wait at a time; `503` above.
     pub recognitions: usize,
-    /// Bytes of a request's body. Not for imports.
+    /// Bytes of a request's body; of JSON never more than a MiB. Not for imports.
     pub max_body: ByteSize,
     /// Bytes of one encoded image; `ingest.max_bytes` and the server's `max_payload` hold as well.
     pub max_image: ByteSize,
@@ -45,6 +45,11 @@ pub struct Options {
     pub bodies: ByteSize,
     /// Imports that are read at a time, each with up to five images in memory; `503` above.
     pub imports: usize,
+    /// Answers without an end of their own that are open at a time: events, what is followed, exports, imports; `503`
+    /// above. At most half of `connections`.
+    pub streams: usize,
+    /// The same of one key (or of one address, without a key); `429` above.
+    pub key_streams: usize,
     /// How webhooks are told.
     pub webhooks: crate::events::Options,
     /// How long what is done is kept.
@@ -55,7 +60,8 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
-    /// Required, unless the gateway listens on a loopback address only.
+    /// Required, unless the gateway listens on a loopback address only. A request without a key has to be for such an
+    /// address then, or for `localhost`, and from no page of another origin.
     #[default]
     Auto,
     /// Always.
@@ -101,6 +107,8 @@ impl Default for Options {
             burst: BURST,
             bodies: ByteSize::mib(512),
             imports: 4,
+            streams: 256,
+            key_streams: 16,
             webhooks: crate::events::Options::default(),
             retention: crate::housekeeping::Retention::default(),
         }
@@ -121,6 +129,12 @@ impl Options {
             Auth::Off => false,
         }
     }
+
+    /// Whether requests without a key are taken because they can come from this machine only: a browser on it may send
+    /// what a page from elsewhere wants.
+    pub(crate) fn trusts_this_machine(&self) -> bool {
+        self.auth == Auth::Auto && !self.needs_key()
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +151,9 @@ mod tests {
         assert!(options("10.0.0.7:1", Auth::Auto).needs_key());
         assert!(options("127.0.0.1:1", Auth::Required).needs_key());
         assert!(!options("0.0.0.0:1", Auth::Off).needs_key());
+        assert!(options("127.0.0.1:1", Auth::Auto).trusts_this_machine());
+        assert!(!options("0.0.0.0:1", Auth::Auto).trusts_this_machine());
+        assert!(!options("127.0.0.1:1", Auth::Off).trusts_this_machine(), "whoever said so knows who can connect");
     }
 
     #[test]

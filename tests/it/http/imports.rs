@@ -2,13 +2,16 @@
 //! alone, and what is there is exported.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use facewire_domain::Scope;
+use facewire_gateway::Auth;
+use facewire_store_pg::{Actor, NewKey};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::client::{Answer, Http};
@@ -42,14 +45,15 @@ async fn send(http: &Http, import: &str, lines: &str) -> Answer {
 async fn begun(http: &Http, path: &str, length: usize, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(http.authority()).await.unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+         Content-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     in_time("the server's reading", stream.write_all(bytes)).await.unwrap();
     stream
 }
 
-async fn told(stream: &mut TcpStream, enough: impl Fn(&str) -> bool) -> String {
+async fn told(stream: &mut (impl AsyncRead + Unpin), enough: impl Fn(&str) -> bool) -> String {
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     while !enough(&String::from_utf8_lossy(&text)) {
         match in_time("an answer", stream.read(&mut buffer)).await.unwrap() {
@@ -112,7 +116,7 @@ async fn an_import_survives_its_gateway_and_its_chain() {
     let again = send(http, &import, &whole).await.ok();
     assert_eq!((&again["sent"], &again["skipped"]), (&json!(0), &json!(ITEMS)), "{again}");
     let mut following = TcpStream::connect(http.authority()).await.unwrap();
-    let request = format!("GET {import}/events HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET {import}/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
     following.write_all(request.as_bytes()).await.unwrap();
     http.post(&format!("{import}/finish"), json!({})).await.ok();
     send(http, &import, &lines[0]).await.refused(409, "conflict");
@@ -255,8 +259,8 @@ async fn refused_as_a_whole(http: &Http, import: &str) {
 /// A client that stops in the middle is cut, after what it sent was taken; and whoever has not the scope does nothing.
 async fn trickled(world: &World) {
     let door = Door::open_with(world, |config| {
-        config.gateway.auth = facewire_gateway::Auth::Required;
-        config.gateway.header_timeout = std::time::Duration::from_millis(500);
+        config.gateway.auth = Auth::Required;
+        config.gateway.header_timeout = Duration::from_millis(500);
     })
     .await;
     let reader = door.http.with_key(&key(world, &[Scope::Read], None).await);
@@ -270,11 +274,78 @@ async fn trickled(world: &World) {
     let mut stream = TcpStream::connect(http.authority()).await.unwrap();
     let item = line(0, b"one", &json!({"name": "Ada"}));
     let head = format!(
-        "POST {import}/items HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n\
+        "POST {import}/items HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n\
          Content-Type: application/x-ndjson\r\nContent-Length: 100000\r\n\r\n{item}{{\"item\":"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = told(&mut stream, |text| text.contains("request_timeout")).await;
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"sent\":1"), "{answer}");
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_ends_with_the_key_that_sends_it() {
+    let world = World::new().await;
+    let door = Door::open_with(&world, |config| {
+        config.gateway.auth = Auth::Required;
+        // The client says nothing for as long as the gateway takes to look at its key.
+        config.gateway.header_timeout = Duration::from_secs(600);
+    })
+    .await;
+    let actor = Actor::named("test");
+    let new = NewKey { name: "sender".to_owned(), scopes: vec![Scope::Enrol], collections: None, expires_at: None };
+    let (record, secret) = world.store.create_key(&new, &actor).await.unwrap();
+    let other = door.http.with_key(&key(&world, &[Scope::Enrol], None).await);
+    let import = begin(&other).await;
+    let mut stream = TcpStream::connect(door.http.authority()).await.unwrap();
+    let head = format!(
+        "POST {import}/items HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/x-ndjson\r\nContent-Length: 100000\r\n\r\n",
+        secret.expose()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // As many as are sent into the chain together.
+    let items: String = (0..64).map(|item| line(item, b"one", &json!({"externalId": "ada"}))).collect();
+    stream.write_all(items.as_bytes()).await.unwrap();
+    until("the items on their way", async || {
+        let now = other.get(&import).await.ok();
+        if now["sent"] == json!(64) { Ok(()) } else { Err(now) }
+    })
+    .await;
+    assert!(world.store.revoke_key(record.key_id, &actor).await.unwrap());
+    let answer = told(&mut stream, |text| text.contains("key_revoked")).await;
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("\"sent\":64"), "{answer}");
+    drop(stream);
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blank_lines_keep_no_import_open() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    let import = begin(&door.http).await;
+    let hasty = Door::open_with(&world, |config| {
+        config.gateway.request_timeout = Duration::from_millis(500);
+        config.gateway.header_timeout = Duration::from_secs(600);
+    })
+    .await;
+    let stream = TcpStream::connect(hasty.http.authority()).await.unwrap();
+    let (mut answers, mut sends) = stream.into_split();
+    let head = format!(
+        "POST {import}/items HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+         Transfer-Encoding: chunked\r\n\r\n"
+    );
+    sends.write_all(head.as_bytes()).await.unwrap();
+    // Each comes long before the last one is too long ago; the second half is no item either.
+    let sending = tokio::spawn(async move {
+        while sends.write_all(b"1\r\n\n\r\n3\r\n{}\n\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let answer = told(&mut answers, |text| text.contains("request_timeout")).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    sending.abort();
+    drop(answers);
+    hasty.close().await;
     door.close().await;
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod at_once;
+mod bounds;
 mod client;
 mod crowd;
 mod dump;
@@ -10,11 +11,13 @@ mod exports;
 mod imports;
 mod jobs;
 mod least_rights;
+mod local;
 mod people;
 mod roles;
 mod safety;
 mod sse;
 mod story;
 mod telling;
+mod tenants;
 mod tls;
 mod world;

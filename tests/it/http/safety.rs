@@ -146,7 +146,8 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     let length = 16 << 20;
     let mut stream = TcpStream::connect(door.http.authority()).await.unwrap();
     let head = format!(
-        "POST /api/v1/recognize HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
+        "POST /api/v1/recognize HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n\
+         Content-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     in_time("the end of a body that nobody wants", stream.write_all(&vec![7; length])).await.unwrap();
@@ -181,8 +182,8 @@ async fn slow_clients_are_cut_and_do_not_keep_others_out() {
     }
     // A body that trickles is ended by the limit of the whole request.
     let mut stream = TcpStream::connect(&address).await.unwrap();
-    let head =
-        "POST /api/v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{";
+    let head = "POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 50\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
     in_time("the answer to a trickle", stream.read_to_string(&mut answer)).await.unwrap_or_default();

@@ -17,7 +17,7 @@ impl Events {
     pub(crate) async fn open(http: &Http, path: &str, headers: &[(&str, &str)]) -> Self {
         let mut stream = TcpStream::connect(http.authority()).await.unwrap();
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut events = Self { stream, text: Vec::new() };
         events.until("text/event-stream").await;

@@ -3,6 +3,7 @@
 pub(crate) mod feed;
 pub(crate) mod filter;
 mod outbox;
+mod reach;
 mod send;
 
 use std::time::Duration;

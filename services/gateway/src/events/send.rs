@@ -24,6 +24,8 @@ use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::reach::{Reach, Resolver};
+
 /// What an operator may set of webhooks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -43,6 +45,10 @@ pub struct Options {
     pub longest_pause: Duration,
     /// Attempts before a delivery is given up, with the defaults after about a day.
     pub attempts: u32,
+    /// Whether receivers may be in private networks (10/8, 172.16/12, 192.168/16, 100.64/10, fc00::/7). Off where not everybody who
+    /// makes webhooks may reach those. Link-local addresses are never reached, and this machine only by a gateway that listens on
+    /// loopback itself.
+    pub private_networks: bool,
 }
 
 impl Default for Options {
@@ -54,6 +60,7 @@ impl Default for Options {
             first_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(3600),
             attempts: 32,
+            private_networks: true,
         }
     }
 }
@@ -70,22 +77,24 @@ const WEBHOOK: HeaderName = HeaderName::from_static("facewire-webhook");
 const TIMESTAMP: HeaderName = HeaderName::from_static("facewire-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("facewire-signature");
 
-type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Http = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
 /// Sends what is due.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     store: Store,
     options: Options,
+    reach: Reach,
     http: Http,
 }
 
 impl Sender {
-    /// With the system's certificates.
+    /// With the system's certificates. `local`: this machine may be told.
     ///
     /// # Errors
     /// The system has none that can be used.
-    pub(crate) fn new(store: Store, options: Options) -> std::io::Result<Self> {
+    pub(crate) fn new(store: Store, options: Options, local: bool) -> std::io::Result<Self> {
+        let reach = Reach { loopback: local, private: options.private_networks };
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -93,10 +102,11 @@ impl Sender {
             .map_err(std::io::Error::other)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let connector =
-            hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
-        let http = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { store, options, http })
+        let mut plain = HttpConnector::new_with_resolver(Resolver::new(reach));
+        plain.enforce_http(false);
+        let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
+        let http = Client::builder(TokioExecutor::new()).build(builder.wrap_connector(plain));
+        Ok(Self { store, options, reach, http })
     }
 
     /// Sends until the drain, and then what is in hand.
@@ -182,6 +192,9 @@ impl Sender {
 
     async fn send(&self, webhook: &Webhook, delivery: &Claimed) -> Result<(), String> {
         let uri: Uri = webhook.url.parse().map_err(|_| "the URL cannot be used".to_owned())?;
+        if !self.reach.allows_host(&uri) {
+            return Err("webhooks may not reach that address: gateway.webhooks.private_networks".to_owned());
+        }
         let timestamp = OffsetDateTime::now_utc().unix_timestamp().to_string();
         let signature = signature(webhook.secret.expose(), &timestamp, &delivery.body);
         let request = Request::builder()

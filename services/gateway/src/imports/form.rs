@@ -9,9 +9,10 @@ use axum::extract::{FromRequest, Multipart, Request};
 use bytes::{Bytes, BytesMut};
 
 use super::item::{self, Said, Wrong, too_large};
-use super::pace::{Paced, too_slow};
+use super::pace::{Paced, Patience};
 use super::take::Taker;
 use crate::App;
+use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 
 /// The part with the lines.
@@ -25,36 +26,40 @@ const MANIFEST_LINES: usize = 10_000;
 type Named = HashMap<String, Said>;
 
 /// Takes every file that a manifest names as an item.
-pub(super) async fn take(app: &App, request: Request, taker: &mut Taker<'_>) -> Result<(), ApiError> {
+pub(super) async fn take(app: &App, caller: Caller, request: Request, taker: &mut Taker<'_>) -> Result<(), ApiError> {
     let (parts, body) = request.into_parts();
-    let (pieces, ended) = Paced::new(body, &app.options, &app.shutdown).into_stream();
+    let (pieces, ended) = Paced::new(app, caller, body).into_stream();
     let request = Request::from_parts(parts, Body::from_stream(pieces));
     let no_form = |_: &dyn std::error::Error| ApiError::invalid("body", "it is no form of parts");
     let broken = |error: MultipartError| ended.take().unwrap_or_else(|| no_form(&error));
     let mut form = Multipart::from_request(request, &()).await.map_err(|error| no_form(&error))?;
-    let limit = app.options.request_timeout;
+    // One item has the time of a request.
+    let mut patience = Patience::new(app.options.request_timeout);
     let most = app.options.max_image.as_u64();
     let (mut named, mut lines) = (Named::new(), 0);
     loop {
-        let part = tokio::time::timeout(limit, form.next_field()).await.map_err(|_| too_slow())?;
+        let part = patience.wait(form.next_field()).await?;
         let Some(mut part) = part.map_err(broken)? else { break };
         if part.name() == Some(MANIFEST) {
             missing(std::mem::take(&mut named), taker);
-            let text = tokio::time::timeout(limit, whole(&mut part, MANIFEST_BYTES)).await.map_err(|_| too_slow())?;
+            let text = patience.wait(whole(&mut part, MANIFEST_BYTES)).await?;
             let text = text.map_err(broken)?.ok_or_else(too_long)?;
             named = manifest(text, &mut lines, taker).await?;
+            if !named.is_empty() {
+                patience.renew();
+            }
             continue;
         }
         let file = part.file_name().or_else(|| part.name()).unwrap_or_default().to_owned();
         let room = usize::try_from(most).unwrap_or(usize::MAX);
-        let image =
-            tokio::time::timeout(limit, whole(&mut part, room)).await.map_err(|_| too_slow())?.map_err(broken)?;
+        let image = patience.wait(whole(&mut part, room)).await?.map_err(broken)?;
         let Some(said) = named.remove(&file) else {
             taker.refuse(None, None, &ApiError::invalid("file", format!("no line names {}", printable(&file))));
             continue;
         };
         let Some(image) = image else {
             taker.refuse(Some(said.line), Some(said.item), &too_large(most));
+            patience.renew();
             continue;
         };
         let line = said.line;
@@ -62,6 +67,7 @@ pub(super) async fn take(app: &App, request: Request, taker: &mut Taker<'_>) -> 
             Ok(item) => taker.take(item).await?,
             Err(Wrong { item, error }) => taker.refuse(Some(line), item, &error),
         }
+        patience.renew();
     }
     missing(named, taker);
     Ok(())

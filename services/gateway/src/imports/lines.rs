@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::item::{self, Wrong};
-use super::pace::{Paced, too_slow};
+use super::pace::{Paced, Patience};
 use super::take::Taker;
 use crate::App;
 use crate::error::{ApiError, Code};
@@ -27,14 +27,16 @@ pub(super) async fn take(app: &App, body: Paced, taker: &mut Taker<'_>) -> Resul
     let mut lines = Lines { body, cut: Cut::new(usize::try_from(longest).unwrap_or(usize::MAX)) };
     let mut number = 0;
     // One item has the time of a request.
-    while let Some(line) =
-        tokio::time::timeout(app.options.request_timeout, lines.next()).await.map_err(|_| too_slow())??
-    {
+    let mut patience = Patience::new(app.options.request_timeout);
+    loop {
+        let Some(line) = patience.wait(lines.next()).await?? else { return Ok(()) };
         number += 1;
         let text = match line {
             Line::TooLong => {
                 let why = format!("a line has at most {longest} bytes (gateway.max_image)");
                 taker.refuse(Some(number), None, &ApiError::new(Code::PayloadTooLarge, why));
+                // Nothing but an image makes a line so long.
+                patience.renew();
                 continue;
             }
             Line::Text(text) if text.trim_ascii().is_empty() => continue,
@@ -43,10 +45,14 @@ pub(super) async fn take(app: &App, body: Paced, taker: &mut Taker<'_>) -> Resul
         let read = tokio::task::spawn_blocking(move || item::with_image(number, &text, most)).await;
         match read.map_err(ApiError::internal)? {
             Ok(item) => taker.take(item).await?,
+            Err(Wrong { item: None, error }) => {
+                taker.refuse(Some(number), None, &error);
+                continue;
+            }
             Err(Wrong { item, error }) => taker.refuse(Some(number), item, &error),
         }
+        patience.renew();
     }
-    Ok(())
 }
 
 struct Lines {

@@ -13,6 +13,7 @@ use axum::http::header::CONTENT_TYPE;
 use facewire_store_pg::Import;
 
 use crate::App;
+use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use pace::Paced;
 use take::Taker;
@@ -29,18 +30,16 @@ pub(crate) const NDJSON: &str = "application/x-ndjson";
 /// Takes all items of a body.
 ///
 /// # Errors
-/// The body breaks off, comes too slowly or is of another kind, the import takes no items any more, the chain does not take
-/// them. `details` say how many were sent: the rest may be sent again, as may all of them.
-pub(crate) async fn receive(app: &App, import: &Import, request: Request) -> Result<Report, ApiError> {
+/// The body breaks off, comes too slowly or is of another kind, the key may no longer be used, the import takes no
+/// items any more, the chain does not take them. `details` say how many were sent: the rest may be sent again, as may
+/// all of them.
+pub(crate) async fn receive(app: &App, caller: Caller, import: &Import, request: Request) -> Result<Report, ApiError> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let media = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let mut taker = Taker::new(app, import)?;
     let done = match media.as_str() {
-        NDJSON => {
-            let body = Paced::new(request.into_body(), &app.options, &app.shutdown);
-            lines::take(app, body, &mut taker).await
-        }
-        "multipart/form-data" => form::take(app, request, &mut taker).await,
+        NDJSON => lines::take(app, Paced::new(app, caller, request.into_body()), &mut taker).await,
+        "multipart/form-data" => form::take(app, caller, request, &mut taker).await,
         _ => Err(ApiError::new(Code::UnsupportedMediaType, "send application/x-ndjson or multipart/form-data")),
     };
     // What came whole is sent, whatever comes behind it.

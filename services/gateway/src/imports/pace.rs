@@ -1,36 +1,48 @@
-//! A body that has to come at a pace: each piece of it within a time, and none once the service ends. What is in it is read
-//! elsewhere.
+//! A body that has to come at a pace: each piece of it within a time, each item as well, and none once the service ends
+//! or the key of whoever sends it. What is in it is read elsewhere.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use facewire_runtime::Shutdown;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::future::{BoxFuture, Fuse};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 
+use crate::App;
+use crate::caller::Caller;
 use crate::error::{ApiError, Code};
-use crate::options::Options;
 
 /// A body that is being read.
-#[derive(Debug)]
 pub(super) struct Paced {
     body: BodyDataStream,
     /// For each piece.
     patience: Duration,
     shutdown: Shutdown,
+    /// The end of the key.
+    invalid: Fuse<BoxFuture<'static, ApiError>>,
 }
 
 impl Paced {
-    pub(super) fn new(body: Body, options: &Options, shutdown: &Shutdown) -> Self {
-        Self { body: body.into_data_stream(), patience: options.header_timeout, shutdown: shutdown.clone() }
+    pub(super) fn new(app: &App, caller: Caller, body: Body) -> Self {
+        let invalid: BoxFuture<'static, ApiError> = Box::pin(caller.until_invalid(app.clone()));
+        Self {
+            body: body.into_data_stream(),
+            patience: app.options.header_timeout,
+            shutdown: app.shutdown.clone(),
+            invalid: invalid.fuse(),
+        }
     }
 
     /// The next piece; none at the end.
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
         let next = tokio::select! {
-            next = tokio::time::timeout(self.patience, self.body.next()) => next,
+            // In this order: a client that never pauses is ended as well.
+            biased;
+            why = &mut self.invalid => return Err(why),
             () = self.shutdown.draining() => return Err(ending()),
+            next = tokio::time::timeout(self.patience, self.body.next()) => next,
         };
         match next {
             Ok(None) => Ok(None),
@@ -69,12 +81,58 @@ impl Ended {
     }
 }
 
+/// How long an import goes on without an item. It has one of few places, and pieces without anything in them would keep
+/// it.
+pub(super) struct Patience {
+    limit: Duration,
+    since: Instant,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, since: Instant::now() }
+    }
+
+    /// An item came: the next one has as much time.
+    pub(super) fn renew(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// What comes before the patience is at its end.
+    pub(super) async fn wait<T>(&self, next: impl Future<Output = T>) -> Result<T, ApiError> {
+        let left = self.limit.saturating_sub(self.since.elapsed());
+        // What is there already is told by a timeout however late it is.
+        if left.is_zero() {
+            return Err(too_slow());
+        }
+        tokio::time::timeout(left, next).await.map_err(|_| too_slow())
+    }
+}
+
 /// The client trickles.
-pub(super) fn too_slow() -> ApiError {
+fn too_slow() -> ApiError {
     ApiError::new(Code::RequestTimeout, "the items come too slowly: send the rest again")
 }
 
 /// The service ends.
 pub(super) fn ending() -> ApiError {
     ApiError::new(Code::Unavailable, "the gateway ends: send the rest again").retry_after(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_item_gives_no_time() {
+        let mut patience = Patience { limit: Duration::from_secs(3600), since: Instant::now() };
+        assert_eq!(patience.wait(async { 7 }).await, Ok(7));
+        patience.limit = Duration::ZERO;
+        for _ in 0..2 {
+            assert_eq!(patience.wait(async { 7 }).await.unwrap_err().code, Code::RequestTimeout);
+        }
+        patience.limit = Duration::from_secs(3600);
+        patience.renew();
+        assert_eq!(patience.wait(async { 7 }).await, Ok(7));
+    }
 }

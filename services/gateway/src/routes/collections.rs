@@ -233,10 +233,10 @@ async fn list(
     let page_size = input::page_size(query.page_size, PAGE_SIZE, LARGEST_PAGE)?;
     let after: Option<String> = query.cursor.as_deref().map(cursor::read).transpose()?;
     let after: Option<CollectionId> = after.map(|name| input::collection(Some(&name))).transpose()?;
-    let page = app.gallery.store.collections_page(after.as_ref(), page_size).await?;
+    // The cursor names the last of them: no name of others' is read.
+    let page = app.gallery.store.collections_page_of(caller.collections(), after.as_ref(), page_size).await?;
     let next_cursor = cursor::next(&page, page_size, |last| last.collection.to_string())?;
-    let items = page.into_iter().filter(|row| caller.is_of(&row.collection)).map(Collection::from).collect();
-    Ok(Json(Collections { items, next_cursor }))
+    Ok(Json(Collections { items: page.into_iter().map(Collection::from).collect(), next_cursor }))
 }
 
 /// A new collection.

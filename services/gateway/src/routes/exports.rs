@@ -1,5 +1,5 @@
-//! Exports of a collection, line by line: at once, or by a job that keeps them for a while. One page of rows, or one part of what is
-//! kept, is in memory at a time.
+//! Exports of a collection, line by line: at once, or by a job that keeps them for a while. One page of rows, or one
+//! part of what is kept, is in memory at a time. They are cut off with the key that reads them.
 
 use std::io::Error;
 
@@ -13,6 +13,7 @@ use facewire_domain::{CollectionId, ExportParams, JobKind, JobState, Scope};
 use facewire_gallery::export::{Export, Line, Place};
 use facewire_store_object::ExportKey;
 use facewire_store_pg::{JobFilter, Store};
+use futures_util::stream::{self, Stream, TryStreamExt};
 use serde::Deserialize;
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -75,11 +76,11 @@ pub(crate) async fn export(
     }
     let export = Export { collection, vectors: query.vectors };
     let first = (store, export, Place::default());
-    let pages = futures_util::stream::try_unfold(first, async |(store, export, place)| {
+    let pages = stream::try_unfold(first, async |(store, export, place)| {
         let page = page(&store, &export, &place).await?;
         Ok::<_, Error>(page.map(|(lines, next)| (lines, (store, export, next))))
     });
-    Ok(lines(Content::from_stream(pages)))
+    Ok(lines(app, caller, pages))
 }
 
 /// A page of lines, and where the next one begins. An error cuts the answer off, which the client sees.
@@ -160,11 +161,11 @@ pub(crate) async fn kept(State(app): State<App>, caller: Caller, Path(job): Path
         return Err(jobs::wrong_state(job.state));
     }
     let parts = app.gallery.finished_export(&job, OffsetDateTime::now_utc()).await?.ok_or_else(absent)?;
-    let texts = futures_util::stream::try_unfold((app, parts.into_iter()), async |(app, mut parts)| {
+    let texts = stream::try_unfold((app.clone(), parts.into_iter()), async |(app, mut parts)| {
         let Some(key) = parts.next() else { return Ok::<_, Error>(None) };
         Ok(Some((part(&app, &key).await?, (app, parts))))
     });
-    Ok(lines(Content::from_stream(texts)))
+    Ok(lines(app, caller, texts))
 }
 
 /// The lines of a part. One that is gone cuts the answer off: the export has just expired or made room for a newer one, or
@@ -174,11 +175,59 @@ async fn part(app: &App, key: &ExportKey) -> Result<Bytes, Error> {
     Ok(part.ok_or_else(|| cut(&"a part of it is gone"))?.text.into())
 }
 
-fn lines(body: Content) -> Response {
+fn lines<S>(app: App, caller: Caller, texts: S) -> Response
+where
+    S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
+{
+    let body = Content::from_stream(until(caller.until_invalid(app), texts));
     ([(CONTENT_TYPE, NDJSON)], body).into_response()
+}
+
+/// The texts, cut off by an error where the key ends before them: what ends in order is taken for whole.
+fn until<F, S>(invalid: F, texts: S) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static
+where
+    F: Future<Output = ApiError> + Send + 'static,
+    S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
+{
+    let both = (Box::pin(invalid), Box::pin(texts));
+    stream::try_unfold(both, |(mut invalid, mut texts)| async move {
+        let text = tokio::select! {
+            // In this order: texts that never wait are cut off as well.
+            biased;
+            why = &mut invalid => return Err(cut(&why.message)),
+            text = texts.try_next() => text?,
+        };
+        Ok(text.map(|text| (text, (invalid, texts))))
+    })
 }
 
 fn cut(error: &dyn std::fmt::Display) -> Error {
     tracing::warn!(%error, "an export is cut off");
-    Error::other("the store does not answer")
+    Error::other("an export is cut off")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_export_is_cut_off_with_its_key() {
+        let (revoke, revoked) = tokio::sync::oneshot::channel();
+        let invalid = async move { revoked.await.unwrap_or_else(ApiError::internal) };
+        let texts = stream::iter([Ok(Bytes::from_static(b"one"))]).chain(stream::pending());
+        let mut read = Box::pin(until(invalid, texts));
+        assert_eq!(read.next().await.unwrap().unwrap(), Bytes::from_static(b"one"));
+        revoke.send(ApiError::new(Code::KeyRevoked, "the key was revoked")).unwrap();
+        assert!(read.next().await.unwrap().is_err());
+        assert!(read.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_export_ends_with_its_lines_while_the_key_is_valid() {
+        let texts = stream::iter([Ok(Bytes::from_static(b"one")), Ok(Bytes::from_static(b"two"))]);
+        let read: Result<Vec<Bytes>, Error> = until(std::future::pending(), texts).try_collect().await;
+        assert_eq!(read.unwrap(), [Bytes::from_static(b"one"), Bytes::from_static(b"two")]);
+    }
 }

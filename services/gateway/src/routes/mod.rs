@@ -1,5 +1,6 @@
 //! Every route, and the layers around them. From the outside in: the request's id and envelope, a limit of time, and, for
-//! what is not public, authentication, the limit of bytes, idempotency.
+//! what is not public, authentication, the limit of bytes, idempotency. What has no limit of time has one of number
+//! instead.
 
 mod clusters;
 mod collections;
@@ -31,7 +32,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::bodies::{self, Bodies};
 use crate::error::{ApiError, Code};
-use crate::{App, caller, idempotency, openapi, request};
+use crate::{App, caller, idempotency, openapi, request, streams};
 
 /// All of it.
 pub(crate) fn router(app: App) -> Router {
@@ -60,6 +61,7 @@ pub(crate) fn router(app: App) -> Router {
         .merge(exports::endless())
         .merge(imports::endless())
         .merge(jobs::endless())
+        .layer(from_fn_with_state(app.clone(), streams::hold))
         .layer(authenticated);
     let (router, document) = OpenApiRouter::with_openapi(openapi::base(app.options.needs_key()))
         .merge(system::public())

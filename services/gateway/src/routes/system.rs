@@ -69,11 +69,13 @@ async fn version() -> Json<Version> {
     Json(Version { version: env!("CARGO_PKG_VERSION") })
 }
 
-/// Metrics in Prometheus' text format. Scope: read.
+/// Metrics in Prometheus' text format. Scope: read, with a key for all collections: they name every collection and
+/// camera.
 #[utoipa::path(get, path = "/metrics", tag = "system",
     responses((status = 200, description = "Prometheus' text format", body = String, content_type = "text/plain")))]
 async fn metrics(caller: Caller) -> Result<impl IntoResponse, ApiError> {
     caller.has(Scope::Read)?;
+    caller.sees_all()?;
     let text = facewire_telemetry::prometheus().map_err(ApiError::internal)?;
     Ok(([(CONTENT_TYPE, facewire_telemetry::PROMETHEUS_TYPE)], text))
 }

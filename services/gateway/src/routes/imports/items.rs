@@ -57,7 +57,8 @@ pub(crate) struct ItemsForm {
 }
 
 /// Takes items, however many, and sends each into the chain at once. Scope: enrol. Whoever was interrupted sends all again, or
-/// from the first item that is not there on: what was sent is skipped. A wrong item is refused alone, and named in the answer.
+/// from the first item that is not there on: what was sent is skipped. A wrong item is refused alone, and named in the
+/// answer. It ends with the key that sends it, and where no item comes for as long as a request may take.
 #[utoipa::path(post, path = "/api/v1/imports/{id}/items", tag = "imports",
     params(("id" = Uuid, Path, description = "The import")),
     request_body(content((Item = "application/x-ndjson"), (ItemsForm = "multipart/form-data"))),
@@ -75,7 +76,7 @@ pub(crate) async fn receive(
     let Ok(_place) = app.imports.try_acquire() else {
         return Err(ApiError::overloaded("as many imports are read as may be (gateway.imports)"));
     };
-    imports::receive(&app, &import, request).await.map(Json)
+    imports::receive(&app, caller, &import, request).await.map(Json)
 }
 
 /// Which items.

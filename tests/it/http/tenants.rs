@@ -1,0 +1,51 @@
+//! Keys that are for some collections only: they do not learn what others there are.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use facewire_domain::Scope;
+use serde_json::{Value, json};
+
+use super::world::{Door, key};
+use crate::chain::world::World;
+
+const COLLECTIONS: &str = "/api/v1/collections";
+
+fn names(page: &Value) -> Vec<&str> {
+    page["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_collections_tells_of_the_keys_own_only() {
+    let world = World::new().await;
+    let door = Door::guarded(&world).await;
+    let admin = door.http.with_key(&key(&world, &[Scope::Admin, Scope::Read], None).await);
+    for name in ["hall", "lab", "office", "vault"] {
+        admin.post(COLLECTIONS, json!({ "name": name })).await.ok();
+    }
+    let reader = door.http.with_key(&key(&world, &[Scope::Read], Some(&["office", "vault"])).await);
+    let (mut seen, mut query) = (Vec::new(), String::new());
+    loop {
+        let page = reader.get(&format!("{COLLECTIONS}?pageSize=1{query}")).await.ok();
+        seen.extend(names(&page).into_iter().map(str::to_owned));
+        let Some(next) = page["nextCursor"].as_str() else { break };
+        let place = String::from_utf8(URL_SAFE_NO_PAD.decode(next).unwrap()).unwrap();
+        assert!(["\"office\"", "\"vault\""].contains(&place.as_str()), "{place}");
+        query = format!("&cursor={next}");
+    }
+    assert_eq!(seen, ["office", "vault"]);
+    let all = admin.get(&format!("{COLLECTIONS}?pageSize=3")).await.ok();
+    assert_eq!(names(&all), ["hall", "lab", "office"]);
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_of_all_collections_and_so_is_their_key() {
+    let world = World::new().await;
+    let door = Door::guarded(&world).await;
+    let some = door.http.with_key(&key(&world, &[Scope::Read], Some(&["office"])).await);
+    some.get("/metrics").await.refused(403, "collection_forbidden");
+    let all = door.http.with_key(&key(&world, &[Scope::Read], None).await);
+    assert_ne!(all.get("/metrics").await.status.as_u16(), 403);
+    door.http.with_key(&key(&world, &[Scope::Enrol], None).await).get("/metrics").await.refused(403, "scope_missing");
+    door.close().await;
+}
