@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::compare::GenuinePair;
+use crate::rate::SUPPORTING_ERRORS;
 
 /// How often is drawn, and from which seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +61,12 @@ pub fn fnmr_tallies(pairs: &[GenuinePair], threshold: f32) -> Vec<Tally> {
     Tally::by_person(pairs.iter().map(|pair| (pair.person, pair.similarity < threshold)))
 }
 
-/// Interval of an error rate, Σ errors / Σ trials. `None` without people.
+/// Interval of an error rate, Σ errors / Σ trials. `None` where the rate itself is unsupported: of few errors the resamples
+/// know no more than the sample does, and of none they would say that there never is one.
 pub fn error_rate(people: &[Tally], resampling: Resampling) -> Option<Interval> {
+    if people.iter().map(|tally| tally.errors).sum::<u64>() < SUPPORTING_ERRORS {
+        return None;
+    }
     let sums: Vec<[f64; 2]> = people.iter().map(|tally| [tally.errors as f64, tally.trials as f64]).collect();
     statistic(&sums, resampling, |[errors, trials]| (*trials > 0.0).then(|| errors / trials))
 }
@@ -139,6 +144,16 @@ mod tests {
         assert!((interval.low - (0.1 - half)).abs() < 0.003 && (interval.high - (0.1 + half)).abs() < 0.003);
         assert_eq!(error_rate(&people, Resampling::default()), Some(interval));
         assert_ne!(error_rate(&people, Resampling { seed: 2, ..Resampling::default() }), Some(interval));
+    }
+
+    #[test]
+    fn a_rate_that_is_not_supported_has_no_interval() {
+        let people = |wrong: u64| -> Vec<Tally> {
+            (0..1000).map(|person| Tally { errors: u64::from(person < wrong), trials: 1 }).collect()
+        };
+        assert_eq!(error_rate(&people(0), Resampling::default()), None, "not from 0 to 0");
+        assert_eq!(error_rate(&people(29), Resampling::default()), None);
+        assert!(error_rate(&people(30), Resampling::default()).is_some());
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct HeadSide {
     pub threshold: f32,
     /// Share of the probes of enrolled people that were right.
     pub tpir: f64,
-    /// Lower end of its 95 % interval, people resampled, at this threshold.
+    /// Lower end of its 95 % interval, people resampled, at this threshold; of fewer than 30 errors the bound, and 1 above.
     pub low: f64,
     /// Upper end.
     pub high: f64,
@@ -188,9 +188,9 @@ pub fn judge_head(
 }
 
 fn side((dim, set): (usize, &OpenSet), endings: &Endings, resampling: Resampling) -> HeadSide {
-    // Without a resample nothing is known.
     let fnir = error_rate(&set.fnir_tallies(endings.threshold), resampling);
-    let (low, high) = fnir.map_or((0.0, 1.0), |fnir| (1.0 - fnir.high, 1.0 - fnir.low));
+    let bound = endings.tpir.bound().unwrap_or(0.0);
+    let (low, high) = fnir.map_or((bound, 1.0), |fnir| (1.0 - fnir.high, 1.0 - fnir.low));
     HeadSide {
         dim,
         threshold: endings.threshold,

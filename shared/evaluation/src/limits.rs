@@ -46,7 +46,8 @@ pub struct Demand {
 }
 
 impl Demand {
-    fn met_by(&self, row: &LimitRow) -> bool {
+    /// Whether a limit does all of it, however few crops speak of it.
+    pub fn met_by(&self, row: &LimitRow) -> bool {
         let (rejected, accepted) = (row.errors_rejected, row.errors_accepted);
         let fails = rejected.value >= self.min_error_ratio * accepted.value && rejected.value >= self.min_error_share;
         rejected.errors > 0 && fails && row.loss <= self.max_loss

@@ -14,7 +14,7 @@ use crate::discard::{Direction, Discard};
 use crate::gating::GateEffect;
 use crate::identification::{Endings, OpenSet, OpenSetPoint};
 use crate::limits::LimitRow;
-use crate::rate::Rate;
+use crate::rate::{Rate, SUPPORTING_ERRORS};
 use crate::rates::{CurvePoint, EqualErrorRate, FmrRow, Scores, below};
 use crate::verification::Verification;
 
@@ -109,7 +109,7 @@ pub struct PairRates {
     pub genuine: u64,
     /// Impostor scores.
     pub impostor: u64,
-    /// Where FMR and FNMR meet.
+    /// Where FMR and FNMR meet; `None` where either rests on too few errors there.
     pub equal_error_rate: Option<EqualErrorRate>,
     /// Area under the ROC curve.
     pub auc: Option<f64>,
@@ -127,7 +127,7 @@ pub struct PairRow {
     /// Threshold and rates.
     #[serde(flatten)]
     pub row: FmrRow,
-    /// 95 %, by resampling people; `None` where people are not known.
+    /// 95 %, by resampling people; `None` where people are not known, or the rate is unsupported.
     pub fnmr_interval: Option<Interval>,
 }
 
@@ -173,9 +173,9 @@ pub struct OpenSetRow {
     /// What happens.
     #[serde(flatten)]
     pub endings: Endings,
-    /// 95 %.
+    /// 95 %; `None` where the rate is unsupported.
     pub tpir_interval: Option<Interval>,
-    /// 95 %.
+    /// The same.
     pub fpir_interval: Option<Interval>,
 }
 
@@ -219,7 +219,7 @@ pub struct Subgroup {
     pub fmr: Rate,
     /// Pairs of one of them.
     pub fnmr: Rate,
-    /// 95 %.
+    /// 95 %; `None` where the rate is unsupported.
     pub fnmr_interval: Option<Interval>,
 }
 
@@ -228,15 +228,29 @@ impl PairRates {
     pub fn new(scores: &Scores, pairs: &[GenuinePair], targets: &[f64], resampling: Resampling) -> Self {
         let row =
             |row: FmrRow| PairRow { row, fnmr_interval: error_rate(&fnmr_tallies(pairs, row.threshold), resampling) };
+        let supported = |found: &EqualErrorRate| {
+            let threshold = found.threshold;
+            scores.fmr(threshold).supported() && scores.fnmr(threshold).supported()
+        };
         Self {
             genuine: scores.genuine().len() as u64,
             impostor: scores.impostor().len() as u64,
-            equal_error_rate: scores.equal_error_rate(),
+            equal_error_rate: scores.equal_error_rate().filter(supported),
             auc: scores.auc(),
             table: scores.fmr_table(targets).into_iter().map(row).collect(),
             curve: scores.curve(CURVE_STEPS),
             histogram: Histogram { genuine: histogram(scores.genuine()), impostor: histogram(scores.impostor()) },
         }
+    }
+}
+
+impl PairRates {
+    /// The equal error rate in words, by whoever words shares: `1.2 % at 0.310`, or why there is none. `None` without scores of
+    /// both kinds.
+    pub fn equal_error_rate_told(&self, percent: impl Fn(f64) -> String) -> Option<String> {
+        let few = || format!("unsupported (fewer than {SUPPORTING_ERRORS} errors of a kind)");
+        let told = |found: EqualErrorRate| format!("{} at {:.3}", percent(found.value), found.threshold);
+        (self.genuine > 0 && self.impostor > 0).then(|| self.equal_error_rate.map_or_else(few, told))
     }
 }
 

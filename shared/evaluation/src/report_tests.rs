@@ -138,6 +138,26 @@ fn one_score_of_each_kind_is_drawn() {
 }
 
 #[test]
+fn what_too_few_errors_support_is_no_fact() {
+    let pair = |i: u32| GenuinePair { person: i % 50, rows: (i, i + 1), similarity: 0.5 + (i as f32) / 1e4 };
+    let genuine: Vec<GenuinePair> = (0..1000).map(pair).collect();
+    let of = |lowest: f32| {
+        let impostor = (0..1000).map(|i| lowest + i as f32 / 1e4).collect();
+        let scores = Scores::new(genuine.iter().map(|pair| pair.similarity).collect(), impostor).unwrap();
+        let found = PairRates::new(&scores, &genuine, &FMR_TARGETS, Resampling { resamples: 20, seed: 1 });
+        let intervals: Vec<bool> = found.table.iter().map(|row| row.fnmr_interval.is_some()).collect();
+        let page = html(&Report { pairs: Some(found.clone()), ..Report::default() });
+        (found.equal_error_rate.is_some(), intervals, page.contains("Equal error rate unsupported"))
+    };
+    // All apart: no error at any threshold.
+    assert_eq!(of(0.1), (false, vec![false; 5], true));
+    // Twenty of each kind overlap: ten errors of each where they meet, and nowhere thirty.
+    assert_eq!(of(0.402), (false, vec![false; 5], true));
+    let (meet, intervals, unsupported) = of(0.45);
+    assert!(meet && !unsupported && intervals.iter().all(|found| *found), "{intervals:?}");
+}
+
+#[test]
 fn a_histogram_holds_every_score() {
     let bins = histogram(&[-1.5, -1.0, -0.99, 0.0, 0.0, 0.999, 1.0, 1.000_001]);
     assert_eq!((bins.len(), bins.iter().sum::<u64>()), (100, 8));

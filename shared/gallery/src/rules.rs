@@ -139,8 +139,9 @@ impl Rules<'_> {
         self.applied(asked, collection, camera, (narrow(size.people), narrow(faces), margin.unwrap_or(0.0)))
     }
 
-    /// What two faces need to count as one person's: the same, in a gallery of one person, where the rate of false positives is
-    /// that of false matches. There is no second person to be before.
+    /// What a face needs to count as a person's: the same, in a gallery of that person alone, with as many of their faces as it
+    /// is compared with. Of one face the rate of false positives is that of false matches. There is no second person to be
+    /// before.
     ///
     /// # Errors
     /// As [`Rules::rule`].
@@ -149,8 +150,10 @@ impl Rules<'_> {
         asked: &Asked,
         collection: &CollectionId,
         camera: Option<&CameraId>,
+        faces: usize,
     ) -> Result<Applied, Unruled> {
-        self.applied(asked, collection, camera, (1, 1, 0.0))
+        let faces = u32::try_from(faces.max(1)).unwrap_or(u32::MAX);
+        self.applied(asked, collection, camera, (1, faces, 0.0))
     }
 
     /// In a gallery of so many people and faces, with this margin.

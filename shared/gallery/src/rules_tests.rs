@@ -100,15 +100,26 @@ fn two_faces_are_compared_as_in_a_gallery_of_one_person() {
     let (options, pack) = (options(), calibration("pack-1", 0.3));
     let office = "office".parse().unwrap();
     let many = rules(&options, Some(&pack), 1000);
-    let compared = |fpir| many.verification(&Asked { threshold: None, fpir }, &office, None).unwrap();
+    let compared = |fpir| many.verification(&Asked { threshold: None, fpir }, &office, None, 1).unwrap();
     for fmr in [1e-2, 1e-3, 1e-4] {
         let applied = compared(Some(fmr));
         assert!((applied.rule.threshold - pack.threshold_at_fmr(fmr)).abs() < 1e-6, "{fmr}: {applied:?}");
         assert_eq!((applied.people, applied.rule.margin, applied.fpir), (1, 0.0, Some(fmr)));
     }
     assert_eq!(compared(None).rule.threshold, pack.threshold_for(0.01, 1), "its rate is the operator's");
-    let fixed = many.verification(&Asked { threshold: Some(0.7), fpir: None }, &office, None).unwrap();
+    let fixed = many.verification(&Asked { threshold: Some(0.7), fpir: None }, &office, None, 9).unwrap();
     assert_eq!((fixed.rule.threshold, fixed.decided_by.as_str()), (0.7, "request"));
+}
+
+#[test]
+fn the_nearest_of_many_faces_needs_more_than_a_single_one() {
+    let (options, pack) = (options(), calibration("pack-1", 0.3));
+    let (rules, office) = (rules(&options, Some(&pack), 1000), "office".parse().unwrap());
+    let of = |faces| rules.verification(&Asked { threshold: None, fpir: Some(0.01) }, &office, None, faces).unwrap();
+    assert_eq!(of(10).rule.threshold, pack.threshold_for(0.01, 10));
+    assert!((of(10).rule.threshold - 0.4).abs() < 0.001, "a thousandth for each of ten faces: {:?}", of(10));
+    assert_eq!((of(10).people, of(10).faces, of(10).rule.margin), (1, 10, 0.0));
+    assert_eq!(of(0).rule, of(1).rule, "whoever has no face that serves is like nobody");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(crate) struct Calibrate {
     /// Let corrections lower thresholds too.
     #[arg(long, requires = "corrections")]
     pub(crate) may_lower: bool,
-    /// Whose crops it is for, and whose number of people counts if a server answers.
+    /// Whose crops it is for, and whose faces that are compared count if a server answers; else those of the folders do.
     #[arg(long, value_name = "C")]
     pub(crate) collection: Option<CollectionId>,
     /// For this camera of the collection alone.

@@ -79,10 +79,18 @@ async fn a_calibration_is_shown_kept_listed_and_taken_back() {
     let shown = text(&facewire(folder.path(), &data));
     for word in
         ["87 photos", "today", "new", "default-lfw-view1-1", "nothing was changed", "stay as they are", "TOO SMALL"]
+            .into_iter()
+            .chain(["lead the second by 0.05", "at least 50.0 % fail", "is turned off"])
     {
         assert!(shown.contains(word), "{word}\n{shown}");
     }
     assert!(photos.iter().all(|(name, _)| !shown.contains(name)), "nobody is named");
+
+    // Of each person two photos are enrolled: the threshold is for as many faces.
+    let twice = text(&facewire(folder.path(), &[&data[..], &["--enroll", "2", "--json"]].concat()));
+    let twice: Value = serde_json::from_str(&twice).unwrap();
+    let faces = twice["gallery"]["faces"].as_u64().unwrap();
+    assert!((26..=50).contains(&faces) && twice["gallery"]["enrolled"] == false, "{faces}");
 
     let applied = text(&facewire(folder.path(), &[&data[..], &place[..], &["--apply", "--json"]].concat()));
     let report: Value = serde_json::from_str(&applied).unwrap();

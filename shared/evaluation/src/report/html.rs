@@ -71,7 +71,8 @@ fn facts(report: &Report) -> String {
     let notes: String = report.notes.iter().map(|note| format!("<p class=\"note\">{}</p>\n", escape(note))).collect();
     format!(
         "<table>\n{rows}</table>\n{notes}<p class=\"note\">A rate is unsupported where fewer than {SUPPORTING_ERRORS} \
-         errors are behind it; then only a one-sided bound is told. Intervals are of 95 %, by resampling people.</p>\n"
+         errors are behind it; then only a one-sided bound is told, and no interval. Intervals are of 95 %, by resampling \
+         people.</p>\n"
     )
 }
 
@@ -87,9 +88,7 @@ fn verification(found: &Verification) -> String {
 }
 
 fn pairs(found: &PairRates) -> String {
-    let eer = found
-        .equal_error_rate
-        .map_or_else(|| "–".to_owned(), |eer| format!("{} at {:.3}", percent(eer.value), eer.threshold));
+    let eer = found.equal_error_rate_told(percent).unwrap_or_else(|| "–".to_owned());
     let counted = format!(
         "<p>{} genuine and {} impostor scores. Equal error rate {eer}; area under the ROC curve {}.</p>\n",
         count(found.genuine),

@@ -13,7 +13,8 @@ use crate::commands::evaluate::signals::{judged, of_bound};
 /// What a limit must prove: the rejected fail five times as often as the accepted and more often than not, and of those who
 /// would have been recognised at most 3 % are lost.
 pub(super) const DEMAND: Demand = Demand { min_error_ratio: 5.0, min_error_share: 0.5, max_loss: 0.03 };
-/// Crops that a verdict needs behind it: failed ones among the rejected to propose a limit, rejected ones to take one away.
+/// Crops that a verdict needs behind it: failed ones among the rejected to propose a limit, rejected ones, not enough of which
+/// fail, to take one away.
 pub(super) const LEAST: u64 = SUPPORTING_ERRORS;
 
 /// What is proposed of a limit.
@@ -73,7 +74,8 @@ pub(super) fn proposals(experiment: &Experiment, today: &Today, threshold: f32) 
 fn propose(bound: &'static Bound, today: Option<f32>, table: &Limits) -> Proposal {
     let today_does = today.map(|limit| table.row(decimal(limit)));
     let best = table.best(DEMAND);
-    let enough = |row: &LimitRow| row.rejected >= LEAST;
+    // It rejects many crops and does not do what is asked. What does it, with too few failed crops, stays.
+    let useless = |row: &LimitRow| row.rejected >= LEAST && !DEMAND.met_by(row);
     let proven = |row: &LimitRow| row.errors_rejected.errors >= LEAST;
     #[expect(clippy::cast_possible_truncation, reason = "a measured value, which is of single precision")]
     let value = |row: &LimitRow| row.limit as f32;
@@ -82,7 +84,7 @@ fn propose(bound: &'static Bound, today: Option<f32>, table: &Limits) -> Proposa
         (Some(now), Some(row)) if proven(row) && row.rejected == now.rejected => (today, Verdict::Kept, Some(*now)),
         (_, Some(row)) if proven(row) => (Some(value(row)), Verdict::Moved, Some(*row)),
         // A stricter or equal one that earns its place would have been the best.
-        (Some(now), _) if enough(now) => (None, Verdict::Off, None),
+        (Some(now), _) if useless(now) => (None, Verdict::Off, None),
         (None, None) => (None, Verdict::Kept, None),
         (_, best) => (today, Verdict::Unsupported, *best),
     };
@@ -142,6 +144,9 @@ mod tests {
         assert_eq!(found(Some(0.0), &few), (Verdict::Unsupported, Some(0.0)));
         // What rejects many and earns nothing is off, though too few speak for a milder one.
         assert_eq!(found(Some(60.0), &few), (Verdict::Off, None));
+        // Forty are rejected, twenty of which fail, and no other: it does what is asked, and too few say so.
+        let half = table(|n| n < 40 && n % 2 == 0);
+        assert_eq!(found(Some(40.0), &half), (Verdict::Unsupported, Some(40.0)));
         let nothing = table(|_| false);
         assert_eq!(found(None, &nothing), (Verdict::Kept, None));
         assert_eq!(found(Some(2.0), &nothing), (Verdict::Unsupported, Some(2.0)));

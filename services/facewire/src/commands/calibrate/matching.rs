@@ -12,7 +12,6 @@ use super::today::Today;
 use crate::commands::evaluate::compare::Rows;
 use crate::commands::evaluate::data::{Faces, Person};
 use crate::commands::evaluate::identify::{Experiment, clean};
-use crate::commands::evaluate::seen::Seen;
 use crate::commands::evaluate::work::Sights;
 
 /// Rates that a table may have; it has those that the sample supports.
@@ -56,26 +55,23 @@ pub(super) fn everybody(faces: &Faces) -> impl Iterator<Item = &Person> {
     faces.people.iter().chain(&faces.strangers).chain(&faces.rest)
 }
 
-/// Compares every photo with every other.
-pub(super) fn compare(faces: &Faces, sights: &Sights, dim: usize) -> anyhow::Result<Compared> {
+/// Compares every photo with every other; of more than `most` as many whole people as fit.
+pub(super) fn compare(faces: &Faces, sights: &Sights, dim: usize, most: usize) -> anyhow::Result<Compared> {
     let photos = (0u32..).zip(everybody(faces)).flat_map(|(index, person)| {
         let photos = person.gallery.iter().chain(&person.probes);
         photos.filter_map(move |photo| Some((index, clean(sights, *photo)?)))
     });
-    let photos: Vec<(u32, &Seen)> = photos.filter(|(_, seen)| seen.embedding().is_some()).collect();
-    let mut people: Vec<u32> = photos.iter().map(|(person, _)| *person).collect();
-    people.dedup();
-    let rows = Rows::of_faces(photos.iter().copied(), dim, |_| None)?;
+    let rows = Rows::of_faces(photos, dim, most, |_| None)?;
     let scores = rows.compare()?.into_scores()?;
-    let (people, all, left_out) = (people.len(), photos.len(), rows.left_out);
-    let thinned = (left_out > 0).then(|| format!("{left_out} photos are left out, evenly: there are too many."));
+    // What is kept of it says what was compared, and not what was there.
+    let (people, all) = rows.size();
     Ok(Compared {
         scores,
         people: u32::try_from(people)?,
         faces: format!("{all} photos with a face"),
         data: format!("{people} people, {all} photos, all against all"),
         all_against_all: true,
-        notes: thinned.into_iter().collect(),
+        notes: rows.left_out.note().into_iter().collect(),
     })
 }
 
@@ -115,6 +111,7 @@ pub(super) fn unnamed(
     least: impl Fn(f64) -> f32,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Calibration> {
+    notes.extend(today.margin_note());
     Ok(Calibration {
         version: String::new(),
         data: compared.data.clone(),
@@ -171,9 +168,14 @@ fn confidence(
         return Ok(kept);
     }
     let fit = platt(&similarities, &right, Penalty::default())?;
-    notes.push(format!("Confidence: fitted on {rights} right and {wrongs} wrong best candidates among {faces} faces."));
+    let on = format!("{rights} right and {wrongs} wrong best candidates among {faces} faces");
     let (slope, intercept) = (fit.model.slope, fit.model.intercept);
-    Ok((slope > 0.0).then_some(Confidence { slope, intercept, faces }))
+    if slope > 0.0 {
+        notes.push(format!("Confidence: fitted on {on}."));
+        return Ok(Some(Confidence { slope, intercept, faces }));
+    }
+    notes.push(format!("Confidence: there is none. By {on} a candidate that is more alike is no more often right."));
+    Ok(None)
 }
 
 /// `<collection>[-<camera>]-<date>-<hash of what it says>`.
@@ -192,7 +194,7 @@ pub(super) fn version(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use facewire_domain::Quality;
@@ -200,7 +202,7 @@ mod tests {
 
     use super::*;
     use crate::commands::evaluate::identify::Judging;
-    use crate::commands::evaluate::seen::{Outcome, Standard};
+    use crate::commands::evaluate::seen::{Outcome, Seen, Standard};
 
     /// A photo at an angle in degrees.
     fn photo(degrees: f32) -> Vec<Arc<Seen>> {
@@ -209,9 +211,8 @@ mod tests {
         vec![Arc::new(Seen { face_side: Some(80.0), faces: 1, outcome })]
     }
 
-    #[test]
-    fn a_confidence_counts_each_enrolled_face_that_a_probe_was_compared_with() {
-        // Two people, three photos of each enrolled and one searched with; and a stranger.
+    /// Two people, three photos of each enrolled and one searched with; and a stranger.
+    pub(in crate::commands::calibrate) fn three_photos_each() -> (Faces, Sights) {
         let person = |name: &str, gallery: &[usize], probe| Person {
             name: name.to_owned(),
             gallery: gallery.to_vec(),
@@ -223,7 +224,13 @@ mod tests {
             strangers: vec![person("c", &[], 8)],
             ..Faces::default()
         };
-        let sights: Sights = [0.0, 1.0, 2.0, 3.0, 60.0, 61.0, 62.0, 63.0, 40.0].into_iter().map(photo).collect();
+        let sights = [0.0, 1.0, 2.0, 3.0, 60.0, 61.0, 62.0, 63.0, 40.0].into_iter().map(photo).collect();
+        (faces, sights)
+    }
+
+    #[test]
+    fn a_confidence_counts_each_enrolled_face_that_a_probe_was_compared_with() {
+        let (faces, sights) = three_photos_each();
         let judging = Judging { probe: Standard::OPEN, enrol: Standard::OPEN, gate: true, margin: None };
         let experiment = Experiment::new((&faces, &sights), &[Camera::Clean], judging, 2).unwrap();
         let found = candidates(&experiment).unwrap();
@@ -236,6 +243,39 @@ mod tests {
         let fit = confidence(&Candidates { answers, ..found }, None, &mut notes).unwrap().unwrap();
         assert_eq!(fit.faces, 6);
         assert!(notes.iter().any(|note| note.contains("among 6 faces")), "{notes:?}");
+    }
+
+    #[test]
+    fn a_confidence_that_was_dropped_is_not_told_as_fitted() {
+        // The more alike, the more often wrong.
+        let answers = (0..80).map(|n: u8| (f32::from(n) / 100.0, n < 40)).collect();
+        let mut notes = Vec::new();
+        let found = confidence(&Candidates { answers, faces: 6, wrong: "strangers" }, None, &mut notes).unwrap();
+        assert_eq!((found, notes.len()), (None, 1));
+        assert!(notes[0].contains("there is none") && !notes[0].contains("fitted"), "{notes:?}");
+    }
+
+    #[test]
+    fn what_is_kept_says_what_was_compared() {
+        let (faces, sights) = three_photos_each();
+        let all = compare(&faces, &sights, 2, 9).unwrap();
+        assert_eq!((all.people, all.data.as_str(), all.notes.len()), (3, "3 people, 9 photos, all against all", 0));
+        let fewer = compare(&faces, &sights, 2, 8).unwrap();
+        let photos = fewer.faces.trim_end_matches(" with a face");
+        assert_eq!((fewer.people, &fewer.data), (2, &format!("2 people, {photos}, all against all")));
+        // Whole people: of each who stays all pairs do.
+        let genuine = fewer.scores.genuine().len();
+        assert!([6, 12].contains(&genuine) && fewer.notes[0].contains("(1 people"), "{genuine}: {:?}", fewer.notes);
+    }
+
+    #[test]
+    fn a_margin_goes_into_what_is_kept() {
+        let impostor: Vec<f32> = (0..3_000).map(|n| n as f32 / 10_000.0).collect();
+        let candidates = Candidates { answers: Vec::new(), faces: 6, wrong: "strangers" };
+        let (few, mut notes) = (compared(vec![0.8], impostor), Vec::new());
+        let made = unnamed(&few, &candidates, &super::super::today::tests::bare(), any, &mut notes).unwrap();
+        assert_eq!(made.margin, 0.05);
+        assert!(notes.iter().any(|note| note.contains("margin of 0.05")), "{notes:?}");
     }
 
     fn compared(genuine: Vec<f32>, impostor: Vec<f32>) -> Compared {

@@ -23,6 +23,7 @@ use facewire_runtime::Shutdown;
 use facewire_store_pg::Store;
 use time::OffsetDateTime;
 
+use super::evaluate::compare::MOST;
 use super::evaluate::data::{self, Choice, Faces};
 use super::evaluate::identify::{Experiment, Judging};
 use super::evaluate::seen::Standard;
@@ -110,7 +111,7 @@ async fn server(config: &Config, args: &Calibrate) -> anyhow::Result<Option<Stor
         Err(error) if args.apply => Err(error),
         Err(_) => {
             output::say(
-                "no server answers: the people of the folders count, and the pack and configuration are today's",
+                "no server answers: the enrolled faces of the folders count, and the pack and configuration are today's",
             );
             Ok(None)
         }
@@ -123,12 +124,12 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let sights = look.at(&faces.files.iter().map(source).collect::<Vec<_>>())?;
     let manifest = look.models.pack.manifest();
     let dim = manifest.dim();
-    let before = Experiment::new((faces, &sights), CLEAN, judging(look.models, &today, &today.gate), dim)?;
-    let compared = matching::compare(faces, &sights, dim)?;
+    let mut before = Experiment::new((faces, &sights), CLEAN, judging(look.models, &today, &today.gate), dim)?;
+    let compared = matching::compare(faces, &sights, dim, MOST)?;
     let mut notes = compared.notes.clone();
     let candidates = matching::candidates(&before)?;
     let fresh = matching::unnamed(&compared, &candidates, &today, matching::any, &mut notes)?;
-    let (fpir, gallery) = (today.fpir(args), Crowd::of(&today, faces.people.len()));
+    let (fpir, gallery) = (today.fpir(args), crowd(&today, &before));
     let threshold = fresh.threshold_for(fpir, gallery.faces);
     let limits = limits::proposals(&before, &today, threshold)?;
     let gate = limits::changed(&limits, &today);
@@ -138,6 +139,7 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     calibration.validate().map_err(anyhow::Error::msg).context("the sample makes no calibration")?;
     let after = after(look, (faces, &sights), &today, &calibration.version, gate)?;
     let asked = today.threshold(fpir, gallery.faces);
+    before.judging.margin = leading(today.margin_in_force());
     let beside = asked.map(|(threshold, by)| side(&before, threshold, by)).transpose();
     let beside = beside.unwrap_or_else(|error| {
         notes.push(format!("Today cannot be shown beside it: {error:#}."));
@@ -178,8 +180,19 @@ fn after<'a>(
 fn judging(models: &Loaded, today: &Today, gate: &Gate) -> Judging {
     let standard =
         |intent| Standard { limits: today.limits(gate, intent), model: models.pack.manifest().score.clone() };
-    let margin = Some(today.margin()).filter(|margin| *margin > 0.0);
+    let margin = leading(today.margin());
     Judging { probe: standard(Intent::Recognize), enrol: standard(Intent::Enroll), gate: true, margin }
+}
+
+/// A margin of 0 is none.
+fn leading(margin: f32) -> Option<f32> {
+    Some(margin).filter(|margin| *margin > 0.0)
+}
+
+/// The faces that the threshold follows from: those enrolled in the collection, else those of the folders that a probe is
+/// compared with. Of who is enrolled with several photos each counts.
+fn crowd(today: &Today, experiment: &Experiment) -> Crowd {
+    Crowd::of(today, experiment.compared_with(experiment.judging.gate))
 }
 
 /// What becomes of the folders' people at a threshold, with the limits of that experiment.
@@ -189,4 +202,24 @@ fn side(experiment: &Experiment, threshold: f32, decided_by: String) -> anyhow::
     let row = rates.table.pop().context("a threshold without rates")?;
     let gate = experiment.effects(threshold)?.into_iter().next().context("a gate without effect")?;
     Ok(Side { decided_by, row, enrolments_refused: rates.failure_to_enrol, gate })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matching::tests::three_photos_each;
+    use super::today::tests::bare;
+    use super::*;
+
+    #[test]
+    fn a_threshold_is_for_the_faces_that_are_compared() {
+        let (faces, sights) = three_photos_each();
+        let judging = Judging { probe: Standard::OPEN, enrol: Standard::OPEN, gate: true, margin: None };
+        let experiment = Experiment::new((&faces, &sights), CLEAN, judging, 2).unwrap();
+        let found = crowd(&bare(), &experiment);
+        assert_eq!((found.faces, found.enrolled), (6, false), "two people, each with three");
+        let mut today = bare();
+        today.faces = Some(40);
+        let found = crowd(&today, &experiment);
+        assert_eq!((found.faces, found.enrolled), (40, true), "who is enrolled in the collection stands above");
+    }
 }

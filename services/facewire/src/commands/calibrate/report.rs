@@ -50,7 +50,7 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// `sample`: people of the sample, who count with a face each where nobody else is known.
+    /// `sample`: faces of the sample that a probe is compared with, where nobody else is known.
     pub(super) fn of(today: &Today, sample: usize) -> Self {
         match today.faces.filter(|faces| *faces > 0) {
             Some(faces) => Self { faces, enrolled: true },
@@ -159,7 +159,8 @@ impl Report {
         let unsupported = self.limits.iter().filter(|limit| limit.verdict == Verdict::Unsupported).count();
         if unsupported > 0 {
             notes.push(format!(
-                "{unsupported} limits stay as they are: fewer than {} rejected crops speak of them.",
+                "{unsupported} limits stay as they are: too few crops speak of them. {} failed ones are needed to propose a limit, \
+                 and as many rejected ones to turn one off.",
                 super::limits::LEAST
             ));
         }

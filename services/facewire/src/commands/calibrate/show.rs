@@ -30,6 +30,7 @@ pub(super) fn points(calibration: &Calibration) {
         rows.add_row([format!("{:.0e}", point.fmr), format!("{:.4}", point.threshold)]);
     }
     line(rows);
+    line(format_args!("margin: the best person must lead the second by {}", calibration.margin));
 }
 
 fn sides(report: &Report) {
@@ -96,11 +97,18 @@ fn limits(proposals: &[Proposal]) {
     if !open.is_empty() {
         line(format_args!("off, and too few crops speak for a limit: {}", open.join(", ")));
     }
-    line(format_args!(
-        "asked of a limit: the rejected fail {} times as often as the accepted, at most {} are lost, {LEAST} crops are rejected",
+    line(asked());
+}
+
+/// Everything that decides what becomes of a limit.
+fn asked() -> String {
+    format!(
+        "asked of a limit: of the rejected at least {} fail, {} times as often as the accepted, and of those who would be right at \
+         most {} are lost; {LEAST} failed crops must speak for it. One that rejects {LEAST} crops and does not do that is turned off",
+        percent(DEMAND.min_error_share),
         DEMAND.min_error_ratio,
         percent(DEMAND.max_loss)
-    ));
+    )
 }
 
 fn evidence(row: &LimitRow) -> [String; 5] {
@@ -121,5 +129,18 @@ pub(super) fn kept(version: &str, applied: bool) {
         ));
     } else {
         line("\nnothing was changed; --apply with --collection keeps it and puts it in force");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_condition_of_a_limit_is_told() {
+        let said = asked();
+        for word in ["at least 50.0 % fail", "5 times", "3.000 % are lost", "30 failed crops", "is turned off"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
     }
 }

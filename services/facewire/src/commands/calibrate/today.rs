@@ -1,7 +1,8 @@
 //! What holds today at the place that is calibrated: the pack's or a stored calibration, a threshold that the configuration
 //! fixes, the gate, and how many faces are compared.
 
-use facewire_composition::Config;
+use facewire_composition::models::{self};
+use facewire_composition::{Config, Models};
 use facewire_domain::{
     Against, CalibratedGate, Calibration, CameraId, CollectionId, Gate, GateLimits, GateOverride, Intent,
 };
@@ -14,6 +15,8 @@ use crate::commands::gates;
 
 /// The collection that commands use unless told otherwise.
 const DEFAULT: &str = "default";
+/// How far the best person must lead where nobody says it: as far as with the default pack.
+const MARGIN: f32 = 0.05;
 
 /// The place and what holds there.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(super) struct Today {
     pub(super) camera: Option<CameraId>,
     /// The stored one of this camera, else of the collection, else the pack's.
     pub(super) calibration: Option<Calibration>,
+    /// That of the pack's own calibration, also where a head is behind it, of which that one says nothing else.
+    pack_margin: Option<f32>,
     matching: facewire_match::Options,
     /// The gate without calibrations.
     pub(super) configured: Gate,
@@ -63,7 +68,9 @@ impl Today {
         let calibrated = gates::calibrated(&rows)?;
         let here = |gate: &CalibratedGate| gate.collection == collection && gate.camera == args.camera;
         let configured = config.quality.gate();
+        let bare = || models::manifest(&Models { head: None, ..config.models.clone() }).ok()?.calibration;
         Ok(Self {
+            pack_margin: pack.calibration.clone().or_else(bare).map(|calibration| calibration.margin),
             calibration: stored(&rows, &collection, args.camera.as_ref()).or(pack.calibration.as_ref()).cloned(),
             matching: config.matching.clone(),
             gate: configured.clone().with_calibrated(calibrated.iter().cloned().collect()),
@@ -89,10 +96,32 @@ impl Today {
         self.limits(&gate, Intent::Recognize)
     }
 
-    /// How far the best person must lead.
+    /// How far the best person must lead, as somebody said it.
+    fn said_margin(&self) -> Option<f32> {
+        self.matching.margin.or(self.calibration.as_ref().map(|calibration| calibration.margin))
+    }
+
+    /// How far they must lead today: where nobody said it, as the match stage has it, not at all.
+    pub(super) fn margin_in_force(&self) -> f32 {
+        self.said_margin().unwrap_or(0.0)
+    }
+
+    /// How far they must lead by what is made here.
     pub(super) fn margin(&self) -> f32 {
-        let calibrated = self.calibration.as_ref().map(|calibration| calibration.margin);
-        self.matching.margin.or(calibrated).unwrap_or(0.0)
+        self.said_margin().or(self.pack_margin).unwrap_or(MARGIN)
+    }
+
+    /// What a reader must know of that.
+    pub(super) fn margin_note(&self) -> Option<String> {
+        let margin = self.margin();
+        match (self.said_margin(), self.pack_margin) {
+            _ if margin <= 0.0 => {
+                Some("The margin is 0: no match is ambiguous, however near the second person is.".to_owned())
+            }
+            (Some(_), _) => None,
+            (None, Some(_)) => Some(format!("The margin of {margin} is the pack's: nothing says one for this head.")),
+            (None, None) => Some(format!("The margin of {margin} is the default pack's: nothing says another one.")),
+        }
     }
 
     /// The rate that is asked for.
@@ -128,4 +157,46 @@ fn stored<'a>(
         row.and_then(|row| row.document.matching.as_ref())
     };
     of(camera).or_else(|| of(None))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A pack that says nothing, and nothing is configured.
+    pub(in crate::commands::calibrate) fn bare() -> Today {
+        Today {
+            collection: DEFAULT.parse().unwrap(),
+            camera: None,
+            calibration: None,
+            pack_margin: None,
+            matching: facewire_match::Options::default(),
+            configured: Gate::default(),
+            elsewhere: Vec::new(),
+            here: GateOverride::default(),
+            gate: Gate::default(),
+            own: GateOverride::default(),
+            faces: None,
+        }
+    }
+
+    #[test]
+    fn no_margin_of_zero_is_kept_in_silence() {
+        let told = |today: &Today| (today.margin(), today.margin_in_force(), today.margin_note().unwrap_or_default());
+        let (margin, in_force, note) = told(&bare());
+        assert_eq!((margin, in_force), (0.05, 0.0));
+        assert!(note.contains("0.05") && note.contains("default pack"), "{note}");
+        let behind_a_head = Today { pack_margin: Some(0.07), ..bare() };
+        let (margin, in_force, note) = told(&behind_a_head);
+        assert_eq!((margin, in_force), (0.07, 0.0));
+        assert!(note.contains("0.07") && note.contains("head"), "{note}");
+        let configured = |margin| {
+            let matching = facewire_match::Options { margin: Some(margin), ..facewire_match::Options::default() };
+            Today { matching, ..bare() }
+        };
+        assert_eq!(told(&configured(0.1)), (0.1, 0.1, String::new()));
+        let (margin, in_force, note) = told(&configured(0.0));
+        assert_eq!((margin, in_force), (0.0, 0.0));
+        assert!(note.contains("margin is 0"), "{note}");
+    }
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use facewire_composition::Config;
-use facewire_domain::{CameraId, CollectionId, Gate, GateLimits, Signal};
+use facewire_composition::models::{self};
+use facewire_domain::{CameraId, CollectionId, Gate, Signal};
 use facewire_store_pg::{CameraSum, Cause, SignalBounds, SignalSpread, Store, Window};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -18,7 +19,7 @@ use super::gates;
 use crate::cli::Cameras;
 use crate::output::{self, Exit};
 
-use whatif::Rejudged;
+use whatif::{Now, Rejudged};
 
 /// From this usable share on a camera counts as fine: at a door somebody turns away now and then.
 const FINE: f64 = 0.85;
@@ -86,14 +87,17 @@ pub(crate) async fn run(config: Config, args: Cameras) -> anyhow::Result<Exit> {
         bail!(no_such_camera(&store, &window).await);
     }
     let gate = gates::now(&config, &store).await?;
+    // A pack that cannot be read scores nothing anew.
+    let score = models::manifest(&config.models).ok().and_then(|manifest| manifest.score);
+    let early = score.as_ref().map(|model| &model.early);
     let mut cameras = gathered(sums, causes);
     let signals = args.signals || window.camera.is_some();
     for camera in &mut cameras {
         if signals {
             spread(&store, &window, &gate, camera).await?;
         }
-        let limits = gate.limits(&camera.sum.collection, &camera.sum.camera);
-        camera.what_if = what_if(&store, &args, &limits, camera).await?;
+        let now = Now::of(&gate, &camera.sum.collection, &camera.sum.camera, early);
+        camera.what_if = what_if(&store, &args, now, camera).await?;
     }
     let report = Report { since: args.ended.since, cameras };
     if args.json {
@@ -157,12 +161,12 @@ fn names(sum: &CameraSum) -> anyhow::Result<(CollectionId, CameraId)> {
 async fn what_if(
     store: &Store,
     args: &Cameras,
-    now: &GateLimits,
+    now: Now<'_>,
     camera: &CameraReport,
 ) -> anyhow::Result<Option<Rejudged>> {
     let questions = match args.limits.as_slice() {
         [] if camera.signals.is_none() => return Ok(None),
-        [] => whatif::suggested(&camera.causes, now),
+        [] => whatif::suggested(&camera.causes, &now),
         changes => whatif::asked(changes),
     };
     let (collection, name) = names(&camera.sum)?;

@@ -4,8 +4,9 @@ use comfy_table::{Cell, CellAlignment, Color, Table};
 use facewire_domain::Bound;
 use facewire_store_pg::{CameraSum, Cause};
 use indicatif::HumanCount;
+use time::{OffsetDateTime, UtcOffset};
 
-use super::whatif::{Answer, Rejudged};
+use super::whatif::{Answer, Rejudged, by_a_limit};
 use super::{CameraReport, Report, SignalReport, Verdict};
 use crate::commands::format;
 use crate::output::{self, line};
@@ -59,7 +60,7 @@ fn overview(cameras: &[CameraReport]) -> Table {
     let mut header = vec!["camera", "verdict", "usable", "expected", "success", "crops"];
     header.extend(kept.iter().map(|(name, _)| *name));
     let numbers = 2..header.len();
-    header.push("to blame");
+    header.extend(["last ended", "to blame"]);
     let mut table = output::table(&header);
     for camera in cameras {
         let mut row = vec![
@@ -71,6 +72,7 @@ fn overview(cameras: &[CameraReport]) -> Table {
             Cell::new(number(camera.sum.crops)),
         ];
         row.extend(kept.iter().map(|(_, of)| Cell::new(number(of(camera)))));
+        row.push(Cell::new(minute(camera.sum.last_ended_at)));
         row.push(Cell::new(to_blame(camera)));
         table.add_row(row);
     }
@@ -85,6 +87,12 @@ fn verdict(verdict: Verdict) -> Cell {
         Verdict::Bad => Cell::new("BAD").fg(Color::Red),
         Verdict::Unknown => Cell::new("?"),
     }
+}
+
+/// `2026-01-31 12:00 UTC`: enough to tell a camera that fell silent.
+fn minute(at: OffsetDateTime) -> String {
+    let at = at.to_offset(UtcOffset::UTC);
+    format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute())
 }
 
 /// `93 %`, `93 % of 7` where not every face has a score.
@@ -156,7 +164,7 @@ fn what_if(cameras: &[CameraReport]) {
     let judged = |camera: &'_ CameraReport| camera.what_if.clone().map(|judged| (camera.sum.camera.clone(), judged));
     let all: Vec<(String, Rejudged)> = cameras.iter().filter_map(judged).collect();
     if all.iter().all(|(_, judged)| judged.answers.is_empty()) {
-        line("no limit of the gate rejected a face: there is nothing to ask of another one");
+        line(nothing_to_ask(cameras));
     } else {
         line(answers(&all));
         line(
@@ -181,6 +189,15 @@ fn what_if(cameras: &[CameraReport]) {
     let otherwise = sum(|judged| judged.judged_otherwise_then);
     if otherwise.0 > 0 {
         line(format_args!("{otherwise} were judged otherwise when they came: the limits were others then"));
+    }
+}
+
+/// Why no other limit is suggested.
+fn nothing_to_ask(cameras: &[CameraReport]) -> &'static str {
+    if cameras.iter().flat_map(|camera| &camera.causes).any(by_a_limit) {
+        "limits of the gate rejected faces, and those of now are as loose or off: --limit NAME=VALUE asks of others"
+    } else {
+        "no limit of the gate rejected a face: there is nothing to ask of another one"
     }
 }
 
@@ -250,6 +267,12 @@ fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_ending_is_told_to_the_minute() {
+        let at = OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(86_400 + 3_725);
+        assert_eq!(minute(at), "1970-01-02 01:02 UTC");
+    }
 
     #[test]
     fn recognitions_are_told_to_a_tenth_and_faces_without_a_score_apart() {

@@ -1,9 +1,9 @@
-//! What other limits would have accepted or rejected: stored signals, judged anew by the gate itself. Only measured faces
-//! can be; what was never measured is the caller's to count.
+//! What other limits would have accepted or rejected: stored signals, judged anew by the gate itself, with the limits of what
+//! each crop was for. Only measured faces can be; what was never measured is the caller's to count.
 
 use std::collections::BTreeMap;
 
-use facewire_domain::{Bound, CameraId, CollectionId, GateLimits, Side};
+use facewire_domain::{Bound, CameraId, CollectionId, Gate, GateLimits, Intent, Logit, Quality, Side};
 use facewire_store_pg::{Cause, MeasuredFace, Store, StoreError};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -15,6 +15,48 @@ const PAGE: u32 = 2_000;
 
 /// Faces of one camera that are judged anew at most, the newest: a second or two.
 const MOST: u64 = 200_000;
+
+/// What judges a camera's faces now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now<'a> {
+    recognise: GateLimits,
+    enrol: GateLimits,
+    /// Scores a face before it is embedded; the configured pack's, where it has one.
+    early: Option<&'a Logit>,
+}
+
+impl<'a> Now<'a> {
+    pub(super) fn of(gate: &Gate, collection: &str, camera: &str, early: Option<&'a Logit>) -> Self {
+        let limits = |intent| gate.limits_for(collection, camera, intent);
+        Self { recognise: limits(Intent::Recognize), enrol: limits(Intent::Enroll), early }
+    }
+
+    fn limits(&self, face: &MeasuredFace) -> GateLimits {
+        let limits = if face.intent == Intent::Enroll { self.enrol } else { self.recognise };
+        if face.of_frame { limits.in_frame() } else { limits }
+    }
+
+    /// What the limits see. Of an embedded face the score of its embedding is stored, and it was judged by the one before as
+    /// well: the lesser decides. A score of 0 is none, for want of what it is made of.
+    fn judged(&self, face: &MeasuredFace) -> Quality {
+        let early = self.early.map(|early| early.probability(&face.signals)).filter(|early| *early > 0.0);
+        match early {
+            Some(early) if early < face.signals.score => Quality { score: early, ..face.signals },
+            _ => face.signals,
+        }
+    }
+
+    /// The stricter of the limits: whatever is looser than this one changes something.
+    fn strictest(&self, bound: &Bound) -> Option<f32> {
+        let limits = [self.recognise.get(bound), self.enrol.get(bound)].into_iter().flatten();
+        limits.reduce(|a, b| if bound.side == Side::Min { a.max(b) } else { a.min(b) })
+    }
+}
+
+/// Whether a limit of the gate rejected these faces; else no other one would change anything.
+pub(super) fn by_a_limit(cause: &Cause) -> bool {
+    cause.status == "rejected" && cause.signal.as_deref().and_then(Bound::named).is_some()
+}
 
 /// Limits that are tried.
 #[derive(Debug, Clone)]
@@ -108,11 +150,11 @@ fn question(changes: Vec<LimitChange>) -> Question {
 
 /// What is worth asking of each limit that rejects: one that half of what it rejected would keep, and one that nine tenths
 /// would. A limit that is looser by now is left out.
-pub(super) fn suggested(causes: &[Cause], now: &GateLimits) -> Vec<Question> {
-    let rejecting = causes.iter().filter(|cause| cause.status == "rejected");
+pub(super) fn suggested(causes: &[Cause], now: &Now<'_>) -> Vec<Question> {
+    let rejecting = causes.iter().filter(|cause| by_a_limit(cause));
     let looser = |cause: &Cause| {
         let bound = Bound::named(cause.signal.as_deref()?)?;
-        let limit = now.get(bound)?;
+        let limit = now.strictest(bound)?;
         let most = if bound.side == Side::Min { cause.p10 } else { cause.p90 };
         let mut values = [cause.median?, most?].map(|value| rounded(value, bound.side)).to_vec();
         values.dedup_by_key(|value| value.to_bits());
@@ -140,11 +182,11 @@ pub(super) async fn rejudge(
     store: &Store,
     (collection, camera): (&CollectionId, &CameraId),
     since: OffsetDateTime,
-    now: &GateLimits,
+    now: Now<'_>,
     questions: &[Question],
     never_measured: u64,
 ) -> Result<Rejudged, StoreError> {
-    let mut tally = Tally::new(*now, questions, never_measured);
+    let mut tally = Tally::new(now, questions, never_measured);
     let mut after = None;
     while tally.sum.judged < MOST {
         let page = store.measured_faces(collection, camera, Some(since), after, PAGE).await?;
@@ -158,31 +200,29 @@ pub(super) async fn rejudge(
 }
 
 struct Tally<'a> {
-    now: GateLimits,
-    questions: Vec<(&'a Question, GateLimits)>,
+    now: Now<'a>,
+    questions: &'a [Question],
     sum: Rejudged,
 }
 
 impl<'a> Tally<'a> {
-    fn new(now: GateLimits, questions: &'a [Question], never_measured: u64) -> Self {
+    fn new(now: Now<'a>, questions: &'a [Question], never_measured: u64) -> Self {
         let answer = |question: &Question| Answer { limits: question.label.clone(), ..Answer::default() };
         let answers = questions.iter().map(answer).collect();
-        let questions = questions.iter().map(|question| (question, question.limits(now))).collect();
         let sum = Rejudged { judged: 0, cut: false, refused: 0, judged_otherwise_then: 0, never_measured, answers };
         Self { now, questions, sum }
     }
 
     fn judge(&mut self, face: &MeasuredFace) {
-        let by = |limits: &GateLimits| {
-            let limits = if face.of_frame { limits.in_frame() } else { *limits };
-            limits.judge(&face.signals).map_err(|refusal| Bound::of_detail(&refusal.detail))
-        };
-        let now = by(&self.now);
+        let (limits, signals) = (self.now.limits(face), self.now.judged(face));
+        let by = |limits: GateLimits| limits.judge(&signals).map_err(|refusal| Bound::of_detail(&refusal.detail));
+        let now = by(limits);
         self.sum.judged += 1;
         self.sum.refused += u64::from(now.is_err());
         self.sum.judged_otherwise_then += u64::from(now.is_err() != face.refused);
-        for ((question, limits), answer) in self.questions.iter().zip(&mut self.sum.answers) {
-            match (&now, by(limits)) {
+        for (question, answer) in self.questions.iter().zip(&mut self.sum.answers) {
+            let asked = question.limits(limits);
+            match (&now, by(if face.of_frame { asked.in_frame() } else { asked })) {
                 (Err(_), Ok(())) => answer.accept(face.signals.score),
                 (Ok(()), Err(_)) => answer.reject(face.matched),
                 (Err(before), Err(then)) if question.is_about(*before) && *before != then => answer.fall_to(then),
@@ -194,7 +234,7 @@ impl<'a> Tally<'a> {
 
 #[cfg(test)]
 mod tests {
-    use facewire_domain::Quality;
+    use facewire_domain::{Shape, Term};
     use facewire_store_pg::MeasuredPlace;
     use uuid::Uuid;
 
@@ -203,12 +243,16 @@ mod tests {
     fn scored(score: f32, matched: bool) -> MeasuredFace {
         let signals = Quality { blur: 100.0, score, ..Quality::default() };
         let place = MeasuredPlace::new(OffsetDateTime::UNIX_EPOCH, Uuid::nil(), 0);
-        MeasuredFace { signals, refused: false, matched, of_frame: false, place }
+        MeasuredFace { signals, refused: false, matched, of_frame: false, intent: Intent::Recognize, place }
+    }
+
+    fn everybody(limits: GateLimits) -> Now<'static> {
+        Now { recognise: limits, enrol: limits, early: None }
     }
 
     fn tallied(question: &str, faces: &[MeasuredFace]) -> Answer {
-        let now = GateLimits { min_score: Some(0.5), ..GateLimits::OFF };
         let questions = asked(&[question.parse().unwrap()]);
+        let now = everybody(GateLimits { min_score: Some(0.5), ..GateLimits::OFF });
         let mut tally = Tally::new(now, &questions, 0);
         faces.iter().for_each(|face| tally.judge(face));
         tally.sum.answers.remove(0)
@@ -244,6 +288,39 @@ mod tests {
         let off = tallied("score=off", &faces);
         assert_eq!((off.would_accept, off.unscored), (3, 2));
         assert_eq!((off.gained_recognitions, off.expected_errors), (0.25, 0.75));
+    }
+
+    #[test]
+    fn enrolment_has_its_own_limits() {
+        let enrol = GateLimits { min_score: Some(0.4), ..GateLimits::OFF };
+        let now = Now { enrol, ..everybody(GateLimits { min_score: Some(0.25), ..GateLimits::OFF }) };
+        let enrolled = MeasuredFace { refused: true, intent: Intent::Enroll, ..scored(0.375, false) };
+        let questions = asked(&["score=0.35".parse().unwrap()]);
+        let mut tally = Tally::new(now, &questions, 0);
+        [enrolled, scored(0.375, false), scored(0.3, true)].iter().for_each(|face| tally.judge(face));
+        assert_eq!((tally.sum.judged, tally.sum.refused, tally.sum.judged_otherwise_then), (3, 1, 0));
+        let answer = &tally.sum.answers[0];
+        assert_eq!((answer.would_accept, answer.would_reject, answer.lost_recognitions), (1, 1, 1));
+    }
+
+    #[test]
+    fn the_score_before_embedding_counts_as_well() {
+        let size = Term { signal: "face_size".to_owned(), shape: Shape::Linear, weight: 1.0, usual: 0.0 };
+        let early = Logit { intercept: -60.0, terms: vec![size] };
+        let now = Now { early: Some(&early), ..everybody(GateLimits { min_score: Some(0.5), ..GateLimits::OFF }) };
+        let of_size = |face_size: f32, score: f32| {
+            let face = scored(score, false);
+            MeasuredFace { signals: Quality { face_size, ..face.signals }, ..face }
+        };
+        // Small and refused for it, though its embedding came out well; large; without a size and without a score.
+        let faces = [of_size(50.0, 0.75), of_size(70.0, 0.75), of_size(f32::NAN, 0.75), of_size(50.0, f32::NAN)];
+        let mut tally = Tally::new(now, &[], 0);
+        let refused = faces.iter().map(|face| {
+            let before = tally.sum.refused;
+            tally.judge(face);
+            tally.sum.refused > before
+        });
+        assert_eq!(refused.collect::<Vec<bool>>(), [true, false, false, true]);
     }
 
     #[test]
@@ -289,8 +366,13 @@ mod tests {
             max_roll: None,
             ..GateLimits::default()
         };
-        let labels: Vec<String> = suggested(&causes, &now).into_iter().map(|question| question.label).collect();
-        assert_eq!(labels, ["blur=20", "blur=8", "yaw=60", "yaw=80"]);
+        let labels = |now: &Now| suggested(&causes, now).into_iter().map(|question| question.label).collect::<Vec<_>>();
+        assert_eq!(labels(&everybody(now)), ["blur=20", "blur=8", "yaw=60", "yaw=80"]);
+        // Of enrolment's stricter limit there is something to ask, though recognition accepts all of that.
+        let (recognise, enrol) = (GateLimits::OFF, GateLimits { min_blur: Some(15.0), ..GateLimits::OFF });
+        assert_eq!(labels(&Now { recognise, enrol, early: None }), ["blur=8"]);
+        let known: Vec<bool> = causes.iter().map(by_a_limit).collect();
+        assert_eq!(known, [true, true, true, true, false, false]);
     }
 
     #[test]

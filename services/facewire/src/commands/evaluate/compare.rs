@@ -17,8 +17,8 @@ use super::data::Pairs;
 use super::identify::{Experiment, clean, everybody};
 use super::seen::{Seen, Standard};
 
-/// Faces that are compared with each other at most: a pair more of each, and the impostors would not fit into memory.
-const MOST: usize = 14_000;
+/// Faces that are compared with each other at most: with many more the impostors would not fit into memory.
+pub(in crate::commands) const MOST: usize = 14_000;
 /// Groups are compared at the threshold of this FMR over all.
 const GROUP_FMR: f64 = 1e-3;
 
@@ -27,9 +27,32 @@ pub(in crate::commands) struct Rows {
     embeddings: Embeddings,
     people: Vec<u32>,
     qualities: Vec<Option<Quality>>,
-    /// Faces that were left out because there are too many.
-    pub(in crate::commands) left_out: usize,
+    /// What was left out because there is too much.
+    pub(in crate::commands) left_out: LeftOut,
 }
+
+/// Whole people, with all of their faces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::commands) struct LeftOut {
+    faces: usize,
+    people: usize,
+}
+
+impl LeftOut {
+    /// What a reader must know of it; nothing where nobody is missing.
+    pub(in crate::commands) fn note(self) -> Option<String> {
+        let Self { faces, people } = self;
+        let note = || {
+            format!(
+                "All against all leaves out {faces} photos ({people} people with all of theirs): there are too many."
+            )
+        };
+        (faces > 0).then(note)
+    }
+}
+
+/// Whose face it is, and its embedding.
+type Face<'a> = (u32, &'a Seen, &'a [f32]);
 
 impl Rows {
     /// Everybody's clean photos that pass.
@@ -39,27 +62,33 @@ impl Rows {
             photos.filter_map(move |photo| Some((index, clean(experiment.sights, *photo)?)))
         });
         let passed = photos.filter(|(_, seen)| seen.refusal(standard).is_none());
-        Self::of_faces(passed, experiment.dim, |seen| experiment.judging.quality(seen))
+        Self::of_faces(passed, experiment.dim, MOST, |seen| experiment.judging.quality(seen))
     }
 
-    /// Faces and whose they are; too many are thinned out.
+    /// Faces and whose they are, those of a person one after another; of more than `most` whole people are left out.
     pub(in crate::commands) fn of_faces<'a>(
         faces: impl Iterator<Item = (u32, &'a Seen)>,
         dim: usize,
+        most: usize,
         quality: impl Fn(&Seen) -> Option<Quality>,
     ) -> anyhow::Result<Self> {
         let embedded = faces.filter_map(|(person, seen)| Some((person, seen, seen.embedding()?)));
-        let all: Vec<(u32, &Seen, &[f32])> = embedded.collect();
-        // Every so many: all people stay.
-        let step = all.len().div_ceil(MOST).max(1);
-        let left_out = all.len() - all.len().div_ceil(step);
+        let all: Vec<Face> = embedded.collect();
+        let kept = thinned(&all, most);
+        let left_out =
+            LeftOut { faces: all.len() - kept.len(), people: people_among(&all).count() - people_among(&kept).count() };
         let mut rows = Self { embeddings: Embeddings::new(dim), people: Vec::new(), qualities: Vec::new(), left_out };
-        for (person, seen, embedding) in all.into_iter().step_by(step) {
+        for (person, seen, embedding) in kept {
             rows.embeddings.push(embedding)?;
             rows.people.push(person);
             rows.qualities.push(quality(seen));
         }
         Ok(rows)
+    }
+
+    /// People and faces that are compared.
+    pub(in crate::commands) fn size(&self) -> (usize, usize) {
+        (self.people.chunk_by(|a, b| a == b).count(), self.people.len())
     }
 
     pub(in crate::commands) fn compare(&self) -> anyhow::Result<Comparisons> {
@@ -92,6 +121,41 @@ impl Rows {
         }
         Ok(all_against_all(&embeddings, &labels)?)
     }
+}
+
+/// As many whole people as have `most` faces together. Half of somebody's photos would have a quarter of their pairs, and
+/// would leave out first of all those who have few. Who stays is the same each time, and follows from nothing that is known of
+/// anybody. Who alone has more than half of `most` stays with an even part of their photos.
+fn thinned<'a>(all: &[Face<'a>], most: usize) -> Vec<Face<'a>> {
+    if all.len() <= most {
+        return all.to_vec();
+    }
+    let mut people: Vec<&[Face]> = people_among(all).collect();
+    people.sort_by_key(|faces| faces.first().map(|(person, ..)| mixed(*person)));
+    let mut kept: Vec<Face> = Vec::new();
+    for faces in people {
+        let theirs = faces.iter().step_by(faces.len().div_ceil(most.div_ceil(2).max(1)).max(1));
+        // Going on with whoever still fits would prefer people of few photos.
+        if kept.len() + theirs.len() > most {
+            break;
+        }
+        kept.extend(theirs.copied());
+    }
+    kept.sort_by_key(|(person, ..)| *person);
+    kept
+}
+
+/// The faces of each person.
+fn people_among<'a, 'b>(faces: &'b [Face<'a>]) -> impl Iterator<Item = &'b [Face<'a>]> {
+    faces.chunk_by(|a, b| a.0 == b.0)
+}
+
+/// SplitMix64 of an index: an order without a pattern.
+fn mixed(index: u32) -> u64 {
+    let z = u64::from(index).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 /// Rates of all pairs, and the scores.
@@ -197,7 +261,8 @@ mod tests {
             Experiment::new((&faces, &sights), &[Camera::Clean, Camera::Dark], judging(false, None), 2).unwrap();
         let rows = Rows::new(&experiment, &Standard::OPEN).unwrap();
         let compared = rows.compare().unwrap();
-        assert_eq!((compared.genuine.len(), compared.impostor.len(), rows.left_out), (2, 8, 0));
+        assert_eq!((compared.genuine.len(), compared.impostor.len()), (2, 8));
+        assert_eq!((rows.size(), rows.left_out), ((3, 5), LeftOut::default()));
         let similarities: Vec<f32> = rows.genuine().iter().map(|(similarity, ..)| *similarity).collect();
         assert_eq!(similarities, compared.genuine.iter().map(|pair| pair.similarity).collect::<Vec<_>>());
         let resampling = Resampling { resamples: 10, seed: 1 };
@@ -210,6 +275,36 @@ mod tests {
         assert_eq!(told, [("left", 2, 2), ("right", 1, 0)]);
         // A group of strangers alone is nobody to be found.
         assert_eq!((sets.len(), sets[0].name.as_str(), sets[0].known), (1, "side: left", 4));
+    }
+
+    #[test]
+    fn of_too_many_faces_whole_people_stay() {
+        let seen = face(Quality::default(), [1.0, 0.0]);
+        // 200 people of one to four photos: 500.
+        let all: Vec<(u32, &Seen)> =
+            (0..200u32).flat_map(|person| std::iter::repeat_n((person, &seen), person as usize % 4 + 1)).collect();
+        let rows = |most: usize| Rows::of_faces(all.iter().copied(), 2, most, |_| None).unwrap();
+        assert_eq!((rows(500).size(), rows(500).left_out.note()), ((200, 500), None));
+        let (few, again) = (rows(250), rows(250));
+        let (people, faces) = few.size();
+        assert!((247..=250).contains(&faces), "{faces}");
+        assert_eq!(few.left_out, LeftOut { faces: 500 - faces, people: 200 - people });
+        assert!(few.left_out.note().unwrap().contains(&format!("{} people", 200 - people)));
+        for person in few.people.chunk_by(|a, b| a == b) {
+            assert_eq!(person.len(), person[0] as usize % 4 + 1, "with all of their photos");
+        }
+        assert_eq!(few.people, again.people, "the same each time");
+        // Those of one photo and those of four, of the first and of the last: about half of each.
+        for part in [0..100, 100..200] {
+            let half = few.people.chunk_by(|a, b| a == b).filter(|person| part.contains(&person[0])).count();
+            assert!((30..=70).contains(&half), "{half} of {part:?}");
+        }
+        for photos in 1..=4 {
+            let half = few.people.chunk_by(|a, b| a == b).filter(|person| person.len() == photos).count();
+            assert!((12..=38).contains(&half), "{half} of 50 with {photos}");
+        }
+        let alone = Rows::of_faces(std::iter::repeat_n((7, &seen), 100), 2, 20, |_| None).unwrap();
+        assert_eq!(alone.size(), (1, 10), "half of what may be compared is nobody's alone");
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Judging {
     pub(in crate::commands) fn quality(&self, seen: &Seen) -> Option<Quality> {
         seen.quality().map(|quality| self.probe.completed(*quality))
     }
+
+    /// The same as the limits meet it.
+    pub(in crate::commands) fn at_limits(&self, seen: &Seen) -> Option<Quality> {
+        seen.quality().map(|quality| self.probe.at_limits(*quality))
+    }
 }
 
 /// The threshold in force and where it comes from.

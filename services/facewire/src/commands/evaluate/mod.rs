@@ -46,7 +46,7 @@ use work::{Picture, Sights, Source, Worker};
 
 /// Version of what decides what is seen of a picture, besides the models and the rules: raise it when finding, judging,
 /// aligning, measuring or embedding changes, or the layout of a record.
-const CHAIN: u32 = 2;
+const CHAIN: u32 = 3;
 /// Nothing is taken over from another release.
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// The folder of what was seen, in the cache directory.
@@ -302,9 +302,7 @@ fn measure(
     let (pairs, scores) = compare::rates(rows.compare()?, resampling(args))?;
     report.pairs = Some(pairs);
     report.notes.push("All against all: the clean photos of everybody, enrolled or not.".to_owned());
-    if rows.left_out > 0 {
-        report.notes.push(format!("All against all leaves {} photos out, evenly: there are too many.", rows.left_out));
-    }
+    report.notes.extend(rows.left_out.note());
     let operating = experiment.operating(args.threshold, calibration, args.fpir)?;
     match &operating {
         Some(found) => report.notes.push(format!("Threshold in force: {:.4} ({}).", found.threshold, found.how)),

@@ -29,6 +29,13 @@ impl Standard {
         quality.score = self.model.as_ref().map_or(1.0, |model| model.embedded.probability(&quality));
         quality
     }
+
+    /// The same as the limits meet it: they judge the score before embedding and once more after it, so the lesser decides.
+    pub(super) fn at_limits(&self, quality: Quality) -> Quality {
+        let before = self.model.as_ref().map_or(1.0, |model| model.early.probability(&quality));
+        let completed = self.completed(quality);
+        Quality { score: completed.score.min(before), ..completed }
+    }
 }
 
 /// One picture, as it was published.
@@ -218,14 +225,16 @@ pub(super) mod tests {
             let (version, data) = (String::new(), String::new());
             let model = ScoreModel { version, data, early: model(early), embedded: model(embedded) };
             let standard = Standard { limits, model: Some(model) };
-            let completed = standard.completed(Quality::default());
-            (standard.judge(&Quality::default()).is_some(), completed.get(Signal::Score) > 0.5)
+            let known = [standard.completed(Quality::default()), standard.at_limits(Quality::default())];
+            (standard.judge(&Quality::default()).is_some(), known.map(|quality| quality.score > 0.5))
         };
+        // What is known in the end is the later one, as results carry it; a limit meets the lesser.
         assert_eq!(
             [refused(1.0, 1.0), refused(-1.0, 1.0), refused(1.0, -1.0)],
-            [(false, true), (true, true), (true, false)]
+            [(false, [true, true]), (true, [true, false]), (true, [false, false])]
         );
         // Without a model nothing is predicted, and nobody is refused for it.
-        assert_eq!(Standard { limits, model: None }.judge(&Quality::default()), None);
+        let without = Standard { limits, model: None };
+        assert_eq!((without.judge(&Quality::default()), without.at_limits(Quality::default()).score), (None, 1.0));
     }
 }

@@ -23,7 +23,10 @@ pub(super) fn show(report: &Report) {
     limits(report);
     discard(&report.discard);
     subgroups(report);
-    line("< and >: bounds at 95 %, where fewer than 30 errors are behind a rate; intervals are of 95 %, by people");
+    line(
+        "< and >: bounds at 95 %, where fewer than 30 errors are behind a rate, which then has no interval; intervals are of 95 %, \
+         by people",
+    );
     report.notes.iter().for_each(line);
 }
 
@@ -49,9 +52,7 @@ fn verification(found: &Verification) {
 
 fn pairs(found: &PairRates) {
     heading("Pairs");
-    let eer = found
-        .equal_error_rate
-        .map_or_else(String::new, |eer| format!("; equal error rate {} at {:.3}", percent(eer.value), eer.threshold));
+    let eer = found.equal_error_rate_told(percent).map(|told| format!("; equal error rate {told}")).unwrap_or_default();
     line(format_args!("{} genuine and {} impostor scores{eer}", found.genuine, found.impostor));
     let mut rows = table(&["FMR at most", "threshold", "FMR", "FNMR", "interval"]);
     for row in &found.table {

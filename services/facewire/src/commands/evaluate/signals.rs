@@ -3,11 +3,13 @@
 
 use facewire_domain::{Bound, Quality, Side, decimal};
 use facewire_evaluation::discard::{Direction, FNMR_TARGET, PairSample, Sample, curve, pairs};
+use facewire_evaluation::rate::SUPPORTING_ERRORS;
 use facewire_evaluation::report::{SignalDiscard, SignalLimits};
 use facewire_evaluation::{Demand, Judged, Limits, OpenSet};
 
 use super::compare::Rows;
 use super::identify::{Experiment, right};
+use super::seen::Seen;
 
 /// What a limit must prove, for the verdict in the report: the rejected fail at least so many times as often, and at most
 /// this share of the right ones is lost.
@@ -44,7 +46,8 @@ pub(super) fn discard(
 ) -> anyhow::Result<Vec<SignalDiscard>> {
     let genuine = rows.genuine();
     let set = experiment.set(false, |_| true)?;
-    let probes = operating.map_or_else(Vec::new, |threshold| judged(experiment, &set, threshold));
+    let known = |seen: &Seen| experiment.judging.quality(seen);
+    let probes = operating.map_or_else(Vec::new, |threshold| answers(experiment, &set, threshold, known));
     let mut found = Vec::new();
     for measure in Bound::all().map(of_bound) {
         let sample = |(similarity, a, b): &(f32, &Quality, &Quality)| {
@@ -70,10 +73,19 @@ pub(super) fn discard(
     Ok(found)
 }
 
-/// Probes of people who are enrolled without a gate, with everything that is known of them.
+/// Probes of people who are enrolled without a gate, with everything that is known of them as the limits meet it.
 pub(in crate::commands) fn judged(experiment: &Experiment, set: &OpenSet, threshold: f32) -> Vec<(Quality, bool)> {
+    answers(experiment, set, threshold, |seen| experiment.judging.at_limits(seen))
+}
+
+fn answers(
+    experiment: &Experiment,
+    set: &OpenSet,
+    threshold: f32,
+    quality: impl Fn(&Seen) -> Option<Quality>,
+) -> Vec<(Quality, bool)> {
     let known = experiment.shots.iter().filter(|shot| shot.known && shot.told());
-    known.filter_map(|shot| Some((experiment.judging.quality(shot.seen)?, right(set, shot, threshold)))).collect()
+    known.filter_map(|shot| Some((quality(shot.seen)?, right(set, shot, threshold)))).collect()
 }
 
 /// For each limit in force, what it rejects alone, and other limits beside it.
@@ -89,20 +101,26 @@ pub(super) fn limits(experiment: &Experiment, threshold: f32) -> anyhow::Result<
         let table = Limits::new(&values, direction);
         let candidates = candidates(&values, direction);
         let rows = table.table(&[&[limit], candidates.as_slice()].concat());
-        let best = match table.best(DEMAND) {
-            Some(row) => format!("the strictest that does: {}", row.limit),
-            None => "none does".to_owned(),
-        };
         let verdict = format!(
-            "In force: {limit} (the first row); other rows reject {}. Asked of a limit: half of the rejected fail, at least {} times as \
-             often, at most {} % of the right ones are lost; {best}.",
+            "In force: {limit} (the first row); other rows reject {}. Asked of a limit: half of the rejected fail, \
+             {SUPPORTING_ERRORS} of them or more, at least {} times as often, at most {} % of the right ones are lost; {}.",
             SHARES.map(|share| format!("{} %", share * 100.0)).join(", "),
             DEMAND.min_error_ratio,
-            DEMAND.max_loss * 100.0
+            DEMAND.max_loss * 100.0,
+            strictest(&table)
         );
         found.push(SignalLimits { signal: name, direction, rows, verdict: Some(verdict) });
     }
     Ok(found)
+}
+
+/// The strictest limit that does what is asked of one, in words. What no thirty failed crops speak for is no verdict.
+fn strictest(table: &Limits) -> String {
+    match table.best(DEMAND) {
+        Some(row) if row.errors_rejected.supported() => format!("the strictest that does: {}", row.limit),
+        Some(row) => format!("unsupported: {} failed crops speak for {}", row.errors_rejected.errors, row.limit),
+        None => "none does".to_owned(),
+    }
 }
 
 /// Limits that reject the shares asked about, mildest first.
@@ -117,9 +135,11 @@ fn candidates(values: &[Judged], direction: Direction) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::identify::Judging;
     use super::super::identify::tests::{judging, sample};
     use super::super::seen::Standard;
     use super::*;
+    use facewire_domain::{GateLimits, Logit, ScoreModel, Shape, Signal, Term};
     use facewire_vision::Camera;
 
     #[test]
@@ -140,6 +160,45 @@ mod tests {
         let curves = discard(&experiment, &rows, Some(0.8)).unwrap();
         let of = |error: &str| curves.iter().filter(|curve| curve.error == error).count();
         assert_eq!((of("FNMR"), of("FNIR")), (Bound::all().count(), Bound::all().count()));
+    }
+
+    /// Good faces are of size 1 in the sample and poor ones of size 0.25.
+    #[test]
+    fn a_limit_of_the_score_is_judged_by_the_lesser_one_and_the_curve_by_the_later_one() {
+        let (faces, sights) = sample();
+        let bound = Signal::Score.spec().bounds.first().unwrap();
+        let size = Term { signal: "face_size".to_owned(), shape: Shape::Linear, weight: 8.0, usual: 1.0 };
+        let (early, embedded) =
+            (Logit { intercept: -4.0, terms: vec![size] }, Logit { intercept: 1.0, terms: Vec::new() });
+        let (version, data) = ("1".to_owned(), "a test".to_owned());
+        let model = Some(ScoreModel { version, data, early, embedded });
+        let probe = Standard { limits: GateLimits::OFF.with(bound, Some(0.5)), model };
+        let judging = Judging { probe, ..judging(false, None) };
+        let cameras = &[Camera::Clean, Camera::Dark];
+        let experiment = Experiment::new((&faces, &sights), cameras, judging, 2).unwrap();
+        let found = super::limits(&experiment, 0.8).unwrap();
+        assert_eq!((found.len(), found[0].signal.as_str()), (1, bound.name));
+        assert_eq!(
+            (found[0].rows[0].limit, found[0].rows[0].rejected),
+            (0.5, 1),
+            "the poor one, before it is embedded"
+        );
+        let rows = Rows::new(&experiment, &Standard::OPEN).unwrap();
+        let curves = discard(&experiment, &rows, Some(0.8)).unwrap();
+        let of_score = curves.iter().filter(|curve| curve.signal == bound.name);
+        assert!(of_score.clone().count() == 2 && of_score.clone().all(|curve| curve.discard.points.len() == 1));
+    }
+
+    #[test]
+    fn a_limit_is_proven_by_thirty_failed_crops() {
+        // The worst fail, and no other.
+        let table = |wrong: u32| {
+            let judged = |i: u32| Judged { value: f64::from(i), right: i >= wrong };
+            Limits::new(&(0..1000).map(judged).collect::<Vec<_>>(), Direction::HigherIsBetter)
+        };
+        assert_eq!(strictest(&table(0)), "none does");
+        assert!(strictest(&table(20)).starts_with("unsupported: 20 failed crops speak for "));
+        assert!(strictest(&table(30)).starts_with("the strictest that does: "));
     }
 
     #[test]

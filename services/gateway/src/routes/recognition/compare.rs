@@ -35,7 +35,8 @@ pub(crate) struct CompareQuery {
     /// Cosine similarity that a match needs, instead of the collection's policy.
     #[param(minimum = 0.0, maximum = 1.0)]
     threshold: Option<f64>,
-    /// False match rate, instead of the collection's policy; not beside `threshold`.
+    /// Rate of false matches, of a person with all faces that are compared, instead of the collection's policy; not beside
+    /// `threshold`.
     #[param(exclusive_minimum = 0.0, exclusive_maximum = 1.0)]
     fmr: Option<f64>,
 }
@@ -84,14 +85,14 @@ pub(crate) async fn compare(
         return Err(ApiError::invalid("image", "send two images, or one and a personId"));
     }
     let asked = asked(query.threshold, query.fmr)?;
-    let rules = app.rules.rules(&app.gallery, std::slice::from_ref(&collection)).await?;
-    let applied = rules
-        .verification(&asked, &collection, None)
-        .map_err(|error| ApiError::new(Code::Conflict, error.to_string()))?;
     let person = match query.person_id {
         Some(id) => Some(faces_of(&app, &collection, PersonId::from(id)).await?),
         None => None,
     };
+    let rules = app.rules.rules(&app.gallery, std::slice::from_ref(&collection)).await?;
+    let applied = rules
+        .verification(&asked, &collection, None, comparisons(person.as_deref()))
+        .map_err(|error| ApiError::new(Code::Conflict, error.to_string()))?;
     let subject = async |image: form::Image| {
         let mut found = extracted(&app, &collection, None, Faces::Subject, image.bytes).await?.faces;
         Ok::<_, ApiError>(if found.is_empty() { v1::Result::default() } else { found.swap_remove(0) })
@@ -111,6 +112,11 @@ pub(crate) async fn compare(
         faces: faces.into_iter().map(Face::from).collect(),
         face_id: face.map(|face| face.to_string()),
     }))
+}
+
+/// How many faces have a chance to be like the image by accident: those of the person, or the other image's one.
+fn comparisons(person: Option<&[Own]>) -> usize {
+    person.map_or(1, <[Own]>::len)
 }
 
 /// Empty where the face was rejected.
@@ -159,5 +165,11 @@ mod tests {
         assert_eq!(nearest(&[0.6, 0.8], &own), (Some(0.8), Some(b)));
         assert_eq!(nearest(&[], &own), (None, None), "a rejected face is like nobody");
         assert_eq!(nearest(&[1.0, 0.0], &[]), (None, None));
+    }
+
+    #[test]
+    fn each_face_of_a_person_is_a_comparison_and_two_images_are_one() {
+        let own = [1, 2, 3].map(|n| (FaceId::from(Uuid::from_u128(n)), vec![1.0, 0.0]));
+        assert_eq!([comparisons(Some(&own)), comparisons(Some(&[])), comparisons(None)], [3, 0, 1]);
     }
 }

@@ -103,7 +103,7 @@ fn calibrate(sample: &Sample, today: &Today, model: String, asked: Asked) -> any
         Some(now) if !asked.may_lower => not_below(measured, now),
         _ => measured,
     };
-    let gallery = Crowd::of(today, compared.people as usize);
+    let gallery = Crowd::of(today, sample.compared_with());
     // What a folder said of the gate stays in force with it.
     let gate = today.here;
     let date = OffsetDateTime::now_utc().date();
