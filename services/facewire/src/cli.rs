@@ -378,7 +378,7 @@ pub(crate) struct Rebuild {
 pub(crate) struct Bench {
     #[command(subcommand)]
     pub(crate) command: BenchCommand,
-    /// One JSON object.
+    /// One JSON object, with a list of measurements.
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -457,8 +457,8 @@ pub(crate) enum BenchCommand {
         /// Your own pictures (default: the samples).
         #[arg(long = "pictures", value_name = "DIR")]
         folder: Option<PathBuf>,
-        /// Pictures to process; they are repeated as needed.
-        #[arg(long, default_value_t = 200)]
+        /// Pictures to process on each side, over all turns; they are repeated as needed.
+        #[arg(long, default_value_t = 600)]
         count: usize,
     },
 }

@@ -46,7 +46,7 @@ pub(crate) enum PeopleCommand {
         #[arg(required = true, value_name = "FACE_ID")]
         faces: Vec<FaceId>,
     },
-    /// Give faces to another person, or to nobody.
+    /// Give faces to another person, or to nobody. Exit status 3 if some of them stay where they are.
     #[command(group = ArgGroup::new("who").required(true))]
     Assign {
         /// The external id of the person.
@@ -55,6 +55,9 @@ pub(crate) enum PeopleCommand {
         /// Nobody: the faces are kept, and recognition does not see them.
         #[arg(long, group = "who")]
         nobody: bool,
+        /// Also faces of which somebody said that they are not that person's; what was said is forgotten.
+        #[arg(long, conflicts_with = "nobody")]
+        force: bool,
         /// The faces.
         #[arg(required = true, value_name = "FACE_ID")]
         faces: Vec<FaceId>,

@@ -1,14 +1,15 @@
 //! `facewire doctor`: what this machine has of what Facewire needs, and what fixes it. It fixes nothing itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comfy_table::{Cell, Color};
 use facewire_artifacts::doctor::{Check, CheckState};
 use facewire_artifacts::{Artifacts, FetchOptions};
 use facewire_bus::Bus;
-use facewire_composition::Config;
 use facewire_composition::models::{self, DEFAULT_PACK, StageDevices};
-use facewire_inference::{OnnxRuntime, Pack};
+use facewire_composition::{Config, Models};
+use facewire_inference::{OnnxRuntime, Pack, SessionOptions};
+use facewire_store_object::ImageStore;
 use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
 use serde_json::json;
@@ -24,7 +25,8 @@ const NOTHING: &str = "nothing";
 pub(crate) async fn run(config: &Config, place: &Place, args: &Doctor) -> anyhow::Result<Exit> {
     let mut checks = machine(config, place).await?;
     let models = config.models.clone();
-    checks.extend(tokio::task::spawn_blocking(move || [runtime(&models), pack(&models)]).await?);
+    checks.extend(tokio::task::spawn_blocking(move || inference(&models)).await?);
+    checks.extend(images(&config.images).await);
     checks.extend(stack(config, place).await);
     let well = checks.iter().all(is_well);
     if args.json {
@@ -106,62 +108,119 @@ fn wrong(name: &str, detail: impl ToString, fix: impl Into<String>) -> Check {
     Check { name: name.to_owned(), state: CheckState::Wrong, detail: detail.to_string(), fix: fix.into() }
 }
 
+/// The library, the pack, and whether they go together. Blocking.
+fn inference(models: &Models) -> Vec<Check> {
+    match (runtime(models), pack(models)) {
+        (Ok((library, runtime)), Ok((found, pack))) => vec![library, found, sessions(models, &runtime, &pack)],
+        (library, found) => vec![told(library), told(found)],
+    }
+}
+
+/// What was found with its check, or the check that says why it is not there.
+type Found<T> = Result<(Check, T), Check>;
+
+fn told<T>(found: Found<T>) -> Check {
+    match found {
+        Ok((check, _)) | Err(check) => check,
+    }
+}
+
 /// Whether ONNX Runtime loads here, and has what the configuration asks for. Blocking.
-fn runtime(models: &facewire_composition::Models) -> Check {
+fn runtime(models: &Models) -> Found<OnnxRuntime> {
     const NAME: &str = "ONNX Runtime loads";
     let library: Option<PathBuf> = match &models.onnxruntime {
         Some(path) => Some(path.clone()),
         None => Artifacts::locate(&FetchOptions::default()).ok().map(|found| found.ort_lib),
     };
     let Some(library) = library else {
-        return wrong(NAME, "none for this platform is known", "name a library in models.onnxruntime");
+        return Err(wrong(NAME, "none for this platform is known", "name a library in models.onnxruntime"));
     };
     if !library.exists() {
-        return match models.onnxruntime {
+        return Err(match models.onnxruntime {
             Some(_) => wrong(NAME, format!("{} does not exist", library.display()), "correct models.onnxruntime"),
             None => missing(NAME, "it is not fetched yet", "nothing: it is fetched when needed"),
-        };
+        });
     }
-    let devices = match StageDevices::of(models) {
-        Ok(devices) => devices,
-        Err(error) => return wrong(NAME, error, "correct models.provider and models.stages"),
+    let devices =
+        StageDevices::of(models).map_err(|error| wrong(NAME, error, "correct models.provider and models.stages"))?;
+    let loaded = || {
+        let runtime = OnnxRuntime::load(&library)?;
+        devices.all().try_for_each(|provider| runtime.check(provider))?;
+        anyhow::Ok(runtime)
     };
-    let checked =
-        OnnxRuntime::load(&library).and_then(|runtime| devices.all().try_for_each(|provider| runtime.check(provider)));
-    match checked {
-        Ok(()) => present(NAME, format!("{}, on {devices}", library.display())),
-        Err(error) => wrong(NAME, error, "correct models.onnxruntime, models.provider or models.stages"),
+    match loaded() {
+        Ok(runtime) => Ok((present(NAME, format!("{}, on {devices}", library.display())), runtime)),
+        Err(error) => Err(wrong(NAME, error, "correct models.onnxruntime, models.provider or models.stages")),
     }
 }
 
 /// Whether the configured pack is whole. Blocking: it hashes every file.
-fn pack(models: &facewire_composition::Models) -> Check {
+fn pack(models: &Models) -> Found<Pack> {
     let name = &models.pack;
     let title = format!("model pack {name}");
     let directory = match models::directory(models) {
         Ok(directory) => directory.join(name),
-        Err(error) => return wrong(&title, error, "name one in models.directory"),
+        Err(error) => return Err(wrong(&title, error, "name one in models.directory")),
     };
     if !directory.join("pack.toml").is_file() {
-        return match name.as_str() {
+        return Err(match name.as_str() {
             DEFAULT_PACK => missing(&title, "it is not installed yet", "nothing: it is installed when needed"),
             _ => missing(
                 &title,
                 format!("{} has no such pack", directory.display()),
                 format!("facewire models install {name} --accept-license"),
             ),
-        };
+        });
     }
     match Pack::open(&directory) {
         Ok(pack) => match models::with_head(models, pack) {
             Ok(pack) => {
                 let (licence, dim) = (&pack.manifest().licence, pack.manifest().dim());
-                present(&title, format!("{}, {dim} numbers a face, {licence}", pack.fingerprint()))
+                let found = present(&title, format!("{}, {dim} numbers a face, {licence}", pack.fingerprint()));
+                Ok((found, pack))
             }
-            Err(error) => wrong(&title, format!("{error:#}"), "name a head of this pack in models.head, or none"),
+            Err(error) => Err(wrong(&title, format!("{error:#}"), "name a head of this pack in models.head, or none")),
         },
-        Err(error) => wrong(&title, error, format!("facewire models install {name}")),
+        Err(error) => Err(wrong(&title, error, format!("facewire models install {name}"))),
     }
+}
+
+/// Whether every model of the pack opens on each device of its stage. Blocking.
+fn sessions(models: &Models, runtime: &OnnxRuntime, pack: &Pack) -> Check {
+    const NAME: &str = "models open";
+    let (intra_threads, graph_input) = (models.intra_threads, models.graph_input);
+    let options = SessionOptions { intra_threads, graph_input, ..SessionOptions::default() };
+    let opened = || {
+        let devices = StageDevices::of(models)?;
+        devices.quality.all().try_for_each(|on| pack.finder(runtime, &options.on(on)).map(drop))?;
+        devices.embed.all().try_for_each(|on| pack.embedder(runtime, &options.on(on)).map(drop))?;
+        anyhow::Ok(devices)
+    };
+    match opened() {
+        Ok(devices) => present(NAME, format!("on {devices}")),
+        Err(error) => {
+            wrong(NAME, format!("{error:#}"), "correct models.provider or models.stages, or install the pack anew")
+        }
+    }
+}
+
+/// Whether the place of kept images answers, where the configuration names one.
+async fn images(options: &facewire_store_object::Options) -> Option<Check> {
+    const NAME: &str = "kept images answer";
+    let url = options.url.as_deref()?;
+    // Whoever opens a directory that is not there makes it.
+    let path = url.strip_prefix("file://").unwrap_or(url);
+    if !path.is_empty() && !path.contains("://") && !Path::new(path).exists() {
+        return Some(missing(NAME, format!("{path} is not there yet"), "nothing: it is made when a service starts"));
+    }
+    let answered = match ImageStore::connect(options) {
+        Ok(store) => store.health().await,
+        Err(error) => Err(error),
+    };
+    Some(match answered {
+        Ok(()) => present(NAME, "and can be listed"),
+        Err(error) => wrong(NAME, error, "correct the section images, or start its server"),
+    })
 }
 
 /// The servers, where some are noted by a running `up` or named by the operator.
@@ -225,7 +284,46 @@ mod tests {
     #[test]
     fn a_library_that_is_not_there_is_named() {
         let models = facewire_composition::Models { onnxruntime: Some("/no/such/lib.so".into()), ..Default::default() };
-        let check = runtime(&models);
+        let check = told(runtime(&models));
         assert_eq!((check.state, check.detail.contains("/no/such/lib.so")), (CheckState::Wrong, true));
+    }
+
+    #[tokio::test]
+    async fn the_place_of_kept_images_is_asked_and_not_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |url: String| facewire_store_object::Options {
+            url: Some(url),
+            endpoint: Some("http://127.0.0.1:1".to_owned()),
+            access_key_id: Some(facewire_config::Secret::new("key")),
+            secret_access_key: Some(facewire_config::Secret::new("secret")),
+            timeout: std::time::Duration::from_secs(1),
+            ..Default::default()
+        };
+        let there = directory.path().to_str().unwrap().to_owned();
+        let later = directory.path().join("later");
+        assert_eq!(images(&facewire_store_object::Options::default()).await, None);
+        assert_eq!(images(&at(there)).await.unwrap().state, CheckState::Present);
+        let check = images(&at(format!("file://{}", later.display()))).await.unwrap();
+        assert!(check.state == CheckState::Missing && is_well(&check) && !later.exists(), "{check:?}");
+        for (url, why) in [("s3://faces", "image store"), ("ftp://faces", "s3://")] {
+            let check = images(&at(url.to_owned())).await.unwrap();
+            assert!(check.state == CheckState::Wrong && check.detail.contains(why), "{check:?}");
+        }
+    }
+
+    #[cfg(feature = "local")]
+    #[tokio::test]
+    async fn models_are_opened() {
+        let (library, source) = facewire_devstack::testing::models().await.unwrap();
+        let (directory, models) = (tempfile::tempdir().unwrap(), Models::default());
+        let pack = facewire_inference::install_builtin(DEFAULT_PACK, &source, directory.path()).unwrap();
+        let runtime = OnnxRuntime::load(&library).unwrap();
+        let check = sessions(&models, &runtime, &pack);
+        assert_eq!((check.state, check.detail.as_str()), (CheckState::Present, "on cpu"));
+        // The pack was whole when it was hashed.
+        let embedder = directory.path().join(&pack.manifest().embedder.file.name);
+        std::fs::remove_file(&embedder).unwrap();
+        std::fs::write(&embedder, b"this is no model").unwrap();
+        assert_eq!(sessions(&models, &runtime, &pack).state, CheckState::Wrong);
     }
 }

@@ -1,14 +1,16 @@
 //! `facewire people`: merge, split, assign, hide, erase. What each means stands in the gallery; what erasing the streams adds to it, in
 //! `erasure`.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use facewire_bus::Bus;
 use facewire_composition::Config;
-use facewire_domain::{CollectionId, ImageHash, JobKind, PersonId, SubjectId};
+use facewire_domain::{CollectionId, FaceId, ImageHash, JobKind, PersonId, SubjectId};
 use facewire_gallery::{Erasure, Gallery};
 use facewire_store_pg::{Actor, Assignment};
+use serde::Serialize;
 use serde_json::json;
 
 use super::jobs::{self, NewJob};
@@ -41,12 +43,15 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
             let count = split.faces.len();
             (format!("{count} faces of {from} are of {to} now"), json!({ "person_id": split.person, "faces": count }))
         }
-        PeopleCommand::Assign { to, faces, .. } => {
-            let moved = gallery.reassign(collection, faces, Assignment::to(to.as_ref().map(person)), &actor).await?;
-            let moved =
-                moved.with_context(|| format!("collection {collection} has no such person, or they were merged"))?;
-            let whose = to.as_ref().map_or("nobody", SubjectId::as_str);
-            (format!("{} faces are of {whose} now", moved.faces), json!({ "faces": moved.faces }))
+        PeopleCommand::Assign { to, force, faces, .. } => {
+            let assignment = Assignment { force: *force, ..Assignment::to(to.as_ref().map(person)) };
+            let given = Given::give(&gallery, collection, faces, assignment).await?;
+            if args.json {
+                output::json(&given)?;
+            } else {
+                output::line(given.told(collection, to.as_ref().map_or("nobody", SubjectId::as_str)));
+            }
+            return Ok(if given.is_all() { Exit::Success } else { Exit::ProblemsFound });
         }
         PeopleCommand::Hide { person: subject, undo } => {
             if !gallery.store.hide_person(person(subject), !undo, &actor).await? {
@@ -73,6 +78,66 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
         output::line(text)
     }
     Ok(Exit::Success)
+}
+
+/// What became of the faces that were named, each once.
+#[derive(Debug, Default, Serialize)]
+struct Given {
+    /// How many changed hands.
+    faces: u64,
+    /// How many were theirs before.
+    already: u64,
+    /// Faces of which somebody said that they are not that person's: they stay where they are.
+    refused: Vec<FaceId>,
+    /// What is no face of the collection.
+    unknown: Vec<FaceId>,
+    #[serde(skip)]
+    named: u64,
+}
+
+impl Given {
+    async fn give(
+        gallery: &Gallery,
+        collection: &CollectionId,
+        faces: &[FaceId],
+        assignment: Assignment,
+    ) -> anyhow::Result<Self> {
+        let named: BTreeSet<FaceId> = faces.iter().copied().collect();
+        let mut given = Self { named: named.len() as u64, ..Self::default() };
+        let mut others = Vec::new();
+        for face in &named {
+            match gallery.store.face(*face).await?.filter(|found| found.collection == *collection) {
+                None => given.unknown.push(*face),
+                Some(found) if found.person == assignment.to => given.already += 1,
+                Some(_) => others.push(*face),
+            }
+        }
+        // All of them: what a job gave to that person before is confirmed so.
+        let named: Vec<FaceId> = named.into_iter().collect();
+        let moved = gallery.reassign(collection, &named, assignment, &Actor::named(BY)).await?;
+        let moved =
+            moved.with_context(|| format!("collection {collection} has no such person, or they were merged"))?;
+        given.faces = moved.faces;
+        given.refused = moved.refused.into_iter().filter(|face| others.contains(face)).collect();
+        Ok(given)
+    }
+
+    /// Whether all that were named are whose they should be.
+    fn is_all(&self) -> bool {
+        self.faces + self.already >= self.named
+    }
+
+    fn told(&self, collection: &CollectionId, whose: &str) -> String {
+        let mut lines = vec![format!("{} faces are of {whose} now", self.faces)];
+        if self.already > 0 {
+            lines.push(format!("{} were before", self.already));
+        }
+        let why =
+            format!("stays where it is: somebody said that it is not {whose}'s; --force gives it to them all the same");
+        lines.extend(self.refused.iter().map(|face| format!("{face} {why}")));
+        lines.extend(self.unknown.iter().map(|face| format!("{face} is no face of collection {collection}")));
+        lines.join("\n")
+    }
 }
 
 async fn erasure(collection: &CollectionId, which: &ErasureArgs) -> anyhow::Result<Erasure> {
@@ -126,4 +191,20 @@ async fn erase(gallery: &Gallery, bus: &Bus, what: &Erasure, json: bool) -> anyh
     }
     output::line(receipt::table(&receipt));
     Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faces_that_stay_are_told_and_are_not_all() {
+        let [refused, unknown] = [1, 2].map(|number| FaceId::from(uuid::Uuid::from_u128(number)));
+        let given = Given { faces: 1, already: 1, refused: vec![refused], unknown: vec![unknown], named: 4 };
+        let told = given.told(&"office".parse().unwrap(), "ada");
+        assert!(!given.is_all() && told.starts_with("1 faces are of ada now\n1 were before\n"), "{told}");
+        assert!(told.contains(&format!("{refused} stays")) && told.contains("--force"), "{told}");
+        assert!(told.contains(&format!("{unknown} is no face of collection office")), "{told}");
+        assert!(Given { named: 2, ..given }.is_all());
+    }
 }

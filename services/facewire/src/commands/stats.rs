@@ -8,13 +8,16 @@ use facewire_bus::StageLag;
 use facewire_composition::Config;
 use facewire_contracts::subjects;
 use facewire_domain::CollectionId;
-use facewire_store_pg::{Gallery, Ledger, LedgerFilter};
+use facewire_store_pg::{Gallery, Ledger, LedgerFilter, Store};
 use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::{connect, format};
 use crate::cli::Stats;
 use crate::output::{self, Exit};
+
+/// Collections read at a time.
+const PAGE: u32 = 1000;
 
 #[derive(Debug, Serialize)]
 struct Counts {
@@ -66,15 +69,30 @@ async fn counts(config: &Config, collection: Option<CollectionId>) -> anyhow::Re
     let store = connect::postgres(config).await?;
     let filter = LedgerFilter { collection: collection.clone(), ..LedgerFilter::default() };
     let ledger = store.ledger(&filter).await?;
-    // Whoever is enrolled came by a camera, so the cameras' collections are all that there are.
-    let names = ledger.by_camera.iter().map(|camera| camera.collection.clone());
-    let names: BTreeSet<String> = names.chain(collection.map(String::from)).collect();
+    let mut names: BTreeSet<String> = match collection {
+        Some(asked) => BTreeSet::from([asked.into()]),
+        None => collections(&store).await?,
+    };
+    // Crops may be there before anything is kept of their collection, and are gone long before its faces.
+    names.extend(ledger.by_camera.iter().map(|camera| camera.collection.clone()));
     let mut gallery = BTreeMap::new();
     for name in names {
         let collection = name.parse().with_context(|| format!("the collection {name:?} in Postgres"))?;
         gallery.insert(name, store.gallery(Some(&collection)).await?);
     }
     Ok(Counts { ledger, gallery })
+}
+
+/// Every collection of which anything is kept or set.
+async fn collections(store: &Store) -> anyhow::Result<BTreeSet<String>> {
+    let mut all: Vec<CollectionId> = Vec::new();
+    loop {
+        let page = store.collections_page(all.last(), PAGE).await?;
+        if page.is_empty() {
+            return Ok(all.into_iter().map(String::from).collect());
+        }
+        all.extend(page.into_iter().map(|summary| summary.collection));
+    }
 }
 
 async fn queues(config: &Config) -> anyhow::Result<Queues> {
@@ -112,7 +130,7 @@ fn numbers_right(table: &mut Table, names: usize) {
 
 fn show_counts(ledger: &Ledger) {
     if ledger.admitted == 0 {
-        output::line("no crop was admitted yet");
+        output::line("no crop is kept");
         return;
     }
     if let Some(since) = ledger.since {

@@ -70,16 +70,47 @@ async fn ready(health: &Health) {
 
 fn say_where(local: &Local, place: &Place, config: &Config, services: &[Service]) {
     let stack = local.stack();
-    output::say(format_args!("NATS      {}", stack.nats_url));
+    output::say(format_args!("NATS      {}", without_users(&stack.nats_url)));
     if place.postgres.is_none() {
         // The local one's URL holds a password; `endpoints.json` in the data directory has it for its owner.
         let host = stack.postgres_url.rsplit('@').next().unwrap_or_default();
         output::say(format_args!("Postgres  {host}"));
     }
-    output::say(format_args!("Qdrant    {}", stack.qdrant_url));
+    output::say(format_args!("Qdrant    {}", without_users(&stack.qdrant_url)));
     if services.contains(&Service::Gateway) {
         output::say(format_args!("HTTP      {0} (the API: {0}/docs)", gateway_url(config)));
     }
     let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
     output::say(format_args!("services  {}", if names.is_empty() { "none".to_owned() } else { names.join(" ") }));
+}
+
+/// URLs, with commas between them, without the users and passwords that they may hold: whoever named them knows those, and
+/// what is said here is read by others.
+fn without_users(urls: &str) -> String {
+    let host = |text: &str| text.rsplit('@').next().unwrap_or_default().to_owned();
+    let shown = |url: &str| match url.trim().split_once("://") {
+        Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            format!("{scheme}://{}", host(rest))
+        }
+        _ => host(url.trim()),
+    };
+    urls.split(',').map(shown).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_said_without_its_password() {
+        for (url, said) in [
+            ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
+            ("nats://ada:secret@nats:4222", "nats://nats:4222"),
+            ("tls://ada:se@cret://@one, nats://token@two:4222", "tls://one,nats://two:4222"),
+            ("ada:secret@nats:4222", "nats:4222"),
+            ("ada:://secret@nats", "nats"),
+        ] {
+            assert_eq!(without_users(url), said, "{url}");
+        }
+    }
 }

@@ -196,7 +196,9 @@ async fn demo_fails_when_nobody_is_recognised() {
 #[test]
 fn bench_bus_measures_against_its_limit() {
     let directory = data_directory();
-    let measured = objects(&succeeded(&run(directory.path(), &["bench", "--json", "bus", "--crops", "200"], &[])));
+    let told = objects(&succeeded(&run(directory.path(), &["bench", "--json", "bus", "--crops", "200"], &[])));
+    let measured = &told[0]["measurements"];
     let number = |name: &str| measured[0][name].as_f64().unwrap();
-    assert!(measured[0]["bench"] == "bus" && number("value") > 0.0 && number("limit") > 0.0, "{measured:?}");
+    assert!(measured[0]["bench"] == "bus" && number("value") > 0.0 && number("limit") > 0.0, "{told:?}");
+    assert_eq!((told.len(), measured.as_array().unwrap().len()), (1, 1));
 }

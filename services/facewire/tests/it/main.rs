@@ -28,6 +28,8 @@ mod people;
 #[cfg(test)]
 mod prometheus;
 #[cfg(test)]
+mod stats;
+#[cfg(test)]
 mod traces;
 #[cfg(test)]
 mod use_head;

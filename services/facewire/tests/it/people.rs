@@ -1,10 +1,50 @@
-//! `facewire people erase --queue` as an operator runs it. No worker runs: what one would do is the jobs service's to test.
+//! `facewire people assign` and `erase --queue` as an operator runs them. No worker runs: what one would do is the jobs
+//! service's to test.
 
 use facewire_devstack::testing::TestStack;
-use facewire_domain::{EraseParams, JobKind, PersonId};
-use serde_json::json;
+use facewire_domain::{EraseParams, JobKind, PersonId, SubjectId};
+use facewire_store_pg::{KeptFace, PersonCreation};
+use serde_json::{Value, json};
 
-use crate::jobs::{facewire, object, office, said, store, succeeded, taken};
+use crate::jobs::{by, facewire, kept, object, office, said, store, succeeded, taken};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assignment_says_which_faces_stay_and_force_moves_them() {
+    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
+    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
+    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
+    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
+    succeeded(&run(&["migrate"]));
+    let store = store(postgres).await;
+    let index = object(&run(&["faces", "ensure-collection", "--json"]));
+    let (model, dim) = (index["model"].as_str().unwrap(), usize::try_from(index["dim"].as_u64().unwrap()).unwrap());
+    let faces: Vec<KeptFace> = (0..2).map(|number| kept(number, model, dim)).collect();
+    assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
+    let ada: SubjectId = "ada".parse().unwrap();
+    let person = PersonId::derive(&office(), &ada);
+    let made = store.create_person(&office(), &ada, "Ada", &json!({}), &by()).await.unwrap();
+    assert!(matches!(made, PersonCreation::Created(_)), "{made:?}");
+    assert!(store.set_negative(faces[1].face, person, &by()).await.unwrap());
+
+    let [free, denied] = [0, 1].map(|number: usize| faces[number].face.to_string());
+    let nowhere = uuid::Uuid::nil().to_string();
+    let to_ada = ["people", "assign", "--collection", "office", "--to", "ada"];
+    let assign = |arguments: &[&str]| run(&[&to_ada[..], arguments].concat());
+    let some = assign(&["--json", &free, &denied, &nowhere, &free]);
+    let told: Value = serde_json::from_slice(&some.stdout).unwrap();
+    assert_eq!(some.status.code(), Some(3), "{told}");
+    assert_eq!(told, json!({ "faces": 1, "already": 0, "refused": [denied], "unknown": [nowhere] }));
+    let again = object(&assign(&["--json", &free]));
+    assert_eq!((&again["faces"], &again["already"]), (&json!(0), &json!(1)), "nothing is left to do");
+    let stays = assign(&[&denied]);
+    let told = String::from_utf8(stays.stdout).unwrap();
+    assert!(stays.status.code() == Some(3) && told.contains(&denied) && told.contains("--force"), "{told}");
+
+    assert_eq!(object(&assign(&["--json", "--force", &denied]))["faces"], 1);
+    assert_eq!(store.face(faces[1].face).await.unwrap().unwrap().person, Some(person));
+    let nobody = run(&["people", "assign", "--collection", "office", "--nobody", "--force", &denied]);
+    assert_eq!(nobody.status.code(), Some(2), "nobody can be said not to be nobody");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_is_handed_to_a_job_that_nobody_cancels_once_it_runs() {

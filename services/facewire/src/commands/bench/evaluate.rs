@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use facewire_composition::Config;
 use facewire_composition::models::{self, Loaded};
@@ -14,13 +14,13 @@ use super::{Measurement, bare, cores, per_second};
 use crate::commands::producer::collect;
 use crate::commands::{demo, evaluate, progress};
 
-/// How often the two sides take turns.
+/// How often the two sides take turns, at least.
 const TURNS: usize = 6;
 
 pub(super) async fn run(
     config: Config,
     faces: Option<PathBuf>,
-    pictures: usize,
+    count: usize,
     shutdown: Shutdown,
 ) -> anyhow::Result<Measurement> {
     let report = progress::fetching(false);
@@ -28,27 +28,39 @@ pub(super) async fn run(
     let found = match &faces {
         Some(folder) => {
             let files = collect(std::slice::from_ref(folder))?;
-            files.iter().take(pictures).map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?
+            files.iter().take(count).map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?
         }
-        None => demo::sample_pictures(&models, report).await?.into_iter().take(pictures).collect(),
+        None => demo::sample_pictures(&models, report).await?.into_iter().take(count).collect(),
     };
-    let work = move || in_turns(&config, &models, &found, &shutdown).map(|both| (both, found.len()));
-    let ((ours, bare), count) = tokio::task::spawn_blocking(work).await??;
+    ensure!(!found.is_empty(), "there is no picture to process");
+    let work = move || in_turns(&config, &models, &found, count, &shutdown);
+    let (ours, bare) = tokio::task::spawn_blocking(work).await??;
     let limit_is = format!("the same work in a bare loop on {} threads", cores());
-    let (value, limit) = (per_second(count * TURNS, ours), per_second(count * TURNS, bare));
-    Ok(Measurement::new("evaluate", "pictures/s", count * TURNS, value, limit, limit_is))
+    let (value, limit) = (per_second(count, ours), per_second(count, bare));
+    Ok(Measurement::new("evaluate", "pictures/s", count, value, limit, limit_is))
 }
 
 fn read(file: &Path) -> anyhow::Result<Bytes> {
     Ok(std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.into())
 }
 
-/// Both sides look at every picture once a turn; a machine that is slower for a while is slower for both. Each turn has a
+/// The pictures of each turn, by their numbers: so many over all turns, and again from the first after the last. No turn
+/// has one twice, because `evaluate` looks at each content once.
+fn turns(pictures: usize, count: usize) -> Vec<Vec<usize>> {
+    let turns = TURNS.max(count.div_ceil(pictures.max(1)));
+    let mut again = (0..pictures).cycle();
+    let share = |turn: usize| count * (turn + 1) / turns - count * turn / turns;
+    let all = (0..turns).map(|turn| again.by_ref().take(share(turn)).collect::<Vec<_>>());
+    all.filter(|turn| !turn.is_empty()).collect()
+}
+
+/// Both sides look at the same pictures in a turn; a machine that is slower for a while is slower for both. Each turn has a
 /// cache of its own, which is empty.
 fn in_turns(
     config: &Config,
     models: &Loaded,
     pictures: &[Bytes],
+    count: usize,
     shutdown: &Shutdown,
 ) -> anyhow::Result<(Duration, Duration)> {
     let folder = tempfile::Builder::new().prefix("facewire-bench-").tempdir()?;
@@ -58,18 +70,39 @@ fn in_turns(
         std::fs::write(files.last().context("no file")?, picture)?;
     }
     let rules = evaluate::rules(config);
-    let mut looking = evaluate::Looking::new(models, &rules, &files)?;
     let mut sessions = bare::sessions(models)?;
     let (mut ours, mut bare) = (Duration::ZERO, Duration::ZERO);
-    for turn in 0..TURNS {
+    for (number, turn) in turns(pictures.len(), count).into_iter().enumerate() {
         if shutdown.is_draining() {
             bail!("stopped before the end");
         }
-        bare += bare::bare_loop(&mut sessions, &rules, pictures, pictures.len())?;
-        let cache = folder.path().join(turn.to_string());
+        let one = |index: usize| files.get(index).cloned().zip(pictures.get(index).cloned());
+        let (files, pictures): (Vec<PathBuf>, Vec<Bytes>) = turn.into_iter().filter_map(one).unzip();
+        // Its sessions are open before a clock starts, as those of the bare loop are.
+        let mut looking = evaluate::Looking::new(models, &rules, &files)?;
+        bare += bare::bare_loop(&mut sessions, &rules, &pictures, pictures.len())?;
+        let cache = folder.path().join(number.to_string());
         let started = Instant::now();
         looking.look(&cache)?;
         ours += started.elapsed();
     }
     Ok((ours, bare))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_come_again_until_there_were_enough() {
+        for (pictures, count) in [(4, 10), (2, 20), (50, 20), (7, 3), (1, 6)] {
+            let turns = turns(pictures, count);
+            let all: Vec<usize> = turns.iter().flatten().copied().collect();
+            assert_eq!(all, (0..pictures).cycle().take(count).collect::<Vec<_>>(), "{count} of {pictures}");
+            for turn in turns {
+                let distinct: std::collections::BTreeSet<_> = turn.iter().collect();
+                assert!(!turn.is_empty() && distinct.len() == turn.len(), "{count} of {pictures}: {turn:?}");
+            }
+        }
+    }
 }

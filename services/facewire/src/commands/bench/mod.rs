@@ -23,6 +23,7 @@ use facewire_composition::Config;
 use facewire_devstack::StackOptions;
 use facewire_runtime::Shutdown;
 use serde::Serialize;
+use serde_json::json;
 
 use super::progress;
 use crate::cli::{Bench, BenchCommand};
@@ -84,10 +85,17 @@ pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
         BenchCommand::Embed { faces } => vec![embed::run(config, faces.max(1), shutdown).await?],
         BenchCommand::Evaluate { folder, count } => vec![evaluate::run(config, folder, count.max(1), shutdown).await?],
     };
-    for measurement in &measured {
-        if args.json { output::json(measurement)? } else { show(measurement) }
+    if args.json {
+        output::json(&as_json(&measured))?;
+    } else {
+        measured.iter().for_each(show);
     }
     Ok(Exit::Success)
+}
+
+/// One object, however many measurements a bench makes.
+fn as_json(measured: &[Measurement]) -> serde_json::Value {
+    json!({ "measurements": measured })
 }
 
 fn show(m: &Measurement) {
@@ -140,4 +148,21 @@ fn per_second(items: usize, elapsed: std::time::Duration) -> f64 {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bench_measures_is_one_object() {
+        let measured = ["clean", "tight"].map(|mix| {
+            let measurement = Measurement::new("pipeline", "crops/s", 10, 3.0, 4.0, "a bare loop".to_owned());
+            Measurement { mix: Some(mix), ..measurement }
+        });
+        let told = as_json(&measured);
+        let of = |number: usize, key: &str| told["measurements"][number][key].clone();
+        let found = [of(0, "mix"), of(1, "mix"), of(1, "ratio")];
+        assert_eq!(found, [json!("clean"), json!("tight"), json!(0.75)], "{told}");
+    }
 }

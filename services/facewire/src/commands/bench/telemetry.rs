@@ -2,6 +2,9 @@
 //! processes of their own, each on servers of its own, and take turns.
 
 use std::convert::Infallible;
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +17,7 @@ use bytes::Bytes;
 use facewire_composition::models::{self};
 use facewire_composition::{Config, Service};
 use facewire_runtime::Shutdown;
+use facewire_telemetry::Protocol;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
@@ -80,14 +84,9 @@ impl Side {
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let (local, directory) = stack(&mut config, Durability::Unsynced, shutdown).await?;
-        let mut command = Command::new(std::env::current_exe().context("this program cannot find itself")?);
-        command.arg("run").args(Service::all().iter().map(|service| service.name()));
-        command.args(["--nats", config.nats.url.expose(), "--postgres", config.postgres.url.expose()]);
-        command.args(["--qdrant", &config.qdrant.url]);
-        command.env("FACEWIRE__GATEWAY__LISTEN", "127.0.0.1:0");
-        command.env("FACEWIRE__TELEMETRY__OTLP__PROTOCOL", "http");
-        command.env_remove("FACEWIRE__TELEMETRY__OTLP__ENDPOINT");
-        command.envs(endpoint.map(|endpoint| ("FACEWIRE__TELEMETRY__OTLP__ENDPOINT", endpoint)));
+        let program = std::env::current_exe().context("this program cannot find itself")?;
+        let file = write(&config, endpoint, directory.path())?;
+        let mut command = services(&program, &file, &config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         let services = command.spawn().context("the services cannot be started")?;
         let load = Load::start(&config.nats, pictures, WINDOW).await?;
@@ -100,6 +99,44 @@ impl Side {
     }
 }
 
+/// Writes what the services of a side are told: all that was configured, but that they listen where nobody else does, and
+/// export to `endpoint` or not at all.
+fn write(config: &Config, endpoint: Option<&str>, directory: &Path) -> anyhow::Result<PathBuf> {
+    let mut config = config.clone();
+    config.health.listen = None;
+    config.gateway.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let otlp = &mut config.telemetry.otlp;
+    (otlp.endpoint, otlp.protocol, otlp.ca) = (endpoint.map(str::to_owned), Protocol::Http, None);
+    (otlp.traces, otlp.metrics, otlp.logs) = (true, true, true);
+    otlp.headers.clear();
+    let file = directory.join("facewire.toml");
+    let written = std::fs::write(&file, toml::to_string(&config)?);
+    written.with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+/// All services in a process, with the configuration of this file and none besides.
+fn services(program: &Path, file: &Path, config: &Config) -> Command {
+    let mut command = Command::new(program);
+    command.arg("--config").arg(file).arg("run").args(Service::all().iter().map(|service| service.name()));
+    command.args(["--nats", config.nats.url.expose(), "--postgres", config.postgres.url.expose()]);
+    command.args(["--qdrant", &config.qdrant.url]);
+    // What variables say is in the file already, or was changed in it.
+    let ours = |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with("FACEWIRE__"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+        command.env_remove(name);
+    }
+    // A configuration is written without its secrets.
+    for (name, secret) in [
+        ("FACEWIRE__QDRANT__API_KEY", &config.qdrant.api_key),
+        ("FACEWIRE__IMAGES__ACCESS_KEY_ID", &config.images.access_key_id),
+        ("FACEWIRE__IMAGES__SECRET_ACCESS_KEY", &config.images.secret_access_key),
+    ] {
+        command.envs(secret.as_ref().map(|secret| (name, secret.expose())));
+    }
+    command
+}
+
 /// Takes whatever is exported, counts its bytes and forgets it.
 async fn swallow(listener: TcpListener, swallowed: Arc<AtomicU64>) -> anyhow::Result<Infallible> {
     let count = async move |body: Bytes| {
@@ -108,4 +145,34 @@ async fn swallow(listener: TcpListener, swallowed: Arc<AtomicU64>) -> anyhow::Re
     let app = Router::new().fallback(count).layer(DefaultBodyLimit::disable());
     axum::serve(listener, app).await?;
     anyhow::bail!("the collector ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_have_what_was_configured_and_one_exports() {
+        let mut config = Config::default();
+        config.telemetry.otlp.endpoint = Some("https://operators:4317".to_owned());
+        config.telemetry.otlp.headers.insert("authorization".to_owned(), "a secret".into());
+        config.telemetry.cameras = 7;
+        config.health.listen = Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)));
+        config.images.access_key_id = Some("key".into());
+        let directory = tempfile::tempdir().unwrap();
+        let collector = "http://127.0.0.1:4318";
+        for endpoint in [Some(collector), None] {
+            let file = write(&config, endpoint, directory.path()).unwrap();
+            let read: Config = facewire_config::load(Some(&file), []).unwrap();
+            assert_eq!(read.telemetry.otlp.endpoint.as_deref(), endpoint);
+            assert_eq!((read.telemetry.cameras, read.health.listen, read.gateway.address().port()), (7, None, 0));
+            assert!(read.telemetry.otlp.headers.is_empty());
+
+            let command = services(Path::new("facewire"), &file, &config);
+            let arguments: Vec<&OsStr> = command.as_std().get_args().collect();
+            assert_eq!(arguments[..3], [OsStr::new("--config"), file.as_os_str(), OsStr::new("run")]);
+            let secret = (OsStr::new("FACEWIRE__IMAGES__ACCESS_KEY_ID"), Some(OsStr::new("key")));
+            assert!(command.as_std().get_envs().any(|variable| variable == secret));
+        }
+    }
 }

@@ -1,0 +1,26 @@
+//! `facewire stats` on a system that is quiet: nobody published for so long that no crop is kept.
+
+use facewire_devstack::testing::TestStack;
+use facewire_store_pg::KeptFace;
+use serde_json::json;
+
+use crate::jobs::{facewire, kept, object, store, succeeded};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_system_has_its_galleries() {
+    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
+    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
+    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
+    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
+    succeeded(&run(&["migrate"]));
+    let store = store(postgres).await;
+    let faces: Vec<KeptFace> = (0..2).map(|number| kept(number, "pack@1:0", 4)).collect();
+    assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
+
+    let told = object(&run(&["stats", "--json"]));
+    assert_eq!((&told["ledger"]["admitted"], &told["gallery"]["office"]["faces"]), (&json!(0), &json!(2)), "{told}");
+    let said = succeeded(&run(&["stats"]));
+    assert!(said.contains("no crop is kept") && said.contains("office"), "{said}");
+    let lab = object(&run(&["stats", "--collection", "lab", "--json"]));
+    assert_eq!(lab["gallery"], json!({ "lab": lab["gallery"]["lab"] }), "only what was asked about");
+}
