@@ -72,6 +72,8 @@ def refusals(program, version: str = "1.34") -> list[str]:
         ("small", ["nats.auth=nkey"], "nats.existingSecret"),
         ("small", ["qdrant.existingSecret=key"], "allow_key_in_clear"),
         ("production", ["images.endpoint=http://s3.example"], "allow_http"),
+        ("small", ["images.url=file:///images"], "images.existingClaim"),
+        ("small", ["images.url=s3://faces", "images.existingClaim=faces-images"], "file:///images"),
         ("small", ["models.custom=true", "models.volume.existingClaim="], "models.custom"),
         ("small", ["models.volume.type=image", "models.volume.image=packs:1"], "Kubernetes 1.35"),
         ("small", ["models.download.url=https://a.example/x", "models.download.image=curl"], "sha256"),

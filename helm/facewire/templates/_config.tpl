@@ -25,6 +25,14 @@
 {{- fail "images.endpoint: images go over https:// only, unless config.images.allow_http is set" -}}
 {{- end -}}
 {{- end -}}
+{{- /* Another directory may be a volume of `merge`; this one is the claim's alone. */ -}}
+{{- $mounted := regexMatch "^file:///images(/|$)" $values.images.url -}}
+{{- if and $mounted (not $values.images.existingClaim) -}}
+{{- fail "images.url: nothing is mounted at /images, and pods can write nowhere else: set images.existingClaim" -}}
+{{- end -}}
+{{- if and $values.images.existingClaim (not $mounted) -}}
+{{- fail "images.existingClaim: it is mounted at /images: images.url has to be file:///images or below it" -}}
+{{- end -}}
 {{- $otlp := dict -}}
 {{- with $values.telemetry.otlp }}{{ if .endpoint -}}
 {{- $otlp = dict "endpoint" .endpoint "protocol" .protocol "sample" .sample "metrics" false -}}
