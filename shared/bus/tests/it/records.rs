@@ -1,5 +1,7 @@
 //! Readers of RESULTS and EVENTS: from a chosen place, in order, across a server that was away.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use facewire_bus::{BusError, Options, Record, Records, StartAt};
 use facewire_contracts::subjects;
@@ -100,4 +102,29 @@ async fn a_stream_that_is_not_there_is_said() {
         let error = bus.events_from("events.>", start).await.unwrap_err();
         assert!(matches!(error, BusError::Refused { .. }), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_was_left_alone_is_opened_anew_where_it_was() {
+    let world = World::new().await;
+    let mut reader = world.bus.events_from("events.>", StartAt::New).await.unwrap();
+    event(&world, "person.created", 1).await;
+    assert_eq!(next(&mut reader).await.sequence, 1);
+    let consumers = async || {
+        let client = async_nats::connect(world.nats.url()).await.unwrap();
+        let stream = async_nats::jetstream::new(client).get_stream("EVENTS").await.unwrap();
+        stream.cached_info().state.consumer_count
+    };
+    let before = consumers().await;
+    // On their way to it when it is left.
+    event(&world, "person.created", 2).await;
+    event(&world, "person.created", 3).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(25)).await;
+    tokio::time::resume();
+    event(&world, "person.created", 4).await;
+    for expected in 2..=4 {
+        assert_eq!(next(&mut reader).await.sequence, expected);
+    }
+    assert_eq!(consumers().await, before + 1);
 }
