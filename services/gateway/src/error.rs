@@ -20,7 +20,8 @@ use utoipa::ToSchema;
 pub enum Code {
     /// A field, parameter or header has a wrong value; `details.field` names it.
     InvalidRequest,
-    /// No key, or one that is not known.
+    /// No key, or one that is not known. Where this machine alone needs none: the request names another host, or comes from a
+    /// page of another origin.
     Unauthorized,
     /// The key has expired.
     KeyExpired,
@@ -30,8 +31,6 @@ pub enum Code {
     ScopeMissing,
     /// The key is not for this collection, or not for all where that is needed.
     CollectionForbidden,
-    /// Where this machine alone needs no key: the request names another host, or comes from a page of another origin.
-    OriginForbidden,
     /// There is nothing of that id, or the key may not know of it.
     NotFound,
     /// The path has no such method.
@@ -80,7 +79,6 @@ impl Code {
             Code::KeyRevoked => "key_revoked",
             Code::ScopeMissing => "scope_missing",
             Code::CollectionForbidden => "collection_forbidden",
-            Code::OriginForbidden => "origin_forbidden",
             Code::NotFound => "not_found",
             Code::MethodNotAllowed => "method_not_allowed",
             Code::RequestTimeout => "request_timeout",
@@ -107,7 +105,7 @@ impl Code {
         match self {
             Code::InvalidRequest => StatusCode::BAD_REQUEST,
             Code::Unauthorized | Code::KeyExpired | Code::KeyRevoked => StatusCode::UNAUTHORIZED,
-            Code::ScopeMissing | Code::CollectionForbidden | Code::OriginForbidden => StatusCode::FORBIDDEN,
+            Code::ScopeMissing | Code::CollectionForbidden => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -226,7 +224,9 @@ impl From<StoreError> for ApiError {
             StoreError::OtherModel { .. } => {
                 Self::new(Code::ModelMismatch, "the embedding is of another model than the one that serves")
             }
-            error @ StoreError::BeingErased => Self::new(Code::Conflict, error.to_string()),
+            error @ (StoreError::BeingErased | StoreError::Merged { .. }) => {
+                Self::new(Code::Conflict, error.to_string())
+            }
             error => Self::of_fault(&error),
         }
     }

@@ -172,7 +172,10 @@ impl Gallery {
         receipt: &mut Receipt,
     ) -> Result<(), GalleryError> {
         loop {
-            let faces = self.store.tombstone_selected(what, STEP).await?;
+            let faces = match begun.persons.as_slice() {
+                [] => self.store.tombstone_selected(what, STEP).await?,
+                persons => self.store.tombstone_faces_of(persons, STEP).await?,
+            };
             if faces.is_empty() {
                 return Ok(());
             }

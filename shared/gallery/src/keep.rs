@@ -51,11 +51,11 @@ impl Gallery {
         Ok(answers.collect())
     }
 
-    /// Notes who was recognised in faces for which another row stands: whoever erases the person finds that one.
+    /// Notes who was recognised in the faces, at the rows that stand for them: whoever erases the person finds those.
     async fn note_matched(&self, faces: &[KeptFace], standing: &[FaceId]) -> Result<(), StoreError> {
-        let others = faces.iter().zip(standing).filter(|(face, standing)| face.face != **standing);
+        let both = faces.iter().zip(standing);
         let matched: Vec<(FaceId, PersonId)> =
-            others.filter_map(|(face, standing)| Some((*standing, face.matched?))).collect();
+            both.filter_map(|(face, standing)| Some((*standing, face.matched?))).collect();
         // What is tombstoned the reconciler removes, with its point and images.
         self.store.tombstone(&self.store.note_matched(&matched).await?).await.map(|_| ())
     }

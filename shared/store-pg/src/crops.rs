@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::parts::Parts;
-use crate::store::{Store, int, run, text};
+use crate::store::{CHUNK, Store, int, run, text};
 
 /// What every stage knows of a crop.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,16 +69,22 @@ pub enum Admission {
 }
 
 // Nobody waits until the row is on the disk: should the server die within that second, the ending writes the row that is
-// missing, without what only `ingest` knew (bytes, format, size, asset).
+// missing, without what only `ingest` knew (bytes, format, size).
 const ADMIT: &str = "
 INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, bytes, format, width, height,
-                   intent, subject_id, frame, asset_id)
+                   intent, subject_id, frame)
 SELECT i.* FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bytea[],
-                       $7::bigint[], $8::text[], $9::integer[], $10::integer[], $11::text[], $12::text[], $13::boolean[],
-                       $14::text[]) AS i
+                       $7::bigint[], $8::text[], $9::integer[], $10::integer[], $11::text[], $12::text[], $13::boolean[]) AS i
 CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
 ON CONFLICT DO NOTHING
 RETURNING crop_id";
+
+// Of all crops of a batch, also those that were there: who died in between comes again.
+const ASSETS: &str = "
+INSERT INTO crop_assets (crop_id, collection, asset_id)
+SELECT i.* FROM UNNEST($1::uuid[], $2::text[], $3::text[]) AS i (crop_id, collection, asset_id)
+JOIN crops c ON c.crop_id = i.crop_id
+ON CONFLICT DO NOTHING";
 
 // A failed ending does not count as one, since a success may replace it; nor does an unpublished one, since its result may
 // be lost.
@@ -128,12 +134,30 @@ impl Store {
                 }
             }
         }
+        unique.retain(|crop| !written.faults.contains_key(&crop.head.crop));
+        self.note_assets(&unique).await?;
         self.take_back_subjects(&unique.iter().map(|crop| &crop.head).collect::<Vec<_>>()).await?;
         let answer = |(index, crop): (usize, &NewCrop)| {
             let (at, first) = first.get(&crop.head.crop).copied().unwrap_or((index, crop));
             written.admission(crop, first, at == index)
         };
         Ok(crops.iter().enumerate().map(answer).collect())
+    }
+
+    /// Notes what the producer calls the images of these crops, where it calls them anything.
+    async fn note_assets(&self, crops: &[&NewCrop]) -> Result<(), StoreError> {
+        let asset =
+            |crop: &NewCrop| crop.asset.as_deref().map(|asset| text(asset).into_owned()).filter(|a| !a.is_empty());
+        let named: Vec<(&NewCrop, String)> = crops.iter().filter_map(|crop| Some((*crop, asset(crop)?))).collect();
+        for chunk in named.chunks(CHUNK) {
+            let ids: Vec<Uuid> = chunk.iter().map(|(crop, _)| crop.head.crop.as_uuid()).collect();
+            let collections: Vec<&str> = chunk.iter().map(|(crop, _)| crop.head.collection.as_str()).collect();
+            let assets: Vec<&str> = chunk.iter().map(|(_, asset)| asset.as_str()).collect();
+            run!(self.hot(), "note assets", connection => {
+                sqlx::query(ASSETS).bind(&ids).bind(&collections).bind(&assets).execute(connection).await
+            })?;
+        }
+        Ok(())
     }
 
     async fn seen(&self, ids: Vec<Uuid>) -> Result<Vec<(Uuid, Seen)>, StoreError> {
@@ -209,7 +233,6 @@ async fn insert(connection: &mut PgConnection, crops: &[&NewCrop]) -> Result<Vec
         .bind(column(crops, |crop| crop.head.intent.as_str()))
         .bind(column(crops, |crop| crop.head.subject.as_ref().map(SubjectId::as_str)))
         .bind(column(crops, |crop| crop.head.frame))
-        .bind(column(crops, |crop| crop.asset.as_deref().map(text).filter(|asset| !asset.is_empty())))
         .fetch_all(connection)
         .await
 }

@@ -130,6 +130,18 @@ impl Store {
         rows.into_iter().map(ErasedFace::try_from).collect()
     }
 
+    /// The same of these persons, as their erasure began with them: their own rows may be gone by now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn tombstone_faces_of(&self, persons: &[PersonId], limit: u32) -> Result<Vec<ErasedFace>, StoreError> {
+        let (ids, limit) = (persons.iter().map(PersonId::as_uuid).collect::<Vec<_>>(), i64::from(limit.max(1)));
+        let rows: Vec<Columns> = run!(self, "tombstone the faces of persons", connection => {
+            tombstone_of(connection, &ids, limit).await
+        })?;
+        rows.into_iter().map(ErasedFace::try_from).collect()
+    }
+
     /// Up to `limit` endings that say of these persons that it was they. Empty once none is left.
     ///
     /// # Errors
@@ -287,6 +299,23 @@ pub(crate) async fn everybody(connection: &mut PgConnection, person: PersonId) -
     sqlx::query_scalar(EVERYBODY).bind(person.as_uuid()).fetch_all(connection).await
 }
 
+/// Faces of these persons, and those without a person in which they were recognised.
+async fn tombstone_of(
+    connection: &mut PgConnection,
+    persons: &[Uuid],
+    limit: i64,
+) -> Result<Vec<Columns>, sqlx::Error> {
+    let query = sqlx::query_as(tombstone!(
+        "face_id = ANY(ARRAY(
+            (SELECT face_id FROM faces WHERE person_id = ANY($2::uuid[]) LIMIT $1) UNION ALL
+            (SELECT f.face_id FROM matched_faces m JOIN faces f ON f.face_id = m.face_id
+             WHERE m.person_id = ANY($2::uuid[]) AND f.person_id IS NULL LIMIT $1) UNION ALL
+            (SELECT f.face_id FROM recognitions r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
+             WHERE r.person_id = ANY($2::uuid[]) AND f.person_id IS NULL LIMIT $1)))"
+    ));
+    query.bind(limit).bind(persons).fetch_all(connection).await
+}
+
 async fn tombstone(
     connection: &mut PgConnection,
     selection: &FaceSelection,
@@ -295,18 +324,17 @@ async fn tombstone(
     match selection {
         FaceSelection::Person(person) => {
             let everybody = everybody(connection, *person).await?;
-            let query = sqlx::query_as(tombstone!(
-                "face_id = ANY(ARRAY(
-                    (SELECT face_id FROM faces WHERE person_id = ANY($2::uuid[]) LIMIT $1) UNION ALL
-                    (SELECT face_id FROM faces WHERE matched_person_id = ANY($2::uuid[]) AND person_id IS NULL LIMIT $1) UNION ALL
-                    (SELECT f.face_id FROM recognitions r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
-                     WHERE r.person_id = ANY($2::uuid[]) AND f.person_id IS NULL LIMIT $1)))"
-            ));
-            let query = query.bind(limit).bind(everybody);
-            query.fetch_all(connection).await
+            tombstone_of(connection, &everybody, limit).await
         }
         FaceSelection::Image(collection, image) => {
-            let query = sqlx::query_as(tombstone!("collection = $2 AND image_hash = $3")).bind(limit);
+            // The index by images has no tombstoned faces, of which there are few.
+            let query = sqlx::query_as(tombstone!(
+                "face_id = ANY(ARRAY(
+                    (SELECT face_id FROM faces WHERE collection = $2 AND image_hash = $3 AND vector_state <> 'tombstoned' LIMIT $1)
+                    UNION ALL
+                    (SELECT face_id FROM faces WHERE collection = $2 AND image_hash = $3 AND vector_state = 'tombstoned' LIMIT $1)))"
+            ));
+            let query = query.bind(limit);
             query.bind(collection.as_str()).bind(image.as_bytes().as_slice()).fetch_all(connection).await
         }
         FaceSelection::Asset(collection, asset) => {

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use facewire_domain::FaultKind;
+use facewire_domain::{FaultKind, PersonId};
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 
@@ -48,6 +48,12 @@ pub enum StoreError {
     /// person, or be lost with another.
     #[error("one of the persons is being erased: wait for its end, or where it was cut short ask for it again")]
     BeingErased,
+    /// The person was merged into another, who has their faces: erase that one, or undo the merge first.
+    #[error("they were merged into {into}, who has their faces: erase that person, or undo the merge first")]
+    Merged {
+        /// Whom they were merged into.
+        into: PersonId,
+    },
     /// An embedding is not of the model that serves. Configure that one, or bring the gallery to the other.
     #[error("the gallery is of the model {serving}, and an embedding is of another one")]
     OtherModel {
@@ -89,7 +95,8 @@ impl StoreError {
             StoreError::Conflict { .. }
             | StoreError::Corrupt { .. }
             | StoreError::Invalid { .. }
-            | StoreError::BeingErased => FaultKind::Poison,
+            | StoreError::BeingErased
+            | StoreError::Merged { .. } => FaultKind::Poison,
             StoreError::Config { .. } | StoreError::Schema { .. } | StoreError::OtherModel { .. } => {
                 FaultKind::Systemic
             }

@@ -62,20 +62,20 @@ impl std::fmt::Debug for KeptFace {
 const KEEP: &str = "
 WITH made AS (INSERT INTO collections (collection) SELECT DISTINCT UNNEST($2::text[]) ON CONFLICT DO NOTHING)
 INSERT INTO faces (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
-                   captured_at, matched_person_id, camera, origin)
-SELECT DISTINCT ON (i.face_id) i.*, c.camera, 'kept'
+                   captured_at, camera, origin)
+SELECT DISTINCT ON (i.face_id) i.face_id, i.collection, i.crop_id, i.face_index, i.image_hash, i.asset_id, i.embedding, i.model, i.box,
+       i.landmarks, i.quality, i.captured_at, c.camera, 'kept'
 FROM UNNEST($1::uuid[], $2::text[], $3::uuid[], $4::integer[], $5::bytea[], $6::text[], $7::bytea[], $8::text[], $9::jsonb[],
             $10::jsonb[], $11::jsonb[], $12::timestamptz[], $13::uuid[])
     AS i (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
-          captured_at, matched_person_id)
+          captured_at, matched)
 LEFT JOIN crops c ON c.crop_id = i.crop_id
 WHERE NOT EXISTS (SELECT FROM tombstones t WHERE t.collection = i.collection
-                  AND t.key IN (i.image_hash, ''::bytea, uuid_send(i.matched_person_id))
+                  AND t.key IN (i.image_hash, ''::bytea, uuid_send(i.matched))
                   AND t.at > coalesce(least(c.received_at, c.admitted_at), '-infinity'))
 ORDER BY i.face_id
 ON CONFLICT (face_id) DO UPDATE SET embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box,
     landmarks = EXCLUDED.landmarks, quality = EXCLUDED.quality, camera = coalesce(faces.camera, EXCLUDED.camera),
-    matched_person_id = coalesce(EXCLUDED.matched_person_id, faces.matched_person_id),
     vector_state = 'pending', updated_at = now()
 WHERE faces.person_id IS NULL AND faces.vector_state <> 'tombstoned' AND faces.model <> EXCLUDED.model";
 
@@ -108,16 +108,19 @@ impl Store {
         Ok(answers)
     }
 
-    /// Notes who was recognised in faces that are kept already, as far as they still have no person. Returns those of them whose
-    /// person was erased: they are to go.
+    /// Notes who was recognised in kept faces, as far as they still have no person. Returns those of them whose person was erased:
+    /// they are to go.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn note_matched(&self, matched: &[(FaceId, PersonId)]) -> Result<Vec<FaceId>, StoreError> {
         // A tombstone is written before an erasure looks for faces: either it finds the note, or this finds the tombstone.
         const NOTE: &str = "
-UPDATE faces f SET matched_person_id = i.person_id FROM UNNEST($1::uuid[], $2::uuid[]) AS i (face_id, person_id)
-WHERE f.face_id = i.face_id AND f.person_id IS NULL AND f.matched_person_id IS DISTINCT FROM i.person_id";
+INSERT INTO matched_faces AS m (face_id, person_id)
+SELECT DISTINCT ON (f.face_id) f.face_id, i.person_id FROM UNNEST($1::uuid[], $2::uuid[]) AS i (face_id, person_id)
+JOIN faces f ON f.face_id = i.face_id
+WHERE f.person_id IS NULL ORDER BY f.face_id
+ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id WHERE m.person_id <> EXCLUDED.person_id";
         if matched.is_empty() {
             return Ok(Vec::new());
         }

@@ -38,8 +38,8 @@ impl Store {
     ) -> Result<Vec<NamedCrop>, StoreError> {
         const OF_SUBJECTS: &str =
             "SELECT crop_id, image_hash FROM crops WHERE collection = $1 AND subject_id = ANY($2::text[]) LIMIT $3";
-        const OF_ASSET: &str =
-            "SELECT crop_id, image_hash FROM crops WHERE collection = $1 AND asset_id = ANY($2::text[]) LIMIT $3";
+        const OF_ASSET: &str = "SELECT c.crop_id, c.image_hash FROM crop_assets a JOIN crops c ON c.crop_id = a.crop_id
+             WHERE a.collection = $1 AND a.asset_id = ANY($2::text[]) LIMIT $3";
         let (sql, names): (_, Vec<String>) = match named {
             Named::Subjects(subjects) => (OF_SUBJECTS, subjects.iter().map(ToString::to_string).collect()),
             Named::Asset(asset) => (OF_ASSET, vec![text(asset).into_owned()]),
@@ -61,7 +61,7 @@ impl Store {
     pub async fn erase_names(&self, crops: &[NamedCrop], named: Named<'_>) -> Result<u64, StoreError> {
         const SUBJECT: &str =
             "UPDATE crops SET subject_id = NULL WHERE crop_id = ANY($1::uuid[]) AND subject_id IS NOT NULL";
-        const ASSET: &str = "UPDATE crops SET asset_id = NULL WHERE crop_id = ANY($1::uuid[]) AND asset_id IS NOT NULL";
+        const ASSET: &str = "DELETE FROM crop_assets WHERE crop_id = ANY($1::uuid[])";
         let sql = match named {
             Named::Subjects(_) => SUBJECT,
             Named::Asset(_) => ASSET,

@@ -156,7 +156,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn begin_erasure(&self, what: &FaceSelection, actor: &Actor) -> Result<Option<BegunErasure>, StoreError> {
-        let begun = run!(self, "begin an erasure", connection => begin(connection, what, actor).await)?;
+        let begun = run!(self, "begin an erasure", connection => begin(connection, what, actor).await)??;
         let Some((erasure, collection, concerned, receipt)) = begun else { return Ok(None) };
         let collection = collection.parse().map_err(|_| StoreError::corrupt("persons.collection"))?;
         let persons = concerned.persons.into_iter().map(PersonId::from).collect();
@@ -312,7 +312,7 @@ async fn keys_of(
 ) -> Result<(Vec<Vec<u8>>, Option<OffsetDateTime>), sqlx::Error> {
     const IMAGES: &str = "
 SELECT image_hash FROM faces WHERE collection = $1 AND asset_id = $2
-UNION SELECT image_hash FROM crops WHERE collection = $1 AND asset_id = $2";
+UNION SELECT c.image_hash FROM crop_assets a JOIN crops c ON c.crop_id = a.crop_id WHERE a.collection = $1 AND a.asset_id = $2";
     Ok(match what {
         FaceSelection::Person(_) => (persons.iter().map(|person| person.as_bytes().to_vec()).collect(), None),
         FaceSelection::Image(_, image) => (vec![image.as_bytes().to_vec()], None),
@@ -356,11 +356,18 @@ async fn begin(
     connection: &mut PgConnection,
     what: &FaceSelection,
     actor: &Actor,
-) -> Result<Option<Begun>, sqlx::Error> {
+) -> Result<Result<Option<Begun>, StoreError>, sqlx::Error> {
+    const INTO: &str = "SELECT merged_into FROM persons WHERE person_id = $1 AND merged_into IS NOT NULL";
     let mut tx = connection.begin().await?;
-    let Some(collection) = collection_of(&mut tx, what).await? else { return Ok(None) };
+    let Some(collection) = collection_of(&mut tx, what).await? else { return Ok(Ok(None)) };
     // Whoever enrols is either done, and its face is erased too, or sees the tombstones.
     lock_collections(&mut tx, &[&collection]).await?;
+    if let FaceSelection::Person(person) = what {
+        let into: Option<Uuid> = sqlx::query_scalar(INTO).bind(person.as_uuid()).fetch_optional(&mut *tx).await?;
+        if let Some(into) = into {
+            return Ok(Err(StoreError::Merged { into: PersonId::from(into) }));
+        }
+    }
     let (concerned, noted) = match what {
         FaceSelection::Person(person) => {
             let concerned = concerned(&mut tx, &collection, *person).await?;
@@ -388,7 +395,7 @@ async fn begin(
         .fetch_one(&mut *tx)
         .await?;
     tx.commit().await?;
-    Ok(Some((erasure, collection, concerned, receipt)))
+    Ok(Ok(Some((erasure, collection, concerned, receipt))))
 }
 
 /// A face that is about to be enrolled, as far as tombstones concern it.

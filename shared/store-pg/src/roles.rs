@@ -239,11 +239,13 @@ pub(crate) const TABLES: &[Row] = &[
             (Match, &[S]),
             (Enrich, &[S, I, UpdateOf(&["face_count", "subject_id"])]),
             (Reconciler, &[S, UpdateOf(&["face_count"]), D]),
-            (Gateway, &[S, UpdateOf(&["asset_id", "subject_id"]), D]),
-            (Jobs, &[S, UpdateOf(&["asset_id", "subject_id"]), D]),
-            (Operator, &[S, UpdateOf(&["asset_id", "face_count", "subject_id"]), D]),
+            (Gateway, &[S, UpdateOf(&["subject_id"]), D]),
+            (Jobs, &[S, UpdateOf(&["subject_id"]), D]),
+            (Operator, &[S, UpdateOf(&["face_count", "subject_id"]), D]),
         ],
     ),
+    ("crop_assets", &[(Ingest, &[I]), (Gateway, &[S, D]), (Jobs, &[S, D]), (Operator, &[S, D])]),
+    ("matched_faces", &[(Match, &[S, I, U]), (Gateway, &[S]), (Jobs, &[S]), (Operator, &[S])]),
     (
         "recognitions",
         &[
@@ -290,8 +292,8 @@ pub(crate) const TABLES: &[Row] = &[
             (Operator, &[S, I, U]),
         ],
     ),
-    ("merges", &[(Gateway, &[S, I, U]), (Operator, &[I])]),
-    ("merge_faces", &[(Gateway, &[S, I]), (Operator, &[I])]),
+    ("merges", &[(Gateway, &[S, I, U]), (Operator, &[S, I])]),
+    ("merge_faces", &[(Gateway, &[S, I, D]), (Operator, &[S, I, D])]),
     ("face_negatives", &[(Match, &[S]), (Gateway, &[S, I, U, D]), (Jobs, &[S]), (Operator, &[S, I, U, D])]),
     (
         "erasures",

@@ -228,13 +228,14 @@ async fn no_cluster_and_no_act_holds_what_was_erased() {
     assert_eq!(clusters(&store, &faces).await, [(public(2), vec![4, 5])]);
     assert_eq!(cluster(&store, &[], &[]).await.dissolved, [public(3)]);
 
-    // A signpost to whoever took over may go; their faces stay theirs.
+    // Whoever was merged has no faces of their own that could be erased: they go with whoever took over.
     let bert = labelled(&store, 2, LabelTarget::Name("Bert")).await;
     enrolled(&store, &[face("c", None, 90)]).await;
     store.merge_persons(bert.person, person("c"), &by()).await.unwrap().unwrap();
-    erase(&store, &FaceSelection::Person(bert.person)).await;
-    let left = store.face(faces[4]).await.unwrap().unwrap();
-    assert_eq!((left.person, left.cluster_id), (Some(person("c")), None));
+    let refused = store.begin_erasure(&FaceSelection::Person(bert.person), &by()).await;
+    assert_eq!(refused, Err(StoreError::Merged { into: person("c") }));
+    erase(&store, &FaceSelection::Person(person("c"))).await;
+    assert_eq!(store.face(faces[4]).await.unwrap(), None);
     assert_eq!(store.clusters_page(&office(), true, 1, 10).await.unwrap().1, 0);
     db.drop().await;
 }
