@@ -103,6 +103,11 @@ RETURNING face_id, person_id, collection, image_hash, face_index";
 const UNSET_PROTOTYPES: &str =
     "DELETE FROM prototypes WHERE face_id = ANY($1::uuid[]) AND person_id IS DISTINCT FROM $2";
 
+// Undoing a merge gives back what came with it, and not what somebody gave to yet another person since.
+const LEAVE_MERGES: &str = "
+DELETE FROM merge_faces f USING merges m
+WHERE f.face_id = ANY($1::uuid[]) AND m.merge_id = f.merge_id AND m.undone_at IS NULL";
+
 impl Store {
     /// Gives faces of one collection to a person, or to nobody. Those that are given leave their cluster. Unless the actor is a
     /// job, all of them count as confirmed, also those that a job gave to the person before: now it is the actor who gave them.
@@ -172,7 +177,8 @@ impl Store {
         run!(self, "split person", connection => {
             let mut tx = connection.begin().await?;
             lock_collections(&mut tx, &[collection.as_str()]).await?;
-            if any_is_being_erased(&mut tx, collection.as_str(), &[from.as_uuid()]).await? {
+            // The new person's id follows from the subject: it may be of somebody whose row is gone and whose receipt is not final.
+            if any_is_being_erased(&mut tx, collection.as_str(), &[from.as_uuid(), person.as_uuid()]).await? {
                 return Ok(Err(StoreError::BeingErased));
             }
             let theirs: Vec<Uuid> = sqlx::query_scalar(OF_PERSON)
@@ -267,6 +273,7 @@ async fn assign(
         .execute(&mut *connection)
         .await?;
     sqlx::query(UNSET_PROTOTYPES).bind(&ids).bind(to).execute(&mut *connection).await?;
+    sqlx::query(LEAVE_MERGES).bind(&ids).execute(&mut *connection).await?;
     if to.is_some() {
         fill_exemplars(connection, &ids).await?;
     }

@@ -92,8 +92,9 @@ SELECT delivery_id, source, sequence, attempts, last_error, created_at, ended_at
 WHERE webhook_id = $1 AND state = 'dead' AND ($2::bigint IS NULL OR delivery_id < $2)
 ORDER BY delivery_id DESC LIMIT $3";
 
+// As if it was made now: what waits too long since then is given up.
 const REPLAY: &str = "
-UPDATE webhook_deliveries SET state = 'pending', attempts = 0, next_at = NULL, last_error = NULL, ended_at = NULL
+UPDATE webhook_deliveries SET state = 'pending', attempts = 0, next_at = NULL, last_error = NULL, ended_at = NULL, created_at = now()
 WHERE webhook_id = $1 AND source = $2 AND sequence >= $3";
 
 impl Store {

@@ -89,6 +89,17 @@ UPDATE faces f SET person_id = $2, updated_at = now(),
 FROM merge_faces m WHERE m.merge_id = $1 AND f.face_id = m.face_id AND f.person_id = $3
 RETURNING f.face_id";
 
+// The faces leave the target, and with it everybody whom that was merged into: undoing those merges gives them to nobody.
+const LEAVE: &str = "
+WITH RECURSIVE chain AS (
+    SELECT person_id, merged_into FROM persons WHERE person_id = $2
+    UNION
+    SELECT p.person_id, p.merged_into FROM chain JOIN persons p ON p.person_id = chain.merged_into
+)
+DELETE FROM merge_faces f USING merges m
+WHERE f.face_id = ANY($1::uuid[]) AND m.merge_id = f.merge_id AND m.undone_at IS NULL
+  AND m.source IN (SELECT person_id FROM chain)";
+
 const MOVE_PROTOTYPES_BACK: &str = "
 UPDATE prototypes SET person_id = $1
 WHERE person_id = $2 AND (face_id = ANY($3::uuid[]) OR prototype_id = ANY($4::uuid[]))";
@@ -211,6 +222,7 @@ async fn unmerge(connection: &mut PgConnection, which: MergeRef, actor: &Actor) 
     sqlx::query(UNMARK).bind(found.source).bind(found.hidden).execute(&mut *tx).await?;
     let faces: Vec<Uuid> =
         sqlx::query_scalar(MOVE_BACK).bind(found.merge_id).bind(found.source).bind(owner).fetch_all(&mut *tx).await?;
+    sqlx::query(LEAVE).bind(&faces).bind(found.target).execute(&mut *tx).await?;
     sqlx::query(MOVE_PROTOTYPES_BACK)
         .bind(found.source)
         .bind(owner)

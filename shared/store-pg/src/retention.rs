@@ -81,6 +81,7 @@ WITH old AS MATERIALIZED (
 )
 SELECT 0::bigint AS crops, (SELECT count(*) FROM recognition) AS recognitions, (SELECT count(*) FROM failure) AS failures";
 
+// The first condition is the index's. Whoever took a face from somebody, or undid that it was given, has as long to think again.
 const UNMATCHED: &str = "
 UPDATE faces SET vector_state = 'tombstoned', updated_at = now()
 WHERE face_id = ANY(ARRAY(
@@ -88,6 +89,7 @@ WHERE face_id = ANY(ARRAY(
         SELECT f.face_id FROM faces f
         WHERE f.collection = p.collection AND f.person_id IS NULL AND f.vector_state <> 'tombstoned'
           AND f.created_at < $1 - p.retain_unmatched
+          AND coalesce(f.assigned_at, f.created_at) < $1 - p.retain_unmatched
         ORDER BY f.created_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED
     ) f
     WHERE p.retain_unmatched IS NOT NULL

@@ -20,6 +20,10 @@ pub(crate) const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 /// not get its locks changes nothing, and is run again.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s'";
 
+/// A dump that is restored without its privileges leaves what is not granted to everybody, and functions are: nobody may run this
+/// one, with its owner's rights, by a trigger of their own.
+const NOT_PUBLIC: &str = "REVOKE ALL ON FUNCTION collection_was_deleted() FROM PUBLIC";
+
 /// Number, description and text of each, as `build.rs` found them.
 const FILES: &[(i64, &str, &str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
@@ -128,7 +132,9 @@ impl Store {
 async fn apply(connection: &mut PgConnection) -> Result<(), MigrateError> {
     connection.lock().await?;
     sqlx::query(LOCK_TIMEOUT).execute(&mut *connection).await?;
-    MIGRATIONS.run_direct(None, connection, false).await
+    MIGRATIONS.run_direct(None, &mut *connection, false).await?;
+    sqlx::query(NOT_PUBLIC).execute(connection).await?;
+    Ok(())
 }
 
 /// The number of this release's last migration.

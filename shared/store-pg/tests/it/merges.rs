@@ -132,6 +132,37 @@ async fn what_is_not_the_source_is_not_the_target_while_they_are_one() {
     db.drop().await;
 }
 
+#[tokio::test]
+async fn an_undone_merge_gives_back_only_what_stayed_since_it_was_made() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let batch: Vec<_> = ["a", "b", "c", "d"].iter().zip(1..).map(|(subject, n)| face(subject, None, n)).collect();
+    let faces = enrolled(&store, &batch).await;
+    let source = |subject| MergeRef::Source(person(subject));
+    // `a` leaves the line of `b`, and comes to its end by another way.
+    merge(&store, "a", "b").await;
+    merge(&store, "b", "c").await;
+    unmerge(&store, source("a")).await.unwrap();
+    merge(&store, "a", "c").await;
+    unmerge(&store, source("b")).await.unwrap();
+    assert_eq!(owners(&store, &faces).await, people(["c", "b", "c", "d"]));
+    unmerge(&store, source("a")).await.unwrap();
+    assert_eq!(owners(&store, &faces).await, people(["a", "b", "c", "d"]));
+    // Within a line everybody has their own again, from either end.
+    merge(&store, "a", "b").await;
+    merge(&store, "b", "c").await;
+    unmerge(&store, source("b")).await.unwrap();
+    unmerge(&store, source("a")).await.unwrap();
+    assert_eq!(owners(&store, &faces).await, people(["a", "b", "c", "d"]));
+    // A human gave it to somebody else, who was merged then.
+    merge(&store, "b", "c").await;
+    give(&store, faces[1], "d").await;
+    merge(&store, "d", "c").await;
+    unmerge(&store, source("b")).await.unwrap();
+    assert_eq!(owners(&store, &faces).await, people(["a", "c", "c", "c"]));
+    db.drop().await;
+}
+
 /// All that could take faces to `p` or away from them, of whom `s` is a part, is refused.
 async fn assert_untouchable(store: &Store, faces: &[FaceId]) {
     let by = by();
@@ -148,6 +179,8 @@ async fn assert_untouchable(store: &Store, faces: &[FaceId]) {
     let subject = "new".parse().unwrap();
     let split = store.split_person(&office(), person("p"), &faces[..1], &subject, "New", &by).await;
     assert_eq!(split, Err(StoreError::BeingErased));
+    let merged = store.begin_erasure(&FaceSelection::Person(person("s")), &by).await;
+    assert_eq!(merged, Err(StoreError::Merged { into: person("p") }), "their faces are somebody else's");
 }
 
 #[tokio::test]
@@ -172,6 +205,8 @@ async fn nothing_changes_hands_with_whom_an_unfinished_erasure_concerns() {
     let to_p = Assignment::to(Some(person("p")));
     let assigned = store.assign_faces(&office(), &faces[1..2], to_p, &by()).await;
     assert_eq!(assigned, Err(StoreError::BeingErased), "the receipt is not final");
+    let split = store.split_person(&office(), person("r"), &faces[3..], &"p".parse().unwrap(), "P", &by()).await;
+    assert_eq!(split, Err(StoreError::BeingErased));
     assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
     assert_eq!(store.assign_faces(&office(), &faces[1..2], to_p, &by()).await, Ok(None), "there is nobody any more");
     // Somebody wants them again.

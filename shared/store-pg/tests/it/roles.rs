@@ -285,6 +285,14 @@ async fn whoever_may_delete_a_collection_takes_its_jobs_along_and_no_table_of_th
     let trigger = "CREATE TRIGGER mine AFTER DELETE ON mine FOR EACH ROW EXECUTE FUNCTION collection_was_deleted()";
     let error = sqlx::query(trigger).execute(&mut session).await.unwrap_err();
     assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some(DENIED), "{error}");
+    // As a restore without privileges leaves it.
+    let everybody = "SELECT has_function_privilege('public', 'collection_was_deleted()', 'EXECUTE')";
+    let may = async || sqlx::query_scalar::<_, bool>(everybody).fetch_one(&mut db.operator().await).await.unwrap();
+    let open = "GRANT EXECUTE ON FUNCTION collection_was_deleted() TO PUBLIC";
+    sqlx::query(open).execute(&mut db.operator().await).await.unwrap();
+    assert!(may().await);
+    store.migrate().await.unwrap();
+    assert!(!may().await);
     sqlx::query("DROP TABLE mine, pg_temp.jobs").execute(&mut session).await.unwrap();
     session.close().await.unwrap();
     roles.drop().await;

@@ -325,6 +325,10 @@ async fn what_waited_too_long_is_given_up_and_what_came_later_is_due() {
     let dead = store.dead_deliveries(id, None, 10).await.unwrap();
     let said: Vec<(u64, Option<&str>)> = dead.iter().map(|dead| (dead.sequence, dead.last_error.as_deref())).collect();
     assert_eq!(said, [3, 2, 1].map(|sequence| (sequence, Some("not told in time"))));
+    // Who asks for them again has the whole time anew.
+    let began = OffsetDateTime::now_utc();
+    assert_eq!(store.replay(id, Source::Results, 1).await.unwrap(), Some(3));
+    assert_eq!(store.give_up_deliveries(began, 10).await.unwrap(), 0);
     db.drop().await;
 }
 
