@@ -80,7 +80,16 @@ impl Keeping {
         }
         let Some(images) = &self.images else { return Ok(()) };
         let patience = &self.patience;
-        let writing = originals.iter().map(|(key, image)| patience.wait(|| images.put(key, image.clone())));
+        let writing = originals.iter().map(async |(key, image)| {
+            match patience.wait(|| images.put(key, image.clone())).await {
+                // Of this image alone (`images.max_bytes`): its crop is recognised all the same, and so are the others.
+                Err(error) if error.kind() == FaultKind::Poison => {
+                    tracing::error!(%error, "an original is not kept");
+                    Ok(())
+                }
+                other => other.map(|_| ()),
+            }
+        });
         try_join_all(writing).await?;
         Ok(())
     }

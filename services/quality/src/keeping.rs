@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use facewire_bus::Done;
-use facewire_domain::{BoundingBox, CollectionId, ImageHash, KeepImages};
+use facewire_domain::{BoundingBox, CollectionId, FaultKind, ImageHash, KeepImages};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
 use facewire_store_object::{ImageKey, ImageStore, ObjectError};
 use facewire_vision::{AlignedFace, DecodeLimits, EncodeError, crop, decode, encode_jpeg, encode_png};
@@ -77,7 +77,11 @@ pub(crate) async fn keep(
                 let no_place = || async { Err(ObjectError::NoPlace { collection: key.collection().clone() }) };
                 return patience.wait(no_place).await.map_err(Into::into);
             };
-            patience.wait(|| store.put(key, image.clone())).await?;
+            match patience.wait(|| store.put(key, image.clone())).await {
+                // Of this image alone (`images.max_bytes`): its crop is recognised all the same, and so are the others.
+                Err(error) if error.kind() == FaultKind::Poison => tracing::error!(%error, "an image is not kept"),
+                written => drop(written?),
+            }
             Ok::<_, ActorError>(())
         });
         try_join_all(writing).await?;

@@ -174,9 +174,15 @@ impl Bus {
         self.client.publish(subject, payload).await.map_err(|error| BusError::Unreachable(error.to_string()))
     }
 
-    /// Sends what is still buffered to the server.
+    /// Sends what is still buffered to the server. A client without a connection would keep the question until it has one
+    /// again: it is waited for as long as for any answer.
+    ///
+    /// # Errors
+    /// [`BusError::Unreachable`].
     pub async fn flush(&self) -> Result<(), BusError> {
-        self.client.flush().await.map_err(|error| BusError::Unreachable(error.to_string()))
+        let flushed = tokio::time::timeout(self.options().request_timeout, self.client.flush()).await;
+        let flushed = flushed.map_err(|_| BusError::Unreachable("the server does not answer".to_owned()))?;
+        flushed.map_err(|error| BusError::Unreachable(error.to_string()))
     }
 }
 
@@ -194,15 +200,16 @@ fn publish_error(subject: &str, bytes: usize, error: &async_nats::jetstream::con
     match error.kind() {
         PublishErrorKind::StreamNotFound => BusError::NoStream { subject },
         PublishErrorKind::MaxPayloadExceeded => BusError::TooLarge { subject, bytes },
-        _ if is_full(error) => BusError::StreamFull { subject },
+        // An operator's own limit of the stream: no retry makes a message smaller.
+        _ if is(error, ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => BusError::TooLarge { subject, bytes },
+        // `discard new` answers so, with "maximum bytes exceeded".
+        _ if is(error, ErrorCode::STREAM_STORE_FAILED) => BusError::StreamFull { subject },
         _ => BusError::NotAcknowledged { subject, error: error.to_string() },
     }
 }
 
-/// `discard new` answers with `STREAM_STORE_FAILED` and "maximum bytes exceeded".
-fn is_full(error: &async_nats::jetstream::context::PublishError) -> bool {
+/// Whether the stream answered with this code.
+fn is(error: &async_nats::jetstream::context::PublishError, code: ErrorCode) -> bool {
     let source = std::error::Error::source(error);
-    source
-        .and_then(|s| s.downcast_ref::<async_nats::jetstream::Error>())
-        .is_some_and(|e| e.error_code() == ErrorCode::STREAM_STORE_FAILED)
+    source.and_then(|s| s.downcast_ref::<async_nats::jetstream::Error>()).is_some_and(|e| e.error_code() == code)
 }

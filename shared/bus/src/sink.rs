@@ -110,7 +110,9 @@ pub(crate) async fn finish(bus: &Bus, stage: Stage, done: Done, pause: Duration,
     }
     // An ack that is lost with the connection means one more delivery, which is harmless.
     if let Some(reply) = reply {
-        let _ = bus.client().publish(reply, Bytes::from(ack)).await;
+        // Without a connection the client takes no more than its channel holds.
+        let acked = bus.client().publish(reply, Bytes::from(ack));
+        let _ = tokio::time::timeout(bus.options().request_timeout, acked).await;
     }
 }
 

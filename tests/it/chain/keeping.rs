@@ -43,6 +43,23 @@ async fn kept(images: &ImageStore) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_too_large_to_keep_is_recognised_all_the_same() {
+    let faces = Faces::fetch().await;
+    let directory = tempfile::tempdir().unwrap();
+    for keep_images in [KeepImages::Original, KeepImages::Crop] {
+        let options = facewire_store_object::Options { max_bytes: bytesize::ByteSize::b(100), ..Default::default() };
+        let images = ImageStore::connect(&options.or_directory(&directory.path().join("images"))).unwrap();
+        let mut world = World::new().await;
+        keeps(&world, CollectionPolicy { keep_images, ..Default::default() }).await;
+        let services = start(&world, &images);
+        let told = world.ask(&Shot::photo("door", &faces.obama().enroll)).await;
+        assert_eq!(told.failure_reason.as_deref(), Some("empty_gallery"), "{told:?}");
+        assert_eq!(kept(&images).await, [""; 0]);
+        services.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unmatched_face_is_kept_seen_by_nobody_and_keeps_its_id_when_it_gets_a_person() {
     let faces = Faces::fetch().await;
     let (mut world, images, _directory) = with_images().await;

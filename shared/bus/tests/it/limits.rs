@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use bytesize::ByteSize;
-use facewire_bus::{BusError, Options, StageOptions};
+use facewire_bus::{BusError, Message, Options, StageOptions};
 use facewire_domain::{Reason, Stage};
 
 use crate::world::{PATIENCE, Running, World, until};
@@ -86,6 +86,19 @@ async fn dead_and_results_stay_within_their_bytes_and_stages_go_on() {
     }
     assert!(world.count("DEAD").await >= 2 && world.count("RESULTS").await >= 2, "the newest stay");
     stage.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_larger_than_an_operator_lets_a_stream_take_is_not_tried_for_ever() {
+    let world = World::new().await;
+    let raw = async_nats::connect(world.bus.options().url.expose()).await.unwrap();
+    let raw = async_nats::jetstream::new(raw);
+    let config = raw.get_stream("RESULTS").await.unwrap().cached_info().config.clone();
+    raw.update_stream(async_nats::jetstream::stream::Config { max_message_size: 1024, ..config }).await.unwrap();
+    let payload = Bytes::from(vec![7; 2 * KIB]);
+    let message = Message { subject: "results.office.door".to_owned(), payload, ..Message::default() };
+    let error = world.bus.publish(message).await.unwrap_err();
+    assert!(matches!(error, BusError::TooLarge { .. }), "{error:?}");
 }
 
 #[tokio::test]
