@@ -33,6 +33,24 @@
 {{- if and $values.images.existingClaim (not $mounted) -}}
 {{- fail "images.existingClaim: it is mounted at /images: images.url has to be file:///images or below it" -}}
 {{- end -}}
+{{- range $path := list (list "postgres" "url") (list "qdrant" "api_key") (list "images" "secret_access_key") (list "telemetry" "otlp" "headers") -}}
+{{- $found := $values.config -}}
+{{- range $key := $path }}{{ $found = dig $key "" (kindIs "map" $found | ternary $found dict) }}{{ end -}}
+{{- if $found -}}
+{{- fail (printf "config.%s: a ConfigMap is no place for secrets: name an existing Secret, or give a service's `env` a `valueFrom`" (join "." $path)) -}}
+{{- end -}}
+{{- end -}}
+{{- if contains "@" (dig "nats" "url" "" $values.config | toString) -}}
+{{- fail "config.nats.url: a ConfigMap is no place for secrets: name an existing Secret" -}}
+{{- end -}}
+{{- with $values.telemetry.otlp }}{{ if hasPrefix "https://" (.endpoint | default "") -}}
+{{- if eq .protocol "http" -}}
+{{- fail "telemetry.otlp: the protocol http goes without TLS; https:// takes grpc" -}}
+{{- end -}}
+{{- if not (or (dig "telemetry" "otlp" "ca" "" $values.config) (hasKey $values.defaults.env "FACEWIRE__TELEMETRY__OTLP__CA")) -}}
+{{- fail "telemetry.otlp.endpoint: https:// takes the authority's file, config.telemetry.otlp.ca" -}}
+{{- end -}}
+{{- end }}{{ end -}}
 {{- $otlp := dict -}}
 {{- with $values.telemetry.otlp }}{{ if .endpoint -}}
 {{- $otlp = dict "endpoint" .endpoint "protocol" .protocol "sample" .sample "metrics" false -}}
@@ -159,6 +177,6 @@ facewire.toml: |
 {{ end -}}
 {{ range $key, $value := $service.env -}}
 - name: {{ $key }}
-  value: {{ $value | quote }}
+  {{ if kindIs "map" $value }}{{ toYaml $value | nindent 2 | trim }}{{ else }}value: {{ $value | quote }}{{ end }}
 {{ end -}}
 {{- end }}

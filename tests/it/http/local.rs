@@ -30,14 +30,14 @@ async fn without_keys_only_this_machine_is_answered() {
     list(http, &[("origin", &own)]).await.ok();
     // A name of somebody's own that leads to 127.0.0.1, and a page that asks for this machine by its name.
     for host in [FOREIGN, "localhost.facewire.example", "10.0.0.7:8090"] {
-        list(http, &[("host", host)]).await.refused(403, "origin_forbidden");
+        list(http, &[("host", host)]).await.refused(401, "unauthorized");
     }
     for origin in ["null", "http://facewire.example", "http://127.0.0.1:1"] {
-        list(http, &[("origin", origin)]).await.refused(403, "origin_forbidden");
+        list(http, &[("origin", origin)]).await.refused(401, "unauthorized");
     }
     let made = [("origin", "http://facewire.example"), ("content-type", "application/json")];
     let office = json!({"name": "office"}).to_string();
-    http.send(Method::POST, COLLECTIONS, &made, office).await.refused(403, "origin_forbidden");
+    http.send(Method::POST, COLLECTIONS, &made, office).await.refused(401, "unauthorized");
     http.get("/api/v1/collections/office").await.refused(404, "not_found");
     http.send(Method::GET, "/health", &[("host", FOREIGN)], Bytes::new()).await.ok();
 
