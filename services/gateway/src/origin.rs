@@ -45,7 +45,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 fn foreign(why: &str) -> ApiError {
-    ApiError::new(Code::OriginForbidden, format!("{why}: without a key only this machine's own requests are taken"))
+    ApiError::new(Code::Unauthorized, format!("{why}: without a key only this machine's own requests are taken"))
 }
 
 #[cfg(test)]
