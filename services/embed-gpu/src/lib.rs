@@ -113,7 +113,7 @@ impl Embed {
         // Before the first face, if the server answers.
         gates.look().await;
         pipeline.spawn("gates", gates.run(shutdown.clone()));
-        let (items, done) = self.bus.stage(&mut pipeline, Stage::Embed, &self.options.stage, shutdown);
+        let (items, done) = self.bus.stage_once_opened(&mut pipeline, Stage::Embed, &self.options.stage, shutdown);
         // A batch is made when a thread is free for it: until then it fills, and none waits for a thread in vain.
         let (batches, ready) = inbox("embed: batcher->embed", NonZeroUsize::MIN);
         let threads = self.options.threads().min(Semaphore::MAX_PERMITS);

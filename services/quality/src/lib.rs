@@ -129,7 +129,7 @@ impl Quality {
         // Before the first picture, if the server answers.
         gates.look().await;
         pipeline.spawn("gates", gates.run(shutdown.clone()));
-        let (items, done) = self.bus.stage(&mut pipeline, Stage::Quality, &self.options.stage, shutdown);
+        let (items, done) = self.bus.stage_once_opened(&mut pipeline, Stage::Quality, &self.options.stage, shutdown);
         let (finished, keeping) = inbox("quality: quality->keep", NonZeroUsize::MIN);
         let patience = Patience::new(SERVICE, shutdown);
         pipeline.spawn("keep", keeping::keep(self.images.clone(), patience, keeping, done));

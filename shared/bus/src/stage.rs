@@ -28,13 +28,43 @@ impl Bus {
         options: &StageOptions,
         shutdown: &Shutdown,
     ) -> (Inbox<Delivery>, Outbox<Done>) {
+        self.stage_from(pipeline, stage, options, shutdown, std::future::ready(()))
+    }
+
+    /// The same for a pool whose device may be away: nothing is pulled before one of its threads has opened a session. What would
+    /// be pulled without one has to be given back, and a full stream has no room for it.
+    pub fn stage_once_opened(
+        &self,
+        pipeline: &mut Pipeline,
+        stage: Stage,
+        options: &StageOptions,
+        shutdown: &Shutdown,
+    ) -> (Inbox<Delivery>, Outbox<Done>) {
+        let opened = pipeline.opened().clone().cancelled_owned();
+        self.stage_from(pipeline, stage, options, shutdown, opened)
+    }
+
+    fn stage_from(
+        &self,
+        pipeline: &mut Pipeline,
+        stage: Stage,
+        options: &StageOptions,
+        shutdown: &Shutdown,
+        begins: impl Future<Output = ()> + Send + 'static,
+    ) -> (Inbox<Delivery>, Outbox<Done>) {
         let capacity = NonZeroUsize::new(options.inbox).unwrap_or(NonZeroUsize::MIN);
         let (out, work) = inbox(format!("{stage}: source->worker"), capacity);
         let (finished, sinking) = inbox(format!("{stage}: worker->sink"), capacity);
         let (in_flight, keeper) = InFlight::new(self.clone(), options.ack_wait);
         let ends = (out, finished.clone());
         let source = Source::new(self.clone(), stage, options, in_flight, ends, shutdown);
-        pipeline.spawn("source", async move { source.run().await.map_err(Into::into) });
+        let drain = shutdown.token().clone();
+        pipeline.spawn("source", async move {
+            tokio::select! {
+                () = begins => source.run().await.map_err(Into::into),
+                () = drain.cancelled() => Ok(()),
+            }
+        });
         pipeline.spawn("observer", observe(self.clone(), stage, shutdown.token().clone()));
         pipeline.spawn("keeper", async move { keeper.await.map_err(Into::into) });
         let (bus, in_flight, interval) = (self.clone(), options.sink_in_flight.max(1), options.sink_interval);

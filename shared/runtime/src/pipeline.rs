@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use facewire_telemetry::events::FailureKind;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::pool::{Break, REOPEN_BACKOFF};
 use crate::retry::Backoff;
@@ -78,6 +79,7 @@ pub struct Pipeline {
     actors: JoinSet<Ended>,
     watches: Vec<Watch>,
     broken: Arc<Break>,
+    opened: CancellationToken,
     hang_after: Duration,
     reopen: Backoff,
 }
@@ -109,6 +111,7 @@ impl Pipeline {
             actors: JoinSet::new(),
             watches: Vec::new(),
             broken: Arc::default(),
+            opened: CancellationToken::new(),
             hang_after: HANG_AFTER,
             reopen: REOPEN_BACKOFF,
         }
@@ -117,6 +120,12 @@ impl Pipeline {
     /// This pipeline's own: it drains with the service's, and when a pool's device stays away.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
+    }
+
+    /// Cancelled once a thread of a pool has opened its first state. Until then nobody works, and what is taken from a queue would
+    /// have to be given back: whoever pulls for a pool whose device may be away waits for it.
+    pub fn opened(&self) -> &CancellationToken {
+        &self.opened
     }
 
     pub(crate) fn service(&self) -> &'static str {

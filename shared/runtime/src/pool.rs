@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use facewire_telemetry::events::{Busy, PoolThread, WorkerBroken};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::health::Held;
 use crate::inbox::Inbox;
@@ -105,6 +106,7 @@ impl Pipeline {
                 inbox: Arc::clone(&inbox),
                 watch: self.watch(actor),
                 broken: self.broken(),
+                opened: self.opened().clone(),
                 shutdown: self.shutdown().clone(),
                 backoff: self.reopen_backoff(),
                 timer: Handle::try_current()?,
@@ -180,6 +182,7 @@ struct Thread<W: Worker> {
     inbox: Arc<Mutex<Inbox<W::Item>>>,
     watch: Watch,
     broken: Arc<Break>,
+    opened: CancellationToken,
     /// The pipeline's own.
     shutdown: Shutdown,
     /// Between a break and the next opening.
@@ -216,7 +219,10 @@ impl<W: Worker> Thread<W> {
         let mut trouble = Trouble::default();
         while !self.broken.is_set() {
             match self.open() {
-                Ok(state) => return Some(state),
+                Ok(state) => {
+                    self.opened.cancel();
+                    return Some(state);
+                }
                 Err(error) => _ = self.gives_up(&mut trouble, error),
             }
         }

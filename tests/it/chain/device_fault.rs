@@ -128,3 +128,37 @@ async fn a_detector_whose_device_goes_away_costs_no_crop() {
     assert!(health.is_ready());
     services.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_device_from_the_start_nothing_is_taken_from_the_queue() {
+    let faces = Faces::fetch().await;
+    let mut world = World::new().await;
+    let away = Arc::new(AtomicBool::new(true));
+    let (models, switch) = (world.models.clone(), Arc::clone(&away));
+    let embedder: MakeEmbedder = Arc::new(move || match switch.load(Ordering::Relaxed) {
+        true => Err(launch_failure("embedder")),
+        false => models.embedder(),
+    });
+    let services = world.start_embedding(embedder);
+    let health = services.health();
+    publish(&world, &faces, 0..CROPS).await;
+    let lag = async || {
+        let lags = world.bus.lags().await.unwrap();
+        lags.into_iter().find(|lag| lag.stage == Stage::Embed).unwrap()
+    };
+    until("all crops in the queue", async || match lag().await.pending {
+        CROPS => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    let before = world.bus.last_sequence(Stage::Embed.stream()).await.unwrap();
+    for round in ["a pipeline that ended", "another one"] {
+        state(&health, "embed-gpu", round, |state| matches!(state, State::Restarting { .. })).await;
+        state(&health, "embed-gpu", "a new one", |state| !matches!(state, State::Restarting { .. })).await;
+    }
+    let (lag, after) = (lag().await, world.bus.last_sequence(Stage::Embed.stream()).await.unwrap());
+    assert_eq!((lag.pending, after), (CROPS, before), "nothing was taken, and nothing given back");
+    away.store(false, Ordering::Relaxed);
+    nothing_was_lost(&mut world, CROPS).await;
+    services.stop().await;
+}
