@@ -71,7 +71,7 @@ async fn counts(config: &Config, collection: Option<CollectionId>) -> anyhow::Re
     let ledger = store.ledger(&filter).await?;
     let mut names: BTreeSet<String> = match collection {
         Some(asked) => BTreeSet::from([asked.into()]),
-        None => collections(&store).await?,
+        None => collections(&store).await?.into_iter().map(String::from).collect(),
     };
     // Crops may be there before anything is kept of their collection, and are gone long before its faces.
     names.extend(ledger.by_camera.iter().map(|camera| camera.collection.clone()));
@@ -84,12 +84,12 @@ async fn counts(config: &Config, collection: Option<CollectionId>) -> anyhow::Re
 }
 
 /// Every collection of which anything is kept or set.
-async fn collections(store: &Store) -> anyhow::Result<BTreeSet<String>> {
+pub(super) async fn collections(store: &Store) -> anyhow::Result<Vec<CollectionId>> {
     let mut all: Vec<CollectionId> = Vec::new();
     loop {
         let page = store.collections_page(all.last(), PAGE).await?;
         if page.is_empty() {
-            return Ok(all.into_iter().map(String::from).collect());
+            return Ok(all);
         }
         all.extend(page.into_iter().map(|summary| summary.collection));
     }

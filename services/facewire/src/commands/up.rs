@@ -73,8 +73,7 @@ fn say_where(local: &Local, place: &Place, config: &Config, services: &[Service]
     output::say(format_args!("NATS      {}", without_users(&stack.nats_url)));
     if place.postgres.is_none() {
         // The local one's URL holds a password; `endpoints.json` in the data directory has it for its owner.
-        let host = stack.postgres_url.rsplit('@').next().unwrap_or_default();
-        output::say(format_args!("Postgres  {host}"));
+        output::say(format_args!("Postgres  {}", behind_user(&stack.postgres_url)));
     }
     output::say(format_args!("Qdrant    {}", without_users(&stack.qdrant_url)));
     if services.contains(&Service::Gateway) {
@@ -84,15 +83,19 @@ fn say_where(local: &Local, place: &Place, config: &Config, services: &[Service]
     output::say(format_args!("services  {}", if names.is_empty() { "none".to_owned() } else { names.join(" ") }));
 }
 
+/// What comes after the user and the password.
+fn behind_user(url: &str) -> &str {
+    url.rsplit('@').next().unwrap_or_default()
+}
+
 /// URLs, with commas between them, without the users and passwords that they may hold: whoever named them knows those, and
 /// what is said here is read by others.
 fn without_users(urls: &str) -> String {
-    let host = |text: &str| text.rsplit('@').next().unwrap_or_default().to_owned();
     let shown = |url: &str| match url.trim().split_once("://") {
         Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
-            format!("{scheme}://{}", host(rest))
+            format!("{scheme}://{}", behind_user(rest))
         }
-        _ => host(url.trim()),
+        _ => behind_user(url.trim()).to_owned(),
     };
     urls.split(',').map(shown).collect::<Vec<_>>().join(",")
 }

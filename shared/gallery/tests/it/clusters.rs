@@ -2,34 +2,16 @@
 
 use std::time::Duration;
 
-use facewire_domain::{CropId, FaceId, ImageHash, JobKind};
+use facewire_domain::{FaceId, JobKind};
 use facewire_gallery::Division;
 use facewire_store_pg::{Claim, ClusterRun, KeptFace, LabelOutcome, LabelTarget, Member, NewCluster};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::support::{World, at, by, office};
+use crate::support::{World, at, by, image_of, kept_of, office};
 
 /// A face of nobody at that angle.
 fn kept(world: &World, degrees: f32) -> KeptFace {
-    let image_hash = ImageHash::of(format!("nobody at {degrees}").as_bytes());
-    let captured_at = OffsetDateTime::UNIX_EPOCH;
-    let crop = CropId::derive(&office(), &"desk".parse().unwrap(), captured_at, &image_hash);
-    KeptFace {
-        face: FaceId::of_crop(crop, 0),
-        collection: office(),
-        crop,
-        face_index: 0,
-        image_hash,
-        asset: None,
-        embedding: at(degrees),
-        model: world.gallery.model.clone(),
-        bounding_box: None,
-        landmarks: None,
-        quality: None,
-        captured_at,
-        matched: None,
-    }
+    kept_of(world, image_of("nobody", degrees), degrees)
 }
 
 /// Faces at these angles, and the public id of the one cluster that they are in.

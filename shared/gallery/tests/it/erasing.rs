@@ -6,7 +6,7 @@ use facewire_store_object::ImageKey;
 use facewire_store_pg::{CollectionPolicy, CropHead, FaceSelection, KeptFace, NewCrop, VectorState};
 use time::OffsetDateTime;
 
-use crate::support::{World, at, by, candidate, image_of, office, person, recognised};
+use crate::support::{World, by, candidate, image_of, kept_of, office, person, recognised};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_person_leaves_a_receipt_and_does_not_come_back_with_an_old_crop() {
@@ -115,31 +115,16 @@ async fn an_erasure_reaches_the_images_of_enrolments_and_assets_that_came_to_not
     assert_eq!((receipt.faces, receipt.images), (0, 1), "{receipt:?}");
     assert!(!there(&photo).await && there(&others).await);
     // Nothing that was received before is kept of it later.
-    let kept = kept_of(&world, "photo", None);
+    let kept = kept(&world, "photo", None);
     gallery.keep(std::slice::from_ref(&kept)).await.unwrap()[0].as_ref().unwrap();
     assert_eq!(gallery.store.faces(&[kept.face]).await.unwrap(), []);
     world.end().await;
 }
 
 /// A face without a person of that image, in which that person was recognised.
-fn kept_of(world: &World, image: &str, matched: Option<&str>) -> KeptFace {
-    let (image_hash, captured_at) = (image_of(image, 0.0), OffsetDateTime::UNIX_EPOCH);
-    let crop = CropId::derive(&office(), &"desk".parse().unwrap(), captured_at, &image_hash);
-    KeptFace {
-        face: FaceId::of_crop(crop, 0),
-        collection: office(),
-        crop,
-        face_index: 0,
-        image_hash,
-        asset: None,
-        embedding: at(30.0),
-        model: world.gallery.model.clone(),
-        bounding_box: Some(BoundingBox { x1: 0.0, y1: 0.0, x2: 100.0, y2: 100.0 }),
-        landmarks: None,
-        quality: None,
-        captured_at,
-        matched: matched.map(person),
-    }
+fn kept(world: &World, image: &str, matched: Option<&str>) -> KeptFace {
+    let bounding_box = Some(BoundingBox { x1: 0.0, y1: 0.0, x2: 100.0, y2: 100.0 });
+    KeptFace { bounding_box, matched: matched.map(person), ..kept_of(world, image_of(image, 0.0), 30.0) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,10 +132,10 @@ async fn an_erasure_reaches_kept_faces_whose_results_are_gone() {
     let world = World::new().await;
     let gallery = &world.gallery;
     world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
-    let matched = kept_of(&world, "matched", Some("a"));
-    let of_b = kept_of(&world, "of b", Some("b"));
-    let unmatched = kept_of(&world, "later matched", None);
-    let nobody = kept_of(&world, "nobody", None);
+    let matched = kept(&world, "matched", Some("a"));
+    let of_b = kept(&world, "of b", Some("b"));
+    let unmatched = kept(&world, "later matched", None);
+    let nobody = kept(&world, "nobody", None);
     let all = [&matched, &of_b, &unmatched, &nobody].map(KeptFace::clone);
     assert!(gallery.keep(&all).await.unwrap().iter().all(Result::is_ok));
     // The same picture again, by another crop: the row that is there stands for it, and it is `a` now.

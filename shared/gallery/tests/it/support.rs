@@ -8,7 +8,7 @@ use facewire_domain::{
 };
 use facewire_gallery::{Candidate, Enrolled, Gallery};
 use facewire_store_object::ImageStore;
-use facewire_store_pg::{Actor, CropHead, Ending, NewFace, Store};
+use facewire_store_pg::{Actor, CropHead, Ending, KeptFace, NewFace, Store};
 use facewire_store_vec::{DECISION, Probe, VecStore};
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -128,6 +128,27 @@ pub(crate) fn candidate(subject: &str, degrees: f32) -> Candidate {
         captured_at,
     };
     Candidate { face, conflict_from: None }
+}
+
+/// A face without a person of that image, at that angle.
+pub(crate) fn kept_of(world: &World, image_hash: ImageHash, degrees: f32) -> KeptFace {
+    let captured_at = OffsetDateTime::UNIX_EPOCH;
+    let crop = CropId::derive(&office(), &"desk".parse().unwrap(), captured_at, &image_hash);
+    KeptFace {
+        face: FaceId::of_crop(crop, 0),
+        collection: office(),
+        crop,
+        face_index: 0,
+        image_hash,
+        asset: None,
+        embedding: at(degrees),
+        model: world.gallery.model.clone(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        captured_at,
+        matched: None,
+    }
 }
 
 /// The ending of an image of which no face is kept, with its crop's row.

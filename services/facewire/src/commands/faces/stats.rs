@@ -12,10 +12,8 @@ use serde_json::json;
 
 use crate::cli::CountFaces;
 use crate::commands::connect::{self, viewed};
+use crate::commands::stats;
 use crate::output::{self, Exit};
-
-/// Collections read at a time.
-const PAGE: u32 = 1000;
 
 /// Collections beside each other in a table: about a terminal's width.
 const BESIDE: usize = 6;
@@ -47,14 +45,7 @@ async fn collections(store: &Store, asked: Option<&CollectionId>) -> anyhow::Res
         }
         return Ok(vec![collection.clone()]);
     }
-    let mut all: Vec<CollectionId> = Vec::new();
-    loop {
-        let page = store.collections_page(all.last(), PAGE).await?;
-        if page.is_empty() {
-            return Ok(all);
-        }
-        all.extend(page.into_iter().map(|summary| summary.collection));
-    }
+    stats::collections(store).await
 }
 
 /// A column for each collection: there are more counts than collections.
