@@ -11,8 +11,10 @@ use async_nats::jetstream::context::{
 };
 use async_nats::jetstream::stream::{Config, ConsumerError, ConsumerErrorKind};
 use async_nats::jetstream::{ErrorCode, consumer, kv};
+use facewire_contracts::subjects;
 use facewire_domain::Stage;
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use crate::client::Bus;
 use crate::error::{BusError, refused};
@@ -187,7 +189,11 @@ impl Bus {
     async fn migrate_stream(&self, wanted: Config) -> Result<(), BusError> {
         let name = wanted.name.clone();
         let made = match self.stream_config(&name).await? {
-            None => self.jetstream().create_stream(wanted).await.map(drop),
+            None => match self.jetstream().create_stream(numbered(wanted.clone())).await {
+                // Somebody else made it at the same time, with the same fields.
+                Err(error) if is_there(&error) => return Ok(()),
+                made => made.map(drop),
+            },
             Some(current) if stream_fields(&current) == stream_fields(&wanted) => return Ok(()),
             Some(current) => self.jetstream().update_stream(merged(current, &wanted)).await.map(drop),
         };
@@ -296,6 +302,20 @@ impl Bus {
         }
         self.jetstream().get_key_value(config.bucket).await.map_err(|error| refused(what, error))
     }
+}
+
+/// A stream whose readers keep their place (webhooks, event streams): its numbers begin with the microseconds since 1970. Made
+/// anew after a loss it goes on above every number that a reader knows, for it takes less than a message a microsecond.
+fn numbered(config: Config) -> Config {
+    if ![subjects::RESULTS, subjects::EVENTS].contains(&config.name.as_str()) {
+        return config;
+    }
+    let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
+    Config { first_sequence: u64::try_from(now).ok(), ..config }
+}
+
+fn is_there(error: &CreateStreamError) -> bool {
+    matches!(error.kind(), CreateStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NAME_EXIST)
 }
 
 fn bucket_of(config: &kv::Config) -> String {

@@ -34,7 +34,7 @@ pub enum StartAt {
 pub struct Record {
     /// Where it was published.
     pub subject: String,
-    /// Its number in the stream, from 1.
+    /// Its number in the stream, increasing.
     pub sequence: u64,
     /// When the stream took it.
     pub stored_at: OffsetDateTime,
