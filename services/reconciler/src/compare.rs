@@ -15,7 +15,7 @@ pub enum Kind {
     MissingPoint,
     /// The point has no row: it goes after the grace period.
     OrphanPoint,
-    /// The row is tombstoned: its point goes, then the row.
+    /// The row is tombstoned: its point goes, and its images, then the row.
     Tombstoned,
     /// The payload is not what the row says: it is written anew.
     PayloadDrift,

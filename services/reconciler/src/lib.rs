@@ -6,6 +6,7 @@ mod brake;
 mod compare;
 mod cursor;
 mod gates;
+mod holds;
 mod images;
 mod lags;
 mod lease;
@@ -13,19 +14,17 @@ mod pass;
 mod rebuild;
 mod reembed;
 mod retention;
+mod schedule;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use facewire_bus::{Bus, BusError};
 use facewire_domain::{FaceId, Fault, FaultKind};
 use facewire_gallery::{Gallery, GalleryError};
-use facewire_runtime::{ActorError, Pipeline, RestartPolicy, Run, Shutdown, supervise};
+use facewire_runtime::{Pipeline, RestartPolicy, Run, Shutdown, supervise};
 use facewire_store_pg::StoreError;
 use facewire_store_vec::VecError;
-use facewire_telemetry::events;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 pub use brake::Brake;
 pub use compare::{Comparison, Kind};
@@ -185,7 +184,7 @@ impl Reconciler {
         Box::pin(async move {
             supervise(SERVICE, RestartPolicy::default(), &shutdown, || async {
                 let mut pipeline = Pipeline::new();
-                pipeline.spawn("passes", self.clone().passes(shutdown.clone()));
+                pipeline.spawn("passes", schedule::keep(self.clone(), shutdown.clone()));
                 pipeline.spawn("lags", lags::tell(self.bus.clone(), shutdown.clone()));
                 pipeline.spawn("gates", gates::tell(self.clone(), shutdown.clone()));
                 pipeline.spawn("retention", retention::expire(self.clone(), shutdown.clone()));
@@ -193,66 +192,6 @@ impl Reconciler {
             })
             .await
         })
-    }
-
-    /// What cannot be reached, and what an operator has to settle, is tried again at the next interval; until an operator did,
-    /// the service is not ready.
-    async fn passes(self, shutdown: Shutdown) -> Result<(), ActorError> {
-        let mut held = None;
-        loop {
-            let done = tokio::select! {
-                // Nothing is lost: repairs may end anywhere, and the lease expires.
-                () = shutdown.draining() => return Ok(()),
-                done = self.pass() => done,
-            };
-            let why = match done {
-                Ok(report) if report.held_back > 0 => {
-                    let points = report.points;
-                    Some(ReconcileError::Braked { removals: report.held_back, points })
-                }
-                // Somebody else does the work.
-                Ok(_) | Err(ReconcileError::Busy) => None,
-                Err(error) if error.kind() == FaultKind::Poison => return Err(error.into()),
-                Err(error) => Some(error),
-            };
-            held = why.as_ref().filter(|why| why.kind() == FaultKind::Systemic).map(|why| {
-                drop(held);
-                shutdown.health().hold(SERVICE, &why.to_string())
-            });
-            if let Some(error) = why {
-                events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
-            }
-            tokio::select! {
-                () = shutdown.draining() => return Ok(()),
-                () = tokio::time::sleep(self.options.interval) => {}
-            }
-        }
-    }
-
-    /// A full pass when one is due, else a short one.
-    async fn pass(&self) -> Result<PassReport, ReconcileError> {
-        let started = Instant::now();
-        if self.full_is_due().await? {
-            let report = self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await?;
-            self.gallery.store.note_pass(SERVICE).await?;
-            report_pass(&report, started.elapsed());
-            return Ok(report);
-        }
-        let completed = self.complete().await?;
-        events::PassDone { pass: "pending", checked: completed, took: started.elapsed() }.emit();
-        if completed > 0 {
-            events::Reconciled { completed }.emit();
-        }
-        Ok(PassReport::default())
-    }
-
-    /// The schedule says so, or the index is empty and must not be.
-    async fn full_is_due(&self) -> Result<bool, ReconcileError> {
-        let Gallery { store, vectors, .. } = &self.gallery;
-        if store.pass_is_due(SERVICE, self.options.full_interval).await? {
-            return Ok(true);
-        }
-        Ok(vectors.scroll(None, 1, false).await?.points.is_empty() && store.has_indexed_faces().await?)
     }
 
     /// Compares the kept images with the faces; erases those that nobody needs any more.
@@ -278,7 +217,13 @@ impl Reconciler {
         if !options.fix {
             return Pass::new(self, options, None, progress).run().await;
         }
-        self.as_holder(timeout, async |token| Pass::new(self, options, Some(token), progress).run().await).await
+        let report =
+            self.as_holder(timeout, async |token| Pass::new(self, options, Some(token), progress).run().await).await?;
+        if options.allow_mass_removal {
+            // A service that held these points back is not ready before its next full pass, which is not to wait for its time.
+            self.gallery.store.forget_pass(SERVICE).await?;
+        }
+        Ok(report)
     }
 
     /// Fills a new index from Postgres and lets it take the old one's place, while searches go on. `progress` hears how many
@@ -346,7 +291,8 @@ impl Reconciler {
         .await
     }
 
-    /// Completes every enrolment that a crash left between the two stores, and removes every face that was erased; how many.
+    /// Completes every enrolment that a crash left between the two stores, and removes every face that was erased, with its images;
+    /// how many.
     ///
     /// # Errors
     /// As [`Reconciler::full`].
@@ -369,18 +315,10 @@ impl Reconciler {
                 let Some(last) = faces.last() else { return Ok(completed) };
                 after = Some(*last);
                 self.still_ours(token).await?;
-                self.gallery.forget(&faces).await?;
+                self.gallery.forget_with_images(&faces).await?;
                 completed += faces.len() as u64;
             }
         })
         .await
     }
-}
-
-fn report_pass(report: &PassReport, took: Duration) {
-    for kind in Kind::ALL {
-        let of = |counts: &BTreeMap<Kind, u64>| counts.get(&kind).copied().unwrap_or_default();
-        events::DifferencesFound { kind: kind.as_str(), found: of(&report.found), fixed: of(&report.fixed) }.emit();
-    }
-    events::PassDone { pass: "full", checked: report.rows.max(report.points), took }.emit();
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::pass::{Pass, PassOptions, PassReport, Token};
-use crate::{ReconcileError, Reconciler};
+use crate::{ReconcileError, Reconciler, SERVICE};
 
 /// Catching up before the switch ends when a round finds no more faces than this, or after [`ROUNDS`]: the round after the
 /// switch has the rest.
@@ -29,9 +29,9 @@ pub struct RebuildOptions {
 pub struct Rebuilt {
     /// The new Qdrant collection.
     pub collection: String,
-    /// Faces that were copied before the switch.
+    /// Faces that were in it before the switch.
     pub copied: u64,
-    /// Faces that changed around the switch and were copied after it.
+    /// Of those that changed around the switch, how many have their points in it as they are after it.
     pub copied_after: u64,
     /// Collections that interrupted rebuilds had left behind, and that were dropped.
     pub dropped: Vec<String>,
@@ -45,7 +45,8 @@ struct Filling<'a> {
     successor: VecStore,
     token: Token,
     progress: &'a (dyn Fn(u64) + Send + Sync),
-    copied: u64,
+    /// Points that were written: of a face that changes meanwhile more than one.
+    written: u64,
 }
 
 impl Reconciler {
@@ -59,14 +60,15 @@ impl Reconciler {
         let Gallery { vectors, model, dim, .. } = &self.gallery;
         let dropped = self.drop_abandoned(token).await?;
         let successor = vectors.successor(model, *dim).await?;
-        let mut filling = Filling { reconciler: self, successor: successor.clone(), token, progress, copied: 0 };
+        let mut filling = Filling { reconciler: self, successor: successor.clone(), token, progress, written: 0 };
         let filled = async {
             let since = filling.fill().await?;
-            self.check_size(filling.copied, options).await?;
-            Ok(since)
+            let copied = successor.count(None).await?;
+            self.check_size(copied, options).await?;
+            Ok((since, copied))
         };
-        let since = match filled.await {
-            Ok(since) => since,
+        let (since, copied) = match filled.await {
+            Ok(filled) => filled,
             Err(error) => {
                 // The old index was never touched. If this fails too, the next rebuild drops what is left.
                 let _ = successor.drop_collection().await;
@@ -74,7 +76,6 @@ impl Reconciler {
             }
         };
         self.still_ours(token).await?;
-        let copied = filling.copied;
         let predecessor = vectors.switch_alias(&successor).await?;
         // Enrolments that wrote their point just before the switch wrote it into the old collection, and their rows changed
         // no earlier than the last round began.
@@ -85,6 +86,10 @@ impl Reconciler {
         }
         let pass = PassOptions { allow_mass_removal: options.allow_mass_removal, ..PassOptions::default() };
         let after = Pass::new(self, pass, Some(token), &|_| {}).run().await?;
+        if options.allow_mass_removal {
+            // As after a full pass for which it was allowed.
+            self.gallery.store.forget_pass(SERVICE).await?;
+        }
         let collection = successor.collection().to_owned();
         Ok(Rebuilt { collection, copied, copied_after, dropped, after })
     }
@@ -154,8 +159,8 @@ impl Filling<'_> {
             self.reconciler.still_ours(self.token).await?;
             let written = points.len() - self.successor.upsert(&points).await?.rejected.len();
             copied += written as u64;
-            self.copied += written as u64;
-            (self.progress)(self.copied);
+            self.written += written as u64;
+            (self.progress)(self.written);
         }
     }
 }

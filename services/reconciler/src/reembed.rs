@@ -5,7 +5,7 @@
 
 use facewire_domain::FaceId;
 use facewire_gallery::{Gallery, point};
-use facewire_store_pg::{FaceRecord, Switch, VectorState};
+use facewire_store_pg::{FaceRecord, StoredFace, Switch, VectorState};
 use facewire_store_vec::{VecError, VecStore};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -143,7 +143,7 @@ impl Reconciler {
     }
 
     /// Writes the points of the faces that changed since then. They are looked at again after it: what somebody changes at the same
-    /// moment is not overwritten, and what somebody erases does not stay. How many there were.
+    /// moment is not overwritten, and what somebody erases does not stay. How many of them are indexed now.
     pub(crate) async fn catch_up(
         &self,
         fresh: &Gallery,
@@ -151,12 +151,14 @@ impl Reconciler {
         token: Token,
     ) -> Result<u64, ReconcileError> {
         let (mut changed, mut after): (OffsetDateTime, Option<FaceId>) = (since, None);
-        let mut looked_at = 0;
+        let mut indexed = 0;
         loop {
             let faces = fresh.store.faces_changed((changed, after), self.options.batch.max(1)).await?;
-            let Some(last) = faces.last().map(|face| &face.record) else { return Ok(looked_at) };
-            looked_at += faces.len() as u64;
+            let Some(last) = faces.last().map(|face| &face.record) else { return Ok(indexed) };
             (changed, after) = (last.updated_at, Some(last.face));
+            // One that is still pending comes again: it changes when its point is there.
+            let there = |face: &&StoredFace| face.record.state == VectorState::Indexed && fresh.is_served(&face.record);
+            indexed += faces.iter().filter(there).count() as u64;
             self.still_ours(token).await?;
             fresh.index(faces).await?;
         }

@@ -98,27 +98,53 @@ pub(crate) async fn expire(reconciler: Reconciler, shutdown: Shutdown) -> Result
     }
 }
 
+/// Each is done whatever became of the one before: a statement that takes too long must not keep images for ever. The first error.
 async fn once(reconciler: &Reconciler, compared: &mut Option<Instant>) -> Result<(), GalleryError> {
+    let results = expire_results(reconciler).await;
+    let faces = expire_faces(reconciler).await;
+    let images = compare_images(reconciler, compared).await;
+    results.and(faces).and(images)
+}
+
+async fn expire_results(reconciler: &Reconciler) -> Result<(), GalleryError> {
     let options = &reconciler.options.retention;
     let store = &reconciler.gallery.store;
     loop {
         let expired = store.expire_results(options.results, OffsetDateTime::now_utc(), options.step).await?;
         if expired.is_empty() {
-            break;
+            return Ok(());
         }
         events::Expired { what: "crops", count: expired.crops.max(expired.recognitions) }.emit();
         tokio::time::sleep(options.pause).await;
     }
-    loop {
-        // The short pass removes their points and rows.
-        let faces = store.expire_unmatched(OffsetDateTime::now_utc(), options.step).await?;
-        if faces == 0 {
-            break;
+}
+
+/// The short pass removes their points, images and rows.
+async fn expire_faces(reconciler: &Reconciler) -> Result<(), GalleryError> {
+    let options = &reconciler.options.retention;
+    let store = &reconciler.gallery.store;
+    for (collection, policy) in store.policies().await? {
+        if policy.retain_unmatched.is_none() {
+            continue;
         }
-        events::Expired { what: "faces", count: faces }.emit();
-        tokio::time::sleep(options.pause).await;
+        let mut after = None;
+        loop {
+            let step = store.expire_unmatched(&collection, after, OffsetDateTime::now_utc(), options.step).await?;
+            if step.tombstoned > 0 {
+                events::Expired { what: "faces", count: step.tombstoned }.emit();
+            }
+            after = step.next;
+            if after.is_none() {
+                break;
+            }
+            tokio::time::sleep(options.pause).await;
+        }
     }
-    if compared.is_none_or(|at| at.elapsed() >= options.images_interval) {
+    Ok(())
+}
+
+async fn compare_images(reconciler: &Reconciler, compared: &mut Option<Instant>) -> Result<(), GalleryError> {
+    if compared.is_none_or(|at| at.elapsed() >= reconciler.options.retention.images_interval) {
         images::compare(reconciler).await?;
         *compared = Some(Instant::now());
     }

@@ -1,11 +1,13 @@
 //! Erasing on request, from all stores, with a receipt: first the rows are tombstoned, so that nothing new refers to the
 //! faces; then points and images go, then the rows and the person; then, after the streams, what results, the trail and the
-//! queues say. Repeated after an error it goes on where it was; what a crash leaves tombstoned, the reconciler removes. The
-//! streams themselves are erased by whoever knows them.
+//! queues say. Repeated after an error it goes on where it was; what a crash leaves tombstoned, the reconciler removes
+//! ([`Gallery::forget_with_images`]). The streams themselves are erased by whoever knows them.
 
-use facewire_domain::{CollectionId, FaceId, ImageHash, JobId, PersonId, SubjectId};
+use facewire_domain::{CollectionId, FaceId, ImageHash, JobId, KeepImages, PersonId, SubjectId};
 use facewire_store_object::{ImageKey, ImageKind};
-use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection, Named, NamedResult};
+use facewire_store_pg::{
+    Actor, BegunErasure, ErasedFace, FaceRecord, FaceSelection, ImageUse, Named, NamedResult, StoredFace, VectorState,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -101,18 +103,19 @@ impl Gallery {
         }
     }
 
-    /// Erases faces with all that is kept of them, of a person also the person, of a collection all that is in it. A crop that was received before does not
-    /// bring it back. `None`: there is nobody to erase. Until it is finished the receipt is not final: it is to be started again
-    /// then, and goes on. `job`: the receipt is found by it.
+    /// Erases faces with all that is kept of them, of a person also the person, of a collection all that is in it. A crop that was
+    /// received before does not bring it back. `None`: there is nobody to erase. Until it is finished the receipt is not final: it
+    /// is to be started again then, and goes on. `job`: the receipt is found by it.
     ///
     /// # Errors
-    /// Of any store; [`GalleryError::Busy`].
+    /// Of any store; [`GalleryError::Busy`]; [`GalleryError::NoImages`], and then nothing has begun.
     pub async fn start_erasure(
         &self,
         what: &Erasure,
         actor: &Actor,
         job: Option<JobId>,
     ) -> Result<Option<StartedErasure>, GalleryError> {
+        self.images_can_go(what).await?;
         let Some(begun) = self.store.begin_erasure(what, actor).await? else { return Ok(None) };
         if let Some(job) = job {
             self.store.note_erasure_job(begun.erasure, job).await?;
@@ -126,6 +129,19 @@ impl Gallery {
             self.erase_persons(what, &begun, &mut receipt).await?;
         }
         Ok(Some(StartedErasure { what: what.clone(), begun, receipt }))
+    }
+
+    /// Without an image store, kept images would stay, and nothing would lead to them any more. What a collection kept under an
+    /// earlier policy nobody knows but the store itself.
+    async fn images_can_go(&self, what: &Erasure) -> Result<(), GalleryError> {
+        if self.images.is_some() {
+            return Ok(());
+        }
+        let Some(collection) = self.store.collection_of_erasure(what).await? else { return Ok(()) };
+        match self.store.policy(&collection).await?.keep_images {
+            KeepImages::None => Ok(()),
+            _ => Err(GalleryError::NoImages { collection }),
+        }
     }
 
     /// Erases what results, the trail and the queues say of the persons, which nobody adds to any more, and makes the receipt
@@ -148,20 +164,28 @@ impl Gallery {
             // One that began after this erasure did may hold some of it.
             receipt.exports += self.erase_exports(&begun.collection).await?;
             // What the services had in hand when it began is stored by now: the streams, which were erased last, hold no more of it.
+            self.store.extend_erasure(&begun, &what).await?;
             self.erase_faces(&what, &begun, &mut receipt).await?;
-            receipt.images += self.erase_loose_images(&what).await?;
+            self.erase_loose_images(&what, &begun, &mut receipt).await?;
             if !begun.persons.is_empty() {
                 self.erase_persons(&what, &begun, &mut receipt).await?;
                 self.erase_traces(&begun, &mut receipt).await?;
                 self.erase_queues(&begun, &mut receipt).await?;
             }
+            // A result that was written since the traces were erased keeps it open: it leads to the images of its crop.
             if self.store.finish_erasure(&begun, &what, &receipt.stored(), actor).await?
-                || self.store.persons(&begun.persons).await?.is_empty()
+                || self.is_final(&begun).await?
             {
                 return Ok(receipt);
             }
         }
         Err(GalleryError::Busy)
+    }
+
+    /// Whether somebody else came to the end of the same erasure.
+    async fn is_final(&self, begun: &BegunErasure) -> Result<bool, GalleryError> {
+        let receipt = self.store.erasure_receipt(begun.erasure).await?;
+        Ok(receipt.is_none_or(|receipt| receipt.finished_at.is_some()))
     }
 
     /// The selected faces from all stores.
@@ -205,9 +229,7 @@ impl Gallery {
             store.note_erasure(begun.erasure, &receipt.stored()).await?;
         }
         // An enrolment that came to nothing names nobody but in its crop's row.
-        let enrolments = self.erase_named(&begun.collection, Named::Subjects(&begun.subjects)).await?;
-        receipt.enrolments += enrolments.crops;
-        receipt.images += enrolments.images;
+        self.erase_named(begun, Named::Subjects(&begun.subjects), receipt).await?;
         let mut from = Some(0);
         while let Some(part) = from {
             let (erased, next) = store.erase_mentions(persons, part).await?;
@@ -237,6 +259,7 @@ impl Gallery {
         receipt: &mut Receipt,
     ) -> Result<(), GalleryError> {
         for _ in 0..ROUNDS {
+            receipt.results += self.store.part_from_negatives(&begun.persons).await?;
             let deleted = self.store.delete_persons(&begun.persons).await?;
             receipt.persons += deleted;
             if deleted > 0 || self.store.persons(&begun.persons).await?.is_empty() {
@@ -261,13 +284,38 @@ impl Gallery {
         self.erase_keys(&keys).await
     }
 
-    /// What is kept of this face alone, and the image where no other face is of it.
-    pub(crate) async fn erase_images_of(&self, face: &ErasedFace) -> Result<u64, GalleryError> {
-        let mut keys = images_of(&face.collection, face.image_hash, face.face_index).to_vec();
-        if self.store.image_is_used(&face.collection, face.image_hash).await? {
-            keys.retain(|key| key.kind() != ImageKind::Original);
-        }
+    /// What is kept of these faces alone: neither pictures of a face of which there is another row, nor an image in which there is
+    /// another face. They are tombstoned.
+    pub(crate) async fn erase_images_of(&self, faces: &[ErasedFace]) -> Result<u64, GalleryError> {
+        let keys = |(face, used): (&ErasedFace, ImageUse)| {
+            let goes = move |key: &ImageKey| match key.kind() {
+                ImageKind::Original => !used.image,
+                ImageKind::Aligned | ImageKind::Crop => !used.face,
+            };
+            images_of(&face.collection, face.image_hash, face.face_index).into_iter().filter(goes)
+        };
+        let uses = self.store.image_uses(faces).await?;
+        let mut keys: Vec<ImageKey> = faces.iter().zip(uses).flat_map(keys).collect();
+        // Faces of one image share it.
+        keys.sort();
+        keys.dedup();
         self.erase_keys(&keys).await
+    }
+
+    /// Removes what is tombstoned: the points of these faces, the images that are kept of them alone, then the rows, which lead to
+    /// both. Rows in another state stay. Where there is no image store, images stay until they are too old.
+    ///
+    /// # Errors
+    /// Of any store; what is left is removed by another call.
+    pub async fn forget_with_images(&self, faces: &[FaceId]) -> Result<(), GalleryError> {
+        self.vectors.delete_everywhere(faces).await?;
+        if self.images.is_some() {
+            let rows = self.store.faces(faces).await?;
+            let gone = rows.into_iter().filter(|row| row.record.state == VectorState::Tombstoned).map(erased);
+            self.erase_images_of(&gone.collect::<Vec<_>>()).await?;
+        }
+        self.store.forget(faces).await?;
+        Ok(())
     }
 
     async fn erase_keys(&self, keys: &[ImageKey]) -> Result<u64, GalleryError> {
@@ -275,6 +323,12 @@ impl Gallery {
         images.delete(keys).await?;
         Ok(keys.len() as u64)
     }
+}
+
+/// How the images of a face are named.
+fn erased(row: StoredFace) -> ErasedFace {
+    let FaceRecord { face, collection, image_hash, face_index, .. } = row.record;
+    ErasedFace { face, collection, image_hash, face_index }
 }
 
 /// All that may be kept of a face of an image.

@@ -1,6 +1,6 @@
 //! What can go wrong: the stores' own errors, sorted as they sort them.
 
-use facewire_domain::{Fault, FaultKind};
+use facewire_domain::{CollectionId, Fault, FaultKind};
 use facewire_store_object::ObjectError;
 use facewire_store_pg::StoreError;
 use facewire_store_vec::VecError;
@@ -22,6 +22,16 @@ pub enum GalleryError {
         "exports are kept in the object store, and there is none: set images.url for the services jobs and gateway"
     )]
     NoExports,
+    /// A collection keeps images, and whoever erases was given no object store: kept images would stay, and nothing would lead to them
+    /// any more. Nothing was erased.
+    #[error(
+        "collection {collection} keeps images, and there is no image store here to erase them from: set images.url for whoever \
+         erases, or let a service do it that has it (`facewire people erase --queue`: the service jobs)"
+    )]
+    NoImages {
+        /// The collection.
+        collection: CollectionId,
+    },
     /// A part of an export cannot be written or read.
     #[error("the part {key} of an export cannot be used: {why}")]
     BrokenPart {
@@ -56,7 +66,7 @@ impl Fault for GalleryError {
             Self::Points(error) => error.kind(),
             Self::Images(error) => error.kind(),
             Self::Busy | Self::Stopped => FaultKind::Transient,
-            Self::OtherModel { .. } => FaultKind::Systemic,
+            Self::OtherModel { .. } | Self::NoImages { .. } => FaultKind::Systemic,
             Self::NoExports | Self::BrokenPart { .. } => FaultKind::Poison,
         }
     }
@@ -67,7 +77,7 @@ impl Fault for GalleryError {
             Self::Points(error) => error.system(),
             Self::Images(error) => error.system(),
             Self::Busy | Self::OtherModel { .. } => "postgresql",
-            Self::NoExports | Self::BrokenPart { .. } | Self::Stopped => "object-store",
+            Self::NoExports | Self::NoImages { .. } | Self::BrokenPart { .. } | Self::Stopped => "object-store",
         }
     }
 }

@@ -4,10 +4,10 @@
 
 use facewire_domain::{CollectionId, ImageHash};
 use facewire_store_object::{ImageKey, ImageKind, ImageStore, Listed};
-use facewire_store_pg::Named;
+use facewire_store_pg::{BegunErasure, Named};
 use time::OffsetDateTime;
 
-use crate::erase::{Erasure, STEP, images_of};
+use crate::erase::{Erasure, Receipt, STEP, images_of};
 use crate::{Gallery, GalleryError};
 
 /// Images of one step.
@@ -15,50 +15,51 @@ const PAGE: usize = 256;
 
 impl Gallery {
     /// Erases the images of a collection that an erasure by image, by asset or by age means, whether or not there is a face of them.
-    /// Returns how many. What a person means is found by the rows that name them.
-    pub(crate) async fn erase_loose_images(&self, what: &Erasure) -> Result<u64, GalleryError> {
-        match (what, &self.images) {
-            (Erasure::Asset(collection, asset), _) => {
-                Ok(self.erase_named(collection, Named::Asset(asset)).await?.images)
-            }
-            (Erasure::Image(collection, hash), Some(images)) => erase_image(images, collection, *hash).await,
-            (Erasure::Before(collection, before), Some(images)) => erase_older(images, collection, *before).await,
-            _ => Ok(0),
-        }
+    /// What a person means is found by the rows that name them.
+    pub(crate) async fn erase_loose_images(
+        &self,
+        what: &Erasure,
+        begun: &BegunErasure,
+        receipt: &mut Receipt,
+    ) -> Result<(), GalleryError> {
+        let erased = match (what, &self.images) {
+            (Erasure::Asset(_, asset), _) => return self.erase_named(begun, Named::Asset(asset), receipt).await,
+            (Erasure::Image(collection, hash), Some(images)) => erase_image(images, collection, *hash).await?,
+            (Erasure::Before(collection, before), Some(images)) => erase_older(images, collection, *before).await?,
+            _ => return Ok(()),
+        };
+        receipt.images += erased;
+        Ok(self.store.note_erasure(begun.erasure, &receipt.stored()).await?)
     }
 
     /// Erases the images of crops that their producer named so, then the name in their rows, which alone leads to them. An image of
     /// which somebody else's face is kept stays with that face.
     pub(crate) async fn erase_named(
         &self,
-        collection: &CollectionId,
+        begun: &BegunErasure,
         named: Named<'_>,
-    ) -> Result<Unnamed, GalleryError> {
-        let mut erased = Unnamed::default();
+        receipt: &mut Receipt,
+    ) -> Result<(), GalleryError> {
+        let collection = &begun.collection;
         loop {
             let crops = self.store.named_crops(collection, named, STEP).await?;
             if crops.is_empty() {
-                return Ok(erased);
+                return Ok(());
             }
             for crop in &crops {
                 if let Some(images) = &self.images
                     && !self.store.image_is_used(collection, crop.image_hash).await?
                 {
-                    erased.images += erase_image(images, collection, crop.image_hash).await?;
+                    receipt.images += erase_image(images, collection, crop.image_hash).await?;
                 }
             }
-            erased.crops += self.store.erase_names(&crops, named).await?;
+            let rows = self.store.erase_names(&crops, named).await?;
+            if let Named::Subjects(_) = named {
+                receipt.enrolments += rows;
+            }
+            self.store.note_erasure(begun.erasure, &receipt.stored()).await?;
         }
     }
-}
-
-/// What went of named crops.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Unnamed {
-    /// Rows that said the name.
-    pub(crate) crops: u64,
-    /// Names of kept images.
-    pub(crate) images: u64,
 }
 
 /// Everything of one image: the original, and a crop and an aligned picture of each of its faces. How many there were.

@@ -80,14 +80,14 @@ impl Gallery {
         Ok(Some(split))
     }
 
-    /// Removes a face with its point and images; the image itself stays where another face is of it. `false` where there is no such
+    /// Removes a face with its point and images; what another face needs of the image stays. `false` where there is no such
     /// face. It is no erasure: an image that is enrolled anew comes back.
     ///
     /// # Errors
     /// Of any store.
     pub async fn remove_face(&self, face: FaceId, actor: &Actor) -> Result<bool, GalleryError> {
         let Some(removed) = self.store.remove_face(face, actor).await? else { return Ok(false) };
-        self.erase_images_of(&removed).await?;
+        self.erase_images_of(&[removed]).await?;
         self.forget(&[face]).await?;
         Ok(true)
     }

@@ -239,7 +239,7 @@ async fn commands(bench: &Bench, crops: u64) -> Result<(), AnyError> {
     let actor = facewire_store_pg::Actor::named("an example");
     let policy = facewire_store_pg::CollectionPolicy { retain_unmatched: age, ..Default::default() };
     store.set_policy(&site, &policy, &actor).await?;
-    bench.run("expire unmatched, 1000 faces", store.expire_unmatched(now, 1000)).await;
+    bench.run("expire unmatched, 1000 faces", store.expire_unmatched(&site, None, now, 1000)).await;
     Ok(())
 }
 

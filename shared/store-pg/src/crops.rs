@@ -79,11 +79,13 @@ CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
 ON CONFLICT DO NOTHING
 RETURNING crop_id";
 
-// Of all crops of a batch, also those that were there: who died in between comes again.
+// Of all crops of a batch, also those that were there: who died in between comes again. The crops are locked first: one that is
+// removed meanwhile has no asset, and fails nobody else's.
 const ASSETS: &str = "
 INSERT INTO crop_assets (crop_id, collection, asset_id)
 SELECT i.* FROM UNNEST($1::uuid[], $2::text[], $3::text[]) AS i (crop_id, collection, asset_id)
 JOIN crops c ON c.crop_id = i.crop_id
+FOR KEY SHARE OF c
 ON CONFLICT DO NOTHING";
 
 // A failed ending does not count as one, since a success may replace it; nor does an unpublished one, since its result may

@@ -17,8 +17,8 @@ use crate::new_face::{Enrolment, NewFace, storable};
 use crate::parts::Parts;
 use crate::persons::{lock_collections, name_key};
 use crate::prototypes::fill_exemplars;
-use crate::receipts::{Received, erased_since};
 use crate::store::{Store, insert_collections, run, text};
+use crate::tombstones::{Received, erased_since};
 
 // UNION (not ALL) ends on a circle of merges.
 const KNOWN_PERSONS: &str = "

@@ -1,16 +1,24 @@
 //! What was written of persons while they were being erased. An erasure deletes the persons first and then what names them;
 //! whoever writes such a row looks afterwards whether the persons are still there, and takes back what is not to be said. So
 //! one of the two always finds it, and no writer waits for an erasure.
+//!
+//! An ending that says that it was such a person is left to the erasure until its receipt is final: it alone leads to the images of
+//! its crop, which whoever writes endings cannot erase. What is written after the receipt is final is taken back at once; its
+//! images stay until the reconciler finds them older than results are kept.
 
 use std::collections::HashSet;
 
 use facewire_domain::{Decision, PersonId, SubjectId};
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::crops::CropHead;
 use crate::ending::Ending;
+use crate::erasure::NamedResult;
+use crate::erasure_jobs::being_erased;
 use crate::error::StoreError;
+use crate::persons::lock_collections;
 use crate::store::{CHUNK, Store, run};
 
 // Ids of what is no person at all have no row either.
@@ -20,12 +28,14 @@ SELECT i.id FROM UNNEST($1::uuid[]) AS i (id) WHERE NOT EXISTS (SELECT FROM pers
 const ERASED: &str = "
 SELECT DISTINCT i.id FROM UNNEST($1::uuid[]) AS i (id) JOIN tombstones t ON t.key = uuid_send(i.id)";
 
+// Not of rows that are left to an erasure: a match is read by its decision alone, and must be found again by whom it names.
 const MENTIONS: &str = "
 UPDATE recognitions r SET decision = r.decision
     || CASE WHEN r.decision->'best'->>'person' = ANY($3::text[]) THEN '{\"best\": null}'::jsonb ELSE '{}' END
     || CASE WHEN r.decision->'runner_up'->>'person' = ANY($3::text[]) THEN '{\"runner_up\": null}'::jsonb ELSE '{}' END
 FROM UNNEST($1::uuid[], $2::integer[]) AS i (crop_id, face_index)
-WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.decision IS NOT NULL";
+WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.decision IS NOT NULL
+  AND coalesce(r.person_id::text <> ALL($3::text[]), true)";
 
 // As for enrolments: who was erased after the crop was received.
 const SUBJECTS: &str = "
@@ -57,7 +67,8 @@ impl Store {
     }
 
     /// Takes the persons out of the rows of these endings who were erased, and says who that is. `present`: who was just seen,
-    /// after the rows were written. Where that is everybody, nobody is looked for again.
+    /// after the rows were written. Where that is everybody, nobody is looked for again. Who it was stays in the rows as long as
+    /// the erasure of that person goes on, which then finds it.
     ///
     /// # Errors
     /// [`StoreError`]; repeating it is harmless.
@@ -76,20 +87,35 @@ impl Store {
             return Ok(HashSet::new());
         }
         endings.retain(|ending| named(ending).any(|person| erased.contains(&person)));
+        self.take_back_results(&endings, &erased).await?;
         let (crops, faces): (Vec<Uuid>, Vec<i32>) = endings.iter().map(|ending| ending.key()).unzip();
         let texts: Vec<String> = erased.iter().map(Uuid::to_string).collect();
-        let persons: Vec<PersonId> = erased.iter().copied().map(PersonId::from).collect();
-        loop {
-            let named = self.results_of(&persons, CHUNK as u32).await?;
-            if named.is_empty() {
-                break;
-            }
-            self.erase_from_results(&persons, &named).await?;
-        }
         run!(self, "take back mentions", connection => {
             sqlx::query(MENTIONS).bind(&crops).bind(&faces).bind(&texts).execute(connection).await.map(|_| ())
         })?;
-        Ok(persons.into_iter().collect())
+        Ok(erased.into_iter().map(PersonId::from).collect())
+    }
+
+    /// Takes out of these rows who it was, as far as no erasure of that person goes on.
+    async fn take_back_results(&self, endings: &[&Ending], erased: &HashSet<Uuid>) -> Result<(), StoreError> {
+        let is_theirs = |ending: &&Ending| ending.person_id().is_some_and(|person| erased.contains(&person));
+        let theirs: Vec<&Ending> = endings.iter().copied().filter(is_theirs).collect();
+        let mut collections: Vec<&str> = theirs.iter().map(|ending| ending.crop.collection.as_str()).collect();
+        collections.sort_unstable();
+        collections.dedup();
+        if collections.is_empty() {
+            return Ok(());
+        }
+        let unfinished = run!(self, "persons being erased", connection => unfinished(connection, &collections).await)?;
+        let over: Vec<PersonId> = erased.difference(&unfinished).copied().map(PersonId::from).collect();
+        if over.is_empty() {
+            return Ok(());
+        }
+        for chunk in theirs.chunks(CHUNK) {
+            let named: Vec<NamedResult> = chunk.iter().map(|ending| row_of(ending)).collect();
+            self.erase_from_results(&over, &named).await?;
+        }
+        Ok(())
     }
 
     /// Takes the external ids of erased persons out of the rows of these crops.
@@ -112,6 +138,29 @@ async fn among(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>,
         return Ok(missing);
     }
     sqlx::query_scalar(ERASED).bind(&missing).fetch_all(connection).await
+}
+
+/// Everybody of these collections whose erasure goes on. Under the lock with which an erasure ends: one that goes on sees the rows
+/// that were written before this, and does not end with them.
+async fn unfinished(connection: &mut PgConnection, collections: &[&str]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    lock_collections(&mut tx, collections).await?;
+    let mut persons = HashSet::new();
+    for collection in collections {
+        persons.extend(being_erased(&mut tx, collection).await?);
+    }
+    tx.commit().await?;
+    Ok(persons)
+}
+
+/// The row of an ending, as an erasure names it.
+fn row_of(ending: &Ending) -> NamedResult {
+    NamedResult {
+        crop: ending.crop.crop,
+        face_index: ending.face_index,
+        collection: ending.crop.collection.clone(),
+        image: Some(ending.crop.image_hash),
+    }
 }
 
 fn derived(crop: &CropHead) -> Option<Uuid> {

@@ -17,7 +17,7 @@ use crate::store::{Store, count, image_hash, int, run, text, unsigned};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaceSelection {
     /// Those of a person, and of everybody who was merged into them; also those that were kept of crops in which the person was
-    /// recognised.
+    /// recognised, unless somebody said that it is not they.
     Person(PersonId),
     /// Those of an image of a collection.
     Image(CollectionId, ImageHash),
@@ -102,17 +102,6 @@ macro_rules! tombstone {
 }
 
 impl Store {
-    /// A person and everybody who was merged into them; empty where there is no such person.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn everybody_of(&self, person: PersonId) -> Result<Vec<PersonId>, StoreError> {
-        let found: Vec<Uuid> = run!(self, "merged persons", connection => {
-            everybody(connection, person).await
-        })?;
-        Ok(found.into_iter().map(PersonId::from).collect())
-    }
-
     /// Tombstones up to `limit` of the selected faces, also those that were so before, and hands them out: their points and rows
     /// are to be removed before the next step. Empty once none is left.
     ///
@@ -194,6 +183,29 @@ FROM chosen WHERE r.crop_id = chosen.crop_id AND r.face_index = chosen.face_inde
             sqlx::query(SQL).bind(&ids).bind(&crops).bind(&faces).execute(connection).await
         })?;
         Ok(erased.rows_affected())
+    }
+
+    /// Parts these persons from faces of which somebody said that they are not theirs: from the notes and the results that recognised
+    /// them there. Such a face stays, and so do its images. To be called while the persons are there: what was said goes with them.
+    /// How many results named one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn part_from_negatives(&self, persons: &[PersonId]) -> Result<u64, StoreError> {
+        const SQL: &str = "
+WITH denied AS MATERIALIZED (
+    SELECT DISTINCT f.face_id, f.crop_id, n.person_id FROM face_negatives n JOIN faces f ON f.face_id = n.face_id
+    WHERE n.person_id = ANY($1::uuid[]) AND f.vector_state <> 'tombstoned'
+), notes AS (
+    DELETE FROM matched_faces m USING denied d WHERE m.face_id = d.face_id AND m.person_id = d.person_id
+)
+UPDATE recognitions r SET person_id = NULL, face_id = NULL, decision = NULL, similarity = NULL, runner_up = NULL
+FROM denied d WHERE r.crop_id = d.crop_id AND r.face_id = d.face_id AND r.person_id = d.person_id";
+        let ids: Vec<Uuid> = persons.iter().map(PersonId::as_uuid).collect();
+        let parted = run!(self, "part from negatives", connection => {
+            sqlx::query(SQL).bind(&ids).execute(connection).await
+        })?;
+        Ok(parted.rows_affected())
     }
 
     /// Removes these persons from decisions about other people's faces (the nearest of a miss, the second of a match), in the part
@@ -299,7 +311,7 @@ pub(crate) async fn everybody(connection: &mut PgConnection, person: PersonId) -
     sqlx::query_scalar(EVERYBODY).bind(person.as_uuid()).fetch_all(connection).await
 }
 
-/// Faces of these persons, and those without a person in which they were recognised.
+/// Faces of these persons, and those without a person in which they were recognised, unless somebody said that it is not they.
 async fn tombstone_of(
     connection: &mut PgConnection,
     persons: &[Uuid],
@@ -309,9 +321,11 @@ async fn tombstone_of(
         "face_id = ANY(ARRAY(
             (SELECT face_id FROM faces WHERE person_id = ANY($2::uuid[]) LIMIT $1) UNION ALL
             (SELECT f.face_id FROM matched_faces m JOIN faces f ON f.face_id = m.face_id
-             WHERE m.person_id = ANY($2::uuid[]) AND f.person_id IS NULL LIMIT $1) UNION ALL
+             WHERE m.person_id = ANY($2::uuid[]) AND f.person_id IS NULL AND NOT EXISTS (
+                 SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = m.person_id) LIMIT $1) UNION ALL
             (SELECT f.face_id FROM recognitions r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
-             WHERE r.person_id = ANY($2::uuid[]) AND f.person_id IS NULL LIMIT $1)))"
+             WHERE r.person_id = ANY($2::uuid[]) AND f.person_id IS NULL AND NOT EXISTS (
+                 SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = r.person_id) LIMIT $1)))"
     ));
     query.bind(limit).bind(persons).fetch_all(connection).await
 }

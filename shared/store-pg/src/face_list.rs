@@ -4,12 +4,22 @@
 use facewire_domain::{CollectionId, FaceId, ImageHash, PersonId};
 use uuid::Uuid;
 
+use crate::erasure::ErasedFace;
 use crate::error::StoreError;
 use crate::face_record::{Columns, FaceRecord, StoredFace, select_faces};
-use crate::store::{Store, run, text};
+use crate::store::{CHUNK, Store, int, run, text};
 
 /// Most faces of one answer.
 const PAGE: u32 = 1000;
+
+/// Who else needs the images of a face that goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageUse {
+    /// A face is of the same image.
+    pub image: bool,
+    /// There is another row for this very face of it: the image came twice.
+    pub face: bool,
+}
 
 impl Store {
     /// A page of up to `limit` of a person's faces (1000 at most), by id.
@@ -105,5 +115,30 @@ impl Store {
             let query = sqlx::query_scalar(SQL).bind(collection.as_str()).bind(image.as_bytes().as_slice());
             query.fetch_one(connection).await
         })
+    }
+
+    /// Who else needs the images of each of these faces, in order. Faces that are tombstoned need none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn image_uses(&self, faces: &[ErasedFace]) -> Result<Vec<ImageUse>, StoreError> {
+        const SQL: &str = "
+SELECT EXISTS (SELECT FROM faces f WHERE f.collection = i.collection AND f.image_hash = i.image_hash
+                   AND f.vector_state <> 'tombstoned'),
+       EXISTS (SELECT FROM faces f WHERE f.collection = i.collection AND f.image_hash = i.image_hash
+                   AND f.face_index = i.face_index AND f.vector_state <> 'tombstoned')
+FROM UNNEST($1::text[], $2::bytea[], $3::integer[]) WITH ORDINALITY AS i (collection, image_hash, face_index, place)
+ORDER BY i.place";
+        let mut uses = Vec::with_capacity(faces.len());
+        for chunk in faces.chunks(CHUNK) {
+            let collections: Vec<&str> = chunk.iter().map(|face| face.collection.as_str()).collect();
+            let images: Vec<&[u8]> = chunk.iter().map(|face| face.image_hash.as_bytes().as_slice()).collect();
+            let indexes: Vec<i32> = chunk.iter().map(|face| int(face.face_index)).collect();
+            let rows: Vec<(bool, bool)> = run!(self, "uses of images", connection => {
+                sqlx::query_as(SQL).bind(&collections).bind(&images).bind(&indexes).fetch_all(connection).await
+            })?;
+            uses.extend(rows.into_iter().map(|(image, face)| ImageUse { image, face }));
+        }
+        Ok(uses)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::error::StoreError;
 use crate::store::{Store, run};
 
@@ -47,10 +49,17 @@ impl Store {
         })
     }
 
-    /// A pass of this name came to its end now.
-    pub async fn note_pass(&self, name: &str) -> Result<(), StoreError> {
+    /// A pass of this name came to its end now: at that time.
+    pub async fn note_pass(&self, name: &str) -> Result<OffsetDateTime, StoreError> {
         const SQL: &str = "INSERT INTO passes (name, at) VALUES ($1, now())
-                           ON CONFLICT (name) DO UPDATE SET at = EXCLUDED.at";
-        run!(self, "note pass", connection => sqlx::query(SQL).bind(name).execute(connection).await.map(|_| ()))
+                           ON CONFLICT (name) DO UPDATE SET at = EXCLUDED.at RETURNING at";
+        run!(self, "note pass", connection => sqlx::query_scalar(SQL).bind(name).fetch_one(connection).await)
+    }
+
+    /// When the last pass of this name came to its end, as it was noted; none where there was none, or it is forgotten.
+    pub async fn last_pass(&self, name: &str) -> Result<Option<OffsetDateTime>, StoreError> {
+        run!(self, "last pass", connection => {
+            sqlx::query_scalar("SELECT at FROM passes WHERE name = $1").bind(name).fetch_optional(connection).await
+        })
     }
 }

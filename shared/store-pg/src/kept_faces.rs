@@ -114,12 +114,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn note_matched(&self, matched: &[(FaceId, PersonId)]) -> Result<Vec<FaceId>, StoreError> {
-        // A tombstone is written before an erasure looks for faces: either it finds the note, or this finds the tombstone.
+        // A tombstone is written before an erasure looks for faces: either it finds the note, or this finds the tombstone. The faces
+        // are locked first: one that is deleted meanwhile has no note, and fails nobody else's.
         const NOTE: &str = "
+WITH there AS MATERIALIZED (
+    SELECT f.face_id, i.person_id FROM UNNEST($1::uuid[], $2::uuid[]) AS i (face_id, person_id)
+    JOIN faces f ON f.face_id = i.face_id
+    WHERE f.person_id IS NULL ORDER BY f.face_id FOR KEY SHARE OF f
+)
 INSERT INTO matched_faces AS m (face_id, person_id)
-SELECT DISTINCT ON (f.face_id) f.face_id, i.person_id FROM UNNEST($1::uuid[], $2::uuid[]) AS i (face_id, person_id)
-JOIN faces f ON f.face_id = i.face_id
-WHERE f.person_id IS NULL ORDER BY f.face_id
+SELECT DISTINCT ON (face_id) face_id, person_id FROM there ORDER BY face_id
 ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id WHERE m.person_id <> EXCLUDED.person_id";
         if matched.is_empty() {
             return Ok(Vec::new());

@@ -1,5 +1,5 @@
-//! Erasures and their receipts, and the tombstones that keep what was erased from coming back with a crop that was received before.
-//! The erasing itself is done elsewhere, between the two ends here.
+//! Erasures and their receipts. The erasing itself is done elsewhere, between the two ends here; what keeps the erased from coming
+//! back is in `tombstones`.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +18,7 @@ use crate::error::StoreError;
 use crate::persons::lock_collections;
 use crate::row::row;
 use crate::store::{Store, run, text};
+use crate::tombstones::{renew_tombstones, write_tombstones};
 
 /// Most receipts of one page.
 const PAGE: u32 = 1000;
@@ -121,32 +122,15 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (collection, kind, subject) WHERE finished_at IS NULL DO UPDATE SET receipt = erasures.receipt || EXCLUDED.receipt
 RETURNING erasure_id, receipt - 'unfinished'";
 
-// The time is that of now and not of the transaction's begin: whoever held the lock before is older. Never one to come, where none
-// is given or where one is: it would refuse what is enrolled until then.
-const TOMBSTONES: &str = "
-INSERT INTO tombstones (collection, key, at) SELECT $1, k.key, least($3, clock_timestamp()) FROM UNNEST($2::bytea[]) AS k (key)
-ON CONFLICT (collection, key) DO UPDATE SET at = greatest(tombstones.at, EXCLUDED.at)";
-
 const HIDE: &str = "
 UPDATE persons SET status = 'hidden', version = version + 1, updated_at = now()
 WHERE person_id = $1 AND status = 'active'";
 
-// A crop without a row was removed with its collection, or is very old.
-const ERASED: &str = "
-SELECT i.place FROM UNNEST($1::text[], $2::uuid[], $3::bytea[], $4::uuid[]) WITH ORDINALITY
-    AS i (collection, person_id, image_hash, crop_id, place)
-LEFT JOIN crops c ON c.crop_id = i.crop_id
-WHERE i.crop_id IS NOT NULL AND EXISTS (
-    SELECT FROM tombstones t WHERE t.collection = i.collection
-        AND t.key IN (uuid_send(i.person_id), i.image_hash, ''::bytea)
-        AND t.at > coalesce(least(c.received_at, c.admitted_at), '-infinity'))";
-
 pub(crate) const FINISH: &str =
     "UPDATE erasures SET receipt = $2, finished_at = now() WHERE erasure_id = $1 AND finished_at IS NULL";
 
-// Whoever asked for an enrolment before all was gone did not know: it does not bring the person back either.
-const TO_THE_END: &str = "
-UPDATE tombstones SET at = greatest(at, clock_timestamp()) WHERE collection = $1 AND key = ANY($2::bytea[])";
+// Who was recognised in a face that stays, because somebody said that it is not theirs or because it is another's by now.
+const FORGET_MATCHES: &str = "DELETE FROM matched_faces WHERE person_id = ANY($1::uuid[])";
 
 impl Store {
     /// Begins an erasure, or goes on with one that was cut short: hides the person, and sees to it that no crop that was received
@@ -176,8 +160,18 @@ impl Store {
         })
     }
 
+    /// The collection of what is to be erased; `None` where [`Store::begin_erasure`] would find nothing to erase.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn collection_of_erasure(&self, what: &FaceSelection) -> Result<Option<CollectionId>, StoreError> {
+        let found = run!(self, "collection of an erasure", connection => collection_of(connection, what).await)?;
+        found.map(|name| name.parse().map_err(|_| StoreError::corrupt("persons.collection"))).transpose()
+    }
+
     /// Everything is gone: the receipt is final, and the event says so, by the receipt's id alone. No crop that was received before
-    /// now brings back the persons. `false`: it was final before, or one of the persons is there again.
+    /// now brings back the persons. `false`: it was final before, or one of the persons is there again, or a result names one: it
+    /// was written since results were erased, and leads to the images of its crop.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -193,12 +187,13 @@ impl Store {
             lock_collections(&mut tx, &[begun.collection.as_str()]).await?;
             let persons: Vec<Uuid> = begun.persons.iter().map(PersonId::as_uuid).collect();
             if any_is_there(&mut tx, &persons).await?
+                || any_is_named(&mut tx, &persons).await?
                 || sqlx::query(FINISH).bind(begun.erasure).bind(receipt).execute(&mut *tx).await?.rows_affected() == 0
             {
                 return Ok(false);
             }
-            let keys: Vec<&[u8]> = persons.iter().map(|person| person.as_bytes().as_slice()).collect();
-            sqlx::query(TO_THE_END).bind(begun.collection.as_str()).bind(&keys).execute(&mut *tx).await?;
+            renew_tombstones(&mut tx, begun.collection.as_str(), &persons).await?;
+            sqlx::query(FORGET_MATCHES).bind(&persons).execute(&mut *tx).await?;
             if let Some(kind) = event_of(what) {
                 let detail = serde_json::json!({ "erasureId": begun.erasure });
                 let event = NewEvent::of(begun.collection.as_str(), kind);
@@ -304,27 +299,6 @@ LIMIT 1";
     }
 }
 
-/// The keys of the tombstones, and their time where it is not now.
-async fn keys_of(
-    connection: &mut PgConnection,
-    what: &FaceSelection,
-    persons: &[Uuid],
-) -> Result<(Vec<Vec<u8>>, Option<OffsetDateTime>), sqlx::Error> {
-    const IMAGES: &str = "
-SELECT image_hash FROM faces WHERE collection = $1 AND asset_id = $2
-UNION SELECT c.image_hash FROM crop_assets a JOIN crops c ON c.crop_id = a.crop_id WHERE a.collection = $1 AND a.asset_id = $2";
-    Ok(match what {
-        FaceSelection::Person(_) => (persons.iter().map(|person| person.as_bytes().to_vec()).collect(), None),
-        FaceSelection::Image(_, image) => (vec![image.as_bytes().to_vec()], None),
-        FaceSelection::Asset(collection, asset) => {
-            let query = sqlx::query_scalar(IMAGES).bind(collection.as_str()).bind(text(asset));
-            (query.fetch_all(connection).await?, None)
-        }
-        FaceSelection::Before(_, before) => (vec![Vec::new()], Some(*before)),
-        FaceSelection::Collection(_) => (vec![Vec::new()], None),
-    })
-}
-
 /// The person and everybody who was merged into them, with those of an unfinished erasure.
 async fn concerned(
     connection: &mut PgConnection,
@@ -350,6 +324,11 @@ async fn any_is_there(connection: &mut PgConnection, persons: &[Uuid]) -> Result
     sqlx::query_scalar(SQL).bind(persons).fetch_one(connection).await
 }
 
+async fn any_is_named(connection: &mut PgConnection, persons: &[Uuid]) -> Result<bool, sqlx::Error> {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM recognitions WHERE person_id = ANY($1::uuid[]))";
+    sqlx::query_scalar(SQL).bind(persons).fetch_one(connection).await
+}
+
 type Begun = (Uuid, String, Concerned, JsonValue);
 
 async fn begin(
@@ -357,13 +336,17 @@ async fn begin(
     what: &FaceSelection,
     actor: &Actor,
 ) -> Result<Result<Option<Begun>, StoreError>, sqlx::Error> {
-    const INTO: &str = "SELECT merged_into FROM persons WHERE person_id = $1 AND merged_into IS NOT NULL";
+    // One that was begun before goes on: until it ends the merge cannot be undone.
+    const INTO: &str = "
+SELECT merged_into FROM persons WHERE person_id = $1 AND merged_into IS NOT NULL AND NOT EXISTS (
+    SELECT FROM erasures WHERE collection = $2 AND kind = 'person' AND subject = $1::uuid::text AND finished_at IS NULL)";
     let mut tx = connection.begin().await?;
     let Some(collection) = collection_of(&mut tx, what).await? else { return Ok(Ok(None)) };
     // Whoever enrols is either done, and its face is erased too, or sees the tombstones.
     lock_collections(&mut tx, &[&collection]).await?;
     if let FaceSelection::Person(person) = what {
-        let into: Option<Uuid> = sqlx::query_scalar(INTO).bind(person.as_uuid()).fetch_optional(&mut *tx).await?;
+        let query = sqlx::query_scalar(INTO).bind(person.as_uuid()).bind(&collection);
+        let into: Option<Uuid> = query.fetch_optional(&mut *tx).await?;
         if let Some(into) = into {
             return Ok(Err(StoreError::Merged { into: PersonId::from(into) }));
         }
@@ -380,8 +363,7 @@ async fn begin(
     for person in &persons {
         sqlx::query(HIDE).bind(person).execute(&mut *tx).await?;
     }
-    let (keys, at) = keys_of(&mut tx, what, &persons).await?;
-    sqlx::query(TOMBSTONES).bind(&collection).bind(&keys).bind(at).execute(&mut *tx).await?;
+    write_tombstones(&mut tx, &collection, what, &persons).await?;
     let (kind, subject) = kind_and_subject(what);
     let (erasure, receipt) = sqlx::query_as(OPEN)
         .bind(Uuid::new_v4())
@@ -396,28 +378,4 @@ async fn begin(
         .await?;
     tx.commit().await?;
     Ok(Ok(Some((erasure, collection, concerned, receipt))))
-}
-
-/// A face that is about to be enrolled, as far as tombstones concern it.
-pub(crate) struct Received<'a> {
-    pub(crate) collection: &'a str,
-    pub(crate) person: Uuid,
-    pub(crate) image: &'a [u8],
-    /// Without a crop it is a decision of now.
-    pub(crate) crop: Option<Uuid>,
-}
-
-/// Positions of those that came with a crop that was received before their person, image or collection was erased.
-pub(crate) async fn erased_since(
-    connection: &mut PgConnection,
-    faces: &[Received<'_>],
-) -> Result<Vec<usize>, sqlx::Error> {
-    let places: Vec<i64> = sqlx::query_scalar(ERASED)
-        .bind(faces.iter().map(|face| face.collection).collect::<Vec<_>>())
-        .bind(faces.iter().map(|face| face.person).collect::<Vec<_>>())
-        .bind(faces.iter().map(|face| face.image).collect::<Vec<_>>())
-        .bind(faces.iter().map(|face| face.crop).collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await?;
-    Ok(places.into_iter().filter_map(|place| usize::try_from(place - 1).ok()).collect())
 }

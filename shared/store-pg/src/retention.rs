@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use facewire_domain::{CollectionId, FaceId};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::row::row;
@@ -27,6 +29,25 @@ impl Expired {
     }
 }
 
+/// What one step over a collection's faces without a person did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpiredFaces {
+    /// How many were tombstoned.
+    pub tombstoned: u64,
+    /// Where the next step goes on; none after the last one.
+    pub next: Option<UnmatchedPlace>,
+}
+
+/// How far a pass over a collection's faces without a person has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnmatchedPlace {
+    created_at: OffsetDateTime,
+    face: FaceId,
+}
+
+/// What a step tombstoned and looked at, and the last face of it.
+type Step = (i64, i64, Option<OffsetDateTime>, Option<Uuid>);
+
 row! {
     struct Counts {
         crops: i64,
@@ -35,66 +56,97 @@ row! {
     }
 }
 
-// `= ANY(ARRAY(…))` and not a join: the rows are always looked up by their keys, whatever the statistics say of the tables.
+/// Removes the endings of the crops that `$old` selects, and what `$rest` removes.
+///
+/// `= ANY(ARRAY(…))` and not a join: the rows are always looked up by their keys, whatever the statistics say of the tables.
+///
+/// Who was recognised in a face that is kept is noted before the result goes, which alone says so where the face is older than such
+/// notes, or of an older release: an erasure finds the face by it. The faces are locked first: one that is deleted meanwhile has no
+/// note, and fails nothing.
+macro_rules! expire {
+    ($old:literal, $rest:literal) => {
+        concat!(
+            "WITH old AS MATERIALIZED (",
+            $old,
+            "), kept AS MATERIALIZED (
+                SELECT f.face_id, r.person_id
+                FROM recognitions r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
+                WHERE r.crop_id = ANY(ARRAY(SELECT crop_id FROM old)) AND r.person_id IS NOT NULL AND f.person_id IS NULL
+                ORDER BY f.face_id FOR KEY SHARE OF f
+            ), noted AS (
+                INSERT INTO matched_faces (face_id, person_id) SELECT face_id, person_id FROM kept ON CONFLICT DO NOTHING
+            ), recognition AS (
+                DELETE FROM recognitions WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
+            ), failure AS (
+                DELETE FROM stage_failures WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
+            ), ",
+            $rest,
+            ", (SELECT count(*) FROM recognition) AS recognitions, (SELECT count(*) FROM failure) AS failures"
+        )
+    };
+}
+
 // A crop whose result may still have to be published is left alone until it is twice as old: whatever has not happened by then
 // will not. SKIP LOCKED: two processes that expire at the same time do not wait for each other.
-const CROPS: &str = "
-WITH old AS MATERIALIZED (
-    SELECT c.crop_id
-    FROM (SELECT collection, coalesce(retain_results, make_interval(secs => $1)) AS age FROM collections) p
-    CROSS JOIN LATERAL (
-        SELECT c.crop_id FROM crops c
-        WHERE c.collection = p.collection AND c.admitted_at < $2 - p.age
-          AND (c.admitted_at < $2 - 2 * p.age OR
-               (SELECT count(r.published_at) FROM recognitions r WHERE r.crop_id = c.crop_id) >= greatest(1, c.face_count))
-        ORDER BY c.admitted_at LIMIT $3 FOR UPDATE OF c SKIP LOCKED
-    ) c
-    WHERE p.age IS NOT NULL
-    LIMIT $3
-), recognition AS (
-    DELETE FROM recognitions WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
-), failure AS (
-    DELETE FROM stage_failures WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
-), crop AS (
-    DELETE FROM crops WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
-)
-SELECT (SELECT count(*) FROM crop) AS crops, (SELECT count(*) FROM recognition) AS recognitions,
-       (SELECT count(*) FROM failure) AS failures";
+const CROPS: &str = expire!(
+    "SELECT c.crop_id
+     FROM (SELECT collection, coalesce(retain_results, make_interval(secs => $1)) AS age FROM collections) p
+     CROSS JOIN LATERAL (
+         SELECT c.crop_id FROM crops c
+         WHERE c.collection = p.collection AND c.admitted_at < $2 - p.age
+           AND (c.admitted_at < $2 - 2 * p.age OR
+                (SELECT count(r.published_at) FROM recognitions r WHERE r.crop_id = c.crop_id) >= greatest(1, c.face_count))
+         ORDER BY c.admitted_at LIMIT $3 FOR UPDATE OF c SKIP LOCKED
+     ) c
+     WHERE p.age IS NOT NULL
+     LIMIT $3",
+    "crop AS (
+        DELETE FROM crops WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
+     )
+     SELECT (SELECT count(*) FROM crop) AS crops"
+);
 
 // Endings without a crop: a redelivery that was finished while its crop was being removed.
-const WITHOUT_CROP: &str = "
-WITH old AS MATERIALIZED (
-    SELECT r.crop_id
-    FROM (SELECT collection, coalesce(retain_results, make_interval(secs => $1)) AS age FROM collections) p
-    CROSS JOIN LATERAL (
-        SELECT r.crop_id FROM recognitions r
-        WHERE r.collection = p.collection AND r.finished_at < $2 - 2 * p.age
-          AND (SELECT c.crop_id FROM crops c WHERE c.crop_id = r.crop_id) IS NULL
-        LIMIT $3
-    ) r
-    WHERE p.age IS NOT NULL
-    LIMIT $3
-), recognition AS (
-    DELETE FROM recognitions WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
-), failure AS (
-    DELETE FROM stage_failures WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
-)
-SELECT 0::bigint AS crops, (SELECT count(*) FROM recognition) AS recognitions, (SELECT count(*) FROM failure) AS failures";
+const WITHOUT_CROP: &str = expire!(
+    "SELECT r.crop_id
+     FROM (SELECT collection, coalesce(retain_results, make_interval(secs => $1)) AS age FROM collections) p
+     CROSS JOIN LATERAL (
+         SELECT r.crop_id FROM recognitions r
+         WHERE r.collection = p.collection AND r.finished_at < $2 - 2 * p.age
+           AND (SELECT c.crop_id FROM crops c WHERE c.crop_id = r.crop_id) IS NULL
+         LIMIT $3
+     ) r
+     WHERE p.age IS NOT NULL
+     LIMIT $3",
+    "crop AS (SELECT 0::bigint AS crops)
+     SELECT (SELECT crops FROM crop) AS crops"
+);
 
-// The first condition is the index's. Whoever took a face from somebody, or undid that it was given, has as long to think again.
+// A page of the collection's oldest, in the order of the index, whether or not they have to go: one that somebody just took from a
+// person is read over once in a pass, and not in each step. Whoever took a face from somebody, or undid that it was given, has as
+// long to think again.
 const UNMATCHED: &str = "
-UPDATE faces SET vector_state = 'tombstoned', updated_at = now()
-WHERE face_id = ANY(ARRAY(
-    SELECT f.face_id FROM collections p CROSS JOIN LATERAL (
-        SELECT f.face_id FROM faces f
+WITH page AS MATERIALIZED (
+    SELECT f.face_id, f.created_at, coalesce(f.assigned_at, f.created_at) < p.cut AS is_old, p.cut
+    FROM (SELECT collection, $2::timestamptz - retain_unmatched AS cut FROM collections
+          WHERE collection = $1 AND retain_unmatched IS NOT NULL) p
+    CROSS JOIN LATERAL (
+        SELECT f.face_id, f.created_at, f.assigned_at FROM faces f
         WHERE f.collection = p.collection AND f.person_id IS NULL AND f.vector_state <> 'tombstoned'
-          AND f.created_at < $1 - p.retain_unmatched
-          AND coalesce(f.assigned_at, f.created_at) < $1 - p.retain_unmatched
-        ORDER BY f.created_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED
+          AND f.created_at < p.cut AND f.created_at >= $3 AND (f.created_at, f.face_id) > ($3::timestamptz, $4::uuid)
+        ORDER BY f.created_at, f.face_id LIMIT $5
     ) f
-    WHERE p.retain_unmatched IS NOT NULL
-    LIMIT $2
-))";
+), old AS MATERIALIZED (
+    SELECT f.face_id FROM faces f
+    WHERE f.face_id = ANY(ARRAY(SELECT face_id FROM page WHERE is_old)) AND f.person_id IS NULL
+      AND f.vector_state <> 'tombstoned' AND coalesce(f.assigned_at, f.created_at) < (SELECT min(cut) FROM page)
+    FOR UPDATE OF f SKIP LOCKED
+), gone AS (
+    UPDATE faces SET vector_state = 'tombstoned', updated_at = now() WHERE face_id = ANY(ARRAY(SELECT face_id FROM old))
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM page), (SELECT max(created_at) FROM page),
+       (SELECT face_id FROM page ORDER BY created_at DESC, face_id DESC LIMIT 1)";
 
 impl Store {
     /// Removes crops with all that became of them, the oldest of each collection first, at most `limit` crops. `default` is
@@ -129,12 +181,28 @@ impl Store {
         Ok(Expired { crops: count(crops), recognitions: count(recognitions), failures: count(failures) })
     }
 
-    /// Tombstones faces without a person that are older than their collection keeps them, the oldest first, at most `limit`.
-    /// The reconciler then removes their points and rows. Returns how many.
-    pub async fn expire_unmatched(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
-        let expired = run!(self, "expire unmatched faces", connection => {
-            sqlx::query(UNMATCHED).bind(now).bind(i64::from(limit)).execute(connection).await
+    /// Tombstones faces without a person that are older than their collection keeps them, the oldest first. A step looks at `limit`
+    /// faces at most, those behind `after`, which the step before gave. The reconciler then removes their points, images and rows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn expire_unmatched(
+        &self,
+        collection: &CollectionId,
+        after: Option<UnmatchedPlace>,
+        now: OffsetDateTime,
+        limit: u32,
+    ) -> Result<ExpiredFaces, StoreError> {
+        let limit = i64::from(limit.max(1));
+        // No face is as old as that.
+        let (created_at, face) =
+            after.map_or((OffsetDateTime::UNIX_EPOCH, Uuid::nil()), |after| (after.created_at, after.face.as_uuid()));
+        let step: Step = run!(self, "expire unmatched faces", connection => {
+            let query = sqlx::query_as(UNMATCHED).bind(collection.as_str()).bind(now).bind(created_at).bind(face);
+            query.bind(limit).fetch_one(connection).await
         })?;
-        Ok(expired.rows_affected())
+        let (gone, seen, created_at, face) = step;
+        let place = created_at.zip(face).map(|(created_at, face)| UnmatchedPlace { created_at, face: face.into() });
+        Ok(ExpiredFaces { tombstoned: count(gone), next: place.filter(|_| seen >= limit) })
     }
 }

@@ -245,7 +245,17 @@ pub(crate) const TABLES: &[Row] = &[
         ],
     ),
     ("crop_assets", &[(Ingest, &[I]), (Gateway, &[S, D]), (Jobs, &[S, D]), (Operator, &[S, D])]),
-    ("matched_faces", &[(Match, &[S, I, U]), (Gateway, &[S]), (Jobs, &[S]), (Operator, &[S])]),
+    (
+        "matched_faces",
+        &[
+            (Match, &[S, I, U]),
+            // What a result says of a kept face is noted when the result goes.
+            (Reconciler, &[I]),
+            (Gateway, &[S, D]),
+            (Jobs, &[S, D]),
+            (Operator, &[S, D]),
+        ],
+    ),
     (
         "recognitions",
         &[
@@ -297,7 +307,13 @@ pub(crate) const TABLES: &[Row] = &[
     ("face_negatives", &[(Match, &[S]), (Gateway, &[S, I, U, D]), (Jobs, &[S]), (Operator, &[S, I, U, D])]),
     (
         "erasures",
-        &[(Gateway, &[S, I, U]), (Jobs, &[S, I, UpdateOf(&["finished_at", "receipt"])]), (Operator, &[S, I, U])],
+        &[
+            // Whose erasure goes on.
+            (Enrich, &[ReadOf(&["collection", "finished_at", "kind", "receipt", "subject"])]),
+            (Gateway, &[S, I, U]),
+            (Jobs, &[S, I, UpdateOf(&["finished_at", "receipt"])]),
+            (Operator, &[S, I, U]),
+        ],
     ),
     ("erasure_jobs", &[(Jobs, &[S, I, UpdateOf(&["erasure_id"])])]),
     (

@@ -194,6 +194,47 @@ async fn images_that_nobody_needs_go_and_those_of_faces_stay() {
     assert_eq!((seen.images, seen.erased), (3, 3));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_tombstoned_leaves_with_its_images_in_a_short_pass_and_in_a_full_one() {
+    let (world, images, _directory) = with_images().await;
+    let parts = parts(&world, &images);
+    let gallery = parts.gallery().unwrap();
+    let collection: facewire_domain::CollectionId = OFFICE.parse().unwrap();
+    let face = |number: u8| facewire_store_pg::KeptFace {
+        face: FaceId::from(uuid::Uuid::from_u128(u128::from(number) + 1)),
+        collection: collection.clone(),
+        crop: uuid::Uuid::from_u128(u128::from(number) + 7).into(),
+        face_index: 0,
+        image_hash: ImageHash::of(&[number]),
+        asset: None,
+        embedding: vec![1.0; gallery.dim as usize],
+        model: gallery.model.clone(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        captured_at: time::OffsetDateTime::now_utc(),
+        matched: None,
+    };
+    let faces = [0, 1].map(face);
+    assert!(gallery.keep(&faces).await.unwrap().iter().all(Result::is_ok));
+    let keys = faces.each_ref().map(|face| ImageKey::aligned(collection.clone(), face.image_hash, 0));
+    for key in &keys {
+        images.put(key, bytes::Bytes::from_static(b"pixels")).await.unwrap();
+    }
+    let options = facewire_composition::Config {
+        reconciler: Options { pending_after: Duration::ZERO, ..Options::default() },
+        ..Default::default()
+    };
+    let reconciler = facewire_composition::reconciler(&options, &parts).unwrap();
+    gallery.store.tombstone(&[faces[0].face]).await.unwrap();
+    assert_eq!(reconciler.complete().await.unwrap(), 1);
+    assert_eq!(kept(&images).await, [keys[1].to_string()]);
+    gallery.store.tombstone(&[faces[1].face]).await.unwrap();
+    let report = reconciler.full(Default::default(), Duration::ZERO, &|_| {}).await.unwrap();
+    assert_eq!((report.total_found(), report.total_fixed()), (1, 1), "{report:?}");
+    assert_eq!(kept(&images).await, [""; 0]);
+}
+
 /// Embeds from kept aligned faces.
 struct FromAligned {
     images: ImageStore,

@@ -2,6 +2,7 @@
 //! a rebuild while faces come and go.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use facewire_domain::{FaceId, Fault, FaultKind, ImageHash};
@@ -9,6 +10,7 @@ use facewire_reconciler::{Brake, Kind, Options, PassOptions, RebuildOptions, Rec
 use facewire_store_pg::{Enrolment, NewFace};
 use facewire_store_vec::{FacePayload, FacePoint};
 use time::OffsetDateTime;
+use tokio::runtime::Handle;
 
 use super::world::World;
 
@@ -157,38 +159,57 @@ async fn what_is_in_flight_is_left_alone() {
     assert_eq!(quick.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap().total_fixed(), 6);
 }
 
+/// What somebody else does while a pass is at work, which goes on when it is done.
+fn meanwhile<T>(done: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| Handle::current().block_on(done))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_point_without_a_face_that_gets_one_in_its_grace_stays() {
     let world = World::new().await;
-    let reconciler = world.reconciler(Options { grace: Duration::from_secs(2), ..at_once() });
+    let reconciler = world.reconciler(at_once());
+    let (store, vectors) = (&reconciler.gallery.store, &reconciler.gallery.vectors);
     let [face] = enrolled(&reconciler, 0..1).await[..] else { panic!("one face") };
-    let row = reconciler.gallery.store.faces(&[face]).await.unwrap().remove(0);
-    reconciler.gallery.store.tombstone(&[face]).await.unwrap();
-    reconciler.gallery.store.forget(&[face]).await.unwrap();
+    // Without any other face the brake would keep the point.
+    enrolled(&reconciler, 1..3).await;
+    let leaves = async || {
+        store.tombstone(&[face]).await.unwrap();
+        store.forget(&[face]).await.unwrap();
+    };
+    let comes_back = async || {
+        let again = new_face(0, &reconciler.gallery.model, reconciler.gallery.dim);
+        store.begin_enrolment(&[again]).await.unwrap();
+        store.mark_indexed(&[face]).await.unwrap();
+    };
+    leaves().await;
+    // Heard once the pass has read both sides. Then it reads once more what differs.
+    let progress = |_: u64| meanwhile(comes_back());
+    let report = reconciler.full(PassOptions::default(), Duration::ZERO, &progress).await.unwrap();
+    assert_eq!((report.total_found(), report.total_fixed(), report.held_back), (1, 0, 0), "{report:?}");
+    assert_eq!(vectors.retrieve(&[face], false).await.unwrap().len(), 1);
+
+    // It is given its time.
+    leaves().await;
+    let patient = world.reconciler(Options { grace: Duration::from_secs(3600), ..at_once() });
     let (found, seen) = tokio::sync::watch::channel(false);
-    let pass = async {
-        // Heard once the pass has read both sides: from here on its grace runs.
-        let progress = |_: u64| {
-            let _ = found.send(true);
-        };
-        reconciler.full(PassOptions::default(), Duration::ZERO, &progress).await.unwrap()
+    let progress = |_: u64| {
+        let _ = found.send(true);
     };
     let back = async {
         seen.clone().wait_for(|heard| *heard).await.ok();
-        let again = new_face(0, &reconciler.gallery.model, reconciler.gallery.dim);
-        reconciler.gallery.store.begin_enrolment(&[again]).await.unwrap();
-        reconciler.gallery.store.mark_indexed(&[face]).await.unwrap();
+        comes_back().await;
     };
-    let (report, ()) = tokio::join!(pass, back);
-    assert_eq!(report.total_fixed(), 0, "{report:?}");
-    let points = reconciler.gallery.vectors.retrieve(&[face], false).await.unwrap();
-    assert_eq!((points.len(), row.record.face), (1, face));
+    tokio::select! {
+        ended = patient.full(PassOptions::default(), Duration::ZERO, &progress) => panic!("it did not wait: {ended:?}"),
+        () = back => {}
+    }
+    assert_eq!(vectors.retrieve(&[face], false).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_reconciler_works_at_a_time_and_one_that_was_overtaken_repairs_nothing() {
     let world = World::new().await;
-    let reconciler = world.reconciler(Options { grace: Duration::from_secs(2), ..at_once() });
+    let reconciler = world.reconciler(at_once());
     let store = &reconciler.gallery.store;
     let [face] = enrolled(&reconciler, 0..1).await[..] else { panic!("one face") };
     enrolled(&reconciler, 1..3).await;
@@ -202,21 +223,15 @@ async fn one_reconciler_works_at_a_time_and_one_that_was_overtaken_repairs_nothi
     assert!(matches!(refused, ReconcileError::Busy), "{refused}");
     held.release().await;
 
-    // Another holder comes while the point without a row waits for its grace: whatever its clock says, its token is higher.
-    let (found, seen) = tokio::sync::watch::channel(false);
+    // Another holder comes once the pass has found the point without a row: whatever its clock says, its token is higher.
+    let overtook = OnceLock::new();
     let progress = |_: u64| {
-        let _ = found.send(true);
+        overtook.set(meanwhile(store.next_fence("reconciler")).unwrap()).unwrap();
     };
-    let pass = reconciler.full(PassOptions::default(), Duration::ZERO, &progress);
-    let overtaking = async {
-        seen.clone().wait_for(|heard| *heard).await.ok();
-        store.next_fence("reconciler").await.unwrap()
-    };
-    let (fenced, token) = tokio::join!(pass, overtaking);
-    let fenced = fenced.unwrap_err();
+    let fenced = reconciler.full(PassOptions::default(), Duration::ZERO, &progress).await.unwrap_err();
     assert!(matches!(fenced, ReconcileError::LeaseLost), "{fenced}");
     assert_eq!(reconciler.gallery.vectors.count(None).await.unwrap(), 3, "nothing was removed");
-    assert!(store.holds_fence("reconciler", token).await.unwrap());
+    assert!(store.holds_fence("reconciler", overtook.into_inner().unwrap()).await.unwrap());
     let after = reconciler.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.unwrap();
     assert_eq!(after.total_fixed(), 1, "the next holder's token is higher again");
 }
@@ -352,5 +367,35 @@ async fn an_index_that_comes_back_empty_is_filled_at_once() {
         points => Err(points),
     })
     .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_holds_points_back_is_not_ready_until_somebody_allows_their_removal() {
+    let world = World::new().await;
+    let options = Options { interval: Duration::from_millis(50), brake: Brake { free: 2, part: 0.1 }, ..at_once() };
+    let reconciler = world.reconciler(options.clone());
+    let (store, vectors) = (&reconciler.gallery.store, &reconciler.gallery.vectors);
+    let faces = enrolled(&reconciler, 0..20).await;
+    store.tombstone(&faces[..10]).await.unwrap();
+    store.forget(&faces[..10]).await.unwrap();
+    let running = world.start_reconciler(options);
+    let health = running.health();
+    let held = || health.held().contains_key(facewire_reconciler::SERVICE);
+    super::until("the brake", async || if held() { Ok(()) } else { Err(health.states()) }).await;
+    // Short passes complete what is pending, and settle nothing. The second one begins after the end of the first.
+    for number in 20..22 {
+        let late = rows(&reconciler, number..number + 1, &reconciler.gallery.model).await;
+        super::until("a short pass", async || match vectors.retrieve(&late, false).await.unwrap().len() {
+            1 => Ok(()),
+            points => Err(points),
+        })
+        .await;
+    }
+    assert!(held(), "{:?}", health.states());
+    let allowed = PassOptions { allow_mass_removal: true, ..PassOptions::default() };
+    reconciler.full(allowed, Duration::from_secs(30), &|_| {}).await.unwrap();
+    super::until("readiness", async || if held() { Err(health.held()) } else { Ok(()) }).await;
+    assert_eq!(vectors.count(None).await.unwrap(), 12);
     running.stop().await;
 }

@@ -1,9 +1,9 @@
 //! The kind `erase`: what a request or the command `people erase` erases, by a worker, so that it may take as long as it takes. It
 //! goes on where an attempt before it stopped, under the same receipt. Nothing here says what is erased where.
 
-use facewire_domain::{EraseParams, KeepImages};
-use facewire_erasure::{Step, erase_by_job, erasure_of};
-use facewire_gallery::Receipt;
+use facewire_domain::EraseParams;
+use facewire_erasure::{EraseError, Step, erase_by_job, erasure_of};
+use facewire_gallery::{GalleryError, Receipt};
 use serde::Serialize;
 use serde_json::Value as JsonValue;
 use uuid::Uuid;
@@ -30,11 +30,17 @@ pub(super) async fn run(task: Task<'_>, params: &EraseParams) -> Result<JsonValu
     if came_later(task).await? {
         return told(&nothing()?);
     }
-    images_can_go(task).await?;
     let what = erasure_of(params, &record.collection);
     let begin = |step: Step| progress.begin(step.as_str(), 0);
     let (gallery, bus, actor) = (&context.gallery, &context.bus, &record.actor);
-    context.ask(|| erase_by_job(gallery, bus, &what, actor, record.job, &begin)).await?;
+    let erased = context.ask(|| async {
+        match erase_by_job(gallery, bus, &what, actor, record.job, &begin).await {
+            // To wait for it helps nobody: this service was given no place for images.
+            Err(EraseError::Gallery(refused @ GalleryError::NoImages { .. })) => Ok(Err(refused)),
+            done => done.map(Ok),
+        }
+    });
+    erased.await?.map_err(|refused| JobError::Refused(refused.to_string()))?;
     match finished(task).await? {
         Some(erased) => told(&erased),
         None => told(&nothing()?),
@@ -51,18 +57,6 @@ async fn finished(task: Task<'_>) -> Result<Option<Erased>, JobError> {
 
 fn nothing() -> Result<Erased, JobError> {
     Ok(Erased { erasure_id: None, removed: told(&Receipt::default())? })
-}
-
-/// Without an image store, kept images would stay, and nothing would name them any more.
-async fn images_can_go(task: Task<'_>) -> Result<(), JobError> {
-    let (context, collection) = (task.context, &task.record.collection);
-    let keeps = context.ask(|| context.store().policy(collection)).await?.keep_images != KeepImages::None;
-    if keeps && context.gallery.images.is_none() {
-        return Err(JobError::Refused(
-            "the collection keeps images, and the service `jobs` has no image store: set images.url for it".to_owned(),
-        ));
-    }
-    Ok(())
 }
 
 /// Whether the collection was made after its name's former holder was to be deleted: nobody asked for the end of this one.

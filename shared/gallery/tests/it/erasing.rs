@@ -1,12 +1,18 @@
 //! What is erased is gone from all stores, with a receipt, and does not come back with an old crop.
 
-use facewire_domain::{BoundingBox, CropId, FaceId, ImageHash, Intent};
-use facewire_gallery::{CollectionDeletion, Conflict, Enrolled, Erasure, Gallery, Receipt, point};
+use facewire_domain::{BoundingBox, CropId, FaceId, ImageHash, Intent, KeepImages};
+use facewire_gallery::{CollectionDeletion, Conflict, Enrolled, Erasure, Gallery, GalleryError, Receipt, point};
 use facewire_store_object::ImageKey;
 use facewire_store_pg::{CollectionPolicy, CropHead, FaceSelection, KeptFace, NewCrop, VectorState};
 use time::OffsetDateTime;
 
 use crate::support::{World, by, candidate, image_of, kept_of, office, person, recognised};
+
+/// The names of all images that are kept.
+async fn images(world: &World) -> Vec<ImageKey> {
+    let page = world.images.list(None, None, 100).await.unwrap();
+    page.objects.into_iter().map(|image| image.key).collect()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_person_leaves_a_receipt_and_does_not_come_back_with_an_old_crop() {
@@ -50,10 +56,6 @@ async fn an_erasure_reaches_the_images_that_no_face_stands_for() {
         world.images.put(key, "picture".into()).await.unwrap();
     }
     world.images.put(&original, "found at 0".into()).await.unwrap();
-    let kept = || async {
-        let page = world.images.list(None, None, 100).await.unwrap();
-        page.objects.into_iter().map(|image| image.key).collect::<Vec<_>>()
-    };
 
     let receipt = gallery.erase(&Erasure::Image(office(), asked), &by()).await.unwrap();
     assert_eq!((receipt.faces, receipt.images), (0, 3), "{receipt:?}");
@@ -61,13 +63,13 @@ async fn an_erasure_reaches_the_images_that_no_face_stands_for() {
     assert_eq!((receipt.faces, receipt.images, receipt.results), (1, 6, 1), "{receipt:?}");
     let mut expected = of_nobody.to_vec();
     expected.sort();
-    assert_eq!(kept().await, expected);
+    assert_eq!(images(&world).await, expected);
     let receipt = gallery.erase(&Erasure::Before(office(), OffsetDateTime::UNIX_EPOCH), &by()).await.unwrap();
     assert_eq!(receipt.images, 0, "{receipt:?}");
     let soon = OffsetDateTime::now_utc() + time::Duration::HOUR;
     let receipt = gallery.erase(&Erasure::Before(office(), soon), &by()).await.unwrap();
     assert_eq!(receipt.images, 3 + 2, "of the face that was left, and those of nobody: {receipt:?}");
-    assert_eq!(kept().await, []);
+    assert_eq!(images(&world).await, []);
     // A time to come erases what is there, and refuses nothing that comes after it.
     let mut later = candidate("c", 0.0);
     later.face.crop = None;
@@ -243,5 +245,105 @@ async fn an_erasure_reaches_the_index_of_the_model_before_and_that_of_the_next()
     assert_eq!(left().await, (1, 1), "the one that served before");
     before.erase(&Erasure::Person(person("c")), &by()).await.unwrap();
     assert_eq!(left().await, (0, 0), "by a service that was not restarted yet");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crop_that_was_admitted_after_the_erasure_of_its_asset_began_is_not_kept() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("b", 60.0)]).await;
+    let what = Erasure::Asset(office(), "album/7".to_owned());
+    let started = gallery.start_erasure(&what, &by(), None).await.unwrap().unwrap();
+    // A service had it in hand when the erasure began.
+    came_to_nothing(&world, image_of("late", 0.0), None, Some("album/7")).await;
+    let receipt = gallery.finish_erasure(started, 0, &by()).await.unwrap();
+    assert_eq!(receipt.images, 1, "{receipt:?}");
+    assert_eq!(images(&world).await, []);
+    let late = kept(&world, "late", None);
+    gallery.keep(std::slice::from_ref(&late)).await.unwrap()[0].as_ref().unwrap();
+    assert_eq!(gallery.store.faces(&[late.face]).await.unwrap(), []);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_comes_while_its_person_is_erased_goes_with_its_images() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
+    let what = Erasure::Person(person("a"));
+    let started = gallery.start_erasure(&what, &by(), None).await.unwrap().unwrap();
+    // The person is gone, and a service that had the crop in hand writes what became of it.
+    let late = image_of("late", 0.0);
+    world.images.put(&ImageKey::aligned(office(), late, 1), "picture".into()).await.unwrap();
+    recognised(&world, "a", late).await;
+    let receipt = gallery.finish_erasure(started, 0, &by()).await.unwrap();
+    assert_eq!((receipt.results, receipt.persons), (1, 1), "{receipt:?}");
+    assert_eq!(images(&world).await, []);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_face_that_somebody_said_is_not_theirs_outlives_a_person_with_its_images() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
+    let (denied, theirs) = (kept(&world, "denied", Some("a")), kept(&world, "theirs", Some("a")));
+    let keys = [&denied, &theirs].map(|face| ImageKey::aligned(office(), face.image_hash, 0));
+    for key in &keys {
+        world.images.put(key, "picture".into()).await.unwrap();
+    }
+    assert!(gallery.keep(&[denied.clone(), theirs]).await.unwrap().iter().all(Result::is_ok));
+    assert!(gallery.store.set_negative(denied.face, person("a"), &by()).await.unwrap());
+    let receipt = gallery.erase(&Erasure::Person(person("a")), &by()).await.unwrap();
+    assert_eq!((receipt.faces, receipt.persons), (2, 1), "{receipt:?}");
+    assert_eq!(gallery.store.faces(&[denied.face]).await.unwrap().len(), 1);
+    assert_eq!(images(&world).await, keys[..1]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_tombstoned_goes_with_its_images_but_not_with_those_of_others() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    let faces = world.enrolled(&[("a", 0.0), ("a", 20.0)]).await;
+    // The second picture of `a` was kept of another crop as well.
+    let alone = kept(&world, "alone", None);
+    let shared = kept_of(&world, image_of("a", 20.0), 20.0);
+    assert!(gallery.keep(&[alone.clone(), shared.clone()]).await.unwrap().iter().all(Result::is_ok));
+    let keys_of = |image| [ImageKey::aligned(office(), image, 0), ImageKey::crop(office(), image, 0)];
+    let (gone, stay) = (keys_of(alone.image_hash), keys_of(shared.image_hash));
+    for key in gone.iter().chain(&stay) {
+        world.images.put(key, "picture".into()).await.unwrap();
+    }
+    gallery.store.tombstone(&[alone.face, shared.face]).await.unwrap();
+    gallery.forget_with_images(&[alone.face, shared.face]).await.unwrap();
+    assert_eq!(images(&world).await, stay);
+    assert_eq!(gallery.store.count_faces().await.unwrap(), 2);
+    gallery.store.tombstone(&faces).await.unwrap();
+    gallery.forget_with_images(&faces).await.unwrap();
+    assert_eq!(images(&world).await, []);
+    assert_eq!((gallery.store.count_faces().await.unwrap(), gallery.vectors.count(None).await.unwrap()), (0, 0));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_erased_where_kept_images_would_stay() {
+    let world = World::new().await;
+    world.enrolled(&[("a", 0.0)]).await;
+    let blind = Gallery { images: None, ..world.gallery.clone() };
+    let policy = CollectionPolicy { keep_images: KeepImages::Aligned, ..CollectionPolicy::default() };
+    blind.store.set_policy(&office(), &policy, &by()).await.unwrap();
+    let a = Erasure::Person(person("a"));
+    for what in [a.clone(), Erasure::Asset(office(), "album/7".to_owned()), Erasure::Collection(office())] {
+        let refused = blind.erase(&what, &by()).await.unwrap_err();
+        assert!(matches!(refused, GalleryError::NoImages { .. }), "{refused}");
+        let told = refused.to_string();
+        assert!(told.contains("images.url") && told.contains("--queue"), "{told}");
+    }
+    assert_eq!(blind.erase(&Erasure::Person(person("nobody")), &by()).await.unwrap(), Receipt::default());
+    assert!(blind.store.erasure_receipts(None, None, 10).await.unwrap().is_empty(), "nothing has begun");
+    blind.store.set_policy(&office(), &CollectionPolicy::default(), &by()).await.unwrap();
+    assert_eq!(blind.erase(&a, &by()).await.unwrap().persons, 1, "no images are kept");
     world.end().await;
 }

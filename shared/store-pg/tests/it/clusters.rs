@@ -296,6 +296,9 @@ async fn what_a_job_did_is_done_once_whoever_takes_it_up_again() {
     let assigned = assign(token, &theirs[..]).await;
     let first = apply(&store, token, &[found(2, true, &faces[..4])], &[]).await.unwrap();
     assert_eq!((first.created.len(), first.dissolved.len(), first.moved), (1, 0, 4), "one joined the first cluster");
+    let acts = store.acts_of_job(token.job).await.unwrap();
+    assert_eq!(acts.iter().map(|act| act.act).collect::<Vec<_>>(), [assigned.act, first.act]);
+    assert_eq!(store.clusters_changed_by(&acts[1]).await.unwrap(), first);
     // The worker dies before it ends the job; another one computes something else.
     assert!(store.release_job(token).await.unwrap());
     let again = taken(&store, token.job).await;

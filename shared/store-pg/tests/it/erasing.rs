@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use facewire_domain::{Candidate, Decision, FaceId, Intent, PersonId};
 use facewire_store_pg::{
-    Admission, AuditFilter, ConflictKind, CropHead, Ending, Enrolment, FaceSelection, KeptFace, Named, NamedCrop,
-    NewCrop, NewFace, PersonStatus, Store,
+    Admission, Assignment, AuditFilter, ConflictKind, CropHead, Ending, Enrolment, FaceSelection, KeptFace, Named,
+    NamedCrop, NewCrop, NewFace, PersonStatus, Store,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -281,6 +281,8 @@ async fn what_was_on_its_way_while_a_person_was_erased_names_nobody() {
     }
     admit(&store, &[enrolment_crop(5, "a", -9), enrolment_crop(6, "b", -9)]).await;
     assert_eq!(store.erase_from_trail(&again.persons, 100).await.unwrap(), 2);
+    let named = store.results_of(&again.persons, 100).await.unwrap();
+    assert_eq!(store.erase_from_results(&again.persons, &named).await.unwrap(), 1);
     assert!(store.finish_erasure(&again, &what, &json!({}), &by()).await.unwrap());
     assert_eq!(store.unfinished_erasure_of(a).await.unwrap(), None);
 
@@ -332,5 +334,78 @@ async fn faces_kept_of_crops_in_which_a_person_was_recognised_go_with_them() {
     finish(&store, &[Ending { decision: Some(decision), face, ..matched(2) }]).await;
     assert_eq!(erase_faces(&store, &FaceSelection::Person(person("a"))).await, 2);
     assert_eq!(store.count_faces().await.unwrap(), 1, "that of crop 3 is of nobody");
+    db.drop().await;
+}
+
+/// The ending of a crop that one person matched, and another came near to.
+fn between(number: u64, best: PersonId, second: PersonId) -> Ending {
+    let candidate = |person| Some(Candidate { person, face: uuid::Uuid::from_u128(8).into(), similarity: 0.5 });
+    let decision =
+        Decision { matched: true, best: candidate(best), runner_up: candidate(second), ..Decision::default() };
+    Ending { decision: Some(decision), ..matched(number) }
+}
+
+#[tokio::test]
+async fn a_late_result_is_left_to_the_erasure_that_goes_on_and_is_taken_back_once_the_receipt_is_final() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("a", None, 1), face("b", None, 9)]).await;
+    let (a, b) = (person("a"), person("b"));
+    let what = FaceSelection::Person(a);
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    erase_faces(&store, &what).await;
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    let found = async || store.results_of(&[a], 100).await.unwrap();
+
+    let late = finish(&store, &[between(3, a, b)]).await;
+    assert_eq!(late[0].row.decision, None, "whoever publishes it names nobody");
+    // It leads to the images of its crop: the erasure does not end without having seen it.
+    let named = found().await;
+    assert_eq!(named.iter().map(|named| named.crop).collect::<Vec<_>>(), [head(3).crop]);
+    assert_eq!(named[0].image, Some(head(3).image_hash));
+    assert!(!store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    assert_eq!(store.erasure_receipt(begun.erasure).await.unwrap().unwrap().finished_at, None);
+    assert_eq!(store.erase_from_results(&begun.persons, &named).await.unwrap(), 1);
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+
+    // Whoever writes one now takes back that one, and no row of others.
+    assert!(store.record(&[between(4, a, b)]).await.unwrap()[0].is_ok());
+    assert_eq!(finish(&store, &[between(5, a, b)]).await[0].row.decision, None);
+    assert_eq!(found().await.iter().map(|named| named.crop).collect::<Vec<_>>(), [head(4).crop]);
+    let others = [between(4, a, b)];
+    assert_eq!(store.take_back(others.iter().collect(), |_| false).await.unwrap(), HashSet::from([a]));
+    assert!(found().await.is_empty());
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_kept_face_of_which_somebody_said_that_it_is_not_theirs_stays_without_them() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("a", None, 1), face("b", None, 9)]).await;
+    let (a, b) = (person("a"), person("b"));
+    admit(&store, &[crop(2), crop(3), crop(4)]).await;
+    let faces = [kept(2), kept(3), kept(4)];
+    assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
+    let [denied, theirs, others] = faces.map(|face| face.face);
+    assert!(store.note_matched(&[(denied, a), (theirs, a), (others, a)]).await.unwrap().is_empty());
+    let of = |number, face| Ending { face: Some(face), ..between(number, a, b) };
+    finish(&store, &[of(2, denied), of(3, theirs)]).await;
+    assert!(store.set_negative(denied, a, &by()).await.unwrap());
+    store.assign_faces(&office(), &[others], Assignment::to(Some(b)), &by()).await.unwrap().unwrap();
+
+    let what = FaceSelection::Person(a);
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    assert_eq!(erase_faces(&store, &what).await, 2, "the enrolled one, and the one that nobody denied");
+    assert_eq!(store.part_from_negatives(&begun.persons).await.unwrap(), 1);
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    // What was said went with the person.
+    assert!(store.tombstone_faces_of(&begun.persons, 10).await.unwrap().is_empty());
+    let named = store.results_of(&begun.persons, 100).await.unwrap();
+    assert_eq!(named.iter().map(|named| named.crop).collect::<Vec<_>>(), [head(3).crop], "the other images stay");
+    store.erase_from_results(&begun.persons, &named).await.unwrap();
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    assert_eq!(store.count_faces().await.unwrap(), 3, "that of b, and two kept ones");
+    assert!(!everything(&db).await.lines().any(|line| line.starts_with("matched_faces")));
     db.drop().await;
 }

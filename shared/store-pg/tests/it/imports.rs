@@ -2,7 +2,8 @@
 
 use facewire_domain::{CropId, ImageHash, PersonId};
 use facewire_store_pg::{
-    Actor, Closed, Import, ImportState, ItemEnding, ItemFilter, ItemState, NewImportItem, Store, StoreError,
+    Actor, AuditFilter, Closed, Import, ImportState, ItemEnding, ItemFilter, ItemState, NewImportItem, Store,
+    StoreError,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -190,7 +191,13 @@ async fn an_import_goes_with_its_age_or_its_collection() {
     let db = test_database().await;
     let store = db.migrated().await;
     let (old, open) = (import_of(&store, 1).await, import_of(&store, 1).await);
-    store.cancel_import(old.import_id).await.unwrap();
+    let (by, id) = (Actor::named("operator"), old.import_id);
+    assert!(store.cancel_import(id, &by).await.unwrap());
+    assert!(!store.cancel_import(id, &by).await.unwrap(), "it has ended");
+    let trail = store.audit_trail(&AuditFilter::default(), None, 100).await.unwrap();
+    let of_it = trail.iter().rev().filter(|row| row.detail["import_id"] == json!(id));
+    let told: Vec<_> = of_it.map(|row| (row.kind.as_str(), &row.actor, row.collection.is_some())).collect();
+    assert_eq!(told, [("import.created", &old.actor, true), ("import.cancelled", &by, true)]);
     let future = OffsetDateTime::now_utc() + time::Duration::HOUR;
     let past = OffsetDateTime::now_utc() - time::Duration::HOUR;
     assert_eq!(store.expire_imports(past, 10).await.unwrap(), 0);

@@ -57,7 +57,8 @@ async fn a_collection_does_not_fill_the_queue_with_jobs_of_a_kind() {
         make(&store, JobKind::Assign, &office)
     );
     let refused = [a, b, c].iter().filter(|answer| is_refused(answer)).count();
-    assert_eq!((refused, store.count_open_jobs().await.unwrap()), (2, u64::from(Store::OPEN_JOBS)));
+    let open = store.jobs(&JobFilter::default(), None, 100).await.unwrap().len();
+    assert_eq!((refused, open), (2, Store::OPEN_JOBS as usize));
     // Other kinds and other collections have places of their own; what is to be erased is erased.
     made(&store, JobKind::Cluster, &office).await;
     made(&store, JobKind::Assign, &hall).await;
@@ -93,6 +94,7 @@ async fn a_job_that_is_to_stop_after_it_has_written_is_taken_up_to_say_what() {
     // Its worker dies before it can say so; the next one is stopped.
     let second = taken(&store, job, LEASE).await;
     assert!(second.cancel_requested);
+    assert!(!store.end_job(second.token(), &JobEnd::Cancelled).await.unwrap(), "it has written");
     assert!(store.release_job(second.token()).await.unwrap());
     assert_eq!(state(&store, job).await, JobState::Queued);
     let third = taken(&store, job, LEASE).await;
@@ -108,5 +110,32 @@ async fn a_job_that_is_to_stop_after_it_has_written_is_taken_up_to_say_what() {
     store.cancel_job(undone, &by()).await.unwrap().unwrap();
     assert_eq!(store.claim_job(undone, "a worker", LEASE, 9).await.unwrap(), Claim::Over);
     assert_eq!(state(&store, undone).await, JobState::Cancelled);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_ends_its_workers_is_taken_up_for_what_it_has_written_and_not_for_ever() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = unknown(&store, 3).await;
+    let job = made(&store, JobKind::Cluster, &office()).await;
+    let claim = async || store.claim_job(job, "a worker", NONE, 2).await.unwrap();
+    let first = taken(&store, job, NONE).await;
+    let written = apply(&store, first.token(), &[found(1, true, &faces)], &[]).await.unwrap();
+    let second = claim().await;
+    assert!(matches!(second, Claim::Taken(_)), "{second:?}");
+    for attempt in [3, 4] {
+        let Claim::Spent(record) = claim().await else { panic!("it has written") };
+        assert_eq!((record.state, record.attempt), (JobState::Running, attempt));
+    }
+    let over = claim().await;
+    assert!(matches!(over, Claim::Exhausted(_)), "workers die of that, too: {over:?}");
+    // Once it is undone there is nothing to be said.
+    store.undo_act(written.act, &by()).await.unwrap().unwrap();
+    store.retry_job(job, &by()).await.unwrap().unwrap();
+    for _ in 0..2 {
+        assert!(matches!(claim().await, Claim::Taken(_)));
+    }
+    assert!(matches!(claim().await, Claim::Exhausted(_)));
     db.drop().await;
 }

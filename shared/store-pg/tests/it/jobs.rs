@@ -345,23 +345,30 @@ async fn jobs_that_nobody_works_on_are_found_and_old_ones_go() {
     let db = test_database().await;
     let store = db.migrated().await;
     collections(&store).await;
-    let waiting = job_of(&store, &office()).await;
+    let lobby: CollectionId = "lobby".parse().unwrap();
+    assert!(store.create_collection(&lobby, &Default::default(), &by()).await.unwrap());
+    let waiting = job_of(&store, &lobby).await;
     let silent = job_of(&store, &office()).await;
     let alive = job_of(&store, &hall()).await;
     taken(&store, silent, NONE).await;
     let token = taken(&store, alive, LEASE).await.token();
-    let found: Vec<JobId> = store.queued_jobs(NONE, 10).await.unwrap().iter().map(|record| record.job).collect();
-    assert_eq!(found, [waiting, silent]);
+    // Those behind them are to wait, but for one that erases.
+    let (behind, _) = (job_of(&store, &hall()).await, job_of(&store, &office()).await);
+    let erases = store.create_job(JobKind::Erase, &hall(), &json!({}), &by()).await.unwrap().unwrap().job;
+    let found =
+        async || -> Vec<JobId> { store.queued_jobs(NONE, 10).await.unwrap().iter().map(|record| record.job).collect() };
+    assert_eq!(found().await, [waiting, silent, erases]);
     assert_eq!(store.queued_jobs(NONE, 1).await.unwrap().len(), 1);
     assert!(store.queued_jobs(LEASE, 10).await.unwrap().is_empty(), "their messages may be on their way");
 
     store.cancel_job(waiting, &operator()).await.unwrap();
     assert!(store.end_job(token, &failed()).await.unwrap());
+    assert_eq!(found().await, [silent, behind, erases]);
     assert_eq!(store.prune_jobs(LEASE, 10).await.unwrap(), 0);
     assert_eq!(store.prune_jobs(NONE, 1).await.unwrap(), 1);
     assert_eq!(store.job(waiting).await.unwrap(), None, "the oldest first");
     assert_eq!(store.prune_jobs(NONE, 10).await.unwrap(), 1);
-    assert_eq!(store.jobs(&JobFilter::default(), None, 10).await.unwrap().len(), 1, "what is not over stays");
+    assert_eq!(store.jobs(&JobFilter::default(), None, 10).await.unwrap().len(), 4, "what is not over stays");
     db.drop().await;
 }
 

@@ -217,3 +217,31 @@ async fn nothing_changes_hands_with_whom_an_unfinished_erasure_concerns() {
     assert_eq!(owners(&store, &[back[0], faces[1], faces[3]]).await, people(["p", "q", "p"]));
     db.drop().await;
 }
+
+#[tokio::test]
+async fn an_erasure_that_began_before_its_person_was_merged_goes_on() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("s", None, 1), face("p", None, 2)]).await;
+    merge(&store, "s", "p").await;
+    let what = FaceSelection::Person(person("s"));
+    let refused = store.begin_erasure(&what, &by()).await;
+    assert_eq!(refused, Err(StoreError::Merged { into: person("p") }));
+    // As an earlier release may have left it.
+    let erasure = uuid::Uuid::from_u128(5);
+    sqlx::query(
+        "INSERT INTO erasures (erasure_id, collection, kind, subject, actor) VALUES ($1, 'office', 'person', $2, 'x')",
+    )
+    .bind(erasure)
+    .bind(person("s").to_string())
+    .execute(&mut db.operator().await)
+    .await
+    .unwrap();
+    assert_eq!(store.unmerge(MergeRef::Source(person("s")), &by()).await, Err(StoreError::BeingErased));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    assert_eq!((begun.erasure, begun.persons.clone()), (erasure, vec![person("s")]));
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    assert_eq!(store.count_faces().await.unwrap(), 2, "both are of p");
+    db.drop().await;
+}

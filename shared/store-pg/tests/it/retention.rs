@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use facewire_domain::{CollectionId, CropId, FaceId, KeepFaces, KeepImages};
-use facewire_store_pg::{CollectionPolicy, Ending, FaceOrigin, KeptFace, Store, VectorState};
-use sqlx::{AssertSqlSafe, Executor};
+use facewire_domain::{CollectionId, CropId, FaceId, KeepFaces, KeepImages, PersonId};
+use facewire_store_pg::{
+    CollectionPolicy, Ending, ExpiredFaces, FaceOrigin, KeptFace, Store, UnmatchedPlace, VectorState,
+};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::support::{TestDatabase, admit, by, crop, face, failed, finish, head, matched, rejected, test_database};
+use crate::support::{
+    TestDatabase, admit, blocked_session, by, crop, face, failed, finish, head, matched, rejected, test_database,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -204,16 +208,137 @@ async fn only_faces_without_a_person_expire_and_only_where_the_collection_says_s
     let mut operator = db.operator().await;
     operator.execute("UPDATE faces SET created_at = created_at - interval '40 days'").await.unwrap();
     store.keep_faces(&[kept(20, 0)]).await.unwrap();
-    let now = OffsetDateTime::now_utc();
-    assert_eq!(store.expire_unmatched(now, 100).await.unwrap(), 0, "the default is for ever");
+    let expire =
+        async |after, limit| store.expire_unmatched(&office(), after, OffsetDateTime::now_utc(), limit).await.unwrap();
+    assert_eq!(expire(None, 100).await, ExpiredFaces { tombstoned: 0, next: None }, "the default is for ever");
     let policy = CollectionPolicy { retain_unmatched: Some(30 * DAY), ..CollectionPolicy::default() };
     store.set_policy(&office(), &policy, &by()).await.unwrap();
-    assert_eq!(store.expire_unmatched(now, 6).await.unwrap(), 6);
-    assert_eq!(store.expire_unmatched(now, 6).await.unwrap(), 4);
-    assert_eq!(store.expire_unmatched(now, 6).await.unwrap(), 0);
+    let first = expire(None, 6).await;
+    assert_eq!((first.tombstoned, first.next.is_some()), (6, true));
+    assert_eq!(expire(first.next, 6).await, ExpiredFaces { tombstoned: 4, next: None });
+    assert_eq!(expire(None, 6).await, ExpiredFaces { tombstoned: 0, next: None });
     let gone = store.tombstoned_faces(None, 100).await.unwrap();
     assert_eq!(gone, (2..12).map(|number| kept(number, 0).face).collect::<Vec<_>>());
     assert_eq!(store.forget(&gone).await.unwrap(), 10);
     assert_eq!(store.count_faces().await.unwrap(), 2);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn faces_that_were_just_taken_from_a_person_are_passed_over_in_bounded_steps() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    store.keep_faces(&(0..20).map(|number| kept(number, 0)).collect::<Vec<_>>()).await.unwrap();
+    let policy = CollectionPolicy { retain_unmatched: Some(30 * DAY), ..CollectionPolicy::default() };
+    store.set_policy(&office(), &policy, &by()).await.unwrap();
+    let taken: Vec<Uuid> = (0..10).map(|number| kept(number, 0).face.as_uuid()).collect();
+    sqlx::query(
+        "UPDATE faces SET created_at = created_at - interval '40 days',
+             assigned_at = CASE WHEN face_id = ANY($1) THEN now() END",
+    )
+    .bind(&taken)
+    .execute(&mut db.operator().await)
+    .await
+    .unwrap();
+    let (mut after, mut steps): (Option<UnmatchedPlace>, Vec<u64>) = (None, Vec::new());
+    loop {
+        let step = store.expire_unmatched(&office(), after, OffsetDateTime::now_utc(), 4).await.unwrap();
+        steps.push(step.tombstoned);
+        after = step.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(steps, [0, 0, 2, 4, 4, 0], "each step begins where the one before ended");
+    let gone: Vec<FaceId> = (10..20).map(|number| kept(number, 0).face).collect();
+    assert_eq!(store.tombstoned_faces(None, 100).await.unwrap(), gone);
+    db.drop().await;
+}
+
+/// Whom [`matched`] endings name.
+fn known() -> PersonId {
+    Uuid::from_u128(7).into()
+}
+
+/// The ending of a crop of which a face was kept.
+fn recognised(number: u64) -> Ending {
+    Ending { face: Some(kept(number, 0).face), ..matched(number) }
+}
+
+async fn notes(db: &TestDatabase) -> Vec<(Uuid, Uuid)> {
+    let sql = "SELECT face_id, person_id FROM matched_faces ORDER BY face_id";
+    sqlx::query_as(sql).fetch_all(&mut db.operator().await).await.unwrap()
+}
+
+#[tokio::test]
+async fn whom_a_kept_face_shows_is_noted_when_the_result_that_says_so_goes() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(2), crop(3), crop(4)]).await;
+    // As an earlier release kept them: nobody noted who it was. The face of crop 4 was enrolled for somebody since.
+    store.keep_faces(&[kept(2, 0), kept(3, 0), kept(4, 0), kept(5, 0)]).await.unwrap();
+    crate::support::enrol(&store, &[face("17", None, 9)]).await;
+    sqlx::query("UPDATE faces SET person_id = (SELECT person_id FROM persons), assigned_by = 'x' WHERE face_id = $1")
+        .bind(kept(4, 0).face.as_uuid())
+        .execute(&mut db.operator().await)
+        .await
+        .unwrap();
+    finish(&store, &[recognised(2), recognised(3), recognised(4)]).await;
+    publish(&store, 2..5).await;
+    age(&db, 2..5, 40).await;
+    sqlx::query("DELETE FROM crops WHERE crop_id = $1")
+        .bind(head(3).crop.as_uuid())
+        .execute(&mut db.operator().await)
+        .await
+        .unwrap();
+    let now = OffsetDateTime::now_utc();
+    // First the crops, then the ending that has none.
+    let expire = async || store.expire_results(Some(15 * DAY), now, 100).await.unwrap();
+    let (first, second) = (expire().await, expire().await);
+    assert_eq!((first.crops, first.recognitions, second.crops, second.recognitions), (2, 2, 0, 1));
+    let faces = [kept(2, 0), kept(3, 0)].map(|face| face.face);
+    assert_eq!(notes(&db).await, faces.map(|face| (face.as_uuid(), known().as_uuid())));
+    let found = store.tombstone_faces_of(&[known()], 10).await.unwrap();
+    let mut found: Vec<FaceId> = found.into_iter().map(|face| face.face).collect();
+    found.sort();
+    assert_eq!(found, faces, "an erasure finds them");
+    db.drop().await;
+}
+
+/// Does something while somebody deletes a face, which they end once it waits for that.
+async fn beside_a_deletion<T: Send + 'static>(
+    db: &TestDatabase,
+    face: FaceId,
+    operation: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let (mut operator, mut holder) = (db.operator().await, db.operator().await);
+    let mut deletion = holder.begin().await.unwrap();
+    let delete = sqlx::query("DELETE FROM faces WHERE face_id = $1").bind(face.as_uuid());
+    delete.execute(&mut *deletion).await.unwrap();
+    let task = tokio::spawn(operation);
+    blocked_session(&mut operator).await;
+    deletion.commit().await.unwrap();
+    task.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_face_that_is_deleted_meanwhile_fails_neither_a_note_nor_retention() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(2), crop(3), crop(4)]).await;
+    store.keep_faces(&[kept(2, 0), kept(3, 0), kept(4, 0)]).await.unwrap();
+    let [deleted, noted, expired] = [2, 3, 4].map(|number| kept(number, 0).face);
+    let noting = store.clone();
+    let note = async move { noting.note_matched(&[(deleted, known()), (noted, known())]).await };
+    assert!(beside_a_deletion(&db, deleted, note).await.unwrap().is_empty());
+    assert_eq!(notes(&db).await, [(noted.as_uuid(), known().as_uuid())]);
+
+    finish(&store, &[recognised(4)]).await;
+    publish(&store, 4..5).await;
+    age(&db, 4..5, 40).await;
+    let expiring = store.clone();
+    let expire = async move { expiring.expire_results(Some(30 * DAY), OffsetDateTime::now_utc(), 100).await };
+    assert_eq!(beside_a_deletion(&db, expired, expire).await.unwrap().crops, 1);
+    assert_eq!(notes(&db).await.len(), 1);
     db.drop().await;
 }

@@ -200,8 +200,12 @@ async fn a_replay_tells_everything_again_in_order_with_what_was_gone() {
     // The first was removed since.
     assert_eq!(store.expire_deliveries(future(), 1).await.unwrap(), 1);
 
-    assert_eq!(store.replay(id, Source::Results, 1).await.unwrap(), Some(3));
+    assert_eq!(store.replay(id, Source::Results, 1, &operator()).await.unwrap(), Some(3));
     assert_eq!(store.webhook(id).await.unwrap().unwrap().cursor_results, 0);
+    let replays = AuditFilter { kind: Some("webhook.replayed".to_owned()), ..AuditFilter::default() };
+    let trail = store.audit_trail(&replays, None, 10).await.unwrap();
+    let told: Vec<_> = trail.iter().map(|row| (&row.actor, row.collection.is_none(), &row.detail["from"])).collect();
+    assert_eq!(told, [(&operator(), true, &serde_json::json!(1))]);
     assert!(!store.delivered(&in_hand[0]).await.unwrap(), "the claim is void");
     assert!(claim(&store).await.is_empty(), "what comes before is not there yet");
     store.enqueue(id, Source::Results, 0, 2, &rows).await.unwrap();
@@ -220,7 +224,7 @@ async fn a_replay_tells_everything_again_in_order_with_what_was_gone() {
         store.delivered(&next[0]).await.unwrap();
     }
     assert_eq!(told, [1, 2, 3, 4]);
-    assert_eq!(store.replay(Uuid::new_v4(), Source::Results, 1).await.unwrap(), None);
+    assert_eq!(store.replay(Uuid::new_v4(), Source::Results, 1, &operator()).await.unwrap(), None);
     assert_eq!(store.enqueue(Uuid::new_v4(), Source::Results, 0, 1, &[]).await.unwrap(), None);
     db.drop().await;
 }
@@ -232,7 +236,7 @@ async fn a_replay_is_not_lost_on_a_reader_that_is_further_on() {
     // Nothing of what came before the webhook is stored.
     let late = NewWebhook { cursor_results: 4, ..new() };
     let id = store.create_webhook(&late, &operator()).await.unwrap().unwrap().webhook_id;
-    assert_eq!(store.replay(id, Source::Results, 0).await.unwrap(), Some(0));
+    assert_eq!(store.replay(id, Source::Results, 0, &operator()).await.unwrap(), Some(0));
     // The reader read on from 4 and does not know of it.
     let behind = store.enqueue(id, Source::Results, 4, 5, &[row(5, "ada")]).await.unwrap();
     assert_eq!(behind, Some(0), "the reader is sent back");
@@ -327,7 +331,7 @@ async fn what_waited_too_long_is_given_up_and_what_came_later_is_due() {
     assert_eq!(said, [3, 2, 1].map(|sequence| (sequence, Some("not told in time"))));
     // Who asks for them again has the whole time anew.
     let began = OffsetDateTime::now_utc();
-    assert_eq!(store.replay(id, Source::Results, 1).await.unwrap(), Some(3));
+    assert_eq!(store.replay(id, Source::Results, 1, &operator()).await.unwrap(), Some(3));
     assert_eq!(store.give_up_deliveries(began, 10).await.unwrap(), 0);
     db.drop().await;
 }

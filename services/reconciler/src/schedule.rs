@@ -1,0 +1,97 @@
+//! When which pass is done: a short one every interval, a full one when it is due; and what becomes of one that is not done, or
+//! holds something back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use facewire_domain::{Fault, FaultKind};
+use facewire_gallery::Gallery;
+use facewire_runtime::{ActorError, Shutdown};
+use facewire_telemetry::events;
+use tokio::time::Instant;
+
+use crate::holds::Holds;
+use crate::{Kind, PassOptions, PassReport, ReconcileError, Reconciler, SERVICE};
+
+/// The actor. What cannot be reached, and what an operator has to settle, is tried again at the next interval; until an operator
+/// did, the service is not ready.
+pub(crate) async fn keep(reconciler: Reconciler, shutdown: Shutdown) -> Result<(), ActorError> {
+    let mut holds = Holds::new(shutdown.health().clone());
+    loop {
+        let done = tokio::select! {
+            // Nothing is lost: repairs may end anywhere, and the lease expires.
+            () = shutdown.draining() => return Ok(()),
+            done = reconciler.pass(&mut holds) => done,
+        };
+        let why = match done {
+            Ok(braked) => braked,
+            Err(error) if error.kind() == FaultKind::Poison => return Err(error.into()),
+            Err(error) => {
+                holds.failed(&error);
+                Some(error)
+            }
+        };
+        if let Some(error) = why {
+            events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
+        }
+        tokio::select! {
+            () = shutdown.draining() => return Ok(()),
+            () = tokio::time::sleep(reconciler.options.interval) => {}
+        }
+    }
+}
+
+impl Reconciler {
+    /// A pass, unless somebody else does the work. What a full one held back.
+    async fn pass(&self, holds: &mut Holds) -> Result<Option<ReconcileError>, ReconcileError> {
+        let started = Instant::now();
+        match self.due_pass().await {
+            Ok(Some(report)) => {
+                let at = self.gallery.store.note_pass(SERVICE).await?;
+                report_pass(&report, started.elapsed());
+                Ok(holds.compared(&report, at))
+            }
+            Ok(None) | Err(ReconcileError::Busy) => {
+                holds.passed();
+                if let Some(ours) = holds.braked_at()
+                    && self.gallery.store.last_pass(SERVICE).await?.is_some_and(|at| at != ours)
+                {
+                    holds.superseded();
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A full pass when one is due, and what it found; else a short one.
+    async fn due_pass(&self) -> Result<Option<PassReport>, ReconcileError> {
+        if self.full_is_due().await? {
+            return self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.map(Some);
+        }
+        let started = Instant::now();
+        let completed = self.complete().await?;
+        events::PassDone { pass: "pending", checked: completed, took: started.elapsed() }.emit();
+        if completed > 0 {
+            events::Reconciled { completed }.emit();
+        }
+        Ok(None)
+    }
+
+    /// The schedule says so, or the index is empty and must not be.
+    async fn full_is_due(&self) -> Result<bool, ReconcileError> {
+        let Gallery { store, vectors, .. } = &self.gallery;
+        if store.pass_is_due(SERVICE, self.options.full_interval).await? {
+            return Ok(true);
+        }
+        Ok(vectors.scroll(None, 1, false).await?.points.is_empty() && store.has_indexed_faces().await?)
+    }
+}
+
+fn report_pass(report: &PassReport, took: Duration) {
+    for kind in Kind::ALL {
+        let of = |counts: &BTreeMap<Kind, u64>| counts.get(&kind).copied().unwrap_or_default();
+        events::DifferencesFound { kind: kind.as_str(), found: of(&report.found), fixed: of(&report.fixed) }.emit();
+    }
+    events::PassDone { pass: "full", checked: report.rows.max(report.points), took }.emit();
+}
