@@ -2,11 +2,14 @@
 //! and has clusters kept up to date between runs (`joining`). Several instances may do it at once; a failure is tried
 //! again at the next round.
 
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use facewire_bus::Bus;
-use facewire_domain::{Fault, JobState};
+use facewire_domain::{Fault, JobId, JobKind, JobState};
 use facewire_runtime::ActorError;
+use facewire_store_pg::JobRecord;
 use facewire_telemetry::events;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -30,8 +33,8 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// What is to be done when.
 struct Rounds {
-    /// There were fewer messages than jobs.
-    lacked: bool,
+    /// Jobs that somebody might have taken up at the last round.
+    waited: HashSet<JobId>,
     pruned: Option<Instant>,
     joined: Instant,
     looked: Looked,
@@ -40,7 +43,7 @@ struct Rounds {
 /// The actor.
 pub(crate) async fn keep(context: Context, bus: Bus) -> Result<(), ActorError> {
     let (joined, looked) = (Instant::now(), Looked::nowhere(OffsetDateTime::now_utc()));
-    let mut rounds = Rounds { lacked: false, pruned: None, joined, looked };
+    let mut rounds = Rounds { waited: HashSet::new(), pruned: None, joined, looked };
     let pause = INTERVAL.min(context.options.join_interval);
     loop {
         tokio::select! {
@@ -56,7 +59,7 @@ pub(crate) async fn keep(context: Context, bus: Bus) -> Result<(), ActorError> {
 }
 
 async fn round(context: &Context, bus: &Bus, rounds: &mut Rounds) {
-    rounds.lacked = call_again(context, bus, rounds.lacked).await;
+    rounds.waited = call_again(context, bus, &rounds.waited).await;
     if rounds.pruned.is_none_or(|last| last.elapsed() >= PRUNE_INTERVAL) {
         match prune(context).await {
             Ok(()) => rounds.pruned = Some(Instant::now()),
@@ -82,39 +85,43 @@ fn complain(error: &JobError) {
     }
 }
 
-/// Publishes the messages of jobs that nobody works on: of those that wait, which may just be behind others, once there
-/// are fewer messages than jobs in this round and in the last; of one whose worker is silent at any time, since the
-/// others of its collection wait for it. Returns whether there are fewer.
+/// Publishes the messages of jobs that nobody works on: of one whose worker is silent at any time, since the others of
+/// its collection wait for it; of one that waits once somebody might have taken it up in this round and in the last, while
+/// a worker here waits for a message, which would have got that job's. Returns who might be taken up.
 ///
-/// Once the window for duplicates is over, what was published before comes a second time. So it is not published
-/// because a job waits for long, as behind a clustering that takes hours: each of its messages would be in hand, of
-/// which there are not many. As it is, a job has two of them for a while at most: then there are no fewer than jobs.
-async fn call_again(context: &Context, bus: &Bus, lacked: bool) -> bool {
-    let waiting = match bus.jobs_waiting().await {
-        Ok(waiting) => waiting,
+/// Once the window for duplicates is over, what was published before comes a second time. So it is not published because
+/// a job waits for long, as behind a clustering that takes hours, or because all workers are busy: each of its messages
+/// would be in hand, of which there are not many. How many messages there are says nothing: a job may have two of them.
+async fn call_again(context: &Context, bus: &Bus, waited: &HashSet<JobId>) -> HashSet<JobId> {
+    let quiet = match context.store().queued_jobs(LOST_AFTER, STEP).await {
+        Ok(quiet) => whose_turn_it_is(quiet),
         Err(error) => {
-            events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
-            return false;
-        }
-    };
-    let store = context.store();
-    let (lacks, quiet) = match (store.count_open_jobs().await, store.queued_jobs(LOST_AFTER, STEP).await) {
-        (Ok(open), Ok(quiet)) => (waiting < open, quiet),
-        (Err(error), _) | (_, Err(error)) => {
             complain(&error.into());
-            return false;
+            return HashSet::new();
         }
     };
-    // Where there is none at all, none may be on its way either: a job that is made now is not old enough.
-    let calls = waiting == 0 || (lacks && lacked);
-    for job in quiet.iter().filter(|job| calls || job.state == JobState::Running) {
+    let idle = context.idle.load(Ordering::Relaxed) > 0;
+    for job in &quiet {
+        if job.state != JobState::Running && !(idle && waited.contains(&job.job)) {
+            continue;
+        }
         tracing::warn!(job = %job.job, kind = %job.kind, "a job waits without a message: it is published again");
         if let Err(error) = bus.publish_job(job.kind, job.job, job.attempt).await {
             events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
-            return lacks;
+            break;
         }
     }
-    lacks
+    quiet.into_iter().map(|job| job.job).collect()
+}
+
+/// Of jobs that wait in one collection, the first alone: the others wait for it.
+fn whose_turn_it_is(mut quiet: Vec<JobRecord>) -> Vec<JobRecord> {
+    let mut collections = HashSet::new();
+    quiet.retain(|job| {
+        let waits_for_none = job.state == JobState::Running || job.kind == JobKind::Erase;
+        waits_for_none || collections.insert(job.collection.clone())
+    });
+    quiet
 }
 
 /// Removes jobs that ended, exports that nobody can have any more, and bulk changes that nobody may undo any more.

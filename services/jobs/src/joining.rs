@@ -160,13 +160,17 @@ async fn join(context: &Context, collection: &CollectionId, since: OffsetDateTim
     if is_busy(context, collection).await? {
         return Ok(false);
     }
+    let filter = UnknownFilter { created_since: Some(since), without_cluster: true, ..UnknownFilter::default() };
+    let none = HashSet::new();
+    let choice = Choice::of(collection, filter, &none);
+    // Mostly no face is new, and the centroids of all clusters are read for nothing.
+    if choice.count(context).await? == 0 {
+        return Ok(true);
+    }
     let open = context.store().open_clusters(collection, &context.gallery.model).await?;
     if open.is_empty() {
         return Ok(true);
     }
-    let filter = UnknownFilter { created_since: Some(since), without_cluster: true, ..UnknownFilter::default() };
-    let none = HashSet::new();
-    let choice = Choice::of(collection, filter, &none);
     let applied = match rule(context, collection, None, None).await {
         // Nothing says how similar faces have to be: then none joins.
         Err(JobError::Refused(_)) => return Ok(false),
@@ -179,7 +183,7 @@ async fn join(context: &Context, collection: &CollectionId, since: OffsetDateTim
         return Ok(true);
     }
     let Some(record) = begin(context, collection, since).await? else { return Ok(false) };
-    carry_out(Task { context, record: &record, progress: &progress }, &found).await?;
+    carry_out(Task { context, record: &record, spent: false, progress: &progress }, &found).await?;
     // Also where somebody cancelled it, or it failed: it is not to come again and again.
     Ok(true)
 }
@@ -187,7 +191,7 @@ async fn join(context: &Context, collection: &CollectionId, since: OffsetDateTim
 /// Does what was found to be done. It is a job like those that people ask for, with its act and its undoing, but only
 /// where a face joins.
 async fn carry_out(task: Task<'_>, found: &Decided) -> Result<(), JobError> {
-    let Task { context, record, progress } = task;
+    let Task { context, record, progress, .. } = task;
     let JobRecord { job, kind, collection, attempt, .. } = record;
     let _running = events::JobRunning::begin(*job, *kind, collection, *attempt);
     let started = Instant::now();

@@ -14,6 +14,7 @@ mod upkeep;
 mod work;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use facewire_bus::Bus;
 use facewire_domain::Calibration;
@@ -62,6 +63,7 @@ impl Jobs {
             options: Arc::new(self.options.clone()),
             patience: Patience::new(SERVICE, shutdown),
             shutdown: shutdown.clone(),
+            idle: Arc::new(AtomicUsize::new(0)),
         };
         events::JobsReady.emit();
         let mut pipeline = Pipeline::new();

@@ -2,12 +2,14 @@
 //! `kinds`.
 //!
 //! A job that runs is cancelled or given back at once, until it begins to write: then Postgres has decided, in one
-//! transaction, and the job says what is written, also where its worker died before it could. An erasure is given back
+//! transaction, and the job says what is written, also where its worker died before it could. Where it ends without a
+//! result, what is half written is undone before. An erasure is given back
 //! at once and never cancelled: Postgres lets nobody cancel one that was taken up (`store-pg/src/jobs.rs`). The
 //! worker's own watchdog is no use here, since a clustering takes as long as it takes: a thread without a sign of life
 //! is noticed where it is waited for, and a worker that dies by its lease.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use facewire_bus::{JobMessage, JobQueue};
@@ -64,10 +66,12 @@ impl Worker {
     pub(crate) async fn run(self, mut queue: JobQueue) -> Result<(), ActorError> {
         let (mut failures, mut held) = (0, None);
         loop {
+            self.context.idle.fetch_add(1, Ordering::Relaxed);
             let pulled = tokio::select! {
                 () = self.context.shutdown.draining() => return Ok(()),
                 pulled = queue.next(PULL) => pulled,
             };
+            self.context.idle.fetch_sub(1, Ordering::Relaxed);
             match pulled {
                 Ok(message) => {
                     (failures, held) = (0, None);
@@ -97,7 +101,8 @@ impl Worker {
                 let store = self.context.store();
                 let claim = self.context.ask(|| store.claim_job(job, &self.name, lease, max_attempts)).await;
                 match claim {
-                    Ok(Claim::Taken(record)) => self.execute(&record, &message).await?,
+                    Ok(Claim::Taken(record)) => self.execute(&record, false, &message).await?,
+                    Ok(Claim::Spent(record)) => self.execute(&record, true, &message).await?,
                     Ok(Claim::Held) => After::Again(lease),
                     Ok(Claim::Busy(_)) => After::Again(BUSY_AGAIN),
                     Ok(Claim::Over) => After::Ack,
@@ -127,32 +132,33 @@ impl Worker {
         Ok(())
     }
 
-    /// Runs a job that was taken up to its end, or until somebody stops it.
-    async fn execute(&self, record: &JobRecord, message: &JobMessage) -> Result<After, ActorError> {
-        let (token, started) = (record.token(), Instant::now());
+    /// Runs a job that was taken up to its end, or until somebody stops it. `spent`: see [`Task::spent`].
+    async fn execute(&self, record: &JobRecord, spent: bool, message: &JobMessage) -> Result<After, ActorError> {
+        let started = Instant::now();
         let JobRecord { job, kind, collection, attempt, .. } = record;
         let _running = events::JobRunning::begin(*job, *kind, collection, *attempt);
         let progress = Arc::new(Progress::default());
-        let task = Task { context: &self.context, record, progress: &progress };
+        let task = Task { context: &self.context, record, spent, progress: &progress };
         let done = tokio::select! {
             biased;
             done = kinds::run(task) => Ok(done),
-            interrupt = self.keep(record, &progress, message) => Err(interrupt),
+            interrupt = self.keep(task, message) => Err(interrupt),
         };
         let after = match done {
-            Ok(done) => self.finish(record, started, &progress, done).await?,
-            Err(Interrupt::Cancelled) => self.end(record, started, &JobEnd::Cancelled).await?,
+            Ok(done) => self.finish(task, message, started, done).await?,
+            Err(Interrupt::Cancelled) => self.end(task, message, started, JobEnd::Cancelled).await?,
             Err(Interrupt::Lost) => After::Leave,
-            Err(Interrupt::Drain) => self.give_back(token).await,
+            Err(Interrupt::Drain) => self.give_back(record.token()).await,
         };
         tracing::info!(%job, %kind, took = ?started.elapsed(), ?after, "a job is out of hand");
         Ok(after)
     }
 
     /// Keeps a job that runs, and says how far it is, until somebody wants it to stop.
-    async fn keep(&self, record: &JobRecord, progress: &Progress, message: &JobMessage) -> Interrupt {
+    async fn keep(&self, task: Task<'_>, message: &JobMessage) -> Interrupt {
+        let Task { record, progress, .. } = task;
         // What is half erased is not left so. One that was to stop before it was taken up has written already, or
-        // nobody would have got it: it says what.
+        // nobody would have got it: it says what, or undoes it.
         let (token, stops) = (record.token(), record.kind != JobKind::Erase && !record.cancel_requested);
         let (store, shutdown) = (self.context.store(), &self.context.shutdown);
         let (lease, pause) = (self.context.options.lease, self.context.options.heartbeat());
@@ -185,24 +191,24 @@ impl Worker {
     /// A job whose work is done or cannot be done.
     async fn finish(
         &self,
-        record: &JobRecord,
+        task: Task<'_>,
+        message: &JobMessage,
         started: Instant,
-        progress: &Progress,
         done: Result<JsonValue, JobError>,
     ) -> Result<After, ActorError> {
-        let token = record.token();
+        let token = task.record.token();
         let error = match done {
-            Ok(result) => return self.end(record, started, &JobEnd::Succeeded(result)).await,
+            Ok(result) => return self.end(task, message, started, JobEnd::Succeeded(result)).await,
             Err(error) => error,
         };
         match error.fate() {
-            Fate::Fails => self.end(record, started, &JobEnd::Failed(error.to_string())).await,
+            Fate::Fails => self.end(task, message, started, JobEnd::Failed(error.to_string())).await,
             Fate::Waits => Ok(self.give_back(token).await),
             Fate::Breaks => Err(error.into()),
             Fate::Asks => {
-                let (store, lease, now) = (self.context.store(), self.context.options.lease, progress.now());
+                let (store, lease, now) = (self.context.store(), self.context.options.lease, task.progress.now());
                 match self.context.ask(|| store.renew_job(token, lease, &now)).await {
-                    Ok(JobSignal::Cancel) => self.end(record, started, &JobEnd::Cancelled).await,
+                    Ok(JobSignal::Cancel) => self.end(task, message, started, JobEnd::Cancelled).await,
                     Ok(JobSignal::Lost) => Ok(After::Leave),
                     Ok(JobSignal::Continue) | Err(_) => Ok(self.give_back(token).await),
                 }
@@ -210,16 +216,52 @@ impl Worker {
         }
     }
 
-    async fn end(&self, record: &JobRecord, started: Instant, end: &JobEnd) -> Result<After, ActorError> {
-        match self.context.ask(|| self.context.store().end_job(record.token(), end)).await {
+    /// Ends a job; where it has no result, without what it has half written.
+    async fn end(
+        &self,
+        task: Task<'_>,
+        message: &JobMessage,
+        started: Instant,
+        mut end: JobEnd,
+    ) -> Result<After, ActorError> {
+        let (record, store) = (task.record, self.context.store());
+        if !matches!(end, JobEnd::Succeeded(_)) {
+            match self.take_back(task, message).await {
+                Ok(()) => {}
+                Err(error) => match error.fate() {
+                    Fate::Fails => {
+                        tracing::error!(job = %record.job, %error, "what a job has half written cannot be undone");
+                        end = JobEnd::Failed(format!("what it has half written cannot be undone: {error}"));
+                    }
+                    // Whoever takes it up tries again.
+                    Fate::Waits => return Ok(self.give_back(record.token()).await),
+                    Fate::Asks => return Ok(After::Leave),
+                    Fate::Breaks => return Err(error.into()),
+                },
+            }
+        }
+        match self.context.ask(|| store.end_job(record.token(), &end)).await {
             Ok(true) => {
-                told_end(record, started.elapsed(), end);
+                told_end(record, started.elapsed(), &end);
                 Ok(After::Ack)
             }
+            // It was stopped before it could find what an earlier attempt has written: whoever takes it up says what.
+            Ok(false) if end == JobEnd::Cancelled => Ok(self.give_back(record.token()).await),
             Ok(false) => Ok(After::Leave),
             // Another worker finds what was written, once the lease has ended.
             Err(error) if error.fate() == Fate::Waits => Ok(After::Leave),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Undoes what a job has half written. It is kept meanwhile; from here on nothing but its loss, or a drain that
+    /// the undoing itself hears of, ends that.
+    async fn take_back(&self, task: Task<'_>, message: &JobMessage) -> Result<(), JobError> {
+        task.progress.commit();
+        tokio::select! {
+            biased;
+            done = kinds::take_back(task) => done,
+            _ = self.keep(task, message) => Err(JobError::Withdrawn),
         }
     }
 

@@ -146,6 +146,8 @@ const LIST: &str = acts!(
 ORDER BY at DESC, act_id DESC LIMIT $4"
 );
 
+const OF_JOB: &str = acts!("job_id = $1 AND undone_at IS NULL ORDER BY kind");
+
 // From here on nobody undoes it: its faces go in steps.
 const EXPIRE: &str = "
 UPDATE acts SET expired = true WHERE act_id = ANY(ARRAY(
@@ -197,6 +199,17 @@ impl Store {
                 .bind(i64::from(limit.min(PAGE)))
                 .fetch_all(connection)
                 .await
+        })?;
+        rows.into_iter().map(ActRecord::try_from).collect()
+    }
+
+    /// The acts that a job did and that can still be undone, by kind: at most one of each.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn acts_of_job(&self, job: JobId) -> Result<Vec<ActRecord>, StoreError> {
+        let rows: Vec<Columns> = run!(self, "acts of a job", connection => {
+            sqlx::query_as(OF_JOB).bind(job.as_uuid()).fetch_all(connection).await
         })?;
         rows.into_iter().map(ActRecord::try_from).collect()
     }

@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::act_moves::{Move, Moved, Moving, Only, move_faces, sorted};
-use crate::acts::{ActKind, ClusterChange, clusters_of, done_by, note_clusters, note_detail, open};
+use crate::acts::{ActKind, ActRecord, ClusterChange, clusters_of, done_by, note_clusters, note_detail, open};
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::cluster_rows::{self, NewRow, NewRows, dissolve_empty, forget_centroids, open_of, public_id};
 use crate::embedding;
@@ -105,11 +105,34 @@ impl Store {
         run: &ClusterRun<'_>,
         actor: &Actor,
     ) -> Result<Option<ClusterChanges>, StoreError> {
+        self.apply_counted_clusters(token, run, &serde_json::json!({}), actor).await
+    }
+
+    /// The same; `counts`, a JSON object without names and without ids of people, goes into the act's detail, where whoever takes
+    /// the job over finds what was counted when it was written.
+    ///
+    /// # Errors
+    /// As of [`Store::apply_clusters`].
+    pub async fn apply_counted_clusters(
+        &self,
+        token: JobToken,
+        run: &ClusterRun<'_>,
+        counts: &JsonValue,
+        actor: &Actor,
+    ) -> Result<Option<ClusterChanges>, StoreError> {
         let prepared = prepare(run)?;
         let patience = self.bulk_patience(prepared.moves.len());
         run!(self, "apply clusters", within patience, connection => {
-            apply(connection, token, run, &prepared, actor).await
+            apply(connection, token, run, &prepared, counts, actor).await
         })
+    }
+
+    /// What an act of a clustering changed, as the call that wrote it answered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn clusters_changed_by(&self, act: &ActRecord) -> Result<ClusterChanges, StoreError> {
+        run!(self, "clusters of an act", connection => done(connection, act.act, &act.detail).await)
     }
 }
 
@@ -138,6 +161,7 @@ async fn apply(
     token: JobToken,
     run: &ClusterRun<'_>,
     prepared: &Prepared,
+    counts: &JsonValue,
     actor: &Actor,
 ) -> Result<Option<ClusterChanges>, sqlx::Error> {
     let collection = run.collection.as_str();
@@ -165,9 +189,12 @@ async fn apply(
     note_clusters(&mut tx, act, &created, ClusterChange::Created).await?;
     note_clusters(&mut tx, act, &dissolved, ClusterChange::Dissolved).await?;
     let moved = found.iter().filter(|face| face.changed()).count();
-    let detail = serde_json::json!({
+    let mut detail = serde_json::json!({
         "created": created.len(), "kept": kept, "dissolved": dissolved.len(), "moved": moved,
     });
+    if let (Some(fields), Some(counts)) = (detail.as_object_mut(), counts.as_object()) {
+        fields.extend(counts.clone());
+    }
     let changes = done(&mut tx, act, &detail).await?;
     if !close_run(&mut tx, actor, collection, token, act, detail).await? {
         return Ok(None);

@@ -11,10 +11,11 @@ use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::audit::{Actor, NewEvent, record};
 use crate::delivery::{ClaimLimits, Claimed, ClaimedRow, DeadDelivery, DeadRow, NewDelivery, Source, check, uuids};
 use crate::error::StoreError;
 use crate::store::{Store, count, run, text};
-use crate::webhooks::{bounded, sequence};
+use crate::webhooks::{bounded, changed, sequence};
 
 /// Longest error that is kept of an attempt, in characters.
 const ERROR: usize = 500;
@@ -232,9 +233,15 @@ impl Store {
     }
 
     /// Tells a webhook everything of a source from this sequence on again: its cursor goes back, and the deliveries
-    /// that are still stored are pending again, in the stream's order. A claim of one of them is void. Returns how many
-    /// are stored; `None` where there is no such webhook.
-    pub async fn replay(&self, webhook: Uuid, source: Source, from: u64) -> Result<Option<u64>, StoreError> {
+    /// that are still stored are pending again, in the stream's order. A claim of one of them is void. The trail says so
+    /// (`webhook.replayed`). Returns how many are stored; `None` where there is no such webhook.
+    pub async fn replay(
+        &self,
+        webhook: Uuid,
+        source: Source,
+        from: u64,
+        actor: &Actor,
+    ) -> Result<Option<u64>, StoreError> {
         let from = sequence(from.max(1))?;
         run!(self, "replay deliveries", connection => {
             let mut tx = connection.begin().await?;
@@ -245,6 +252,8 @@ impl Store {
             sqlx::query(SET_CURSOR).bind(webhook).bind(source.as_str()).bind(back).execute(&mut *tx).await?;
             let replayed =
                 sqlx::query(REPLAY).bind(webhook).bind(source.as_str()).bind(from).execute(&mut *tx).await?;
+            let detail = serde_json::json!({ "webhook_id": webhook, "source": source.as_str(), "from": from });
+            record(&mut tx, actor, NewEvent { detail, ..changed(webhook, "webhook.replayed") }).await?;
             tx.commit().await?;
             Ok(Some(replayed.rows_affected()))
         })

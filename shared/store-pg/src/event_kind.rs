@@ -30,6 +30,10 @@ pub enum EventKind {
     AssetErased,
     /// What was stored before a time was erased.
     AgeErased,
+    /// An import was begun.
+    ImportCreated,
+    /// An import was ended before its items were done.
+    ImportCancelled,
     /// An import came to its end.
     ImportFinished,
     /// A job was made, and waits for a worker.
@@ -48,7 +52,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::PersonCreated,
         Self::PersonUpdated,
         Self::PersonMerged,
@@ -62,6 +66,8 @@ impl EventKind {
         Self::CollectionDeleted,
         Self::AssetErased,
         Self::AgeErased,
+        Self::ImportCreated,
+        Self::ImportCancelled,
         Self::ImportFinished,
         Self::JobCreated,
         Self::JobFinished,
@@ -87,6 +93,8 @@ impl EventKind {
             Self::CollectionDeleted => "collection.deleted",
             Self::AssetErased => "asset.erased",
             Self::AgeErased => "age.erased",
+            Self::ImportCreated => "import.created",
+            Self::ImportCancelled => "import.cancelled",
             Self::ImportFinished => "import.finished",
             Self::JobCreated => "job.created",
             Self::JobFinished => "job.finished",

@@ -128,7 +128,7 @@ const RUNNING: &str = "UPDATE imports SET state = 'running' WHERE import_id = $1
 
 const CANCEL: &str = "
 UPDATE imports SET state = 'cancelled', finished_at = now()
-WHERE import_id = $1 AND state IN ('receiving', 'running')";
+WHERE import_id = $1 AND state IN ('receiving', 'running') RETURNING collection";
 
 const FINISH: &str = "
 UPDATE imports SET state = 'finished', finished_at = now()
@@ -141,7 +141,7 @@ DELETE FROM imports WHERE import_id IN (
     ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
 impl Store {
-    /// Begins an import without items; the collection gets its row where it has none.
+    /// Begins an import without items, with an event (`import.created`); the collection gets its row where it has none.
     pub async fn create_import(&self, collection: &CollectionId, actor: &Actor) -> Result<Import, StoreError> {
         let who = json!({ "key": actor.key, "name": actor.stored_name(), "request": actor.stored_request() });
         let id = Uuid::new_v4();
@@ -150,6 +150,7 @@ impl Store {
             insert_collections(&mut tx, &[collection.as_str()]).await?;
             let row =
                 sqlx::query_as(INSERT).bind(id).bind(collection.as_str()).bind(&who).fetch_one(&mut *tx).await?;
+            record(&mut tx, actor, event(collection.as_str(), EventKind::ImportCreated, id)).await?;
             tx.commit().await?;
             Ok(row)
         })?;
@@ -180,12 +181,18 @@ impl Store {
         closed.transpose()
     }
 
-    /// Ends an import before its items are done. `false` where it is neither receiving nor running.
-    pub async fn cancel_import(&self, import: Uuid) -> Result<bool, StoreError> {
-        let cancelled = run!(self, "cancel import", connection => {
-            sqlx::query(CANCEL).bind(import).execute(connection).await
-        })?;
-        Ok(cancelled.rows_affected() > 0)
+    /// Ends an import before its items are done, with an event (`import.cancelled`). `false` where it is neither receiving nor
+    /// running.
+    pub async fn cancel_import(&self, import: Uuid, actor: &Actor) -> Result<bool, StoreError> {
+        run!(self, "cancel import", connection => {
+            let mut tx = connection.begin().await?;
+            let collection: Option<String> =
+                sqlx::query_scalar(CANCEL).bind(import).fetch_optional(&mut *tx).await?;
+            let Some(collection) = collection else { return Ok(false) };
+            record(&mut tx, actor, event(&collection, EventKind::ImportCancelled, import)).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
     }
 
     /// Ends a running import of which every item is done, with an event (`import.finished`). `false` where it is not
@@ -215,6 +222,11 @@ impl Store {
         })?;
         Ok(expired.rows_affected())
     }
+}
+
+/// What happened to an import.
+fn event(collection: &str, kind: EventKind, import: Uuid) -> NewEvent<'_> {
+    NewEvent { detail: json!({ "import_id": import }), ..NewEvent::of(collection, kind) }
 }
 
 type Read<T> = Result<Option<Result<T, StoreError>>, sqlx::Error>;

@@ -42,6 +42,9 @@ pub enum Claim {
     Busy(JobId),
     /// It ended, was cancelled, or is gone: there is nothing to do.
     Over,
+    /// It was taken up as often as may be, and has written. The caller has it as with [`Claim::Taken`], to say what it
+    /// wrote or to undo it, and computes nothing.
+    Spent(JobRecord),
     /// It was taken up as often as may be, and no worker ended it. This call made it a failed one.
     Exhausted(JobRecord),
 }
@@ -98,9 +101,9 @@ impl Current {
     }
 }
 
-// What a job leaves behind but its row: an act that nobody undid, or a head.
+// What a job leaves behind but its row: an act that nobody undid, and that can be undone, or a head.
 const WRITTEN: &str = "
-SELECT EXISTS (SELECT FROM acts WHERE job_id = $1 AND undone_at IS NULL)
+SELECT EXISTS (SELECT FROM acts WHERE job_id = $1 AND undone_at IS NULL AND NOT expired)
     OR EXISTS (SELECT FROM heads WHERE job_id = $1)";
 
 // Nothing waits here for a worker that is just writing its results (`hold_job`).
@@ -142,8 +145,8 @@ impl Store {
     /// Takes a job up for the length of `lease`, if it waits or its worker's lease has ended, and no other job of its
     /// collection runs; one that erases waits for no other, and no other for it. `worker` says in the row who has it. A
     /// job that was taken up `max_attempts` times since it was queued, and never given back or ended, fails here; one
-    /// whose worker was silent after somebody had cancelled it ends as cancelled, unless it had written by then: it is
-    /// taken up to say what.
+    /// whose worker was silent after somebody had cancelled it ends as cancelled. But one that has written is taken up
+    /// all the same, to say what or to undo it; after `max_attempts`, as often again at most.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -163,8 +166,11 @@ impl Store {
             Ok(found)
         })?;
         Ok(match found {
-            Found::Taken(row) => Claim::Taken(row.try_into()?),
-            Found::TakenOver(row) => Claim::Taken(lost(row.try_into()?)),
+            Found::Taken { row, silent, spent } => {
+                let record: JobRecord = row.try_into()?;
+                let record = if silent { lost(record) } else { record };
+                if spent { Claim::Spent(record) } else { Claim::Taken(record) }
+            }
             Found::Exhausted(row) => Claim::Exhausted(lost(row.try_into()?)),
             Found::Held => Claim::Held,
             Found::Busy(other) => Claim::Busy(other.into()),
@@ -203,13 +209,17 @@ impl Store {
     }
 
     /// Ends a job, with an event (`job.finished`). A job that was to be cancelled may still succeed. `false` where it
-    /// ended before or is at another worker: nothing changed.
+    /// ended before or is at another worker, and where it is to end as cancelled and has written: nothing changed. The
+    /// latter is to be given back, so that whoever takes it up says what is written.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn end_job(&self, token: JobToken, end: &JobEnd) -> Result<bool, StoreError> {
         let ended = run!(self, "end job", connection => {
             let mut tx = connection.begin().await?;
+            if matches!(end, JobEnd::Cancelled) && has_written(&mut tx, token.job).await? {
+                return Ok(false);
+            }
             let row = finish(&mut tx, token.job, Some(token.attempt), end).await?;
             tx.commit().await?;
             Ok(row.is_some())
@@ -261,9 +271,13 @@ async fn has_written(connection: &mut PgConnection, job: JobId) -> Result<bool, 
 
 /// What a claim found, before its row is read.
 enum Found {
-    Taken(Row),
-    /// Its worker was silent until the lease had ended.
-    TakenOver(Row),
+    Taken {
+        row: Row,
+        /// Its worker was silent until the lease had ended.
+        silent: bool,
+        /// See [`Claim::Spent`].
+        spent: bool,
+    },
     Held,
     Busy(Uuid),
     Over,
@@ -293,12 +307,15 @@ async fn claim(
     }
     // What is half erased is not left so, whatever an earlier release wrote of its row. Nor does a job end as cancelled
     // whose work is there: its worker died between the two. Whoever writes holds the row too, so that none does now.
-    let goes_on = current.erases() && current.begun;
-    if current.cancel_requested && !goes_on && !has_written(tx, job).await? {
+    let stops = current.cancel_requested && !(current.erases() && current.begun);
+    let spent = current.used >= max_attempts;
+    let written = (stops || spent) && has_written(tx, job).await?;
+    if stops && !written {
         finish(tx, job, None, &JobEnd::Cancelled).await?;
         return Ok(Found::Over);
     }
-    if current.used >= max_attempts {
+    // What is written does not stay without a word of it, unless workers die of saying so, too.
+    if spent && (!written || current.used >= max_attempts.saturating_mul(2)) {
         let times = if current.used == 1 { "once".to_owned() } else { format!("{} times", current.used) };
         let error = format!("it was taken up {times}, and no worker came to its end");
         let row = finish(tx, job, None, &JobEnd::Failed(error)).await?;
@@ -314,7 +331,7 @@ async fn claim(
     // Where another job of the collection is taken up at the same time, a unique index refuses one of them; it looks
     // again.
     let row: Row = sqlx::query_as(TAKE).bind(job.as_uuid()).bind(worker).bind(lease).fetch_one(tx).await?;
-    Ok(if running { Found::TakenOver(row) } else { Found::Taken(row) })
+    Ok(Found::Taken { row, silent: running, spent })
 }
 
 /// Only whoever takes a job up sees that its last worker is gone.

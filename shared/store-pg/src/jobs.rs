@@ -170,15 +170,14 @@ const CROWD_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('facewir
 const CROWD: &str = "
 SELECT count(*) FROM jobs WHERE collection = $1 AND kind = $2 AND state IN ('queued', 'running')";
 
-// Also those of kinds that only a later release knows: their messages wait among the others.
-const OPEN: &str = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')";
-
+// As a claim decides: one that erases waits for no other, and no other for it.
 const WAITING: &str = "
-SELECT * FROM jobs
-WHERE state IN ('queued', 'running') AND kind = ANY($3) AND (
-    (state = 'queued' AND updated_at < now() - make_interval(secs => $1))
-    OR (state = 'running' AND lease_until < now() - make_interval(secs => $1)))
-ORDER BY created_at, job_id LIMIT $2";
+SELECT j.* FROM jobs j
+WHERE j.state IN ('queued', 'running') AND j.kind = ANY($3) AND (
+    (j.state = 'queued' AND j.updated_at < now() - make_interval(secs => $1) AND (j.kind = 'erase' OR NOT EXISTS (
+        SELECT FROM jobs r WHERE r.collection = j.collection AND r.state = 'running' AND r.kind <> 'erase')))
+    OR (j.state = 'running' AND j.lease_until < now() - make_interval(secs => $1)))
+ORDER BY j.created_at, j.job_id LIMIT $2";
 
 const PRUNE: &str = "
 DELETE FROM jobs WHERE job_id IN (
@@ -277,20 +276,9 @@ impl Store {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// How many jobs wait or run, in all collections: each of them has a message, if none is lost.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn count_open_jobs(&self) -> Result<u64, StoreError> {
-        let open: i64 = run!(self, "count open jobs", connection => {
-            sqlx::query_scalar(OPEN).fetch_one(connection).await
-        })?;
-        Ok(count(open))
-    }
-
-    /// Up to `limit` jobs that nobody works on, the oldest first: those that wait for longer than `older_than`, and
-    /// those whose worker has been silent for so long after its lease. Their messages may be lost. Publishing one that
-    /// is not lost does no harm: a job is claimed once.
+    /// Up to `limit` jobs that nobody works on though somebody might, the oldest first: those that wait for longer than
+    /// `older_than`, in collections of which no job runs, and those whose worker has been silent for so long after its
+    /// lease. Their messages may be lost. Publishing one that is not lost does no harm: a job is claimed once.
     ///
     /// # Errors
     /// [`StoreError`].

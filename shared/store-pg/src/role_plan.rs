@@ -1,5 +1,6 @@
-//! The group roles in the database: what their rights differ by from the table in `roles`, and making the two equal. Users that may
-//! log in are an operator's own: a group role has no password and is granted to them.
+//! The group roles in the database: what their rights differ by from the table in `roles`, and making the two equal. Rights are taken
+//! away only where that is asked for: the release before works beside this one during a rollout, and may be gone back to. Users that
+//! may log in are an operator's own: a group role has no password and is granted to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +31,7 @@ struct Grant {
     column: Option<String>,
 }
 
-/// One thing that [`Store::migrate_roles`] would do.
+/// One thing that [`Store::migrate_roles`] would do, or [`Store::equalise_roles`] alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoleChange {
     /// The group role.
@@ -41,6 +42,13 @@ pub struct RoleChange {
     step: Step,
     #[serde(skip)]
     statement: String,
+}
+
+impl RoleChange {
+    /// Whether it takes a right away, which [`Store::equalise_roles`] alone does.
+    pub fn revokes(&self) -> bool {
+        self.step == Step::Revoke
+    }
 }
 
 /// In this order: a role is there before it is granted anything, and taking a right on a table away takes those on its columns too.
@@ -74,7 +82,7 @@ const MAY_CREATE: &str = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE r
 const IS_NEWER: &str = "SELECT EXISTS (SELECT FROM _sqlx_migrations WHERE version > $1)";
 
 impl Store {
-    /// What [`Store::migrate_roles`] would do, in order; nothing is changed.
+    /// What [`Store::equalise_roles`] would do, in order; nothing is changed.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -82,16 +90,31 @@ impl Store {
         run!(self, "role plan", connection => plan(connection, prefix).await)
     }
 
-    /// Makes the group roles of this prefix and gives them the rights of the table, no less and no more, in this schema. Idempotent;
-    /// in the lock of migrations. Where the schema is a later release's, its roles are left to that release.
+    /// Makes the group roles of this prefix and gives them the rights of the table in this schema. Rights that the table does not list
+    /// stay: the release before may use them. Idempotent; in the lock of migrations. Where the schema is a later release's, its roles
+    /// are left to that release.
     ///
     /// # Errors
     /// [`StoreError::Config`] where a role is missing and the user has no CREATEROLE; [`StoreError::Schema`] where rights stay other
-    /// than they should be, because the user does not own the tables.
+    /// than they should be, because the user does not own the tables. Nothing is changed then.
     pub async fn migrate_roles(&self, prefix: &RolePrefix) -> Result<(), StoreError> {
+        self.change_roles(prefix, |change| !change.revokes()).await
+    }
+
+    /// [`Store::migrate_roles`], and takes away every right that the table does not list: for when nothing of another release runs,
+    /// and none is gone back to.
+    ///
+    /// # Errors
+    /// As [`Store::migrate_roles`].
+    pub async fn equalise_roles(&self, prefix: &RolePrefix) -> Result<(), StoreError> {
+        self.change_roles(prefix, |_| true).await
+    }
+
+    /// Does what of the plan is `due`.
+    async fn change_roles(&self, prefix: &RolePrefix, due: fn(&RoleChange) -> bool) -> Result<(), StoreError> {
         let run = async {
             let mut connection = schema::session(self).await?;
-            let done = equalise(&mut connection, prefix).await;
+            let done = apply(&mut connection, prefix, due).await;
             // The lock goes with the connection.
             if connection.close().await.is_err() {
                 tracing::debug!("the connection of the roles was gone before it was closed");
@@ -102,35 +125,35 @@ impl Store {
     }
 }
 
-async fn equalise(connection: &mut PgConnection, prefix: &RolePrefix) -> Result<(), StoreError> {
+/// In one transaction: services that work with these roles meanwhile never lack a right that is taken with another and comes back.
+async fn apply(
+    connection: &mut PgConnection,
+    prefix: &RolePrefix,
+    due: fn(&RoleChange) -> bool,
+) -> Result<(), StoreError> {
     let failed = |error: sqlx::Error| StoreError::from_sqlx("migrate roles", &error);
     connection.lock().await.map_err(|error| StoreError::from_migration(&error))?;
-    let changes = plan(connection, prefix).await.map_err(failed)?;
-    let may_create: bool = sqlx::query_scalar(MAY_CREATE).fetch_one(&mut *connection).await.map_err(failed)?;
+    let mut tx = connection.begin().await.map_err(failed)?;
+    let mut changes = plan(&mut tx, prefix).await.map_err(failed)?;
+    let may_create: bool = sqlx::query_scalar(MAY_CREATE).fetch_one(&mut *tx).await.map_err(failed)?;
     if !may_create && changes.iter().any(|change| change.step == Step::Create) {
         return Err(StoreError::Config {
             what: "group roles are missing, and the user may not make them: `facewire migrate --roles` needs a user with CREATEROLE",
         });
     }
-    apply(connection, changes).await.map_err(failed)?;
     // What was taken away with a table's right comes back in the second round.
-    let changes = plan(connection, prefix).await.map_err(failed)?;
-    apply(connection, changes).await.map_err(failed)?;
-    match plan(connection, prefix).await.map_err(failed)?.first() {
-        None => Ok(()),
+    for _ in 0..2 {
+        for change in changes.into_iter().filter(due) {
+            sqlx::query(AssertSqlSafe(change.statement)).execute(&mut *tx).await.map_err(failed)?;
+        }
+        changes = plan(&mut tx, prefix).await.map_err(failed)?;
+    }
+    match changes.into_iter().find(due) {
+        None => tx.commit().await.map_err(failed),
         Some(left) => Err(StoreError::Schema {
             what: format!("{}: {} had no effect; only the owner of the tables can do it", left.role, left.change),
         }),
     }
-}
-
-/// All of them or none.
-async fn apply(connection: &mut PgConnection, changes: Vec<RoleChange>) -> Result<(), sqlx::Error> {
-    let mut tx = connection.begin().await?;
-    for change in changes {
-        sqlx::query(AssertSqlSafe(change.statement)).execute(&mut *tx).await?;
-    }
-    tx.commit().await
 }
 
 async fn plan(connection: &mut PgConnection, prefix: &RolePrefix) -> Result<Vec<RoleChange>, sqlx::Error> {

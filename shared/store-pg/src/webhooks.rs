@@ -259,7 +259,7 @@ impl Store {
 }
 
 /// A row of the trail that is no event.
-fn changed(webhook: Uuid, kind: &'static str) -> NewEvent<'static> {
+pub(crate) fn changed(webhook: Uuid, kind: &'static str) -> NewEvent<'static> {
     let detail = serde_json::json!({ "webhook_id": webhook });
     NewEvent { collection: None, kind, person: None, other: None, face: None, detail }
 }

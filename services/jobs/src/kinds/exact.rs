@@ -19,6 +19,15 @@ use crate::failure::JobError;
 /// Faces that average linkage takes: it holds the distance of every pair.
 pub(crate) const AGGLOMERATIVE_FACES: u64 = 20_000;
 
+/// Bytes of a face beside its embedding and its neighbours: its row, its label and scores, and its place in what is written.
+pub(crate) const FACE_BYTES: u64 = 160;
+
+/// Bytes of the clusters' means, as sums and as they are written, of as many clusters as so many faces can make.
+pub(crate) fn means_bytes(faces: u64, params: &ClusterParams, dim: usize) -> u64 {
+    let clusters = faces / u64::from(params.min_cluster_size.max(1));
+    clusters.saturating_mul(2 * 4 * dim as u64)
+}
+
 /// What HDBSCAN is to find.
 pub(crate) fn selection(params: &ClusterParams) -> Selection {
     Selection {
@@ -70,12 +79,7 @@ impl Computation {
                  maxFaces, or another method"
             )));
         }
-        let rows = usize::try_from(expected).unwrap_or(usize::MAX);
-        let needed = match self.params.method {
-            ClusterMethod::Hdbscan => self.hdbscan().memory_needed(rows, self.dim, self.threads),
-            ClusterMethod::Dbscan => self.dbscan().memory_needed(rows, self.dim, self.threads),
-            ClusterMethod::Agglomerative => self.agglomerative().memory_needed(rows, self.dim, self.threads),
-        };
+        let needed = self.needed(expected);
         if needed <= self.max_bytes {
             return Ok(());
         }
@@ -84,6 +88,18 @@ impl Computation {
             "{expected} faces need {needed} of memory, more than jobs.max_bytes ({limit}): raise it, lower \
              jobs.approximate_above, or take fewer faces with maxFaces"
         )))
+    }
+
+    /// Bytes at most: while clusters are searched, or while they are averaged, when what the search took is given back.
+    fn needed(&self, expected: u64) -> u64 {
+        let rows = usize::try_from(expected).unwrap_or(usize::MAX);
+        let searching = match self.params.method {
+            ClusterMethod::Hdbscan => self.hdbscan().memory_needed(rows, self.dim, self.threads),
+            ClusterMethod::Dbscan => self.dbscan().memory_needed(rows, self.dim, self.threads),
+            ClusterMethod::Agglomerative => self.agglomerative().memory_needed(rows, self.dim, self.threads),
+        };
+        let faces = expected.saturating_mul(4 * self.dim as u64 + FACE_BYTES);
+        searching.max(faces.saturating_add(means_bytes(expected, &self.params, self.dim)))
     }
 
     fn hdbscan(&self) -> Hdbscan {
@@ -138,6 +154,21 @@ mod tests {
         let params = ClusterParams { method, ..ClusterParams::default() };
         let computation = Computation { params, dim: 512, threads: 1, max_bytes: max_bytes.as_u64() };
         computation.admit(expected).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_means_of_many_small_clusters_are_counted() {
+        let of = |min_cluster_size| {
+            let params = ClusterParams { min_cluster_size, ..ClusterParams::default() };
+            Computation { params, dim: 512, threads: 1, max_bytes: 0 }
+        };
+        // 200,000 faces of 2,048 + 160 bytes, and 66,666 or 100,000 means of 2 × 2,048.
+        assert_eq!((of(3).needed(200_000), of(2).needed(200_000)), (714_663_936, 851_200_000));
+        let large = of(100);
+        assert_eq!(large.needed(200_000), large.hdbscan().memory_needed(200_000, 512, 1), "the tree takes more");
+        let refused = Computation { max_bytes: 714_663_935, ..of(3) }.admit(200_000).unwrap_err().to_string();
+        assert!(refused.contains("jobs.max_bytes"), "{refused}");
+        assert!(Computation { max_bytes: 714_663_936, ..of(3) }.admit(200_000).is_ok());
     }
 
     #[test]

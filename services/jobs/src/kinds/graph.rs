@@ -14,20 +14,17 @@ use facewire_store_vec::{Neighbour, Unknown};
 
 use super::Task;
 use super::clusters::{Former, Found};
-use super::exact::selection;
+use super::exact::{FACE_BYTES, means_bytes, selection};
 use super::rows::{Choice, Reader, Row, normalised};
 use crate::compute::{Watch, on_thread};
 use crate::failure::JobError;
 
 /// Neighbours of each face, where `min_samples` needs no more: 15 join what belongs together in all but the sparsest
-/// places.
+/// places. A face needs `min_samples` − 1 of them to be in a dense place at all, and as many again join it to others.
 const NEIGHBOURS: u32 = 15;
 
 /// Faces whose neighbours are searched in one call.
 const ASKED: usize = 128;
-
-/// Bytes of a face beside its list of neighbours: its row, its label and scores, and its place in what is written.
-const FACE_BYTES: u64 = 160;
 
 /// Lists of neighbours, row-major, of faces in the order of their ids.
 struct Graph {
@@ -48,7 +45,7 @@ pub(crate) async fn find(
     former: Former,
     expected: u64,
 ) -> Result<Found, JobError> {
-    let width = NEIGHBOURS.max(params.min_samples) as usize;
+    let width = width(params);
     let max_bytes = admit(task, params, expected, width)?;
     let mut graph = Graph::of(faces(task, choice, expected).await?, width);
     graph.fill(task, choice).await?;
@@ -63,6 +60,10 @@ pub(crate) async fn find(
     on_thread(task.progress, move |_| Found::of(&faces, &former, &clustering, sums.means())).await
 }
 
+fn width(params: &ClusterParams) -> usize {
+    NEIGHBOURS.max(params.min_samples.saturating_mul(2)) as usize
+}
+
 /// Refuses what would need more memory than there may be; else what is left of it for the clustering itself.
 fn admit(task: Task<'_>, params: &ClusterParams, expected: u64, width: usize) -> Result<u64, JobError> {
     let options = &task.context.options;
@@ -73,9 +74,7 @@ fn admit(task: Task<'_>, params: &ClusterParams, expected: u64, width: usize) ->
              hdbscan, which has an approximate mode"
         )));
     }
-    let rows = usize::try_from(expected).unwrap_or(usize::MAX);
-    let held = expected.saturating_mul(8 * width as u64 + FACE_BYTES);
-    let needed = held.saturating_add(Hdbscan::memory_needed_for_graph(rows, width));
+    let (held, needed) = memory(params, expected, width, task.context.dim());
     let limit = options.max_bytes.as_u64();
     if needed > limit {
         let (needed, limit) = (ByteSize::b(needed), options.max_bytes);
@@ -85,6 +84,29 @@ fn admit(task: Task<'_>, params: &ClusterParams, expected: u64, width: usize) ->
         )));
     }
     Ok(limit.saturating_sub(held))
+}
+
+/// Bytes that the graph of so many faces takes, and those that are needed at most: for the clustering of it, or for the means of
+/// the clusters, when the graph is given back.
+fn memory(params: &ClusterParams, expected: u64, width: usize, dim: usize) -> (u64, u64) {
+    let rows = usize::try_from(expected).unwrap_or(usize::MAX);
+    let held = expected.saturating_mul(8 * width as u64 + FACE_BYTES);
+    let clustering = held.saturating_add(Hdbscan::memory_needed_for_graph(rows, width));
+    let averaging = expected.saturating_mul(FACE_BYTES).saturating_add(means_bytes(expected, params, dim));
+    (held, clustering.max(averaging))
+}
+
+/// Refuses a graph whose lists are cut short: faces would be noise without anybody knowing why. `longest`: neighbours that the
+/// index found of any of the faces it was asked for first, of whom there are `faces` in all.
+fn demand(longest: usize, width: usize, faces: usize) -> Result<(), JobError> {
+    let wanted = width.min(faces.saturating_sub(1));
+    if longest >= wanted {
+        return Ok(());
+    }
+    Err(JobError::Refused(format!(
+        "the vector index finds {longest} neighbours of a face at most, and {wanted} are needed: it limits its answers (Qdrant's \
+         max_query_limit must be above {width}, or minSamples lower), or it lacks faces (`facewire rebuild`)"
+    )))
 }
 
 /// The faces themselves, in the order of their ids: a neighbour is a place in this list.
@@ -136,11 +158,16 @@ impl Graph {
             taken_until: filter.captured_until,
         };
         let most = u32::try_from(self.width).unwrap_or(u32::MAX);
+        let mut is_checked = false;
         let mut reader = Reader::new(context, choice);
         while let Some(page) = reader.page().await? {
             for part in page.chunks(ASKED) {
                 let asked: Vec<_> = part.iter().map(|face| (face.face, face.embedding.as_slice())).collect();
                 let found = context.ask(|| context.gallery.vectors.neighbours(&among, &asked, most)).await?;
+                if let Some(longest) = found.iter().flatten().map(Vec::len).max().filter(|_| !is_checked) {
+                    demand(longest, self.width, self.faces.len())?;
+                    is_checked = true;
+                }
                 for ((face, _), found) in asked.iter().zip(found) {
                     // A face that cannot be searched for has no neighbours.
                     self.put(*face, &found.unwrap_or_default());
@@ -198,6 +225,35 @@ mod tests {
 
     fn neighbour(number: u128, similarity: f32) -> Neighbour {
         Neighbour { face: row(number).face, similarity }
+    }
+
+    #[test]
+    fn lists_hold_more_than_a_dense_place_needs() {
+        let of = |min_samples| width(&ClusterParams { min_samples, ..ClusterParams::default() });
+        assert_eq!([1, 3, 7, 8, 15, 256].map(of), [15, 15, 15, 16, 30, 512]);
+    }
+
+    #[test]
+    fn the_means_of_many_small_clusters_are_counted() {
+        let of = |min_cluster_size| {
+            let params = ClusterParams { min_cluster_size, ..ClusterParams::default() };
+            memory(&params, 1_000_000, 15, 512)
+        };
+        // Lists of 8 × 15 bytes and 160 a face; 333,333 means of 2 × 2,048 and 160 a face.
+        assert_eq!(of(3), (280_000_000, 1_525_331_968));
+        let tree = Hdbscan::memory_needed_for_graph(1_000_000, 15);
+        assert_eq!(of(1000), (280_000_000, 280_000_000 + tree), "the graph and its tree take more");
+    }
+
+    #[test]
+    fn lists_that_are_cut_short_are_refused() {
+        for (longest, faces) in [(15, 1000), (16, 1000), (9, 10), (0, 1), (0, 0)] {
+            assert!(demand(longest, 15, faces).is_ok(), "{longest} of {faces}");
+        }
+        for (longest, faces) in [(14, 1000), (8, 10), (0, 2)] {
+            let said = demand(longest, 15, faces).unwrap_err().to_string();
+            assert!(said.contains("max_query_limit must be above 15"), "{said}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod train;
 mod training;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use facewire_bus::Bus;
 use facewire_domain::{CollectionId, ExportParams, FaceId, Fault, JobKind, ParamError};
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) options: Arc<Options>,
     pub(crate) patience: Patience,
     pub(crate) shutdown: Shutdown,
+    /// Workers that wait for a message: one that is there would be in hand.
+    pub(crate) idle: Arc<AtomicUsize>,
 }
 
 impl Context {
@@ -86,6 +89,8 @@ impl Context {
 pub(crate) struct Task<'a> {
     pub(crate) context: &'a Context,
     pub(crate) record: &'a JobRecord,
+    /// It was taken up as often as may be: it only says what it wrote, or undoes it.
+    pub(crate) spent: bool,
     pub(crate) progress: &'a Arc<Progress>,
 }
 
@@ -111,8 +116,8 @@ fn told(result: &impl Serialize) -> Result<JsonValue, JobError> {
     serde_json::to_value(result).map_err(|error| JobError::Refused(format!("its result cannot be written: {error}")))
 }
 
-/// Does a job. What it finds is written in one transaction, or two that are both undone where the second may not be;
-/// repeated, it finds what it has written. An erasure is in steps, and repeated goes on.
+/// Does a job. What it finds is written in one transaction, or two of which the first is undone where the second does not
+/// come ([`take_back`]); repeated, it finds what it has written. An erasure is in steps, and repeated goes on.
 pub(crate) async fn run(task: Task<'_>) -> Result<JsonValue, JobError> {
     let Task { context, record, .. } = task;
     // Embeddings of another model cannot be compared with these. Erasing compares none, and waits for nothing.
@@ -129,5 +134,15 @@ pub(crate) async fn run(task: Task<'_>) -> Result<JsonValue, JobError> {
         JobKind::Train => Box::pin(train::run(task, &task.params(facewire_domain::TrainParams::check)?)).await,
         JobKind::Erase => Box::pin(erase::run(task, &task.params(facewire_domain::EraseParams::check)?)).await,
         JobKind::Export => Box::pin(export::run(task, &task.params(|_: &ExportParams| Ok(()))?)).await,
+    }
+}
+
+/// Undoes what a job has written of which the rest does not come. To be called before it ends without a result, while it
+/// is kept; a drain ends it.
+pub(crate) async fn take_back(task: Task<'_>) -> Result<(), JobError> {
+    match task.record.kind {
+        JobKind::Cluster => Box::pin(cluster::take_back(task)).await,
+        // One transaction, or nothing that anybody else sees.
+        JobKind::Assign | JobKind::Prototypes | JobKind::Train | JobKind::Erase | JobKind::Export => Ok(()),
     }
 }

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use facewire_domain::{FaceId, JobKind, JobState, PersonId};
+use bytesize::ByteSize;
+use facewire_domain::{FaceId, JobId, JobKind, JobState, PersonId};
+use facewire_gallery::Erasure;
+use facewire_jobs::Options;
 use facewire_store_pg::{Actor, Assignment, NewAssignment};
 use serde_json::json;
+use uuid::Uuid;
 
-use crate::world::{World, by, group, office, pictures, quick};
+use crate::world::{World, approximate, by, group, office, pictures, quick};
 
 /// Waits until somebody's prototypes are chosen.
 async fn known(world: &World, people: usize) {
@@ -156,23 +160,129 @@ async fn a_joining_between_runs_that_is_taken_over_gives_no_face_to_anybody() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn a_dual_job_that_is_to_stop_between_its_two_parts_takes_the_first_back() {
-    let mut world = World::new().await;
+/// A known person, faces of hers that are nobody's, and two strangers who keep coming.
+async fn planted(world: &World) -> (PersonId, Vec<FaceId>) {
     let anna = world.enrol("anna", &pictures(0, 0..4)).await;
     let annas = world.keep(&pictures(0, 10..13)).await;
     world.keep(&pictures(3, 0..7)).await;
     world.keep(&pictures(4, 0..7)).await;
+    (anna, annas)
+}
+
+/// A dual job whose worker died when it had given faces to a person; and the act that did.
+async fn half_written(world: &World, anna: PersonId, annas: &[FaceId]) -> (JobId, Uuid) {
     let token = world.taken(&office(), JobKind::Cluster, json!({ "assignKnown": true }), Duration::ZERO).await;
-    let (store, given) = (world.gallery.store.clone(), theirs(&annas, anna));
+    let (store, given) = (&world.gallery.store, theirs(annas, anna));
     let written = store.apply_assignments(token, &office(), &given, &[], &by()).await.unwrap().unwrap();
-    assert!(store.cancel_job(token.job, &by()).await.unwrap().unwrap().cancel_requested);
-    world.start(quick());
-    world.bus.publish_job(JobKind::Cluster, token.job, token.attempt).await.unwrap();
-    assert_eq!(world.ended(token.job).await.state, JobState::Cancelled);
-    assert!(store.act(written.act).await.unwrap().unwrap().undone_at.is_some());
-    assert_eq!(world.face(annas[0]).await.record.person, None);
+    (token.job, written.act)
+}
+
+async fn is_taken_back(world: &World, act: Uuid, annas: &[FaceId]) {
+    assert!(world.gallery.store.act(act).await.unwrap().unwrap().undone_at.is_some());
+    for face in annas {
+        assert_eq!(world.face(*face).await.record.person, None);
+    }
     assert!(world.groups().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_dual_job_that_is_to_stop_between_its_two_parts_takes_the_first_back() {
+    let mut world = World::new().await;
+    let (anna, annas) = planted(&world).await;
+    let (job, act) = half_written(&world, anna, &annas).await;
+    assert!(world.gallery.store.cancel_job(job, &by()).await.unwrap().unwrap().cancel_requested);
+    world.start(quick());
+    world.bus.publish_job(JobKind::Cluster, job, 1).await.unwrap();
+    assert_eq!(world.ended(job).await.state, JobState::Cancelled);
+    is_taken_back(&world, act, &annas).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_dual_job_that_is_taken_over_and_then_stopped_takes_back_what_it_had_given() {
+    let mut world = World::new().await;
+    let (anna, annas) = planted(&world).await;
+    let (job, act) = half_written(&world, anna, &annas).await;
+    world.qdrant.stop().await.unwrap();
+    world.start(approximate());
+    world.bus.publish_job(JobKind::Cluster, job, 1).await.unwrap();
+    world.at_phase(job, "searching").await;
+    assert!(world.gallery.store.cancel_job(job, &by()).await.unwrap().unwrap().cancel_requested);
+    let ended = world.ended(job).await;
+    assert_eq!((ended.state, ended.result, ended.attempt), (JobState::Cancelled, None, 2));
+    is_taken_back(&world, act, &annas).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_dual_job_that_is_taken_over_and_fails_takes_back_what_it_had_given() {
+    let mut world = World::new().await;
+    let (anna, annas) = planted(&world).await;
+    for (options, said) in [
+        (Options { max_bytes: ByteSize::kib(1), ..quick() }, "jobs.max_bytes"),
+        (Options { max_attempts: 1, ..quick() }, "no worker came to its end"),
+    ] {
+        let (job, act) = half_written(&world, anna, &annas).await;
+        world.start(options);
+        world.bus.publish_job(JobKind::Cluster, job, 1).await.unwrap();
+        let ended = world.ended(job).await;
+        assert_eq!((ended.state, ended.result), (JobState::Failed, None));
+        assert!(ended.error.as_ref().is_some_and(|error| error.contains(said)), "{:?}", ended.error);
+        is_taken_back(&world, act, &annas).await;
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_given_to_somebody_who_is_being_erased_is_taken_back_once_they_are() {
+    let mut world = World::new().await;
+    let (anna, annas) = planted(&world).await;
+    let (job, act) = half_written(&world, anna, &annas).await;
+    let store = world.gallery.store.clone();
+    store.begin_erasure(&Erasure::Person(anna), &by()).await.unwrap().unwrap();
+    assert!(store.cancel_job(job, &by()).await.unwrap().unwrap().cancel_requested);
+    world.start(quick());
+    world.bus.publish_job(JobKind::Cluster, job, 1).await.unwrap();
+    world.at_phase(job, "undoing").await;
+    assert_eq!(store.act(act).await.unwrap().unwrap().undone_at, None);
+    world.gallery.erase(&Erasure::Person(anna), &by()).await.unwrap();
+    assert_eq!(world.ended(job).await.state, JobState::Cancelled);
+    assert!(store.act(act).await.unwrap().unwrap().undone_at.is_some());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_dual_job_that_is_taken_over_after_it_was_written_tells_what_was_written() {
+    let mut world = World::new().await;
+    let anna = world.enrol("anna", &pictures(0, 0..4)).await;
+    world.start(quick());
+    known(&world, 1).await;
+    world.keep(&pictures(0, 10..20)).await;
+    for strangers in [pictures(3, 0..7), pictures(4, 0..5), pictures(9, 0..1)] {
+        world.keep(&strangers).await;
+    }
+    world.qdrant.stop().await.unwrap();
+    let job = world.job(JobKind::Cluster, json!({ "assignKnown": true })).await;
+    world.at_phase(job, "indexing").await;
+    world.kill().await;
+    world.qdrant.restart().await.unwrap();
+    let groups = world.groups().await;
+    // Whoever clusters anew finds these, too.
+    world.keep(&pictures(5, 0..8)).await;
+    world.start(quick());
+    world.bus.publish_job(JobKind::Cluster, job, 1000).await.unwrap();
+    let result = world.result(job).await;
+    let counts =
+        ["faces", "assigned", "clusters", "noise", "kept", "moved"].map(|count| result[count].as_u64().unwrap());
+    assert_eq!(counts, [23, 10, 2, 1, 0, 12], "{result}");
+    assert_eq!((result["created"].as_array().unwrap().len(), &result["approximate"]), (2, &json!(false)), "{result}");
+    let named = result["named"].as_array().unwrap();
+    let sizes: Vec<u64> = named.iter().map(|named| named["faces"].as_u64().unwrap()).collect();
+    assert_eq!((sizes, &named[0]["name"]), (vec![10, 7, 5], &json!(format!("person_{anna}"))), "{result}");
+    assert_eq!((world.groups().await, world.record(job).await.attempt), (groups, 2));
+    let acts = world.gallery.store.acts_of_job(job).await.unwrap();
+    let ids: Vec<_> = acts.iter().map(|act| json!(act.act)).collect();
+    assert_eq!(ids, [result["assignActId"].clone(), result["actId"].clone()]);
     world.stop().await;
 }
 
