@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
@@ -18,12 +18,16 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::{ApiError, Code};
+use crate::rates::Rates;
 use crate::request::RequestId;
 use crate::server::Peer;
-use crate::{App, input, origin};
+use crate::{App, input, origin, proxies};
 
 /// How long a key that was looked up counts without another look: so long a revoked one still works.
 const REMEMBERED: Duration = Duration::from_secs(5);
+/// How long it is known that a key exists, so that looks at it are charged to itself: strangers behind the same proxy do not
+/// shut out whoever comes at least as often.
+const EXISTS: Duration = Duration::from_secs(3600);
 /// A key's last use is noted again after this time.
 const NOTED: time::Duration = time::Duration::MINUTE;
 /// Keys remembered; beyond it the memory starts anew.
@@ -159,7 +163,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
 /// The layer of every route that is not public: who is it, and may they send so many requests?
 pub(crate) async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.0.ip());
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.0.ip());
+    let address = peer.map(|peer| proxies::client(peer, request.headers(), &app.options.trusted_proxies));
     // A request cannot be looked at across a wait: its body is not to be shared.
     let id = request.extensions().get::<RequestId>().map(|RequestId(id)| id.clone()).unwrap_or_default();
     let given = given(request.headers());
@@ -186,21 +191,34 @@ fn keyless(app: &App, headers: &HeaderMap, address: Option<IpAddr>) -> Result<()
     if app.options.trusts_this_machine() { origin::check(headers) } else { Ok(()) }
 }
 
-/// The key of this text, where it may be used now. A look into the store is charged to the address before it is made:
-/// guesses reach the store no more often than the address may send requests. A key that exists pays so once as long as
-/// it is remembered, and otherwise for itself.
+/// The key of this text, where it may be used now.
 async fn known(app: &App, text: &str, address: Option<IpAddr>) -> Result<KeyRecord, ApiError> {
     let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-    let key = match app.keys.remembered(&hash) {
-        Some(key) => key,
-        None => {
-            app.rates.address(address)?;
-            app.keys.find(app, hash, text).await?.ok_or_else(unknown)?
+    let remembered = app.keys.remembered(&hash, Instant::now());
+    charge(&app.rates, remembered.as_ref(), address)?;
+    match remembered {
+        Some(Remembered { key, is_fresh: true }) => valid(&key).map(|()| key),
+        Some(Remembered { is_fresh: false, .. }) => {
+            let key = app.keys.find(app, hash, text).await?.ok_or_else(unknown)?;
+            valid(&key).map(|()| key)
         }
-    };
-    valid(&key)?;
-    app.rates.key(key.key_id)?;
-    Ok(key)
+        None => {
+            let key = app.keys.find(app, hash, text).await?.ok_or_else(unknown)?;
+            valid(&key)?;
+            app.rates.key(key.key_id)?;
+            Ok(key)
+        }
+    }
+}
+
+/// Charges a request, and the look into the store that it may take, before that is made. To the address where nobody knows
+/// whether there is such a key: guesses reach the store no more often than the address may send requests. A key that is known
+/// to exist pays for itself alone.
+fn charge(rates: &Rates, remembered: Option<&Remembered>, address: Option<IpAddr>) -> Result<(), ApiError> {
+    match remembered {
+        Some(Remembered { key, .. }) => rates.key(key.key_id),
+        None => rates.address(address),
+    }
 }
 
 fn unknown() -> ApiError {
@@ -225,31 +243,55 @@ fn given(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(key.trim().to_owned())) } else { Err(wrong()) }
 }
 
-/// Keys that were looked up a moment ago, by the hash of their text.
+/// A key that was looked up before.
+#[derive(Debug)]
+struct Remembered {
+    key: KeyRecord,
+    /// It counts as it is; otherwise no more is known than that it existed.
+    is_fresh: bool,
+}
+
+/// Keys that were looked up, by the hash of their text.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    known: Mutex<HashMap<[u8; 32], (KeyRecord, Instant)>>,
+    known: Mutex<Known>,
 }
+
+/// With the time of the last look.
+type Known = HashMap<[u8; 32], (KeyRecord, Instant)>;
 
 impl Keys {
     /// Looks a key up, and remembers it. `hash`: of its text.
     async fn find(&self, app: &App, hash: [u8; 32], text: &str) -> Result<Option<KeyRecord>, ApiError> {
-        let Some(key) = app.gallery.store.find_key(text).await? else { return Ok(None) };
+        let Some(key) = app.gallery.store.find_key(text).await? else {
+            self.known().remove(&hash);
+            return Ok(None);
+        };
         let now = OffsetDateTime::now_utc();
         if !is_noted(key.last_used_at, now) {
             app.gallery.store.touch_keys(&[(key.key_id, now)]).await?;
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_REMEMBERED {
-            known.clear();
-        }
-        known.insert(hash, (key.clone(), Instant::now()));
+        self.remember(hash, &key, Instant::now());
         Ok(Some(key))
     }
 
-    fn remembered(&self, hash: &[u8; 32]) -> Option<KeyRecord> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(hash).filter(|(_, at)| at.elapsed() < REMEMBERED).map(|(key, _)| key.clone())
+    fn remember(&self, hash: [u8; 32], key: &KeyRecord, at: Instant) {
+        let mut known = self.known();
+        if known.len() >= MOST_REMEMBERED {
+            known.clear();
+        }
+        known.insert(hash, (key.clone(), at));
+    }
+
+    fn remembered(&self, hash: &[u8; 32], now: Instant) -> Option<Remembered> {
+        let known = self.known();
+        let (key, at) = known.get(hash)?;
+        let age = now.saturating_duration_since(*at);
+        (age < EXISTS).then(|| Remembered { key: key.clone(), is_fresh: age < REMEMBERED })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -260,7 +302,54 @@ fn is_noted(last_used_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+    use crate::options::Options;
+
+    fn key(number: u128) -> KeyRecord {
+        KeyRecord {
+            key_id: Uuid::from_u128(number),
+            name: "camera wall".to_owned(),
+            scopes: Vec::new(),
+            collections: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            expires_at: None,
+            revoked_at: None,
+            last_used_at: None,
+        }
+    }
+
+    #[test]
+    fn a_key_counts_for_seconds_and_is_known_to_exist_for_longer() {
+        let (keys, hash, at) = (Keys::default(), [7; 32], Instant::now());
+        assert!(keys.remembered(&hash, at).is_none());
+        keys.remember(hash, &key(1), at);
+        let after = |age: Duration| keys.remembered(&hash, at + age).map(|found| (found.key.key_id, found.is_fresh));
+        let tick = Duration::from_nanos(1);
+        assert_eq!(after(Duration::ZERO), Some((Uuid::from_u128(1), true)));
+        assert_eq!(after(REMEMBERED - tick), Some((Uuid::from_u128(1), true)));
+        assert_eq!(after(REMEMBERED), Some((Uuid::from_u128(1), false)));
+        assert_eq!(after(EXISTS - tick), Some((Uuid::from_u128(1), false)));
+        assert_eq!(after(EXISTS), None);
+    }
+
+    #[test]
+    fn strangers_behind_an_address_do_not_shut_out_a_key_that_is_known_to_exist() {
+        let rates = Rates::new(&Options { rate: NonZeroU32::MIN, burst: NonZeroU32::MIN, ..Options::default() });
+        let address = Some(IpAddr::from([10, 0, 0, 7]));
+        // As often as may be, however slow this machine is.
+        let exhausted = |remembered: Option<&Remembered>| loop {
+            if let Err(refused) = charge(&rates, remembered, address) {
+                break refused.code;
+            }
+        };
+        assert_eq!(exhausted(None), Code::RateLimited);
+        let stale = Remembered { key: key(1), is_fresh: false };
+        assert!(charge(&rates, Some(&stale), address).is_ok());
+        assert_eq!(exhausted(Some(&stale)), Code::RateLimited, "it has no more looks than requests");
+        assert!(charge(&rates, Some(&Remembered { key: key(2), is_fresh: true }), address).is_ok());
+    }
 
     #[test]
     fn the_last_use_is_noted_once_a_minute() {

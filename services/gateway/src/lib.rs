@@ -17,6 +17,7 @@ mod openapi;
 mod options;
 mod origin;
 mod prefer;
+mod proxies;
 mod rates;
 mod request;
 mod routes;
@@ -37,7 +38,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use caller::Keys;
-use events::Sender;
+use events::{Reach, Sender};
 use rates::Rates;
 use streams::Streams;
 use tls::Certificates;
@@ -45,6 +46,7 @@ use tls::Certificates;
 pub use error::{ApiError, Code, ErrorBody, ErrorEnvelope};
 pub use events::{LEASE as EVENTS_LEASE, Options as WebhookOptions};
 pub use options::{Auth, Options, Tls};
+pub use proxies::{Network, NoNetwork};
 
 /// Between two tries to subscribe.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
@@ -189,9 +191,8 @@ impl Listening {
                 tracing::info!(%address, keys = gateway.options.needs_key(), "the gateway listens");
             }
             let lease = gateway.lease;
-            let local = gateway.options.address().ip().is_loopback();
             let (store, options) = (gateway.gallery.store.clone(), gateway.options.webhooks.clone());
-            let sender = Sender::new(store, options, local).map_err(refused)?;
+            let sender = Sender::new(store, options, Reach::of(&gateway.options)).map_err(refused)?;
             let app = App::new(gateway, requests, shutdown.clone());
             let (bus, store) = (app.bus.clone(), app.gallery.store.clone());
             let (rules, gallery) = (Arc::clone(&app.rules), app.gallery.clone());
@@ -199,6 +200,7 @@ impl Listening {
             let going_on = app.going_on.clone();
             let router = routes::router(app);
             health.set(SERVICE, State::Ready);
+            facewire_telemetry::events::ServiceStarted { service: SERVICE }.emit();
             let followed = certificates.clone();
             let follow = async {
                 match &followed {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use crate::proxies::Network;
+
 /// What an operator may set of the gateway.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -41,6 +43,9 @@ pub struct Options {
     pub rate: NonZeroU32,
     /// Requests that one key may send at once before `rate` holds.
     pub burst: NonZeroU32,
+    /// Proxies, such as those of an Ingress, that are believed who came to them (`X-Forwarded-For`): addresses or networks. None:
+    /// whoever connects is the client.
+    pub trusted_proxies: Vec<Network>,
     /// Bytes of bodies that are held at a time, over all requests; `503` above.
     pub bodies: ByteSize,
     /// Imports that are read at a time, each with up to five images in memory; `503` above.
@@ -105,6 +110,7 @@ impl Default for Options {
             max_image: ByteSize::mib(10),
             rate: RATE,
             burst: BURST,
+            trusted_proxies: Vec::new(),
             bodies: ByteSize::mib(512),
             imports: 4,
             streams: 256,

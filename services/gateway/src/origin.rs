@@ -1,6 +1,9 @@
 //! Where a request comes from that needs no key because the gateway listens on this machine only. A page from anywhere
 //! can have a browser on this machine send requests to it, under a name that leads to a loopback address or from its
 //! own origin: neither may do what whoever sits at the machine may. Whoever sends a key is not looked at here.
+//!
+//! A browser names no Origin where a page merely shows something (`<img>`, a link): there `Sec-Fetch-Site` tells where it comes
+//! from. The pages that people may come to from elsewhere, such as `/docs`, need no key and are not looked at here either.
 
 use std::net::IpAddr;
 
@@ -8,6 +11,12 @@ use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName};
 
 use crate::error::{ApiError, Code};
+
+/// Where a request comes from, as browsers say of every request (Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// From the gateway's own page, or from nowhere: an address that somebody typed.
+const OWN_SITE: [&str; 2] = ["same-origin", "none"];
 
 /// Fails unless the request is for this machine by name, and from no page of another origin. Programs send no origin.
 pub(crate) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -18,10 +27,13 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     }
     let is_own = |origin: &str| origin.split_once("://").is_some_and(|(_, page)| page.eq_ignore_ascii_case(host));
     // Another port is another page, and none that was let in here.
-    if all(headers, &ORIGIN).into_iter().all(|origin| origin.is_some_and(is_own)) {
-        return Ok(());
+    if !all(headers, &ORIGIN).into_iter().all(|origin| origin.is_some_and(is_own)) {
+        return Err(foreign("the header Origin names another page than the gateway's"));
     }
-    Err(foreign("the header Origin names another page than the gateway's"))
+    if !all(headers, &SEC_FETCH_SITE).into_iter().all(|site| site.is_some_and(|site| OWN_SITE.contains(&site))) {
+        return Err(foreign("the header Sec-Fetch-Site says that another site's page asks"));
+    }
+    Ok(())
 }
 
 /// What every header of the name says; `None` where that is no text.
@@ -55,8 +67,12 @@ mod tests {
     use super::*;
 
     fn allowed(hosts: &[&'static str], origins: &[&'static str]) -> bool {
+        allowed_from(hosts, origins, &[])
+    }
+
+    fn allowed_from(hosts: &[&'static str], origins: &[&'static str], sites: &[&'static str]) -> bool {
         let mut headers = HeaderMap::new();
-        for (name, values) in [(HOST, hosts), (ORIGIN, origins)] {
+        for (name, values) in [(HOST, hosts), (ORIGIN, origins), (SEC_FETCH_SITE, sites)] {
             for &value in values {
                 headers.append(name.clone(), HeaderValue::from_static(value));
             }
@@ -108,5 +124,20 @@ mod tests {
             assert!(!allowed(&host, &[origin]), "{origin}");
         }
         assert!(!allowed(&host, &["http://localhost:8090", "http://facewire.example"]));
+    }
+
+    #[test]
+    fn what_another_sites_page_shows_is_not_taken_though_it_names_no_origin() {
+        let host = ["localhost:8090"];
+        for own in ["same-origin", "none"] {
+            assert!(allowed_from(&host, &[], &[own]), "{own}");
+            assert!(allowed_from(&host, &["http://localhost:8090"], &[own]), "{own}");
+        }
+        // Of the same site is another port of this machine.
+        for other in ["cross-site", "same-site", "", "Same-Origin"] {
+            assert!(!allowed_from(&host, &[], &[other]), "{other}");
+        }
+        assert!(!allowed_from(&host, &[], &["same-origin", "cross-site"]));
+        assert!(!allowed_from(&host, &["http://facewire.example"], &["same-origin"]));
     }
 }

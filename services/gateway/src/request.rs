@@ -91,8 +91,8 @@ fn enveloped(response: Response, id: &str) -> Response {
     answer
 }
 
-/// Answers are for programs, and hold data of people: nothing is cached, framed, guessed or run. The page of the API has a
-/// policy of its own.
+/// Answers are for programs, and hold data of people: nothing is cached, framed, guessed or run, and no page of another origin
+/// shows it. The page of the API has a policy of its own.
 fn secure(headers: &mut HeaderMap) {
     let fixed = [
         (CACHE_CONTROL, "no-store"),
@@ -101,6 +101,7 @@ fn secure(headers: &mut HeaderMap) {
         (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
         (HeaderName::from_static("referrer-policy"), "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
     for (name, value) in fixed {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -117,6 +118,16 @@ mod tests {
         for made_up in ["BREW", "get", "GET1", "_OTHER"] {
             assert_eq!(told(&Method::from_bytes(made_up.as_bytes()).unwrap()), "_OTHER", "{made_up}");
         }
+    }
+
+    #[test]
+    fn every_answer_is_for_its_own_origin_alone() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'self'"));
+        secure(&mut headers);
+        let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(said("cross-origin-resource-policy"), Some("same-origin"));
+        assert_eq!(said("content-security-policy"), Some("default-src 'self'"), "a page's own stays");
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 mod api;
 mod at_once;
+mod audited;
 mod bounds;
 mod client;
 mod crowd;
 mod dump;
 mod erasure;
 mod exports;
+mod hash_assets;
 mod imports;
 mod jobs;
 mod least_rights;

@@ -15,6 +15,7 @@ use facewire_store_pg::Store;
 use crate::housekeeping::{self, Retention};
 use crate::imports::settle;
 
+pub(crate) use reach::Reach;
 pub use send::Options;
 pub(crate) use send::Sender;
 

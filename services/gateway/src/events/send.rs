@@ -89,12 +89,11 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// With the system's certificates. `local`: this machine may be told.
+    /// With the system's certificates. `reach`: who may be told.
     ///
     /// # Errors
     /// The system has none that can be used.
-    pub(crate) fn new(store: Store, options: Options, local: bool) -> std::io::Result<Self> {
-        let reach = Reach { loopback: local, private: options.private_networks };
+    pub(crate) fn new(store: Store, options: Options, reach: Reach) -> std::io::Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -192,9 +191,7 @@ impl Sender {
 
     async fn send(&self, webhook: &Webhook, delivery: &Claimed) -> Result<(), String> {
         let uri: Uri = webhook.url.parse().map_err(|_| "the URL cannot be used".to_owned())?;
-        if !self.reach.allows_host(&uri) {
-            return Err("webhooks may not reach that address: gateway.webhooks.private_networks".to_owned());
-        }
+        self.reach.check_host(&uri).map_err(|why| why.to_string())?;
         let timestamp = OffsetDateTime::now_utc().unix_timestamp().to_string();
         let signature = signature(webhook.secret.expose(), &timestamp, &delivery.body);
         let request = Request::builder()

@@ -28,13 +28,14 @@ type Named = HashMap<String, Said>;
 /// Takes every file that a manifest names as an item.
 pub(super) async fn take(app: &App, caller: Caller, request: Request, taker: &mut Taker<'_>) -> Result<(), ApiError> {
     let (parts, body) = request.into_parts();
-    let (pieces, ended) = Paced::new(app, caller, body).into_stream();
+    let body = Paced::new(app, caller, body);
+    // One item has the time of a request.
+    let mut patience = Patience::new(app.options.request_timeout, body.read());
+    let (pieces, ended) = body.into_stream();
     let request = Request::from_parts(parts, Body::from_stream(pieces));
     let no_form = |_: &dyn std::error::Error| ApiError::invalid("body", "it is no form of parts");
     let broken = |error: MultipartError| ended.take().unwrap_or_else(|| no_form(&error));
     let mut form = Multipart::from_request(request, &()).await.map_err(|error| no_form(&error))?;
-    // One item has the time of a request.
-    let mut patience = Patience::new(app.options.request_timeout);
     let most = app.options.max_image.as_u64();
     let (mut named, mut lines) = (Named::new(), 0);
     loop {

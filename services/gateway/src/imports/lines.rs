@@ -24,10 +24,10 @@ pub(super) enum Line {
 pub(super) async fn take(app: &App, body: Paced, taker: &mut Taker<'_>) -> Result<(), ApiError> {
     let most = app.options.max_image.as_u64();
     let longest = most.div_ceil(3).saturating_mul(4).saturating_add(REST);
+    // One item has the time of a request.
+    let mut patience = Patience::new(app.options.request_timeout, body.read());
     let mut lines = Lines { body, cut: Cut::new(usize::try_from(longest).unwrap_or(usize::MAX)) };
     let mut number = 0;
-    // One item has the time of a request.
-    let mut patience = Patience::new(app.options.request_timeout);
     loop {
         let Some(line) = patience.wait(lines.next()).await?? else { return Ok(()) };
         number += 1;

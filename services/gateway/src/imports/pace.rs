@@ -1,6 +1,7 @@
 //! A body that has to come at a pace: each piece of it within a time, each item as well, and none once the service ends
 //! or the key of whoever sends it. What is in it is read elsewhere.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,14 @@ use crate::App;
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 
+/// Bytes for which an import goes on as for an item: lines that are refused and files that nobody names are no trickle where
+/// they come as fast as this.
+const AS_AN_ITEM: u64 = 1024 * 1024;
+
 /// A body that is being read.
 pub(super) struct Paced {
     body: BodyDataStream,
+    read: ReadBytes,
     /// For each piece.
     patience: Duration,
     shutdown: Shutdown,
@@ -29,10 +35,16 @@ impl Paced {
         let invalid: BoxFuture<'static, ApiError> = Box::pin(caller.until_invalid(app.clone()));
         Self {
             body: body.into_data_stream(),
+            read: ReadBytes::default(),
             patience: app.options.header_timeout,
             shutdown: app.shutdown.clone(),
             invalid: invalid.fuse(),
         }
+    }
+
+    /// How much of it was read, as it grows.
+    pub(super) fn read(&self) -> ReadBytes {
+        self.read.clone()
     }
 
     /// The next piece; none at the end.
@@ -46,7 +58,10 @@ impl Paced {
         };
         match next {
             Ok(None) => Ok(None),
-            Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
+            Ok(Some(Ok(bytes))) => {
+                self.read.add(bytes.len() as u64);
+                Ok(Some(bytes))
+            }
             Ok(Some(Err(_))) => Err(ApiError::new(Code::InvalidRequest, "the body broke off")),
             Err(_) => Err(too_slow()),
         }
@@ -81,25 +96,53 @@ impl Ended {
     }
 }
 
+/// How many bytes were read, for whoever reads them and whoever looks on. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReadBytes(Arc<AtomicU64>);
+
+impl ReadBytes {
+    fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// How long an import goes on without an item. It has one of few places, and pieces without anything in them would keep
 /// it.
 pub(super) struct Patience {
     limit: Duration,
     since: Instant,
+    read: ReadBytes,
+    /// As many were read at `since`.
+    read_then: u64,
 }
 
 impl Patience {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, since: Instant::now() }
+    /// `read`: of the body that the items are in.
+    pub(super) fn new(limit: Duration, read: ReadBytes) -> Self {
+        let read_then = read.get();
+        Self { limit, since: Instant::now(), read, read_then }
     }
 
     /// An item came: the next one has as much time.
     pub(super) fn renew(&mut self) {
         self.since = Instant::now();
+        self.read_then = self.read.get();
+    }
+
+    /// Whether so much came that it counts as an item.
+    fn is_renewed_by_bytes(&self) -> bool {
+        self.read.get().saturating_sub(self.read_then) >= AS_AN_ITEM
     }
 
     /// What comes before the patience is at its end.
-    pub(super) async fn wait<T>(&self, next: impl Future<Output = T>) -> Result<T, ApiError> {
+    pub(super) async fn wait<T>(&mut self, next: impl Future<Output = T>) -> Result<T, ApiError> {
+        if self.is_renewed_by_bytes() {
+            self.renew();
+        }
         let left = self.limit.saturating_sub(self.since.elapsed());
         // What is there already is told by a timeout however late it is.
         if left.is_zero() {
@@ -125,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_item_gives_no_time() {
-        let mut patience = Patience { limit: Duration::from_secs(3600), since: Instant::now() };
+        let mut patience = Patience::new(Duration::from_secs(3600), ReadBytes::default());
         assert_eq!(patience.wait(async { 7 }).await, Ok(7));
         patience.limit = Duration::ZERO;
         for _ in 0..2 {
@@ -134,5 +177,24 @@ mod tests {
         patience.limit = Duration::from_secs(3600);
         patience.renew();
         assert_eq!(patience.wait(async { 7 }).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_mebibyte_that_was_read_gives_as_much_time_as_an_item() {
+        let read = ReadBytes::default();
+        read.add(AS_AN_ITEM);
+        let mut patience = Patience::new(Duration::from_secs(3600), read.clone());
+        assert!(!patience.is_renewed_by_bytes(), "what came before it began");
+        let trickled = AS_AN_ITEM - 1;
+        read.add(trickled);
+        patience.wait(async {}).await.unwrap();
+        assert_eq!(patience.read_then, AS_AN_ITEM, "a trickle gives no time");
+        read.add(1);
+        patience.wait(async {}).await.unwrap();
+        assert_eq!(patience.read_then, 2 * AS_AN_ITEM, "it was renewed");
+        read.add(trickled);
+        patience.renew();
+        read.add(1);
+        assert!(!patience.is_renewed_by_bytes(), "an item is paid for once");
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use facewire_bus::Bus;
 use facewire_config::Secret;
 use facewire_contracts::subjects;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::App;
 use crate::caller::Caller;
 use crate::error::ApiError;
+use crate::events::Reach;
 use crate::events::filter::RECOGNITION;
 use crate::input::{self, Body, Path, Query};
 
@@ -175,7 +176,7 @@ fn may_see(caller: &Caller, webhook: &Webhook) -> bool {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct NewHook {
-    /// `http` or `https`.
+    /// `http` or `https`. An address that the gateway never tells, such as a link-local one, is refused.
     #[schema(max_length = 2048)]
     url: String,
     /// Signs requests: `Facewire-Signature` is `v1=` and the HMAC-SHA-256 of `<Facewire-Timestamp>.<body>` in hexadecimal.
@@ -205,7 +206,7 @@ async fn create(
     let (cursor_results, cursor_events) = ends(&app.bus).await?;
     let new = NewWebhook {
         collection,
-        url: url(&new.url)?,
+        url: Reach::of(&app.options).receiver(&new.url)?,
         secret: secret(new.secret)?,
         filter: new.filter.stored()?,
         cursor_results,
@@ -219,14 +220,6 @@ async fn create(
 /// The last sequences of RESULTS and EVENTS.
 async fn ends(bus: &Bus) -> Result<(u64, u64), ApiError> {
     Ok((bus.last_sequence(subjects::RESULTS).await?, bus.last_sequence(subjects::EVENTS).await?))
-}
-
-fn url(text: &str) -> Result<String, ApiError> {
-    let wrong = || ApiError::invalid("url", "a URL with http or https and a host");
-    let parsed: Uri = text.parse().map_err(|_| wrong())?;
-    let is_http =
-        matches!(parsed.scheme_str(), Some("http" | "https")) && parsed.host().is_some_and(|host| !host.is_empty());
-    if is_http && text.len() <= 2048 { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 fn secret(text: String) -> Result<Secret, ApiError> {
@@ -275,7 +268,7 @@ async fn update(
     caller.has(Scope::Admin)?;
     find(&app, &caller, id).await?;
     let changes = WebhookChanges {
-        url: patch.url.as_deref().map(url).transpose()?,
+        url: patch.url.as_deref().map(|url| Reach::of(&app.options).receiver(url)).transpose()?,
         secret: patch.secret.map(secret).transpose()?,
         filter: patch.filter.map(Filter::stored).transpose()?,
         active: patch.active,
@@ -329,7 +322,7 @@ async fn replay(
             if i64::try_from(from).is_err() {
                 return Err(ApiError::invalid("resultsFrom", "no sequence is so large"));
             }
-            let again = app.gallery.store.replay(id, source, from).await?;
+            let again = app.gallery.store.replay(id, source, from, &caller.actor()).await?;
             stored += again.ok_or_else(|| ApiError::not_found("webhook"))?;
         }
     }

@@ -58,7 +58,7 @@ pub(crate) struct ItemsForm {
 
 /// Takes items, however many, and sends each into the chain at once. Scope: enrol. Whoever was interrupted sends all again, or
 /// from the first item that is not there on: what was sent is skipped. A wrong item is refused alone, and named in the
-/// answer. It ends with the key that sends it, and where no item comes for as long as a request may take.
+/// answer. It ends with the key that sends it, and where for as long as a request may take no item comes and less than a MiB.
 #[utoipa::path(post, path = "/api/v1/imports/{id}/items", tag = "imports",
     params(("id" = Uuid, Path, description = "The import")),
     request_body(content((Item = "application/x-ndjson"), (ItemsForm = "multipart/form-data"))),

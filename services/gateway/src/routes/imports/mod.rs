@@ -152,7 +152,7 @@ pub(crate) async fn cancel(
     Path(id): Path<Uuid>,
 ) -> Result<Json<Progress>, ApiError> {
     find(&app, &caller, id).await?;
-    app.gallery.store.cancel_import(id).await?;
+    app.gallery.store.cancel_import(id, &caller.actor()).await?;
     let import = find(&app, &caller, id).await?;
     if import.state == ImportState::Finished {
         return Err(ApiError::new(Code::Conflict, "the import is finished"));

@@ -7,6 +7,7 @@ use facewire_contracts::headers;
 use facewire_domain::{CollectionId, ImageHash, Intent, Scope};
 use facewire_gallery::{Erasure, GalleryError};
 use facewire_store_object::ImageKey;
+use facewire_store_pg::Named;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -67,7 +68,9 @@ async fn faces_of(app: &App, collection: &CollectionId, asset: &str) -> Result<V
 }
 
 /// Erases an image: its faces with their embeddings, points and images, and what waits of it. What became of its crops stays
-/// as long as other results. Scope: admin. There is no undo. With `Prefer: respond-async` a job does it.
+/// as long as other results. Scope: admin. There is no undo. With `Prefer: respond-async` a job does it. What can be a hash as well
+/// as a producer's id (64 hexadecimal digits) is erased as both, each under a receipt or job of its own: the answer is that of the
+/// producer's id where it names something in the collection, else that of the hash.
 #[utoipa::path(delete, path = "/api/v1/faces/assets/{asset_id}", tag = "people",
     params(("asset_id" = String, Path, description = "The producer's id of the image, or its hash"), AssetQuery,
         ("Prefer" = Option<String>, Header, description = "`respond-async`: do not wait")),
@@ -82,16 +85,44 @@ pub(crate) async fn erase(
 ) -> Result<Response, ApiError> {
     let collection = input::collection(query.collection.as_deref())?;
     caller.may(Scope::Admin, &collection)?;
-    let faces = app.gallery.store.faces_of_asset(&collection, &asset_id).await?;
-    let is_asset = faces.iter().any(|face| face.asset.as_deref() == Some(asset_id.as_str()));
-    let what = match asset_id.parse::<ImageHash>() {
-        Ok(image) if !is_asset => Erasure::Image(collection.clone(), image),
-        _ => Erasure::Asset(collection.clone(), asset_id),
-    };
+    let (what, also) = meanings(&app, &collection, asset_id).await?;
     if later {
-        return app.erase_later(&collection, &what, &caller).await;
+        let told = app.erase_later(&collection, &what, &caller).await?;
+        if let Some(also) = &also {
+            app.erase_later(&collection, also, &caller).await?;
+        }
+        return Ok(told);
     }
-    Ok(Json(app.erase(&what, &caller).await?).into_response())
+    let receipt = app.erase(&what, &caller).await?;
+    if let Some(also) = &also {
+        app.erase(also, &caller).await?;
+    }
+    Ok(Json(receipt).into_response())
+}
+
+/// What the id may mean, and first what it most likely does. A producer may name its images by hashes too: of another image, or
+/// of the image itself. Both are erased, for what waits in a stream is found by neither look into the store.
+async fn meanings(
+    app: &App,
+    collection: &CollectionId,
+    asset_id: String,
+) -> Result<(Erasure, Option<Erasure>), ApiError> {
+    let Ok(image) = asset_id.parse::<ImageHash>() else {
+        return Ok((Erasure::Asset(collection.clone(), asset_id), None));
+    };
+    let is_asset = is_asset(app, collection, &asset_id).await?;
+    let (image, asset) = (Erasure::Image(collection.clone(), image), Erasure::Asset(collection.clone(), asset_id));
+    Ok(if is_asset { (asset, Some(image)) } else { (image, Some(asset)) })
+}
+
+/// Whether a producer gave this id to an image of which a face is kept, or a crop's row.
+async fn is_asset(app: &App, collection: &CollectionId, asset_id: &str) -> Result<bool, ApiError> {
+    let store = &app.gallery.store;
+    let faces = store.faces_of_asset(collection, asset_id).await?;
+    if faces.iter().any(|face| face.asset.as_deref() == Some(asset_id)) {
+        return Ok(true);
+    }
+    Ok(!store.named_crops(collection, Named::Asset(asset_id), 1).await?.is_empty())
 }
 
 /// Which faces are told.
