@@ -6,8 +6,8 @@
 //! it starts, reports its progress and can be cancelled ([`Run`]).
 //!
 //! Around them: which clusters of a run are still those of an earlier one ([`stable`]), their means ([`Sums`]), which faces stand
-//! for a person ([`exemplars`]), whose prototype is nearest to a face ([`Nearest`]), and the matrix product that all of it rests on
-//! ([`products()`]).
+//! for a person ([`exemplars`]), whose prototype is nearest to a face ([`Nearest`]), and what other pure crates share: the
+//! matrix product that all of it rests on ([`products()`]), and the generator of what is drawn ([`SplitMix64`]).
 
 mod agglomerative;
 mod cohesion;
@@ -23,6 +23,7 @@ mod matrix;
 mod near;
 mod nearest;
 mod products;
+mod random;
 mod result;
 mod run;
 mod select;
@@ -44,6 +45,7 @@ pub use kruskal::Edge;
 pub use matrix::{MAX_ROWS, Matrix, NORM_TOLERANCE};
 pub use nearest::{Nearest, NearestOwner};
 pub use products::products;
+pub use random::SplitMix64;
 pub use result::{Cluster, Clustering};
 pub use run::{Phase, Progress, Run};
 pub use spanning::Work;

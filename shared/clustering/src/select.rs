@@ -72,18 +72,17 @@ fn widen(tree: &Condensed, selected: Vec<bool>, epsilon: f64) -> Vec<bool> {
         return selected;
     }
     let mut wider = vec![false; selected.len()];
-    for number in (0..selected.len()).filter(|number| at(&selected, *number)) {
-        let mut ancestor = number;
-        while let Some(branch) = tree.branches.get(ancestor) {
-            let above = branch.parent as usize;
-            let started = ancestor == number;
-            let far = 1.0 / branch.birth;
-            if (started && far >= epsilon) || (!started && far > epsilon) || above == 0 {
-                break;
-            }
-            ancestor = above;
+    // For each branch the one at which a way up that passes it ends. A parent has a lower number, so that its own is known.
+    let mut ends: Vec<usize> = Vec::with_capacity(selected.len());
+    for ((number, branch), is_selected) in tree.branches.iter().enumerate().zip(selected) {
+        let (above, far) = (branch.parent as usize, 1.0 / branch.birth);
+        let end = |stays: bool| if stays || above == 0 { number } else { at(&ends, above) };
+        // A cluster that splits off at exactly that distance stays; an ancestor at it does not end the way.
+        let (own, passing) = (end(far >= epsilon), end(far > epsilon));
+        if is_selected {
+            put(&mut wider, own, true);
         }
-        put(&mut wider, ancestor, true);
+        ends.push(passing);
     }
     wider
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kruskal::Edge;
+use crate::testing::uniform;
 
 /// Points on a line; the distances between neighbours are the edges.
 fn line(gaps: &[f64]) -> Vec<Edge> {
@@ -47,6 +48,48 @@ fn epsilon_joins_what_splits_below_it() {
         assert_eq!(labels(&select(&tree, method, 0.55)), "aaaaaabbbbbb.");
         // Not up to the root.
         assert_eq!(labels(&select(&tree, method, 2.0)), "aaaaaabbbbbb.");
+    }
+}
+
+/// By the definition: from each cluster up, step by step.
+fn walked(tree: &Condensed, selected: &[bool], epsilon: f64) -> Vec<bool> {
+    let mut wider = vec![false; selected.len()];
+    for number in (0..selected.len()).filter(|number| selected[*number]) {
+        let far = |branch: usize| 1.0 / tree.branches[branch].birth;
+        let above = |branch: usize| tree.branches[branch].parent as usize;
+        let mut end = number;
+        if far(end) < epsilon && above(end) != 0 {
+            end = above(end);
+            while far(end) <= epsilon && above(end) != 0 {
+                end = above(end);
+            }
+        }
+        wider[end] = true;
+    }
+    wider
+}
+
+#[test]
+fn widening_ends_where_a_walk_up_from_each_cluster_does() {
+    for seed in 0..20 {
+        // Gaps in steps of 0.05, so that some split off at exactly epsilon; every third tree gets ever nearer, so that it is deep.
+        let gap = |place: u64| match (seed % 3, place % 2) {
+            (0, 0) => 1.0 / (1.0 + place as f64),
+            (0, _) => 0.5 / (1.0 + 200.0),
+            _ => (1.0 + (uniform(seed, place) * 20.0).floor()) * 0.05,
+        };
+        let tree = Condensed::of(200, &line(&(0..199).map(gap).collect::<Vec<f64>>()), 2);
+        let splits: Vec<f64> = tree.branches.iter().skip(1).map(|branch| 1.0 / branch.birth).collect();
+        assert!(splits.len() > 10, "{seed}: {} branches", splits.len());
+        for method in [Method::Eom, Method::Leaf] {
+            let selected = chosen(&tree, method);
+            assert!(selected.contains(&true));
+            for epsilon in splits.iter().copied().take(20).chain([0.01, 0.3, 2.0]) {
+                let wanted = walked(&tree, &selected, epsilon);
+                assert_eq!(widen(&tree, selected.clone(), epsilon), wanted, "{seed} {epsilon}");
+            }
+            assert_eq!(widen(&tree, selected.clone(), 0.0), selected);
+        }
     }
 }
 

@@ -3,10 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use facewire_clustering::SplitMix64;
 use serde::Serialize;
 
 use crate::compare::GenuinePair;
 use crate::rate::SUPPORTING_ERRORS;
+
+/// People without whom an interval says nothing: of one or two a resample is nearly always the sample itself.
+pub const MIN_PEOPLE: usize = 10;
 
 /// How often is drawn, and from which seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +66,10 @@ pub fn fnmr_tallies(pairs: &[GenuinePair], threshold: f32) -> Vec<Tally> {
 }
 
 /// Interval of an error rate, Σ errors / Σ trials. `None` where the rate itself is unsupported: of few errors the resamples
-/// know no more than the sample does, and of none they would say that there never is one.
+/// know no more than the sample does, and of none they would say that there never is one. `None` too of fewer than [`MIN_PEOPLE`].
 pub fn error_rate(people: &[Tally], resampling: Resampling) -> Option<Interval> {
-    if people.iter().map(|tally| tally.errors).sum::<u64>() < SUPPORTING_ERRORS {
+    let errors: u64 = people.iter().map(|tally| tally.errors).sum();
+    if errors < SUPPORTING_ERRORS || people.len() < MIN_PEOPLE {
         return None;
     }
     let sums: Vec<[f64; 2]> = people.iter().map(|tally| [tally.errors as f64, tally.trials as f64]).collect();
@@ -78,7 +83,7 @@ pub fn statistic<const N: usize>(
     resampling: Resampling,
     of: impl Fn(&[f64; N]) -> Option<f64>,
 ) -> Option<Interval> {
-    let mut random = SplitMix64(resampling.seed);
+    let mut random = SplitMix64::new(resampling.seed);
     let mut values: Vec<f64> = Vec::with_capacity(resampling.resamples);
     for _ in 0..resampling.resamples {
         let mut sums = [0.0; N];
@@ -99,34 +104,9 @@ pub(crate) fn quantile(ascending: &[f64], part: f64) -> Option<f64> {
     Some(low + (high - low) * place.fract())
 }
 
-/// Steele, Lea and Flood 2014.
-pub(crate) struct SplitMix64(pub(crate) u64);
-
-impl SplitMix64 {
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to `n` − 1; the bias of the multiplication is below n / 2^64.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.draw()) * n as u128) >> 64) as usize
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_generator_is_splitmix64() {
-        // The first outputs of the reference implementation for the seed 1234567.
-        let mut random = SplitMix64(1_234_567);
-        let drawn: Vec<u64> = (0..3).map(|_| random.draw()).collect();
-        assert_eq!(drawn, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
-    }
 
     #[test]
     fn people_are_drawn_and_not_trials() {
@@ -154,6 +134,19 @@ mod tests {
         assert_eq!(error_rate(&people(0), Resampling::default()), None, "not from 0 to 0");
         assert_eq!(error_rate(&people(29), Resampling::default()), None);
         assert!(error_rate(&people(30), Resampling::default()).is_some());
+    }
+
+    #[test]
+    fn of_a_few_people_there_is_no_interval() {
+        // Half of them are wrong twice as often as the others.
+        let people = |count: u64| -> Vec<Tally> {
+            (0..count).map(|person| Tally { errors: 20 * (person % 2 + 1), trials: 100 }).collect()
+        };
+        for few in [1, 2, 9] {
+            assert_eq!(error_rate(&people(few), Resampling::default()), None, "{few}");
+        }
+        let interval = error_rate(&people(10), Resampling::default()).unwrap();
+        assert!(interval.people == MIN_PEOPLE && interval.low < 0.3 && interval.high > 0.3, "{interval:?}");
     }
 
     #[test]

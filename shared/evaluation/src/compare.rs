@@ -3,6 +3,7 @@
 use facewire_clustering::products;
 use thiserror::Error;
 
+use crate::alike::AlikePeople;
 use crate::rates::{Scores, ScoresError};
 
 /// Rows of a block: two blocks of 512-d embeddings and their product lie in a level 2 or 3 cache.
@@ -134,6 +135,8 @@ pub struct Comparisons {
     pub genuine: Vec<GenuinePair>,
     /// Similarities of pairs of two people, in no order.
     pub impostor: Vec<f32>,
+    /// The people among them who are the most alike.
+    pub alike: AlikePeople<u32>,
 }
 
 impl Comparisons {
@@ -155,13 +158,17 @@ pub fn all_against_all(embeddings: &Embeddings, people: &[u32]) -> Result<Compar
     if people.len() != n {
         return Err(CompareError::Labels { people: people.len(), embeddings: n });
     }
-    let mut found = Comparisons { genuine: Vec::new(), impostor: Vec::with_capacity(pairs(n, n)? as usize) };
-    for_each_pair(embeddings, n, |row, column, similarity| match (people.get(row), people.get(column)) {
-        // At most some 14,000 rows: MAX_PAIRS.
-        (Some(&person), Some(other)) if person == *other => {
+    let impostor = Vec::with_capacity(pairs(n, n)? as usize);
+    let mut found = Comparisons { genuine: Vec::new(), impostor, alike: AlikePeople::default() };
+    for_each_pair(embeddings, n, |row, column, similarity| {
+        let (Some(&person), Some(&other)) = (people.get(row), people.get(column)) else { return };
+        if person == other {
+            // At most some 14,000 rows: MAX_PAIRS.
             found.genuine.push(GenuinePair { person, rows: (row as u32, column as u32), similarity });
+        } else {
+            found.impostor.push(similarity);
+            found.alike.see(person, other, similarity);
         }
-        _ => found.impostor.push(similarity),
     })?;
     Ok(found)
 }
@@ -240,6 +247,8 @@ mod tests {
         products.sort_unstable_by(f32::total_cmp);
         impostor.sort_unstable_by(f32::total_cmp);
         assert_eq!(products.len(), impostor.len());
+        let alike = found.alike.similarities();
+        assert_eq!((alike.len(), alike.first()), (10, products.last()));
         assert!(products.iter().zip(&impostor).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::bootstrap::{Resampling, error_rate};
+use crate::bootstrap::{MIN_PEOPLE, Resampling, error_rate};
 use crate::compare::{CompareError, Embeddings};
 use crate::identification::{Answer, Endings, OpenSet, Probe};
 use crate::rank::Gallery;
@@ -15,8 +15,8 @@ use crate::watch::Watch;
 
 /// The FPIR at which heads are compared.
 pub const HEAD_FPIR: f64 = 0.01;
-/// People who have to be held out: [`verdict::MIN_PEOPLE`](crate::verdict::MIN_PEOPLE) known ones, and as many strangers.
-pub const MIN_HELD_OUT: usize = 2 * crate::verdict::MIN_PEOPLE;
+/// People who have to be held out: [`MIN_PEOPLE`] known ones, and as many strangers.
+pub const MIN_HELD_OUT: usize = 2 * MIN_PEOPLE;
 /// Steps of a curve that is kept.
 const CURVE_STEPS: usize = 40;
 

@@ -5,6 +5,7 @@
 //! A similarity is a cosine, -1 to 1, and a pair matches at or above the threshold. People are indices of the caller's
 //! list.
 
+pub mod alike;
 pub mod bootstrap;
 pub mod calibrate;
 pub mod clusters;
@@ -26,12 +27,14 @@ pub mod verdict;
 pub mod verification;
 pub mod watch;
 
-pub use bootstrap::{Interval, Resampling, Tally};
+pub use alike::{AlikePeople, SUPPORTING_PAIRS};
+pub use bootstrap::{Interval, MIN_PEOPLE, Resampling, Tally};
 pub use calibrate::{CalibrateError, Fit, Logistic, Penalty, Platt};
 pub use clusters::{Agreement, ClusterQuality, LabelsError, adjusted_rand_index};
 pub use compare::{CompareError, Comparisons, Embeddings, GenuinePair, all_against_all, for_each_pair};
 pub use datasets::DatasetError;
 pub use discard::{Direction, Discard, DiscardError};
+pub use facewire_clustering::SplitMix64;
 pub use gating::{GateEffect, Gated};
 pub use held_out::{
     HEAD_FPIR, HeadEpoch, HeadGain, HeadSide, HeadTraining, HeadVerdict, HeldOutError, MIN_HELD_OUT, held_out,

@@ -1,4 +1,4 @@
-//! What an evaluation found, as data: one serialisable value with everything that is shown, and the files made of it.
+//! What an evaluation found, as data: one serialisable value with everything that is shown, and the pages made of it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -127,7 +127,7 @@ pub struct PairRow {
     /// Threshold and rates.
     #[serde(flatten)]
     pub row: FmrRow,
-    /// 95 %, by resampling people; `None` where people are not known, or the rate is unsupported.
+    /// 95 %, by resampling people; `None` where people are not known or too few, or the rate is unsupported.
     pub fnmr_interval: Option<Interval>,
 }
 
@@ -173,7 +173,7 @@ pub struct OpenSetRow {
     /// What happens.
     #[serde(flatten)]
     pub endings: Endings,
-    /// 95 %; `None` where the rate is unsupported.
+    /// 95 %; `None` where the rate is unsupported, or people are too few.
     pub tpir_interval: Option<Interval>,
     /// The same.
     pub fpir_interval: Option<Interval>,
@@ -219,7 +219,7 @@ pub struct Subgroup {
     pub fmr: Rate,
     /// Pairs of one of them.
     pub fnmr: Rate,
-    /// 95 %; `None` where the rate is unsupported.
+    /// 95 %; `None` where the rate is unsupported, or people are too few.
     pub fnmr_interval: Option<Interval>,
 }
 
@@ -292,40 +292,29 @@ impl OpenSetRates {
     }
 }
 
-/// A report that could not be written.
+/// A file that could not be written.
 #[derive(Debug, Error)]
-pub enum ReportError {
-    /// The folder or a file.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The report as JSON.
-    #[error("the report has no JSON form: {0}")]
-    Json(#[from] serde_json::Error),
+#[error("{}: {source}", .path.display())]
+pub struct WriteError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
 }
 
-/// Writes `report.json` and `report.html` into a folder, which is made if it is missing. Each file is whole or absent.
+/// Writes a file whole or not at all: under a name beside it that is nobody's (`page.html.part-<pid>`), and then by that of the file.
 ///
 /// # Errors
-/// The folder cannot be written to.
-pub fn write(report: &Report, folder: &Path) -> Result<[PathBuf; 2], ReportError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ReportError::Io { path, source }
-    };
-    fs::create_dir_all(folder).map_err(io(folder))?;
-    let put = |name: &str, content: String| {
-        let (path, part) = (folder.join(name), folder.join(format!(".{name}.part")));
-        fs::write(&part, content).map_err(io(&part))?;
-        fs::rename(&part, &path).map_err(io(&path))?;
-        Ok::<_, ReportError>(path)
-    };
-    let json = serde_json::to_string_pretty(report)?;
-    Ok([put("report.json", json)?, put("report.html", html(report))?])
+/// The folder cannot be written to; the file is as it was.
+pub fn write_whole(path: &Path, text: &str) -> Result<(), WriteError> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(format!(".part-{}", std::process::id()));
+    let part = PathBuf::from(part);
+    fs::write(&part, text).and_then(|()| fs::rename(&part, path)).map_err(|source| {
+        // What is left of it, if anything, is of no use.
+        let _ = fs::remove_file(&part);
+        WriteError { path: path.to_owned(), source }
+    })
 }
 
 #[cfg(test)]

@@ -165,20 +165,30 @@ fn a_histogram_holds_every_score() {
 }
 
 #[test]
-fn both_files_are_written() {
-    let dir = tempfile::tempdir().unwrap();
-    let report = report();
-    let [json, page] = write(&report, &dir.path().join("new")).unwrap();
-    assert_eq!(fs::read_to_string(page).unwrap(), html(&report));
-    let json: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+fn the_json_has_every_number() {
+    let json = serde_json::to_value(report()).unwrap();
     assert_eq!(json["pairs"]["table"][4]["fmr"]["supported"], false);
     assert_eq!(json["pairs"]["table"][0]["target"], 0.01);
     assert_eq!(json["open_sets"][0]["table"][5]["target_fpir"], serde_json::Value::Null);
     assert_eq!(json["open_sets"][0]["failure_to_enrol"]["errors"], 1);
     assert_eq!(json["discard"][0]["base"]["errors"], 100);
     assert_eq!(json["limits"][0]["direction"], "lower_is_better");
-    let left: Vec<_> = fs::read_dir(dir.path().join("new")).unwrap().collect();
-    assert_eq!(left.len(), 2);
-    let problem = write(&report, &dir.path().join("new/report.json")).unwrap_err().to_string();
-    assert!(problem.contains("report.json"), "{problem}");
+}
+
+#[test]
+fn a_file_is_whole_and_its_neighbours_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let [page, neighbour] = ["r.html", "r.part"].map(|name| dir.path().join(name));
+    fs::write(&neighbour, "mine").unwrap();
+    for text in ["first", "second"] {
+        write_whole(&page, text).unwrap();
+        assert_eq!(fs::read_to_string(&page).unwrap(), text);
+    }
+    // A folder is in the way: nothing is left behind.
+    let taken = dir.path().join("taken");
+    fs::create_dir(&taken).unwrap();
+    let problem = write_whole(&taken, "text").unwrap_err().to_string();
+    assert!(problem.contains("taken"), "{problem}");
+    assert_eq!(fs::read_to_string(&neighbour).unwrap(), "mine");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
 }

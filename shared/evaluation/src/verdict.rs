@@ -4,16 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use facewire_clustering::SplitMix64;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::bootstrap::{Interval, Resampling, SplitMix64, quantile};
+use crate::bootstrap::{Interval, MIN_PEOPLE, Resampling, quantile};
 use crate::identification::{Endings, OpenSet, Probe};
 use crate::rates::allowed;
 use crate::watch::{Watch, unwatched};
-
-/// People of each kind, known and strange, without whom an interval says nothing.
-pub const MIN_PEOPLE: usize = 10;
 
 /// Experiments that cannot be compared.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +114,7 @@ pub fn verdict_watched(
     let (raw_ends, pca_ends, head_ends) = (endings(raw)?, endings(pca)?, endings(head)?);
     let sides = [raw, pca, head].map(|set| Side::of(set, &known, &strangers));
     let mut gains = [Vec::new(), Vec::new()];
-    let mut random = SplitMix64(resampling.seed);
+    let mut random = SplitMix64::new(resampling.seed);
     for done in 1..=resampling.resamples {
         let drawn = (known.resample(&mut random), strangers.resample(&mut random));
         let [raw, pca, head] = sides.each_ref().map(|side| side.tpir(target, &drawn.0, &drawn.1));

@@ -16,7 +16,7 @@ use facewire_store_pg::{
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-/// People of a sample that is large enough: one face enrolled, two seen by the door and one by the hall.
+/// People of a sample that is large enough, which is of 40: one face enrolled, two seen by the door and one by the hall.
 const PEOPLE: usize = 40;
 /// Of the embeddings' numbers the first is what all faces share; then one for each person, and one for each face.
 const PERSON: usize = 1;
@@ -218,7 +218,13 @@ async fn too_few_corrections_are_refused_with_what_would_be_needed() {
     }
     // As many as asked for, but they make too few pairs: 3 of two people among the door's, and 12 with the others.
     let said = ask(&["--least", "3"]);
-    for word in ["too small", "3 people", "9 confirmed faces", "6 pairs of one person, 15 of two", "3000 pairs"] {
+    for word in [
+        "too small: 3 people (3 of them seen)",
+        "9 confirmed faces",
+        "6 pairs of one person, 15 of two",
+        "40 people are needed",
+        "3000 pairs",
+    ] {
         assert!(said.contains(word), "{word}: {said}");
     }
     // What was said before is not asked for.

@@ -1,13 +1,12 @@
 //! The page of a projection head: how its training went, and what it is worth on people whom it has never seen.
 
-use std::fs;
 use std::path::Path;
 
-use super::ReportError;
 use super::format::{count, escape, percent};
 use super::html::{floor, page};
 use super::plots::{Axes, Line, half_logarithmic, linear};
 use super::tables::table;
+use super::{WriteError, write_whole};
 use crate::held_out::{HeadGain, HeadSide, HeadTraining, HeadVerdict};
 
 /// What the page shows.
@@ -36,13 +35,8 @@ pub fn head_html(shown: &HeadPage<'_>) -> String {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_head(shown: &HeadPage<'_>, path: &Path) -> Result<(), ReportError> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = Path::new(&part);
-    let io = |source| ReportError::Io { path: path.to_owned(), source };
-    fs::write(part, head_html(shown)).map_err(io)?;
-    fs::rename(part, path).map_err(io)
+pub fn write_head(shown: &HeadPage<'_>, path: &Path) -> Result<(), WriteError> {
+    write_whole(path, &head_html(shown))
 }
 
 fn verdict(found: &HeadVerdict) -> String {
@@ -126,6 +120,8 @@ fn training(found: &HeadTraining) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::held_out::HeadEpoch;
 

@@ -3,6 +3,7 @@
 use super::format::{count, escape, optional, percent, rate};
 use super::plots::{Axes, Line, areas, half_logarithmic, linear, logarithmic};
 use super::{Acquisition, OpenSetRates, PairRates, Report, SignalDiscard, tables};
+use crate::bootstrap::MIN_PEOPLE;
 use crate::discard::perfect;
 use crate::rate::SUPPORTING_ERRORS;
 use crate::verification::Verification;
@@ -72,7 +73,7 @@ fn facts(report: &Report) -> String {
     format!(
         "<table>\n{rows}</table>\n{notes}<p class=\"note\">A rate is unsupported where fewer than {SUPPORTING_ERRORS} \
          errors are behind it; then only a one-sided bound is told, and no interval. Intervals are of 95 %, by resampling \
-         people.</p>\n"
+         people, {MIN_PEOPLE} or more.</p>\n"
     )
 }
 

@@ -2,6 +2,8 @@
 //! planes, normalised, and mirrored. The model's own nodes, weights, opset and IR version stay as they are, and so do
 //! references to weights in other files.
 
+use std::collections::HashSet;
+
 use facewire_vision::AlignedFace;
 
 use super::build::{FLOAT, FLOAT16, Size, UINT8, indices, int, ints, node, scalar, value_info};
@@ -102,14 +104,11 @@ fn opset(model: &[Field<'_>]) -> Option<u64> {
     })
 }
 
-/// The first input that is not a weight: files of IR version 3 list those too.
+/// The first input that is not a weight: files of IR version 3 list those too, of which there may be thousands.
 pub(super) fn input<'a>(graph: &[Field<'a>]) -> Option<Port<'a>> {
-    let name = |tensor: &[u8]| Some(fields(tensor)?.iter().find_map(|field| field.bytes_of(8))?.to_vec());
-    let weights: Vec<Vec<u8>> = graph.iter().filter_map(|field| name(field.bytes_of(INITIALIZER)?)).collect();
-    graph
-        .iter()
-        .filter_map(|field| port(field, INPUT))
-        .find(|port| !weights.iter().any(|weight| weight == port.name.as_bytes()))
+    let name = |field: &Field<'a>| fields(field.bytes_of(INITIALIZER)?)?.iter().find_map(|field| field.bytes_of(8));
+    let weights: HashSet<&[u8]> = graph.iter().filter_map(name).collect();
+    graph.iter().filter_map(|field| port(field, INPUT)).find(|port| !weights.contains(port.name.as_bytes()))
 }
 
 /// What a `ValueInfoProto` in this field of a graph says of a tensor.
@@ -177,4 +176,21 @@ fn after(output: &Port<'_>, dim: usize) -> Vec<u8> {
     let name = "facewire/embeddings";
     let cast = node("Cast", &[output.name], name, &[int("to", FLOAT)]);
     [cast, bytes(OUTPUT, &value_info(name, FLOAT, &[Size::Free("rows"), Size::Fixed(dim)]))].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_input_is_the_first_that_is_no_weight() {
+        let port = |name: &str| bytes(INPUT, &value_info(name, FLOAT, &[Size::Free("n"), Size::Fixed(3)]));
+        let weight = |name: &str| bytes(INITIALIZER, &bytes(8, name.as_bytes()));
+        // As files of IR version 3 have them: weights among the inputs, before the model's own and behind it.
+        let all = [port("w1"), port("data"), port("w2"), port("other"), weight("w2"), weight("w1")].concat();
+        let graph = fields(&all).unwrap();
+        assert_eq!(input(&graph).map(|port| port.name), Some("data"));
+        let weights = [port("w1"), weight("w1")].concat();
+        assert!(input(&fields(&weights).unwrap()).is_none());
+    }
 }

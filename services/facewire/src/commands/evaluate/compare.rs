@@ -10,7 +10,7 @@ use facewire_evaluation::datasets::Attributes;
 use facewire_evaluation::report::{OpenSetRates, PairRates, Subgroup};
 use facewire_evaluation::verification::{Pair, Verification, insightface};
 use facewire_evaluation::{
-    Comparisons, Embeddings, FMR_TARGETS, GenuinePair, Resampling, Scores, all_against_all, bootstrap,
+    Comparisons, Embeddings, FMR_TARGETS, GenuinePair, Resampling, Scores, SplitMix64, all_against_all, bootstrap,
 };
 
 use super::data::Pairs;
@@ -131,7 +131,8 @@ fn thinned<'a>(all: &[Face<'a>], most: usize) -> Vec<Face<'a>> {
         return all.to_vec();
     }
     let mut people: Vec<&[Face]> = people_among(all).collect();
-    people.sort_by_key(|faces| faces.first().map(|(person, ..)| mixed(*person)));
+    // An order without a pattern.
+    people.sort_by_key(|faces| faces.first().map(|(person, ..)| SplitMix64::nth(0, u64::from(*person))));
     let mut kept: Vec<Face> = Vec::new();
     for faces in people {
         let theirs = faces.iter().step_by(faces.len().div_ceil(most.div_ceil(2).max(1)).max(1));
@@ -150,14 +151,6 @@ fn people_among<'a, 'b>(faces: &'b [Face<'a>]) -> impl Iterator<Item = &'b [Face
     faces.chunk_by(|a, b| a.0 == b.0)
 }
 
-/// SplitMix64 of an index: an order without a pattern.
-fn mixed(index: u32) -> u64 {
-    let z = u64::from(index).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 /// Rates of all pairs, and the scores.
 pub(super) fn rates(compared: Comparisons, resampling: Resampling) -> anyhow::Result<(PairRates, Scores)> {
     let genuine = compared.genuine.clone();
@@ -165,7 +158,7 @@ pub(super) fn rates(compared: Comparisons, resampling: Resampling) -> anyhow::Re
     Ok((PairRates::new(&scores, &genuine, &FMR_TARGETS, resampling), scores))
 }
 
-/// Rates by group, at a threshold of all and, for identification, at the one in force.
+/// Rates by group, at a threshold of all and, for identification, at the one that is applied.
 pub(super) fn groups(
     experiment: &Experiment,
     rows: &Rows,
@@ -191,9 +184,10 @@ pub(super) fn groups(
         let scores = compared.into_scores()?;
         let (attribute, value) = (attribute.to_owned(), value.to_owned());
         if let Some(operating) = operating.filter(|_| members.iter().any(|(_, known)| *known)) {
-            let set = experiment.set(experiment.judging.gate, |shot| !shot.known || people.contains(&shot.person))?;
-            let name = format!("{attribute}: {value}");
-            open_sets.push(OpenSetRates::new(&name, &set, &[], &[operating], resampling));
+            let (gate, name) = (experiment.judging.gate, format!("{attribute}: {value}"));
+            let found = OpenSetRates::new(&name, &experiment.group(gate, &people)?, &[], &[operating], resampling);
+            // Whoever is enrolled is in the gallery that rates depend on, of this group or not.
+            open_sets.push(OpenSetRates { people: experiment.people_enrolled(gate), ..found });
         }
         let (people, fmr, fnmr) = (people.len() as u64, scores.fmr(threshold), scores.fnmr(threshold));
         subgroups.push(Subgroup { attribute, value, people, threshold, fmr, fnmr, fnmr_interval });
@@ -274,7 +268,7 @@ mod tests {
             groups.iter().map(|group| (group.value.as_str(), group.people, group.fnmr.trials)).collect();
         assert_eq!(told, [("left", 2, 2), ("right", 1, 0)]);
         // A group of strangers alone is nobody to be found.
-        assert_eq!((sets.len(), sets[0].name.as_str(), sets[0].known), (1, "side: left", 4));
+        assert_eq!((sets.len(), sets[0].name.as_str(), sets[0].known, sets[0].people), (1, "side: left", 4, 2));
     }
 
     #[test]

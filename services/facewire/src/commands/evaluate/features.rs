@@ -1,9 +1,9 @@
 //! One line for each photo that was enrolled or probed with: what was measured and what came of it, for training a score and
 //! for judging limits. Names of people are in it, embeddings never.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,12 +12,16 @@ use facewire_domain::Signal;
 use super::identify::{Experiment, Shot, clean, everybody, taken_for};
 use super::seen::Seen;
 
-/// Writes the file anew, readable by its owner alone. `threshold` is the one in force; without one nothing is told right or
-/// wrong.
+/// For its owner alone: it names people.
+const MODE: u32 = 0o600;
+
+/// Writes the file anew, readable by its owner alone. Without a threshold nothing is told right or wrong.
 pub(super) fn write(experiment: &Experiment, threshold: Option<f32>, path: &Path) -> anyhow::Result<()> {
     let context = || format!("cannot write {}", path.display());
     let file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).with_context(context)?;
+        OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path).with_context(context)?;
+    // The mode above is that of a file that is made: one that was there keeps its own.
+    file.set_permissions(Permissions::from_mode(MODE)).with_context(context)?;
     let mut out = BufWriter::new(file);
     for line in lines(experiment, threshold)? {
         writeln!(out, "{}", line.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(","))
@@ -115,6 +119,18 @@ mod tests {
         assert_eq!(answers, ["right", "right", "right", "", "refused", "accepted"]);
         assert_eq!(lines[6].last().unwrap(), "no_face");
         assert_eq!(lines[1][..4], ["gallery", "a", "0.jpg", "clean"]);
+    }
+
+    #[test]
+    fn a_file_that_others_could_read_becomes_its_owners() {
+        let (faces, sights) = sample();
+        let experiment = Experiment::new((&faces, &sights), &[Camera::Clean], judging(true, None), 2).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "before").unwrap();
+        std::fs::set_permissions(file.path(), Permissions::from_mode(0o644)).unwrap();
+        write(&experiment, None, file.path()).unwrap();
+        assert_eq!(std::fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(std::fs::read_to_string(file.path()).unwrap().starts_with("role,person"));
     }
 
     #[test]

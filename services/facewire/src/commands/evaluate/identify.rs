@@ -1,4 +1,4 @@
-//! The open set: who was enrolled, what every probe was taken for with the gate on and off, and the threshold in force.
+//! The open set: who was enrolled, what every probe was taken for with the gate on and off, and the threshold that is applied.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl Judging {
     }
 }
 
-/// The threshold in force and where it comes from.
+/// The threshold that is applied and where it comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Operating {
     pub(super) threshold: f32,
@@ -124,6 +124,17 @@ impl<'a> Experiment<'a> {
 
     /// The probes that fit, as the evaluation takes them.
     pub(in crate::commands) fn set(&self, gate: bool, of: impl Fn(&Shot) -> bool) -> anyhow::Result<OpenSet> {
+        self.set_of(gate, |_| true, of)
+    }
+
+    /// The probes of some of the people, and of all strangers: failures to enrol are those of these people alone. Everybody
+    /// who is enrolled is searched.
+    pub(super) fn group(&self, gate: bool, people: &[u32]) -> anyhow::Result<OpenSet> {
+        let is_theirs = |person: u32| people.contains(&person);
+        self.set_of(gate, is_theirs, |shot| !shot.known || is_theirs(shot.person))
+    }
+
+    fn set_of(&self, gate: bool, counts: impl Fn(u32) -> bool, of: impl Fn(&Shot) -> bool) -> anyhow::Result<OpenSet> {
         let answer = |shot: &Shot| {
             let (rejected, ranked) =
                 if gate { (shot.reason.clone(), shot.gated) } else { (shot.seen.reason(&Standard::OPEN), shot.free) };
@@ -142,7 +153,7 @@ impl<'a> Experiment<'a> {
                 .map(answer)
                 .collect::<anyhow::Result<Vec<_>>>()
         };
-        let people = 0..u32::try_from(self.faces.people.len())?;
+        let people = (0..u32::try_from(self.faces.people.len())?).filter(|person| counts(*person));
         let enrolled = self.enrolled(gate).people();
         let set = OpenSet::new(people, enrolled, probes(true)?, probes(false)?);
         Ok(match self.judging.margin {
@@ -153,6 +164,11 @@ impl<'a> Experiment<'a> {
 
     fn enrolled(&self, gate: bool) -> &Enrolled {
         if gate { &self.gated } else { &self.free }
+    }
+
+    /// People in the gallery, of whatever group.
+    pub(super) fn people_enrolled(&self, gate: bool) -> usize {
+        self.enrolled(gate).people().count()
     }
 
     /// Faces that each probe is compared with: of a person who is enrolled with several photos, each.
@@ -172,7 +188,10 @@ impl<'a> Experiment<'a> {
         let calibrated = || {
             let calibration = calibration?;
             let threshold = calibration.threshold_for(fpir, u32::try_from(faces).unwrap_or(u32::MAX));
-            Some((threshold, format!("calibration {} for FPIR {fpir} among {faces} faces", calibration.version)))
+            Some((
+                threshold,
+                format!("the pack's calibration {} for FPIR {fpir} among {faces} faces", calibration.version),
+            ))
         };
         let measured =
             || Some((set.threshold_at_fpir(fpir)?, format!("measured here, on all cameras, for FPIR {fpir}")));
@@ -206,7 +225,7 @@ impl<'a> Experiment<'a> {
         Ok(all)
     }
 
-    /// What the gate rejects, over all cameras and of each. Everything is searched without a gate, at the threshold in force.
+    /// What the gate rejects, over all cameras and of each. Everything is searched without a gate.
     pub(in crate::commands) fn effects(&self, threshold: f32) -> anyhow::Result<Vec<GateEffect>> {
         let set = self.set(false, |_| true)?;
         let effect = |name: &str, camera: Option<Camera>| {
@@ -332,6 +351,19 @@ pub(super) mod tests {
         let effect = experiment.effects(0.8).unwrap().remove(0);
         assert_eq!((effect.probes, effect.rejected, effect.loss.errors, effect.loss.trials), (3, 1, 1, 3));
         assert_eq!((effect.strangers_rejected.errors, effect.strangers_accepted.errors), (1, 0));
+    }
+
+    #[test]
+    fn a_groups_failures_to_enrol_are_its_own() {
+        let (faces, sights) = sample();
+        let experiment = Experiment::new((&faces, &sights), CAMERAS, judging(true, None), 2).unwrap();
+        let found = |people: &[u32]| {
+            let set = experiment.group(true, people).unwrap();
+            (set.failure_to_enrol().errors, set.failure_to_enrol().trials, set.known().len(), set.strangers().len())
+        };
+        // Person 1 cannot be enrolled; number 2 is a stranger.
+        assert_eq!((found(&[0]), found(&[1, 2]), found(&[0, 1])), ((0, 1, 2, 2), (1, 1, 2, 2), (1, 2, 4, 2)));
+        assert_eq!((experiment.people_enrolled(true), experiment.people_enrolled(false)), (1, 2));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod cache;
 pub(super) mod compare;
+mod configured;
 pub(super) mod data;
 mod enrolled;
 mod features;
@@ -67,7 +68,7 @@ pub(crate) async fn run(config: Config, args: Evaluate) -> anyhow::Result<Exit> 
     };
     let (args, report) = tokio::task::spawn_blocking(work).await??;
     if let Some(path) = &args.report {
-        write(path, &report)?;
+        report::write_whole(path, &report::html(&report)).context("the report cannot be written")?;
         output::say(format_args!("the report is {}", path.display()));
     }
     if args.json {
@@ -87,14 +88,6 @@ fn writable(args: &Evaluate) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whole or not at all.
-fn write(path: &Path, report: &Report) -> anyhow::Result<()> {
-    let part = path.with_extension("part");
-    std::fs::write(&part, report::html(report))
-        .and_then(|()| std::fs::rename(&part, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Blocks for as long as it takes.
@@ -257,7 +250,7 @@ fn open_set(look: &Look, args: &Evaluate, faces: &Faces, base: Report) -> anyhow
         probe: look.standard(Intent::Recognize),
         enrol: look.standard(Intent::Enroll),
         gate: base.gate,
-        margin: calibration.map(|calibration| calibration.margin).filter(|margin| *margin > 0.0),
+        margin: configured::margin(&look.config.matching, calibration),
     };
     let dim = manifest.dim();
     let experiment = Experiment::of((faces, &sights), cameras, judging, dim, args.exemplars())?;
@@ -279,6 +272,7 @@ fn open_set(look: &Look, args: &Evaluate, faces: &Faces, base: Report) -> anyhow
         ..report.data_set
     };
     measure(&experiment, args, &standard, calibration, &mut report)?;
+    report.notes.extend(configured::otherwise(&look.config.matching, args));
     Ok(report)
 }
 
@@ -305,9 +299,9 @@ fn measure(
     report.notes.extend(rows.left_out.note());
     let operating = experiment.operating(args.threshold, calibration, args.fpir)?;
     match &operating {
-        Some(found) => report.notes.push(format!("Threshold in force: {:.4} ({}).", found.threshold, found.how)),
+        Some(found) => report.notes.push(format!("Threshold applied: {:.4} ({}).", found.threshold, found.how)),
         None => report.notes.push(
-            "No threshold is in force: the pack has no calibration and there are no strangers to measure with; give --threshold."
+            "No threshold is applied: the pack has no calibration and there are no strangers to measure with; give --threshold."
                 .to_owned(),
         ),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use facewire_evaluation::report::{OpenSetRates, OpenSetRow, PairRates, SignalDiscard};
 use facewire_evaluation::verification::{Accuracy, Verification};
-use facewire_evaluation::{GateEffect, Interval, Rate, Report};
+use facewire_evaluation::{GateEffect, Interval, MIN_PEOPLE, Rate, Report};
 
 use crate::output::{line, table};
 
@@ -23,10 +23,10 @@ pub(super) fn show(report: &Report) {
     limits(report);
     discard(&report.discard);
     subgroups(report);
-    line(
+    line(format_args!(
         "< and >: bounds at 95 %, where fewer than 30 errors are behind a rate, which then has no interval; intervals are of 95 %, \
-         by people",
-    );
+         by people, {MIN_PEOPLE} or more",
+    ));
     report.notes.iter().for_each(line);
 }
 
@@ -72,13 +72,13 @@ fn open_sets(sets: &[OpenSetRates]) {
     let head = ["", "FPIR at most", "threshold", "right", "wrong", "missed", "rejected", "TPIR", "interval", "FPIR"];
     let mut rows = table(&head);
     for (number, set) in sets.iter().enumerate() {
-        // The first in full; of the others the threshold in force and the rate that is usually asked for.
+        // The first in full; of the others the threshold that is applied and the rate that is usually asked for.
         let asked = |row: &&OpenSetRow| number == 0 || row.target_fpir.is_none_or(|target| target == 0.01);
         for row in set.table.iter().filter(asked) {
             let found = &row.endings;
             rows.add_row([
                 set.name.clone(),
-                row.target_fpir.map_or_else(|| "in force".to_owned(), percent),
+                row.target_fpir.map_or_else(|| "applied".to_owned(), percent),
                 format!("{:.4}", found.threshold),
                 found.right.to_string(),
                 found.wrong.to_string(),

@@ -37,7 +37,7 @@ pub(in crate::commands) fn of_bound(bound: &'static Bound) -> Measure {
     Measure { name: bound.name.to_owned(), direction: direction(bound), of }
 }
 
-/// Pairs of clean photos (the worse of the two counts), and probes of all cameras at the threshold in force. Values that are
+/// Pairs of clean photos (the worse of the two counts), and probes of all cameras at the threshold applied. Values that are
 /// no numbers are left out.
 pub(super) fn discard(
     experiment: &Experiment,

@@ -136,6 +136,8 @@ fn compared(sample: &Sample, pairs: &mut Pairs) -> anyhow::Result<Compared> {
     Ok(Compared {
         scores: Scores::new(std::mem::take(&mut pairs.genuine), std::mem::take(&mut pairs.impostor))?,
         people: u32::try_from(people)?,
+        probed: u32::try_from(sample.people_probed())?,
+        alike: pairs.alike.similarities(),
         faces: format!("{faces} confirmed faces, {seen} of them seen"),
         data: format!(
             "corrections: {people} people, {faces} confirmed faces, {how}; {} refused",

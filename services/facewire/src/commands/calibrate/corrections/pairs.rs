@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use facewire_domain::{FaceId, PersonId, cosine};
-use facewire_evaluation::for_each_pair;
+use facewire_evaluation::{AlikePeople, for_each_pair};
 
 use super::sample::{Face, Sample};
 
@@ -18,6 +18,8 @@ pub(super) struct Pairs {
     pub(super) genuine: Vec<f32>,
     /// Of two people, both confirmed.
     pub(super) impostor: Vec<f32>,
+    /// The people among these who are the most alike.
+    pub(super) alike: AlikePeople<PersonId>,
     /// Of a refused face and whom it does not show, unless both are confirmed faces: such a pair is among `impostor`.
     pub(super) refused: Vec<f32>,
     /// Each confirmed face that the camera saw.
@@ -85,9 +87,10 @@ pub(super) fn pairs(sample: &Sample) -> anyhow::Result<Pairs> {
         }
         let own = a.person == b.person;
         if own {
-            pairs.genuine.push(similarity)
+            pairs.genuine.push(similarity);
         } else {
-            pairs.impostor.push(similarity)
+            pairs.impostor.push(similarity);
+            pairs.alike.see(a.person, b.person, similarity);
         }
         for (place, other) in [(row, b), (column, a)] {
             if let Some(nearest) = nearest.get_mut(place) {

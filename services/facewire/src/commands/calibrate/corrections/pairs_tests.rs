@@ -62,6 +62,11 @@ fn of_a_camera_one_of_each_pair_is_seen_by_it() {
     let of_door = pairs(&four(Some("door"))).unwrap();
     assert_eq!(degrees(&of_door.genuine), [10, 60]);
     assert_eq!(degrees(&of_door.impostor), [30, 40, 90], "those enrolled are not compared with each other");
+    assert_eq!(
+        (degrees(&of_all.alike.similarities()), &of_door.alike),
+        (vec![30], &of_all.alike),
+        "one pair of people"
+    );
     for found in [&of_all, &of_door] {
         // Of the first the own person is nearest; of the second the other one.
         let answers: Vec<bool> = found.answers().into_iter().map(|(_, right)| right).collect();

@@ -147,7 +147,12 @@ impl Sample {
 
     /// People with a confirmed face.
     pub(super) fn people(&self) -> usize {
-        self.confirmed.faces.iter().map(|face| face.person).collect::<HashSet<_>>().len()
+        people_of(&self.confirmed.faces)
+    }
+
+    /// Of them, those with a face that is compared with all others: whom the camera saw, where one is asked for.
+    pub(super) fn people_probed(&self) -> usize {
+        people_of(self.confirmed.faces.get(..self.probes).unwrap_or(&self.confirmed.faces))
     }
 
     /// Faces that a face which a camera saw is compared with: every confirmed one but itself.
@@ -177,6 +182,10 @@ impl Sample {
             self.people(),
         );
     }
+}
+
+fn people_of(faces: &[Face]) -> usize {
+    faces.iter().map(|face| face.person).collect::<HashSet<_>>().len()
 }
 
 /// An even part of what comes, at most so many: at first all, then every second, every fourth, and so on.
