@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use facewire_bus::StageOptions;
+use facewire_config::ConfigError;
 use facewire_domain::Stage;
 use facewire_inference::{GraphInput, Provider, Providers};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,7 +20,7 @@ pub struct Config {
     pub postgres: facewire_store_pg::Options,
     /// The vector index.
     pub qdrant: facewire_store_vec::Options,
-    /// Kept images. Nowhere unless `url` says where; `up` and `demo` keep them in the data directory.
+    /// Kept images. Nowhere unless `url` says where; `up`, `demo` and `bench` keep them in the data directory then.
     pub images: facewire_store_object::Options,
     /// The models.
     pub models: Models,
@@ -174,7 +176,9 @@ impl Config {
     fn load_from(
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, facewire_config::ConfigError> {
+    ) -> Result<Self, ConfigError> {
+        let environment: Vec<(String, String)> = environment.collect();
+        environment.iter().try_for_each(|(variable, _)| names_no_other_collection(variable))?;
         let mut config: Self = facewire_config::load(file, environment)?;
         config.deal_threads();
         Ok(config)
@@ -192,6 +196,18 @@ impl Config {
     /// Every stage with its options, for streams and consumers.
     pub fn stages(&self) -> Vec<(Stage, StageOptions)> {
         Stage::ALL.into_iter().map(|stage| (stage, self.stage(stage).clone())).collect()
+    }
+
+    /// Whether these stages can run with their options.
+    ///
+    /// # Errors
+    /// A value out of range, with its section.
+    pub(crate) fn check_stages(&self, stages: impl IntoIterator<Item = Stage>) -> anyhow::Result<()> {
+        let check = |stage: Stage| {
+            let section = || format!("the section `{stage}.stage` of the configuration cannot be used");
+            self.stage(stage).check().with_context(section)
+        };
+        stages.into_iter().try_for_each(check)
     }
 
     /// What a stage has of its own for its stream and consumer.
@@ -217,15 +233,30 @@ impl Config {
     }
 }
 
+/// Variables are read in small letters, and a collection's name may have capitals: what is meant for it would be set for
+/// another collection, or for none.
+fn names_no_other_collection(variable: &str) -> Result<(), ConfigError> {
+    let mut keys = variable.strip_prefix("FACEWIRE__").unwrap_or_default().split("__").skip(1);
+    let of_a_collection = keys.next().is_some_and(|key| key.eq_ignore_ascii_case("collections"));
+    match keys.next() {
+        Some(name) if of_a_collection && name.chars().any(char::is_uppercase) => Err(ConfigError::Invalid(format!(
+            "{variable} would be read as of the collection {:?}: write that name in small letters if it is meant, and set \
+             what holds for {name:?} in the configuration file",
+            name.to_lowercase()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn models(toml: &str, environment: &[(&str, &str)]) -> Result<Models, facewire_config::ConfigError> {
+    fn models(toml: &str, environment: &[(&str, &str)]) -> Result<Models, ConfigError> {
         config(toml, environment).map(|config| config.models)
     }
 
-    fn config(toml: &str, environment: &[(&str, &str)]) -> Result<Config, facewire_config::ConfigError> {
+    fn config(toml: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("facewire.toml");
         std::fs::write(&path, toml).unwrap();
@@ -258,6 +289,62 @@ mod tests {
         assert_eq!(threads(two, &[]), Some(4));
         assert_eq!(threads(two, &[("FACEWIRE__EMBED__THREADS", "7")]), Some(7), "what was set holds");
         assert_eq!(config("[embed]\nthreads = 0", &[]).unwrap().embed.threads(), 1);
+    }
+
+    #[test]
+    fn a_variable_sets_what_holds_for_the_collection_that_it_names() {
+        let vault: facewire_domain::CollectionId = "vault".parse().unwrap();
+        let small = [("FACEWIRE__MATCH__COLLECTIONS__vault__FPIR", "0.001")];
+        assert_eq!(config("# none", &small).unwrap().matching.collections[&vault].fpir, Some(0.001));
+        let off = [("FACEWIRE__QUALITY__COLLECTIONS__vault__MAX_YAW", "off")];
+        assert_eq!(config("# none", &off).unwrap().quality.collections[&vault].max_yaw, Some(None));
+        for name in ["Vault", "VAULT", "vault-A"] {
+            let variable = format!("FACEWIRE__MATCH__COLLECTIONS__{name}__FPIR");
+            let said = config("# none", &[(variable.as_str(), "0.001")]).unwrap_err().to_string();
+            assert!(said.contains(name) && said.contains("small letters"), "{said}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_option_is_read_from_a_variable() {
+        let environment = [
+            ("FACEWIRE__NATS__REPLICAS", "3"),
+            ("FACEWIRE__NATS__CROPS_MAX_BYTES", "64MB"),
+            ("FACEWIRE__NATS__STAGE_MAX_BYTES", "1048576"),
+            ("FACEWIRE__NATS__TLS__REQUIRED", "true"),
+            ("FACEWIRE__QDRANT__API_KEY", "00123456"),
+            ("FACEWIRE__QDRANT__HNSW_EF", "64"),
+            ("FACEWIRE__QDRANT__OVERSAMPLING", "2"),
+            ("FACEWIRE__QDRANT__QUANTIZATION", "int8"),
+            ("FACEWIRE__QUALITY__GATE__MIN_BLUR", "40"),
+            ("FACEWIRE__MATCH__MARGIN", "0"),
+            ("FACEWIRE__MATCH__STAGE__MAX_ACK_PENDING", "-1"),
+            ("FACEWIRE__GATEWAY__LISTEN", "127.0.0.1:0"),
+            ("FACEWIRE__GATEWAY__RATE", "7"),
+            ("FACEWIRE__TELEMETRY__OTLP__SAMPLE", "1"),
+            ("FACEWIRE__RECONCILER__RETENTION__RESULTS", "forever"),
+            ("FACEWIRE__SHUTDOWN__GRACE", "3s"),
+        ];
+        let read = config("# none", &environment).unwrap();
+        let sizes = [read.nats.crops_max_bytes, read.nats.stage_max_bytes].map(|size| size.as_u64());
+        assert_eq!((read.nats.replicas, sizes, read.nats.tls.required), (3, [64_000_000, 1 << 20], true));
+        assert_eq!(read.qdrant.api_key.as_ref().map(|key| key.expose()), Some("00123456"));
+        assert_eq!((read.qdrant.hnsw_ef, read.qdrant.oversampling), (Some(64), Some(2.0)));
+        assert!(read.qdrant.quantization.is_some());
+        assert_eq!((read.quality.gate.min_blur, read.matching.margin), (Some(40.0), Some(0.0)));
+        assert_eq!(read.matching.stage.max_ack_pending, -1);
+        assert_eq!((read.gateway.listen.map(|at| at.port()), read.gateway.rate.get()), (Some(0), 7));
+        assert_eq!((read.telemetry.otlp.sample, read.reconciler.retention.results), (1.0, None));
+        assert_eq!(read.shutdown.grace, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_stage_that_could_not_work_is_refused_by_its_section() {
+        Config::default().check_stages(Stage::ALL).unwrap();
+        let read = config("[match.stage]\nmax_deliver = 0", &[]).unwrap();
+        let said = format!("{:#}", read.check_stages(Stage::ALL).unwrap_err());
+        assert!(said.contains("`match.stage`") && said.contains("max_deliver"), "{said}");
+        read.check_stages([Stage::Ingest]).unwrap();
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod service;
 pub use config::{Config, ModelStages, Models, ShutdownOptions, StageModels};
 pub use facewire_embed_gpu::MakeEmbedder;
 pub use health::{Endpoint, Options as HealthOptions};
-pub use migrate::{Change, check, ensure_index, migrate, migrate_roles, plan, plan_roles};
+pub use migrate::{Change, check, ensure_index, equalise_roles, migrate, migrate_roles, plan, plan_roles};
 pub use models::Chain;
 pub use parts::{Index, Parts};
 pub use run::{Running, run, start};

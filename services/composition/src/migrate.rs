@@ -2,6 +2,7 @@
 //! migrate with the same function; services that are run on their own only check.
 
 use facewire_bus::BusError;
+use facewire_domain::Stage;
 use facewire_store_pg::{PendingMigration, RoleChange, RolePrefix, StoreError};
 use facewire_store_vec::{Ensured, VecError};
 use serde::Serialize;
@@ -25,9 +26,11 @@ pub struct Change {
 /// Everything that [`migrate`] would do, in its order; empty where all is up to date.
 ///
 /// # Errors
-/// A server that does not answer; a vector index of another model than the configured pack's.
+/// A server that does not answer; a vector index of another model than the configured pack's; a stage that cannot work with
+/// its options.
 pub fn plan<'a>(config: &'a Config, parts: &'a Parts) -> Boxed<'a, Vec<Change>> {
     Box::pin(async move {
+        config.check_stages(Stage::ALL)?;
         let mut changes = Vec::new();
         changes.extend(schema_changes(parts).await?);
         let streams = parts.bus.plan_streams(&config.stages(), config.reconciler.lease).await?;
@@ -41,9 +44,11 @@ pub fn plan<'a>(config: &'a Config, parts: &'a Parts) -> Boxed<'a, Vec<Change>> 
 /// processes may do it at once.
 ///
 /// # Errors
-/// A server that does not answer or refuses; a vector index that does not fit the configured pack.
+/// A server that does not answer or refuses; a vector index that does not fit the configured pack; a stage that cannot work
+/// with its options.
 pub fn migrate<'a>(config: &'a Config, parts: &'a Parts) -> Boxed<'a, ()> {
     Box::pin(async move {
+        config.check_stages(Stage::ALL)?;
         if let Some(store) = &parts.store {
             store.migrate().await?;
         }
@@ -70,21 +75,21 @@ pub fn ensure_index(parts: &Parts) -> Boxed<'_, bool> {
     })
 }
 
-/// What [`migrate_roles`] would do, in its order; empty where every group role has its rights and no others.
+/// What [`equalise_roles`] would do, in its order; empty where every group role has its rights and no others. [`migrate_roles`] does
+/// what of it takes no right away.
 ///
 /// # Errors
 /// Postgres does not answer.
-pub fn plan_roles<'a>(parts: &'a Parts, prefix: &'a RolePrefix) -> Boxed<'a, Vec<Change>> {
+pub fn plan_roles<'a>(parts: &'a Parts, prefix: &'a RolePrefix) -> Boxed<'a, Vec<RoleChange>> {
     Box::pin(async move {
         let Some(store) = &parts.store else { return Ok(Vec::new()) };
-        let change =
-            |RoleChange { role, change, .. }| Change { store: "postgres", change: format!("{role}: {change}") };
-        Ok(store.role_plan(prefix).await?.into_iter().map(change).collect())
+        Ok(store.role_plan(prefix).await?)
     })
 }
 
-/// Makes the group roles that services and operators connect with, and gives each its rights on the schema, which is there.
-/// Idempotent; several processes may do it at once.
+/// Makes the group roles that services and operators connect with, and gives each its rights on the schema, which is there. Rights
+/// that this release does not list stay: the release before may still run, or be gone back to. Idempotent; several processes may do
+/// it at once.
 ///
 /// # Errors
 /// Postgres does not answer; the user may make no roles, or does not own the tables.
@@ -92,6 +97,17 @@ pub fn migrate_roles<'a>(parts: &'a Parts, prefix: &'a RolePrefix) -> Boxed<'a, 
     Box::pin(async move {
         let Some(store) = &parts.store else { return Ok(()) };
         Ok(store.migrate_roles(prefix).await?)
+    })
+}
+
+/// [`migrate_roles`], and takes away what this release does not list.
+///
+/// # Errors
+/// As [`migrate_roles`].
+pub fn equalise_roles<'a>(parts: &'a Parts, prefix: &'a RolePrefix) -> Boxed<'a, ()> {
+    Box::pin(async move {
+        let Some(store) = &parts.store else { return Ok(()) };
+        Ok(store.equalise_roles(prefix).await?)
     })
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use facewire_artifacts::progress::Reporter;
+use facewire_domain::Stage;
 use facewire_runtime::{Backoff, ServiceError, Shutdown, State, retry};
 use tokio::task::JoinSet;
 
@@ -31,6 +32,8 @@ pub fn run<'a>(
     shutdown: &'a Shutdown,
 ) -> Boxed<'a, ()> {
     Box::pin(async move {
+        // Before servers are waited for.
+        config.check_stages(stages(services))?;
         let health = shutdown.health();
         let endpoint = Endpoint::bind(&config.health, health.clone()).await?;
         services.iter().for_each(|service| health.set(service.name(), State::Starting));
@@ -79,11 +82,20 @@ where
     }
 }
 
+/// The stages among them.
+fn stages(services: &[Service]) -> impl Iterator<Item = Stage> {
+    services.iter().filter_map(|service| match service {
+        Service::Stage(stage) => Some(*stage),
+        _ => None,
+    })
+}
+
 /// Starts services on parts that hold what they need.
 ///
 /// # Errors
-/// A part is missing.
+/// A part is missing; a stage cannot work with its options.
 pub fn start(config: &Config, services: &[Service], parts: &Parts, shutdown: &Shutdown) -> anyhow::Result<Running> {
+    config.check_stages(stages(services))?;
     let mut running = JoinSet::new();
     for service in services {
         running.spawn(service.start(config, parts, shutdown.clone())?);
@@ -127,10 +139,5 @@ impl Running {
     pub async fn drain(self) -> anyhow::Result<()> {
         self.shutdown.drain();
         self.wait().await
-    }
-
-    /// Drops all where they are, as a killed process would, and waits until they are gone.
-    pub async fn abort(mut self) {
-        self.running.shutdown().await;
     }
 }

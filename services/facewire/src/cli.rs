@@ -1,5 +1,7 @@
 //! The command line: arguments and help texts. The commands themselves are in `commands`.
 
+#[cfg(feature = "local")]
+mod bench;
 mod calibrate;
 mod dead;
 mod evaluate;
@@ -19,9 +21,13 @@ mod use_head;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use facewire_domain::{CameraId, CollectionId};
 use facewire_store_pg::RolePrefix;
 
+#[cfg(feature = "local")]
+pub(crate) use bench::{Bench, BenchCommand, HttpBench, MixName, PipelineBench};
 pub(crate) use calibrate::Calibrate;
 pub(crate) use dead::{Dead, DeadChoice, DeadCommand, DeadWhich};
 pub(crate) use evaluate::{Evaluate, GateSwitch};
@@ -54,6 +60,25 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+impl Cli {
+    /// What this process was given. Wrong usage ends it, with status 2.
+    pub(crate) fn read() -> Self {
+        Self::parse().checked().unwrap_or_else(|error| error.exit())
+    }
+
+    /// What arguments cannot say of each other by themselves.
+    fn checked(self) -> Result<Self, clap::Error> {
+        let why = match &self.command {
+            Command::Run(args) => crate::commands::run::misused(args),
+            _ => None,
+        };
+        match why {
+            Some(why) => Err(Self::command().error(ErrorKind::ArgumentConflict, why)),
+            None => Ok(self),
+        }
+    }
+}
+
 /// Where the servers are.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Servers")]
@@ -76,6 +101,7 @@ pub(crate) struct Place {
 pub(crate) enum Command {
     /// Start the local stack and every service in one process.
     #[cfg(feature = "local")]
+    #[command(after_help = "A server that is named or configured is used, unless a port for a local one is given.")]
     Up(Up),
     /// Run one or more services against existing servers.
     Run(Run),
@@ -83,6 +109,7 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Demonstrate the whole chain on real faces: start, enrol, simulate cameras, report.
     #[cfg(feature = "local")]
+    #[command(after_help = "It runs on local servers of its own, whatever servers are named or configured.")]
     Demo(Demo),
     /// Enrol a person from image files.
     Enroll(Enroll),
@@ -127,6 +154,7 @@ pub(crate) enum Command {
     Calibrate(Box<Calibrate>),
     /// Benchmark this machine; each number comes with an upper bound measured in the same run.
     #[cfg(feature = "local")]
+    #[command(after_help = "It runs on local servers of its own, whatever servers are named or configured.")]
     Bench(Bench),
     /// Print the effective configuration with secrets hidden.
     Config,
@@ -154,15 +182,20 @@ pub(crate) struct Up {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    #[arg(required = true, value_name = "SERVICE", help = crate::commands::run::names())]
+    #[arg(
+        required = true,
+        value_name = "SERVICE",
+        value_parser = crate::commands::run::known,
+        help = crate::commands::run::names()
+    )]
     pub(crate) services: Vec<String>,
     /// Address for /livez, /readyz, /startupz and /metrics (configuration: health.listen).
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) health: Option<std::net::SocketAddr>,
-    /// For `qdrant`: the address to listen on.
+    /// For `qdrant` only: the address to listen on (default: 127.0.0.1:6334).
     #[cfg(feature = "local")]
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6334")]
-    pub(crate) listen: std::net::SocketAddr,
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -170,9 +203,13 @@ pub(crate) struct Migrate {
     /// Show what would be created or changed, and change nothing. Exit status 3 if there is something.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Postgres: also make the group role of each service, with its rights and no others. Needs a user with CREATEROLE.
+    /// Postgres: also make the group role of each service and give it its rights. Rights that this release does not list stay, and
+    /// are shown: the release before may still use them. Needs a user with CREATEROLE.
     #[arg(long)]
     pub(crate) roles: bool,
+    /// Also take away the rights that this release does not list: when the rollout has ended, and nobody wants to go back.
+    #[arg(long, requires = "roles")]
+    pub(crate) revoke: bool,
     /// What the group roles' names begin with (`facewire_match`). A server has one set of roles for all of its databases.
     #[arg(long, value_name = "NAME", default_value_t, requires = "roles")]
     pub(crate) role_prefix: RolePrefix,
@@ -224,7 +261,7 @@ pub(crate) struct Enroll {
     pub(crate) subject: Option<String>,
     /// The collection to enrol into.
     #[arg(long, default_value = "default")]
-    pub(crate) collection: String,
+    pub(crate) collection: CollectionId,
     /// Image files, one face each.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
@@ -240,10 +277,10 @@ pub(crate) struct Enroll {
 pub(crate) struct Publish {
     /// The camera's name.
     #[arg(long, value_name = "CAM")]
-    pub(crate) camera: String,
+    pub(crate) camera: CameraId,
     /// The collection to match against.
     #[arg(long, default_value = "default")]
-    pub(crate) collection: String,
+    pub(crate) collection: CollectionId,
     /// Files, or directories of JPEG, PNG and WebP.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
@@ -260,14 +297,14 @@ pub(crate) struct Publish {
     #[arg(long)]
     pub(crate) threshold: Option<f64>,
     /// Publish everything this many times, each time as new crops (implies --now).
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
     /// Use the current time as the capture time. Otherwise it is the file's modification time, so that the same file
     /// published twice by the same camera is the same crop and has one result.
     #[arg(long)]
     pub(crate) now: bool,
     /// Maximum crops per second.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = rate)]
     pub(crate) rate: Option<f64>,
     /// Records what was published, so that an interrupted run can be resumed.
     #[arg(long, value_name = "FILE")]
@@ -281,10 +318,10 @@ pub(crate) struct Publish {
 pub(crate) struct Watch {
     /// Only this collection.
     #[arg(long)]
-    pub(crate) collection: Option<String>,
+    pub(crate) collection: Option<CollectionId>,
     /// Only this camera.
     #[arg(long)]
-    pub(crate) camera: Option<String>,
+    pub(crate) camera: Option<CameraId>,
     /// Begin with the results that the stream still holds.
     #[arg(long)]
     pub(crate) all: bool,
@@ -300,7 +337,7 @@ pub(crate) struct Watch {
 pub(crate) struct Stats {
     /// Only this collection.
     #[arg(long)]
-    pub(crate) collection: Option<String>,
+    pub(crate) collection: Option<CollectionId>,
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -373,96 +410,57 @@ pub(crate) struct Rebuild {
     pub(crate) json: bool,
 }
 
-#[cfg(feature = "local")]
-#[derive(Debug, Args)]
-pub(crate) struct Bench {
-    #[command(subcommand)]
-    pub(crate) command: BenchCommand,
-    /// One JSON object, with a list of measurements.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-}
-
-#[cfg(feature = "local")]
-#[derive(Debug, Clone, Args)]
-pub(crate) struct PipelineBench {
-    /// Crops to send of each mix.
-    #[arg(long, default_value_t = 2_000)]
-    pub(crate) crops: usize,
-    /// What the crops show: `clean` photos, what the demo's four `cameras` send, `tight` cuts at the detector's box.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = MixName::all())]
-    pub(crate) mix: Vec<MixName>,
-    /// People in the gallery.
-    #[arg(long, default_value_t = 100_000)]
-    pub(crate) gallery: usize,
-    /// A Python with numpy, onnxruntime and opencv, for a loop with the same models beside (`python3` unless named).
-    #[arg(long, value_name = "FILE")]
-    pub(crate) python: Option<PathBuf>,
-}
-
-#[cfg(feature = "local")]
-#[derive(Debug, Clone, Args)]
-pub(crate) struct HttpBench {
-    /// Clients that send at a time.
-    #[arg(long, default_value_t = 64)]
-    pub(crate) clients: usize,
-    /// How long they send, over all turns.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
-    pub(crate) time: std::time::Duration,
-    /// People in the gallery.
-    #[arg(long, default_value_t = 2_000)]
-    pub(crate) gallery: usize,
-}
-
-/// What the crops of a bench show.
-#[cfg(feature = "local")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum MixName {
-    /// Photos as they are.
-    Clean,
-    /// What four cameras send: clean, blurred, dark, small and tilted.
-    Cameras,
-    /// Cut at the detector's box.
-    Tight,
-}
-
-#[cfg(feature = "local")]
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum BenchCommand {
-    /// Crops per second end to end, compared with the same work in a bare loop on all cores and in a Python loop.
-    Pipeline(PipelineBench),
-    /// Requests per second of many clients of the HTTP gateway, compared with the same crops over NATS, and what HTTP adds to a
-    /// single request.
-    Http(HttpBench),
-    /// The chain with traces, metrics and logs exported, compared with the same chain without export.
-    Telemetry {
-        /// Crops to send on each side.
-        #[arg(long, default_value_t = 4_000)]
-        crops: usize,
-    },
-    /// The chain with a model that costs nothing, compared with one JetStream hop with the same payload.
-    Bus {
-        /// Crops to send.
-        #[arg(long, default_value_t = 20_000)]
-        crops: usize,
-    },
-    /// Faces per second, compared with bare ONNX Runtime at its best batch size and thread count.
-    Embed {
-        /// Faces to embed, at least. Each side runs for 10 seconds or more.
-        #[arg(long, default_value_t = 600)]
-        faces: usize,
-    },
-    /// Pictures per second through `facewire evaluate`, compared with the same work in a bare loop on all cores.
-    Evaluate {
-        /// Your own pictures (default: the samples).
-        #[arg(long = "pictures", value_name = "DIR")]
-        folder: Option<PathBuf>,
-        /// Pictures to process on each side, over all turns; they are repeated as needed.
-        #[arg(long, default_value_t = 600)]
-        count: usize,
-    },
-}
-
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or("a number of crops a second above 0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(["facewire"].into_iter().chain(line.split_ascii_whitespace()))?.checked()
+    }
+
+    #[test]
+    fn wrong_usage_is_told_before_anything_runs() {
+        for line in [
+            "publish --camera door-1 photos",
+            "publish --camera door-1 --repeat 2 --rate 0.5 photos",
+            "enroll --person Ada --collection office ada.jpg",
+            "watch --collection office --camera door-1",
+            "run ingest embed-gpu",
+        ] {
+            read(line).unwrap();
+        }
+        for line in [
+            "publish --camera a.b photos",
+            "publish --camera door-1 --collection a.b photos",
+            "publish --camera door-1 --repeat 0 photos",
+            "publish --camera door-1 --rate 0 photos",
+            "publish --camera door-1 --rate inf photos",
+            "enroll --person Ada --collection a.b ada.jpg",
+            "watch --camera >",
+            "stats --collection a.b",
+            "run nosuch",
+        ] {
+            assert_eq!(read(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[cfg(feature = "local")]
+    #[test]
+    fn the_vector_engine_runs_alone_and_nothing_else_takes_its_arguments() {
+        for line in ["run qdrant", "run qdrant --listen 127.0.0.1:7000"] {
+            read(line).unwrap();
+        }
+        for line in ["run ingest --listen 127.0.0.1:7000", "run qdrant ingest", "run qdrant --health 127.0.0.1:7000"] {
+            assert_eq!(read(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
 }

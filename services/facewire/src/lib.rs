@@ -12,14 +12,13 @@ mod local;
 
 mod output;
 mod signals;
+mod urls;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// What the process does. The status is of `output::Exit`.
 pub fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::read();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers()).enable_all();
     let runtime = match builder.build() {

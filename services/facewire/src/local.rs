@@ -13,6 +13,17 @@ use tokio::task::JoinHandle;
 
 use crate::endpoints::{Endpoints, Noted};
 
+/// Work that does not look at the shutdown itself, such as a preparation: it is dropped when the shutdown begins.
+pub(crate) async fn unless_stopped<T>(
+    shutdown: &Shutdown,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = shutdown.draining() => anyhow::bail!("stopped before the end"),
+    }
+}
+
 /// Where the gateway answers.
 pub(crate) fn gateway_url(config: &Config) -> String {
     let scheme = if config.gateway.tls.is_some() { "https" } else { "http" };

@@ -44,7 +44,7 @@ pub use jobs::{JobMessage, JobQueue};
 pub use lease::{Lease, Leases};
 pub use migrate::{StreamChange, StreamKind};
 pub use nkey::UserKey;
-pub use options::{Options, StageOptions, TlsOptions};
+pub use options::{Options, StageOptions, StageOptionsError, TlsOptions};
 pub use outgoing::Outgoing;
 pub use records::{Record, Records, StartAt};
 pub use requests::{Pending, Replies, Requests};

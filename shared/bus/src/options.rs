@@ -7,6 +7,9 @@ use bytesize::ByteSize;
 use facewire_config::Secret;
 use serde::{Deserialize, Serialize};
 
+/// A shorter ack wait could be over before a message that is worked on was said to be in progress, however quick the server.
+const SHORTEST_ACK_WAIT: Duration = Duration::from_secs(1);
+
 /// The connection and the streams.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -115,10 +118,10 @@ pub struct StageOptions {
     pub sink_interval: Duration,
     /// Unacked messages of the consumer over all instances.
     pub max_ack_pending: i64,
-    /// The server delivers again what is neither acked nor said to be in progress for this long.
+    /// The server delivers again what is neither acked nor said to be in progress for this long, a second or more.
     #[serde(with = "facewire_config::duration")]
     pub ack_wait: Duration,
-    /// Deliveries after which a message is given up and goes to DEAD.
+    /// Deliveries after which a message is given up and goes to DEAD, 1 and up.
     pub max_deliver: u64,
 }
 
@@ -155,5 +158,68 @@ impl StageOptions {
     /// For stages whose messages carry images: fewer in hand.
     pub fn images() -> Self {
         Self { pull_batch: 32, inbox: 32, ..Self::default() }
+    }
+
+    /// Whether a stage can work with them.
+    ///
+    /// # Errors
+    /// The first value that is out of range.
+    pub fn check(&self) -> Result<(), StageOptionsError> {
+        if self.max_deliver == 0 {
+            return Err(StageOptionsError::NoDelivery);
+        }
+        if self.ack_wait < SHORTEST_ACK_WAIT {
+            return Err(StageOptionsError::ShortAckWait);
+        }
+        let capacities =
+            [("pull_batch", self.pull_batch), ("inbox", self.inbox), ("sink_in_flight", self.sink_in_flight)];
+        match capacities.into_iter().find(|(_, capacity)| *capacity == 0) {
+            Some((option, _)) => Err(StageOptionsError::NoRoom { option }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why no stage can work with its options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StageOptionsError {
+    /// Every message would be given up unseen.
+    #[error("max_deliver is 0, and every message would be given up at its first delivery: it must be 1 or more")]
+    NoDelivery,
+    /// Messages would be delivered again while they are worked on.
+    #[error(
+        "ack_wait is too short, and messages would be delivered again while they are worked on: it must be {least:?} or more",
+        least = SHORTEST_ACK_WAIT
+    )]
+    ShortAckWait,
+    /// Nothing could be in hand.
+    #[error("{option} is 0, and nothing could be in hand: it must be 1 or more")]
+    NoRoom {
+        /// Which.
+        option: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_with_which_no_message_could_be_worked_on_are_refused() {
+        let usual = StageOptions::default();
+        for fine in [usual.clone(), StageOptions::images(), StageOptions { max_deliver: 1, ..usual.clone() }] {
+            fine.check().unwrap();
+        }
+        for (wrong, said) in [
+            (StageOptions { max_deliver: 0, ..usual.clone() }, "max_deliver"),
+            (StageOptions { ack_wait: Duration::ZERO, ..usual.clone() }, "ack_wait"),
+            (StageOptions { ack_wait: Duration::from_millis(999), ..usual.clone() }, "1s or more"),
+            (StageOptions { pull_batch: 0, ..usual.clone() }, "pull_batch"),
+            (StageOptions { inbox: 0, ..usual.clone() }, "inbox"),
+            (StageOptions { sink_in_flight: 0, ..usual.clone() }, "sink_in_flight"),
+        ] {
+            let error = wrong.check().unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 }

@@ -36,13 +36,17 @@ pub fn install_builtin(name: &str, source: &Path, destination: &Path) -> Result<
 }
 
 /// Takes the files that a pack needs out of an InsightFace archive, whatever folder they lie in there, and records their
-/// checksums (trust on first use). Only bare file names are written, each of a bounded size.
+/// checksums (trust on first use). Only bare file names are written, each of a bounded size. What is installed already is
+/// replaced when all of it is there and its checksums hold, and stays as it is where something is wrong.
 pub fn install_zip(name: &str, archive: &Path, destination: &Path) -> Result<Pack, PackError> {
     let mut manifest = builtin_manifest(name)?;
     let wrong = |message: String| PackError::Archive { archive: archive.to_owned(), message };
     let file = File::open(archive).map_err(|source| PackError::Io { path: archive.to_owned(), source })?;
     let mut zip = zip::ZipArchive::new(file).map_err(|e| wrong(e.to_string()))?;
     create(destination)?;
+    // In the pack's own directory: what takes the place of its files comes from the same file system.
+    let staging = tempfile::Builder::new().prefix(".partial-").tempdir_in(destination);
+    let staging = staging.map_err(|source| PackError::Io { path: destination.to_owned(), source })?;
     for model in manifest.files_mut() {
         let entry = zip
             .file_names()
@@ -50,14 +54,22 @@ pub fn install_zip(name: &str, archive: &Path, destination: &Path) -> Result<Pac
             .map(str::to_owned)
             .ok_or_else(|| wrong(format!("has no {}, which the pack {name} needs", model.name)))?;
         let mut input = zip.by_name(&entry).map_err(|e| wrong(e.to_string()))?;
-        let taken = store(&mut input, &destination.join(&model.name), MAX_MODEL_BYTES)?;
+        let taken = store(&mut input, &staging.path().join(&model.name), MAX_MODEL_BYTES)?;
         let known = std::mem::replace(&mut model.sha256, taken.clone());
         if !known.is_empty() && known != taken {
             return Err(PackError::Checksum { file: destination.join(&model.name), expected: known, actual: taken });
         }
     }
-    write_manifest(&manifest, destination)?;
+    write_manifest(&manifest, staging.path())?;
+    let staged = Pack::open(staging.path())?;
+    // The manifest last: it says what the others are.
+    let mut names = staged.manifest().files().map(|file| file.name.as_str()).chain([MANIFEST]);
+    names.try_for_each(|name| replace(&staging.path().join(name), &destination.join(name)))?;
     Pack::open(destination)
+}
+
+fn replace(from: &Path, to: &Path) -> Result<(), PackError> {
+    std::fs::rename(from, to).map_err(|source| PackError::Io { path: to.to_owned(), source })
 }
 
 fn create(directory: &Path) -> Result<(), PackError> {

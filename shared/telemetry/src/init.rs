@@ -48,12 +48,20 @@ pub enum TelemetryError {
         "telemetry.otlp.ca: https needs the PEM file of the authority that signed the collector's certificate: {0}"
     )]
     Authority(String),
+    /// An authority, and no TLS.
+    #[error(
+        "telemetry.otlp.ca is set, but telemetry.otlp.endpoint is not https://: everything would travel in clear text"
+    )]
+    NoTls,
     /// A header.
     #[error("telemetry.otlp.headers: {0} is no header, or has no value that can be one")]
     Header(String),
     /// Out of its range.
     #[error("telemetry.otlp.sample must be from 0 to 1")]
     Sample,
+    /// Nothing can happen in no time.
+    #[error("telemetry.otlp.{0} must be longer than zero")]
+    Zero(&'static str),
     /// The library would not build an exporter.
     #[error("the exporter of {signal} cannot be built: {error}")]
     Exporter {
@@ -79,6 +87,11 @@ pub fn init(options: &Options, service: &str, ansi: bool) -> Result<Telemetry, T
         return Err(TelemetryError::Sample);
     }
     let otlp = &options.otlp;
+    // The library would take a time of its own in place of either.
+    let times = [("timeout", otlp.timeout), ("metrics_interval", otlp.metrics_interval)];
+    if let Some((option, _)) = times.into_iter().find(|(_, time)| time.is_zero()) {
+        return Err(TelemetryError::Zero(option));
+    }
     let collector = otlp.endpoint.as_ref().map(|endpoint| Collector::new(otlp, endpoint)).transpose()?;
     let collector = collector.as_ref();
     let resource = resource(service);

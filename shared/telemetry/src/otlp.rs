@@ -53,12 +53,15 @@ impl Collector {
             Some(("https", rest)) if !rest.is_empty() => true,
             _ => return Err(TelemetryError::Endpoint),
         };
+        // By either protocol: the exporter over HTTP leaves out what can be no header, and says nothing.
+        let metadata = metadata(options)?;
         let way = match options.protocol {
-            Protocol::Grpc => Way::Grpc(Grpc { metadata: metadata(options)?, tls: tls(options, secure)? }),
+            Protocol::Grpc => Way::Grpc(Grpc { metadata, tls: tls(options, secure)? }),
             Protocol::Http if secure => return Err(TelemetryError::HttpsOverHttp),
+            Protocol::Http if options.ca.is_some() => return Err(TelemetryError::NoTls),
             Protocol::Http => {
                 let pairs = options.headers.iter();
-                let headers = pairs.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+                let headers = pairs.map(|(name, value)| (name.clone(), escaped(value.expose()))).collect();
                 let client = HyperClient::with_default_connector(options.timeout, None);
                 Way::Http(Http { headers, client: Arc::new(OnRuntime { runtime: Handle::current(), client }) })
             }
@@ -112,8 +115,14 @@ fn tls(options: &Otlp, secure: bool) -> Result<Option<ClientTlsConfig>, Telemetr
             Ok(Some(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))))
         }
         (None, true) => Err(TelemetryError::Authority("none is named".to_owned())),
-        (_, false) => Ok(None),
+        (Some(_), false) => Err(TelemetryError::NoTls),
+        (None, false) => Ok(None),
     }
+}
+
+/// The exporter over HTTP decodes values as parts of a URL.
+fn escaped(value: &str) -> String {
+    value.replace('%', "%25")
 }
 
 fn metadata(options: &Otlp) -> Result<MetadataMap, TelemetryError> {

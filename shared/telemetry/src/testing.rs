@@ -25,6 +25,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status};
 
+/// The header that a test may send.
+const AUTHORIZATION: &str = "authorization";
+
 /// A span as it was told.
 #[derive(Debug, Clone)]
 pub struct HeardSpan {
@@ -62,6 +65,7 @@ struct Heard {
     spans: Vec<HeardSpan>,
     logs: Vec<HeardLog>,
     metrics: BTreeSet<String>,
+    authorization: Option<String>,
 }
 
 /// A collector that listens until it is dropped.
@@ -130,6 +134,11 @@ impl Receiver {
         self.heard.lock().unwrap().logs.clone()
     }
 
+    /// The header `authorization` that the last spans came with.
+    pub fn authorization(&self) -> Option<String> {
+        self.heard.lock().unwrap().authorization.clone()
+    }
+
     /// Names of the metrics so far.
     pub fn metrics(&self) -> BTreeSet<String> {
         self.heard.lock().unwrap().metrics.clone()
@@ -147,9 +156,10 @@ async fn answer(
     request: hyper::Request<hyper::body::Incoming>,
 ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = request.into_body().collect().await.unwrap().to_bytes();
     match path.as_str() {
-        "/v1/traces" => ears.traces(ExportTraceServiceRequest::decode(body).unwrap()),
+        "/v1/traces" => ears.traces(authorization, ExportTraceServiceRequest::decode(body).unwrap()),
         "/v1/metrics" => ears.metrics(ExportMetricsServiceRequest::decode(body).unwrap()),
         "/v1/logs" => ears.logs(ExportLogsServiceRequest::decode(body).unwrap()),
         _ => return Ok(hyper::Response::builder().status(404).body(Full::default()).unwrap()),
@@ -161,8 +171,9 @@ async fn answer(
 struct Ears(Arc<Mutex<Heard>>);
 
 impl Ears {
-    fn traces(&self, request: ExportTraceServiceRequest) {
+    fn traces(&self, authorization: Option<String>, request: ExportTraceServiceRequest) {
         let mut heard = self.0.lock().unwrap();
+        heard.authorization = authorization;
         for told in request.resource_spans {
             let service = service(told.resource.map(|resource| resource.attributes).unwrap_or_default());
             for span in told.scope_spans.into_iter().flat_map(|scope| scope.spans) {
@@ -226,7 +237,8 @@ impl TraceService for Ears {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.traces(request.into_inner());
+        let authorization = request.metadata().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        self.traces(authorization.map(str::to_owned), request.into_inner());
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }

@@ -14,9 +14,8 @@ use facewire_store_pg::Store;
 use facewire_store_vec::VecStore;
 use serde_json::json;
 
-use super::{client, data_dir, names_servers};
+use super::{client, configured, data_dir, noted};
 use crate::cli::{Doctor, Place};
-use crate::endpoints::Endpoints;
 use crate::output::{self, Exit};
 
 /// What a `fix` begins with where nothing needs to be done, as `devstack` words it too.
@@ -154,6 +153,12 @@ fn runtime(models: &Models) -> Found<OnnxRuntime> {
     }
 }
 
+/// What puts a pack in place. The default one has no licence to accept.
+fn anew(pack: &str) -> String {
+    let accepted = if pack == DEFAULT_PACK { "" } else { " --accept-license" };
+    format!("facewire models install {pack}{accepted}")
+}
+
 /// Whether the configured pack is whole. Blocking: it hashes every file.
 fn pack(models: &Models) -> Found<Pack> {
     let name = &models.pack;
@@ -165,11 +170,7 @@ fn pack(models: &Models) -> Found<Pack> {
     if !directory.join("pack.toml").is_file() {
         return Err(match name.as_str() {
             DEFAULT_PACK => missing(&title, "it is not installed yet", "nothing: it is installed when needed"),
-            _ => missing(
-                &title,
-                format!("{} has no such pack", directory.display()),
-                format!("facewire models install {name} --accept-license"),
-            ),
+            _ => missing(&title, format!("{} has no such pack", directory.display()), anew(name)),
         });
     }
     match Pack::open(&directory) {
@@ -181,7 +182,7 @@ fn pack(models: &Models) -> Found<Pack> {
             }
             Err(error) => Err(wrong(&title, format!("{error:#}"), "name a head of this pack in models.head, or none")),
         },
-        Err(error) => Err(wrong(&title, error, format!("facewire models install {name}"))),
+        Err(error) => Err(wrong(&title, error, anew(name))),
     }
 }
 
@@ -225,8 +226,8 @@ async fn images(options: &facewire_store_object::Options) -> Option<Check> {
 
 /// The servers, where some are noted by a running `up` or named by the operator.
 async fn stack(config: &Config, place: &Place) -> Vec<Check> {
-    let configured = names_servers(config);
-    let noted = data_dir(place).ok().filter(|dir| !configured && Endpoints::read(dir).is_some());
+    let configured = configured(config).iter().any(Option::is_some);
+    let noted = noted(config, place).and(data_dir(place).ok());
     let named = place.nats.is_some() || place.postgres.is_some() || place.qdrant.is_some();
     if noted.is_none() && !named && !configured {
         return vec![missing("running Facewire", "none in this data directory", "nothing: `facewire up` starts it")];
@@ -279,6 +280,22 @@ mod tests {
         assert!(is_well(&missing("artefact postgres", "18 is not fetched yet", "nothing: it is fetched when needed")));
         assert!(!is_well(&missing("npm", "not found", "install nodejs and npm")));
         assert!(!is_well(&wrong("port 4222", "taken", "nothing else may listen there")));
+    }
+
+    #[test]
+    fn the_fix_for_a_damaged_pack_is_a_command_that_works() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, fix) in [
+            (DEFAULT_PACK, "facewire models install default"),
+            ("buffalo_s", "facewire models install buffalo_s --accept-license"),
+        ] {
+            let place = directory.path().join(name);
+            std::fs::create_dir(&place).unwrap();
+            std::fs::write(place.join("pack.toml"), "no manifest").unwrap();
+            let models =
+                Models { pack: name.to_owned(), directory: Some(directory.path().to_owned()), ..Models::default() };
+            assert_eq!(pack(&models).unwrap_err().fix, fix);
+        }
     }
 
     #[test]

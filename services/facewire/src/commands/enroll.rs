@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use facewire_bus::{Bus, Results};
 use facewire_composition::Config;
 use facewire_contracts::{headers, subjects, v1};
-use facewire_domain::{CollectionId, CropId, Detail, Status};
+use facewire_domain::{CropId, Detail, Status};
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -36,7 +36,6 @@ struct Line {
 }
 
 pub(crate) async fn run(config: Config, args: &Enroll) -> anyhow::Result<Exit> {
-    let collection: CollectionId = args.collection.parse().context("--collection")?;
     let subject = match &args.subject {
         Some(subject) => subject.clone(),
         None => {
@@ -48,7 +47,7 @@ pub(crate) async fn run(config: Config, args: &Enroll) -> anyhow::Result<Exit> {
         (headers::SUBJECT, subject.clone()),
         (headers::NAME, args.person.clone()),
     ];
-    let target = Target::new(collection, CAMERA.parse()?, said)?;
+    let target = Target::new(args.collection.clone(), CAMERA.parse()?, said)?;
     let paths = args.files.clone();
     let files = tokio::task::spawn_blocking(move || collect(&paths)).await??;
     let bus = connect::nats(&config, "enroll").await?;

@@ -29,6 +29,8 @@ mod receipt;
 mod reembed;
 mod resume;
 pub(crate) mod run;
+#[cfg(feature = "local")]
+mod scratch;
 mod spoil;
 mod stats;
 #[cfg(feature = "local")]
@@ -52,6 +54,7 @@ use stopped::read;
 use crate::cli::{Cli, Command, Place};
 use crate::endpoints::Endpoints;
 use crate::output::{self, Exit};
+use crate::urls::without_users;
 
 /// Runs what the command line asks for.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<Exit> {
@@ -95,8 +98,7 @@ async fn carry_out(config: Config, place: Place, command: Command) -> anyhow::Re
         #[cfg(feature = "local")]
         Command::Bench(args) => bench::run(config, &args).await,
         Command::Config => {
-            let place = client(config, &place)?;
-            output::line(toml::to_string_pretty(&place)?);
+            output::line(toml::to_string_pretty(&without_secrets(client(config, &place)?))?);
             Ok(Exit::Success)
         }
     }
@@ -153,10 +155,7 @@ pub(crate) fn data_dir(place: &Place) -> anyhow::Result<PathBuf> {
 /// For commands that talk to a running Facewire: URLs of the command line, else those of the configuration where it names any, else
 /// those that a running `up` noted.
 fn client(mut config: Config, place: &Place) -> anyhow::Result<Config> {
-    // All or none: an operator's database beside a local NATS would be nobody's Facewire.
-    let own = !names_servers(&config);
-    let noted = data_dir(place).ok().filter(|_| own).and_then(|dir| Endpoints::read(&dir));
-    let (nats, postgres, qdrant) = match noted {
+    let (nats, postgres, qdrant) = match noted(&config, place) {
         Some(noted) => (Some(noted.nats), Some(noted.postgres), Some(noted.qdrant)),
         None => (None, None, None),
     };
@@ -172,17 +171,47 @@ fn client(mut config: Config, place: &Place) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Whether the configuration names a server other than the default one.
-fn names_servers(config: &Config) -> bool {
-    let own = Config::default();
-    config.nats.url.expose() != own.nats.url.expose()
-        || config.postgres.url.expose() != own.postgres.url.expose()
-        || config.qdrant.url != own.qdrant.url
+/// The configuration to be shown. Secrets hide themselves; what may lie in these URLs does not.
+fn without_secrets(mut config: Config) -> Config {
+    config.qdrant.url = without_users(&config.qdrant.url);
+    config.telemetry.otlp.endpoint = config.telemetry.otlp.endpoint.as_deref().map(without_users);
+    config
+}
+
+/// What a running `up` noted, unless the configuration names other servers than those. All or none: an operator's database
+/// beside a local NATS would be nobody's Facewire, but where `up` runs with it.
+fn noted(config: &Config, place: &Place) -> Option<Endpoints> {
+    let noted = data_dir(place).ok().and_then(|dir| Endpoints::read(&dir))?;
+    let same = [&noted.nats, &noted.postgres, &noted.qdrant];
+    let no_other = configured(config).iter().zip(same).all(|(url, noted)| url.as_ref().is_none_or(|url| url == noted));
+    no_other.then_some(noted)
+}
+
+/// The URLs of NATS, Postgres and Qdrant that the configuration names: those that are not the default ones.
+fn configured(config: &Config) -> [Option<String>; 3] {
+    let urls = |config: &Config| {
+        let [nats, postgres] = [&config.nats.url, &config.postgres.url].map(|url| url.expose().to_owned());
+        [nats, postgres, config.qdrant.url.clone()]
+    };
+    let mut usual = urls(&Config::default()).into_iter();
+    urls(config).map(|url| Some(url).filter(|url| usual.next().as_ref() != Some(url)))
 }
 
 #[cfg(all(test, feature = "local"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_configuration_is_shown_without_secrets() {
+        let mut config = Config::default();
+        config.nats.url = Secret::new("nats://ada:hunter1@nats");
+        config.postgres.url = Secret::new("postgres://ada:hunter2@postgres");
+        config.qdrant.url = "https://ada:hunter3@qdrant:6334".to_owned();
+        config.telemetry.otlp.endpoint = Some("http://ada:hunter4@collector:4317".to_owned());
+        let shown = toml::to_string_pretty(&without_secrets(config)).unwrap();
+        assert!(!shown.contains("hunter"), "{shown}");
+        assert!(shown.contains("https://qdrant:6334") && shown.contains("http://collector:4317"), "{shown}");
+    }
 
     #[test]
     fn a_noted_stack_stands_behind_the_configuration_and_the_command_line() {
@@ -206,5 +235,9 @@ mod tests {
         assert_eq!(urls(own.clone(), &place(Some("nats://x")))[..2], ["nats://x", "postgres://local"]);
         let named = urls(operators, &place(None));
         assert_eq!(named, [own.nats.url.expose(), "postgres://operator", &own.qdrant.url]);
+        // `up` runs with the server that is configured.
+        let mut same = own;
+        same.postgres.url = Secret::new("postgres://local");
+        assert_eq!(urls(same, &place(None)), ["nats://local", "postgres://local", "http://local"]);
     }
 }

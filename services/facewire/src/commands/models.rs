@@ -101,7 +101,8 @@ fn read_manifest(directory: &Path, name: &str) -> anyhow::Result<PackManifest> {
     let path = directory.join(name).join("pack.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     installed_manifest(&text).map_err(|error| {
-        anyhow!("{} is no manifest: {error}. `facewire models install {name}` writes it anew", path.display())
+        let place = path.display();
+        anyhow!("{place} is no manifest: {error}. `facewire models install {name} --accept-license` writes it anew")
     })
 }
 
@@ -117,7 +118,10 @@ async fn install(config: &Config, name: &str, accepted: bool, from: Option<PathB
     output::line(format_args!("{} is installed in {}", pack.fingerprint(), directory.display()));
     if config.models.pack != name {
         output::line(format_args!("to use it, set models.pack = \"{name}\" or FACEWIRE__MODELS__PACK={name}"));
-        output::line("embeddings of different packs do not compare: enrol everybody again after the change");
+        output::line(format_args!(
+            "embeddings of different packs do not compare: `facewire reembed --to {name}` embeds faces anew from their kept \
+             images; without images, enrol people again"
+        ));
     }
     Ok(Exit::Success)
 }

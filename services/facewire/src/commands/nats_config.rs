@@ -11,7 +11,7 @@ use crate::output::{self, Exit};
 pub(crate) fn run(config: &Config, args: &NatsConfig) -> anyhow::Result<Exit> {
     let replicas = match args.replicas {
         Some(replicas) => replicas,
-        None => u8::try_from(config.nats.replicas).context("nats.replicas is 1 to 5")?,
+        None => replicas(config.nats.replicas)?,
     };
     if args.tls && replicas > 1 {
         bail!(
@@ -34,6 +34,12 @@ pub(crate) fn run(config: &Config, args: &NatsConfig) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// What a stream may have.
+fn replicas(configured: usize) -> anyhow::Result<u8> {
+    let replicas = u8::try_from(configured).ok().filter(|replicas| (1..=5).contains(replicas));
+    replicas.with_context(|| format!("nats.replicas is {configured}, and must be 1 to 5"))
+}
+
 fn show(args: &NatsConfig, done: &Configured, replicas: u8) {
     let mut table = output::table(&["user", "for", "key", "public key", "nats.nkey", "nats.inbox_prefix"]);
     for user in &done.users {
@@ -47,4 +53,17 @@ fn show(args: &NatsConfig, done: &Configured, replicas: u8) {
         if done.changed { "written; `nats-server --signal reload` puts them in force" } else { "are up to date" };
     output::say(format_args!("{}: {files} {what}", args.dir.display()));
     output::say(format_args!("each server needs max_file_store: {} or more", done.max_file_store));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_servers_are_written_for_than_a_stream_may_have() {
+        assert_eq!(replicas(3).unwrap(), 3);
+        for wrong in [0, 6, 300] {
+            assert!(replicas(wrong).unwrap_err().to_string().contains("nats.replicas"), "{wrong}");
+        }
+    }
 }

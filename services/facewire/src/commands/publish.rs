@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
 use facewire_bus::{Bus, BusError, Published};
 use facewire_composition::Config;
 use facewire_contracts::headers;
@@ -36,12 +35,6 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 const NAMED: usize = 20;
 
 pub(crate) async fn run(config: Config, args: &Publish) -> anyhow::Result<Exit> {
-    if args.repeat == 0 {
-        bail!("--repeat 0 publishes nothing: give 1 or more");
-    }
-    if let Some(rate) = args.rate.filter(|rate| !rate.is_finite() || *rate <= 0.0) {
-        bail!("--rate {rate} is no number of crops a second: give one above 0");
-    }
     let target = target(args)?;
     let paths = args.paths.clone();
     let files = tokio::task::spawn_blocking(move || collect(&paths)).await??;
@@ -79,8 +72,7 @@ fn target(args: &Publish) -> anyhow::Result<Target> {
     said.extend(args.subject.clone().map(|subject| (headers::SUBJECT, subject)));
     said.extend(args.threshold.map(|threshold| (headers::THRESHOLD, threshold.to_string())));
     said.extend(args.frame.then(|| (headers::FRAME, "true".to_owned())));
-    let collection = args.collection.parse().context("--collection")?;
-    Target::new(collection, args.camera.parse().context("--camera")?, said)
+    Target::new(args.collection.clone(), args.camera.clone(), said)
 }
 
 /// One file, once.

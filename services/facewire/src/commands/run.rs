@@ -1,5 +1,8 @@
 //! `facewire run <service>…`: services of their own, against servers that are there.
 
+#[cfg(feature = "local")]
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
 use anyhow::bail;
 use facewire_artifacts::progress;
 use facewire_composition::{Config, Service};
@@ -16,14 +19,15 @@ use crate::signals;
 #[cfg(feature = "local")]
 const QDRANT: &str = "qdrant";
 
+/// Where it listens unless an address is named.
+#[cfg(feature = "local")]
+const QDRANT_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6334));
+
 pub(crate) async fn run(mut config: Config, place: &Place, args: &Run) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
     #[cfg(feature = "local")]
-    if args.services.iter().any(|name| name == QDRANT) {
-        if args.services.len() > 1 {
-            bail!("`run qdrant` is a process of its own: name no other service with it");
-        }
+    if runs_qdrant(args) {
         return qdrant(place, args, &shutdown).await;
     }
     config.health.listen = args.health.or(config.health.listen);
@@ -39,6 +43,40 @@ fn service(name: &str) -> anyhow::Result<Service> {
     }
 }
 
+/// A name of what can be run.
+pub(crate) fn known(name: &str) -> Result<String, String> {
+    #[cfg(feature = "local")]
+    if name == QDRANT {
+        return Ok(name.to_owned());
+    }
+    service(name).map(|_| name.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Why arguments do not go together, where they do not.
+#[cfg(feature = "local")]
+pub(crate) fn misused(args: &Run) -> Option<&'static str> {
+    match (runs_qdrant(args), args) {
+        (true, Run { services, .. }) if services.len() > 1 => {
+            Some("`run qdrant` is a process of its own: name no other service with it")
+        }
+        (true, Run { health: Some(_), .. }) => Some("`run qdrant` has no health endpoints: leave --health out"),
+        (false, Run { listen: Some(_), .. }) => Some(
+            "--listen is for `run qdrant` only: `gateway.listen` in the configuration is where the gateway listens",
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(not(feature = "local"))]
+pub(crate) fn misused(_args: &Run) -> Option<&'static str> {
+    None
+}
+
+#[cfg(feature = "local")]
+fn runs_qdrant(args: &Run) -> bool {
+    args.services.iter().any(|name| name == QDRANT)
+}
+
 /// What can be run, for help and errors.
 pub(crate) fn names() -> String {
     let names: Vec<&str> = Service::all().into_iter().map(Service::name).collect();
@@ -50,8 +88,8 @@ pub(crate) fn names() -> String {
 
 #[cfg(feature = "local")]
 async fn qdrant(place: &Place, args: &Run, shutdown: &Shutdown) -> anyhow::Result<Exit> {
-    let server =
-        facewire_devstack::qdrant::LocalQdrant::start(&super::data_dir(place)?.join(QDRANT), args.listen).await?;
+    let (directory, address) = (super::data_dir(place)?.join(QDRANT), args.listen.unwrap_or(QDRANT_ADDRESS));
+    let server = facewire_devstack::qdrant::LocalQdrant::start(&directory, address).await?;
     output::say(format_args!("Qdrant    {}", server.url()));
     shutdown.draining().await;
     server.shutdown().await;

@@ -43,9 +43,7 @@ struct All {
 }
 
 pub(crate) async fn run(config: Config, args: &Stats) -> anyhow::Result<Exit> {
-    let collection: Option<CollectionId> =
-        args.collection.as_deref().map(str::parse).transpose().context("--collection")?;
-    let (counts, queues) = tokio::join!(counts(&config, collection), queues(&config));
+    let (counts, queues) = tokio::join!(counts(&config, args.collection.clone()), queues(&config));
     let mut errors = Vec::new();
     let mut heard = |error: anyhow::Error| errors.push(format!("{error:#}"));
     let counts = counts.map_err(&mut heard).ok();

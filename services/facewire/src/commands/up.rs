@@ -8,11 +8,12 @@ use facewire_composition::{Config, Service};
 use facewire_devstack::StackOptions;
 use facewire_runtime::{Health, Shutdown};
 
-use super::{data_dir, progress};
+use super::{configured, data_dir, progress};
 use crate::cli::{Place, Up};
 use crate::local::{Local, gateway_url};
 use crate::output::{self, Exit};
 use crate::signals;
+use crate::urls::{behind_user, without_users};
 
 /// Said when all is ready.
 const HINT: &str = "ready: try `facewire publish --camera door-1 FILE…` and `facewire watch`; Ctrl-C stops everything";
@@ -22,10 +23,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
+    // A port asks for a local server, whatever is configured: the configuration may name just that one.
+    let [nats, postgres, qdrant] = configured(&config);
     let options = StackOptions {
-        nats: place.nats.clone(),
-        postgres: place.postgres.clone(),
-        qdrant: place.qdrant.clone(),
+        nats: place.nats.clone().or(nats.filter(|_| args.nats_port.is_none())),
+        postgres: place.postgres.clone().or(postgres.filter(|_| args.postgres_port.is_none())),
+        qdrant: place.qdrant.clone().or(qdrant.filter(|_| args.qdrant_port.is_none())),
         nats_port: args.nats_port,
         postgres_port: args.postgres_port,
         qdrant_port: args.qdrant_port,
@@ -34,6 +37,7 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow:
     if let Some(port) = args.http_port {
         config.gateway.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
+    let own_postgres = options.postgres.is_none();
     let report = progress::fetching(std::io::stderr().is_terminal());
     let starting = Local::start(&mut config, options, report.clone(), shutdown.clone());
     let mut local = tokio::select! {
@@ -44,7 +48,7 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Up) -> anyhow:
     if !services.is_empty() {
         local.start_services(&config, services.clone(), None, report);
     }
-    say_where(&local, place, &config, &services);
+    say_where(&local, own_postgres, &config, &services);
     let asked = async {
         if !services.is_empty() {
             tokio::select! {
@@ -68,12 +72,15 @@ async fn ready(health: &Health) {
     }
 }
 
-fn say_where(local: &Local, place: &Place, config: &Config, services: &[Service]) {
+fn say_where(local: &Local, own_postgres: bool, config: &Config, services: &[Service]) {
     let stack = local.stack();
     output::say(format_args!("NATS      {}", without_users(&stack.nats_url)));
-    if place.postgres.is_none() {
-        // The local one's URL holds a password; `endpoints.json` in the data directory has it for its owner.
+    if own_postgres {
+        // Its URL holds a password; `endpoints.json` in the data directory has it for its owner.
         output::say(format_args!("Postgres  {}", behind_user(&stack.postgres_url)));
+    } else {
+        // A URL of somebody else may hold one anywhere.
+        output::say("Postgres  the one that was named (--postgres, or postgres.url in the configuration)");
     }
     output::say(format_args!("Qdrant    {}", without_users(&stack.qdrant_url)));
     if services.contains(&Service::Gateway) {
@@ -81,39 +88,4 @@ fn say_where(local: &Local, place: &Place, config: &Config, services: &[Service]
     }
     let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
     output::say(format_args!("services  {}", if names.is_empty() { "none".to_owned() } else { names.join(" ") }));
-}
-
-/// What comes after the user and the password.
-fn behind_user(url: &str) -> &str {
-    url.rsplit('@').next().unwrap_or_default()
-}
-
-/// URLs, with commas between them, without the users and passwords that they may hold: whoever named them knows those, and
-/// what is said here is read by others.
-fn without_users(urls: &str) -> String {
-    let shown = |url: &str| match url.trim().split_once("://") {
-        Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
-            format!("{scheme}://{}", behind_user(rest))
-        }
-        _ => behind_user(url.trim()).to_owned(),
-    };
-    urls.split(',').map(shown).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_is_said_without_its_password() {
-        for (url, said) in [
-            ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
-            ("nats://ada:secret@nats:4222", "nats://nats:4222"),
-            ("tls://ada:se@cret://@one, nats://token@two:4222", "tls://one,nats://two:4222"),
-            ("ada:secret@nats:4222", "nats:4222"),
-            ("ada:://secret@nats", "nats"),
-        ] {
-            assert_eq!(without_users(url), said, "{url}");
-        }
-    }
 }

@@ -48,7 +48,8 @@ impl Expression {
     /// Names of metrics in it: all that begin as ours do.
     pub(crate) fn metrics(&self) -> Vec<String> {
         let words = self.text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
-        let ours = ["facewire_", "facewire:", "messaging_process", "db_client", "process_", "target_info"];
+        let ours =
+            ["facewire_", "facewire:", "messaging_process", "db_client", "http_server", "process_", "target_info"];
         words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix))).map(str::to_owned).collect()
     }
 }

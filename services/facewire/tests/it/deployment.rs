@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use facewire_vision::degrade::shrink;
 use facewire_vision::encode::encode_jpeg;
 use facewire_vision::{DecodeLimits, decode};
 use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// Longest wait for anything.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -65,6 +67,8 @@ impl Service {
             .args(["run", name, "--health", "127.0.0.1:0"])
             .args(["--nats", &stack.nats_url, "--postgres", &stack.postgres_url, "--qdrant", &stack.qdrant_url])
             .env("FACEWIRE__GATEWAY__LISTEN", "127.0.0.1:0")
+            // A delivery that fails is given up at once.
+            .env("FACEWIRE__GATEWAY__WEBHOOKS__ATTEMPTS", "1")
             .env("FACEWIRE__TELEMETRY__FORMAT", "json")
             .env("FACEWIRE__TELEMETRY__OTLP__ENDPOINT", collector)
             // The reconciler has something to say soon.
@@ -86,14 +90,34 @@ impl Service {
 
     /// Where it answers `/metrics`, once it has said so.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address_in("health and metrics endpoints")
+    }
+
+    /// The address in the first line that says this.
+    fn address_in(&self, said: &str) -> Option<SocketAddr> {
         let lines = self.lines.lock().unwrap();
-        let line = lines.iter().find(|line| line.contains("health and metrics endpoints"))?;
+        let line = lines.iter().find(|line| line.contains(said))?;
         serde_json::from_str::<serde_json::Value>(line).ok()?["address"].as_str()?.parse().ok()
     }
 
-    fn ask_to_finish(&self) {
+    /// Where the gateway answers whoever uses its API, once it has said so.
+    pub(crate) fn api(&self) -> Option<SocketAddr> {
+        self.address_in("the gateway listens")
+    }
+
+    /// Whether a line has these words.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        self.lines.lock().unwrap().iter().any(|line| line.contains(words))
+    }
+
+    pub(crate) fn ask_to_finish(&self) {
         let id = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
         nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    /// How it ended.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 }
 
@@ -161,6 +185,18 @@ impl Deployment {
         store.close().await;
     }
 
+    /// What the gateway answers, with its status line; `body` is JSON, or empty.
+    pub(crate) async fn http(&self, method: &str, path: &str, body: &str) -> String {
+        let address = until("the gateway's address", || self.services.iter().find_map(Service::api)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+        let of_body = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{of_body}{body}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
     /// Where the services answer `/metrics`.
     pub(crate) async fn addresses(&self) -> Vec<SocketAddr> {
         until("every service's address", || self.services.iter().map(Service::address).collect()).await
@@ -170,7 +206,7 @@ impl Deployment {
     pub(crate) async fn finish(&mut self) {
         self.services.iter().for_each(Service::ask_to_finish);
         for (service, name) in self.services.iter_mut().zip(names()) {
-            let status = until("the end of a service", || service.child.try_wait().unwrap()).await;
+            let status = until("the end of a service", || service.ended()).await;
             assert!(status.success(), "{name}: {status}: {}", service.lines.lock().unwrap().join("\n"));
         }
     }

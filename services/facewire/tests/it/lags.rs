@@ -1,4 +1,5 @@
-//! The reconciler alone, as a process: it says how much waits for every stage, though none of them runs.
+//! What `/metrics` of one process alone tells: the reconciler's, how much waits for every stage, though none of them runs; and the
+//! gateway's API, what its process measures.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -43,4 +44,14 @@ async fn the_reconciler_tells_what_waits_for_stages_that_do_not_run() {
         all.then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_tells_what_its_process_measures() {
+    let stack = TestStack::start().await.unwrap();
+    migrate(&stack);
+    let collector = Receiver::grpc().await;
+    let gateway = Service::start("gateway", &stack, collector.url());
+    let address = until("the gateway's address", || gateway.api()).await;
+    until("its metrics", || metrics(address)?.contains("\nfacewire_").then_some(())).await;
 }

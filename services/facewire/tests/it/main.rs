@@ -28,6 +28,8 @@ mod people;
 #[cfg(test)]
 mod prometheus;
 #[cfg(test)]
+mod signals;
+#[cfg(test)]
 mod stats;
 #[cfg(test)]
 mod traces;

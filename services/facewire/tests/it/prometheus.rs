@@ -122,12 +122,17 @@ async fn every_expression_finds_series_on_the_running_stack() {
     }
     assert!(panels > 40 && expressions.len() > panels + 10, "{panels} of {} are panels'", expressions.len());
 
+    // Its receiver does not exist.
+    let hook = r#"{"url": "http://127.0.0.1:1/", "secret": "a secret of a test"}"#;
+    let made = deployment.http("POST", "/api/v1/webhooks", hook).await;
+    assert!(made.starts_with("HTTP/1.1 201"), "{made}");
     // Cameras go on: what counts the last minutes needs crops between two scrapes, and rules an evaluation after that.
     let mut missing = expressions.clone();
     while !missing.is_empty() {
         four_crops(&mut deployment, "").await;
         deployment.fail().await;
         deployment.job().await;
+        deployment.http("GET", "/openapi.json", "").await;
         let mut still = Vec::new();
         for expression in missing {
             match prometheus.series(&expression.text).await {

@@ -133,9 +133,14 @@ impl Collection {
     /// Opens a collection and replays its journal. `None`: the directory is what a crash left of a creation or a
     /// deletion, and is removed.
     pub(super) fn open(dir: PathBuf) -> Result<Option<Self>, OpenError> {
-        let Ok(meta) = fs::read(dir.join(META)) else {
-            fs::remove_dir_all(&dir)?;
-            return Ok(None);
+        let meta = match fs::read(dir.join(META)) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::remove_dir_all(&dir)?;
+                return Ok(None);
+            }
+            // A disk that fails, or too many open files, says nothing of the collection.
+            Err(error) => return Err(error.into()),
         };
         let meta: Meta = serde_json::from_slice(&meta)?;
         let shard_dir = dir.join(SHARD);

@@ -48,7 +48,11 @@ impl Store {
         fs::create_dir_all(&home).map_err(storage)?;
         let lock = File::create(root.join("lock")).map_err(storage)?;
         lock.try_lock().map_err(|_| QdrantError::InUse { path: root.to_owned() })?;
-        let mut known = Known { aliases: aliases(root)?, ..Known::default() };
+        let changes = Arc::new(Mutex::new(()));
+        let mut store = Self { root: root.to_owned(), known: RwLock::default(), changes, pool: Pool::new(), lock };
+        // From here on the lock goes with the store, also where something cannot be read.
+        let known = store.known.get_mut().unwrap_or_else(PoisonError::into_inner);
+        known.aliases = aliases(root)?;
         for entry in fs::read_dir(&home).map_err(storage)? {
             let dir = entry.map_err(storage)?.path();
             let opened = Collection::open(dir.clone());
@@ -56,8 +60,7 @@ impl Store {
                 known.collections.insert(collection.name().to_owned(), Arc::new(collection));
             }
         }
-        let changes = Arc::new(Mutex::new(()));
-        Ok(Self { root: root.to_owned(), known: RwLock::new(known), changes, pool: Pool::new(), lock })
+        Ok(store)
     }
 
     /// Where engine calls run.

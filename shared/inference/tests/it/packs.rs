@@ -87,6 +87,20 @@ fn an_archive_gives_only_what_the_pack_needs() {
 }
 
 #[test]
+fn what_cannot_be_installed_leaves_the_pack_that_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (zip, target) = (directory.path().join("pack.zip"), directory.path().join("installed"));
+    archive(&zip, &[("det_500m.onnx", b"detector"), ("w600k_mbf.onnx", b"embedder")]);
+    let before = install_zip("buffalo_s", &zip, &target).unwrap().fingerprint();
+    archive(&zip, &[("det_500m.onnx", b"another detector")]);
+    assert!(install_zip("buffalo_s", &zip, &target).is_err());
+    assert_eq!(Pack::open(&target).unwrap().fingerprint(), before);
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 3, "nothing partial is left");
+    archive(&zip, &[("det_500m.onnx", b"detector"), ("w600k_mbf.onnx", b"another embedder")]);
+    assert_ne!(install_zip("buffalo_s", &zip, &target).unwrap().fingerprint(), before);
+}
+
+#[test]
 fn an_older_releases_manifest_gets_what_this_one_ships() {
     let directory = tempfile::tempdir().unwrap();
     let zip = directory.path().join("pack.zip");

@@ -10,6 +10,9 @@ use facewire_telemetry::{BatchSpan, CropSpan, Options, Protocol, events, init, p
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
+/// A value that means something else as a part of a URL.
+const TOKEN: &str = "Bearer a%20b%";
+
 /// What a stage does with three crops: one passes, one is rejected, one fails.
 fn work() -> Vec<String> {
     let mut spans: Vec<CropSpan> =
@@ -35,6 +38,7 @@ async fn told(protocol: Protocol, sample: f64) {
     options.otlp.protocol = protocol;
     options.otlp.sample = sample;
     options.otlp.timeout = Duration::from_secs(30);
+    options.otlp.headers.insert("authorization".to_owned(), facewire_config::Secret::new(TOKEN));
     let telemetry = init(&options, "facewire-quality", false).unwrap();
     let handed_on = work();
     let text = prometheus().unwrap();
@@ -48,6 +52,7 @@ async fn told(protocol: Protocol, sample: f64) {
         .into_iter()
         .map(|span| (span.attributes.get("facewire.crop.id").cloned().unwrap_or(span.name.clone()), span))
         .collect();
+    assert_eq!(receiver.authorization().as_deref(), Some(TOKEN), "a header arrives as it is");
     let flags: Vec<&str> = handed_on.iter().map(|traceparent| &traceparent[53..]).collect();
     let names: Vec<&str> = spans.keys().map(String::as_str).collect();
     // The producer did not sample, so the part does not matter: what failed is told, and all that comes after it.
@@ -178,10 +183,22 @@ fn what_cannot_be_exported_to_is_an_error_that_names_the_setting() {
     let endpoint = |url: &str| Some(url.to_owned());
     assert!(refused(&|o| o.otlp.endpoint = endpoint("collector:4317")).contains("telemetry.otlp.endpoint"));
     assert!(refused(&|o| o.otlp.endpoint = endpoint("https://collector:4317")).contains("telemetry.otlp.ca"));
+    assert!(refused(&|o| o.otlp.ca = Some("ca.crt".into())).contains("telemetry.otlp.ca"));
+    assert!(
+        refused(&|o| (o.otlp.ca, o.otlp.protocol) = (Some("ca.crt".into()), Protocol::Http))
+            .contains("telemetry.otlp.ca")
+    );
+    assert!(refused(&|o| o.otlp.metrics_interval = Duration::ZERO).contains("telemetry.otlp.metrics_interval"));
+    assert!(refused(&|o| o.otlp.timeout = Duration::ZERO).contains("telemetry.otlp.timeout"));
     assert!(refused(&|o| o.otlp.sample = 1.5).contains("telemetry.otlp.sample"));
     assert!(refused(&|o| o.filter = "a=b=c".to_owned()).contains("telemetry.filter"));
-    assert!(
-        refused(&|o| _ = o.otlp.headers.insert("a b".to_owned(), facewire_config::Secret::new("x")))
-            .contains("telemetry.otlp.headers")
-    );
+    for protocol in [Protocol::Grpc, Protocol::Http] {
+        for (name, value) in [("a b", "hunter2"), ("authorization", "two\nlines")] {
+            let said = refused(&|o| {
+                o.otlp.protocol = protocol;
+                o.otlp.headers.insert(name.to_owned(), facewire_config::Secret::new(value));
+            });
+            assert!(said.contains("telemetry.otlp.headers") && !said.contains(value), "{said}");
+        }
+    }
 }

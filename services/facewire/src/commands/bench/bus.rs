@@ -13,6 +13,7 @@ use super::load::Load;
 use super::memory::Memory;
 use super::{Durability, Measurement, per_second, stack, zero};
 use crate::commands::{demo, progress};
+use crate::local::unless_stopped;
 
 /// A small crop, as a camera on a wall cuts them.
 const SIDE: u32 = 112;
@@ -25,13 +26,17 @@ const IN_FLIGHT: usize = 256;
 
 pub(super) async fn run(mut config: Config, crops: usize, shutdown: Shutdown) -> anyhow::Result<Measurement> {
     let report = progress::fetching(false);
-    let models = models::load(&config.models, report.clone()).await?;
-    let picture = crop(&demo::sample_pictures(&models, report.clone()).await?)?;
-    let dim = models.pack.manifest().dim();
-    drop(models);
-    let (mut local, _directory) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
-    let bus = Bus::connect(&config.nats, "facewire-bench hop").await?;
-    let hop = local.beside(async { Ok(bus.measure_hop(picture.clone(), crops, IN_FLIGHT).await?) }).await?;
+    let preparing = async {
+        let models = models::load(&config.models, report.clone()).await?;
+        let picture = crop(&demo::sample_pictures(&models, report.clone()).await?)?;
+        let dim = models.pack.manifest().dim();
+        drop(models);
+        let (directory, mut local) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
+        let bus = Bus::connect(&config.nats, "facewire-bench hop").await?;
+        let hop = local.beside(async { Ok(bus.measure_hop(picture.clone(), crops, IN_FLIGHT).await?) }).await?;
+        anyhow::Ok((picture, dim, hop, directory, local))
+    };
+    let (picture, dim, hop, _directory, mut local) = unless_stopped(&shutdown, preparing).await?;
     local.start_services(&config, Service::all(), Some(zero::chain(dim)), report);
     let bytes = picture.len();
     let measured = local.beside(chain(&config, picture, crops)).await;

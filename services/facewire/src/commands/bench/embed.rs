@@ -22,6 +22,7 @@ use time::OffsetDateTime;
 use self::limit::Limit;
 use super::{Durability, Measurement, stack};
 use crate::commands::{demo, progress};
+use crate::local::unless_stopped;
 
 /// Publishes that wait for their PubAck at a time.
 const IN_FLIGHT: usize = 256;
@@ -58,20 +59,25 @@ impl Side {
 
 /// At least so many faces, and at least [`MIN_TIME`] for each side.
 pub(super) async fn run(mut config: Config, faces: usize, shutdown: Shutdown) -> anyhow::Result<Measurement> {
-    let models = models::load(&config.models, progress::fetching(false)).await?;
-    let aligned = aligned_samples(&config, &models).await?;
-    let limits = {
-        let (models, threads, aligned) = (models.clone(), config.embed.threads(), aligned.clone());
-        tokio::task::spawn_blocking(move || Limit::find(&models, threads, &aligned)).await??
+    let preparing = async {
+        let models = models::load(&config.models, progress::fetching(false)).await?;
+        let aligned = aligned_samples(&config, &models).await?;
+        let limits = {
+            let (models, threads, aligned) = (models.clone(), config.embed.threads(), aligned.clone());
+            let stop = shutdown.clone();
+            tokio::task::spawn_blocking(move || Limit::find(&models, threads, &aligned, &stop)).await??
+        };
+        let (directory, local) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
+        let bus = Bus::connect(&config.nats, "facewire-bench").await?;
+        anyhow::Ok((models, aligned, limits, bus, directory, local))
     };
+    let (models, aligned, limits, bus, _directory, mut local) = unless_stopped(&shutdown, preparing).await?;
     let limits = Arc::new(limits);
     let mut bare: Vec<(String, Side)> = limits.iter().map(|limit| (limit.what.clone(), Side::default())).collect();
     let fastest = limits.iter().map(|limit| limit.faces_per_second).fold(0.0, f64::max);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number, bounded below")]
     let round = ((fastest * ROUND.as_secs_f64()) as usize).clamp(1, MAX_ROUND);
-    let (mut local, _directory) = stack(&mut config, Durability::Unsynced, &shutdown).await?;
-    let mut stage =
-        StageRun { bus: Bus::connect(&config.nats, "facewire-bench").await?, config, models, aligned, sent: 0 };
+    let mut stage = StageRun { bus, config, models, aligned, sent: 0 };
     let measuring = async {
         // One short round first: what is slow only once is not timed.
         stage.round(round.div_ceil(10), &shutdown).await?;

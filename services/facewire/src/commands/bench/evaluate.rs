@@ -1,6 +1,7 @@
 //! `bench evaluate`: pictures a second through what `facewire evaluate` does to look at them (files, hashes, a cache that is
 //! written), against the same decode-to-embedding work on the same pictures in a bare loop.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,14 @@ use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use facewire_composition::Config;
 use facewire_composition::models::{self, Loaded};
+use facewire_domain::ImageHash;
 use facewire_runtime::Shutdown;
 
 use super::{Measurement, bare, cores, per_second};
 use crate::commands::producer::collect;
+use crate::commands::scratch::{BENCH, PRIVATE, Scratch};
 use crate::commands::{demo, evaluate, progress};
+use crate::local::unless_stopped;
 
 /// How often the two sides take turns, at least.
 const TURNS: usize = 6;
@@ -24,14 +28,18 @@ pub(super) async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<Measurement> {
     let report = progress::fetching(false);
-    let models = models::load(&config.models, report.clone()).await?;
-    let found = match &faces {
-        Some(folder) => {
-            let files = collect(std::slice::from_ref(folder))?;
-            files.iter().take(count).map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?
-        }
-        None => demo::sample_pictures(&models, report).await?.into_iter().take(count).collect(),
+    let preparing = async {
+        let models = models::load(&config.models, report.clone()).await?;
+        let found = match &faces {
+            Some(folder) => {
+                let files = collect(std::slice::from_ref(folder))?;
+                distinct(files.iter().map(|file| read(file)), count)?
+            }
+            None => distinct(demo::sample_pictures(&models, report).await?.into_iter().map(Ok), count)?,
+        };
+        anyhow::Ok((models, found))
     };
+    let (models, found) = unless_stopped(&shutdown, preparing).await?;
     ensure!(!found.is_empty(), "there is no picture to process");
     let work = move || in_turns(&config, &models, &found, count, &shutdown);
     let (ours, bare) = tokio::task::spawn_blocking(work).await??;
@@ -42,6 +50,20 @@ pub(super) async fn run(
 
 fn read(file: &Path) -> anyhow::Result<Bytes> {
     Ok(std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.into())
+}
+
+/// The first so many, each content once: `evaluate` looks at it once, and the bare loop would look at it again.
+fn distinct(mut pictures: impl Iterator<Item = anyhow::Result<Bytes>>, count: usize) -> anyhow::Result<Vec<Bytes>> {
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    while found.len() < count
+        && let Some(picture) = pictures.next()
+    {
+        let picture = picture?;
+        if seen.insert(ImageHash::of(&picture)) {
+            found.push(picture);
+        }
+    }
+    Ok(found)
 }
 
 /// The pictures of each turn, by their numbers: so many over all turns, and again from the first after the last. No turn
@@ -63,14 +85,13 @@ fn in_turns(
     count: usize,
     shutdown: &Shutdown,
 ) -> anyhow::Result<(Duration, Duration)> {
-    let folder = tempfile::Builder::new().prefix("facewire-bench-").tempdir()?;
+    let folder = Scratch::temporary(BENCH, PRIVATE)?;
     let mut files = Vec::new();
     for (number, picture) in pictures.iter().enumerate() {
         files.push(folder.path().join(format!("{number}.jpg")));
         std::fs::write(files.last().context("no file")?, picture)?;
     }
     let rules = evaluate::rules(config);
-    let mut sessions = bare::sessions(models)?;
     let (mut ours, mut bare) = (Duration::ZERO, Duration::ZERO);
     for (number, turn) in turns(pictures.len(), count).into_iter().enumerate() {
         if shutdown.is_draining() {
@@ -78,8 +99,9 @@ fn in_turns(
         }
         let one = |index: usize| files.get(index).cloned().zip(pictures.get(index).cloned());
         let (files, pictures): (Vec<PathBuf>, Vec<Bytes>) = turn.into_iter().filter_map(one).unzip();
-        // Its sessions are open before a clock starts, as those of the bare loop are.
+        // Both have sessions that are new in each turn, for the first run of one takes longer, and open before a clock starts.
         let mut looking = evaluate::Looking::new(models, &rules, &files)?;
+        let mut sessions = bare::sessions(models)?;
         bare += bare::bare_loop(&mut sessions, &rules, &pictures, pictures.len())?;
         let cache = folder.path().join(number.to_string());
         let started = Instant::now();
@@ -92,6 +114,14 @@ fn in_turns(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_picture_that_is_there_twice_counts_once() {
+        let pictures = |names: &[&'static str]| names.iter().map(|name| Bytes::from_static(name.as_bytes())).collect();
+        let (all, once): (Vec<Bytes>, Vec<Bytes>) = (pictures(&["a", "b", "a", "c", "d"]), pictures(&["a", "b", "c"]));
+        assert_eq!(distinct(all.into_iter().map(Ok), 3).unwrap(), once);
+        assert!(distinct([Err(anyhow::anyhow!("unreadable"))].into_iter(), 3).is_err());
+    }
 
     #[test]
     fn pictures_come_again_until_there_were_enough() {

@@ -28,6 +28,7 @@ use super::mixes::{self, Mix};
 use super::{Durability, Measurement, Reference, bare, cores, gallery, per_second, stack};
 use crate::cli::{HttpBench, MixName};
 use crate::commands::progress;
+use crate::local::unless_stopped;
 
 /// Crops a core that are on their way over NATS at a time, as in `bench pipeline`.
 const WINDOW: usize = 64;
@@ -49,19 +50,23 @@ type Http = Client<HttpConnector, Full<Bytes>>;
 
 pub(super) async fn run(mut config: Config, args: &HttpBench, shutdown: Shutdown) -> anyhow::Result<Vec<Measurement>> {
     let report = progress::fetching(false);
-    let models = models::load(&config.models, report.clone()).await?;
-    let (people, mixes) = mixes::prepare(&models, &[MixName::Clean], report.clone()).await?;
-    let mix = mixes.into_iter().next().context("no crops to send")?;
     // What is measured is the chain, not the limits of a single client.
     config.gateway.rate = std::num::NonZeroU32::MAX;
     config.gateway.burst = std::num::NonZeroU32::MAX;
-    let (mut local, _directory) = stack(&mut config, Durability::Synced, &shutdown).await?;
-    let filling = async {
-        let gallery = Parts::stores(&config).await?.gallery()?;
-        gallery::fill(&gallery, people, args.gallery).await?;
-        anyhow::Ok(gallery)
+    let preparing = async {
+        let models = models::load(&config.models, report.clone()).await?;
+        let (people, mixes) = mixes::prepare(&models, &[MixName::Clean], report.clone()).await?;
+        let mix = mixes.into_iter().next().context("no crops to send")?;
+        let (directory, mut local) = stack(&mut config, Durability::Synced, &shutdown).await?;
+        let filling = async {
+            let gallery = Parts::stores(&config).await?.gallery()?;
+            gallery::fill(&gallery, people, args.gallery).await?;
+            anyhow::Ok(gallery)
+        };
+        let gallery = local.beside(filling).await.context("the gallery cannot be filled")?;
+        anyhow::Ok((models, mix, gallery, directory, local))
     };
-    let gallery = local.beside(filling).await.context("the gallery cannot be filled")?;
+    let (models, mix, gallery, _directory, mut local) = unless_stopped(&shutdown, preparing).await?;
     local.start_services(&config, Service::all(), Some(Chain::from(&models)), report);
     let measuring = async {
         let mut load = Load::start(&config.nats, &mix.pictures, WINDOW * cores()).await?;

@@ -17,7 +17,6 @@ mod zero;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::os::unix::fs::PermissionsExt;
 
 use facewire_composition::Config;
 use facewire_devstack::StackOptions;
@@ -26,6 +25,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::progress;
+use super::scratch::{BENCH, PASSABLE, STACK, Scratch};
 use crate::cli::{Bench, BenchCommand};
 use crate::local::Local;
 use crate::output::{self, Exit};
@@ -74,9 +74,11 @@ impl Measurement {
     }
 }
 
-pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
+pub(crate) async fn run(mut config: Config, args: &Bench) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
+    // A Facewire of this configuration may be running, and listen there.
+    config.health.listen = None;
     let measured = match args.command.clone() {
         BenchCommand::Pipeline(args) => pipeline::run(config, &args, shutdown).await?,
         BenchCommand::Http(args) => http::run(config, &args, shutdown).await?,
@@ -127,19 +129,14 @@ enum Durability {
     Unsynced,
 }
 
-/// A stack of its own that is thrown away; its directory lives as long as the second part.
-async fn stack(
-    config: &mut Config,
-    durability: Durability,
-    shutdown: &Shutdown,
-) -> anyhow::Result<(Local, tempfile::TempDir)> {
-    let passable = std::fs::Permissions::from_mode(0o711);
-    let directory = tempfile::Builder::new().prefix("facewire-bench-").permissions(passable).tempdir()?;
+/// A stack of its own that is thrown away, and its directory, which has to go after it: variables are dropped last to first.
+async fn stack(config: &mut Config, durability: Durability, shutdown: &Shutdown) -> anyhow::Result<(Scratch, Local)> {
+    let directory = Scratch::temporary(BENCH, PASSABLE)?;
     let durable = durability == Durability::Synced;
-    let options = StackOptions { durable, ..StackOptions::new(directory.path().join("stack")) };
+    let options = StackOptions { durable, ..StackOptions::new(directory.path().join(STACK)) };
     let report = progress::fetching(std::io::stderr().is_terminal());
     let local = Local::start(config, options, report, shutdown.clone()).await?;
-    Ok((local, directory))
+    Ok((directory, local))
 }
 
 fn per_second(items: usize, elapsed: std::time::Duration) -> f64 {

@@ -18,6 +18,7 @@ use super::python::{self, Python};
 use super::{Durability, Measurement, Reference, bare, cores, per_second, stack};
 use crate::cli::PipelineBench;
 use crate::commands::progress;
+use crate::local::unless_stopped;
 use crate::output;
 
 /// Crops a core that are on their way at a time: enough to keep every stage busy. More are published as results come, so
@@ -32,15 +33,19 @@ pub(super) async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<Vec<Measurement>> {
     let report = progress::fetching(false);
-    let models = models::load(&config.models, report.clone()).await?;
-    let (people, mixes) = mixes::prepare(&models, &args.mix, report.clone()).await?;
-    let python = python::find(args.python.as_deref()).await;
-    if let Err(why) = &python {
-        output::say(format_args!("no Python loop: {why:#}"));
-    }
-    let (mut local, _directory) = stack(&mut config, Durability::Synced, &shutdown).await?;
-    let filling = async { gallery::fill(&Parts::stores(&config).await?.gallery()?, people, args.gallery).await };
-    local.beside(filling).await.context("the gallery cannot be filled")?;
+    let preparing = async {
+        let models = models::load(&config.models, report.clone()).await?;
+        let (people, mixes) = mixes::prepare(&models, &args.mix, report.clone()).await?;
+        let python = python::find(args.python.as_deref()).await;
+        if let Err(why) = &python {
+            output::say(format_args!("no Python loop: {why:#}"));
+        }
+        let (directory, mut local) = stack(&mut config, Durability::Synced, &shutdown).await?;
+        let filling = async { gallery::fill(&Parts::stores(&config).await?.gallery()?, people, args.gallery).await };
+        local.beside(filling).await.context("the gallery cannot be filled")?;
+        anyhow::Ok((models, mixes, python, directory, local))
+    };
+    let (models, mixes, python, _directory, mut local) = unless_stopped(&shutdown, preparing).await?;
     local.start_services(&config, Service::all(), Some(Chain::from(&models)), report);
     let measuring = async {
         let mut measured = Vec::new();

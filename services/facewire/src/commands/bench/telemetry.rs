@@ -23,8 +23,9 @@ use tokio::process::{Child, Command};
 
 use super::load::Load;
 use super::{Durability, Measurement, per_second, stack};
+use crate::commands::scratch::Scratch;
 use crate::commands::{demo, progress};
-use crate::local::Local;
+use crate::local::{Local, unless_stopped};
 
 /// How often the two sides take turns; an even number, so that each goes first as often.
 const TURNS: usize = 8;
@@ -33,8 +34,11 @@ const WINDOW: usize = 128;
 
 pub(super) async fn run(config: Config, crops: usize, shutdown: Shutdown) -> anyhow::Result<Measurement> {
     let report = progress::fetching(false);
-    let models = models::load(&config.models, report.clone()).await?;
-    let pictures = demo::sample_pictures(&models, report).await?;
+    let preparing = async {
+        let models = models::load(&config.models, report.clone()).await?;
+        demo::sample_pictures(&models, report).await
+    };
+    let pictures = unless_stopped(&shutdown, preparing).await?;
     let collector = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
     let measured = async {
@@ -58,7 +62,8 @@ pub(super) async fn run(config: Config, crops: usize, shutdown: Shutdown) -> any
     };
     let swallowed = Arc::new(AtomicU64::new(0));
     let (value, limit) = tokio::select! {
-        measured = measured => measured?,
+        // The services are processes of their own: nothing here ends with the shutdown by itself.
+        measured = unless_stopped(&shutdown, measured) => measured?,
         failed = swallow(collector, Arc::clone(&swallowed)) => match failed? {},
     };
     // A crop is at least four spans of some hundred bytes each.
@@ -73,7 +78,7 @@ struct Side {
     local: Local,
     services: Child,
     load: Load,
-    _directory: tempfile::TempDir,
+    _directory: Scratch,
 }
 
 impl Side {
@@ -83,7 +88,8 @@ impl Side {
         pictures: &[Bytes],
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
-        let (local, directory) = stack(&mut config, Durability::Unsynced, shutdown).await?;
+        // Its own: a side that stops drains the shutdown that it was given.
+        let (directory, local) = stack(&mut config, Durability::Unsynced, &shutdown.child()).await?;
         let program = std::env::current_exe().context("this program cannot find itself")?;
         let file = write(&config, endpoint, directory.path())?;
         let mut command = services(&program, &file, &config);
@@ -115,18 +121,19 @@ fn write(config: &Config, endpoint: Option<&str>, directory: &Path) -> anyhow::R
     Ok(file)
 }
 
-/// All services in a process, with the configuration of this file and none besides.
+/// All services in a process, with the configuration of this file and none besides. Everybody on the machine can read what
+/// its arguments are, and only its owner what its variables are.
 fn services(program: &Path, file: &Path, config: &Config) -> Command {
     let mut command = Command::new(program);
     command.arg("--config").arg(file).arg("run").args(Service::all().iter().map(|service| service.name()));
-    command.args(["--nats", config.nats.url.expose(), "--postgres", config.postgres.url.expose()]);
-    command.args(["--qdrant", &config.qdrant.url]);
     // What variables say is in the file already, or was changed in it.
     let ours = |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with("FACEWIRE__"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
     // A configuration is written without its secrets.
+    command.env("FACEWIRE__NATS__URL", config.nats.url.expose());
+    command.env("FACEWIRE__POSTGRES__URL", config.postgres.url.expose());
     for (name, secret) in [
         ("FACEWIRE__QDRANT__API_KEY", &config.qdrant.api_key),
         ("FACEWIRE__IMAGES__ACCESS_KEY_ID", &config.images.access_key_id),
@@ -159,6 +166,7 @@ mod tests {
         config.telemetry.cameras = 7;
         config.health.listen = Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)));
         config.images.access_key_id = Some("key".into());
+        config.postgres.url = "postgres://ada:hunter2@127.0.0.1:5432/facewire".into();
         let directory = tempfile::tempdir().unwrap();
         let collector = "http://127.0.0.1:4318";
         for endpoint in [Some(collector), None] {
@@ -171,8 +179,13 @@ mod tests {
             let command = services(Path::new("facewire"), &file, &config);
             let arguments: Vec<&OsStr> = command.as_std().get_args().collect();
             assert_eq!(arguments[..3], [OsStr::new("--config"), file.as_os_str(), OsStr::new("run")]);
-            let secret = (OsStr::new("FACEWIRE__IMAGES__ACCESS_KEY_ID"), Some(OsStr::new("key")));
-            assert!(command.as_std().get_envs().any(|variable| variable == secret));
+            assert!(arguments.iter().all(|argument| !argument.to_string_lossy().contains("hunter2")), "{arguments:?}");
+            for (name, value) in
+                [("FACEWIRE__IMAGES__ACCESS_KEY_ID", "key"), ("FACEWIRE__POSTGRES__URL", config.postgres.url.expose())]
+            {
+                let secret = (OsStr::new(name), Some(OsStr::new(value)));
+                assert!(command.as_std().get_envs().any(|variable| variable == secret), "{name}");
+            }
         }
     }
 }

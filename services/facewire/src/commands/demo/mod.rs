@@ -20,7 +20,7 @@ use facewire_store_pg::{LedgerFilter, Store};
 
 use super::{data_dir, progress};
 use crate::cli::{Degrade, Demo, Place};
-use crate::local::{Local, gateway_url};
+use crate::local::{Local, gateway_url, unless_stopped};
 use crate::output::{self, Exit};
 use crate::signals;
 
@@ -34,14 +34,21 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyho
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
     let report = progress::fetching(std::io::stderr().is_terminal());
-    let models = models::load(&config.models, report.clone()).await?;
-    let plan = plan::prepare(args, &models, false, report.clone()).await?;
-    let directory = directory(place, args)?;
-    // Nothing in it needs to survive a power cut.
-    let options = StackOptions { durable: false, ..StackOptions::new(directory.stack()) };
-    let open: CollectionId = Gate::Off.collection().parse()?;
-    config.quality.collections.insert(open, GateOverride::OFF);
-    let mut local = Local::start(&mut config, options, report.clone(), shutdown.clone()).await?;
+    // A Facewire of this configuration may be running, and listen there.
+    config.health.listen = None;
+    let preparing = async {
+        let models = models::load(&config.models, report.clone()).await?;
+        let plan = plan::prepare(args, &models, false, report.clone()).await?;
+        let directory = directory(place, args)?;
+        // Nothing in it needs to survive a power cut.
+        let options = StackOptions { durable: false, ..StackOptions::new(directory.stack()) };
+        let open: CollectionId = Gate::Off.collection().parse()?;
+        config.quality.collections.insert(open, GateOverride::OFF);
+        let local = Local::start(&mut config, options, report.clone(), shutdown.clone()).await?;
+        anyhow::Ok((models, plan, directory, local))
+    };
+    // Dropped last to first: the servers before their directory.
+    let (models, plan, directory, mut local) = unless_stopped(&shutdown, preparing).await?;
     let done = act(&mut local, &config, Chain::from(&models), report, &plan, &shutdown).await;
     let stopped = local.stop().await;
     let mut sum = done?;
@@ -55,8 +62,15 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyho
     Ok(if sum.holds() && sum.recognises() { Exit::Success } else { Exit::ProblemsFound })
 }
 
-/// Where it runs. A machine without a data directory plays a demo all the same, unless one was named.
+/// Where it runs. What killed ones left goes: among temporary files too, where a demo without a data directory was.
 fn directory(place: &Place, args: &Demo) -> anyhow::Result<DemoDir> {
+    let directory = made(place, args)?;
+    directory.sweep_temporary();
+    Ok(directory)
+}
+
+/// A machine without a data directory plays a demo all the same, unless one was named.
+fn made(place: &Place, args: &Demo) -> anyhow::Result<DemoDir> {
     if args.forget {
         return demo_dir::temporary();
     }

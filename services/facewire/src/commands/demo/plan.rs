@@ -11,6 +11,7 @@ use facewire_domain::{BoundingBox, CameraId, SubjectId};
 use facewire_inference::FaceFind;
 use facewire_vision::degrade::cut_out;
 use facewire_vision::{Camera, DecodeLimits, RgbImage, decode};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Degrade, Demo};
 use crate::commands::producer::collect;
@@ -70,9 +71,15 @@ pub(super) async fn prepare(args: &Demo, models: &Loaded, cut: bool, report: Rep
     let cameras = cameras.to_vec();
     let mut finder = models.pack.finder(&models.runtime, &models.session)?;
     let bar = progress::bar(probes.len() as u64, "prepare");
+    // The end of the process waits for this thread: it ends with the picture in hand when nobody waits for it any more.
+    let dropped = CancellationToken::new();
+    let _guard = dropped.clone().drop_guard();
     let plays = tokio::task::spawn_blocking(move || {
         let mut plays = Vec::new();
         for probe in &probes {
+            if dropped.is_cancelled() {
+                bail!("stopped before the end");
+            }
             plays.extend(play(&mut finder, probe, &cameras)?);
             bar.inc(1);
         }

@@ -48,6 +48,32 @@ async fn collections_come_and_go_and_are_remembered() {
 }
 
 #[tokio::test]
+async fn a_collection_that_cannot_be_read_is_an_error_and_one_that_was_never_finished_goes() {
+    let (dir, server, client) = fresh().await;
+    upsert(&client, vec![point(1, vec![])]).await;
+    server.shutdown().await;
+    let collections = dir.path().join("collections");
+    let home = std::fs::read_dir(&collections).unwrap().next().unwrap().unwrap().path();
+    let (meta, beside) = (home.join("collection.json"), dir.path().join("collection.json"));
+    std::fs::rename(&meta, &beside).unwrap();
+    // A directory is there, and cannot be read as a file.
+    std::fs::create_dir(&meta).unwrap();
+    let error = LocalQdrant::start(dir.path(), loopback()).await.err().unwrap();
+    assert!(matches!(error, QdrantError::Collection { .. }), "{error}");
+
+    std::fs::remove_dir(&meta).unwrap();
+    std::fs::rename(&beside, &meta).unwrap();
+    let (server, client) = serve(dir.path()).await;
+    assert_eq!(count(&client).await, 1, "nothing was removed");
+    server.shutdown().await;
+
+    std::fs::remove_file(&meta).unwrap();
+    let (server, client) = serve(dir.path()).await;
+    assert!(!client.collection_exists(NAME).await.unwrap() && !home.exists());
+    server.shutdown().await;
+}
+
+#[tokio::test]
 async fn aliases_lead_to_collections_and_switch_at_once() {
     let (dir, server, client) = fresh().await;
     create(&client, "next").await;

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use facewire_inference::{BareSession, Devices, Place, Provider, Providers, SessionOptions, timed};
+use facewire_runtime::Shutdown;
 use facewire_vision::AlignedFace;
 
 use super::super::cores;
@@ -35,19 +36,33 @@ pub(super) struct Limit {
 
 impl Limit {
     /// Blocks: tries every batch of 1, 2, 4 … faces that the pack's manifest allows. The fastest batch of each number of
-    /// sessions: a trial is short, and which of them is the fastest is said by the rounds.
-    pub(super) fn find(models: &Loaded, threads: usize, aligned: &[AlignedFace]) -> anyhow::Result<Vec<Self>> {
+    /// sessions: a trial is short, and which of them is the fastest is said by the rounds. Ends when `stop` drains: the end of
+    /// the process waits for it.
+    pub(super) fn find(
+        models: &Loaded,
+        threads: usize,
+        aligned: &[AlignedFace],
+        stop: &Shutdown,
+    ) -> anyhow::Result<Vec<Self>> {
         let settings = settings(&models.devices.embed, threads).into_iter();
-        settings.map(|setting| Self::fastest_batch(models, aligned, setting)).collect()
+        settings.map(|setting| Self::fastest_batch(models, aligned, setting, stop)).collect()
     }
 
-    fn fastest_batch(models: &Loaded, aligned: &[AlignedFace], setting: (usize, usize)) -> anyhow::Result<Self> {
+    fn fastest_batch(
+        models: &Loaded,
+        aligned: &[AlignedFace],
+        setting: (usize, usize),
+        stop: &Shutdown,
+    ) -> anyhow::Result<Self> {
         let spec = &models.pack.manifest().embedder;
         let max = spec.max_rows.min(MAX_ROWS);
         let first = if spec.flip { 2 } else { 1 };
         let smaller = std::iter::successors(Some(first), |rows| Some(rows * 2)).take_while(|rows| *rows < max);
         let mut best: Option<Self> = None;
         for rows in smaller.chain([max]) {
+            if stop.is_draining() {
+                bail!("stopped before the end");
+            }
             let mut limit = Self::new(models, aligned, setting, rows, first);
             limit.faces_per_second = limit.run(TRIAL)?.0;
             let run = (limit.sessions * rows) as f64 / (limit.faces_per_second * first as f64).max(f64::MIN_POSITIVE);
