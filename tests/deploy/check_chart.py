@@ -84,6 +84,8 @@ def refusals(program, version: str = "1.34") -> list[str]:
         ("small", ["models.download.url=https://a.example/x", "models.download.image=curl"], "sha256"),
         ("small", ["models.packImage=a:1", "models.download.url=https://a.example/x"], "choose one"),
         ("small", ["models.packImage=a:1", "models.pack=own"], "the pack `default`"),
+        ("small", ["models.volume.type=emptyDir"], "models.packImage or models.download"),
+        ("production", ["migrate.args={--roles,--revoke}"], "when the rollout has ended"),
         ("small", ["models.head.fingerprint=0123456789abcdef", "models.volume.existingClaim="], "models.head"),
         ("gpu", ["models.head.existingClaim="], "models.head.existingClaim"),
         ("small", ["models.provider=gpu"], "/models/provider|models.provider"),
@@ -121,12 +123,24 @@ def packaged(program) -> list[str]:
 
 
 def notes(program) -> list[str]:
-    """Helm 3 asks a cluster for it, so only Helm 4 is asked."""
-    values = CHART / "ci/production-values.yaml"
-    text, error = helm(program, ["install", "n", CHART, "--values", values, "--dry-run=client"])
-    if error:
-        return [f"{program.name}: no notes: {error}"]
-    return [] if "KEDA 2.20 or newer" in text else ["NOTES.txt does not say which KEDA is needed"]
+    """Helm 3 asks a cluster for it, so only Helm 4 is asked. Each case: values, settings, words, and whether they are there."""
+    empty = "nothing fills the claim"
+    cases = [
+        ("production", [], "KEDA 2.20 or newer", True),
+        ("production", [], "--roles --revoke", True),
+        ("production", [], empty, False),
+        ("small", ["models.volume.existingClaim="], empty, True),
+        ("small", [], empty, False),
+        ("small", [], "--revoke", False),
+    ]
+    faults = []
+    for values, sets, words, wanted in cases:
+        arguments = ["install", "n", CHART, "--values", CHART / "ci" / f"{values}-values.yaml", "--dry-run=client"]
+        text, error = helm(program, arguments + [word for setting in sets for word in ("--set", setting)])
+        said = text.partition("NOTES:")[2]
+        if error or (words in said) != wanted:
+            faults.append(f"NOTES.txt of {values} {' '.join(sets)}: {words!r} {'is not' if wanted else 'is'} there: {error}")
+    return faults
 
 
 def runbook() -> list[str]:

@@ -255,6 +255,8 @@ affinity:
 {{ include "facewire.install" $root }}
 {{- else if $root.Values.models.download.url }}
 {{ include "facewire.download" $root }}
+{{- else if eq $root.Values.models.volume.type "emptyDir" }}
+{{- fail "models.volume.type: nothing fills an emptyDir: name models.packImage or models.download" }}
 {{- end }}
 {{- end }}
 volumes:
