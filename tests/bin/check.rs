@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use facewire_bus::Bus;
 use facewire_contracts::subjects;
-use facewire_domain::{CropId, FaceId};
+use facewire_domain::{CropId, FaceId, Status};
 use facewire_reconciler::{PassOptions, Reconciler};
 use facewire_store_pg::{LedgerFilter, Store};
 use serde::Serialize;
@@ -28,6 +28,8 @@ pub(crate) struct Verdict {
     pub(crate) twice: u64,
     pub(crate) unknown: u64,
     pub(crate) by_status: BTreeMap<String, u64>,
+    /// Ended as our fault: no plan publishes what must.
+    pub(crate) failed: u64,
     pub(crate) enrolled: u64,
     pub(crate) faces_missing: u64,
     pub(crate) points_missing: u64,
@@ -42,6 +44,7 @@ impl Verdict {
             self.lost,
             self.twice,
             self.unknown,
+            self.failed,
             self.faces_missing,
             self.points_missing,
             self.dead_letters,
@@ -96,6 +99,7 @@ pub(crate) async fn check(bus: &Bus, store: &Store, reconciler: &Reconciler, boo
             verdict.unknown += 1;
         }
     }
+    verdict.failed = verdict.by_status.get(Status::Failed.as_str()).copied().unwrap_or(0);
     verdict.lost = book.crops.iter().filter(|crop| !seen.contains_key(crop)).count() as u64;
     verdict.twice = seen.values().filter(|count| **count > 1).count() as u64;
 

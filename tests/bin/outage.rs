@@ -246,7 +246,7 @@ fn show(report: &Report) {
         row("results", v.results),
         row("lost", v.lost),
         row("twice", v.twice),
-        row("dead letters", v.dead_letters),
+        row("failed, dead letters", format!("{}, {}", v.failed, v.dead_letters)),
         row(
             "enrolled, faces missing, points missing",
             format!("{}, {}, {}", v.enrolled, v.faces_missing, v.points_missing),

@@ -10,7 +10,7 @@ use facewire_bus::{Bus, Message};
 use facewire_composition::Service;
 use facewire_contracts::{headers, subjects};
 use facewire_devstack::testing;
-use facewire_domain::{CameraId, CollectionId, CropId, ImageHash, Stage};
+use facewire_domain::{CameraId, CollectionId, CropId, ImageHash, Stage, Status};
 use facewire_store_pg::LedgerFilter;
 use futures_util::{TryStreamExt, stream};
 use serde::Serialize;
@@ -71,6 +71,7 @@ struct Report {
     left: u64,
     twice: u64,
     unknown: u64,
+    failed: u64,
     dead_letters: u64,
     gave_up: u64,
     settled: bool,
@@ -98,6 +99,7 @@ impl Report {
         for (count, what) in [
             (self.twice, "crops have two results"),
             (self.unknown, "results are of no crop of ours"),
+            (self.failed, "crops failed"),
             (self.dead_letters, "messages are dead"),
             (self.gave_up, "processes ended by themselves"),
         ] {
@@ -159,7 +161,7 @@ async fn play(world: &mut World, plan: &Plan) -> anyhow::Result<Report> {
     watch.drained(world, &bus, plan.drain < plan.crops).await?;
     let drain_seconds = started.elapsed().as_secs_f64();
 
-    let (results, twice, unknown) = tell_apart(&bus, &load.ids).await?;
+    let (results, twice, unknown, failed) = tell_apart(&bus, &load.ids).await?;
     let ledger = world.places.store().await?.ledger(&LedgerFilter::default()).await?;
     Ok(Report {
         crops: plan.crops,
@@ -176,24 +178,28 @@ async fn play(world: &mut World, plan: &Plan) -> anyhow::Result<Report> {
         left: bus.stream_messages(Stage::Ingest.stream()).await?,
         twice,
         unknown,
+        failed,
         dead_letters: bus.stream_messages(subjects::DEAD).await?,
         gave_up: world.fleet.gave_up,
         settled: ledger.is_settled(),
     })
 }
 
-/// Results, crops that have more than one, and results of crops that were never published.
-async fn tell_apart(bus: &Bus, ids: &BTreeSet<CropId>) -> anyhow::Result<(u64, u64, u64)> {
+/// Results, crops that have more than one, results of crops that were never published, and those that failed.
+async fn tell_apart(bus: &Bus, ids: &BTreeSet<CropId>) -> anyhow::Result<(u64, u64, u64, u64)> {
     let results = bus.stream_messages(subjects::RESULTS).await?;
     let mut seen: BTreeMap<CropId, u64> = BTreeMap::new();
+    let mut failed = 0;
     let mut reader = bus.results("results.>", true).await?;
     for _ in 0..results {
         let event = tokio::time::timeout(TIMEOUT, reader.next()).await.context("RESULTS ends early")??;
-        *seen.entry(event.result.context("a result cannot be read")?.crop_id.parse()?).or_default() += 1;
+        let result = event.result.context("a result cannot be read")?;
+        failed += u64::from(result.status == Status::Failed.as_str());
+        *seen.entry(result.crop_id.parse()?).or_default() += 1;
     }
     let twice = seen.values().filter(|count| **count > 1).count() as u64;
     let unknown = seen.keys().filter(|crop| !ids.contains(crop)).count() as u64;
-    Ok((results, twice, unknown))
+    Ok((results, twice, unknown, failed))
 }
 
 /// The producer. No two crops are one: each has a time and a comment of its own.
@@ -239,7 +245,8 @@ fn show(report: &Report) {
         row("ended and drained in", format!("{:.1} s", report.drain_seconds)),
         row("rows, results", format!("{}, {}", report.rows, report.results)),
         row("left in CROPS", report.left),
-        row("twice, unknown, dead letters", format!("{}, {}, {}", report.twice, report.unknown, report.dead_letters)),
+        row("twice, unknown", format!("{}, {}", report.twice, report.unknown)),
+        row("failed, dead letters", format!("{}, {}", report.failed, report.dead_letters)),
         row("processes that ended", report.gave_up),
     ];
     println!("{}", table(&["", "value"], rows));

@@ -336,7 +336,7 @@ fn show(report: &Report) {
         row("crops (published twice)", format!("{} ({})", v.crops, v.published_twice)),
         row("rows, results", format!("{}, {}", v.rows, v.results)),
         row("lost, twice, unknown", format!("{}, {}, {}", v.lost, v.twice, v.unknown)),
-        row("dead letters", v.dead_letters),
+        row("failed, dead letters", format!("{}, {}", v.failed, v.dead_letters)),
         row(
             "enrolled, faces missing, points missing",
             format!("{}, {}, {}", v.enrolled, v.faces_missing, v.points_missing),

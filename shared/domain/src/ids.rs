@@ -332,6 +332,19 @@ mod tests {
         assert_eq!(id, CropId::derive(&collection, &camera, at, &ImageHash::of(b"jpeg")));
         assert_eq!(id.as_uuid().get_version_num(), 8);
         assert_eq!(id.to_string(), "77321bbd-a373-86f1-afa2-bfca622d7889");
+        // The third face of it, where it is kept.
+        assert_eq!(FaceId::of_crop(id, 2).to_string(), "b2f3289c-43d4-8c29-a793-ad69d7844f62");
+    }
+
+    #[test]
+    fn the_ids_of_enrolment_never_change() {
+        // Pinned: people and faces that an older release enrolled must not become others.
+        let (collection, _) = ids();
+        let subject: SubjectId = "staff-7".parse().unwrap();
+        let person = PersonId::derive(&collection, &subject);
+        assert_eq!(person.to_string(), "1e939669-87ac-864a-9ade-0d62c9dbb75b");
+        let face = FaceId::derive(&collection, &subject, &ImageHash::of(b"jpeg"));
+        assert_eq!(face.to_string(), "c11286cd-1d01-8f97-be84-c4eb050b2ed3");
     }
 
     proptest! {

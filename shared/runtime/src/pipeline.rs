@@ -142,6 +142,13 @@ impl Pipeline {
         self
     }
 
+    /// Another limit for work without progress.
+    #[cfg(test)]
+    pub(crate) fn hang_after(mut self, limit: Duration) -> Self {
+        self.hang_after = limit;
+        self
+    }
+
     pub(crate) fn broken(&self) -> Arc<Break> {
         Arc::clone(&self.broken)
     }
@@ -182,13 +189,6 @@ impl Pipeline {
             (actor, result)
         });
         Ok(())
-    }
-
-    /// Another limit for work without progress.
-    #[must_use]
-    pub fn hang_after(mut self, limit: Duration) -> Self {
-        self.hang_after = limit;
-        self
     }
 
     /// Waits until every actor has ended. The first failure aborts the rest; a device that stays away drains them first.

@@ -233,11 +233,13 @@ async fn a_pool_shares_one_inbox() {
 
 #[tokio::test]
 async fn a_thread_that_hangs_is_seen_but_not_one_that_waits_for_room() {
+    // What the first item's own work may take on a machine under load.
+    const LIMIT: Duration = Duration::from_secs(60);
     let (out, items) = inbox("a->pool", NonZeroUsize::MIN);
     let (never, hung) = mpsc::channel::<()>();
     let hung = Mutex::new(hung);
     let hung = Arc::new(hung);
-    let mut pipeline = Pipeline::new().hang_after(Duration::from_millis(50));
+    let mut pipeline = Pipeline::new().hang_after(LIMIT);
     // The first item waits for room long past the limit; the second hangs.
     let work = move |item: u32| {
         if item == 2 {
@@ -246,11 +248,19 @@ async fn a_thread_that_hangs_is_seen_but_not_one_that_waits_for_room() {
         item
     };
     let (room, full) = mpsc::sync_channel::<u32>(0);
-    pipeline.spawn_pool("pool", 1, items, work, move |item| Ok(room.send(item)?)).unwrap();
+    let (waits, mut waiting) = tokio::sync::mpsc::unbounded_channel();
+    let hand_on = move |item: u32| -> Result<(), ActorError> {
+        waits.send(())?;
+        Ok(room.send(item)?)
+    };
+    pipeline.spawn_pool("pool", 1, items, work, hand_on).unwrap();
     let (waited, was) = tokio::sync::oneshot::channel();
     pipeline.spawn("a", async move {
         out.send(1).await?;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(waiting.recv().await, Some(()));
+        // Nothing is worked on from here: the clock of the runtime leaps from one look for what hangs to the next.
+        tokio::time::pause();
+        tokio::time::sleep(10 * LIMIT).await;
         let _ = waited.send(full.recv());
         out.send(2).await?;
         std::future::pending().await

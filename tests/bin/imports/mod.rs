@@ -313,7 +313,8 @@ fn show(report: &Report) {
         report.items, report.done, report.item_crops, report.item_faces, report.import_state
     );
     println!("endings   {} rows, {} results, {:?}", v.rows, v.results, v.by_status);
-    println!("lost {}  twice {}  unknown {}  dead letters {}", v.lost, v.twice, v.unknown, v.dead_letters);
+    println!("lost {}  twice {}  unknown {}", v.lost, v.twice, v.unknown);
+    println!("failed {}  dead letters {}", v.failed, v.dead_letters);
     println!("enrolled {}  faces missing {}  points missing {}", v.enrolled, v.faces_missing, v.points_missing);
     println!("repaired {}  orphans after one reconcile {}", v.repaired, v.orphans_after_reconcile);
 }

@@ -70,7 +70,7 @@ async fn publish(world: &World, faces: &Faces, numbers: std::ops::Range<u64>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_goes_away_costs_no_crop() {
     let faces = Faces::fetch().await;
-    let mut world = World::new().await;
+    let mut world = World::counting().await;
     let away = Arc::new(AtomicBool::new(false));
     let (models, switch) = (world.models.clone(), Arc::clone(&away));
     let embedder: MakeEmbedder = Arc::new(move || {
@@ -112,7 +112,7 @@ async fn a_device_that_goes_away_costs_no_crop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_detector_whose_device_goes_away_costs_no_crop() {
     let faces = Faces::fetch().await;
-    let mut world = World::new().await;
+    let mut world = World::counting().await;
     let away = Arc::new(AtomicBool::new(false));
     let (models, switch) = (world.models.clone(), Arc::clone(&away));
     let finder: MakeFinder =
@@ -132,7 +132,7 @@ async fn a_detector_whose_device_goes_away_costs_no_crop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_device_from_the_start_nothing_is_taken_from_the_queue() {
     let faces = Faces::fetch().await;
-    let mut world = World::new().await;
+    let mut world = World::counting().await;
     let away = Arc::new(AtomicBool::new(true));
     let (models, switch) = (world.models.clone(), Arc::clone(&away));
     let embedder: MakeEmbedder = Arc::new(move || match switch.load(Ordering::Relaxed) {

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use facewire_artifacts::progress::silent;
 use facewire_composition::{Config, Service};
 use facewire_config::Secret;
-use facewire_domain::Stage;
+use facewire_domain::{Stage, Status};
 use facewire_runtime::{ActorError, Shutdown};
 use time::{Duration, OffsetDateTime};
 use tokio::net::TcpListener;
@@ -29,18 +29,19 @@ async fn publish_all(world: &World, faces: &Faces) {
     }
 }
 
-/// Waits for a moment that no run shares with another: some endings after now, fewer than `most`. A failure's output
-/// says which it was.
-async fn some_endings(world: &World, most: u64) {
-    let wanted = world.ledger().await.rows + RandomState::new().build_hasher().finish() % most;
+/// Waits for a moment that no run shares with another: some endings after now, `most` at most. A failure's output says which
+/// it was. Whether any crop was still on its way then.
+async fn some_endings(world: &World, most: u64) -> bool {
+    let wanted = world.ledger().await.rows + 1 + RandomState::new().build_hasher().finish() % most;
     // On a slow machine everything may have ended while a server came back.
     let wanted = wanted.min(CROPS);
-    until("some endings", async || {
+    let ended = until("some endings", async || {
         let rows = world.ledger().await.rows;
-        if rows >= wanted { Ok(()) } else { Err(rows) }
+        if rows >= wanted { Ok(rows) } else { Err(rows) }
     })
     .await;
-    eprintln!("struck after {wanted} endings");
+    eprintln!("struck after {ended} endings");
+    ended < CROPS
 }
 
 async fn all_ended(world: &World) {
@@ -51,6 +52,10 @@ async fn all_ended(world: &World) {
     .await;
     world.settled(CROPS, CROPS).await;
     assert_eq!(world.dead().await, 0);
+    // Nobody is enrolled, and what was away is no fault of a crop.
+    let ledger = world.ledger().await;
+    let may_be = |status: &Status| [Status::NoMatch, Status::Rejected].contains(status);
+    assert!(ledger.by_status.keys().all(may_be), "{ledger:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +64,7 @@ async fn a_restart_in_the_middle_loses_nothing_and_repeats_nothing() {
     let world = World::new().await;
     publish_all(&world, &faces).await;
     let services = world.start();
-    some_endings(&world, CROPS / 2).await;
+    assert!(some_endings(&world, CROPS / 2).await, "everything had ended before the restart");
     services.stop().await;
 
     // A drain leaves nothing half done: what was taken is acked, and what is not acked was not taken.
@@ -79,11 +84,13 @@ async fn killed_services_lose_nothing_and_repeat_nothing() {
     let faces = Faces::fetch().await;
     let world = World::new().await;
     publish_all(&world, &faces).await;
+    let mut in_time = 0;
     for _ in 0..2 {
         let services = world.start();
-        some_endings(&world, CROPS / 4).await;
-        services.kill().await;
+        in_time += u64::from(some_endings(&world, CROPS / 4).await);
+        services.kill();
     }
+    assert!(in_time > 0, "everything had ended before each kill");
     let services = world.start();
     all_ended(&world).await;
     services.stop().await;
@@ -96,21 +103,22 @@ async fn killed_servers_cost_no_crop_and_no_service() {
     let services = world.start();
     publish_all(&world, &faces).await;
 
-    some_endings(&world, CROPS / 4).await;
+    let mut in_time = u64::from(some_endings(&world, CROPS / 4).await);
     world.stack.nats.kill9().await.unwrap();
     world.stack.nats.restart().await.unwrap();
     back("NATS", async || world.bus.lags().await.map(drop).map_err(Into::into)).await;
 
-    some_endings(&world, CROPS / 4).await;
+    in_time += u64::from(some_endings(&world, CROPS / 4).await);
     world.stack.postgres.kill9().await.unwrap();
     world.stack.postgres.restart().await.unwrap();
     back("Postgres", async || world.store.health().await.map_err(Into::into)).await;
 
-    some_endings(&world, CROPS / 4).await;
+    in_time += u64::from(some_endings(&world, CROPS / 4).await);
     world.stack.qdrant.stop().await.unwrap();
     world.stack.qdrant.restart().await.unwrap();
     back("Qdrant", async || world.vectors.health().await.map(drop).map_err(Into::into)).await;
 
+    assert!(in_time > 0, "everything had ended before each server went");
     all_ended(&world).await;
     services.stop().await;
 }
@@ -128,7 +136,7 @@ CREATE TRIGGER lose_one AFTER INSERT ON recognitions FOR EACH ROW EXECUTE FUNCTI
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ending_that_postgres_lost_is_recorded_anew_at_once() {
-    let mut world = World::new().await;
+    let mut world = World::counting().await;
     sql::run(&world.stack.postgres_url, LOSE_ONE).await;
     let services = world.start();
     let result = world.ask(&Shot::of("door", b"no picture".to_vec())).await;

@@ -9,19 +9,19 @@ use facewire_store_vec::VecStore;
 use super::pictures::Faces;
 use super::shot::Shot;
 use super::until;
-use super::world::{World, config};
+use super::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_everything_costs_no_crop() {
     let faces = Faces::fetch().await;
-    let mut world = World::new().await;
+    let mut world = World::counting().await;
     let directory = tempfile::tempdir().unwrap();
     let server = LocalQdrant::start(directory.path(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
     let options = facewire_store_vec::Options { url: server.url(), ..Default::default() };
     let parts = world.parts();
     let pack = parts.index.as_ref().unwrap().pack.clone();
     let parts = Parts { index: Some(Index { vectors: VecStore::connect(&options).unwrap(), pack }), ..parts };
-    facewire_composition::migrate(&config(), &parts).await.unwrap();
+    facewire_composition::migrate(&world.config(), &parts).await.unwrap();
     let services = world.start_all(&parts, facewire_match::Options::default());
     let health = services.health();
     let state = async |wanted: fn(State) -> bool| {

@@ -62,7 +62,9 @@ async fn a_request_is_named_once_done_once_and_described() {
     let system = http.get("/api/v1/system").await.ok();
     assert_eq!(system["stages"].as_array().unwrap().len(), 5, "{system}");
     assert_eq!(system["model"]["fingerprint"], json!(world.models.name()));
-    assert!(String::from_utf8_lossy(&http.get("/metrics").await.bytes).len() < 1 << 20);
+    // What a process measures is told there by the binary, and looked at in its tests: here nobody measures.
+    let metrics = http.get("/metrics").await;
+    assert!(metrics.status.is_success() && metrics.header("content-type").starts_with("text/plain"), "{metrics:?}");
     door.close().await;
 }
 

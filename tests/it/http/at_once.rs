@@ -3,10 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use facewire_artifacts::Person;
-use facewire_composition::Config;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -26,12 +24,6 @@ const MERGES: usize = 4;
 const STATES: usize = 2 * MERGES + 1;
 /// Answers that are judged in each state.
 const ENOUGH: usize = 3;
-
-/// On a machine under load the chain may take long: that is no error here.
-fn patient(config: &mut Config) {
-    config.gateway.recognise_timeout = Duration::from_secs(100);
-    config.gateway.request_timeout = Duration::from_secs(110);
-}
 
 /// A photo that comes both ways.
 struct Photo {
@@ -85,7 +77,7 @@ async fn both_ways(world: &World, http: &Http, photo: &Photo) -> Value {
 async fn a_photo_that_comes_over_nats_and_http_at_once_is_one_face() {
     let (mut world, faces) = (World::new().await, Faces::fetch().await);
     let services = stages(&world);
-    let door = Door::open_with(&world, patient).await;
+    let door = Door::open(&world).await;
     let http = &door.http;
     let photos = photos(&faces);
     let answers = join_all(photos.iter().map(|photo| both_ways(&world, http, photo))).await;
@@ -188,7 +180,7 @@ impl Changes {
 async fn whoever_is_merged_and_unmerged_while_recognitions_go_on_is_named_as_the_last_change_says() {
     let (world, faces) = (World::new().await, Faces::fetch().await);
     let services = stages(&world);
-    let door = Door::open_with(&world, patient).await;
+    let door = Door::open(&world).await;
     let http = &door.http;
     let obama = faces.obama();
     let (own, other) = (register(http, &obama).await, register(http, &faces.biden()).await);

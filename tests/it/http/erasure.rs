@@ -26,10 +26,33 @@ use crate::chain::world::World;
 
 const PERSONS: &str = "/api/v1/faces/persons";
 const INGEST: Service = Service::Stage(Stage::Ingest);
-/// Their ids in the producers' world, and the name: nobody else's.
-const SUBJECT: &str = "subject-5d1f0a";
-const ALIAS: &str = "alias-77c3e9";
-const NAME: &str = "Quirin Ungefug";
+/// Whoever is erased: their ids in the producers' world, and the name. Nobody else's, in any test: all of them are heard in one log.
+#[derive(Clone, Copy)]
+struct Whom {
+    subject: &'static str,
+    alias: &'static str,
+    name: &'static str,
+}
+
+const BY_A_REQUEST: Whom = Whom { subject: "subject-5d1f0a", alias: "alias-77c3e9", name: "Quirin Ungefug" };
+const WHILE_SEEN: Whom = Whom { subject: "subject-b2c940", alias: "alias-0e61d7", name: "Ottokar Zwiebelfisch" };
+const BY_A_JOB: Whom = Whom { subject: "subject-9ae713", alias: "alias-c48f25", name: "Leberecht Kauzig" };
+
+impl Whom {
+    fn ids(self) -> [String; 2] {
+        [self.subject, self.alias].map(|subject| person(subject).to_string())
+    }
+
+    /// Every word that says who it is.
+    fn words(self) -> Vec<String> {
+        [self.subject, self.alias, self.name].map(str::to_owned).into_iter().chain(self.ids()).collect()
+    }
+
+    fn listen(self) -> Log {
+        let words = self.words();
+        Log::listen_for(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
 
 /// A world whose images are kept, with a gateway.
 struct Scene {
@@ -117,33 +140,28 @@ fn person(subject: &str) -> PersonId {
 }
 
 /// Only the receipt says who it was, and only by the id; beside it the tombstones have the ids' bytes.
-fn nothing_is_left(all: &[Piece], log: &Log, faces: &[FaceId]) {
-    let ids = [SUBJECT, ALIAS].map(|subject| person(subject).to_string());
+fn nothing_is_left(all: &[Piece], log: &Log, whom: Whom, faces: &[FaceId]) {
+    let (ids, Whom { subject, alias, name }) = (whom.ids(), whom);
     assert_eq!(places(all, &ids[0]), ["table erasures"]);
     assert_eq!(places(all, &ids[1]), [""; 0]);
     for id in &ids {
         assert_eq!(places_of(all, &[id.replace('-', "").as_bytes()]), ["table tombstones"]);
     }
     let faces = faces.iter().map(ToString::to_string);
-    for trace in [SUBJECT, ALIAS, NAME, &NAME.to_lowercase()].map(str::to_owned).into_iter().chain(faces) {
+    for trace in [subject, alias, name, &name.to_lowercase()].map(str::to_owned).into_iter().chain(faces) {
         assert_eq!(places(all, &trace), [""; 0], "{trace}");
     }
-    for word in [SUBJECT, ALIAS, NAME, &ids[0], &ids[1]] {
-        assert_eq!(log.with(word), [""; 0]);
+    for word in whom.words() {
+        assert_eq!(log.with(&word), [""; 0]);
     }
-}
-
-fn listen() -> Log {
-    let ids = [SUBJECT, ALIAS].map(|subject| person(subject).to_string());
-    Log::listen_for(&[SUBJECT, ALIAS, NAME, &ids[0], &ids[1]])
 }
 
 /// An enrolment that died, as ingest writes its letter.
-async fn dead_enrolment(world: &World) {
+async fn dead_enrolment(world: &World, whom: Whom) {
+    let said = [(headers::SUBJECT, whom.subject), (headers::NAME, whom.name)];
     let letter = v1::DeadLetter {
         subject: format!("crops.{OFFICE}.desk"),
-        headers: [(headers::SUBJECT.to_owned(), SUBJECT.to_owned()), (headers::NAME.to_owned(), NAME.to_owned())]
-            .into(),
+        headers: said.map(|(header, value)| (header.to_owned(), value.to_owned())).into(),
         payload: b"image".as_slice().into(),
         delivered: 6,
         ..v1::DeadLetter::default()
@@ -156,16 +174,17 @@ async fn dead_enrolment(world: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_erasure_only_the_receipt_and_the_tombstone_are_found() {
     let scene = Scene::new().await;
-    let (log, http) = (listen(), scene.http());
+    let whom = BY_A_REQUEST;
+    let (log, http) = (whom.listen(), scene.http());
     let (ingest, rest) = (scene.start(&[INGEST]), scene.start(&Scene::rest()));
     let hook = json!({"url": "http://127.0.0.1:1/hook", "secret": "sixteen bytes of it", "collection": OFFICE});
     let hook = text(&http.post("/api/v1/webhooks", hook).await.ok()["id"]);
 
-    let id = scene.register(SUBJECT, NAME, &scene.portrait()).await;
-    assert_eq!(id, person(SUBJECT).to_string());
+    let id = scene.register(whom.subject, whom.name, &scene.portrait()).await;
+    assert_eq!(id, person(whom.subject).to_string());
     let other = scene.register("joe", "Joe Biden", &scene.faces.biden().enroll).await;
     // Another id of the same person, merged.
-    let alias = json!({"collection": OFFICE, "externalId": ALIAS, "name": format!("{NAME} II")});
+    let alias = json!({"collection": OFFICE, "externalId": whom.alias, "name": format!("{} II", whom.name)});
     let alias = text(&http.post(PERSONS, alias).await.ok()["id"]);
     http.post(&format!("{PERSONS}/{alias}/merge"), json!({"intoPersonId": id})).await.ok();
     let about =
@@ -179,11 +198,11 @@ async fn after_an_erasure_only_the_receipt_and_the_tombstone_are_found() {
     let second = scene.recognise("door", &scene.faces.biden().enroll).await;
     assert_eq!(text(&second["faces"][0]["decision"]["person"]["personId"]), other, "{second}");
     scene.recognise("door", &scene.faces.stranger()).await;
-    dead_enrolment(&scene.world).await;
+    dead_enrolment(&scene.world, whom).await;
     scene.settled().await;
     ingest.drain().await.unwrap();
     // Nobody takes it: it waits.
-    scene.world.publish(&Shot::photo("desk", &scene.probe()).enroll(SUBJECT, NAME)).await;
+    scene.world.publish(&Shot::photo("desk", &scene.probe()).enroll(whom.subject, whom.name)).await;
     until("deliveries of both sources", async || {
         let dead = http.get(&format!("/api/v1/webhooks/{hook}/dead")).await.ok();
         let of = |source: &str| dead["items"].as_array().unwrap().iter().any(|item| item["source"] == json!(source));
@@ -210,7 +229,7 @@ async fn after_an_erasure_only_the_receipt_and_the_tombstone_are_found() {
     ] {
         assert!(everywhere.iter().any(|found| found == place), "{place} is not among {everywhere:?}");
     }
-    let named = places(&before, SUBJECT);
+    let named = places(&before, whom.subject);
     for place in ["table crops", "stream CROPS", "stream DEAD"] {
         assert!(named.iter().any(|found| found == place), "{place} is not among {named:?}");
     }
@@ -235,7 +254,7 @@ async fn after_an_erasure_only_the_receipt_and_the_tombstone_are_found() {
     for _ in 0..2 {
         scene.settled().await;
         let all = scene.everything().await;
-        nothing_is_left(&all, &log, &[face]);
+        nothing_is_left(&all, &log, whom, &[face]);
         for bytes in pictures.iter().map(Vec::as_slice).chain([embedding.as_bytes()]) {
             assert_eq!(places_of(&all, &[bytes]), [""; 0]);
         }
@@ -289,9 +308,10 @@ async fn an_erased_image_waits_nowhere_and_a_deleted_collection_is_in_no_stream(
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_erased_while_recognitions_go_on_is_named_by_none_of_them_afterwards() {
     let scene = Scene::new().await;
-    let log = listen();
+    let whom = WHILE_SEEN;
+    let log = whom.listen();
     let services = scene.start(&[Scene::rest(), vec![INGEST]].concat());
-    let id = scene.register(SUBJECT, NAME, &scene.portrait()).await;
+    let id = scene.register(whom.subject, whom.name, &scene.portrait()).await;
     scene.register("joe", "Joe Biden", &scene.faces.biden().enroll).await;
     let (erased, named) = (AtomicBool::new(false), AtomicUsize::new(0));
     let image = std::fs::read(scene.probe()).unwrap();
@@ -300,7 +320,7 @@ async fn whoever_is_erased_while_recognitions_go_on_is_named_by_none_of_them_aft
         while afterwards < 3 {
             let late = erased.load(Ordering::SeqCst);
             let seen = recognise(scene.http(), camera, &image).await.to_string();
-            let names = [id.as_str(), SUBJECT, NAME].iter().any(|word| seen.contains(word));
+            let names = [id.as_str(), whom.subject, whom.name].iter().any(|word| seen.contains(word));
             assert!(!(late && names), "{seen}");
             named.fetch_add(usize::from(names), Ordering::Relaxed);
             afterwards += usize::from(late);
@@ -319,8 +339,8 @@ async fn whoever_is_erased_while_recognitions_go_on_is_named_by_none_of_them_aft
     tokio::join!(recognising("door"), recognising("gate"), recognising("lobby"), erasing);
     scene.settled().await;
     let all = scene.everything().await;
-    assert_eq!(places(&all, &person(SUBJECT).to_string()), ["table erasures"]);
-    for trace in [SUBJECT, NAME] {
+    assert_eq!(places(&all, &person(whom.subject).to_string()), ["table erasures"]);
+    for trace in [whom.subject, whom.name] {
         assert_eq!(places(&all, trace), [""; 0], "{trace}");
         assert_eq!(log.with(trace), [""; 0]);
     }
@@ -331,14 +351,15 @@ async fn whoever_is_erased_while_recognitions_go_on_is_named_by_none_of_them_aft
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_erases_as_a_request_does_and_outlives_the_collection_that_it_deletes() {
     let scene = Scene::new().await;
-    let (http, log, later) = (scene.http(), listen(), [("prefer", "respond-async")]);
+    let whom = BY_A_JOB;
+    let (http, log, later) = (scene.http(), whom.listen(), [("prefer", "respond-async")]);
     let (ingest, rest) = (scene.start(&[INGEST]), scene.start(&Scene::rest()));
-    let id = scene.register(SUBJECT, NAME, &scene.portrait()).await;
+    let id = scene.register(whom.subject, whom.name, &scene.portrait()).await;
     scene.recognise("door", &scene.probe()).await;
     scene.settled().await;
     ingest.drain().await.unwrap();
     // Nobody takes it: it waits.
-    scene.world.publish(&Shot::photo("desk", &scene.probe()).enroll(SUBJECT, NAME)).await;
+    scene.world.publish(&Shot::photo("desk", &scene.probe()).enroll(whom.subject, whom.name)).await;
     let pictures = [scene.portrait(), scene.probe()].map(|path| std::fs::read(path).unwrap());
 
     let erased = erased_by_job(http, &format!("{PERSONS}/{id}")).await;
@@ -355,10 +376,10 @@ async fn a_job_erases_as_a_request_does_and_outlives_the_collection_that_it_dele
     let all = scene.everything().await;
     // The job says whom it erased as the receipt does, by the id alone.
     assert_eq!(places(&all, &id), ["table erasures", "table jobs"]);
-    for trace in [SUBJECT, NAME] {
+    for trace in [whom.subject, whom.name] {
         assert_eq!(places(&all, trace), [""; 0], "{trace}");
     }
-    for word in [SUBJECT, NAME, &id] {
+    for word in [whom.subject, whom.name, &id] {
         assert_eq!(log.with(word), [""; 0]);
     }
     assert_eq!(places_of(&all, &[&pictures[0], &pictures[1]]), [""; 0]);

@@ -103,7 +103,7 @@ async fn an_import_survives_its_gateway_and_its_chain() {
     })
     .await;
     door.kill().await;
-    services.kill().await;
+    services.kill();
     drop(client);
 
     let services = stages(&world);

@@ -13,7 +13,7 @@ use super::sse::Events;
 use super::world::{Door, key, stages};
 use crate::chain::pictures::{blank, claims};
 use crate::chain::world::World;
-use crate::chain::{in_time, sql};
+use crate::chain::{in_time, sql, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_opens_what_its_scopes_and_collections_say() {
@@ -158,6 +158,59 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     door.close().await;
 }
 
+async fn connected(door: &Door) -> TcpStream {
+    TcpStream::connect(door.http.authority()).await.unwrap()
+}
+
+/// Asks for something over a connection that stays open.
+async fn ask(stream: &mut TcpStream) {
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+}
+
+/// Waits for the answer to it.
+async fn answered(stream: &mut TcpStream) {
+    let (mut answer, mut buffer) = (Vec::<u8>::new(), [0; 1024]);
+    while !answer.ends_with(b"}") {
+        let read = in_time("the answer", stream.read(&mut buffer)).await.unwrap();
+        assert!(read > 0, "the connection was closed: {}", String::from_utf8_lossy(&answer));
+        answer.extend(&buffer[..read]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_connections_than_there_are_places_wait() {
+    const PLACES: usize = 4;
+    let world = World::new().await;
+    let door = Door::start(&world.parts(), |config| {
+        config.gateway.connections = PLACES;
+        // Whoever has a place keeps it.
+        config.gateway.header_timeout = std::time::Duration::from_secs(600);
+    })
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..PLACES {
+        let mut stream = connected(&door).await;
+        ask(&mut stream).await;
+        answered(&mut stream).await;
+        open.push(stream);
+    }
+    let mut next = connected(&door).await;
+    ask(&mut next).await;
+    // The others go on being answered, and this one is not.
+    for _ in 0..5 {
+        for stream in &mut open {
+            ask(stream).await;
+            answered(stream).await;
+        }
+    }
+    assert_eq!(next.try_read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    open.pop();
+    answered(&mut next).await;
+    drop((open, next));
+    door.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_cut_and_do_not_keep_others_out() {
     let world = World::new().await;
@@ -167,21 +220,22 @@ async fn slow_clients_are_cut_and_do_not_keep_others_out() {
         config.gateway.request_timeout = std::time::Duration::from_millis(500);
     })
     .await;
-    let address = door.http.authority().to_owned();
     let mut slow = Vec::new();
     for begun in ["", "GET /health HTTP/1.1\r\nHost: x", "G", "GET /health HTTP/1.1\r\n"] {
-        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let mut stream = connected(&door).await;
         stream.write_all(begun.as_bytes()).await.unwrap();
         slow.push(stream);
     }
     // All places are taken: the next waits for one that is cut, and is served.
-    assert!(door.http.get("/health").await.status.is_success());
+    let mut next = connected(&door).await;
+    ask(&mut next).await;
+    answered(&mut next).await;
     for stream in &mut slow {
         let mut rest = Vec::new();
         in_time("the end of a slow connection", stream.read_to_end(&mut rest)).await.unwrap_or_default();
     }
     // A body that trickles is ended by the limit of the whole request.
-    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let mut stream = connected(&door).await;
     let head = "POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 50\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -196,10 +250,20 @@ async fn too_many_requests_are_told_when_to_come_again() {
     let world = World::new().await;
     let one = std::num::NonZeroU32::MIN;
     let door = Door::open_with(&world, |config| (config.gateway.rate, config.gateway.burst) = (one, one)).await;
-    let first = door.http.get("/api/v1/collections").await;
-    let second = door.http.get("/api/v1/collections").await;
-    assert!(first.status.is_success() || first.code() == "rate_limited");
-    assert!(second.header("retry-after").parse::<u64>().is_ok_and(|after| after >= 1), "{second:?}");
-    second.refused(429, "rate_limited");
+    let ask = async || door.http.get("/api/v1/collections").await;
+    let refused = until("a request too many", async || {
+        // What may be sent, should it be time for one more.
+        ask().await;
+        let refused = ask().await;
+        if refused.status.is_success() { Err(refused) } else { Ok(refused) }
+    })
+    .await;
+    assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|after| after >= 1), "{refused:?}");
+    refused.refused(429, "rate_limited");
+    until("the turn of one more", async || {
+        let answer = ask().await;
+        if answer.status.is_success() { Ok(()) } else { Err(answer) }
+    })
+    .await;
     door.close().await;
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use facewire_composition::{Config, Running, Service};
+use facewire_composition::{Running, Service};
 use facewire_match::CollectionOptions;
 use facewire_reconciler::PassOptions;
 use facewire_runtime::Shutdown;
@@ -66,13 +66,7 @@ impl Story {
         let services: Vec<Service> = Service::all().into_iter().filter(|s| *s != Service::Gateway).collect();
         let shutdown = Shutdown::new(Duration::from_secs(60));
         let running = world.start_on(&world.parts(), &services, matching.clone(), &shutdown);
-        let door = Door::open_with(&world, |config: &mut Config| {
-            config.matching = matching;
-            // On a machine under load the chain may take long: that is no error here.
-            config.gateway.recognise_timeout = Duration::from_secs(100);
-            config.gateway.request_timeout = Duration::from_secs(110);
-        })
-        .await;
+        let door = Door::open_with(&world, |config| config.matching = matching).await;
         let policy = json!({"keepFaces": "unmatched"});
         door.http.post("/api/v1/collections", json!({"name": OFFICE, "policy": policy})).await.ok();
         Self { world, running, door, people, truth: BTreeMap::new(), ids: BTreeMap::new(), crops: 0 }

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::http::{Method, Request, Response};
 use bytes::Bytes;
+use facewire_composition::Config;
+use facewire_domain::ImageHash;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -17,15 +20,20 @@ use crate::chain::until;
 use crate::chain::world::World;
 
 const PERSONS: &str = "/api/v1/faces/persons";
+const SECRET: &str = "sixteen bytes of it";
+/// Of a delivery.
+const ATTEMPTS: u32 = 8;
 
-/// Headers and body of a request.
-type Got = (HashMap<String, String>, Value);
+/// Headers of a request, and its body as it came.
+type Got = (HashMap<String, String>, Bytes);
 
-/// A receiver of webhooks: what it got, with the answers that the test wants.
+/// A receiver of webhooks: what it took, with the answers that the test wants. Dropped, it breaks what is on its way to it.
 struct Receiver {
     url: String,
     got: Arc<Mutex<Vec<Got>>>,
-    _task: tokio::task::JoinHandle<()>,
+    /// Requests so far.
+    asked: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Receiver {
@@ -34,7 +42,8 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let got: Arc<Mutex<Vec<_>>> = Arc::default();
-        let (seen, count, answer) = (Arc::clone(&got), Arc::new(AtomicUsize::new(0)), Arc::new(answer));
+        let asked: Arc<AtomicUsize> = Arc::default();
+        let (seen, count, answer) = (Arc::clone(&got), Arc::clone(&asked), Arc::new(answer));
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
@@ -53,7 +62,7 @@ impl Receiver {
                             let status = answer(count.fetch_add(1, Ordering::SeqCst), &json);
                             let Some(status) = status else { std::future::pending().await };
                             if (200..300).contains(&status) {
-                                seen.lock().unwrap().push((headers, json));
+                                seen.lock().unwrap().push((headers, bytes));
                             }
                             let response = Response::builder().status(status).body(Full::new(Bytes::new()));
                             Ok::<_, Infallible>(response.unwrap())
@@ -64,27 +73,61 @@ impl Receiver {
                 });
             }
         });
-        Self { url, got, _task: task }
+        Self { url, got, asked, task }
     }
 
     /// Names of the changes that arrived, by person.
     fn by_person(&self) -> HashMap<String, Vec<u64>> {
         let mut by: HashMap<String, Vec<u64>> = HashMap::new();
-        for (_, json) in self.got.lock().unwrap().iter() {
+        for (_, body) in self.got.lock().unwrap().iter() {
+            let json: Value = serde_json::from_slice(body).unwrap();
             let person = json["data"]["personId"].as_str().unwrap_or_default().to_owned();
             by.entry(person).or_default().push(json["sequence"].as_u64().unwrap());
         }
         by
     }
+
+    /// Waits until somebody is told something.
+    async fn is_asked(&self) {
+        until("a delivery", async || match self.asked.load(Ordering::SeqCst) {
+            0 => Err(()),
+            _ => Ok(()),
+        })
+        .await;
+    }
 }
 
-async fn impatient(world: &World) -> Door {
-    Door::open_with(world, |config| {
-        let webhooks = &mut config.gateway.webhooks;
-        webhooks.timeout = std::time::Duration::from_secs(2);
-        webhooks.first_pause = std::time::Duration::from_millis(20);
-        webhooks.longest_pause = std::time::Duration::from_millis(100);
-        webhooks.attempts = 8;
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// HMAC-SHA-256 as RFC 2104 defines it, of a key that is no longer than a block.
+fn hmac(key: &[u8], message: &[u8]) -> ImageHash {
+    let padded = |pad: u8| {
+        let mut block = [pad; 64];
+        block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+        block
+    };
+    let inner = ImageHash::of(&[padded(0x36).as_slice(), message].concat());
+    ImageHash::of(&[padded(0x5C).as_slice(), inner.as_bytes().as_slice()].concat())
+}
+
+/// What fails is tried again soon, and not often.
+fn impatient(config: &mut Config, timeout: Duration) {
+    let webhooks = &mut config.gateway.webhooks;
+    webhooks.timeout = timeout;
+    webhooks.first_pause = Duration::from_millis(20);
+    webhooks.longest_pause = Duration::from_millis(100);
+    webhooks.attempts = ATTEMPTS;
+}
+
+/// The first delivery that is given up.
+async fn given_up(door: &Door, hook: &str) -> Value {
+    until("a dead delivery", async || {
+        let dead = door.http.get(&format!("/api/v1/webhooks/{hook}/dead")).await.ok();
+        dead["items"].as_array().unwrap().last().cloned().ok_or(())
     })
     .await
 }
@@ -99,14 +142,20 @@ async fn rename(door: &Door, id: &str, name: &str) {
 }
 
 async fn hook(door: &Door, receiver: &Receiver) -> String {
-    let new = json!({"url": receiver.url, "secret": "sixteen bytes of it", "collection": "office"});
+    let new = json!({"url": receiver.url, "secret": SECRET, "collection": "office"});
     door.http.post("/api/v1/webhooks", new).await.ok()["id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_that_fail_or_are_slow_lose_nothing_and_hold_nobody_up() {
     let world = World::new().await;
-    let door = impatient(&world).await;
+    let door = Door::open_with(&world, |config| {
+        // Longer than this test waits for anything: whoever were behind the silent one would not be told.
+        impatient(config, Duration::from_secs(600));
+        // One place that the silent one takes, and one for all others.
+        (config.gateway.webhooks.in_flight, config.gateway.webhooks.per_webhook) = (2, 1);
+    })
+    .await;
     door.http.post("/api/v1/collections", json!({"name": "office"})).await.ok();
     // One fails every other request, one never answers, one takes everything.
     let failing = Receiver::start(|number, _| Some(if number % 2 == 0 { 503 } else { 204 })).await;
@@ -114,7 +163,9 @@ async fn webhooks_that_fail_or_are_slow_lose_nothing_and_hold_nobody_up() {
     let steady = Receiver::start(|_, _| Some(200)).await;
     let (hook_failing, hook_silent) = (hook(&door, &failing).await, hook(&door, &silent).await);
     hook(&door, &steady).await;
-    let (ada, bela) = (person(&door, "Ada").await, person(&door, "Bela").await);
+    let ada = person(&door, "Ada").await;
+    silent.is_asked().await;
+    let bela = person(&door, "Bela").await;
     for number in 0..5 {
         rename(&door, &ada, &format!("Ada {number}")).await;
         rename(&door, &bela, &format!("Bela {number}")).await;
@@ -136,13 +187,10 @@ async fn webhooks_that_fail_or_are_slow_lose_nothing_and_hold_nobody_up() {
             assert!(told.is_sorted(), "the changes of {person} come in their order: {told:?}");
         }
     }
+    assert_eq!(silent.asked.load(Ordering::SeqCst), 1, "it was told one thing, and holds one place");
     // What was never taken is given up in the end, and named.
-    until("dead deliveries", async || {
-        let dead = door.http.get(&format!("/api/v1/webhooks/{hook_silent}/dead")).await.ok();
-        let items = dead["items"].as_array().unwrap().clone();
-        if items.is_empty() { Err(items) } else { Ok(items) }
-    })
-    .await;
+    drop(silent);
+    assert_eq!(given_up(&door, &hook_silent).await["attempts"], json!(ATTEMPTS));
 
     // The receiver that lied about a success asks for everything again.
     let before = failing.got.lock().unwrap().len();
@@ -153,8 +201,24 @@ async fn webhooks_that_fail_or_are_slow_lose_nothing_and_hold_nobody_up() {
         if now >= before + 12 { Ok(()) } else { Err(now) }
     })
     .await;
-    let (headers, _) = failing.got.lock().unwrap()[0].clone();
-    assert!(headers["facewire-signature"].starts_with("v1=") && headers.contains_key("facewire-timestamp"));
+    for (headers, body) in steady.got.lock().unwrap().iter() {
+        let signed = [headers["facewire-timestamp"].as_bytes(), b".", &body[..]].concat();
+        assert_eq!(headers["facewire-signature"], format!("v1={}", hmac(SECRET.as_bytes(), &signed)));
+    }
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_never_answers_is_given_up() {
+    let world = World::new().await;
+    let door = Door::open_with(&world, |config| impatient(config, Duration::from_millis(50))).await;
+    door.http.post("/api/v1/collections", json!({"name": "office"})).await.ok();
+    let silent = Receiver::start(|_, _| None).await;
+    let hook = hook(&door, &silent).await;
+    person(&door, "Ada").await;
+    let dead = given_up(&door, &hook).await;
+    let told = (&dead["attempts"], &dead["lastError"]);
+    assert_eq!(told, (&json!(ATTEMPTS), &json!("no answer in time")), "{dead}");
     door.close().await;
 }
 

@@ -1,5 +1,7 @@
 //! A gateway beside the services of a test's world.
 
+use std::time::Duration;
+
 use facewire_composition::{Config, Parts, Service};
 use facewire_domain::{CollectionId, Scope};
 use facewire_gateway::Auth;
@@ -43,10 +45,13 @@ impl Door {
     /// One that listens and may not be ready yet, whatever it speaks.
     pub(crate) async fn start(parts: &Parts, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
+        // On a machine under load the chain may take long: that is no error here.
+        config.gateway.recognise_timeout = Duration::from_secs(100);
+        config.gateway.request_timeout = Duration::from_secs(110);
         change(&mut config);
         let listening = facewire_composition::gateway(&config, parts).unwrap().listen().await.unwrap();
         let http = Http::new(format!("http://{}", listening.address().unwrap()));
-        let shutdown = Shutdown::new(std::time::Duration::from_secs(10));
+        let shutdown = Shutdown::new(Duration::from_secs(10));
         let serving = tokio::spawn(listening.serve(shutdown.clone()));
         Self { http, shutdown, serving }
     }

@@ -83,10 +83,13 @@ const FORBIDDEN: [(&str, &[&str]); 9] = [
             "tokio",
         ],
     ),
-    // It scales alone: no store at all.
-    ("embed-gpu", &["facewire-store-pg", "facewire-store-vec", "facewire-store-object"]),
+    // It scales alone: no store at all, and none of the crates that bring the stores with them.
+    (
+        "embed-gpu",
+        &["facewire-store-pg", "facewire-store-vec", "facewire-store-object", "facewire-gallery", "facewire-erasure"],
+    ),
     // It keeps the aligned faces, in the object store alone.
-    ("quality", &["facewire-store-pg", "facewire-store-vec"]),
+    ("quality", &["facewire-store-pg", "facewire-store-vec", "facewire-gallery", "facewire-erasure"]),
 ];
 
 /// The package name that a room asks for; `None`: there is no such room.
@@ -265,6 +268,11 @@ fn stages_stay_free_of_what_is_not_theirs() {
     let images = "dependencies.facewire-store-object.workspace = true";
     breaks(forbidden, &[("services/embed-gpu/Cargo.toml", images)], "facewire-store-object");
     passes(forbidden, &[("services/quality/Cargo.toml", images)]);
+    for service in ["services/embed-gpu/Cargo.toml", "services/quality/Cargo.toml"] {
+        for all_stores in ["facewire-gallery", "facewire-erasure"] {
+            breaks(forbidden, &[(service, &format!("dependencies.{all_stores}.workspace = true"))], all_stores);
+        }
+    }
     breaks(forbidden, &[("shared/assess/Cargo.toml", "dependencies.facewire-bus.workspace = true")], "facewire-bus");
     breaks(forbidden, &[("shared/domain/Cargo.toml", "dependencies.tokio.workspace = true")], "tokio");
     breaks(forbidden, &[("shared/training/Cargo.toml", "dependencies.tokio.workspace = true")], "tokio");

@@ -54,11 +54,13 @@ async fn poison_among_innocents(instances: usize) {
     let finished: BTreeSet<Bytes> = all.iter().flat_map(|(finished, _)| finished.iter().cloned()).collect();
     assert_eq!(finished, (0..INNOCENT).map(name).collect());
     let deaths: u64 = all.iter().map(|(_, deaths)| deaths).sum();
-    assert_eq!(deaths, options.max_deliver, "each delivery of the poison, and nothing else, ended an instance");
+    // On a machine under load a delivery may lapse before anybody sees it: it ends nobody.
+    assert!((1..=options.max_deliver).contains(&deaths), "only deliveries of the poison end an instance: {deaths}");
     let sequences = world.sequences(DeadFilter::default()).await;
     assert_eq!(sequences.len(), 1, "{sequences:?}");
     let letter = world.only_letter().await.letter.unwrap();
-    assert_eq!((letter.payload.as_ref(), letter.delivered), (POISON, 6));
+    assert_eq!(letter.payload, POISON);
+    assert!(letter.delivered > options.max_deliver, "given up after {} deliveries", letter.delivered);
 }
 
 #[tokio::test]
