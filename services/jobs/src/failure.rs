@@ -15,6 +15,9 @@ pub(crate) enum JobError {
     /// Postgres did not let it write: it was cancelled, or another worker has it.
     #[error("the job was cancelled, or another worker has it")]
     Withdrawn,
+    /// Somebody is being erased to whom it gave faces: it undoes nothing until that is done.
+    #[error("somebody to whom it gave faces is being erased: it is undone after that")]
+    BeingErased,
     /// It can never succeed as it is. The text is for whoever asked for it.
     #[error("{0}")]
     Refused(String),
@@ -51,6 +54,8 @@ pub(crate) enum Fate {
     Fails,
     /// It waits for another attempt.
     Waits,
+    /// The same, and the attempt is of no use before others have done something.
+    WaitsForOthers,
     /// Postgres says what it is.
     Asks,
     /// The worker cannot go on; another takes the job over.
@@ -61,6 +66,7 @@ impl JobError {
     pub(crate) fn fate(&self) -> Fate {
         match self {
             Self::Withdrawn => Fate::Asks,
+            Self::BeingErased => Fate::WaitsForOthers,
             Self::Refused(_) | Self::Clustering(_) | Self::Training(_) | Self::Unjudged(_) | Self::Vanished => {
                 Fate::Fails
             }

@@ -3,10 +3,11 @@
 //!
 //! A job that runs is cancelled or given back at once, until it begins to write: then Postgres has decided, in one
 //! transaction, and the job says what is written, also where its worker died before it could. Where it ends without a
-//! result, what is half written is undone before. An erasure is given back
-//! at once and never cancelled: Postgres lets nobody cancel one that was taken up (`store-pg/src/jobs.rs`). The
-//! worker's own watchdog is no use here, since a clustering takes as long as it takes: a thread without a sign of life
-//! is noticed where it is waited for, and a worker that dies by its lease.
+//! result, what is half written is undone before; while somebody is being erased whom that concerns, it is given back
+//! and waits in the queue, so that this worker may do the erasure. An erasure is given back at once and never cancelled:
+//! Postgres lets nobody cancel one that was taken up (`store-pg/src/jobs.rs`). The worker's own watchdog is no use here,
+//! since a clustering takes as long as it takes: a thread without a sign of life is noticed where it is waited for, and a
+//! worker that dies by its lease.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +30,7 @@ use crate::progress::Progress;
 /// Longest wait for a message; a drain ends it.
 const PULL: Duration = Duration::from_secs(20);
 
-/// Another look at a job whose collection is busy.
+/// Another look at a job whose collection is busy, or that waits for an erasure.
 const BUSY_AGAIN: Duration = Duration::from_secs(5);
 
 /// Between two looks whether a job that writes has come to its end, once the service drains.
@@ -148,7 +149,7 @@ impl Worker {
             Ok(done) => self.finish(task, message, started, done).await?,
             Err(Interrupt::Cancelled) => self.end(task, message, started, JobEnd::Cancelled).await?,
             Err(Interrupt::Lost) => After::Leave,
-            Err(Interrupt::Drain) => self.give_back(record.token()).await,
+            Err(Interrupt::Drain) => self.give_back(record.token(), Duration::ZERO).await,
         };
         tracing::info!(%job, %kind, took = ?started.elapsed(), ?after, "a job is out of hand");
         Ok(after)
@@ -203,14 +204,15 @@ impl Worker {
         };
         match error.fate() {
             Fate::Fails => self.end(task, message, started, JobEnd::Failed(error.to_string())).await,
-            Fate::Waits => Ok(self.give_back(token).await),
+            Fate::Waits => Ok(self.give_back(token, Duration::ZERO).await),
+            Fate::WaitsForOthers => Ok(self.give_back(token, BUSY_AGAIN).await),
             Fate::Breaks => Err(error.into()),
             Fate::Asks => {
                 let (store, lease, now) = (self.context.store(), self.context.options.lease, task.progress.now());
                 match self.context.ask(|| store.renew_job(token, lease, &now)).await {
                     Ok(JobSignal::Cancel) => self.end(task, message, started, JobEnd::Cancelled).await,
                     Ok(JobSignal::Lost) => Ok(After::Leave),
-                    Ok(JobSignal::Continue) | Err(_) => Ok(self.give_back(token).await),
+                    Ok(JobSignal::Continue) | Err(_) => Ok(self.give_back(token, Duration::ZERO).await),
                 }
             }
         }
@@ -234,7 +236,8 @@ impl Worker {
                         end = JobEnd::Failed(format!("what it has half written cannot be undone: {error}"));
                     }
                     // Whoever takes it up tries again.
-                    Fate::Waits => return Ok(self.give_back(record.token()).await),
+                    Fate::Waits => return Ok(self.give_back(record.token(), Duration::ZERO).await),
+                    Fate::WaitsForOthers => return Ok(self.give_back(record.token(), BUSY_AGAIN).await),
                     Fate::Asks => return Ok(After::Leave),
                     Fate::Breaks => return Err(error.into()),
                 },
@@ -246,7 +249,7 @@ impl Worker {
                 Ok(After::Ack)
             }
             // It was stopped before it could find what an earlier attempt has written: whoever takes it up says what.
-            Ok(false) if end == JobEnd::Cancelled => Ok(self.give_back(record.token()).await),
+            Ok(false) if end == JobEnd::Cancelled => Ok(self.give_back(record.token(), Duration::ZERO).await),
             Ok(false) => Ok(After::Leave),
             // Another worker finds what was written, once the lease has ended.
             Err(error) if error.fate() == Fate::Waits => Ok(After::Leave),
@@ -265,10 +268,10 @@ impl Worker {
         }
     }
 
-    /// Gives a job back, which uses up no attempt.
-    async fn give_back(&self, token: JobToken) -> After {
+    /// Gives a job back, which uses up no attempt; it is to be looked at again after `pause`.
+    async fn give_back(&self, token: JobToken, pause: Duration) -> After {
         match self.context.ask(|| self.context.store().release_job(token)).await {
-            Ok(true) => After::Again(Duration::ZERO),
+            Ok(true) => After::Again(pause),
             Ok(false) => After::Leave,
             Err(error) => {
                 tracing::warn!(job = %token.job, %error, "a job could not be given back: its lease will end");

@@ -1,8 +1,11 @@
 //! Why the service is not ready: what a full pass held back stays so whatever short passes do after it.
 
+use std::time::Duration;
+
 use facewire_domain::{Fault, FaultKind};
 use facewire_runtime::{Health, Held};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::{PassReport, ReconcileError, SERVICE};
 
@@ -10,8 +13,8 @@ use crate::{PassReport, ReconcileError, SERVICE};
 #[derive(Debug)]
 pub(crate) struct Holds {
     health: Health,
-    /// Removals that wait for an operator, and when the pass ended that held them back.
-    braked: Option<(Held, OffsetDateTime)>,
+    /// Removals that wait for an operator; as what the pass is noted that held them back, and when it ended here.
+    braked: Option<(Held, OffsetDateTime, Instant)>,
     /// What the last pass could not do before an operator acts.
     systemic: Option<Held>,
 }
@@ -21,11 +24,11 @@ impl Holds {
         Self { health, braked: None, systemic: None }
     }
 
-    /// A full pass came to its end, at that time as it was noted. What it held back.
+    /// A full pass came to its end, and is noted with that time. What it held back.
     pub(crate) fn compared(&mut self, report: &PassReport, at: OffsetDateTime) -> Option<ReconcileError> {
         let removals = report.held_back;
         let braked = (removals > 0).then_some(ReconcileError::Braked { removals, points: report.points });
-        self.braked = braked.as_ref().map(|why| (self.health.hold(SERVICE, &why.to_string()), at));
+        self.braked = braked.as_ref().map(|why| (self.health.hold(SERVICE, &why.to_string()), at, Instant::now()));
         self.systemic = None;
         braked
     }
@@ -41,9 +44,14 @@ impl Holds {
         self.systemic = lasts.then(|| self.health.hold(SERVICE, &error.to_string()));
     }
 
-    /// When the pass ended that held something back.
+    /// With which time the pass is noted that held something back.
     pub(crate) fn braked_at(&self) -> Option<OffsetDateTime> {
-        self.braked.as_ref().map(|(_, at)| *at)
+        self.braked.as_ref().map(|(_, at, _)| *at)
+    }
+
+    /// How long ago it ended.
+    pub(crate) fn braked_for(&self) -> Option<Duration> {
+        self.braked.as_ref().map(|(.., ended)| ended.elapsed())
     }
 
     /// Another instance compared everything since: it says whether something is held back.

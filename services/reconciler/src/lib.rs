@@ -315,7 +315,7 @@ impl Reconciler {
                 let Some(last) = faces.last() else { return Ok(completed) };
                 after = Some(*last);
                 self.still_ours(token).await?;
-                self.gallery.forget_with_images(&faces).await?;
+                self.gallery.forget_with_images(&faces, self.options.retention.images_grace).await?;
                 completed += faces.len() as u64;
             }
         })

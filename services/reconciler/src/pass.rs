@@ -237,7 +237,7 @@ impl Reconciler {
                 gallery.index_all(ids).await?;
             }
             Kind::OrphanPoint => gallery.vectors.delete(ids).await?,
-            Kind::Tombstoned => gallery.forget_with_images(ids).await?,
+            Kind::Tombstoned => gallery.forget_with_images(ids, self.options.retention.images_grace).await?,
             Kind::OtherModel => {
                 gallery.store.queue_reembedding(ids, &gallery.model).await?;
                 gallery.vectors.delete(ids).await?;

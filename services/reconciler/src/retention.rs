@@ -31,7 +31,8 @@ pub struct Retention {
     /// Between two comparisons of the kept images with the faces.
     #[serde(with = "facewire_config::duration")]
     pub images_interval: Duration,
-    /// An image without a face that is younger than this is left alone: its face is on its way.
+    /// An image without a face that is younger than this is left alone: its face is on its way. So are the images of a face that is
+    /// too old, where another crop of the same image was received within this time.
     #[serde(with = "facewire_config::duration")]
     pub images_grace: Duration,
 }

@@ -44,17 +44,21 @@ pub(crate) async fn keep(reconciler: Reconciler, shutdown: Shutdown) -> Result<(
 impl Reconciler {
     /// A pass, unless somebody else does the work. What a full one held back.
     async fn pass(&self, holds: &mut Holds) -> Result<Option<ReconcileError>, ReconcileError> {
-        let started = Instant::now();
-        match self.due_pass().await {
+        let (started, store) = (Instant::now(), &self.gallery.store);
+        match self.due_pass(holds).await {
             Ok(Some(report)) => {
-                let at = self.gallery.store.note_pass(SERVICE).await?;
+                // A service that is started anew compares at once, and says again what waits for an operator.
+                let at = match report.held_back {
+                    0 => store.note_pass(SERVICE).await?,
+                    _ => store.note_pass_as_due(SERVICE).await?,
+                };
                 report_pass(&report, started.elapsed());
                 Ok(holds.compared(&report, at))
             }
             Ok(None) | Err(ReconcileError::Busy) => {
                 holds.passed();
                 if let Some(ours) = holds.braked_at()
-                    && self.gallery.store.last_pass(SERVICE).await?.is_some_and(|at| at != ours)
+                    && store.last_pass(SERVICE).await?.is_some_and(|at| at != ours)
                 {
                     holds.superseded();
                 }
@@ -65,8 +69,8 @@ impl Reconciler {
     }
 
     /// A full pass when one is due, and what it found; else a short one.
-    async fn due_pass(&self) -> Result<Option<PassReport>, ReconcileError> {
-        if self.full_is_due().await? {
+    async fn due_pass(&self, holds: &Holds) -> Result<Option<PassReport>, ReconcileError> {
+        if self.full_is_due(holds).await? {
             return self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.map(Some);
         }
         let started = Instant::now();
@@ -79,12 +83,19 @@ impl Reconciler {
     }
 
     /// The schedule says so, or the index is empty and must not be.
-    async fn full_is_due(&self) -> Result<bool, ReconcileError> {
+    async fn full_is_due(&self, holds: &Holds) -> Result<bool, ReconcileError> {
         let Gallery { store, vectors, .. } = &self.gallery;
-        if store.pass_is_due(SERVICE, self.options.full_interval).await? {
+        if store.pass_is_due(SERVICE, self.options.full_interval).await? && !self.waits_for_an_operator(holds).await? {
             return Ok(true);
         }
         Ok(vectors.scroll(None, 1, false).await?.points.is_empty() && store.has_indexed_faces().await?)
+    }
+
+    /// What this process held back is as it was: nobody allowed it, and the interval of full passes is not over.
+    async fn waits_for_an_operator(&self, holds: &Holds) -> Result<bool, ReconcileError> {
+        let Some(ours) = holds.braked_at() else { return Ok(false) };
+        let is_fresh = holds.braked_for().is_some_and(|time| time < self.options.full_interval);
+        Ok(is_fresh && self.gallery.store.last_pass(SERVICE).await? == Some(ours))
     }
 }
 

@@ -3,11 +3,11 @@
 //! queues say. Repeated after an error it goes on where it was; what a crash leaves tombstoned, the reconciler removes
 //! ([`Gallery::forget_with_images`]). The streams themselves are erased by whoever knows them.
 
+use std::time::Duration;
+
 use facewire_domain::{CollectionId, FaceId, ImageHash, JobId, KeepImages, PersonId, SubjectId};
 use facewire_store_object::{ImageKey, ImageKind};
-use facewire_store_pg::{
-    Actor, BegunErasure, ErasedFace, FaceRecord, FaceSelection, ImageUse, Named, NamedResult, StoredFace, VectorState,
-};
+use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection, LeavingFace, Named, NamedResult};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -215,7 +215,7 @@ impl Gallery {
     async fn erase_traces(&self, begun: &BegunErasure, receipt: &mut Receipt) -> Result<(), GalleryError> {
         let (store, persons) = (&self.store, &begun.persons);
         loop {
-            // A result leads to the images of its crop, whether or not a face is kept of it.
+            // A result leads to the images of its crop, whether or not a face is kept of it. Their own faces are gone by now.
             let named = store.results_of(persons, STEP).await?;
             receipt.images += self.erase_images_of_results(&named).await?;
             let erased =
@@ -277,42 +277,46 @@ impl Gallery {
         self.erase_keys(&keys).await
     }
 
-    /// Everything that may be kept of the images in which these results found somebody.
+    /// Everything that may be kept of the images in which these results found somebody. A face of which there is a row is somebody
+    /// else's, or nobody's, and keeps its images.
     async fn erase_images_of_results(&self, named: &[NamedResult]) -> Result<u64, GalleryError> {
-        let keys = |named: &NamedResult| Some(images_of(&named.collection, named.image?, named.face_index));
-        let keys: Vec<ImageKey> = named.iter().filter_map(keys).flatten().collect();
+        let faces: Vec<(&CollectionId, ImageHash, u32)> =
+            named.iter().filter_map(|named| Some((&named.collection, named.image?, named.face_index))).collect();
+        let uses = self.store.image_uses(&faces).await?;
+        let theirs = faces.into_iter().zip(uses).filter(|(_, used)| !used.face);
+        let keys: Vec<ImageKey> =
+            theirs.flat_map(|((collection, image, face), _)| images_of(collection, image, face)).collect();
         self.erase_keys(&keys).await
     }
 
-    /// What is kept of these faces alone: neither pictures of a face of which there is another row, nor an image in which there is
-    /// another face. They are tombstoned.
-    pub(crate) async fn erase_images_of(&self, faces: &[ErasedFace]) -> Result<u64, GalleryError> {
-        let keys = |(face, used): (&ErasedFace, ImageUse)| {
-            let goes = move |key: &ImageKey| match key.kind() {
-                ImageKind::Original => !used.image,
-                ImageKind::Aligned | ImageKind::Crop => !used.face,
-            };
-            images_of(&face.collection, face.image_hash, face.face_index).into_iter().filter(goes)
+    /// What is kept of this face alone: neither pictures of a face of which there is another row, nor an image in which there is
+    /// another face. It is tombstoned.
+    pub(crate) async fn erase_images_of(&self, face: &ErasedFace) -> Result<u64, GalleryError> {
+        let ErasedFace { collection, image_hash, face_index, .. } = face;
+        let uses = self.store.image_uses(&[(collection, *image_hash, *face_index)]).await?;
+        let goes = |key: &ImageKey| match key.kind() {
+            ImageKind::Original => uses.iter().all(|used| !used.image),
+            ImageKind::Aligned | ImageKind::Crop => uses.iter().all(|used| !used.face),
         };
-        let uses = self.store.image_uses(faces).await?;
-        let mut keys: Vec<ImageKey> = faces.iter().zip(uses).flat_map(keys).collect();
-        // Faces of one image share it.
-        keys.sort();
-        keys.dedup();
+        let keys: Vec<ImageKey> = images_of(collection, *image_hash, *face_index).into_iter().filter(goes).collect();
         self.erase_keys(&keys).await
     }
 
-    /// Removes what is tombstoned: the points of these faces, the images that are kept of them alone, then the rows, which lead to
-    /// both. Rows in another state stay. Where there is no image store, images stay until they are too old.
+    /// Removes what is tombstoned: the points of these faces, their images, then the rows, which lead to both. Rows in another state
+    /// stay, and so do images that others need. `grace`: how long the face of an image may be on its way; such an image then goes
+    /// by its age. Where there is no image store, images stay until they are too old.
     ///
     /// # Errors
     /// Of any store; what is left is removed by another call.
-    pub async fn forget_with_images(&self, faces: &[FaceId]) -> Result<(), GalleryError> {
+    pub async fn forget_with_images(&self, faces: &[FaceId], grace: Duration) -> Result<(), GalleryError> {
         self.vectors.delete_everywhere(faces).await?;
         if self.images.is_some() {
-            let rows = self.store.faces(faces).await?;
-            let gone = rows.into_iter().filter(|row| row.record.state == VectorState::Tombstoned).map(erased);
-            self.erase_images_of(&gone.collect::<Vec<_>>()).await?;
+            let leaving = self.store.leaving_faces(faces, grace).await?;
+            let mut keys: Vec<ImageKey> = leaving.iter().flat_map(images_that_go).collect();
+            // Faces of one image share it.
+            keys.sort();
+            keys.dedup();
+            self.erase_keys(&keys).await?;
         }
         self.store.forget(faces).await?;
         Ok(())
@@ -325,10 +329,15 @@ impl Gallery {
     }
 }
 
-/// How the images of a face are named.
-fn erased(row: StoredFace) -> ErasedFace {
-    let FaceRecord { face, collection, image_hash, face_index, .. } = row.record;
-    ErasedFace { face, collection, image_hash, face_index }
+/// Of a tombstoned face. An erasure takes the original too that shows others besides, however young it is, as it does where nobody
+/// cuts it short. What was too old, or removed, leaves what another face needs, or one that is on its way.
+fn images_that_go(leaving: &LeavingFace) -> Vec<ImageKey> {
+    let LeavingFace { face, used, erased, awaited } = leaving;
+    let goes = |key: &ImageKey| match key.kind() {
+        ImageKind::Original => *erased || !(used.image || *awaited),
+        ImageKind::Aligned | ImageKind::Crop => !used.face && (*erased || !*awaited),
+    };
+    images_of(&face.collection, face.image_hash, face.face_index).into_iter().filter(goes).collect()
 }
 
 /// All that may be kept of a face of an image.

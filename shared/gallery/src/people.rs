@@ -87,7 +87,7 @@ impl Gallery {
     /// Of any store.
     pub async fn remove_face(&self, face: FaceId, actor: &Actor) -> Result<bool, GalleryError> {
         let Some(removed) = self.store.remove_face(face, actor).await? else { return Ok(false) };
-        self.erase_images_of(&[removed]).await?;
+        self.erase_images_of(&removed).await?;
         self.forget(&[face]).await?;
         Ok(true)
     }

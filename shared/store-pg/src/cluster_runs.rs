@@ -83,36 +83,16 @@ pub struct ClusterChanges {
     pub faces: Vec<FaceId>,
 }
 
-/// A run as it is written.
-struct Prepared {
-    /// By face.
-    moves: Vec<Move>,
-    /// The centroids' bytes, as the run's clusters.
-    centroids: Vec<Vec<u8>>,
-}
-
 impl Store {
     /// Applies a clustering, all or nothing, in the name of the job whose token it is. `None`, and nothing is changed, where the
     /// job was cancelled, ended or is at another worker. Left as they are: faces that have a person by now or are gone, and
     /// faces of a cluster that was to be continued and is open no more. Clusters without a face are dissolved, also those that
-    /// were so before. A second call for the job, in whatever attempt, changes nothing and answers as the first did.
+    /// were so before. A second call for the job, in whatever attempt, changes nothing and answers as the first did. `counts`, a
+    /// JSON object without names and without ids of people, goes into the act's detail, where whoever takes the job over finds what
+    /// was counted when it was written.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a centroid that is empty or holds what is not a number; the index is the cluster's.
-    pub async fn apply_clusters(
-        &self,
-        token: JobToken,
-        run: &ClusterRun<'_>,
-        actor: &Actor,
-    ) -> Result<Option<ClusterChanges>, StoreError> {
-        self.apply_counted_clusters(token, run, &serde_json::json!({}), actor).await
-    }
-
-    /// The same; `counts`, a JSON object without names and without ids of people, goes into the act's detail, where whoever takes
-    /// the job over finds what was counted when it was written.
-    ///
-    /// # Errors
-    /// As of [`Store::apply_clusters`].
     pub async fn apply_counted_clusters(
         &self,
         token: JobToken,
@@ -120,10 +100,10 @@ impl Store {
         counts: &JsonValue,
         actor: &Actor,
     ) -> Result<Option<ClusterChanges>, StoreError> {
-        let prepared = prepare(run)?;
-        let patience = self.bulk_patience(prepared.moves.len());
+        let moves = moves_of(run)?;
+        let patience = self.bulk_patience(moves.len());
         run!(self, "apply clusters", within patience, connection => {
-            apply(connection, token, run, &prepared, counts, actor).await
+            apply(connection, token, run, &moves, counts, actor).await
         })
     }
 
@@ -136,18 +116,19 @@ impl Store {
     }
 }
 
-fn prepare(run: &ClusterRun<'_>) -> Result<Prepared, StoreError> {
+/// What each face is to be, where every centroid can be stored. Their bytes are made where they are written: kept from here on, they
+/// would be a copy more than what a clustering is known to take.
+fn moves_of(run: &ClusterRun<'_>) -> Result<Vec<Move>, StoreError> {
     let what = "its centroid is empty or holds what is not a number";
-    let bytes = |(index, cluster): (usize, &NewCluster)| {
-        embedding::to_bytes(&cluster.centroid).ok_or(StoreError::Invalid { index, what })
-    };
-    let centroids = run.clusters.iter().enumerate().map(bytes).collect::<Result<_, _>>()?;
+    if let Some(index) = run.clusters.iter().position(|cluster| embedding::to_bytes(&cluster.centroid).is_none()) {
+        return Err(StoreError::Invalid { index, what });
+    }
     let in_clusters = run.clusters.iter().flat_map(|cluster| {
         let id = cluster.cluster.as_uuid();
         cluster.members.iter().map(move |member| judged(member, None, Some(id)))
     });
     let noise = run.noise.iter().map(|member| judged(member, None, None));
-    Ok(Prepared { moves: sorted(in_clusters.chain(noise).collect()), centroids })
+    Ok(sorted(in_clusters.chain(noise).collect()))
 }
 
 /// What a face is to be that was judged.
@@ -160,7 +141,7 @@ async fn apply(
     connection: &mut PgConnection,
     token: JobToken,
     run: &ClusterRun<'_>,
-    prepared: &Prepared,
+    moves: &[Move],
     counts: &JsonValue,
     actor: &Actor,
 ) -> Result<Option<ClusterChanges>, sqlx::Error> {
@@ -178,13 +159,13 @@ async fn apply(
     let opened = open_of(&mut tx, collection).await?;
     let created = run.clusters.iter().filter(|cluster| cluster.is_new).map(|cluster| cluster.cluster.as_uuid());
     let usable: HashSet<Uuid> = created.chain(opened.iter().copied()).collect();
-    let mut moves = prepared.moves.clone();
-    moves.retain(|face| face.cluster.is_none_or(|cluster| usable.contains(&cluster)));
+    let has_place = |face: &&Move| face.cluster.is_none_or(|cluster| usable.contains(&cluster));
+    let moves: Vec<Move> = moves.iter().filter(has_place).copied().collect();
     let by = actor.stored_name();
     let moving = Moving { act, collection, only: Only::Unknown, by: &by, confirmed: false };
     let found = move_faces(&mut tx, moving, &moves).await?;
 
-    let (created, kept) = write_clusters(&mut tx, token, run, prepared, &found).await?;
+    let (created, kept) = write_clusters(&mut tx, token, run, &found).await?;
     let dissolved = dissolve_empty(&mut tx, &opened.into_iter().collect::<Vec<_>>()).await?;
     note_clusters(&mut tx, act, &created, ClusterChange::Created).await?;
     note_clusters(&mut tx, act, &dissolved, ClusterChange::Dissolved).await?;
@@ -210,7 +191,6 @@ async fn write_clusters(
     connection: &mut PgConnection,
     token: JobToken,
     run: &ClusterRun<'_>,
-    prepared: &Prepared,
     found: &[Moved],
 ) -> Result<(Vec<Uuid>, usize), sqlx::Error> {
     let mut present: HashMap<Uuid, usize> = HashMap::with_capacity(run.clusters.len());
@@ -220,11 +200,11 @@ async fn write_clusters(
     let former = run.clusters.iter().filter(|cluster| !cluster.is_new).map(|cluster| cluster.cluster.as_uuid());
     let whole = sizes_of(connection, &former.collect::<Vec<_>>()).await?;
     let (mut created, mut continued) = (Vec::new(), Vec::new());
-    for (cluster, centroid) in run.clusters.iter().zip(&prepared.centroids) {
+    for cluster in run.clusters {
         let id = cluster.cluster.as_uuid();
         let Some(faces) = present.get(&id) else { continue };
         let of_all = *faces == cluster.members.len() && (cluster.is_new || whole.get(&id) == Some(faces));
-        let centroid = of_all.then(|| centroid.clone());
+        let centroid = if of_all { embedding::to_bytes(&cluster.centroid) } else { None };
         if cluster.is_new {
             created.push(NewRow { cluster: id, public_id: public_id(id), centroid });
         } else {

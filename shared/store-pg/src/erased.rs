@@ -3,7 +3,8 @@
 //! one of the two always finds it, and no writer waits for an erasure.
 //!
 //! An ending that says that it was such a person is left to the erasure until its receipt is final: it alone leads to the images of
-//! its crop, which whoever writes endings cannot erase. What is written after the receipt is final is taken back at once; its
+//! its crop, which whoever writes endings cannot erase. Which of the two it is they settle under a lock of the collection's erasures
+//! alone, which nobody holds for longer than a moment. What is written after the receipt is final is taken back at once; its
 //! images stay until the reconciler finds them older than results are kept.
 
 use std::collections::HashSet;
@@ -16,9 +17,8 @@ use uuid::Uuid;
 use crate::crops::CropHead;
 use crate::ending::Ending;
 use crate::erasure::NamedResult;
-use crate::erasure_jobs::being_erased;
+use crate::erasure_jobs::{being_erased, keep_erasures_open};
 use crate::error::StoreError;
-use crate::persons::lock_collections;
 use crate::store::{CHUNK, Store, run};
 
 // Ids of what is no person at all have no row either.
@@ -140,11 +140,11 @@ async fn among(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>,
     sqlx::query_scalar(ERASED).bind(&missing).fetch_all(connection).await
 }
 
-/// Everybody of these collections whose erasure goes on. Under the lock with which an erasure ends: one that goes on sees the rows
-/// that were written before this, and does not end with them.
+/// Everybody of these collections whose erasure goes on. None of them ends meanwhile: one that goes on sees the rows that were written
+/// before this, and does not end with them.
 async fn unfinished(connection: &mut PgConnection, collections: &[&str]) -> Result<HashSet<Uuid>, sqlx::Error> {
     let mut tx = connection.begin().await?;
-    lock_collections(&mut tx, collections).await?;
+    keep_erasures_open(&mut tx, collections).await?;
     let mut persons = HashSet::new();
     for collection in collections {
         persons.extend(being_erased(&mut tx, collection).await?);

@@ -187,7 +187,8 @@ FROM chosen WHERE r.crop_id = chosen.crop_id AND r.face_index = chosen.face_inde
 
     /// Parts these persons from faces of which somebody said that they are not theirs: from the notes and the results that recognised
     /// them there. Such a face stays, and so do its images. To be called while the persons are there: what was said goes with them.
-    /// How many results named one.
+    /// Results of other crops, which showed the same face, lead to no face, and no index to them: they are erased as all others, and
+    /// the face keeps its images all the same. How many results named one.
     ///
     /// # Errors
     /// [`StoreError`].

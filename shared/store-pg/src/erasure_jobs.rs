@@ -1,5 +1,6 @@
-//! Erasures that are under way: which job one is of, so that a worker that takes the job over finds what was done; and of
-//! whom they are, so that nothing changes hands with them meanwhile. Beginning and ending an erasure is in `receipts`.
+//! Erasures that are under way: which job one is of, so that a worker that takes the job over finds what was done; of whom they
+//! are, so that nothing changes hands with them meanwhile; and the lock under which one ends. Beginning and ending an erasure is
+//! in `receipts`.
 
 use facewire_domain::JobId;
 use sqlx::postgres::PgConnection;
@@ -19,8 +20,26 @@ UNION
 SELECT p.person::uuid FROM unfinished
 CROSS JOIN LATERAL jsonb_array_elements_text(receipt->'unfinished'->'persons') AS p (person)";
 
+// Another key than that of `lock_collections`, under which a clustering writes for seconds to minutes: endings of all collections
+// would wait for it. Whoever takes both takes that one first.
+const KEPT_OPEN: &str =
+    "SELECT pg_advisory_xact_lock_shared(hashtextextended('facewire erasures of ' || c, 0)) FROM UNNEST($1::text[]) c";
+const ENDED: &str = "SELECT pg_advisory_xact_lock(hashtextextended('facewire erasures of ' || $1::text, 0))";
+
+/// No erasure of these collections becomes final until the transaction ends. Whoever leaves a row to one that goes on has written it
+/// before: that one finds it.
+pub(crate) async fn keep_erasures_open(connection: &mut PgConnection, collections: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query(KEPT_OPEN).bind(collections).execute(connection).await.map(|_| ())
+}
+
+/// Waits until nobody leaves anything to an erasure of this collection any more, and lets nobody do so until the transaction ends.
+pub(crate) async fn lock_erasures(connection: &mut PgConnection, collection: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(ENDED).bind(collection).execute(connection).await.map(|_| ())
+}
+
 /// All persons of a collection who are being erased, with whoever was merged into them, until their receipts are final.
-/// Whoever calls holds the collection's lock, so that none is added before the transaction ends.
+/// Whoever calls holds the collection's lock, so that none is added before the transaction ends, or keeps its erasures open, so that
+/// none is gone by then.
 pub(crate) async fn being_erased(connection: &mut PgConnection, collection: &str) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(BEING_ERASED).bind(collection).fetch_all(connection).await
 }

@@ -4,7 +4,6 @@
 use facewire_domain::{CollectionId, FaceId, ImageHash, PersonId};
 use uuid::Uuid;
 
-use crate::erasure::ErasedFace;
 use crate::error::StoreError;
 use crate::face_record::{Columns, FaceRecord, StoredFace, select_faces};
 use crate::store::{CHUNK, Store, int, run, text};
@@ -12,7 +11,7 @@ use crate::store::{CHUNK, Store, int, run, text};
 /// Most faces of one answer.
 const PAGE: u32 = 1000;
 
-/// Who else needs the images of a face that goes.
+/// Who needs the images of a face that goes, beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageUse {
     /// A face is of the same image.
@@ -117,11 +116,12 @@ impl Store {
         })
     }
 
-    /// Who else needs the images of each of these faces, in order. Faces that are tombstoned need none.
+    /// Who needs the images of each of these faces, in order: of a collection, of the image with this hash, the one with this number.
+    /// Faces that are tombstoned need none.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn image_uses(&self, faces: &[ErasedFace]) -> Result<Vec<ImageUse>, StoreError> {
+    pub async fn image_uses(&self, faces: &[(&CollectionId, ImageHash, u32)]) -> Result<Vec<ImageUse>, StoreError> {
         const SQL: &str = "
 SELECT EXISTS (SELECT FROM faces f WHERE f.collection = i.collection AND f.image_hash = i.image_hash
                    AND f.vector_state <> 'tombstoned'),
@@ -131,9 +131,9 @@ FROM UNNEST($1::text[], $2::bytea[], $3::integer[]) WITH ORDINALITY AS i (collec
 ORDER BY i.place";
         let mut uses = Vec::with_capacity(faces.len());
         for chunk in faces.chunks(CHUNK) {
-            let collections: Vec<&str> = chunk.iter().map(|face| face.collection.as_str()).collect();
-            let images: Vec<&[u8]> = chunk.iter().map(|face| face.image_hash.as_bytes().as_slice()).collect();
-            let indexes: Vec<i32> = chunk.iter().map(|face| int(face.face_index)).collect();
+            let collections: Vec<&str> = chunk.iter().map(|(collection, ..)| collection.as_str()).collect();
+            let images: Vec<&[u8]> = chunk.iter().map(|(_, image, _)| image.as_bytes().as_slice()).collect();
+            let indexes: Vec<i32> = chunk.iter().map(|(.., index)| int(*index)).collect();
             let rows: Vec<(bool, bool)> = run!(self, "uses of images", connection => {
                 sqlx::query_as(SQL).bind(&collections).bind(&images).bind(&indexes).fetch_all(connection).await
             })?;

@@ -56,6 +56,20 @@ impl Store {
         run!(self, "note pass", connection => sqlx::query_scalar(SQL).bind(name).fetch_one(connection).await)
     }
 
+    /// A pass of this name came to its end now, and left something to be looked at again: the next one is due, as after
+    /// [`Store::forget_pass`], but whoever has the time that is returned sees whether anybody noted or forgot a pass since. The time is
+    /// the same for all such passes, and long past.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_pass_as_due(&self, name: &str) -> Result<OffsetDateTime, StoreError> {
+        const SQL: &str = "INSERT INTO passes (name, at) VALUES ($1, to_timestamp(0))
+                           ON CONFLICT (name) DO UPDATE SET at = EXCLUDED.at RETURNING at";
+        run!(self, "note pass as due", connection => {
+            sqlx::query_scalar(SQL).bind(name).fetch_one(connection).await
+        })
+    }
+
     /// When the last pass of this name came to its end, as it was noted; none where there was none, or it is forgotten.
     pub async fn last_pass(&self, name: &str) -> Result<Option<OffsetDateTime>, StoreError> {
         run!(self, "last pass", connection => {

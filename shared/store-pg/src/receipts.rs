@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::erasure::{FaceSelection, everybody};
+use crate::erasure_jobs::lock_erasures;
 use crate::error::StoreError;
 use crate::persons::lock_collections;
 use crate::row::row;
@@ -185,6 +186,7 @@ impl Store {
         run!(self, "finish an erasure", connection => {
             let mut tx = connection.begin().await?;
             lock_collections(&mut tx, &[begun.collection.as_str()]).await?;
+            lock_erasures(&mut tx, begun.collection.as_str()).await?;
             let persons: Vec<Uuid> = begun.persons.iter().map(PersonId::as_uuid).collect();
             if any_is_there(&mut tx, &persons).await?
                 || any_is_named(&mut tx, &persons).await?

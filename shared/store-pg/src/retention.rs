@@ -60,23 +60,26 @@ row! {
 ///
 /// `= ANY(ARRAY(…))` and not a join: the rows are always looked up by their keys, whatever the statistics say of the tables.
 ///
-/// Who was recognised in a face that is kept is noted before the result goes, which alone says so where the face is older than such
-/// notes, or of an older release: an erasure finds the face by it. The faces are locked first: one that is deleted meanwhile has no
-/// note, and fails nothing.
+/// Who was recognised in a face that is kept is noted as the result goes, which alone says so where the face is older than such
+/// notes, or of an older release: an erasure finds the face by it. It is what the result said when it went: whom an erasure took out
+/// of it meanwhile is not noted again, nor whom somebody said the face does not show. The faces are locked first: one that is
+/// deleted meanwhile has no note, and fails nothing.
 macro_rules! expire {
     ($old:literal, $rest:literal) => {
         concat!(
             "WITH old AS MATERIALIZED (",
             $old,
-            "), kept AS MATERIALIZED (
+            "), recognition AS (
+                DELETE FROM recognitions WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old))
+                RETURNING crop_id, face_id, person_id
+            ), kept AS MATERIALIZED (
                 SELECT f.face_id, r.person_id
-                FROM recognitions r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
-                WHERE r.crop_id = ANY(ARRAY(SELECT crop_id FROM old)) AND r.person_id IS NOT NULL AND f.person_id IS NULL
+                FROM recognition r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
+                WHERE r.person_id IS NOT NULL AND f.person_id IS NULL AND NOT EXISTS (
+                    SELECT FROM face_negatives n WHERE n.face_id = r.face_id AND n.person_id = r.person_id)
                 ORDER BY f.face_id FOR KEY SHARE OF f
             ), noted AS (
                 INSERT INTO matched_faces (face_id, person_id) SELECT face_id, person_id FROM kept ON CONFLICT DO NOTHING
-            ), recognition AS (
-                DELETE FROM recognitions WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
             ), failure AS (
                 DELETE FROM stage_failures WHERE crop_id = ANY(ARRAY(SELECT crop_id FROM old)) RETURNING 1
             ), ",

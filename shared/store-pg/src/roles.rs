@@ -249,8 +249,8 @@ pub(crate) const TABLES: &[Row] = &[
         "matched_faces",
         &[
             (Match, &[S, I, U]),
-            // What a result says of a kept face is noted when the result goes.
-            (Reconciler, &[I]),
+            // What a result says of a kept face is noted when the result goes; whose it was says what becomes of its images.
+            (Reconciler, &[S, I]),
             (Gateway, &[S, D]),
             (Jobs, &[S, D]),
             (Operator, &[S, D]),
@@ -304,7 +304,16 @@ pub(crate) const TABLES: &[Row] = &[
     ),
     ("merges", &[(Gateway, &[S, I, U]), (Operator, &[S, I])]),
     ("merge_faces", &[(Gateway, &[S, I, D]), (Operator, &[S, I, D])]),
-    ("face_negatives", &[(Match, &[S]), (Gateway, &[S, I, U, D]), (Jobs, &[S]), (Operator, &[S, I, U, D])]),
+    (
+        "face_negatives",
+        &[
+            (Match, &[S]),
+            (Reconciler, &[ReadOf(&["face_id", "person_id"])]),
+            (Gateway, &[S, I, U, D]),
+            (Jobs, &[S]),
+            (Operator, &[S, I, U, D]),
+        ],
+    ),
     (
         "erasures",
         &[
@@ -322,6 +331,7 @@ pub(crate) const TABLES: &[Row] = &[
             (Ingest, &[S]),
             (Match, &[S]),
             (Enrich, &[S]),
+            (Reconciler, &[S]),
             (Gateway, &[S, I, U]),
             (Jobs, &[S, I, UpdateOf(&["at"])]),
             (Operator, &[S, I, U]),

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use facewire_composition::Parts;
 use facewire_contracts::{Message as _, subjects, v1};
-use facewire_domain::{FaceId, ImageHash, KeepFaces, KeepImages, PersonId, Stage};
+use facewire_domain::{CropId, FaceId, ImageHash, KeepFaces, KeepImages, PersonId, Stage};
+use facewire_gallery::Gallery;
 use facewire_inference::{Pack, SessionOptions};
 use facewire_reconciler::{Options, ReconcileError, Reembed, ReembedOptions, Retention};
 use facewire_store_object::{ImageKey, ImageStore};
-use facewire_store_pg::{Actor, Assignment, CollectionPolicy, FaceRecord};
+use facewire_store_pg::{Actor, Assignment, CollectionPolicy, FaceRecord, KeptFace};
 use facewire_vision::{AlignedFace, DecodeLimits, decode};
 use tempfile::TempDir;
 
@@ -40,6 +41,26 @@ async fn keeps(world: &World, policy: CollectionPolicy) {
 async fn kept(images: &ImageStore) -> Vec<String> {
     let page = images.list(None, None, 1000).await.unwrap();
     page.objects.into_iter().map(|object| object.key.to_string()).collect()
+}
+
+/// A face without a person, to be kept: of this crop, and found in this picture.
+fn nobodys(gallery: &Gallery, crop: u128, face_index: u32, picture: &[u8]) -> KeptFace {
+    let crop = CropId::from(uuid::Uuid::from_u128(crop));
+    KeptFace {
+        face: FaceId::of_crop(crop, face_index),
+        collection: OFFICE.parse().unwrap(),
+        crop,
+        face_index,
+        image_hash: ImageHash::of(picture),
+        asset: None,
+        embedding: vec![1.0; gallery.dim as usize],
+        model: gallery.model.clone(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        captured_at: time::OffsetDateTime::now_utc(),
+        matched: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,23 +165,9 @@ async fn images_that_nobody_needs_go_and_those_of_faces_stay() {
     let collection: facewire_domain::CollectionId = OFFICE.parse().unwrap();
     keeps(&world, CollectionPolicy { keep_images: KeepImages::Aligned, ..Default::default() }).await;
     let gallery = parts(&world, &images).gallery().unwrap();
-    let face = |number: u8| facewire_store_pg::KeptFace {
-        face: FaceId::from(uuid::Uuid::from_u128(u128::from(number) + 1)),
-        collection: collection.clone(),
-        crop: uuid::Uuid::from_u128(7).into(),
-        face_index: u32::from(number),
-        image_hash: ImageHash::of(b"picture"),
-        asset: None,
-        embedding: vec![1.0; gallery.dim as usize],
-        model: gallery.model.clone(),
-        bounding_box: None,
-        landmarks: None,
-        quality: None,
-        captured_at: time::OffsetDateTime::now_utc(),
-        matched: None,
-    };
     // Faces 0 to 3, of which 3 has no image; images 0 to 2, and one of another picture.
-    gallery.keep(&(0..4).map(face).collect::<Vec<_>>()).await.unwrap();
+    let faces: Vec<KeptFace> = (0..4).map(|index| nobodys(&gallery, 7, index, b"picture")).collect();
+    gallery.keep(&faces).await.unwrap();
     let aligned = |index| ImageKey::aligned(collection.clone(), ImageHash::of(b"picture"), index);
     let orphan = ImageKey::aligned(collection.clone(), ImageHash::of(b"another"), 0);
     for key in (0..3).map(aligned).chain([orphan.clone()]) {
@@ -200,22 +207,7 @@ async fn what_is_tombstoned_leaves_with_its_images_in_a_short_pass_and_in_a_full
     let parts = parts(&world, &images);
     let gallery = parts.gallery().unwrap();
     let collection: facewire_domain::CollectionId = OFFICE.parse().unwrap();
-    let face = |number: u8| facewire_store_pg::KeptFace {
-        face: FaceId::from(uuid::Uuid::from_u128(u128::from(number) + 1)),
-        collection: collection.clone(),
-        crop: uuid::Uuid::from_u128(u128::from(number) + 7).into(),
-        face_index: 0,
-        image_hash: ImageHash::of(&[number]),
-        asset: None,
-        embedding: vec![1.0; gallery.dim as usize],
-        model: gallery.model.clone(),
-        bounding_box: None,
-        landmarks: None,
-        quality: None,
-        captured_at: time::OffsetDateTime::now_utc(),
-        matched: None,
-    };
-    let faces = [0, 1].map(face);
+    let faces = [0u8, 1].map(|number| nobodys(&gallery, 7 + u128::from(number), 0, &[number]));
     assert!(gallery.keep(&faces).await.unwrap().iter().all(Result::is_ok));
     let keys = faces.each_ref().map(|face| ImageKey::aligned(collection.clone(), face.image_hash, 0));
     for key in &keys {

@@ -296,7 +296,7 @@ async fn plant_cluster(store: &Store, model: &str, dim: usize) {
     };
     let run = ClusterRun { collection: &office(), model, clusters: &[cluster], noise: &[] };
     let token = taken(store, job(store, JobKind::Cluster).await).await;
-    store.apply_clusters(token, &run, &by()).await.unwrap().unwrap();
+    store.apply_counted_clusters(token, &run, &json!({}), &by()).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 //! first. Clusters that are still the same keep their ids. How faces are grouped is in `exact` and `graph`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
 
 use facewire_domain::{ClusterId, ClusterParams, FaceId, JobKind, PersonId};
 use facewire_gallery::GalleryError;
@@ -22,9 +21,6 @@ use crate::failure::JobError;
 
 /// Names that a result tells, at most: the largest.
 const NAMED: usize = 1000;
-
-/// Between two tries to undo what concerns somebody who is being erased.
-const ERASED_AGAIN: Duration = Duration::from_secs(1);
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -294,29 +290,26 @@ async fn write(task: Task<'_>, known: &[NewAssignment], goes_on: bool, found: &F
     Ok(Done { assigned, changes, counts })
 }
 
-/// Undoes what was given to people where the clusters do not come. Who is being erased has their erasure's end waited
-/// for: until then nothing of theirs changes hands.
+/// Undoes what was given to people where the clusters do not come.
+///
+/// # Errors
+/// [`JobError::BeingErased`]: until the erasure of whoever has the faces comes to its end, nothing of theirs changes hands. Nobody
+/// waits for it here, since the worker may be the one that is to do it.
 pub(super) async fn take_back(task: Task<'_>) -> Result<(), JobError> {
     let (context, actor) = (task.context, &task.record.actor);
-    loop {
-        let Some(act) = Written::of(task).await?.half() else { return Ok(()) };
-        task.progress.begin("undoing", 0);
-        // An undoing says nobody's token: whoever has lost the job leaves it to whoever has it now.
-        let (store, lease, now) = (context.store(), context.options.lease, task.progress.now());
-        if context.ask(|| store.renew_job(task.token(), lease, &now)).await? == JobSignal::Lost {
-            return Err(JobError::Withdrawn);
-        }
-        match context.ask(|| context.gallery.undo(act, actor)).await {
-            Ok(_) => return Ok(()),
-            // The rows are as before, and their points are the reconciler's to write.
-            Err(JobError::Store(GalleryError::Points(_))) => return Ok(()),
-            Err(JobError::Store(GalleryError::Rows(StoreError::BeingErased))) => {}
-            Err(error) => return Err(error),
-        }
-        tokio::select! {
-            () = context.shutdown.draining() => return Err(GalleryError::Stopped.into()),
-            () = tokio::time::sleep(ERASED_AGAIN) => {}
-        }
+    let Some(act) = Written::of(task).await?.half() else { return Ok(()) };
+    task.progress.begin("undoing", 0);
+    // An undoing says nobody's token: whoever has lost the job leaves it to whoever has it now.
+    let (store, lease, now) = (context.store(), context.options.lease, task.progress.now());
+    if context.ask(|| store.renew_job(task.token(), lease, &now)).await? == JobSignal::Lost {
+        return Err(JobError::Withdrawn);
+    }
+    match context.ask(|| context.gallery.undo(act, actor)).await {
+        Ok(_) => Ok(()),
+        // The rows are as before, and their points are the reconciler's to write.
+        Err(JobError::Store(GalleryError::Points(_))) => Ok(()),
+        Err(JobError::Store(GalleryError::Rows(StoreError::BeingErased))) => Err(JobError::BeingErased),
+        Err(error) => Err(error),
     }
 }
 

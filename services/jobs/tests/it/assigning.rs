@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use facewire_domain::{FaceId, JobId, JobKind, JobState, PersonId};
+use facewire_erasure::params_of;
 use facewire_gallery::Erasure;
 use facewire_jobs::Options;
 use facewire_store_pg::{Actor, Assignment, NewAssignment};
@@ -239,13 +240,22 @@ async fn what_was_given_to_somebody_who_is_being_erased_is_taken_back_once_they_
     let (anna, annas) = planted(&world).await;
     let (job, act) = half_written(&world, anna, &annas).await;
     let store = world.gallery.store.clone();
-    store.begin_erasure(&Erasure::Person(anna), &by()).await.unwrap().unwrap();
+    let what = Erasure::Person(anna);
+    store.begin_erasure(&what, &by()).await.unwrap().unwrap();
     assert!(store.cancel_job(job, &by()).await.unwrap().unwrap().cancel_requested);
+    assert_eq!(quick().workers, 1);
     world.start(quick());
     world.bus.publish_job(JobKind::Cluster, job, 1).await.unwrap();
-    world.at_phase(job, "undoing").await;
+    world
+        .until("a job that waits in the queue", async || {
+            let record = world.record(job).await;
+            (record.state == JobState::Queued && record.attempt > 1).then_some(())
+        })
+        .await;
     assert_eq!(store.act(act).await.unwrap().unwrap().undone_at, None);
-    world.gallery.erase(&Erasure::Person(anna), &by()).await.unwrap();
+    // The one worker is free for the erasure that the job waits for.
+    let erases = world.job(JobKind::Erase, serde_json::to_value(params_of(&what)).unwrap()).await;
+    world.result(erases).await;
     assert_eq!(world.ended(job).await.state, JobState::Cancelled);
     assert!(store.act(act).await.unwrap().unwrap().undone_at.is_some());
     world.stop().await;

@@ -176,7 +176,7 @@ async fn a_job_that_is_to_stop_after_it_has_written_says_what_it_wrote() {
     let clusters: Vec<NewCluster> = groups.iter().map(cluster).collect();
     let run = ClusterRun { collection: &office(), model: MODEL, clusters: &clusters, noise: &[] };
     let store = world.gallery.store.clone();
-    let written = store.apply_clusters(token, &run, &by()).await.unwrap().unwrap();
+    let written = store.apply_counted_clusters(token, &run, &json!({}), &by()).await.unwrap().unwrap();
     assert!(store.cancel_job(token.job, &by()).await.unwrap().unwrap().cancel_requested);
     world.start(quick());
     delivered_again(&world, token.job).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use facewire_domain::{FaceId, JobKind};
 use facewire_gallery::Division;
 use facewire_store_pg::{Claim, ClusterRun, KeptFace, LabelOutcome, LabelTarget, Member, NewCluster};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{World, at, by, image_of, kept_of, office};
@@ -20,13 +21,13 @@ async fn clustered(world: &World, degrees: impl Iterator<Item = f32>) -> (Vec<Fa
     let kept: Vec<KeptFace> = degrees.map(|degrees| kept(world, degrees)).collect();
     gallery.store.keep_faces(&kept).await.unwrap().into_iter().for_each(|answer| answer.unwrap());
     let faces: Vec<FaceId> = kept.iter().map(|face| face.face).collect();
-    let made = gallery.store.create_job(JobKind::Cluster, &office(), &serde_json::json!({}), &by()).await.unwrap();
+    let made = gallery.store.create_job(JobKind::Cluster, &office(), &json!({}), &by()).await.unwrap();
     let claim = gallery.store.claim_job(made.unwrap().job, "a test", Duration::from_secs(60), 1).await.unwrap();
     let Claim::Taken(job) = claim else { panic!("{claim:?}") };
     let members = faces.iter().map(|face| Member { face: *face, probability: 1.0, outlier: 0.0 }).collect();
     let cluster = NewCluster { cluster: Uuid::new_v4().into(), is_new: true, centroid: at(0.0), members };
     let run = ClusterRun { collection: &office(), model: &gallery.model, clusters: &[cluster], noise: &[] };
-    let changes = gallery.store.apply_clusters(job.token(), &run, &by()).await.unwrap().unwrap();
+    let changes = gallery.store.apply_counted_clusters(job.token(), &run, &json!({}), &by()).await.unwrap().unwrap();
     gallery.index_all(&changes.faces).await.unwrap();
     (faces, changes.created[0].clone())
 }

@@ -1,12 +1,17 @@
 //! What is erased is gone from all stores, with a receipt, and does not come back with an old crop.
 
+use std::time::Duration;
+
 use facewire_domain::{BoundingBox, CropId, FaceId, ImageHash, Intent, KeepImages};
 use facewire_gallery::{CollectionDeletion, Conflict, Enrolled, Erasure, Gallery, GalleryError, Receipt, point};
 use facewire_store_object::ImageKey;
-use facewire_store_pg::{CollectionPolicy, CropHead, FaceSelection, KeptFace, NewCrop, VectorState};
+use facewire_store_pg::{Assignment, CollectionPolicy, CropHead, FaceSelection, KeptFace, NewCrop, VectorState};
 use time::OffsetDateTime;
 
 use crate::support::{World, by, candidate, image_of, kept_of, office, person, recognised};
+
+/// How long a face may be on its way.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The names of all images that are kept.
 async fn images(world: &World) -> Vec<ImageKey> {
@@ -317,13 +322,105 @@ async fn what_is_tombstoned_goes_with_its_images_but_not_with_those_of_others() 
         world.images.put(key, "picture".into()).await.unwrap();
     }
     gallery.store.tombstone(&[alone.face, shared.face]).await.unwrap();
-    gallery.forget_with_images(&[alone.face, shared.face]).await.unwrap();
+    gallery.forget_with_images(&[alone.face, shared.face], DAY).await.unwrap();
     assert_eq!(images(&world).await, stay);
     assert_eq!(gallery.store.count_faces().await.unwrap(), 2);
     gallery.store.tombstone(&faces).await.unwrap();
-    gallery.forget_with_images(&faces).await.unwrap();
+    gallery.forget_with_images(&faces, DAY).await.unwrap();
     assert_eq!(images(&world).await, []);
     assert_eq!((gallery.store.count_faces().await.unwrap(), gallery.vectors.count(None).await.unwrap()), (0, 0));
+    world.end().await;
+}
+
+/// The second face of an image, in which `a` was recognised.
+fn second(world: &World, image: &str) -> KeptFace {
+    let face = kept(world, image, Some("a"));
+    KeptFace { face: FaceId::of_crop(face.crop, 1), face_index: 1, ..face }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_face_that_is_not_theirs_keeps_its_images_whatever_results_say_of_it() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
+    // One face is somebody else's since, and one is not theirs, of which another crop's result says the same as its own.
+    let (given, denied) = (second(&world, "given"), second(&world, "denied"));
+    assert!(gallery.keep(&[given.clone(), denied.clone()]).await.unwrap().iter().all(Result::is_ok));
+    let mut stay = Vec::new();
+    for image in ["given", "denied", "theirs"] {
+        let hash = image_of(image, 0.0);
+        recognised(&world, "a", hash).await;
+        let keys = [ImageKey::aligned(office(), hash, 1), ImageKey::original(office(), hash)];
+        world.images.put(&keys[0], "picture".into()).await.unwrap();
+        world.images.put(&keys[1], format!("{image} at 0").into()).await.unwrap();
+        stay.extend(keys.into_iter().filter(|_| image != "theirs"));
+    }
+    gallery.reassign(&office(), &[given.face], Assignment::to(Some(person("b"))), &by()).await.unwrap().unwrap();
+    assert!(gallery.store.set_negative(denied.face, person("a"), &by()).await.unwrap());
+    let receipt = gallery.erase(&Erasure::Person(person("a")), &by()).await.unwrap();
+    assert_eq!((receipt.faces, receipt.images, receipt.results), (1, 3 + 3, 3), "{receipt:?}");
+    stay.sort();
+    assert_eq!(images(&world).await, stay);
+    assert_eq!(gallery.store.faces(&[given.face, denied.face]).await.unwrap().len(), 2);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_original_that_shows_an_erased_person_goes_with_others_in_it_whoever_removes_the_face() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
+    // A frame with two faces, whose results are gone.
+    let hash = image_of("frame", 0.0);
+    let (theirs, other) = (kept(&world, "frame", Some("a")), KeptFace { matched: None, ..second(&world, "frame") });
+    assert!(gallery.keep(&[theirs.clone(), other.clone()]).await.unwrap().iter().all(Result::is_ok));
+    let aligned = [0, 1].map(|face| ImageKey::aligned(office(), hash, face));
+    for key in &aligned {
+        world.images.put(key, "picture".into()).await.unwrap();
+    }
+    world.images.put(&ImageKey::original(office(), hash), "frame at 0".into()).await.unwrap();
+    // It is just received again, which keeps no image of an erasure.
+    let again = came_to_nothing(&world, hash, None, None).await;
+    let what = Erasure::Person(person("a"));
+    let begun = gallery.store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    let tombstoned = gallery.store.tombstone_faces_of(&begun.persons, 10).await.unwrap();
+    assert_eq!(tombstoned.len(), 2);
+    // It is cut short, and the reconciler is first.
+    let faces: Vec<FaceId> = tombstoned.into_iter().map(|erased| erased.face).collect();
+    gallery.forget_with_images(&faces, DAY).await.unwrap();
+    let left = [aligned[1].clone(), again];
+    assert_eq!(images(&world).await, left);
+    let receipt = gallery.erase(&what, &by()).await.unwrap();
+    assert_eq!((receipt.erasure, receipt.faces, receipt.persons), (Some(begun.erasure), 0, 1), "{receipt:?}");
+    assert_eq!(images(&world).await, left);
+    assert_eq!(gallery.store.faces(&[theirs.face, other.face]).await.unwrap().len(), 1);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_received_again_outlives_the_face_that_is_too_old() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    world.enrolled(&[("a", 0.0)]).await;
+    let [gone, comes, came] = ["gone", "comes", "came"].map(|image| kept(&world, image, None));
+    assert!(gallery.keep(&[gone.clone(), comes.clone(), came.clone()]).await.unwrap().iter().all(Result::is_ok));
+    for face in [&gone, &comes, &came] {
+        world.images.put(&ImageKey::aligned(office(), face.image_hash, 0), "picture".into()).await.unwrap();
+    }
+    // Of two of them another crop was received: its images are there, and no face yet.
+    let on_their_way = [
+        came_to_nothing(&world, comes.image_hash, None, None).await,
+        came_to_nothing(&world, came.image_hash, None, None).await,
+    ];
+    gallery.store.tombstone(&[gone.face, comes.face, came.face]).await.unwrap();
+    gallery.forget_with_images(&[gone.face, comes.face], DAY).await.unwrap();
+    // Nothing is on its way for so long.
+    gallery.forget_with_images(&[came.face], Duration::ZERO).await.unwrap();
+    let mut stay = on_their_way.to_vec();
+    stay.push(ImageKey::aligned(office(), comes.image_hash, 0));
+    stay.sort();
+    assert_eq!(images(&world).await, stay);
+    assert_eq!(gallery.store.count_faces().await.unwrap(), 1);
     world.end().await;
 }
 

@@ -290,7 +290,7 @@ async fn a_centroid_that_is_no_direction_fails_the_whole_run() {
     let clusters_found = [found(1, true, &faces[..2]), bad];
     let run =
         facewire_store_pg::ClusterRun { collection: &office(), model: MODEL, clusters: &clusters_found, noise: &[] };
-    let refused = store.apply_clusters(token, &run, &by()).await;
+    let refused = store.apply_counted_clusters(token, &run, &json!({}), &by()).await;
     assert!(matches!(refused, Err(StoreError::Invalid { index: 1, .. })), "{refused:?}");
     assert!(!format!("{run:?}").contains("0.5"), "a mean in a log");
     assert_eq!(number(&db, "clusters").await, 0);

@@ -91,7 +91,7 @@ pub(crate) async fn apply(
 ) -> Option<ClusterChanges> {
     let noise = members(noise);
     let run = ClusterRun { collection: &office(), model: MODEL, clusters, noise: &noise };
-    store.apply_clusters(token, &run, &by()).await.unwrap()
+    store.apply_counted_clusters(token, &run, &json!({}), &by()).await.unwrap()
 }
 
 /// A clustering from its job's beginning to its end.

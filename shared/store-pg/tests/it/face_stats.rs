@@ -64,7 +64,7 @@ async fn every_face_is_counted_where_it_is() {
     };
     let (clusters, noise) = ([cluster(0..3), cluster(3..5)], [member(5), member(6)]);
     let run = ClusterRun { collection: &office(), model: "pack-1", clusters: &clusters, noise: &noise };
-    let changes = store.apply_clusters(job(&store).await, &run, &by()).await.unwrap().unwrap();
+    let changes = store.apply_counted_clusters(job(&store).await, &run, &json!({}), &by()).await.unwrap().unwrap();
     let stats = store.face_stats(Some(&office())).await.unwrap();
     let clustered = FaceStats { clustered: 5, noise: 2, clusters: 2, ..before };
     assert_eq!(stats, FaceStats { gallery: stats.gallery, ..clustered });

@@ -84,7 +84,15 @@ async fn a_pass_is_due_once_an_interval_whoever_did_the_last() {
     assert!(!another.pass_is_due("reconciler", HOUR).await.unwrap());
     assert!(another.pass_is_due("reconciler", Duration::ZERO).await.unwrap());
     assert!(another.pass_is_due("another", HOUR).await.unwrap());
-    another.note_pass("reconciler").await.unwrap();
+    let noted = another.note_pass("reconciler").await.unwrap();
+    // One that left something is due at once, for whoever does not know it yet.
+    let held = store.note_pass_as_due("reconciler").await.unwrap();
+    assert!(another.pass_is_due("reconciler", HOUR).await.unwrap());
+    assert_eq!((store.last_pass("reconciler").await.unwrap(), held < noted), (Some(held), true));
+    assert_eq!(another.note_pass_as_due("reconciler").await.unwrap(), held, "nobody settled it");
+    another.forget_pass("reconciler").await.unwrap();
+    assert_eq!(store.last_pass("reconciler").await.unwrap(), None);
+    assert_eq!(store.note_pass_as_due("reconciler").await.unwrap(), held);
     db.drop().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use facewire_domain::{CollectionId, CropId, FaceId, KeepFaces, KeepImages, PersonId};
+use facewire_domain::{Candidate, CollectionId, CropId, Decision, FaceId, KeepFaces, KeepImages, PersonId};
 use facewire_store_pg::{
     CollectionPolicy, Ending, ExpiredFaces, FaceOrigin, KeptFace, Store, UnmatchedPlace, VectorState,
 };
@@ -11,7 +11,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::support::{
-    TestDatabase, admit, blocked_session, by, crop, face, failed, finish, head, matched, rejected, test_database,
+    TestDatabase, admit, blocked_session, by, crop, face, failed, finish, head, matched, person, rejected,
+    test_database,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -302,6 +303,34 @@ async fn whom_a_kept_face_shows_is_noted_when_the_result_that_says_so_goes() {
     let mut found: Vec<FaceId> = found.into_iter().map(|face| face.face).collect();
     found.sort();
     assert_eq!(found, faces, "an erasure finds them");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_noted_whom_an_erasure_took_out_of_the_result_or_whom_the_face_does_not_show() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(2), crop(3)]).await;
+    store.keep_faces(&[kept(2, 0), kept(3, 0)]).await.unwrap();
+    crate::support::enrol(&store, &[face("17", None, 9)]).await;
+    let best = Candidate { person: person("17"), face: Uuid::from_u128(8).into(), similarity: 0.5 };
+    let decision = Decision { matched: true, best: Some(best), ..Decision::default() };
+    finish(&store, &[Ending { decision: Some(decision), ..recognised(2) }, recognised(3)]).await;
+    assert!(store.set_negative(kept(2, 0).face, person("17"), &by()).await.unwrap());
+    publish(&store, 2..4).await;
+    age(&db, 2..4, 40).await;
+    // An erasure is just at the other result.
+    let (mut operator, mut holder) = (db.operator().await, db.operator().await);
+    let mut erasure = holder.begin().await.unwrap();
+    let take_out = sqlx::query("UPDATE recognitions SET person_id = NULL WHERE crop_id = $1");
+    take_out.bind(head(3).crop.as_uuid()).execute(&mut *erasure).await.unwrap();
+    let expiring = store.clone();
+    let expire = async move { expiring.expire_results(Some(30 * DAY), OffsetDateTime::now_utc(), 100).await };
+    let expired = tokio::spawn(expire);
+    blocked_session(&mut operator).await;
+    erasure.commit().await.unwrap();
+    assert_eq!(expired.await.unwrap().unwrap().recognitions, 2);
+    assert!(notes(&db).await.is_empty());
     db.drop().await;
 }
 
