@@ -20,7 +20,8 @@ pub struct Config {
     pub postgres: facewire_store_pg::Options,
     /// The vector index.
     pub qdrant: facewire_store_vec::Options,
-    /// Kept images. Nowhere unless `url` says where; `up`, `demo` and `bench` keep them in the data directory then.
+    /// Kept images. Nowhere unless `url` says where; `demo` and `bench`, and `up` with a Postgres of its own, keep them in the
+    /// data directory then.
     pub images: facewire_store_object::Options,
     /// The models.
     pub models: Models,
@@ -173,11 +174,15 @@ impl Config {
         Ok(Self::load_from(file, environment)?)
     }
 
-    fn load_from(
+    /// The same with these variables in place of the process's own.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_from(
         file: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let environment: Vec<(String, String)> = environment.collect();
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
         environment.iter().try_for_each(|(variable, _)| names_no_other_collection(variable))?;
         let mut config: Self = facewire_config::load(file, environment)?;
         config.deal_threads();
@@ -353,7 +358,7 @@ mod tests {
             ("[models]\nprovider = { gpu = 1 }", "list of providers"),
             ("[models.stages.match]\nprovider = \"cpu\"", "match"),
             ("[models.stages.embed]\ndevice = 1", "device"),
-            ("[models]\ngraph_input = \"int8\"", "int8"),
+            ("[models]\ngraph_input = \"int8\"", "models.graph_input"),
         ] {
             let error = models(toml, &[]).unwrap_err().to_string();
             assert!(error.contains(said), "{toml}: {error}");

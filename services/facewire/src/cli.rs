@@ -101,7 +101,11 @@ pub(crate) struct Place {
 pub(crate) enum Command {
     /// Start the local stack and every service in one process.
     #[cfg(feature = "local")]
-    #[command(after_help = "A server that is named or configured is used, unless a port for a local one is given.")]
+    #[command(
+        after_help = "A server that is named or configured is used, unless a port for a local one is given. Beside one that is \
+                      configured, no local one is started without its port. With a PostgreSQL of yours, images are kept where \
+                      images.url says, and nowhere without it."
+    )]
     Up(Up),
     /// Run one or more services against existing servers.
     Run(Run),

@@ -49,7 +49,8 @@ mod note {
     }
 
     impl Endpoints {
-        /// Notes them until the guard is dropped.
+        /// Notes them until the guard is dropped. The stack that has them holds the directory's lock as long: no note of another is
+        /// replaced or removed.
         pub(crate) fn note(&self, data_dir: &Path) -> anyhow::Result<Noted> {
             let path = data_dir.join(FILE);
             // A file of a killed `up` may be there with other rights: make it anew.

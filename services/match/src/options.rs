@@ -151,8 +151,8 @@ mod tests {
             ("[match]\nmargin = -0.1", "-0.1 is not a similarity"),
             ("[match]\nconflict_similarity = nan", "NaN is not a similarity"),
             ("[match.collections.vault]\nfpir = -1.0", "-1 is not a rate"),
-            ("[match]\nagainst = \"centroids\"", "centroids"),
-            ("[match.collections.vault]\nagainst = \"Faces\"", "Faces"),
+            ("[match]\nagainst = \"centroids\"", "enum Against does not have such a variant for key `match.against`"),
+            ("[match.collections.vault]\nagainst = \"Faces\"", "`match.collections.vault.against`"),
         ] {
             let error = read(wrong).unwrap_err();
             assert!(error.contains(said), "{wrong}: {error}");

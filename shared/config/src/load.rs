@@ -108,9 +108,15 @@ fn told(error: &config::ConfigError) -> String {
     format!("{what}{key}{origin}")
 }
 
+/// What stands between the name of an enum and a value that is none of its variants.
+const NO_VARIANT: &str = " does not have variant constructor ";
+
 /// What serde says of a value, `invalid type: string "…", expected a map`, with its kind alone.
 fn without_value(text: &str) -> String {
-    let parts = ["invalid type: ", "invalid value: "].into_iter().find_map(|begin| {
+    if let Some((of, _)) = text.split_once(NO_VARIANT) {
+        return format!("{of} does not have such a variant");
+    }
+    let parts = ["invalid type: ", "invalid value: ", "unknown variant"].into_iter().find_map(|begin| {
         let (found, expected) = text.strip_prefix(begin)?.rsplit_once(", expected ")?;
         Some((begin, found, expected))
     });
@@ -148,12 +154,20 @@ mod tests {
         batch: usize,
         durable: bool,
         share: Option<f64>,
+        mode: Mode,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Mode {
+        Fast,
+        Slow,
     }
 
     impl Default for Nats {
         fn default() -> Self {
             let (url, timeout) = ("nats://localhost".into(), Duration::from_secs(5));
-            Self { url, timeout, batch: 1, durable: false, share: None }
+            Self { url, timeout, batch: 1, durable: false, share: None, mode: Mode::Fast }
         }
     }
 
@@ -201,6 +215,7 @@ mod tests {
             ("[nats]\nbatch = \"hunter2\"".to_owned(), None, "nats.batch"),
             ("[nats]\ntimeout = \"hunter2\"".to_owned(), None, "nats.timeout"),
             ("nats = \"hunter2, expected nothing\"".to_owned(), None, "expected struct Nats for key `nats`"),
+            ("[nats]\nmode = \"hunter2\"".to_owned(), None, "such a variant for key `nats.mode`"),
             ("# none".to_owned(), Some(("FACEWIRE__NATS", "nats://u:hunter2@h")), "invalid type: string, expected"),
             (
                 "# none".to_owned(),
@@ -213,6 +228,18 @@ mod tests {
             let told = format!("{error} {error:?}");
             assert!(told.contains(said), "{toml} {variable:?}: {told}");
             assert!(!told.contains("hunter2") && !told.contains(number), "{toml} {variable:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_is_none_of_the_names_is_not_said() {
+        for (text, said) in [
+            ("unknown variant `hunter2`, expected `fast` or `slow`", "unknown variant, expected `fast` or `slow`"),
+            ("enum Mode does not have variant constructor hunter2", "enum Mode does not have such a variant"),
+            ("invalid value: string \"hunter2\", expected a time", "invalid value: string, expected a time"),
+            ("unknown field `urll`, expected `url`", "unknown field `urll`, expected `url`"),
+        ] {
+            assert_eq!(without_value(text), said);
         }
     }
 

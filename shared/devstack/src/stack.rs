@@ -67,27 +67,24 @@ pub struct Stack {
     nats: Option<NatsServer>,
     postgres: Option<PostgresServer>,
     qdrant: Option<LocalQdrant>,
-    _lock: Option<DirLock>,
+    _lock: DirLock,
 }
 
 /// A stack that starts. Boxed, so that it is compiled here and not once more in every crate that awaits it.
 pub type Starting = Pin<Box<dyn Future<Output = Result<Stack, StackError>> + Send>>;
 
 impl Stack {
-    /// Fetches what is missing and starts what is not named, all at the same time.
+    /// Fetches what is missing and starts what is not named, all at the same time. The data directory is locked until the stack
+    /// has stopped.
     ///
     /// # Errors
     /// The first that fails; what did start is stopped again.
     pub fn start(options: StackOptions, report: Reporter) -> Starting {
         Box::pin(async move {
-            let StackOptions { nats, postgres, qdrant, .. } = &options;
-            let lock = if nats.is_some() && postgres.is_some() && qdrant.is_some() {
-                None
-            } else {
-                make_dir(&options.data_dir, 0o711)?;
-                Some(DirLock::take(&options.data_dir)?)
-            };
-            let kinds: Vec<Kind> = [(Kind::NatsServer, nats), (Kind::Postgres, postgres)]
+            // Also where it starts none: the directory says which servers its one stack has.
+            make_dir(&options.data_dir, 0o711)?;
+            let lock = DirLock::take(&options.data_dir)?;
+            let kinds: Vec<Kind> = [(Kind::NatsServer, &options.nats), (Kind::Postgres, &options.postgres)]
                 .into_iter()
                 .filter_map(|(kind, url)| url.is_none().then_some(kind))
                 .collect();
@@ -108,7 +105,7 @@ impl Stack {
     /// All or nothing.
     async fn assemble(
         options: StackOptions,
-        lock: Option<DirLock>,
+        lock: DirLock,
         nats: Result<Option<NatsServer>, StackError>,
         postgres: Result<Option<PostgresServer>, StackError>,
         qdrant: Result<Option<LocalQdrant>, StackError>,

@@ -184,7 +184,8 @@ pub(crate) mod limit {
                 OFF => Ok(None),
                 number => match number.parse() {
                     Ok(value) => self.visit_f64(value),
-                    Err(_) => Err(E::custom(format!("{number:?} is no number, and not \"{OFF}\" for no limit"))),
+                    // Not the text: it may be a secret that stands in the wrong place.
+                    Err(_) => Err(E::custom(format!("a limit is a number, or \"{OFF}\" for no limit"))),
                 },
             }
         }
@@ -334,6 +335,8 @@ mod tests {
             assert!(serde_json::from_str::<GateLimits>(wrong).is_err(), "{wrong}");
             assert!(serde_json::from_str::<GateOverride>(wrong).is_err(), "{wrong}");
         }
+        let said = serde_json::from_str::<GateLimits>(r#"{"min_blur": "hunter2"}"#).unwrap_err().to_string();
+        assert!(said.contains("a number, or \"off\"") && !said.contains("hunter2"), "{said}");
         for limits in [GateLimits::default(), GateLimits::OFF, strict()] {
             let json = serde_json::to_string(&limits).unwrap();
             assert_eq!(serde_json::from_str::<GateLimits>(&json).unwrap(), limits);

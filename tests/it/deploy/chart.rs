@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 
 use facewire_bus::inbox_prefix;
 use facewire_composition::access::{ACCOUNT, UserKeys, users};
@@ -44,6 +45,7 @@ async fn the_chart_renders_is_valid_and_says_what_the_code_says() {
     let scaled: BTreeSet<&str> = production.scaling.iter().map(|it| it.service.as_str()).collect();
     assert_eq!(scaled, BTreeSet::from(Stage::ALL.map(Stage::service)));
     sections_are_those_of_the_configuration();
+    a_variable_names_a_collection_as_it_is_written(&tools);
 }
 
 /// Runs the checks, and returns the facts by values file.
@@ -68,7 +70,7 @@ fn accepted(values: &str, facts: &Facts, pod: &Pod) -> Config {
     let foreign = |name: &&String| !name.starts_with("FACEWIRE__") && !BESIDE.contains(&name.as_str());
     let unknown: Vec<&String> = pod.env.keys().filter(foreign).collect();
     assert!(unknown.is_empty(), "{values}, {}: nobody reads {unknown:?}", pod.service);
-    facewire_config::load(Some(&file), pod.env.clone())
+    Config::load_from(Some(&file), pod.env.clone())
         .unwrap_or_else(|error| panic!("{values}, {}: {error}\n{}", pod.service, facts.toml))
 }
 
@@ -172,6 +174,21 @@ fn metrics_are_those_of_the_code(facts: &Facts) {
         let names: Vec<&str> = words.filter(|word| word.starts_with("facewire_")).collect();
         assert_eq!(names.len(), 2, "{query}");
         assert!(names.into_iter().all(known), "{query}");
+    }
+}
+
+/// A collection's name is in small letters in a variable, and other variables have none.
+fn a_variable_names_a_collection_as_it_is_written(tools: &Tools) {
+    let chart = root().join("helm/facewire");
+    for (name, is_taken) in
+        [("FACEWIRE__MATCH__COLLECTIONS__vault-1__FPIR", true), ("FACEWIRE__NATS__U/RL", false), ("facewire__x", false)]
+    {
+        let mut helm = Command::new(tools.program("helm3"));
+        helm.args(["template", "n"]).arg(&chart).arg("--values").arg(chart.join("ci/small-values.yaml"));
+        helm.args(["--kube-version", "1.34.0", "--set-string", &format!("defaults.env.{name}=0.001")]);
+        let rendered = helm.output().unwrap();
+        assert_eq!(rendered.status.success(), is_taken, "{name}: {}", String::from_utf8_lossy(&rendered.stderr));
+        assert_eq!(String::from_utf8_lossy(&rendered.stdout).contains(name), is_taken, "{name}");
     }
 }
 

@@ -73,9 +73,9 @@ impl Scratch {
             if !named || !owned() {
                 continue;
             }
-            // Held until it is gone.
+            // Held until it is gone. What has no lock may be a folder of somebody's photos: its name alone says nothing.
             let Some(_held) = left_behind(&entry.path()) else { continue };
-            if let Err(error) = fs::remove_dir_all(entry.path()) {
+            if let Err(error) = remove(&entry.path()) {
                 let place = entry.path();
                 output::say(format_args!("{} of a killed demo or bench stays: {error}", place.display()));
             }
@@ -87,13 +87,43 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // A server whose start was broken off may still be writing here; it ends by itself.
         for _ in 0..TRIES {
-            match fs::remove_dir_all(&self.path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => std::thread::sleep(PAUSE),
-                _ => return,
+            if remove(&self.path).is_ok() || !self.path.exists() {
+                return;
             }
+            std::thread::sleep(PAUSE);
         }
         output::say(format_args!("{} could not be removed: remove it, it may hold pictures", self.path.display()));
     }
+}
+
+/// Removes a directory, and its locks last: what is left where this is killed in the middle is found by the next.
+fn remove(directory: &Path) -> io::Result<()> {
+    clear(&directory.join(STACK), &[STACK_LOCK])?;
+    clear(directory, &[STACK, LOCK])?;
+    clear(directory, &[LOCK])?;
+    fs::remove_dir_all(directory)
+}
+
+/// Removes all that lies in a directory, but what has one of these names. What is no directory stays as it is, and a link is
+/// not followed.
+fn clear(directory: &Path, but: &[&str]) -> io::Result<()> {
+    if !fs::symlink_metadata(directory).is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if but.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        let is_directory = entry.file_type()?.is_dir();
+        let removed = if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+        match removed {
+            // A server that ends removes files of its own.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 /// The locks of a directory that nobody uses; `None`: somebody does, or it is no demo's and no bench's.
@@ -155,6 +185,36 @@ mod tests {
         drop(Scratch::new_in(base.path(), DEMO, PASSABLE).unwrap());
         let names: Vec<_> = fs::read_dir(base.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["demo-photos"]);
+    }
+
+    #[test]
+    fn the_locks_go_last_and_no_link_is_followed() {
+        let base = tempfile::tempdir().unwrap();
+        let names = |place: &Path| {
+            let mut names: Vec<_> = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let elsewhere = base.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("0.jpg"), "a face").unwrap();
+
+        let place = killed(base.path(), DEMO);
+        fs::create_dir_all(place.join(STACK).join("nats")).unwrap();
+        fs::write(place.join(STACK).join(STACK_LOCK), "").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, place.join("photos")).unwrap();
+        clear(&place.join(STACK), &[STACK_LOCK]).unwrap();
+        assert_eq!(names(&place.join(STACK)), [STACK_LOCK]);
+        clear(&place, &[STACK, LOCK]).unwrap();
+        assert_eq!(names(&place), [LOCK, STACK]);
+        remove(&place).unwrap();
+        assert!(!place.exists());
+
+        let linked = killed(base.path(), BENCH);
+        std::os::unix::fs::symlink(&elsewhere, linked.join(STACK)).unwrap();
+        remove(&linked).unwrap();
+        assert!(!linked.exists());
+        assert_eq!(names(&elsewhere), ["0.jpg"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use facewire_devstack::testing;
+use facewire_devstack::testing::{self, TestStack};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -56,7 +56,11 @@ impl Drop for Up {
 
 impl Up {
     async fn start(data: &Path) -> Self {
-        let mut up = Self(facewire(data, &["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        Self::start_with(data, &["up"]).await
+    }
+
+    async fn start_with(data: &Path, arguments: &[&str]) -> Self {
+        let mut up = Self(facewire(data, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         until("the note of a running stack", || {
             assert!(up.0.try_wait().unwrap().is_none(), "`up` ended by itself");
             data.join("endpoints.json").exists().then_some(())
@@ -100,6 +104,23 @@ async fn up_enroll_publish_watch_and_a_producer_in_python() {
     }
     http_of_readme(data, &person.enroll, &person.probes[0]);
     up.stop(data).await;
+}
+
+/// The servers are somebody's: the directory tells of them as long as one `up` has it, and no image is kept in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_has_one_up_whose_servers_are_all_named_and_keeps_no_image_of_theirs() {
+    let (directory, stack) = (data_directory(), TestStack::start().await.unwrap());
+    let (data, note) = (directory.path(), directory.path().join("endpoints.json"));
+    let (nats, postgres, qdrant) = (stack.nats_url.as_str(), stack.postgres_url.as_str(), stack.qdrant_url.as_str());
+    let arguments = ["up", "--no-services", "--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
+    let up = Up::start_with(data, &arguments).await;
+    let noted = std::fs::read(&note).unwrap();
+    let second = run(data, &arguments, &[]);
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && said.contains("in use by another stack"), "{said}");
+    assert_eq!(std::fs::read(&note).unwrap(), noted);
+    up.stop(data).await;
+    assert!(!data.join("images").exists());
 }
 
 /// A block of code of README, of a section and language.

@@ -1,7 +1,7 @@
 //! Every service as a process of its own on the servers of one test, told where to send its telemetry. Ends with the test.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,15 +11,12 @@ use facewire_config::Secret;
 use facewire_contracts::admission::admission;
 use facewire_contracts::{Message as _, ProducerHeaders, headers, subjects, v1};
 use facewire_devstack::testing::{self, TestStack};
-use facewire_domain::{JobKind, Stage};
-use facewire_store_pg::{Actor, Store};
+use facewire_domain::Stage;
 use facewire_telemetry::testing::Receiver;
 use facewire_vision::degrade::shrink;
 use facewire_vision::encode::encode_jpeg;
 use facewire_vision::{DecodeLimits, decode};
 use time::OffsetDateTime;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 /// Longest wait for anything.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -105,11 +102,6 @@ impl Service {
         self.address_in("the gateway listens")
     }
 
-    /// Whether a line has these words.
-    pub(crate) fn says(&self, words: &str) -> bool {
-        self.lines.lock().unwrap().iter().any(|line| line.contains(words))
-    }
-
     pub(crate) fn ask_to_finish(&self) {
         let id = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
         nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
@@ -128,7 +120,7 @@ pub(crate) struct Deployment {
     bus: Bus,
     results: Results,
     // Ends last.
-    stack: TestStack,
+    _stack: TestStack,
 }
 
 impl Deployment {
@@ -140,7 +132,7 @@ impl Deployment {
         let bus = Bus::connect(&options, "producer").await.unwrap();
         let results = bus.results("results.>", true).await.unwrap();
         let services = names().map(|name| Service::start(name, &stack, collector.url())).collect();
-        Self { collector, services, bus, results, stack }
+        Self { collector, services, bus, results, _stack: stack }
     }
 
     /// Publishes a picture as a producer would, with a trace of its own, and waits for the result.
@@ -174,27 +166,16 @@ impl Deployment {
         self.bus.publish(Message { subject, payload, ..Message::default() }).await.unwrap();
     }
 
-    /// A job that ends soon, of the collection that the crops made.
+    /// A job that ends soon, of the collection that the crops made. The gateway is asked for it: rules count requests to its API.
     pub(crate) async fn job(&self) {
-        let url = Secret::new(self.stack.postgres_url.clone());
-        let store = Store::connect(&facewire_store_pg::Options { url, ..Default::default() }).await.unwrap();
-        let (kind, collection) = (JobKind::Prototypes, "office".parse().unwrap());
-        let made = store.create_job(kind, &collection, &serde_json::json!({}), &Actor::named("a test")).await.unwrap();
-        let job = made.expect("the collection of the crops");
-        self.bus.publish_job(kind, job.job, job.attempt).await.unwrap();
-        store.close().await;
+        let begun = self.http("POST", "/api/v1/faces/prototypes?collection=office", "{}").await;
+        assert!(begun.starts_with("HTTP/1.1 202"), "{begun}");
     }
 
-    /// What the gateway answers, with its status line; `body` is JSON, or empty.
-    pub(crate) async fn http(&self, method: &str, path: &str, body: &str) -> String {
+    /// What the gateway answers; see [`http`].
+    pub(crate) async fn http(&self, method: &'static str, path: &'static str, body: &'static str) -> String {
         let address = until("the gateway's address", || self.services.iter().find_map(Service::api)).await;
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
-        let of_body = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
-        stream.write_all(format!("{head}{of_body}{body}").as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        tokio::task::spawn_blocking(move || http(address, method, path, body)).await.unwrap().unwrap()
     }
 
     /// Where the services answer `/metrics`.
@@ -228,6 +209,17 @@ pub(crate) async fn four_crops(deployment: &mut Deployment, trace: &str) -> Vec<
         deployment.ask("hall", read(&samples.strangers().remove(0)), &[traced]).await,
         deployment.ask("cellar", encode_jpeg(&far, 90).unwrap(), &[traced]).await,
     ]
+}
+
+/// What is answered there, with the status line; `body` is JSON, or empty. Blocks.
+pub(crate) fn http(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let of_body = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(format!("{head}{of_body}{body}").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Waits until there is something.

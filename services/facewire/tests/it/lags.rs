@@ -1,8 +1,7 @@
 //! What `/metrics` of one process alone tells: the reconciler's, how much waits for every stage, though none of them runs; and the
 //! gateway's API, what its process measures.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use facewire_bus::{Bus, Message};
 use facewire_config::Secret;
@@ -10,16 +9,11 @@ use facewire_devstack::testing::TestStack;
 use facewire_domain::{JobKind, Stage};
 use facewire_telemetry::testing::Receiver;
 
-use crate::deployment::{Service, migrate, until};
+use crate::deployment::{Service, http, migrate, until};
 
 /// What `/metrics` answers; `None` while it does not.
 fn metrics(address: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    answer.starts_with("HTTP/1.1 200").then_some(answer)
+    http(address, "GET", "/metrics", "").ok().filter(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,15 +140,29 @@ impl Patience {
 
     /// What comes before the patience is at its end.
     pub(super) async fn wait<T>(&mut self, next: impl Future<Output = T>) -> Result<T, ApiError> {
+        let mut next = std::pin::pin!(next);
+        loop {
+            let left = self.left();
+            // What is there already is told by a timeout however late it is.
+            if left.is_zero() {
+                return Err(too_slow());
+            }
+            match tokio::time::timeout(left, next.as_mut()).await {
+                Ok(next) => return Ok(next),
+                // A large item on a slow line takes longer than the limit, and comes at the pace all the same.
+                Err(_) if self.is_renewed_by_bytes() => {}
+                Err(_) => return Err(too_slow()),
+            }
+        }
+    }
+
+    /// How long it still goes on; all of it again where so much came that it counts as an item.
+    fn left(&mut self) -> Duration {
         if self.is_renewed_by_bytes() {
             self.renew();
+            return self.limit;
         }
-        let left = self.limit.saturating_sub(self.since.elapsed());
-        // What is there already is told by a timeout however late it is.
-        if left.is_zero() {
-            return Err(too_slow());
-        }
-        tokio::time::timeout(left, next).await.map_err(|_| too_slow())
+        self.limit.saturating_sub(self.since.elapsed())
     }
 }
 
@@ -164,6 +178,8 @@ pub(super) fn ending() -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     #[tokio::test]
@@ -196,5 +212,23 @@ mod tests {
         patience.renew();
         read.add(1);
         assert!(!patience.is_renewed_by_bytes(), "an item is paid for once");
+    }
+
+    /// A millisecond is over twice before this item is there; how long that takes does not matter.
+    #[tokio::test]
+    async fn an_item_that_takes_longer_than_the_limit_is_waited_for_as_long_as_its_bytes_come() {
+        for (bytes, comes) in [(AS_AN_ITEM, true), (1, false)] {
+            let read = ReadBytes::default();
+            let mut patience = Patience::new(Duration::from_millis(1), read.clone());
+            read.add(AS_AN_ITEM);
+            let mut polls = 0;
+            // Polled when a timeout begins, and when it is over.
+            let item = std::future::poll_fn(|_| {
+                polls += 1;
+                read.add(bytes);
+                if comes && polls > 5 { Poll::Ready(7) } else { Poll::Pending }
+            });
+            assert_eq!(patience.wait(item).await.ok(), comes.then_some(7), "{bytes} bytes a poll");
+        }
     }
 }

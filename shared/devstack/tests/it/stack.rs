@@ -36,15 +36,19 @@ async fn a_directory_has_one_stack_and_stacks_live_side_by_side() {
 #[tokio::test]
 async fn servers_of_your_own_are_not_started() {
     let dir = open_dir();
-    let options = StackOptions {
+    let options = || StackOptions {
         nats: Some("nats://elsewhere:4222".to_owned()),
         postgres: Some("postgres://elsewhere/x".to_owned()),
         qdrant: Some("http://elsewhere:6334".to_owned()),
         ..StackOptions::new(dir.path().join("stack"))
     };
-    let stack = Stack::start(options, silent()).await.unwrap();
+    let stack = Stack::start(options(), silent()).await.unwrap();
     assert_eq!(stack.nats_url, "nats://elsewhere:4222");
-    assert!(!dir.path().join("stack").exists());
+    assert!(["nats", "postgres", "qdrant"].iter().all(|server| !dir.path().join("stack").join(server).exists()));
+    // The directory is one stack's, whatever servers it has.
+    for other in [Stack::start(options(), silent()).await, stack_in(dir.path()).await] {
+        assert!(matches!(other.err().unwrap(), StackError::InUse { .. }));
+    }
     tokio::select! {
         biased;
         died = stack.died() => panic!("{died}"),

@@ -74,11 +74,9 @@ impl Measurement {
     }
 }
 
-pub(crate) async fn run(mut config: Config, args: &Bench) -> anyhow::Result<Exit> {
+pub(crate) async fn run(config: Config, args: &Bench) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
-    // A Facewire of this configuration may be running, and listen there.
-    config.health.listen = None;
     let measured = match args.command.clone() {
         BenchCommand::Pipeline(args) => pipeline::run(config, &args, shutdown).await?,
         BenchCommand::Http(args) => http::run(config, &args, shutdown).await?,
@@ -129,13 +127,14 @@ enum Durability {
     Unsynced,
 }
 
-/// A stack of its own that is thrown away, and its directory, which has to go after it: variables are dropped last to first.
+/// A stack of its own that is thrown away, and its directory, which has to go after it: variables are dropped last to first. Of
+/// other servers nothing stays in the configuration.
 async fn stack(config: &mut Config, durability: Durability, shutdown: &Shutdown) -> anyhow::Result<(Scratch, Local)> {
     let directory = Scratch::temporary(BENCH, PASSABLE)?;
     let durable = durability == Durability::Synced;
     let options = StackOptions { durable, ..StackOptions::new(directory.path().join(STACK)) };
     let report = progress::fetching(std::io::stderr().is_terminal());
-    let local = Local::start(config, options, report, shutdown.clone()).await?;
+    let local = Local::alone(config, options, report, shutdown.clone()).await?;
     Ok((directory, local))
 }
 

@@ -109,7 +109,6 @@ impl Side {
 /// export to `endpoint` or not at all.
 fn write(config: &Config, endpoint: Option<&str>, directory: &Path) -> anyhow::Result<PathBuf> {
     let mut config = config.clone();
-    config.health.listen = None;
     config.gateway.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let otlp = &mut config.telemetry.otlp;
     (otlp.endpoint, otlp.protocol, otlp.ca) = (endpoint.map(str::to_owned), Protocol::Http, None);
@@ -131,16 +130,9 @@ fn services(program: &Path, file: &Path, config: &Config) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
-    // A configuration is written without its secrets.
+    // A configuration is written without its secrets. Those of other servers are not in it: the stack is its own.
     command.env("FACEWIRE__NATS__URL", config.nats.url.expose());
     command.env("FACEWIRE__POSTGRES__URL", config.postgres.url.expose());
-    for (name, secret) in [
-        ("FACEWIRE__QDRANT__API_KEY", &config.qdrant.api_key),
-        ("FACEWIRE__IMAGES__ACCESS_KEY_ID", &config.images.access_key_id),
-        ("FACEWIRE__IMAGES__SECRET_ACCESS_KEY", &config.images.secret_access_key),
-    ] {
-        command.envs(secret.as_ref().map(|secret| (name, secret.expose())));
-    }
     command
 }
 
@@ -157,6 +149,7 @@ async fn swallow(listener: TcpListener, swallowed: Arc<AtomicU64>) -> anyhow::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::own_servers;
 
     #[test]
     fn both_sides_have_what_was_configured_and_one_exports() {
@@ -166,6 +159,8 @@ mod tests {
         config.telemetry.cameras = 7;
         config.health.listen = Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)));
         config.images.access_key_id = Some("key".into());
+        config.qdrant.api_key = Some("key".into());
+        own_servers(&mut config);
         config.postgres.url = "postgres://ada:hunter2@127.0.0.1:5432/facewire".into();
         let directory = tempfile::tempdir().unwrap();
         let collector = "http://127.0.0.1:4318";
@@ -175,17 +170,18 @@ mod tests {
             assert_eq!(read.telemetry.otlp.endpoint.as_deref(), endpoint);
             assert_eq!((read.telemetry.cameras, read.health.listen, read.gateway.address().port()), (7, None, 0));
             assert!(read.telemetry.otlp.headers.is_empty());
+            let stars = std::fs::read_to_string(&file).unwrap().matches("***").count();
+            assert_eq!(stars, 2, "secrets that were written, the URLs of NATS and Postgres among them");
 
             let command = services(Path::new("facewire"), &file, &config);
             let arguments: Vec<&OsStr> = command.as_std().get_args().collect();
             assert_eq!(arguments[..3], [OsStr::new("--config"), file.as_os_str(), OsStr::new("run")]);
             assert!(arguments.iter().all(|argument| !argument.to_string_lossy().contains("hunter2")), "{arguments:?}");
-            for (name, value) in
-                [("FACEWIRE__IMAGES__ACCESS_KEY_ID", "key"), ("FACEWIRE__POSTGRES__URL", config.postgres.url.expose())]
-            {
-                let secret = (OsStr::new(name), Some(OsStr::new(value)));
-                assert!(command.as_std().get_envs().any(|variable| variable == secret), "{name}");
-            }
+            let given: Vec<(&OsStr, &OsStr)> =
+                command.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))).collect();
+            let [nats, postgres] = [config.nats.url.expose(), config.postgres.url.expose()].map(OsStr::new);
+            let urls = [("FACEWIRE__NATS__URL", nats), ("FACEWIRE__POSTGRES__URL", postgres)];
+            assert_eq!(given, urls.map(|(name, value)| (OsStr::new(name), value)), "nothing of other servers");
         }
     }
 }

@@ -34,8 +34,6 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyho
     let shutdown = Shutdown::new(config.shutdown.grace);
     signals::listen(shutdown.clone())?;
     let report = progress::fetching(std::io::stderr().is_terminal());
-    // A Facewire of this configuration may be running, and listen there.
-    config.health.listen = None;
     let preparing = async {
         let models = models::load(&config.models, report.clone()).await?;
         let plan = plan::prepare(args, &models, false, report.clone()).await?;
@@ -44,7 +42,7 @@ pub(crate) async fn run(mut config: Config, place: &Place, args: &Demo) -> anyho
         let options = StackOptions { durable: false, ..StackOptions::new(directory.stack()) };
         let open: CollectionId = Gate::Off.collection().parse()?;
         config.quality.collections.insert(open, GateOverride::OFF);
-        let local = Local::start(&mut config, options, report.clone(), shutdown.clone()).await?;
+        let local = Local::alone(&mut config, options, report.clone(), shutdown.clone()).await?;
         anyhow::Ok((models, plan, directory, local))
     };
     // Dropped last to first: the servers before their directory.

@@ -1,7 +1,7 @@
 //! One line for each photo that was enrolled or probed with: what was measured and what came of it, for training a score and
 //! for judging limits. Names of people are in it, embeddings never.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -18,16 +18,29 @@ const MODE: u32 = 0o600;
 /// Writes the file anew, readable by its owner alone. Without a threshold nothing is told right or wrong.
 pub(super) fn write(experiment: &Experiment, threshold: Option<f32>, path: &Path) -> anyhow::Result<()> {
     let context = || format!("cannot write {}", path.display());
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path).with_context(context)?;
-    // The mode above is that of a file that is made: one that was there keeps its own.
-    file.set_permissions(Permissions::from_mode(MODE)).with_context(context)?;
-    let mut out = BufWriter::new(file);
+    let mut out = BufWriter::new(emptied(path)?);
     for line in lines(experiment, threshold)? {
         writeln!(out, "{}", line.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(","))
             .with_context(context)?;
     }
     out.flush().with_context(context)
+}
+
+/// The file, empty and its owner's alone. What is no file, such as a pipe or `/dev/null`, stays as it is: nobody comes by later
+/// and reads it.
+fn emptied(path: &Path) -> anyhow::Result<File> {
+    let context = || format!("cannot write {}", path.display());
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(MODE).open(path).with_context(context)?;
+    if file.metadata().with_context(context)?.is_file() {
+        // The mode above is that of a file that is made: one that was there keeps its own. One of somebody else is refused
+        // before anything in it has changed.
+        file.set_permissions(Permissions::from_mode(MODE)).with_context(|| {
+            format!("{} is to name people, and cannot be made its owner's alone: name another file", path.display())
+        })?;
+        file.set_len(0).with_context(context)?;
+    }
+    Ok(file)
 }
 
 fn lines(experiment: &Experiment, threshold: Option<f32>) -> anyhow::Result<Vec<Vec<String>>> {
@@ -131,6 +144,22 @@ mod tests {
         write(&experiment, None, file.path()).unwrap();
         assert_eq!(std::fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(std::fs::read_to_string(file.path()).unwrap().starts_with("role,person"));
+    }
+
+    #[test]
+    fn a_pipe_is_written_to_and_stays_as_it_is() {
+        let (faces, sights) = sample();
+        let experiment = Experiment::new((&faces, &sights), &[Camera::Clean], judging(true, None), 2).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("features");
+        assert!(std::process::Command::new("mkfifo").args(["-m", "644"]).arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read_to_string(pipe).unwrap()
+        });
+        write(&experiment, None, &pipe).unwrap();
+        assert!(reader.join().unwrap().starts_with("role,person"));
+        assert_eq!(std::fs::metadata(&pipe).unwrap().permissions().mode() & 0o777, 0o644);
     }
 
     #[test]
