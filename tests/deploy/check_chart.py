@@ -86,6 +86,7 @@ def refusals(program, version: str = "1.34") -> list[str]:
         ("small", ["models.packImage=a:1", "models.pack=own"], "the pack `default`"),
         ("small", ["models.volume.type=emptyDir"], "models.packImage or models.download"),
         ("production", ["migrate.args={--roles,--revoke}"], "when the rollout has ended"),
+        ("production", ["migrate.args={--roles,--role-prefix,a,--revoke}"], "migrate --roles --role-prefix a --revoke`"),
         ("small", ["models.head.fingerprint=0123456789abcdef", "models.volume.existingClaim="], "models.head"),
         ("gpu", ["models.head.existingClaim="], "models.head.existingClaim"),
         ("small", ["models.provider=gpu"], "/models/provider|models.provider"),
@@ -127,7 +128,9 @@ def notes(program) -> list[str]:
     empty = "nothing fills the claim"
     cases = [
         ("production", [], "KEDA 2.20 or newer", True),
-        ("production", [], "--roles --revoke", True),
+        ("production", [], "`facewire migrate --roles --revoke`", True),
+        ("production", ["migrate.args={--roles,--role-prefix,a}"], "`facewire migrate --roles --role-prefix a --revoke`", True),
+        ("production", ["migrate.enabled=false"], "--revoke", False),
         ("production", [], empty, False),
         ("small", ["models.volume.existingClaim="], empty, True),
         ("small", [], empty, False),

@@ -12,7 +12,7 @@ use super::corpus::{Hostile, hostile, kinds};
 use super::producer::Producer;
 use super::wire::{crop_id, told_id};
 use super::witness::Witness;
-use super::{inputs, seed};
+use super::{inputs, seed, starts};
 use crate::chain::pictures::Faces;
 use crate::chain::shot::Shot;
 use crate::chain::until;
@@ -21,9 +21,6 @@ use crate::chain::world::World;
 
 /// Inputs under way at a time.
 const WINDOW: u64 = 250;
-
-/// Services of [`World::start`] that say when they take work.
-const SERVICES: u64 = 7;
 
 /// From this many inputs on, memory is judged: a shorter run is still warming up.
 const LONG: u64 = 2_000;
@@ -179,7 +176,7 @@ async fn every_hostile_input_ends_with_a_reason_and_no_service_fails() {
     for marker in &tally.crops {
         assert_eq!(tally.ended.get(marker), Some(&1), "results of {} {marker}", kind_of(marker));
     }
-    assert_eq!((seen.failed, seen.started), (Vec::new(), SERVICES), "failed, started; {:?}", seen.warnings);
+    assert_eq!((seen.failed, seen.started), (Vec::new(), starts()), "failed, started; {:?}", seen.warnings);
     // Half as much again, and room for a few of the largest pictures that the limits allow.
     assert!(count < LONG || end < quarter + quarter / 2 + (512 << 10), "{quarter} KiB became {end} KiB");
 }

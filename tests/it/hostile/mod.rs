@@ -17,6 +17,8 @@ mod wire;
 mod witness;
 mod words;
 
+use facewire_composition::Service;
+
 /// The corpus of a run that asks for no other.
 const SEED: u64 = 0x00FA_CE31;
 
@@ -28,6 +30,11 @@ fn number(variable: &str) -> Option<u64> {
 /// `FACEWIRE_SEED`, or the usual corpus.
 fn seed() -> u64 {
     number("FACEWIRE_SEED").unwrap_or(SEED)
+}
+
+/// How often "service started" is said: by each service that [`crate::chain::world::World::start`] starts, once.
+fn starts() -> u64 {
+    Service::all().len() as u64
 }
 
 /// `FACEWIRE_HOSTILE`, or as many inputs as fit into every test run.

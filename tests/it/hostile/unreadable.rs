@@ -8,13 +8,11 @@ use facewire_contracts::headers;
 use facewire_domain::{Reason, Stage};
 
 use super::producer::Producer;
+use super::starts;
 use super::witness::Witness;
 use crate::chain::shot::Shot;
 use crate::chain::until;
 use crate::chain::world::World;
-
-/// Services of [`World::start`] that say when they take work.
-const SERVICES: u64 = 7;
 
 /// Where a block goes, the block, and what its letter says. They lie in one pull with the crops between them.
 const POISON: [(&str, &[u8], &str); 7] = [
@@ -85,7 +83,7 @@ async fn headers_that_no_client_can_read_cost_their_own_message_and_no_other() {
     }
     assert_eq!(world.dead().await, poison);
     let seen = witness.seen();
-    assert_eq!((seen.failed, seen.started), (Vec::new(), SERVICES), "failed, started; {:?}", seen.warnings);
+    assert_eq!((seen.failed, seen.started), (Vec::new(), starts()), "failed, started; {:?}", seen.warnings);
     services.stop().await;
 }
 

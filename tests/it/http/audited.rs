@@ -1,22 +1,26 @@
 //! Every write over HTTP is in the audit trail (DESIGN §11). Each operation of the API that is no GET has a line here: what it writes
-//! there, or why it changes nothing. What writes its row with its answer is asked for, and the row looked for.
+//! there, or why it changes nothing. Each is asked for, and its row looked for.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use axum::http::Method;
 use facewire_composition::{Parts, Service};
+use facewire_domain::{ImageHash, Stage};
+use facewire_runtime::Shutdown;
 use facewire_store_object::{ImageStore, Options};
-use facewire_store_pg::{AuditFilter, EventKind, StoredEvent};
+use facewire_store_pg::{AuditFilter, StoredEvent};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::client::Http;
 use super::crowd::{MadeUp, begin, clusters, result};
 use super::dump::text;
+use super::imports::line;
 use super::world::Door;
+use crate::chain::pictures::Faces;
 use crate::chain::shot::OFFICE;
-use crate::chain::until;
-use crate::chain::world::World;
+use crate::chain::world::{GRACE, World};
+use crate::chain::{in_time, until};
 
 /// What an operation leaves in the trail.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -103,6 +107,23 @@ fn filled(template: &str, ids: &[&str]) -> String {
     parts.collect::<Vec<&str>>().join("/")
 }
 
+/// The line of an operation.
+fn trail_of(operation: &str) -> Trail {
+    let line = OPERATIONS.iter().find(|(of, _)| *of == operation);
+    line.unwrap_or_else(|| panic!("{operation} has no line")).1
+}
+
+/// A body, and the type of it.
+type Body = (&'static str, Vec<u8>);
+
+fn body_of(value: &Value) -> Body {
+    ("application/json", value.to_string().into_bytes())
+}
+
+fn image_of(path: &Path) -> Body {
+    ("application/octet-stream", std::fs::read(path).unwrap())
+}
+
 /// Asks for one operation after the other.
 struct Asker<'a> {
     world: &'a World,
@@ -111,29 +132,64 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    async fn rows(&self, kind: &str) -> Vec<StoredEvent> {
-        let filter = AuditFilter { kind: Some(kind.to_owned()), ..AuditFilter::default() };
+    /// The newest rows, of one kind or of all.
+    async fn trail(&self, kind: Option<&str>) -> Vec<StoredEvent> {
+        let filter = AuditFilter { kind: kind.map(str::to_owned), ..AuditFilter::default() };
         self.world.store.audit_trail(&filter, None, 1000).await.unwrap()
+    }
+
+    /// Sends a request; its id, and the answer.
+    async fn send(
+        &mut self,
+        operation: &'static str,
+        ids: &[&str],
+        query: &str,
+        body: Option<Body>,
+    ) -> (String, Value) {
+        let (method, template) = operation.split_once(' ').unwrap();
+        let path = format!("/api/v1{}{query}", filled(template, ids));
+        let request = Uuid::new_v4().to_string();
+        let mut headers = vec![("x-request-id", request.as_str())];
+        let (kind, bytes) = body.unzip();
+        headers.extend(kind.map(|kind| ("content-type", kind)));
+        let answer = self.http.send(method.parse().unwrap(), &path, &headers, bytes.unwrap_or_default()).await.ok();
+        self.asked.insert(operation);
+        (request, answer)
     }
 
     /// Asks, and looks for the row that the operation's line names; the answer. `body`: null is none.
     async fn ask(&mut self, operation: &'static str, ids: &[&str], query: &str, body: Value) -> Value {
-        let line = OPERATIONS.iter().find(|(of, _)| *of == operation);
-        let Some((_, Row(kind))) = line else { panic!("{operation} writes no row of its own: {line:?}") };
-        let (method, template) = operation.split_once(' ').unwrap();
-        let (method, path): (Method, _) = (method.parse().unwrap(), format!("/api/v1{}{query}", filled(template, ids)));
-        let request = Uuid::new_v4().to_string();
-        let headers = [("x-request-id", request.as_str())];
-        let answer = if body.is_null() {
-            self.http.send(method, &path, &headers, "").await
-        } else {
-            self.http.json_with(method, &path, &headers, body).await
-        };
-        let answer = answer.ok();
-        let rows = self.rows(kind).await;
+        let Row(kind) = trail_of(operation) else { panic!("{operation} writes no row of its own") };
+        let body = (!body.is_null()).then(|| body_of(&body));
+        let (request, answer) = self.send(operation, ids, query, body).await;
+        let rows = self.trail(Some(kind)).await;
         let is_told = rows.iter().any(|row| row.actor.request.as_deref() == Some(request.as_str()));
         assert!(is_told, "{operation} leaves no {kind} in the trail: {rows:?}");
-        self.asked.insert(operation);
+        answer
+    }
+
+    /// Waits for the row of an operation that somebody else completes.
+    async fn told_later(&self, operation: &str, is_it: impl Fn(&StoredEvent) -> bool) {
+        let Later(kind) = trail_of(operation) else { panic!("{operation} writes its row itself, or none") };
+        until(&format!("{kind} of {operation} in the trail"), async || {
+            let rows = self.trail(Some(kind)).await;
+            if rows.iter().any(&is_it) { Ok(()) } else { Err(rows) }
+        })
+        .await;
+    }
+
+    /// Waits for the row of a face that an operation has the chain enrol.
+    async fn enrolled(&self, operation: &str, face: &Value) {
+        let face = text(face);
+        self.told_later(operation, |row| row.face.is_some_and(|of| of.to_string() == face)).await;
+    }
+
+    /// Asks for what changes nothing; the answer. Nobody else may be at work.
+    async fn ask_in_vain(&mut self, operation: &'static str, ids: &[&str], query: &str, body: Body) -> Value {
+        let Nothing(why) = trail_of(operation) else { panic!("{operation} changes something") };
+        let before = self.trail(None).await;
+        let (_, answer) = self.send(operation, ids, query, Some(body)).await;
+        assert_eq!(self.trail(None).await, before, "{operation} leaves a row in the trail, though: {why}");
         answer
     }
 
@@ -144,7 +200,8 @@ impl Asker<'_> {
         self.ask("DELETE /collections/{name}", &["lab"], "", Value::Null).await;
     }
 
-    async fn people(&mut self) {
+    /// The person who is left.
+    async fn people(&mut self) -> String {
         let mut people = Vec::new();
         for name in ["Ada", "Bela"] {
             let made = self.ask("POST /faces/persons", &[], "", json!({"collection": OFFICE, "name": name})).await;
@@ -163,6 +220,7 @@ impl Asker<'_> {
         self.ask("DELETE /faces/assets/{asset_id}", &["album-7"], &of_office, Value::Null).await;
         let old = json!({"collection": OFFICE, "before": "2020-01-01T00:00:00Z"});
         self.ask("POST /erasures", &[], "", old).await;
+        ada.to_owned()
     }
 
     async fn clusters(&mut self) {
@@ -205,12 +263,9 @@ impl Asker<'_> {
         self.ask("POST /imports/{id}/cancel", &[&import], "", Value::Null).await;
         // Without items it ends by itself once it is finished.
         let import = text(&self.ask("POST /imports", &[], "", new).await["id"]);
-        self.http.post(&format!("/api/v1/imports/{import}/finish"), json!({})).await.ok();
-        until("the end of an import in the trail", async || {
-            let rows = self.rows("import.finished").await;
-            if rows.iter().any(|row| row.detail["import_id"] == json!(import)) { Ok(()) } else { Err(rows) }
-        })
-        .await;
+        let finish = "POST /imports/{id}/finish";
+        self.send(finish, &[&import], "", Some(body_of(&json!({})))).await;
+        self.told_later(finish, |row| row.detail["import_id"] == json!(import)).await;
     }
 
     async fn webhooks(&mut self) {
@@ -220,11 +275,50 @@ impl Asker<'_> {
         self.ask("POST /webhooks/{id}/replay", &[&hook], "", json!({"eventsFrom": 0})).await;
         self.ask("DELETE /webhooks/{id}", &[&hook], "", Value::Null).await;
     }
+
+    /// With the stages there: they enrol two people, one of them twice.
+    async fn enrolments(&mut self, faces: &Faces, ada: &str) {
+        let (obama, biden) = (faces.obama(), faces.biden());
+        let (register, add) = ("POST /register", "POST /faces/persons/{id}/faces");
+        let query = format!("?collection={OFFICE}&externalId=obama");
+        let (_, registered) = self.send(register, &[], &query, Some(image_of(&obama.enroll))).await;
+        self.enrolled(register, &registered["images"][0]["face"]["faceId"]).await;
+        let (_, added) = self.send(add, &[ada], "", Some(image_of(&biden.enroll))).await;
+        self.enrolled(add, &added["images"][0]["face"]["faceId"]).await;
+
+        let import = text(&self.ask("POST /imports", &[], "", json!({"collection": OFFICE})).await["id"]);
+        let items = "POST /imports/{id}/items";
+        let item = line(0, &std::fs::read(&obama.probes[0]).unwrap(), &json!({"externalId": "obama"}));
+        let body = ("application/x-ndjson", item.into_bytes());
+        let (_, report) = self.send(items, &[&import], "", Some(body)).await;
+        assert_eq!(report["sent"], json!(1), "{report}");
+        let face = until("the face of the import's item", async || {
+            let listed = self.http.get(&format!("/api/v1/imports/{import}/items")).await.ok();
+            let face = listed["items"][0]["faceId"].clone();
+            if face.is_string() { Ok(face) } else { Err(listed) }
+        })
+        .await;
+        self.enrolled(items, &face).await;
+    }
+
+    /// With the stages there, which have nothing else to do.
+    async fn looks(&mut self, faces: &Faces, ada: &str) {
+        let (obama, of_office) = (faces.obama(), format!("?collection={OFFICE}"));
+        let image = || image_of(&obama.probes[0]);
+        self.ask_in_vain("POST /recognize", &[], &of_office, image()).await;
+        let kept = ImageHash::of(&std::fs::read(&obama.enroll).unwrap()).to_string();
+        self.ask_in_vain("POST /faces/detect/{asset_id}", &[&kept], &of_office, body_of(&json!({}))).await;
+        self.ask_in_vain("POST /detect", &[], &of_office, image()).await;
+        let embedded = self.ask_in_vain("POST /embeddings", &[], &of_office, image()).await;
+        let search = json!({"collection": OFFICE, "embedding": embedded["faces"][0]["embedding"]});
+        self.ask_in_vain("POST /search", &[], "", body_of(&search)).await;
+        self.ask_in_vain("POST /compare", &[], &format!("{of_office}&personId={ada}"), image()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_write_leaves_its_row_in_the_trail_and_its_event() {
-    let (world, directory) = (World::new().await, tempfile::tempdir().unwrap());
+    let (world, faces, directory) = (World::new().await, Faces::fetch().await, tempfile::tempdir().unwrap());
     let images = ImageStore::connect(&Options::default().or_directory(directory.path())).unwrap();
     let parts = Parts { images: Some(images), ..world.parts() };
     let door = Door::open_on(&parts, |_| {}).await;
@@ -233,21 +327,18 @@ async fn every_write_leaves_its_row_in_the_trail_and_its_event() {
 
     let mut asker = Asker { world: &world, http: &door.http, asked: BTreeSet::new() };
     asker.collections().await;
-    asker.people().await;
+    let ada = asker.people().await;
     asker.clusters().await;
     asker.jobs().await;
     asker.imports().await;
     asker.webhooks().await;
-    let own: BTreeSet<&str> =
-        OPERATIONS.iter().filter(|(_, trail)| matches!(trail, Row(_))).map(|(operation, _)| *operation).collect();
-    assert_eq!(asker.asked, own, "what was asked for, and what writes a row of its own");
-    for (operation, trail) in OPERATIONS {
-        match trail {
-            Later(kind) => assert!(EventKind::parse(kind).is_some(), "{operation}: {kind} is no event"),
-            Nothing(reason) => assert!(!reason.is_empty(), "{operation}"),
-            Row(_) => {}
-        }
-    }
+    let stages = Stage::ALL.map(Service::Stage);
+    let running = world.start_on(&parts, &stages, facewire_match::Options::default(), &Shutdown::new(GRACE));
+    asker.enrolments(&faces, &ada).await;
+    asker.looks(&faces, &ada).await;
+    in_time("the end of the stages", running.drain()).await.unwrap();
+    let asked: BTreeSet<String> = asker.asked.iter().map(|operation| (*operation).to_owned()).collect();
+    assert_eq!(asked, listed, "what was asked for, and what has a line here");
     until("every event of the trail in EVENTS", async || {
         let left = world.store.unpublished_events(1000).await.unwrap();
         if left.is_empty() { Ok(()) } else { Err(left) }

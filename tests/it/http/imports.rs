@@ -24,7 +24,8 @@ const IMPORTS: &str = "/api/v1/imports";
 /// Items of the import that is interrupted.
 const ITEMS: u64 = 200;
 
-fn line(item: u64, image: &[u8], more: &Value) -> String {
+/// One item of `application/x-ndjson`.
+pub(crate) fn line(item: u64, image: &[u8], more: &Value) -> String {
     let mut line = json!({"item": item, "image": STANDARD.encode(image)});
     line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     format!("{line}\n")
