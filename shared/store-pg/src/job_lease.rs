@@ -265,7 +265,7 @@ impl Store {
 }
 
 /// Whoever holds the job's row is told what stays true while they do.
-async fn has_written(connection: &mut PgConnection, job: JobId) -> Result<bool, sqlx::Error> {
+pub(crate) async fn has_written(connection: &mut PgConnection, job: JobId) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(WRITTEN).bind(job.as_uuid()).fetch_one(connection).await
 }
 

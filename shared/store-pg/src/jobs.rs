@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::error::StoreError;
 use crate::head_checkpoints;
-use crate::job_lease::JobToken;
+use crate::job_lease::{JobToken, has_written};
 use crate::row::row;
 use crate::store::{Store, count, run, unsigned};
 
@@ -152,8 +152,8 @@ ORDER BY created_at DESC, job_id DESC LIMIT $6";
 // What is half erased is not left so: an erasure that was taken up comes to its end.
 const CANCEL: &str = "
 UPDATE jobs SET cancel_requested = true, updated_at = now(),
-    state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
-    finished_at = CASE WHEN state = 'queued' THEN now() END
+    state = CASE WHEN $2 THEN 'cancelled' ELSE state END,
+    finished_at = CASE WHEN $2 THEN now() END
 WHERE job_id = $1 AND state IN ('queued', 'running') AND NOT cancel_requested
     AND (kind <> 'erase' OR started_at IS NULL) RETURNING *";
 
@@ -253,10 +253,10 @@ impl Store {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Stops a job: one that waits is cancelled at once, with an event (`job.finished`); of one that runs the worker is
-    /// told when it next says how far it is, and the job may still come to its end before. One that is over stays as it
-    /// is, and so does an erasure that a worker took up since it was queued. The job as it is then; `None` where there is
-    /// none.
+    /// Stops a job: one that waits is cancelled at once, with an event (`job.finished`), unless it has written: whoever takes it
+    /// up then says what, or undoes it. Of one that runs the worker is told when it next says how far it is, and the job may
+    /// still come to its end before. One that is over stays as it is, and so does an erasure that a worker took up since it
+    /// was queued. The job as it is then; `None` where there is none.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -373,8 +373,12 @@ fn crowded(operation: &'static str) -> StoreError {
 }
 
 async fn cancel(connection: &mut PgConnection, job: JobId, actor: &Actor) -> Result<Option<Row>, sqlx::Error> {
+    // A worker that is just writing its results is not waited for.
+    const WAITS: &str = "SELECT state = 'queued' FROM jobs WHERE job_id = $1 FOR NO KEY UPDATE";
     let mut tx = connection.begin().await?;
-    let row: Option<Row> = sqlx::query_as(CANCEL).bind(job.as_uuid()).fetch_optional(&mut *tx).await?;
+    let waits: Option<bool> = sqlx::query_scalar(WAITS).bind(job.as_uuid()).fetch_optional(&mut *tx).await?;
+    let ends = waits == Some(true) && !has_written(&mut tx, job).await?;
+    let row: Option<Row> = sqlx::query_as(CANCEL).bind(job.as_uuid()).bind(ends).fetch_optional(&mut *tx).await?;
     let Some(row) = row else {
         return sqlx::query_as(ONE).bind(job.as_uuid()).fetch_optional(&mut *tx).await;
     };

@@ -102,6 +102,16 @@ async fn a_job_that_is_to_stop_after_it_has_written_is_taken_up_to_say_what() {
     assert!(store.end_job(third.token(), &JobEnd::Succeeded(json!({}))).await.unwrap());
     assert_eq!(state(&store, job).await, JobState::Succeeded);
 
+    // Given back before anybody wants it to stop, it waits for whoever says what is written.
+    let given_back = made(&store, JobKind::Cluster, &office()).await;
+    let token = taken(&store, given_back, LEASE).await.token();
+    apply(&store, token, &[], &[]).await.unwrap();
+    assert!(store.release_job(token).await.unwrap());
+    let asked = store.cancel_job(given_back, &by()).await.unwrap().unwrap();
+    assert_eq!((asked.state, asked.cancel_requested), (JobState::Queued, true));
+    let token = taken(&store, given_back, LEASE).await.token();
+    assert!(store.end_job(token, &JobEnd::Succeeded(json!({}))).await.unwrap());
+
     // What was undone is not there.
     let undone = made(&store, JobKind::Cluster, &office()).await;
     let token = taken(&store, undone, NONE).await.token();
