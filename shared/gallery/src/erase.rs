@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use facewire_domain::{CollectionId, FaceId, ImageHash, JobId, KeepImages, PersonId, SubjectId};
 use facewire_store_object::{ImageKey, ImageKind};
-use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection, LeavingFace, Named, NamedResult};
+use facewire_store_pg::{Actor, BegunErasure, ErasedFace, FaceSelection, ImageUse, LeavingFace, Named, NamedResult};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -292,13 +292,8 @@ impl Gallery {
     /// What is kept of this face alone: neither pictures of a face of which there is another row, nor an image in which there is
     /// another face. It is tombstoned.
     pub(crate) async fn erase_images_of(&self, face: &ErasedFace) -> Result<u64, GalleryError> {
-        let ErasedFace { collection, image_hash, face_index, .. } = face;
-        let uses = self.store.image_uses(&[(collection, *image_hash, *face_index)]).await?;
-        let goes = |key: &ImageKey| match key.kind() {
-            ImageKind::Original => uses.iter().all(|used| !used.image),
-            ImageKind::Aligned | ImageKind::Crop => uses.iter().all(|used| !used.face),
-        };
-        let keys: Vec<ImageKey> = images_of(collection, *image_hash, *face_index).into_iter().filter(goes).collect();
+        let uses = self.store.image_uses(&[(&face.collection, face.image_hash, face.face_index)]).await?;
+        let keys: Vec<ImageKey> = uses.into_iter().flat_map(|used| unused_images(face, used)).collect();
         self.erase_keys(&keys).await
     }
 
@@ -333,9 +328,18 @@ impl Gallery {
 /// cuts it short. What was too old, or removed, leaves what another face needs, or one that is on its way.
 fn images_that_go(leaving: &LeavingFace) -> Vec<ImageKey> {
     let LeavingFace { face, used, erased, awaited } = leaving;
+    let used = match erased {
+        true => ImageUse { image: false, face: used.face },
+        false => ImageUse { image: used.image || *awaited, face: used.face || *awaited },
+    };
+    unused_images(face, used)
+}
+
+/// What may be kept of a face and is not needed by others.
+fn unused_images(face: &ErasedFace, used: ImageUse) -> Vec<ImageKey> {
     let goes = |key: &ImageKey| match key.kind() {
-        ImageKind::Original => *erased || !(used.image || *awaited),
-        ImageKind::Aligned | ImageKind::Crop => !used.face && (*erased || !*awaited),
+        ImageKind::Original => !used.image,
+        ImageKind::Aligned | ImageKind::Crop => !used.face,
     };
     images_of(&face.collection, face.image_hash, face.face_index).into_iter().filter(goes).collect()
 }

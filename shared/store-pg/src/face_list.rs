@@ -20,6 +20,17 @@ pub struct ImageUse {
     pub face: bool,
 }
 
+/// The two columns of an [`ImageUse`], of the row `i`: faces that are tombstoned need no image.
+macro_rules! image_use {
+    () => {
+        "EXISTS (SELECT FROM faces f WHERE f.collection = i.collection AND f.image_hash = i.image_hash
+             AND f.vector_state <> 'tombstoned') AS image_used,
+         EXISTS (SELECT FROM faces f WHERE f.collection = i.collection AND f.image_hash = i.image_hash
+             AND f.face_index = i.face_index AND f.vector_state <> 'tombstoned') AS face_used"
+    };
+}
+pub(crate) use image_use;
+
 impl Store {
     /// A page of up to `limit` of a person's faces (1000 at most), by id.
     ///
@@ -122,13 +133,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn image_uses(&self, faces: &[(&CollectionId, ImageHash, u32)]) -> Result<Vec<ImageUse>, StoreError> {
-        const SQL: &str = "
-SELECT EXISTS (SELECT FROM faces f WHERE f.collection = i.collection AND f.image_hash = i.image_hash
-                   AND f.vector_state <> 'tombstoned'),
-       EXISTS (SELECT FROM faces f WHERE f.collection = i.collection AND f.image_hash = i.image_hash
-                   AND f.face_index = i.face_index AND f.vector_state <> 'tombstoned')
+        const SQL: &str = concat!(
+            "SELECT ",
+            image_use!(),
+            "
 FROM UNNEST($1::text[], $2::bytea[], $3::integer[]) WITH ORDINALITY AS i (collection, image_hash, face_index, place)
-ORDER BY i.place";
+ORDER BY i.place"
+        );
         let mut uses = Vec::with_capacity(faces.len());
         for chunk in faces.chunks(CHUNK) {
             let collections: Vec<&str> = chunk.iter().map(|(collection, ..)| collection.as_str()).collect();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::erasure::ErasedFace;
 use crate::error::StoreError;
-use crate::face_list::ImageUse;
+use crate::face_list::{ImageUse, image_use};
 use crate::row::row;
 use crate::store::{CHUNK, Store, image_hash, run, unsigned};
 
@@ -51,7 +51,8 @@ impl Store {
     pub async fn leaving_faces(&self, faces: &[FaceId], lately: Duration) -> Result<Vec<LeavingFace>, StoreError> {
         // A person who came back since has their tombstone still. A face of theirs that was removed, and that a crash left, counts as
         // erased then: better too much of it goes than too little.
-        const SQL: &str = "
+        const SQL: &str = concat!(
+            "
 WITH leaving AS MATERIALIZED (
     SELECT f.face_id, f.collection, f.image_hash, f.face_index, f.person_id, f.crop_id, f.created_at, m.person_id AS matched
     FROM faces f LEFT JOIN matched_faces m ON m.face_id = f.face_id
@@ -65,17 +66,16 @@ WITH leaving AS MATERIALIZED (
     ) c
     WHERE c.image_hash IN (SELECT image_hash FROM leaving)
 )
-SELECT l.face_id, l.collection, l.image_hash, l.face_index,
-    EXISTS (SELECT FROM faces f WHERE f.collection = l.collection AND f.image_hash = l.image_hash
-        AND f.vector_state <> 'tombstoned') AS image_used,
-    EXISTS (SELECT FROM faces f WHERE f.collection = l.collection AND f.image_hash = l.image_hash
-        AND f.face_index = l.face_index AND f.vector_state <> 'tombstoned') AS face_used,
-    EXISTS (SELECT FROM tombstones t WHERE t.collection = l.collection
-        AND t.key = ANY(ARRAY[uuid_send(l.person_id), uuid_send(l.matched), l.image_hash, ''::bytea])
-        AND (t.key <> ''::bytea OR t.at > l.created_at)) AS erased,
-    EXISTS (SELECT FROM received c WHERE c.collection = l.collection AND c.image_hash = l.image_hash
-        AND c.crop_id IS DISTINCT FROM l.crop_id) AS awaited
-FROM leaving l ORDER BY l.face_id";
+SELECT i.face_id, i.collection, i.image_hash, i.face_index, ",
+            image_use!(),
+            ",
+    EXISTS (SELECT FROM tombstones t WHERE t.collection = i.collection
+        AND t.key = ANY(ARRAY[uuid_send(i.person_id), uuid_send(i.matched), i.image_hash, ''::bytea])
+        AND (t.key <> ''::bytea OR t.at > i.created_at)) AS erased,
+    EXISTS (SELECT FROM received c WHERE c.collection = i.collection AND c.image_hash = i.image_hash
+        AND c.crop_id IS DISTINCT FROM i.crop_id) AS awaited
+FROM leaving i ORDER BY i.face_id"
+        );
         let seconds = lately.as_secs_f64();
         let mut leaving = Vec::with_capacity(faces.len());
         for chunk in faces.chunks(CHUNK) {
