@@ -196,19 +196,16 @@ async fn known(app: &App, text: &str, address: Option<IpAddr>) -> Result<KeyReco
     let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
     let remembered = app.keys.remembered(&hash, Instant::now());
     charge(&app.rates, remembered.as_ref(), address)?;
-    match remembered {
-        Some(Remembered { key, is_fresh: true }) => valid(&key).map(|()| key),
-        Some(Remembered { is_fresh: false, .. }) => {
-            let key = app.keys.find(app, hash, text).await?.ok_or_else(unknown)?;
-            valid(&key).map(|()| key)
-        }
-        None => {
-            let key = app.keys.find(app, hash, text).await?.ok_or_else(unknown)?;
-            valid(&key)?;
-            app.rates.key(key.key_id)?;
-            Ok(key)
-        }
+    let is_charged = remembered.is_some();
+    let key = match remembered {
+        Some(Remembered { key, is_fresh: true }) => key,
+        _ => app.keys.find(app, hash, text).await?.ok_or_else(unknown)?,
+    };
+    valid(&key)?;
+    if !is_charged {
+        app.rates.key(key.key_id)?;
     }
+    Ok(key)
 }
 
 /// Charges a request, and the look into the store that it may take, before that is made. To the address where nobody knows
