@@ -380,7 +380,10 @@ async fn cancel(connection: &mut PgConnection, job: JobId, actor: &Actor) -> Res
     let ends = waits == Some(true) && !has_written(&mut tx, job).await?;
     let row: Option<Row> = sqlx::query_as(CANCEL).bind(job.as_uuid()).bind(ends).fetch_optional(&mut *tx).await?;
     let Some(row) = row else {
-        return sqlx::query_as(ONE).bind(job.as_uuid()).fetch_optional(&mut *tx).await;
+        let unchanged = sqlx::query_as(ONE).bind(job.as_uuid()).fetch_optional(&mut *tx).await?;
+        // A row that stays locked for a moment more looks like one that is held.
+        tx.commit().await?;
+        return Ok(unchanged);
     };
     if row.state == JobState::Cancelled.as_str() {
         record_end(&mut tx, &row, actor).await?;
