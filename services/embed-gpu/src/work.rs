@@ -74,7 +74,7 @@ impl Worker for Embedders {
 
     fn give_back(&self, batch: Batch, why: GivenBack) -> Result<(), ActorError> {
         match why {
-            GivenBack::Innocent => self.hand_on(batch.deliveries.into_iter().map(Delivery::give_back).collect()),
+            GivenBack::Innocent => self.hand_on(batch.deliveries.into_iter().filter_map(Delivery::give_back).collect()),
             // Dropped, they come back after the ack wait, and the source isolates them.
             GivenBack::Suspect => Ok(()),
         }

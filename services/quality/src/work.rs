@@ -66,7 +66,9 @@ impl Worker for Finders {
 
     fn give_back(&self, delivery: Delivery, why: GivenBack) -> Result<(), ActorError> {
         match why {
-            GivenBack::Innocent => self.hand_on(Finished { done: delivery.give_back(), images: Vec::new() }),
+            GivenBack::Innocent => {
+                delivery.give_back().map_or(Ok(()), |done| self.hand_on(Finished { done, images: Vec::new() }))
+            }
             // Dropped, it comes back after the ack wait.
             GivenBack::Suspect => Ok(()),
         }

@@ -16,6 +16,10 @@ use time::format_description::well_known::Rfc3339;
 use crate::inflight::Permit;
 use crate::outgoing::Outgoing;
 
+/// How often a message is given back without using up an attempt. What is healthy is given back once for each device that breaks
+/// while it is in hand; a message that breaks them so that none opens again comes to its end by what is beyond.
+pub const MOST_GIVEN_BACK: u64 = 16;
+
 /// A message that a stage has taken. Dropped without [`Delivery::done`], it comes back after the ack wait.
 #[derive(Debug)]
 pub struct Delivery {
@@ -123,8 +127,14 @@ impl Delivery {
     /// Gives it back without using up an attempt, for a fault that is not the message's (a device): the same message is
     /// published to its own subject again, as a new one with `delivered` 1, and then this delivery is acked. Whoever takes it
     /// next may be another instance. Its crop keeps its id; its stream time is a new one.
-    pub fn give_back(self) -> Done {
+    ///
+    /// `None` after [`MOST_GIVEN_BACK`] times: it may be what takes the devices away. It comes back after the ack wait, which uses
+    /// up an attempt, and is isolated then.
+    pub fn give_back(self) -> Option<Done> {
         let count = self.header(headers::GIVEN_BACK).and_then(|value| value.parse().ok()).unwrap_or(0_u64);
+        if count >= MOST_GIVEN_BACK {
+            return None;
+        }
         // Each time another id, or the duplicate window would drop it.
         let origin = match self.header(headers::MSG_ID) {
             Some(id) => id.strip_suffix(&format!(":back:{count}")).unwrap_or(id).to_owned(),
@@ -140,7 +150,7 @@ impl Delivery {
         }
         let id = format!("{origin}:back:{count}");
         let outgoing = Outgoing::given_back(self.subject.to_string(), id, map, self.payload.clone());
-        self.finish(vec![outgoing], AckKind::Ack)
+        Some(self.finish(vec![outgoing], AckKind::Ack))
     }
 
     fn finish(self, outgoing: Vec<Outgoing>, ack: AckKind) -> Done {

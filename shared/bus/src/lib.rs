@@ -37,7 +37,7 @@ mod unreadable;
 pub use batches::{Batch, BatchOptions, Batches};
 pub use client::{Bus, Message, Published};
 pub use dead::{DeadFilter, DeadLetterEntry, DeadLetters, DeadReader, Replayed};
-pub use delivery::{Delivery, Done};
+pub use delivery::{Delivery, Done, MOST_GIVEN_BACK};
 pub use erase::{ErasedMessages, MessageSelection};
 pub use error::BusError;
 pub use jobs::{JobMessage, JobQueue};

@@ -316,12 +316,14 @@ async fn replay(
 ) -> Result<Json<Replayed>, ApiError> {
     caller.has(Scope::Admin)?;
     find(&app, &caller, id).await?;
+    for (field, from) in [("resultsFrom", from.results_from), ("eventsFrom", from.events_from)] {
+        if from.is_some_and(|from| i64::try_from(from).is_err()) {
+            return Err(ApiError::invalid(field, "no sequence is so large"));
+        }
+    }
     let mut stored = 0;
     for (source, from) in [(Source::Results, from.results_from), (Source::Events, from.events_from)] {
         if let Some(from) = from {
-            if i64::try_from(from).is_err() {
-                return Err(ApiError::invalid("resultsFrom", "no sequence is so large"));
-            }
             let again = app.gallery.store.replay(id, source, from, &caller.actor()).await?;
             stored += again.ok_or_else(|| ApiError::not_found("webhook"))?;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use facewire_bus::{DeadFilter, Delivery, Message, StageOptions};
+use facewire_bus::{DeadFilter, Delivery, MOST_GIVEN_BACK, Message, StageOptions};
 use facewire_contracts::admission::admission;
 use facewire_contracts::{Message as _, ProducerHeaders, convert, headers, subjects, v1};
 use facewire_domain::{Reason, Stage};
@@ -34,7 +34,7 @@ async fn a_delivery_given_back_comes_again_as_a_first_one_however_often() {
         let mut delivery = stage.take().await;
         let first = crop_id(&delivery);
         for times in 1..4 {
-            stage.done.send(delivery.give_back()).await.unwrap();
+            stage.done.send(delivery.give_back().unwrap()).await.unwrap();
             delivery = stage.take().await;
             assert_eq!(delivery.delivered, 1);
             assert_eq!(crop_id(&delivery), first, "{id:?}, given back {times} times");
@@ -47,6 +47,25 @@ async fn a_delivery_given_back_comes_again_as_a_first_one_however_often() {
         stage.stop().await;
         assert_eq!((world.count("CROPS").await, world.count("DEAD").await), (0, 0));
     }
+}
+
+#[tokio::test]
+async fn what_was_given_back_too_often_uses_up_its_attempts() {
+    let world = World::new().await;
+    let options = StageOptions { max_deliver: 2, ack_wait: Duration::from_secs(1), ..StageOptions::images() };
+    let before = (MOST_GIVEN_BACK - 1).to_string();
+    world.publish("crops.office.door", &Bytes::from_static(b"image"), &[(headers::GIVEN_BACK, &before)]).await;
+    let mut stage = Running::start(&world, Stage::Ingest, &options).await;
+    let delivery = stage.take().await;
+    stage.done.send(delivery.give_back().unwrap()).await.unwrap();
+    for delivered in 1..=2 {
+        let delivery = stage.take().await;
+        assert_eq!(delivery.header(headers::GIVEN_BACK), Some(MOST_GIVEN_BACK.to_string().as_str()));
+        assert_eq!(delivery.delivered, delivered);
+        assert!(delivery.give_back().is_none());
+    }
+    assert_eq!(world.only_letter().await.letter.unwrap().reason, Reason::Internal.as_str());
+    stage.stop().await;
 }
 
 /// The only message of ENRICH, taken by a stage of its own, which is left running.
