@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use facewire_bus::{Bus, Message};
-use facewire_composition::Service;
+use facewire_composition::{Config, Service};
 use facewire_contracts::{headers, subjects};
 use facewire_devstack::testing;
 use facewire_domain::{CameraId, CollectionId, CropId, ImageHash, Stage, Status};
@@ -127,7 +127,8 @@ async fn play(world: &mut World, plan: &Plan) -> anyhow::Result<Report> {
     let pack = models.pack.clone();
     let pictures = tokio::task::spawn_blocking(move || crops::small(&models, &photos)).await??;
     let bus = world.open(&before()).await?;
-    let mut watch = Watch::new(bounds::most_in_flight(&pack));
+    // The options that a plan's services have.
+    let mut watch = Watch::new(bounds::most_in_flight(&Config::default(), pack.manifest().embedder.faces_per_run()));
     let mut load =
         Load { bus: bus.clone(), pictures, start: OffsetDateTime::now_utc(), ids: BTreeSet::new(), bytes: 0 };
 

@@ -3,7 +3,8 @@
     check_chart.py --helm PROGRAM... [--schemas DIR] [--facts FILE]
 
 Prints what is wrong, a line each, and ends with status 1. `--facts` writes what the code's own tables are compared with
-(tests/it/deploy). What a good object is stands in rules.py, what an API takes in schemas.py.
+(tests/it/deploy). What a good object is stands in rules.py, what an API takes in schemas.py, what values
+may lay over the chart's own in overrides.py.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import yaml
 
 import breakages
 import facts
+import overrides
 import rules
 import scan
 import schemas
@@ -40,9 +42,9 @@ def helm(program: pathlib.Path, words: list, cwd: pathlib.Path = ROOT) -> tuple[
     return done.stdout, None if done.returncode == 0 else "\n".join(lines + done.stdout.splitlines()[-5:])
 
 
-def render(program, version: str, values: str, sets: list[str] = (), chart: pathlib.Path = CHART):
+def render(program, version: str, values: str, sets: list[str] = (), chart: pathlib.Path = CHART, namespace: str = NAMESPACE):
     """The objects, or why there are none."""
-    words = ["template", RELEASES[values], chart, "--namespace", NAMESPACE, "--kube-version", f"{version}.0"]
+    words = ["template", RELEASES[values], chart, "--namespace", namespace, "--kube-version", f"{version}.0"]
     words += ["--values", chart / "ci" / f"{values}-values.yaml"]
     for setting in sets:
         words += ["--set", setting]
@@ -67,6 +69,8 @@ def refusals(program, version: str = "1.34") -> list[str]:
         ("small", ["networkPolicy.nats.ports=1"], "ports"),
         ("small", ["config.natss.url=x"], "natss"),
         ("small", ["nats.url=nats://user:secret@nats:4222"], "/nats/url|nats.url"),
+        ("small", ["nats.url=wss://nats:443"], "/nats/url|nats.url"),
+        ("small", ["nats.url=nats://a:4222\\,ws://b:80"], "/nats/url|nats.url"),
         ("small", ["image.repository="], "image.repository"),
         ("small", ["postgres.existingSecret="], "postgres.existingSecret"),
         ("small", ["nats.auth=nkey"], "nats.existingSecret"),
@@ -74,12 +78,18 @@ def refusals(program, version: str = "1.34") -> list[str]:
         ("production", ["images.endpoint=http://s3.example"], "allow_http"),
         ("small", ["images.url=file:///images"], "images.existingClaim"),
         ("small", ["config.nats.url=nats://u:p@nats:4222"], "config.nats.url"),
+        ("small", ["config.shutdown.grace=60s"], "the value shutdown.graceSeconds"),
+        ("small", ["config.health.listen=0.0.0.0:9"], "the value health.port"),
+        ("small", ["config.gateway.listen=0.0.0.0:9"], "the value gateway.port"),
+        ("small", ["config.images.url=s3://faces"], "the value images.url"),
+        ("production", ["config.nats.inbox_prefix=_INBOX"], "the value nats.inboxPrefix"),
         ("small", ["config.telemetry.otlp.headers.authorization=Bearer x"], "config.telemetry.otlp.headers"),
         ("small", ["telemetry.otlp.endpoint=https://c:4318", "telemetry.otlp.protocol=http"], "without TLS"),
         ("small", ["telemetry.otlp.endpoint=https://c:4317"], "config.telemetry.otlp.ca"),
         ("small", ["defaults.env.TOKEN.value=x"], "/TOKEN|valueFrom"),
         ("small", ["images.url=s3://faces", "images.existingClaim=faces-images"], "file:///images"),
         ("small", ["models.custom=true", "models.volume.existingClaim="], "models.custom"),
+        ("small", ["models.pack=buffalo_l", "models.volume.existingClaim="], "models.pack"),
         ("small", ["models.volume.type=image", "models.volume.image=packs:1"], "Kubernetes 1.35"),
         ("small", ["models.download.url=https://a.example/x", "models.download.image=curl"], "sha256"),
         ("small", ["models.packImage=a:1", "models.download.url=https://a.example/x"], "choose one"),
@@ -135,6 +145,7 @@ def notes(program) -> list[str]:
         ("small", ["models.volume.existingClaim="], empty, True),
         ("small", [], empty, False),
         ("small", [], "--revoke", False),
+        ("small", ["migrate.activeDeadlineSeconds=60"], "--timeout 360s", True),
     ]
     faults = []
     for values, sets, words, wanted in cases:
@@ -240,6 +251,10 @@ def variants(program, known) -> list[str]:
         ([], "NetworkPolicy", "169.254.", set()),
         # A head in the models' volume: whoever compares embeddings mounts that too. One in a claim is there before it serves.
         ([f"models.head.fingerprint={head}", "models.volume.existingClaim=packs"], "Deployment", '"/models"', embedding),
+        # Only an installed pack has the checksums that its fingerprint is of; of `default` the program has them.
+        (["models.pack=buffalo_l", "models.volume.existingClaim=packs"], "Deployment", '"/models"', embedding),
+        (["models.custom=true", "models.volume.existingClaim=packs"], "Deployment", '"/models"', embedding),
+        ([], "Deployment", '"/models"', {"quality", "embed-gpu"}),
         (["models.head.existingClaim=heads"], "Deployment", '"/heads"', embedding),
         (["models.head.existingClaim=heads"], "ConfigMap", "head =", set()),
     ]
@@ -282,6 +297,8 @@ def main() -> None:
         faults += [fault for values in RELEASES for fault in lint(program, values)]
         faults += refusals(program) + packaged(program)
     faults += container_images(programs[0]) + variants(programs[0], known)
+    laid_over = lambda values, sets, namespace=NAMESPACE: render(programs[0], "1.34", values, sets, namespace=namespace)
+    faults += overrides.faults(laid_over, known)
     faults += notes(programs[-1]) + image_volumes(programs[0], known) + yaml_style() + runbook()
     faults += scan.faults(latest)
     faults += breakages.faults(CHART, lambda chart, values: render(programs[0], "1.33", values, (), chart), known)

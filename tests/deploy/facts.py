@@ -8,6 +8,12 @@ def variables(container: dict) -> dict[str, str]:
     return {item["name"]: item.get("value", "nats://from-a-secret") for item in container.get("env", [])}
 
 
+def cores(quantity: str | int | float) -> int:
+    """Of a limit, as a program sees them that counts its processors: whole ones, at least one."""
+    text = str(quantity)
+    return max(1, int(float(text[:-1]) / 1000 if text.endswith("m") else float(text)))
+
+
 def pod_facts(document: dict) -> dict:
     pod = rules.pod_spec(document)
     container = pod["containers"][0]
@@ -23,6 +29,7 @@ def pod_facts(document: dict) -> dict:
             if name in container
         },
         "mounts": [mount["mountPath"] for mount in container["volumeMounts"]],
+        "cores": cores(container["resources"]["limits"]["cpu"]),
         "grace": pod.get("terminationGracePeriodSeconds"),
     }
 

@@ -134,6 +134,18 @@ def authorities(documents: list[dict]) -> list[str]:
     return faults
 
 
+def variables_once(documents: list[dict]) -> list[str]:
+    """The API server merges `env` by name: applied on its side, a list with a name twice is refused."""
+    faults = []
+    for document in documents:
+        pod = pod_spec(document)
+        for container in pod["containers"] + pod.get("initContainers", []) if pod else []:
+            names = [item["name"] for item in container.get("env", [])]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            faults += [f"{title(document)}: container {container['name']} has {name} twice" for name in twice]
+    return faults
+
+
 def replicas(documents: list[dict]) -> list[str]:
     """Either a number, or somebody who decides it; never two."""
     scaled = [d["spec"]["scaleTargetRef"]["name"] for d in documents if d["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]
@@ -162,6 +174,20 @@ def drains(documents: list[dict]) -> list[str]:
             faults.append(f"{title(document)}: it is killed before its drain of {grace} s after {sleep} s is over")
         if component(document) == "gateway" and not sleep:
             faults.append(f"{title(document)}: requests still reach it when it stops")
+    return faults
+
+
+def rollouts(documents: list[dict]) -> list[str]:
+    """A rollout is given up only when a pod had all of its time to start, and an old one to end before it."""
+    faults = []
+    for document in documents:
+        if document["kind"] != "Deployment":
+            continue
+        pod = pod_spec(document)
+        probe = pod["containers"][0]["startupProbe"]
+        needed = probe["periodSeconds"] * probe["failureThreshold"] + pod["terminationGracePeriodSeconds"]
+        if document["spec"].get("progressDeadlineSeconds", 600) <= needed:
+            faults.append(f"{title(document)}: its rollout is given up within the {needed} s that a pod may take")
     return faults
 
 
@@ -250,7 +276,8 @@ def complete(documents: list[dict]) -> list[str]:
 
 def faults(documents: list[dict]) -> list[str]:
     found = [fault for document in documents if pod_spec(document) for fault in locked_down(document)]
-    for rule in (secrets, references, authorities, replicas, hooks, drains, selectors, network, labels_are_text, complete):
+    every = (secrets, references, authorities, variables_once, replicas, hooks, drains, rollouts, selectors, network, labels_are_text, complete)
+    for rule in every:
         found += rule(documents)
     return found
 

@@ -1,6 +1,70 @@
 {{/* facewire.toml and the environment. */}}
 
-{{/* root: what the chart sets, with `config` over it. As YAML. */}}
+{{/*
+root: settings that values set, each with its value. What else follows from a value (ports, mounts, periods, policies) would not follow
+from `config`, and a variable of the chart goes over it.
+*/}}
+{{- define "facewire.valued" -}}
+nats.url: nats.url
+nats.replicas: nats.replicas
+nats.tls.required: nats.tls.required
+{{- if .Values.nats.tls.existingSecret }}
+nats.tls.ca: nats.tls.ca
+nats.tls.certificate: nats.tls.certificate
+nats.tls.key: nats.tls.key
+{{- end }}
+{{- if ne .Values.nats.auth "none" }}
+nats.nkey: nats.existingSecret
+nats.credentials: nats.existingSecret
+nats.inbox_prefix: nats.inboxPrefix
+{{- end }}
+postgres.max_connections: postgres.maxConnections
+qdrant.url: qdrant.url
+qdrant.collection: qdrant.collection
+images.url: images.url
+images.region: images.region
+images.endpoint: images.endpoint
+{{- if .Values.images.existingSecret }}
+images.access_key_id: images.existingSecret
+{{- end }}
+models.pack: models.pack
+models.provider: models.provider
+models.head: models.head.fingerprint
+health.listen: health.port
+gateway.listen: gateway.port
+{{- if .Values.gateway.tls.existingSecret }}
+gateway.tls.certificate: gateway.tls.existingSecret
+gateway.tls.key: gateway.tls.existingSecret
+{{- end }}
+telemetry.format: telemetry.format
+telemetry.filter: telemetry.filter
+telemetry.otlp.endpoint: telemetry.otlp.endpoint
+telemetry.otlp.protocol: telemetry.otlp.protocol
+telemetry.otlp.sample: telemetry.otlp.sample
+shutdown.grace: shutdown.graceSeconds
+{{- end }}
+
+{{/* root: nothing, or the end where `config` sets what a value sets. */}}
+{{- define "facewire.refuseValued" -}}
+{{- $config := .Values.config -}}
+{{- range $path, $value := include "facewire.valued" . | fromYaml -}}
+{{- $found := $config -}}
+{{- $there := true -}}
+{{- range $key := splitList "." $path -}}
+{{- if and $there (kindIs "map" $found) -}}
+{{- $there = hasKey $found $key -}}
+{{- $found = get $found $key -}}
+{{- else -}}
+{{- $there = false -}}
+{{- end -}}
+{{- end -}}
+{{- if $there -}}
+{{- fail (printf "config.%s: use the value %s, from which the chart also makes what has to fit it" $path $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* root: what the chart sets, with `config` over what has no value of its own. As YAML. */}}
 {{- define "facewire.settings" -}}
 {{- $values := .Values -}}
 {{- $tls := dict -}}
@@ -40,9 +104,7 @@
 {{- fail (printf "config.%s: a ConfigMap is no place for secrets: name an existing Secret, or give a service's `env` a `valueFrom`" (join "." $path)) -}}
 {{- end -}}
 {{- end -}}
-{{- if contains "@" (dig "nats" "url" "" $values.config | toString) -}}
-{{- fail "config.nats.url: a ConfigMap is no place for secrets: name an existing Secret" -}}
-{{- end -}}
+{{- include "facewire.refuseValued" . -}}
 {{- with $values.telemetry.otlp }}{{ if hasPrefix "https://" (.endpoint | default "") -}}
 {{- if eq .protocol "http" -}}
 {{- fail "telemetry.otlp: the protocol http goes without TLS; https:// takes grpc" -}}
@@ -110,73 +172,73 @@ number as a float.
 {{/* root: the data of the ConfigMap. */}}
 {{- define "facewire.configData" -}}
 facewire.toml: |
-  # Made by the chart: values in `config` go over what it sets.
+  # Made by the chart. What no value of it sets is set in `config`.
   {{- include "facewire.toml" (list "" (include "facewire.settings" . | fromYaml)) | nindent 2 }}
 {{- end }}
 
-{{/* (name, secret, key): a variable from a secret. */}}
+{{/* (env, name, value): a variable of the chart; the one of the values, where `env` has it, stands alone. */}}
+{{- define "facewire.plainEnv" -}}
+{{- if not (hasKey (index . 0) (index . 1)) -}}
+- name: {{ index . 1 }}
+  value: {{ index . 2 | quote }}
+{{ end -}}
+{{- end }}
+
+{{/* (env, name, secret, key, what to do without a secret): the same from a secret. */}}
 {{- define "facewire.secretEnv" -}}
-- name: {{ index . 0 }}
+{{- if not (hasKey (index . 0) (index . 1)) -}}
+- name: {{ index . 1 }}
   valueFrom:
     secretKeyRef:
-      name: {{ index . 1 | quote }}
-      key: {{ index . 2 | quote }}
-{{ end }}
+      name: {{ required (index . 4) (index . 2) | quote }}
+      key: {{ index . 3 | quote }}
+{{ end -}}
+{{- end }}
 
 {{/* (root, name, service): every variable of a container. */}}
 {{- define "facewire.env" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
 {{- $service := index . 2 -}}
+{{- $env := $service.env -}}
 {{- $needs := $service.needs -}}
 {{- $values := $root.Values -}}
-- name: FACEWIRE_CONFIG
-  value: /etc/facewire/config/facewire.toml
-- name: FACEWIRE_CACHE
-  value: /tmp/cache
-- name: FACEWIRE_DATA
-  value: /tmp/data
+{{ include "facewire.plainEnv" (list $env "FACEWIRE_CONFIG" "/etc/facewire/config/facewire.toml") -}}
+{{ include "facewire.plainEnv" (list $env "FACEWIRE_CACHE" "/tmp/cache") -}}
+{{ include "facewire.plainEnv" (list $env "FACEWIRE_DATA" "/tmp/data") -}}
 {{ if eq $values.nats.auth "nkey" -}}
-- name: FACEWIRE__NATS__NKEY
-  value: /etc/facewire/nats/{{ $name }}.nk
+{{ include "facewire.plainEnv" (list $env "FACEWIRE__NATS__NKEY" (printf "/etc/facewire/nats/%s.nk" $name)) -}}
 {{ else if eq $values.nats.auth "creds" -}}
-- name: FACEWIRE__NATS__CREDENTIALS
-  value: /etc/facewire/nats/{{ $name }}.creds
+{{ include "facewire.plainEnv" (list $env "FACEWIRE__NATS__CREDENTIALS" (printf "/etc/facewire/nats/%s.creds" $name)) -}}
 {{ end -}}
 {{ if ne $values.nats.auth "none" -}}
-- name: FACEWIRE__NATS__INBOX_PREFIX
-  value: {{ printf "%s%s" $values.nats.inboxPrefix $name | quote }}
+{{ include "facewire.plainEnv" (list $env "FACEWIRE__NATS__INBOX_PREFIX" (printf "%s%s" $values.nats.inboxPrefix $name)) -}}
 {{ end -}}
 {{ if $needs.rows -}}
-{{ include "facewire.secretEnv" (list "FACEWIRE__POSTGRES__URL" (required "postgres.existingSecret: name the secret with the URLs" $values.postgres.existingSecret) (default $name $values.postgres.key)) }}
-{{- end -}}
+{{ include "facewire.secretEnv" (list $env "FACEWIRE__POSTGRES__URL" $values.postgres.existingSecret (default $name $values.postgres.key) "postgres.existingSecret: name the secret with the URLs") -}}
+{{ end -}}
 {{ if $values.authorities.existingSecret -}}
-- name: SSL_CERT_FILE
-  value: /etc/facewire/authorities/{{ $values.authorities.key }}
+{{ include "facewire.plainEnv" (list $env "SSL_CERT_FILE" (printf "/etc/facewire/authorities/%s" $values.authorities.key)) -}}
 {{ end -}}
 {{ if and $needs.index $values.qdrant.existingSecret -}}
-{{ include "facewire.secretEnv" (list "FACEWIRE__QDRANT__API_KEY" $values.qdrant.existingSecret $values.qdrant.key) }}
-{{- end -}}
+{{ include "facewire.secretEnv" (list $env "FACEWIRE__QDRANT__API_KEY" $values.qdrant.existingSecret $values.qdrant.key "") -}}
+{{ end -}}
 {{ if and $needs.images $values.images.url -}}
-- name: FACEWIRE__IMAGES__URL
-  value: {{ $values.images.url | quote }}
-- name: FACEWIRE__IMAGES__REGION
-  value: {{ $values.images.region | quote }}
+{{ include "facewire.plainEnv" (list $env "FACEWIRE__IMAGES__URL" $values.images.url) -}}
+{{ include "facewire.plainEnv" (list $env "FACEWIRE__IMAGES__REGION" $values.images.region) -}}
 {{ with $values.images.endpoint -}}
-- name: FACEWIRE__IMAGES__ENDPOINT
-  value: {{ . | quote }}
+{{ include "facewire.plainEnv" (list $env "FACEWIRE__IMAGES__ENDPOINT" .) -}}
 {{ end -}}
 {{ with $values.images.existingSecret -}}
-{{ include "facewire.secretEnv" (list "FACEWIRE__IMAGES__ACCESS_KEY_ID" . "access-key-id") }}
-{{- include "facewire.secretEnv" (list "FACEWIRE__IMAGES__SECRET_ACCESS_KEY" . "secret-access-key") }}
-{{- end -}}
+{{ include "facewire.secretEnv" (list $env "FACEWIRE__IMAGES__ACCESS_KEY_ID" . "access-key-id" "") -}}
+{{ include "facewire.secretEnv" (list $env "FACEWIRE__IMAGES__SECRET_ACCESS_KEY" . "secret-access-key" "") -}}
+{{ end -}}
 {{ end -}}
 {{ if and $needs.models $service.provider -}}
-- name: FACEWIRE__MODELS__PROVIDER
-  value: {{ $service.provider | quote }}
+{{ include "facewire.plainEnv" (list $env "FACEWIRE__MODELS__PROVIDER" $service.provider) -}}
 {{ end -}}
-{{ range $key, $value := $service.env -}}
-- name: {{ $key }}
+{{ range $key, $value := $env -}}
+- name: {{ $key | quote }}
   {{ if kindIs "map" $value }}{{ toYaml $value | nindent 2 | trim }}{{ else }}value: {{ $value | quote }}{{ end }}
 {{ end -}}
 {{- end }}

@@ -30,7 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- define "facewire.metadata" -}}
 {{- $root := index . 0 -}}
 name: {{ include "facewire.fullname" $root }}-{{ index . 1 }}
-namespace: {{ $root.Release.Namespace }}
+namespace: {{ $root.Release.Namespace | quote }}
 labels:
   {{- include "facewire.labels" . | nindent 2 }}
 {{- end }}

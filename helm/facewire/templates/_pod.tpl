@@ -19,10 +19,13 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* root: whether those that compare embeddings read the packs' volume as well: a manifest, or a head. */}}
+{{/*
+root: whether those that compare embeddings read the packs' volume as well: a manifest, or a head. Of the pack `default` the program
+knows the checksums, and with them the fingerprint; of every other only the installed manifest has them.
+*/}}
 {{- define "facewire.comparingReadsModels" -}}
 {{- $models := .Values.models -}}
-{{- if or $models.custom (and $models.head.fingerprint (not $models.head.existingClaim)) }}true{{ end -}}
+{{- if or (ne $models.pack "default") $models.custom (and $models.head.fingerprint (not $models.head.existingClaim)) }}true{{ end -}}
 {{- end }}
 
 {{/* (root, service): whether the pod mounts the packs. */}}
@@ -218,7 +221,7 @@ initContainers:
 {{- define "facewire.podCommon" -}}
 {{- $root := index . 0 -}}
 {{- $service := index . 2 -}}
-serviceAccountName: {{ include "facewire.serviceAccount" (list $root (index . 1)) }}
+serviceAccountName: {{ include "facewire.serviceAccount" (list $root (index . 1)) | quote }}
 automountServiceAccountToken: false
 # Variables of Services in the namespace are none of ours.
 enableServiceLinks: false

@@ -19,6 +19,9 @@ migrate: { rows: true, index: true }
 {{- $name := index . 1 -}}
 {{- $own := default dict (index $root.Values.services $name) -}}
 {{- $values := mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy $own) -}}
+{{- /* A variable is taken whole: a `valueFrom` names one source. */ -}}
+{{- $_ := set $values "env" (default dict $values.env) -}}
+{{- range $key, $value := $own.env }}{{ $_ := set $values.env $key $value }}{{ end -}}
 {{- $image := include "facewire.imageOver" (list $root.Values.image $root.Values.defaults.image) | fromYaml -}}
 {{- $_ := set $values "image" (include "facewire.imageOver" (list $image $own.image) | fromYaml) -}}
 {{- $row := index (include "facewire.table" $root | fromYaml) $name -}}
@@ -44,14 +47,17 @@ migrate: { rows: true, index: true }
 {{- end -}}
 {{- end }}
 
-{{/*
-(root, "Kind/name", text): the object, with its patch from `merge` laid over it.
-*/}}
-{{- define "facewire.object" -}}
+{{/* (root, "Kind/name", text): the object, with its patch from `merge` laid over it. As YAML. */}}
+{{- define "facewire.patched" -}}
 {{- $root := index . 0 -}}
 {{- $object := index . 2 | fromYaml -}}
 {{- if hasKey $object "Error" }}{{ fail (printf "%s: %s" (index . 1) $object.Error) }}{{ end -}}
 {{- $patch := index $root.Values.merge (index . 1) -}}
+{{- toYaml (mergeOverwrite $object (deepCopy (default dict $patch))) -}}
+{{- end }}
+
+{{/* The same as a document of its own. */}}
+{{- define "facewire.object" -}}
 ---
-{{ toYaml (mergeOverwrite $object (deepCopy (default dict $patch))) }}
+{{ include "facewire.patched" . }}
 {{ end }}

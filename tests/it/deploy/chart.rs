@@ -13,6 +13,7 @@ use facewire_contracts::subjects;
 use facewire_devstack::testing;
 use facewire_domain::Stage;
 
+use super::bounds;
 use super::facts::{Facts, Pod, Scaling};
 use super::tools::{Tools, root, said};
 
@@ -34,6 +35,7 @@ async fn the_chart_renders_is_valid_and_says_what_the_code_says() {
         }
         for scaling in &facts.scaling {
             a_stage_follows_its_own_queue(values, scaling);
+            replicas_stay_within_the_limit_of_the_consumer(values, facts, scaling);
         }
     }
     let production = &facts["production"];
@@ -117,13 +119,25 @@ fn a_stage_follows_its_own_queue(values: &str, scaling: &Scaling) {
         assert_eq!(scaling.metadata["query"].matches(&matcher).count(), 2, "{values}: {scaling:?}");
         assert_eq!(scaling.metadata["ignoreNullValues"], "false", "{values}");
     }
-    // What one replica holds in hand is no reason for another, and all together stay within the consumer's limit.
-    let options = Config::default().stage(stage).clone();
-    let held = options.most_in_flight(0);
+}
+
+/// What one replica holds in hand is no reason for another, and all together stay within the consumer's limit.
+fn replicas_stay_within_the_limit_of_the_consumer(values: &str, facts: &Facts, scaling: &Scaling) {
+    let stage: Stage = scaling.service.parse().unwrap();
+    let pod = facts.deployments().find(|pod| pod.service == scaling.service).unwrap();
+    let mut config = accepted(values, facts, pod);
+    // A pod counts its own processors, and not those of the machine of this test.
+    config.quality.threads = pod.cores;
+    if config.models.provider_of(Stage::Embed) == "cpu" {
+        config.embed.threads = Some(pod.cores);
+    }
+    // Whatever the pack: one whose runs are smaller holds less.
+    let held = bounds::most_in_flight(&config, usize::MAX)[&stage];
     let lag = scaling.metadata.get("lagThreshold").or_else(|| scaling.metadata.get("threshold")).unwrap();
-    assert!(lag.parse::<usize>().unwrap() > held, "{values}, {stage}: a replica alone holds {held}");
+    assert!(lag.parse::<u64>().unwrap() > held, "{values}, {stage}: a replica alone holds {held}");
     let most = i64::try_from(scaling.max * held).unwrap();
-    assert!(most <= options.max_ack_pending, "{values}, {stage}: {} replicas hold {most}", scaling.max);
+    let limit = config.stage(stage).max_ack_pending;
+    assert!(most <= limit, "{values}, {stage}: {} replicas hold {most}, and {limit} may be unacked", scaling.max);
 }
 
 fn every_service_has_what_it_needs(facts: &Facts) {

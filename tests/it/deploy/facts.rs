@@ -27,6 +27,8 @@ pub(crate) struct Pod {
     pub(crate) probes: BTreeMap<String, String>,
     /// Paths of volumes.
     pub(crate) mounts: Vec<String>,
+    /// Processors that it may use, whole ones.
+    pub(crate) cores: usize,
     /// Seconds until it is killed.
     pub(crate) grace: Option<u64>,
 }
@@ -36,7 +38,7 @@ pub(crate) struct Pod {
 pub(crate) struct Scaling {
     pub(crate) service: String,
     /// Replicas at most.
-    pub(crate) max: usize,
+    pub(crate) max: u64,
     /// The trigger's type.
     #[serde(rename = "type")]
     pub(crate) trigger: String,

@@ -165,4 +165,5 @@ fn promtool_accepts_rules_alerts_and_their_cases() {
     promtool(&["check", "rules"], &deploy("prometheus/rules.yaml"));
     promtool(&["check", "rules"], &deploy("prometheus/alerts.yaml"));
     promtool(&["test", "rules"], &deploy("prometheus/alerts.test.yaml"));
+    promtool(&["test", "rules"], &deploy("prometheus/week.test.yaml"));
 }
