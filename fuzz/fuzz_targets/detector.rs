@@ -15,7 +15,7 @@ const ANCHORS: [usize; 3] = [64, 16, 4];
 fuzz_target!(|input: &[u8]| {
     let mut numbers = input.chunks_exact(4).filter_map(|four| Some(f32::from_le_bytes(four.try_into().ok()?)));
     let mut next = || numbers.next().unwrap_or(0.0);
-    let (threshold, overlap, scale) = (next().clamp(0.0, 1.0), next().clamp(0.0, 1.0), next());
+    let (threshold, overlap, scale) = (next().clamp(0.0, 1.0), next().clamp(0.0, 1.0), [next(), next()]);
     let size = (next(), next());
     let rest: Vec<f32> = numbers.collect();
     let (scores, boxes) = rest.split_at(rest.len() / 3);

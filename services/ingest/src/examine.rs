@@ -61,7 +61,7 @@ pub(crate) fn examine(delivery: Delivery, limits: &Limits) -> Result<Box<Examine
         },
         bytes,
         format: info.as_ref().ok().map(|info| info.format.as_str().to_owned()),
-        size: info.as_ref().ok().map(|info| (info.width, info.height)),
+        size: info.as_ref().ok().map(ImageInfo::upright),
     };
     let task = v1::QualityTask { crop: Some(wire), image };
     Ok(Box::new(Examined { delivery, row, task, refusal }))

@@ -66,8 +66,9 @@ impl Keeping {
         let mut originals = Vec::new();
         for examined in batch {
             let collection = &examined.row.head.collection;
-            // Of an extraction nothing biometric is stored, whatever its collection keeps.
-            let keeps = examined.refusal.is_none() && examined.row.head.intent != Intent::Extract;
+            // Of an extraction nothing biometric is stored, and of who is only observed neither, whatever their collection keeps.
+            let keeps =
+                examined.refusal.is_none() && !matches!(examined.row.head.intent, Intent::Observe | Intent::Extract);
             let Some(policy) = policies.get(collection).filter(|_| keeps) else { continue };
             if let Some(crop) = &mut examined.task.crop {
                 crop.keep_images = policy.keep_images.as_str().to_owned();

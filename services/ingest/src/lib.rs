@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use examine::{Examined, examine};
-use facewire_bus::{Batch, BatchOptions, Batches, Bus, Done, Outgoing, StageOptions};
+use facewire_bus::{Batch, BatchOptions, Batches, Bus, Delivery, Done, Outgoing, StageOptions};
 use facewire_domain::{Reason, Stage};
 use facewire_runtime::{ActorError, Outbox, Patience, Pipeline, RestartPolicy, Run, Shutdown, inbox, supervise};
 use facewire_store_object::ImageStore;
@@ -169,11 +169,11 @@ fn hand_on(examined: Examined, admission: Admission) -> Done {
         // Published once more by its producer, long after it ended: there is nothing left to do.
         (Admission::Ended, ..) => Vec::new(),
         (Admission::OtherIntent { first }, ..) => {
-            let error = format!(
-                "the same crop was admitted before with the intent {first}, or for another subject: publish it with a \
-                 Facewire-Captured-At of its own"
-            );
-            return delivery.dead_letter_only(Stage::Ingest, Reason::InvalidMessage, &error);
+            let before = format!("with the intent {first}, or for another subject");
+            return wanted_otherwise(delivery, &before);
+        }
+        (Admission::OtherFrame { first }, ..) => {
+            return wanted_otherwise(delivery, if first { "as a frame" } else { "as a crop, and not as a frame" });
         }
         (admission, refusal, Some(crop)) => {
             let (to, outgoing) = match refusal {
@@ -188,4 +188,11 @@ fn hand_on(examined: Examined, admission: Admission) -> Done {
         (_, _, None) => return delivery.dead(Stage::Ingest, Reason::Internal, "the crop was not filled in"),
     };
     delivery.done(outgoing)
+}
+
+/// The crop's id does not contain what is wanted of it, so that the ending of the first stays: whoever asks again is told.
+fn wanted_otherwise(delivery: Delivery, before: &str) -> Done {
+    let error =
+        format!("the same crop was admitted before {before}: publish it with a Facewire-Captured-At of its own");
+    delivery.dead_letter_only(Stage::Ingest, Reason::InvalidMessage, &error)
 }

@@ -6,7 +6,7 @@ use facewire_bus::Done;
 use facewire_domain::{BoundingBox, CollectionId, FaultKind, ImageHash, KeepImages};
 use facewire_runtime::{ActorError, Inbox, Outbox, Patience};
 use facewire_store_object::{ImageKey, ImageStore, ObjectError};
-use facewire_vision::{AlignedFace, DecodeLimits, EncodeError, crop, decode, encode_jpeg, encode_png};
+use facewire_vision::{AlignedFace, EncodeError, RgbImage, crop, encode_jpeg, encode_png};
 use futures_util::future::try_join_all;
 
 /// Around a face that is kept with its surroundings, as a part of its longer side.
@@ -31,12 +31,11 @@ pub(crate) struct Face<'a> {
     pub(crate) aligned: &'a AlignedFace,
 }
 
-/// The image to keep of a face; `encoded` is the whole picture as it came.
+/// The image to keep of a face; `picture` is the whole one, where crops are kept.
 pub(crate) fn image(
     keep: KeepImages,
     face: &Face<'_>,
-    encoded: &[u8],
-    limits: &DecodeLimits,
+    picture: Option<&RgbImage>,
 ) -> Result<Option<(ImageKey, Bytes)>, EncodeError> {
     let Face { collection, image_hash, face_index, bbox, aligned } = face;
     match keep {
@@ -47,12 +46,11 @@ pub(crate) fn image(
             Ok(Some((key, encode_png(aligned.image())?.into())))
         }
         KeepImages::Crop => {
-            // Decoded once more, by the few collections that keep crops: it was judged already, so it can be.
-            let Ok(picture) = decode(encoded, limits) else { return Ok(None) };
+            let Some(picture) = picture else { return Ok(None) };
             let margin = bbox.width().max(bbox.height()) * MARGIN;
             let BoundingBox { x1, y1, x2, y2 } = *bbox;
             let wide = BoundingBox { x1: x1 - margin, y1: y1 - margin, x2: x2 + margin, y2: y2 + margin };
-            let cut = crop(&picture, &wide.clip(picture.width() as f32, picture.height() as f32));
+            let cut = crop(picture, &wide.clip(picture.width() as f32, picture.height() as f32));
             let key = ImageKey::crop((*collection).clone(), *image_hash, *face_index);
             Ok(Some((key, encode_jpeg(&cut, QUALITY)?.into())))
         }

@@ -8,7 +8,7 @@ use facewire_contracts::v1;
 use facewire_domain::{Intent, KeepImages, Outcome, Refusal, Stage, Status};
 use facewire_store_object::ImageKey;
 use facewire_telemetry::events;
-use facewire_vision::DecodeLimits;
+use facewire_vision::{DecodeLimits, decode};
 use time::OffsetDateTime;
 
 use crate::keeping::{self, Face};
@@ -44,16 +44,19 @@ impl Task {
         if keep == KeepImages::None || matches!(self.identity.intent, Intent::Observe | Intent::Extract) {
             return Vec::new();
         }
-        let passed = (0..).zip(judged).filter(|(_, judged)| judged.refusal.is_none());
+        let passed: Vec<(u32, &Judged)> = (0..).zip(judged).filter(|(_, judged)| judged.refusal.is_none()).collect();
+        // Decoded once more for all of its faces, by the few collections that keep crops: it was judged already, so it can be.
+        let crops = keep == KeepImages::Crop && !passed.is_empty();
+        let picture = crops.then(|| decode(&self.image, limits).ok()).flatten();
         let image = |(face_index, judged): (u32, &Judged)| {
             let (collection, image_hash) = (&self.identity.collection, self.identity.image);
             let face = Face { collection, image_hash, face_index, bbox: judged.found.bbox, aligned: &judged.aligned };
-            keeping::image(keep, &face, &self.image, limits).unwrap_or_else(|error| {
+            keeping::image(keep, &face, picture.as_ref()).unwrap_or_else(|error| {
                 tracing::error!(%error, "a face's image is not kept");
                 None
             })
         };
-        passed.filter_map(image).collect()
+        passed.into_iter().filter_map(image).collect()
     }
 
     /// What comes of each face, or the ending of a picture that was rejected as a whole.
@@ -98,8 +101,8 @@ mod tests {
     use facewire_contracts::{Message as _, ProducerHeaders, subjects};
     use facewire_domain::{BoundingBox, Detail, ImageHash, Quality, Reason};
     use facewire_inference::FoundFace;
-    use facewire_vision::AlignedFace;
     use facewire_vision::align::TEMPLATE;
+    use facewire_vision::{AlignedFace, RgbImage, encode_png};
 
     fn crop(intent: Intent) -> v1::Crop {
         let headers = ProducerHeaders { intent, frame: true, ..ProducerHeaders::default() };
@@ -200,6 +203,21 @@ mod tests {
         }
         let hash = ImageKey::aligned("office".parse().unwrap(), ImageHash::of(b"picture"), 1);
         assert_eq!(kept("aligned", Intent::Recognize), [hash.to_string()]);
+    }
+
+    #[test]
+    fn every_face_of_a_picture_is_cut_out_of_it() {
+        let picture = encode_png(&RgbImage::filled(200, 150, [90; 3])).unwrap();
+        let crop = v1::Crop { keep_images: "crop".to_owned(), ..crop(Intent::Recognize) };
+        let payload = v1::QualityTask { crop: Some(crop), image: picture.into() }.encode_to_vec();
+        let judged = [face(None), face(Some(blurred())), face(None)];
+        let images = Task::read(payload.into()).unwrap().images(&judged, &DecodeLimits::default());
+        let key = |face_index| ImageKey::crop("office".parse().unwrap(), ImageHash::of(b"picture"), face_index);
+        assert_eq!(images.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), [key(0), key(2)]);
+        for (_, image) in images {
+            let cut = decode(&image, &DecodeLimits::default()).unwrap();
+            assert_eq!((cut.width(), cut.height()), (157, 150), "with a margin, as far as there is one");
+        }
     }
 
     #[test]

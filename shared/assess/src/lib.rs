@@ -2,8 +2,6 @@
 //! measurements on photo sets call the same function, so that they speak of what runs. It has no queue, no store and no
 //! async; which limits there are is the domain's, pixels are `vision`'s, and models are handed in.
 
-use std::cmp::Ordering;
-
 use facewire_domain::{Detail, Gate, GateLimits, Intent, Logit, Point, Quality, Reason, Refusal, score};
 use facewire_inference::{FaceFind, FoundFace, InferenceError, Measured, measure};
 use facewire_vision::{AlignedFace, DecodeLimits, Lit, decode};
@@ -13,7 +11,7 @@ use facewire_vision::{AlignedFace, DecodeLimits, Lit, decode};
 pub struct Rules {
     /// What may be decoded.
     pub decode: DecodeLimits,
-    /// Faces of one frame at most; the smallest are left out.
+    /// Faces of one frame at most; the smallest are left out, and never the dominant one.
     pub max_faces: usize,
     /// In a crop, a second face makes it doubtful who is meant only from this part of the first one's dominance on (see
     /// [`dominance`]), 0 to 1.
@@ -85,7 +83,7 @@ pub enum Unjudged {
     Inference(#[from] InferenceError),
 }
 
-/// Judges a picture: every face of a frame, or the one face that a crop is of.
+/// Judges a picture: every face of a frame, or the one face that a crop is of. Their places in the answer are their numbers.
 pub fn judge(
     finder: &mut dyn FaceFind,
     rules: &Rules,
@@ -98,15 +96,14 @@ pub fn judge(
     if faces.is_empty() {
         return Err(refuse(Reason::NoFace, Detail::message("the detector found no face")));
     }
+    let size = (image.width(), image.height());
+    faces.sort_by(|a, b| dominance(b, size).total_cmp(&dominance(a, size)));
     let mut limits = rules.gate.limits_for(request.collection, request.camera, request.intent);
     if request.frame {
-        faces.sort_by(|a, b| b.bbox.area().total_cmp(&a.bbox.area()));
-        faces.truncate(rules.max_faces);
-        // From left to right: the same frame gives the same face numbers however often it is judged.
-        faces.sort_by(|a, b| a.bbox.x1.total_cmp(&b.bbox.x1));
+        number(&mut faces, rules.max_faces);
         limits = limits.in_frame();
     } else {
-        faces = vec![subject(faces, (image.width(), image.height()), rules.second_face_ratio)?];
+        faces = vec![subject(faces, size, rules.second_face_ratio)?];
     }
     let judged: Vec<_> = faces.into_iter().map(|found| judge_face(&picture, found, rules, &limits)).collect();
     if judged.iter().any(Result::is_ok) {
@@ -116,9 +113,23 @@ pub fn judge(
     judged.into_iter().collect()
 }
 
-/// The face that a crop is of: the one that dominates it. `multiple_faces` only where a second one does so nearly as much.
-fn subject(mut faces: Vec<FoundFace>, size: (u32, u32), second_ratio: f32) -> Result<FoundFace, Unjudged> {
-    faces.sort_by(|a, b| dominance(b, size).partial_cmp(&dominance(a, size)).unwrap_or(Ordering::Equal));
+/// Puts the faces of a frame into the order of their numbers; they come with the dominant one first. It stays there, because
+/// a crop of the same bytes is of it alone: kept images are named by the hash of the bytes and the number of the face, and
+/// written once, so that a number must mean the same face in both. The others follow from left to right, the same however
+/// often the frame is judged.
+fn number(faces: &mut Vec<FoundFace>, max_faces: usize) {
+    if let Some((_, others)) = faces.split_first_mut() {
+        others.sort_by(|a, b| b.bbox.area().total_cmp(&a.bbox.area()));
+    }
+    faces.truncate(max_faces.max(1));
+    if let Some((_, others)) = faces.split_first_mut() {
+        others.sort_by(|a, b| a.bbox.x1.total_cmp(&b.bbox.x1));
+    }
+}
+
+/// The face that a crop is of: the one that dominates it, the first of these. `multiple_faces` only where a second one does
+/// so nearly as much.
+fn subject(faces: Vec<FoundFace>, size: (u32, u32), second_ratio: f32) -> Result<FoundFace, Unjudged> {
     let mut ranked = faces.into_iter();
     let first = ranked.next().ok_or_else(|| refuse(Reason::NoFace, Detail::default()))?;
     let min = dominance(&first, size) * second_ratio;
@@ -127,7 +138,8 @@ fn subject(mut faces: Vec<FoundFace>, size: (u32, u32), second_ratio: f32) -> Re
         return Ok(first);
     }
     let detail = Detail::limit("faces", count(rivals + 1), 1.0);
-    Err(refuse(Reason::MultipleFaces, detail.with_message("declare it a frame to recognize them all")))
+    let advice = "declare it a frame to recognize them all, with a Facewire-Captured-At of its own";
+    Err(refuse(Reason::MultipleFaces, detail.with_message(advice)))
 }
 
 /// How much a crop is of a face: its side in pixels, less with the distance of its centre from the picture's (none left in
@@ -205,7 +217,7 @@ mod tests {
     fn a_crop_has_one_face_that_counts() {
         // The larger one stands in the corner of the picture: somebody passes by.
         let judged = assessed(vec![face(0.0, 110.0), face(250.0, 100.0)], false).unwrap();
-        assert_eq!(judged.iter().map(|face| face.found.bbox.x1).collect::<Vec<_>>(), [250.0]);
+        assert_eq!(places(&judged), [250.0]);
         assert_eq!((judged[0].refusal.as_ref(), judged[0].quality.detection_score), (None, 0.9));
         assert_eq!(judged[0].quality.score, 1.0, "without a model nothing speaks against a face");
         let two = refused(vec![face(150.0, 100.0), face(350.0, 100.0), face(0.0, 40.0)], false);
@@ -213,12 +225,33 @@ mod tests {
         assert_eq!(refused(vec![], true).reason, Reason::NoFace);
     }
 
+    fn places(judged: &[Judged]) -> Vec<f32> {
+        judged.iter().map(|face| face.found.bbox.x1).collect()
+    }
+
     #[test]
-    fn a_frames_faces_come_from_left_to_right_and_the_smallest_are_left_out() {
-        let rules = Rules { max_faces: 2, ..Rules::default() };
-        let faces = vec![face(400.0, 90.0), face(300.0, 60.0), face(100.0, 150.0)];
-        let judged = judge(&mut Finds(faces), &rules, asked("office", true), &picture()).unwrap();
-        assert_eq!(judged.iter().map(|face| face.found.bbox.x1).collect::<Vec<_>>(), [100.0, 400.0]);
+    fn behind_a_frames_dominant_face_the_others_come_from_left_to_right_and_the_smallest_are_left_out() {
+        let faces = vec![face(400.0, 90.0), face(500.0, 60.0), face(250.0, 100.0), face(0.0, 110.0)];
+        let numbered = |max_faces| {
+            let rules = Rules { max_faces, ..Rules::default() };
+            places(&judge(&mut Finds(faces.clone()), &rules, asked("office", true), &picture()).unwrap())
+        };
+        assert_eq!(numbered(64), [250.0, 0.0, 400.0, 500.0]);
+        assert_eq!(numbered(3), [250.0, 0.0, 400.0]);
+        assert_eq!(numbered(1), [250.0], "not the largest, which is in the corner");
+    }
+
+    #[test]
+    fn a_crop_and_a_frame_of_the_same_bytes_mean_the_same_face_by_its_number() {
+        for faces in [
+            vec![face(0.0, 110.0), face(250.0, 100.0)],
+            vec![face(250.0, 100.0), face(0.0, 110.0)],
+            vec![face(450.0, 40.0), face(0.0, 40.0), face(200.0, 150.0)],
+        ] {
+            let [crop, frame] = [false, true].map(|frame| places(&assessed(faces.clone(), frame).unwrap()));
+            assert_eq!((crop.len(), frame.len()), (1, faces.len()));
+            assert_eq!(crop[0], frame[0], "{frame:?}");
+        }
     }
 
     #[test]

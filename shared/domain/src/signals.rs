@@ -120,7 +120,7 @@ signals! {
         }
     }
 
-    /// Variance of the Laplacian of the canonical aligned face, 0 and up; higher is sharper.
+    /// Variance of the Laplacian of the canonical aligned face, poor light corrected, 0 and up; higher is sharper.
     Blur = blur {
         label: "blur (sharpness)", unit: "", magnitude: false, buckets: VARIANCES,
         /// `blur` below this variance. Off: of the faces below 40, where this limit was, 84 % would have been recognised; below

@@ -52,7 +52,7 @@ pub struct TrainParams {
     pub batch_size: u32,
     /// Of the optimiser; above 0, 1 at most.
     pub learning_rate: f64,
-    /// Faces that a person needs to take part; from 2.
+    /// Confirmed faces that a person needs to take part; from 2.
     pub min_faces: u32,
     /// Faces whose `quality.score` is below, or that have none, are left out; 0 takes all.
     pub quality_threshold: f32,

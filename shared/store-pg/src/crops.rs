@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::collections::first_use;
 use crate::error::StoreError;
 use crate::parts::Parts;
 use crate::store::{CHUNK, Store, int, run, text};
@@ -43,7 +44,7 @@ pub struct NewCrop {
     pub bytes: u64,
     /// `jpeg`, `png` or `webp`; none where the signature is of no known format.
     pub format: Option<String>,
-    /// Width and height in pixels, where the header could be read.
+    /// Width and height of the upright picture in pixels, as boxes have them, where the header could be read.
     pub size: Option<(u32, u32)>,
     /// The producer's id of the image: an erasure finds the crop by it.
     pub asset: Option<String>,
@@ -60,6 +61,11 @@ pub enum Admission {
         /// The intent that it was admitted with.
         first: Intent,
     },
+    /// It was admitted before as a crop and comes as a frame, or the other way round; the same holds as of another intent.
+    OtherFrame {
+        /// Whether it was admitted as a frame.
+        first: bool,
+    },
     /// It was admitted before and is on its way, or its result may be lost: send it on again.
     Seen,
     /// It was admitted before and a face of it failed: it is to be tried again.
@@ -70,14 +76,23 @@ pub enum Admission {
 
 // Nobody waits until the row is on the disk: should the server die within that second, the ending writes the row that is
 // missing, without what only `ingest` knew (bytes, format, size).
-const ADMIT: &str = "
+const ADMIT: &str = concat!(
+    "
+WITH input AS MATERIALIZED (
+    SELECT i.* FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bytea[],
+                           $7::bigint[], $8::text[], $9::integer[], $10::integer[], $11::text[], $12::text[], $13::boolean[])
+        AS i (crop_id, collection, camera, captured_at, received_at, image_hash, bytes, format, width, height, intent,
+              subject_id, frame)
+    CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
+), ",
+    first_use!("SELECT DISTINCT collection FROM input ORDER BY collection"),
+    "
 INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, bytes, format, width, height,
                    intent, subject_id, frame)
-SELECT i.* FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bytea[],
-                       $7::bigint[], $8::text[], $9::integer[], $10::integer[], $11::text[], $12::text[], $13::boolean[]) AS i
-CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
+SELECT * FROM input
 ON CONFLICT DO NOTHING
-RETURNING crop_id";
+RETURNING crop_id"
+);
 
 // Of all crops of a batch, also those that were there: who died in between comes again. The crops are locked first: one that is
 // removed meanwhile has no asset, and fails nobody else's.
@@ -91,28 +106,28 @@ ON CONFLICT DO NOTHING";
 // A failed ending does not count as one, since a success may replace it; nor does an unpublished one, since its result may
 // be lost.
 const SEEN: &str = "
-SELECT c.crop_id, c.intent, c.subject_id,
+SELECT c.crop_id, c.intent, c.subject_id, c.frame,
        EXISTS (SELECT FROM recognitions r WHERE r.crop_id = c.crop_id AND r.status = 'failed'),
        (SELECT count(*) FROM recognitions r
         WHERE r.crop_id = c.crop_id AND r.status <> 'failed' AND r.published_at IS NOT NULL) >= greatest(1, c.face_count)
 FROM crops c WHERE c.crop_id = ANY($1::uuid[])";
 
-/// A crop that was there: intent, subject, whether a face of it failed, whether it ended.
+/// A crop that was there: intent, subject, whether it is a frame, whether a face of it failed, whether it ended.
 struct Seen {
     intent: String,
     subject: Option<String>,
+    frame: bool,
     failed: bool,
     ended: bool,
 }
 
 impl Store {
-    /// Writes the rows of the crops that have none; answers in the order of `crops`. An error within the answer is that
-    /// crop's own fault: its values cannot be stored.
+    /// Writes the rows of the crops that have none, and those of their collections; answers in the order of `crops`. An error
+    /// within the answer is that crop's own fault: its values cannot be stored.
     ///
     /// # Errors
     /// What is no crop's fault; nothing is known of any of them then.
     pub async fn admit(&self, crops: &[NewCrop]) -> Result<Vec<Result<Admission, StoreError>>, StoreError> {
-        self.ensure_collections(crops.iter().map(|crop| &crop.head.collection)).await?;
         let mut first: HashMap<CropId, (usize, &NewCrop)> = HashMap::with_capacity(crops.len());
         for (index, crop) in crops.iter().enumerate() {
             first.entry(crop.head.crop).or_insert((index, crop));
@@ -166,10 +181,10 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows: Vec<(Uuid, String, Option<String>, bool, bool)> = run!(self.hot(), "admit", connection => {
+        let rows: Vec<(Uuid, String, Option<String>, bool, bool, bool)> = run!(self.hot(), "admit", connection => {
             sqlx::query_as(SEEN).bind(&ids).fetch_all(connection).await
         })?;
-        let seen = |(id, intent, subject, failed, ended)| (id, Seen { intent, subject, failed, ended });
+        let seen = |(id, intent, subject, frame, failed, ended)| (id, Seen { intent, subject, frame, failed, ended });
         Ok(rows.into_iter().map(seen).collect())
     }
 }
@@ -192,8 +207,9 @@ impl Written {
         if self.new.contains(&crop.head.crop.as_uuid()) {
             return Ok(match is_first {
                 true => Admission::New,
-                false if wanted(crop) == wanted(first) => Admission::Seen,
-                false => Admission::OtherIntent { first: first.head.intent },
+                false if wanted(crop) != wanted(first) => Admission::OtherIntent { first: first.head.intent },
+                false if crop.head.frame != first.head.frame => Admission::OtherFrame { first: first.head.frame },
+                false => Admission::Seen,
             });
         }
         // A row that was removed between the two statements: the crop comes again, and is new then.
@@ -204,6 +220,9 @@ impl Written {
         let same_subject = seen.subject.as_deref() == subject || (first == Intent::Enroll && seen.subject.is_none());
         if first != crop.head.intent || !same_subject {
             return Ok(Admission::OtherIntent { first });
+        }
+        if seen.frame != crop.head.frame {
+            return Ok(Admission::OtherFrame { first: seen.frame });
         }
         Ok(match seen {
             Seen { failed: true, .. } => Admission::Failed,

@@ -63,12 +63,27 @@ pub struct ImageInfo {
     pub width: u32,
     /// Rows as stored, before EXIF orientation.
     pub height: u32,
+    orientation: Orientation,
 }
 
 impl ImageInfo {
     /// Width × height.
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Columns and rows after EXIF orientation: the picture in whose pixels boxes are told.
+    pub fn upright(&self) -> (u32, u32) {
+        match self.orientation {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (self.height, self.width),
+            Orientation::NoTransforms
+            | Orientation::Rotate180
+            | Orientation::FlipHorizontal
+            | Orientation::FlipVertical => (self.width, self.height),
+        }
     }
 }
 
@@ -131,8 +146,10 @@ impl DecodeError {
 /// What may be decoded. Checked against the header before any pixel memory is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Width × height. A picture takes 3 bytes a pixel while it is worked on, twice that while it is turned upright or where
-    /// it is dim (`light`). The search for faces copies one of up to 4,096 pixels a side once more, with a border: 113 MB.
+    /// Width × height. Decoding takes up to 12 bytes a pixel: so many of an animated lossless WebP (frame, canvas and result),
+    /// 9 to 11 of a progressive JPEG (the coefficients of all of its scans), 7 of most others with transparency. Then a picture
+    /// takes 3 bytes a pixel while it is worked on, twice that where it is dim (`light`). The search for faces copies one of up
+    /// to 4,096 pixels a side once more, with a border: 113 MB.
     pub max_pixels: u64,
     /// The longer side.
     pub max_side: u32,
@@ -170,10 +187,16 @@ impl DecodeLimits {
     }
 }
 
-/// Format and size, by signature and headers alone: no pixel is decoded and no memory taken by what they claim.
+/// Format, size and orientation, by signature and headers alone: no pixel is decoded and no memory taken by what they claim.
 pub fn probe(bytes: &[u8]) -> Result<ImageInfo, DecodeError> {
     let format = ImageFormat::of(bytes).ok_or(DecodeError::Unsupported)?;
-    let decoder = guarded(format, || open(format, bytes))?;
+    // Before it is opened: opening is where the decoder would not come to an end.
+    if format == ImageFormat::Jpeg
+        && let Some(message) = jpeg::fault(bytes)
+    {
+        return Err(DecodeError::Damaged { format, message });
+    }
+    let mut decoder = guarded(format, || open(format, bytes))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(DecodeError::Damaged { format, message: "a side has no pixels".to_owned() });
@@ -183,7 +206,9 @@ pub fn probe(bytes: &[u8]) -> Result<ImageInfo, DecodeError> {
     {
         return Err(DecodeError::Damaged { format, message });
     }
-    Ok(ImageInfo { format, width, height })
+    // After the look at a WebP's chunks: the decoder takes as much memory as EXIF data are said to have.
+    let orientation = guarded(format, || Ok(decoder.orientation().unwrap_or(Orientation::NoTransforms)))?;
+    Ok(ImageInfo { format, width, height, orientation })
 }
 
 /// Upright RGB: EXIF orientation applied, 16-bit, grey, alpha, palette and CMYK pictures converted, the first frame of an
@@ -196,14 +221,13 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
         return Err(DecodeError::Damaged { format, message: "its end is missing".to_owned() });
     }
     guarded(format, || {
-        let mut decoder = open(format, bytes)?;
+        let decoder = open(format, bytes)?;
         let (value, limit) = (decoder.total_bytes(), limits.max_bytes());
         if value > limit {
             return Err(DecodeError::TooLarge { what: "bytes", value, limit });
         }
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut image = DynamicImage::from_decoder(decoder).map_err(|e| damaged(format, &e))?;
-        image.apply_orientation(orientation);
+        image.apply_orientation(info.orientation);
         let rgb = image.into_rgb8();
         RgbImage::new(rgb.width(), rgb.height(), rgb.into_raw())
             .map_err(|e| DecodeError::Damaged { format, message: e.to_string() })

@@ -102,8 +102,9 @@ pub fn crop(image: &RgbImage, bbox: &BoundingBox) -> RgbImage {
 pub struct Letterbox {
     /// The frame: the picture at the top left, black elsewhere.
     pub image: RgbImage,
-    /// Frame pixels for one of the picture: divide by it to come back.
-    pub scale: f32,
+    /// Frame pixels for one of the picture, across and down: divide by them to come back. They differ by what it takes to
+    /// make whole pixels.
+    pub scale: [f32; 2],
 }
 
 /// Resizes keeping the aspect ratio and pastes top-left on black, as SCRFD's reference does.
@@ -114,7 +115,7 @@ pub fn letterbox(image: &RgbImage, width: u32, height: u32) -> Letterbox {
     } else {
         (width, ((width as f32 * ratio) as u32).clamp(1, height))
     };
-    let scale = inner_height as f32 / image.height() as f32;
+    let scale = [inner_width as f32 / image.width() as f32, inner_height as f32 / image.height() as f32];
     let inner = resize(image, inner_width, inner_height);
     let mut data = vec![0u8; width as usize * height as usize * 3];
     for (out, row) in data.chunks_exact_mut(width.max(1) as usize * 3).zip(inner.rows()) {
@@ -139,10 +140,21 @@ mod tests {
     #[test]
     fn a_letterbox_keeps_the_aspect_ratio() {
         let tall = letterbox(&RgbImage::filled(50, 100, [9; 3]), 640, 640);
-        assert_eq!((tall.image.width(), tall.image.height(), tall.scale), (640, 640, 6.4));
+        assert_eq!((tall.image.width(), tall.image.height(), tall.scale), (640, 640, [6.4; 2]));
         assert_eq!((tall.image.pixel(319, 639), tall.image.pixel(320, 0)), (Some([9; 3]), Some([0; 3])));
         let wide = letterbox(&RgbImage::filled(1280, 320, [9; 3]), 640, 640);
         assert_eq!((wide.image.pixel(639, 159), wide.image.pixel(0, 160)), (Some([9; 3]), Some([0; 3])));
+    }
+
+    #[test]
+    fn a_point_comes_back_from_a_letterbox_that_does_not_divide() {
+        // White from column 2604 and from row 1440 on; 640 / 2688 of 1520 rows are 361.9.
+        let camera = RgbImage::from_fn(2688, 1520, |x, y| if x >= 2604 || y >= 1440 { [255; 3] } else { [0; 3] });
+        let Letterbox { image, scale: [across, down] } = letterbox(&camera, 640, 640);
+        let white = |x, y| image.pixel(x, y).is_some_and(|[r, ..]| r > 127);
+        let (x, y) = ((0..640).position(|x| white(x, 0)).unwrap(), (0..640).position(|y| white(0, y)).unwrap());
+        let back = [x as f32 / across, y as f32 / down];
+        assert!((back[0] - 2604.0).abs() < 2.5 && (back[1] - 1440.0).abs() < 2.5, "{back:?}");
     }
 
     #[test]

@@ -111,6 +111,7 @@ mod tests {
             "jpeg-progressive",
             "jpeg-many-scans",
             "jpeg-bomb",
+            "jpeg-many-segments",
             "webp-still",
             "webp-bomb",
             "webp-animated",

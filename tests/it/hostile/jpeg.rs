@@ -139,8 +139,47 @@ pub(crate) fn broken_segments(dice: &mut Dice) -> Vec<u8> {
     Frame { before, ..Frame::of(BASELINE, side(dice), side(dice), 3) }.bytes()
 }
 
+/// An empty part of extended XMP, of which others are missing.
+fn extended_xmp() -> Vec<u8> {
+    let places = [1_u32, 1].map(u32::to_be_bytes).concat();
+    segment(0xE1, &[b"http://ns.adobe.com/xmp/extension/\0".as_slice(), &[b'A'; 32], &places].concat())
+}
+
+/// Behind each segment the decoder goes through all of extended XMP that came before it.
+fn headed_by(extended: usize, empty: usize) -> Frame {
+    let before = [extended_xmp().repeat(extended), segment(0xE3, &[]).repeat(empty)].concat();
+    Frame { before, ..Frame::of(BASELINE, 64, 48, 3) }
+}
+
+/// More segments before the picture than any camera writes, or nearly so many.
+pub(crate) fn many_segments(dice: &mut Dice) -> Vec<u8> {
+    headed_by(dice.index(500), dice.index(30_000)).bytes()
+}
+
 /// Orientation as a camera says it.
 pub(crate) fn with_exif(exif: &[u8]) -> Vec<u8> {
     let before = segment(0xE1, &[b"Exif\0\0", exif].concat());
     Frame { before, ..Frame::of(BASELINE, 60, 40, 3) }.bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use facewire_domain::Reason;
+    use facewire_vision::{DecodeLimits, decode, probe};
+
+    use super::*;
+
+    #[test]
+    fn segments_without_end_are_refused() {
+        let limits = DecodeLimits::default();
+        assert!(decode(&headed_by(160, 200).bytes(), &limits).is_ok());
+        // The last one is ten megabytes, and would keep a decoder busy for longer than this test may take.
+        for (extended, empty) in [(257, 0), (0, 20_001), (66_000, 1_300_000)] {
+            let bytes = headed_by(extended, empty).bytes();
+            let refused = probe(&bytes).unwrap_err();
+            assert_eq!(refused.reason(), Reason::InvalidImage);
+            assert!(refused.to_string().contains("segments"), "{refused}");
+            assert_eq!(decode(&bytes, &limits), Err(refused));
+        }
+    }
 }

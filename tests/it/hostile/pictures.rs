@@ -8,7 +8,7 @@ use super::{jpeg, png, webp};
 pub(crate) type Make = fn(&mut Dice) -> Vec<u8>;
 
 /// Every kind of picture by name.
-pub(crate) const KINDS: [(&str, Make); 29] = [
+pub(crate) const KINDS: [(&str, Make); 30] = [
     ("png-16-bit", png::sixteen),
     ("png-shallow", png::shallow),
     ("png-palette", png::palette),
@@ -25,6 +25,7 @@ pub(crate) const KINDS: [(&str, Make); 29] = [
     ("jpeg-bomb", jpeg::bomb),
     ("jpeg-odd-frame", jpeg::odd_frame),
     ("jpeg-broken-segments", jpeg::broken_segments),
+    ("jpeg-many-segments", jpeg::many_segments),
     ("webp-still", webp::still),
     ("webp-bomb", webp::bomb),
     ("webp-animated", webp::animated),
@@ -41,7 +42,7 @@ pub(crate) const KINDS: [(&str, Make); 29] = [
 ];
 
 /// Kinds before the ones that damage others.
-const WHOLE: usize = 26;
+const WHOLE: usize = 27;
 
 fn any(dice: &mut Dice) -> Vec<u8> {
     let (_, make) = KINDS[dice.index(WHOLE)];

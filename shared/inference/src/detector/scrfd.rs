@@ -61,12 +61,12 @@ impl FaceDetector for Scrfd {
 }
 
 /// Raw numbers to faces. The nine outputs come in any order and are told apart by their last dimension (1 score, 4 edge
-/// distances, 10 point offsets) and length. `scale` is input pixels for one of the picture. The message says which output
-/// is missing.
+/// distances, 10 point offsets) and length. `scale` is input pixels for one of the picture, across and down. The message says
+/// which output is missing.
 pub fn decode_scrfd(
     outputs: &[Tensor],
     [width, height]: [u32; 2],
-    scale: f32,
+    scale: [f32; 2],
     score_threshold: f32,
     nms_iou: f32,
 ) -> Result<Vec<Detection>, String> {
@@ -93,18 +93,24 @@ pub fn decode_scrfd(
 }
 
 /// One anchor's face; `None` where a number is not finite or the box is empty.
-fn face(score: f32, distance: &[f32], offsets: &[f32], centre: Point, stride: f32, scale: f32) -> Option<Detection> {
+fn face(
+    score: f32,
+    distance: &[f32],
+    offsets: &[f32],
+    centre: Point,
+    stride: f32,
+    scale: [f32; 2],
+) -> Option<Detection> {
     let &[left, up, right, down] = distance else { return None };
-    let bbox = BoundingBox {
-        x1: (centre.x - left * stride) / scale,
-        y1: (centre.y - up * stride) / scale,
-        x2: (centre.x + right * stride) / scale,
-        y2: (centre.y + down * stride) / scale,
-    };
+    let [scale_x, scale_y] = scale;
+    // From the centre, in strides, to pixels of the picture.
+    let at = |x: f32, y: f32| Point::new((centre.x + x * stride) / scale_x, (centre.y + y * stride) / scale_y);
+    let (first, last) = (at(-left, -up), at(right, down));
+    let bbox = BoundingBox { x1: first.x, y1: first.y, x2: last.x, y2: last.y };
     let mut landmarks = [Point::default(); 5];
     for (point, offset) in landmarks.iter_mut().zip(offsets.chunks_exact(2)) {
         let &[x, y] = offset else { return None };
-        *point = Point::new((centre.x + x * stride) / scale, (centre.y + y * stride) / scale);
+        *point = at(x, y);
     }
     let sound = bbox.area().is_normal()
         && bbox.x1.is_finite()
@@ -135,23 +141,23 @@ mod tests {
         raw[3].data[anchor * 4..][..4].copy_from_slice(&[1.0, 0.5, 2.0, 1.5]);
         raw[6].data[anchor * 10..][..4].copy_from_slice(&[-0.5, 0.25, 0.5, 0.25]);
         raw.reverse();
-        let found = decode_scrfd(&raw, [64, 32], 0.5, 0.5, 0.4).unwrap();
+        let found = decode_scrfd(&raw, [64, 32], [0.5, 0.25], 0.5, 0.4).unwrap();
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].bbox, BoundingBox { x1: 32.0, y1: 24.0, x2: 80.0, y2: 56.0 });
+        assert_eq!(found[0].bbox, BoundingBox { x1: 32.0, y1: 48.0, x2: 80.0, y2: 112.0 });
         let landmarks = found[0].landmarks.unwrap();
-        assert_eq!((landmarks[0], landmarks[2]), (Point::new(40.0, 36.0), Point::new(48.0, 32.0)));
+        assert_eq!((landmarks[0], landmarks[2]), (Point::new(40.0, 72.0), Point::new(48.0, 64.0)));
     }
 
     #[test]
     fn a_missing_output_is_named() {
         let mut raw = outputs();
         raw.remove(4);
-        assert!(decode_scrfd(&raw, [64, 32], 1.0, 0.5, 0.4).unwrap_err().contains("stride 16"));
+        assert!(decode_scrfd(&raw, [64, 32], [1.0; 2], 0.5, 0.4).unwrap_err().contains("stride 16"));
     }
 
     proptest! {
         #[test]
-        fn any_numbers_decode(values in prop::collection::vec(any::<f32>(), 1..50), scale in any::<f32>()) {
+        fn any_numbers_decode(values in prop::collection::vec(any::<f32>(), 1..50), scale in any::<[f32; 2]>()) {
             let mut raw = outputs();
             let mut values = values.into_iter().cycle();
             raw.iter_mut().flat_map(|t| &mut t.data).for_each(|v| *v = values.next().unwrap());

@@ -72,6 +72,7 @@ fn all_eight_orientations_give_the_same_upright_picture() {
             let jpeg = with_exif(&encode_jpeg(&raw, 95).unwrap(), orientation, big_endian);
             let info = probe(&jpeg).unwrap();
             assert_eq!((info.width, info.height), (raw.width(), raw.height()), "as stored");
+            assert_eq!(info.upright(), (upright.width(), upright.height()), "orientation {orientation}");
             let decoded = decode(&jpeg, &DecodeLimits::default()).unwrap();
             assert!(difference(&decoded, &upright) < 4.0, "orientation {orientation}");
         }
