@@ -66,11 +66,16 @@ impl Jobs {
             idle: Arc::new(AtomicUsize::new(0)),
         };
         events::JobsReady.emit();
-        let mut pipeline = Pipeline::new();
+        // All of them before the first takes a job: whoever drops this meanwhile leaves none in hand.
+        let mut queues = Vec::new();
         for number in 1..=self.options.workers.max(1) {
+            queues.push((number, self.bus.job_queue().await?));
+        }
+        let mut pipeline = Pipeline::new();
+        for (number, queue) in queues {
             let name = format!("{SERVICE} {} {number}", std::process::id());
             let worker = Worker { context: context.clone(), name };
-            pipeline.spawn("work", worker.run(self.bus.job_queue().await?));
+            pipeline.spawn("work", worker.run(queue));
         }
         pipeline.spawn("prototypes", upkeep::keep(context.clone()));
         pipeline.spawn("housekeeping", housekeeping::keep(context, self.bus.clone()));

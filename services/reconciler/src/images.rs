@@ -80,7 +80,8 @@ impl Comparison<'_> {
             }
         }
         if self.policy.keep_images != KeepImages::None {
-            seen.missing += rows.count().await?.saturating_sub(there);
+            let once_an_image = self.policy.keep_images == KeepImages::Original;
+            seen.missing += rows.count(once_an_image).await?.saturating_sub(there);
         }
         Ok(())
     }
@@ -143,13 +144,15 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// All of them.
-    async fn count(&mut self) -> Result<u64, GalleryError> {
+    /// All of them; of the faces of an image one alone, where they share it.
+    async fn count(&mut self, once_an_image: bool) -> Result<u64, GalleryError> {
         self.rewind();
-        let mut count = 0;
+        let (mut count, mut last) = (0, None);
         while self.peek().await?.is_some() {
-            count += self.page.len() as u64;
-            self.page.clear();
+            for (hash, _) in self.page.drain(..) {
+                count += u64::from(!once_an_image || last != Some(hash));
+                last = Some(hash);
+            }
         }
         Ok(count)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use facewire_domain::{Fault, FaultKind};
 use facewire_gallery::GalleryError;
 use facewire_runtime::{ActorError, Shutdown};
+use facewire_store_pg::Expired;
 use facewire_telemetry::events;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -115,9 +116,15 @@ async fn expire_results(reconciler: &Reconciler) -> Result<(), GalleryError> {
         if expired.is_empty() {
             return Ok(());
         }
-        events::Expired { what: "crops", count: expired.crops.max(expired.recognitions) }.emit();
+        events::Expired { what: "crops", count: crops(&expired) }.emit();
         tokio::time::sleep(options.pause).await;
     }
+}
+
+/// How many crops a step took: an alert compares them with those that were admitted, and a frame has an ending for each of its faces. A
+/// step that finds endings alone has no crop to count, and counts those.
+fn crops(expired: &Expired) -> u64 {
+    if expired.crops > 0 { expired.crops } else { expired.recognitions }
 }
 
 /// The short pass removes their points, images and rows.
@@ -155,6 +162,13 @@ async fn compare_images(reconciler: &Reconciler, compared: &mut Option<Instant>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_is_one_crop_however_many_faces_it_had() {
+        assert_eq!(crops(&Expired { crops: 2, recognitions: 9, failures: 1 }), 2);
+        assert_eq!(crops(&Expired { crops: 3, recognitions: 0, failures: 0 }), 3, "they never ended");
+        assert_eq!(crops(&Expired { crops: 0, recognitions: 4, failures: 1 }), 4, "their crops went before");
+    }
 
     #[test]
     fn an_age_is_a_duration_or_for_ever() {

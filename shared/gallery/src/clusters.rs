@@ -183,6 +183,7 @@ mod tests {
             embedding: vec![degrees.to_radians().cos(), degrees.to_radians().sin()],
             quality: None,
             cluster: None,
+            confirmed: false,
             captured_at: OffsetDateTime::UNIX_EPOCH,
             created_at: OffsetDateTime::UNIX_EPOCH,
         }

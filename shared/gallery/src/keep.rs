@@ -57,7 +57,8 @@ impl Gallery {
         let matched: Vec<(FaceId, PersonId)> =
             both.filter_map(|(face, standing)| Some((*standing, face.matched?))).collect();
         // What is tombstoned the reconciler removes, with its point and images.
-        self.store.tombstone(&self.store.note_matched(&matched).await?).await.map(|_| ())
+        let erased = self.store.note_matched(&matched).await?;
+        self.store.tombstone_unowned(&erased).await.map(|_| ())
     }
 
     /// The row that stands for each face, or is to.

@@ -2,7 +2,7 @@
 //! and where a crash comes in between, the reconciler writes them.
 
 use facewire_domain::{CollectionId, FaceId, PersonId, SubjectId};
-use facewire_store_pg::{Actor, Assignment, MergeRef, Merged, Split};
+use facewire_store_pg::{Actor, Assignment, MergeRef, Merged, PersonCreation, Split};
 
 use crate::{Gallery, GalleryError};
 
@@ -58,6 +58,27 @@ impl Gallery {
         let Some(assigned) = assigned else { return Ok(None) };
         self.index_all(&assigned.moved).await?;
         Ok(Some(Moved { to: assignment.to, faces: assigned.moved.len() as u64, refused: assigned.refused }))
+    }
+
+    /// Gives faces to a new person; both or neither. `None` where none of these faces is there; the inner error says what stands in
+    /// the person's way.
+    ///
+    /// # Errors
+    /// Of either store.
+    pub async fn reassign_to_new(
+        &self,
+        collection: &CollectionId,
+        faces: &[FaceId],
+        subject: &SubjectId,
+        name: &str,
+        not_this_person: bool,
+        actor: &Actor,
+    ) -> Result<Result<Option<Split>, PersonCreation>, GalleryError> {
+        let given = self.store.assign_to_new(collection, faces, subject, name, not_this_person, actor).await?;
+        if let Ok(Some(given)) = &given {
+            self.index_all(&given.faces).await?;
+        }
+        Ok(given)
     }
 
     /// Makes a new person of some faces of another. `None` where none of them is that person's.

@@ -10,6 +10,10 @@ use crate::{Gallery, GalleryError};
 /// Negatives up to which all of their persons are read beside a search: 16 bytes each.
 const FEW: u32 = 256;
 
+/// Times that a search is repeated at most, each time for more persons, because people were taken out of what it found. After the last
+/// there may be fewer than were asked for.
+const REPEATS: u32 = 4;
+
 /// What is near one probe.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Near {
@@ -27,19 +31,19 @@ impl Gallery {
     /// Of either store.
     pub async fn search(&self, probes: &[Probe]) -> Result<Vec<Result<Near, VecError>>, GalleryError> {
         let mut found = self.nearest_of(probes).await?;
-        // Whoever was taken out may have stood for the runner-up, or for the last person that was asked for.
-        let fewer = |near: &Near, probe: &Probe| near.taken_out > 0 && persons(&near.hits) < probe.persons as usize;
-        let repeats: Vec<(usize, Probe)> = (0..)
-            .zip(probes.iter().zip(&found))
-            .filter_map(|(place, (probe, near))| {
-                let near = near.as_ref().ok().filter(|near| fewer(near, probe))?;
-                let more = u32::try_from(near.taken_out).unwrap_or(u32::MAX);
-                Some((place, Probe { persons: probe.persons.saturating_add(more), ..probe.clone() }))
-            })
-            .collect();
-        if !repeats.is_empty() {
-            let (places, probes): (Vec<usize>, Vec<Probe>) = repeats.into_iter().unzip();
-            for (place, near) in places.into_iter().zip(self.nearest_of(&probes).await?) {
+        // By how many persons more than the probe each was searched for.
+        let mut more = vec![0; probes.len()];
+        for _ in 0..REPEATS {
+            let asked = probes.iter().zip(&found).zip(&mut more).enumerate();
+            let repeats = asked.filter_map(|(place, ((probe, near), more))| {
+                *more = near.as_ref().ok().and_then(|near| lacking(near, probe.persons, *more))?;
+                Some((place, Probe { persons: probe.persons.saturating_add(*more), ..probe.clone() }))
+            });
+            let (places, repeats): (Vec<usize>, Vec<Probe>) = repeats.unzip();
+            if repeats.is_empty() {
+                break;
+            }
+            for (place, near) in places.into_iter().zip(self.nearest_of(&repeats).await?) {
                 if let Some(found) = found.get_mut(place) {
                     *found = near;
                 }
@@ -70,6 +74,16 @@ impl Gallery {
         };
         Ok(found.into_iter().zip(before).map(near).collect())
     }
+}
+
+/// By how many persons more than `wanted` to search, where the last search, for `more` of them, found as many and too few of these are
+/// left: whoever was taken out may have stood for the runner-up, or for the last person that was asked for. Twice as many as were taken
+/// out, so that few searches do.
+fn lacking(near: &Near, wanted: u32, more: u32) -> Option<u32> {
+    let left = persons(&near.hits);
+    let asked = wanted.saturating_add(more) as usize;
+    let lacks = left < wanted as usize && left.saturating_add(near.taken_out) >= asked;
+    lacks.then(|| u32::try_from(near.taken_out).unwrap_or(u32::MAX).saturating_mul(2))
 }
 
 /// How many persons' faces these are.

@@ -237,8 +237,8 @@ async fn commands(bench: &Bench, crops: u64) -> Result<(), AnyError> {
     }
     bench.run("expire results, nothing left", store.expire_results(age, now, 5000)).await;
     let actor = facewire_store_pg::Actor::named("an example");
-    let policy = facewire_store_pg::CollectionPolicy { retain_unmatched: age, ..Default::default() };
-    store.set_policy(&site, &policy, &actor).await?;
+    let changes = facewire_store_pg::PolicyChanges { retain_unmatched: Some(age), ..Default::default() };
+    store.update_policy(&site, &changes, &actor).await?;
     bench.run("expire unmatched, 1000 faces", store.expire_unmatched(&site, None, now, 1000)).await;
     Ok(())
 }
@@ -271,7 +271,7 @@ async fn main() -> Result<(), AnyError> {
     plain.migrate().await?;
     let actor = facewire_store_pg::Actor::named("an example");
     for site in 0..4 {
-        plain.set_policy(&format!("site-{site}").parse()?, &Default::default(), &actor).await?;
+        plain.create_collection(&format!("site-{site}").parse()?, &Default::default(), &actor).await?;
     }
     let start = Instant::now();
     let mut operator = connect(&[])?.connect().await?;

@@ -15,11 +15,12 @@ use crate::erasure::{Columns as ErasedColumns, ErasedFace};
 use crate::erasure_jobs::{any_is_being_erased, being_erased};
 use crate::error::StoreError;
 use crate::negatives;
+use crate::person_edit::{PersonCreation, insert_person, visible};
 use crate::persons::{lock_collections, name_key};
 use crate::prototypes::fill_exemplars;
 use crate::store::{Store, run};
 
-/// A person that was split off another.
+/// A new person who was made of some faces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     /// The new person.
@@ -91,10 +92,19 @@ UPDATE faces SET person_id = $2, assigned_by = $3, assigned_at = now(), updated_
     vector_state = CASE vector_state WHEN 'indexed' THEN 'pending' ELSE vector_state END
 WHERE face_id = ANY($1::uuid[])";
 
-// What was theirs by a job's doing is theirs by a human's word now, and since now. Points do not say it, so the row's time stays.
+// What was theirs by a job's doing is theirs by a human's word now, and since now. Points do not say it, so the row's time stays. Who
+// stands for a person is chosen among confirmed faces, and no trigger sees that one is.
 const CONFIRM: &str = "
-UPDATE faces SET confirmed = true, assigned_by = $4, assigned_at = now()
-WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND person_id = $3 AND NOT confirmed AND vector_state <> 'tombstoned'";
+WITH told AS (
+    UPDATE faces SET confirmed = true, assigned_by = $4, assigned_at = now()
+    WHERE collection = $1 AND face_id = ANY($2::uuid[]) AND person_id = $3 AND NOT confirmed AND vector_state <> 'tombstoned'
+    RETURNING face_id
+), noted AS (
+    INSERT INTO stale_prototypes (person_id, collection, since)
+    SELECT p.person_id, p.collection, clock_timestamp() FROM persons p WHERE p.person_id = $3 AND EXISTS (SELECT FROM told)
+    ON CONFLICT (person_id) DO UPDATE SET since = EXCLUDED.since
+)
+SELECT face_id FROM told";
 
 const REMOVE: &str = "
 UPDATE faces SET vector_state = 'tombstoned', updated_at = now() WHERE face_id = $1 AND vector_state <> 'tombstoned'
@@ -130,23 +140,26 @@ impl Store {
             if concerns_erased(&mut tx, collection, &ids, to).await? {
                 return Ok(Err(StoreError::BeingErased));
             }
-            let mut refused = Vec::new();
+            let (mut refused, mut withdrawn) = (Vec::new(), HashSet::new());
             if let Some(person) = to {
                 let active = sqlx::query_scalar(IS_ACTIVE).bind(person).bind(collection.as_str());
                 if !active.fetch_one(&mut *tx).await? {
                     return Ok(Ok(None));
                 }
                 if assignment.force {
-                    negatives::clear(&mut tx, &ids, person).await?;
+                    withdrawn = negatives::clear(&mut tx, &ids, person).await?;
                 } else {
                     refused = negatives::negative_for(&mut tx, &ids, person).await?;
                 }
             }
             let allowed: Vec<Uuid> = ids.iter().filter(|face| !refused.contains(face)).copied().collect();
-            let moved = assign(&mut tx, collection, &allowed, to, assignment.not_this_person, actor).await?;
-            if to.is_some() && !actor.is_job() {
-                let theirs = sqlx::query(CONFIRM).bind(collection.as_str()).bind(&allowed).bind(to);
-                theirs.bind(actor.stored_name()).execute(&mut *tx).await?;
+            let not_this_person = assignment.not_this_person;
+            let moved = assign(&mut tx, collection, &allowed, to, not_this_person, &withdrawn, actor).await?;
+            if let Some(person) = to {
+                for face in &moved {
+                    withdrawn.remove(&face.as_uuid());
+                }
+                say(&mut tx, collection, &allowed, person, &withdrawn, actor).await?;
             }
             tx.commit().await?;
             Ok(Ok(Some(Assigned { moved, refused: refused.into_iter().map(FaceId::from).collect() })))
@@ -200,9 +213,48 @@ impl Store {
                 .await?;
             let created = NewEvent::of(collection.as_str(), EventKind::PersonCreated);
             record(&mut tx, actor, NewEvent { person: Some(person), ..created }).await?;
-            let faces = assign(&mut tx, collection, &theirs, Some(person.as_uuid()), false, actor).await?;
+            let nothing = HashSet::new();
+            let faces = assign(&mut tx, collection, &theirs, Some(person.as_uuid()), false, &nothing, actor).await?;
             tx.commit().await?;
             Ok(Ok(Some(Split { person, faces })))
+        })?
+    }
+
+    /// Gives faces of one collection to a new person. Both or neither: where the faces cannot change hands there is no person either.
+    /// `None` where none of these faces is there; the inner error says what stands in the person's way.
+    ///
+    /// # Errors
+    /// [`StoreError::BeingErased`] where an unfinished erasure concerns whose a face is, or is of whoever had the external id;
+    /// [`StoreError::Invalid`] for a name without a visible character.
+    pub async fn assign_to_new(
+        &self,
+        collection: &CollectionId,
+        faces: &[FaceId],
+        subject: &SubjectId,
+        name: &str,
+        not_this_person: bool,
+        actor: &Actor,
+    ) -> Result<Result<Option<Split>, PersonCreation>, StoreError> {
+        let (name, metadata) = (visible(name)?, serde_json::json!({}));
+        let ids: Vec<Uuid> = faces.iter().map(FaceId::as_uuid).collect();
+        run!(self, "assign faces to a new person", connection => {
+            let mut tx = connection.begin().await?;
+            lock_collections(&mut tx, &[collection.as_str()]).await?;
+            if concerns_erased(&mut tx, collection, &ids, None).await? {
+                return Ok(Err(StoreError::BeingErased));
+            }
+            let person = match insert_person(&mut tx, collection, subject, &name, &metadata, actor).await? {
+                Ok(Ok(person)) => person,
+                Ok(Err(refused)) => return Ok(Ok(Err(refused))),
+                Err(error) => return Ok(Err(error)),
+            };
+            let (to, nothing) = (Some(person.as_uuid()), HashSet::new());
+            let faces = assign(&mut tx, collection, &ids, to, not_this_person, &nothing, actor).await?;
+            if faces.is_empty() {
+                return Ok(Ok(Ok(None)));
+            }
+            tx.commit().await?;
+            Ok(Ok(Ok(Some(Split { person, faces }))))
         })?
     }
 
@@ -250,13 +302,15 @@ async fn concerns_erased(
     sqlx::query_scalar(OF_ERASED).bind(collection.as_str()).bind(faces).bind(&erased).fetch_one(connection).await
 }
 
-/// Moves those of these faces that are not `to`'s, with their events. Whoever calls holds the collection's lock.
+/// Moves those of these faces that are not `to`'s, with their events. `withdrawn`: of which it was said until now that they are not
+/// that person's. Whoever calls holds the collection's lock.
 async fn assign(
     connection: &mut PgConnection,
     collection: &CollectionId,
     faces: &[Uuid],
     to: Option<Uuid>,
     not_this_person: bool,
+    withdrawn: &HashSet<Uuid>,
     actor: &Actor,
 ) -> Result<Vec<FaceId>, sqlx::Error> {
     let moving: Vec<Moving> =
@@ -283,11 +337,40 @@ async fn assign(
         person: to.map(PersonId::from),
         other: former.map(PersonId::from),
         face: Some((*face).into()),
-        detail: serde_json::json!({ "notThisPerson": not_this_person }),
+        detail: match withdrawn.contains(face) {
+            true => serde_json::json!({ "notThisPerson": not_this_person, "withdrawn": true }),
+            false => serde_json::json!({ "notThisPerson": not_this_person }),
+        },
         ..NewEvent::of(collection.as_str(), EventKind::FaceAssigned)
     };
     record_all(connection, actor, &moving.iter().map(event).collect::<Vec<_>>()).await?;
     Ok(ids.into_iter().map(FaceId::from).collect())
+}
+
+/// Confirms those of these faces that are this person's by a job's doing, unless a job says so, with events for them and for those that
+/// stay where they are and of which it was said until now that they are not theirs.
+async fn say(
+    connection: &mut PgConnection,
+    collection: &CollectionId,
+    faces: &[Uuid],
+    person: Uuid,
+    withdrawn: &HashSet<Uuid>,
+    actor: &Actor,
+) -> Result<(), sqlx::Error> {
+    let mut confirmed: Vec<Uuid> = Vec::new();
+    if !actor.is_job() {
+        let theirs = sqlx::query_scalar(CONFIRM).bind(collection.as_str()).bind(faces).bind(person);
+        confirmed = theirs.bind(actor.stored_name()).fetch_all(&mut *connection).await?;
+    }
+    let confirmed: HashSet<Uuid> = confirmed.into_iter().collect();
+    let event = |face: &Uuid| NewEvent {
+        person: Some(person.into()),
+        other: Some(person.into()),
+        face: Some((*face).into()),
+        detail: serde_json::json!({ "confirmed": confirmed.contains(face), "withdrawn": withdrawn.contains(face) }),
+        ..NewEvent::of(collection.as_str(), EventKind::FaceAssigned)
+    };
+    record_all(connection, actor, &confirmed.union(withdrawn).map(event).collect::<Vec<_>>()).await
 }
 
 /// A face, whose it is and in which cluster.

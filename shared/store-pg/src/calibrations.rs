@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use crate::audit::{Actor, NewEvent, record};
+use crate::collections::insert_collections;
 use crate::error::StoreError;
 use crate::row::row;
 use crate::store::{Store, run, text};
@@ -122,10 +123,10 @@ impl Store {
         if new.model.is_empty() || !Calibration::is_version(&new.version) {
             return Err(invalid("a calibration needs a version and a model"));
         }
-        self.ensure_collections([&new.collection].into_iter()).await?;
         let (camera, document) = (new.camera.as_ref().map(CameraId::as_str), Json(&new.document));
         let (version, collection, model) = (new.version.as_str(), new.collection.as_str(), text(&new.model));
         run!(self, "save calibration", connection => {
+            insert_collections(connection, &[collection]).await?;
             let save = sqlx::query(SAVE).bind(version).bind(collection).bind(camera).bind(&model).bind(document);
             save.execute(&mut *connection).await?;
             let same = sqlx::query_scalar(SAME).bind(version).bind(collection).bind(camera).bind(&model).bind(document);

@@ -186,8 +186,8 @@ impl Store {
         Ok(0)
     }
 
-    /// Deletes the row of a collection that is empty. `false` where something came into it meanwhile; `true` where the row is gone,
-    /// also before.
+    /// Deletes the row of a collection that is empty. `false` where people or faces came into it meanwhile; `true` where the row is
+    /// gone, also before. Crops that came meanwhile are of a new collection of that name.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -230,10 +230,39 @@ impl Store {
     }
 }
 
+/// CTEs that give collections their rows where they have none, each with its line in the trail (`EventKind::CollectionCreated`). `$of`
+/// is a query of their names in order: nobody waits in a circle. Where a row is there nothing is written, and nothing is remembered:
+/// of a collection without a row nothing would ever expire or be erased, and one may be deleted at any time.
+macro_rules! first_use {
+    ($of:literal) => {
+        concat!(
+            "made AS (
+    INSERT INTO collections (collection) ",
+            $of,
+            " ON CONFLICT DO NOTHING RETURNING collection
+), told AS (
+    INSERT INTO audit (collection, kind, actor) SELECT collection, 'collection.created', 'first use' FROM made
+)"
+        )
+    };
+}
+pub(crate) use first_use;
+
+/// Inserts the collections that have no row yet.
+pub(crate) async fn insert_collections(connection: &mut PgConnection, names: &[&str]) -> Result<(), sqlx::Error> {
+    const SQL: &str = concat!(
+        "WITH ",
+        first_use!("SELECT DISTINCT name FROM UNNEST($1::text[]) AS i (name) ORDER BY name"),
+        " SELECT FROM made"
+    );
+    sqlx::query(SQL).bind(names).execute(connection).await.map(|_| ())
+}
+
 async fn delete(tx: &mut PgConnection, collection: &CollectionId, actor: &Actor) -> Result<bool, sqlx::Error> {
     const IN_USE: &str = "
 SELECT EXISTS (SELECT FROM faces WHERE collection = $1) OR EXISTS (SELECT FROM persons WHERE collection = $1)
     OR EXISTS (SELECT FROM prototypes WHERE collection = $1) OR EXISTS (SELECT FROM calibrations WHERE collection = $1)";
+    const CAME_SINCE: &str = "SELECT EXISTS (SELECT FROM crops WHERE collection = $1)";
     lock_collections(tx, &[collection.as_str()]).await?;
     // Whoever inserts a row that refers to the collection waits for this lock, or is seen below.
     sqlx::query("SELECT FROM collections WHERE collection = $1 FOR UPDATE")
@@ -250,6 +279,10 @@ SELECT EXISTS (SELECT FROM faces WHERE collection = $1) OR EXISTS (SELECT FROM p
         .rows_affected();
     if deleted > 0 {
         record(tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionDeleted)).await?;
+        // What ended since it was found empty is of a new collection of that name.
+        if sqlx::query_scalar(CAME_SINCE).bind(collection.as_str()).fetch_one(&mut *tx).await? {
+            insert_collections(tx, &[collection.as_str()]).await?;
+        }
     }
     Ok(true)
 }

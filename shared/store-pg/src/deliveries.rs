@@ -78,15 +78,16 @@ WITH due AS MATERIALIZED (
 )
 UPDATE webhook_deliveries d SET attempts = attempts + 1, next_at = now() + make_interval(secs => $3)
 FROM due WHERE d.delivery_id = due.delivery_id
-RETURNING d.delivery_id, d.attempts, d.webhook_id, d.source, d.sequence, d.body";
+RETURNING d.delivery_id, d.attempts, d.next_at AS claimed_until, d.webhook_id, d.source, d.sequence, d.body";
 
+// By the end of the claim's lease, which no other claim of the delivery has: a replay begins to count attempts anew.
 const END: &str = "
 UPDATE webhook_deliveries SET state = $3, last_error = $4, ended_at = now(), next_at = NULL
-WHERE delivery_id = $1 AND attempts = $2 AND state = 'pending' RETURNING source, order_key";
+WHERE delivery_id = $1 AND next_at = $2 AND state = 'pending' RETURNING source, order_key";
 
 const FAILED: &str = "
 UPDATE webhook_deliveries SET last_error = $3, next_at = $4
-WHERE delivery_id = $1 AND attempts = $2 AND state = 'pending'";
+WHERE delivery_id = $1 AND next_at = $2 AND state = 'pending'";
 
 const DEAD: &str = "
 SELECT delivery_id, source, sequence, attempts, last_error, created_at, ended_at, body FROM webhook_deliveries
@@ -169,25 +170,25 @@ impl Store {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The receiver has it; the next of its order key is due. `false` where the attempt is no longer the last one.
+    /// The receiver has it; the next of its order key is due. `false` where the claim is no longer the last one.
     pub async fn delivered(&self, delivery: &Claimed) -> Result<bool, StoreError> {
         self.end_delivery(delivery, Ended::Delivered).await
     }
 
     /// Gives a delivery up; the next of its order key is due. `error` says why, without anything of the body. `false`
-    /// where the attempt is no longer the last one.
+    /// where the claim is no longer the last one.
     pub async fn dead(&self, delivery: &Claimed, error: &str) -> Result<bool, StoreError> {
         self.end_delivery(delivery, Ended::Dead(error)).await
     }
 
     /// The attempt failed; the delivery is due again at `next_at`. `error` says why, without anything of the body.
-    /// `false` where the attempt is no longer the last one.
+    /// `false` where the claim is no longer the last one.
     pub async fn failed(&self, delivery: &Claimed, error: &str, next_at: OffsetDateTime) -> Result<bool, StoreError> {
         let error = bounded(error, ERROR);
         let failed = run!(self, "fail delivery", connection => {
             sqlx::query(FAILED)
                 .bind(delivery.delivery_id)
-                .bind(i64::from(delivery.attempt))
+                .bind(delivery.claimed_until)
                 .bind(&error)
                 .bind(next_at)
                 .execute(connection)
@@ -206,7 +207,7 @@ impl Store {
             lock(&mut tx, &[delivery.webhook_id]).await?;
             let key: Option<(String, String)> = sqlx::query_as(END)
                 .bind(delivery.delivery_id)
-                .bind(i64::from(delivery.attempt))
+                .bind(delivery.claimed_until)
                 .bind(state)
                 .bind(&error)
                 .fetch_optional(&mut *tx)

@@ -56,13 +56,15 @@ pub struct NewDelivery {
     pub body: Vec<u8>,
 }
 
-/// A delivery that the caller may attempt until its lease ends. The id and the attempt say how it ended.
+/// A delivery that the caller may attempt until its lease ends. By the id and that end it is told how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
     /// The delivery.
     pub delivery_id: i64,
-    /// Which attempt this is, from 1.
+    /// Which attempt this is, from 1; from 1 again after a replay.
     pub attempt: u32,
+    /// When the lease ends; no two claims of a delivery have the same end.
+    pub claimed_until: OffsetDateTime,
     /// The webhook.
     pub webhook_id: Uuid,
     /// Where the message came from.
@@ -109,6 +111,7 @@ row! {
     pub(crate) struct ClaimedRow {
         delivery_id: i64,
         attempts: i32,
+        claimed_until: OffsetDateTime,
         webhook_id: Uuid,
         source: String,
         sequence: i64,
@@ -136,6 +139,7 @@ impl TryFrom<ClaimedRow> for Claimed {
         Ok(Self {
             delivery_id: row.delivery_id,
             attempt: unsigned(row.attempts),
+            claimed_until: row.claimed_until,
             webhook_id: row.webhook_id,
             source: Source::parse(&row.source)?,
             sequence: count(row.sequence),

@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::collections::first_use;
 use crate::ending::{Ending, FaceQuality, Finished};
 use crate::error::StoreError;
 use crate::parts::Parts;
@@ -18,8 +19,10 @@ use crate::stored;
 
 // One statement, hence one transaction and one round trip. A crop's row is touched only where it is missing or counts too
 // few faces; an ending gives way only if it failed and the new one did not, and the row is of the next generation then.
+// A collection may have been deleted while a crop of it was in hand: it gets its row again.
 // $27: the commit is not waited for on the disk.
-const FINISH: &str = r#"
+const FINISH: &str = concat!(
+    r#"
 WITH input AS MATERIALIZED (
     SELECT i.* FROM UNNEST(
         $1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
@@ -30,7 +33,9 @@ WITH input AS MATERIALIZED (
             subject_id, status, reason, stage, detail, quality, box, decision, person_id, face_id, similarity, threshold,
             runner_up, model, times, finished_at, frame)
     CROSS JOIN (SELECT CASE WHEN $27 THEN set_config('synchronous_commit', 'off', true) END) AS s
-), crop AS (
+), "#,
+    first_use!("SELECT DISTINCT collection FROM input ORDER BY collection"),
+    r#", crop AS (
     INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, intent, subject_id, face_count,
         frame)
     SELECT DISTINCT ON (i.crop_id) i.crop_id, i.collection, i.camera, i.captured_at, i.received_at, i.image_hash,
@@ -61,7 +66,8 @@ WITH input AS MATERIALIZED (
     FROM wrote WHERE status IN ('rejected', 'failed')
     ON CONFLICT DO NOTHING
 )
-SELECT crop_id, face_index, generation, finished_at FROM wrote"#;
+SELECT crop_id, face_index, generation, finished_at FROM wrote"#
+);
 
 // A replica that published an earlier generation must not mark the one that took its place.
 const PUBLISHED: &str = "

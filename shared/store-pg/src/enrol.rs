@@ -8,6 +8,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record_all};
+use crate::collections::insert_collections;
 use crate::embedding;
 use crate::enrol_plan::{Known, KnownFace, KnownPerson, Plan, keys, plan};
 use crate::error::StoreError;
@@ -17,7 +18,7 @@ use crate::new_face::{Enrolment, NewFace, storable};
 use crate::parts::Parts;
 use crate::persons::{lock_collections, name_key};
 use crate::prototypes::fill_exemplars;
-use crate::store::{Store, insert_collections, run, text};
+use crate::store::{Store, run, text};
 use crate::tombstones::{Received, erased_since};
 
 // UNION (not ALL) ends on a circle of merges.

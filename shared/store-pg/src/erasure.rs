@@ -318,8 +318,9 @@ async fn tombstone_of(
     persons: &[Uuid],
     limit: i64,
 ) -> Result<Vec<Columns>, sqlx::Error> {
+    // Outside the array too: a face that somebody gives to another person meanwhile is waited for, looked at again, and stays.
     let query = sqlx::query_as(tombstone!(
-        "face_id = ANY(ARRAY(
+        "(person_id IS NULL OR person_id = ANY($2::uuid[])) AND face_id = ANY(ARRAY(
             (SELECT face_id FROM faces WHERE person_id = ANY($2::uuid[]) LIMIT $1) UNION ALL
             (SELECT f.face_id FROM matched_faces m JOIN faces f ON f.face_id = m.face_id
              WHERE m.person_id = ANY($2::uuid[]) AND f.person_id IS NULL AND NOT EXISTS (

@@ -16,7 +16,8 @@ pub enum EventKind {
     PersonErased,
     /// A face was enrolled for a person.
     FaceEnrolled,
-    /// A face was given to a person (`person`; none: to nobody), or taken from one (`other`).
+    /// A face was given to a person (`person`; none: to nobody), or taken from one (`other`). Both are the same person where somebody
+    /// confirmed that it is theirs, or withdrew that it is not.
     FaceAssigned,
     /// A face was removed.
     FaceRemoved,

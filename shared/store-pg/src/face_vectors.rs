@@ -22,6 +22,8 @@ pub struct FaceVector {
     pub quality: Option<f32>,
     /// The cluster it is in.
     pub cluster: Option<ClusterId>,
+    /// A human said whose it is, or enrolled it; no job did.
+    pub confirmed: bool,
     /// When the picture was taken.
     pub captured_at: OffsetDateTime,
     /// When it was stored.
@@ -56,6 +58,7 @@ row! {
         embedding: Vec<u8>,
         quality: Option<f32>,
         cluster_id: Option<Uuid>,
+        confirmed: bool,
         captured_at: OffsetDateTime,
         created_at: OffsetDateTime,
     }
@@ -70,6 +73,7 @@ impl TryFrom<Columns> for FaceVector {
             embedding: embedding::from_bytes(&row.embedding).ok_or(StoreError::corrupt("faces.embedding"))?,
             quality: row.quality,
             cluster: row.cluster_id.map(ClusterId::from),
+            confirmed: row.confirmed,
             captured_at: row.captured_at,
             created_at: row.created_at,
         })
@@ -80,7 +84,7 @@ impl TryFrom<Columns> for FaceVector {
 macro_rules! vector {
     () => {
         "f.face_id, coalesce(r.embedding, f.embedding) AS embedding, (f.quality->>'score')::real AS quality, f.cluster_id, \
-         f.captured_at, f.created_at"
+         f.confirmed, f.captured_at, f.created_at"
     };
 }
 
@@ -222,7 +226,8 @@ impl Store {
         rows.into_iter().map(FaceVector::try_from).collect()
     }
 
-    /// Up to `limit` faces of a person with their embeddings by `model`, the newest first.
+    /// Up to `limit` faces of a person with their embeddings by `model`: first the confirmed ones, of which there may be few among
+    /// thousands that jobs gave, and of either the newest first.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -232,7 +237,8 @@ impl Store {
         model: &str,
         limit: u32,
     ) -> Result<Vec<FaceVector>, StoreError> {
-        const SQL: &str = of_model!([vector!()] "f.person_id = $2 ORDER BY f.captured_at DESC, f.face_id LIMIT $3");
+        const SQL: &str =
+            of_model!([vector!()] "f.person_id = $2 ORDER BY f.confirmed DESC, f.captured_at DESC, f.face_id LIMIT $3");
         let model = text(model);
         let rows: Vec<Columns> = run!(self, "vectors of a person", connection => {
             let query = sqlx::query_as(SQL).bind(&*model).bind(person.as_uuid()).bind(i64::from(limit));

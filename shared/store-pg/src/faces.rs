@@ -55,6 +55,13 @@ FROM written LEFT JOIN marked ON marked.face_id = written.face_id LEFT JOIN face
         self.on_faces("tombstone", SQL, faces).await
     }
 
+    /// The same of those that are nobody's: one that somebody just gave to a person stays.
+    pub async fn tombstone_unowned(&self, faces: &[FaceId]) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE faces SET vector_state = 'tombstoned', updated_at = now()
+                           WHERE face_id = ANY($1::uuid[]) AND vector_state <> 'tombstoned' AND person_id IS NULL";
+        self.on_faces("tombstone", SQL, faces).await
+    }
+
     /// Deletes the rows, with their embeddings, of those of these faces that are tombstoned: their points are gone.
     pub async fn forget(&self, faces: &[FaceId]) -> Result<u64, StoreError> {
         const SQL: &str = "DELETE FROM faces WHERE face_id = ANY($1::uuid[]) AND vector_state = 'tombstoned'";

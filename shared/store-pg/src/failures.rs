@@ -51,7 +51,7 @@ row! {
         pub signal_limit: Option<f64>,
         /// A sentence.
         pub message: Option<String>,
-        /// Whether it is how the face ended; otherwise a replay has made it good.
+        /// Whether it is how the face ended; otherwise another ending has replaced it, as after a replay.
         pub is_current: bool,
     }
 }

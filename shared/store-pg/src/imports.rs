@@ -11,9 +11,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
+use crate::collections::insert_collections;
 use crate::error::StoreError;
 use crate::row::row;
-use crate::store::{Store, count, insert_collections, run};
+use crate::store::{Store, count, run};
 
 /// How far an import is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::collections::first_use;
 use crate::embedding;
 use crate::ending::FaceQuality;
 use crate::error::StoreError;
@@ -59,8 +60,10 @@ impl std::fmt::Debug for KeptFace {
 // replaces one, of a face that is still without a person.
 // The crop's row, which `ingest` wrote, tells the camera: it goes sooner than the face.
 // What was erased stays erased, a person too: a crop that was received before is not kept again. One without a row is older than any row.
-const KEEP: &str = "
-WITH made AS (INSERT INTO collections (collection) SELECT DISTINCT UNNEST($2::text[]) ON CONFLICT DO NOTHING)
+const KEEP: &str = concat!(
+    "WITH ",
+    first_use!("SELECT DISTINCT name FROM UNNEST($2::text[]) AS n (name) ORDER BY name"),
+    "
 INSERT INTO faces (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
                    captured_at, camera, origin)
 SELECT DISTINCT ON (i.face_id) i.face_id, i.collection, i.crop_id, i.face_index, i.image_hash, i.asset_id, i.embedding, i.model, i.box,
@@ -77,7 +80,8 @@ ORDER BY i.face_id
 ON CONFLICT (face_id) DO UPDATE SET embedding = EXCLUDED.embedding, model = EXCLUDED.model, box = EXCLUDED.box,
     landmarks = EXCLUDED.landmarks, quality = EXCLUDED.quality, camera = coalesce(faces.camera, EXCLUDED.camera),
     vector_state = 'pending', updated_at = now()
-WHERE faces.person_id IS NULL AND faces.vector_state <> 'tombstoned' AND faces.model <> EXCLUDED.model";
+WHERE faces.person_id IS NULL AND faces.vector_state <> 'tombstoned' AND faces.model <> EXCLUDED.model"
+);
 
 impl Store {
     /// Writes the rows of faces that have none, pending and without a person. Answers in the order of `faces`; an error there
@@ -86,7 +90,6 @@ impl Store {
     /// # Errors
     /// What is no face's fault. Some may have been written; handing all in again is harmless.
     pub async fn keep_faces(&self, faces: &[KeptFace]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        self.ensure_collections(faces.iter().map(|face| &face.collection)).await?;
         let mut answers = Vec::with_capacity(faces.len());
         let mut items: Vec<(usize, &KeptFace, Vec<u8>)> = Vec::with_capacity(faces.len());
         for (index, face) in faces.iter().enumerate() {
@@ -108,8 +111,8 @@ impl Store {
         Ok(answers)
     }
 
-    /// Notes who was recognised in kept faces, as far as they still have no person. Returns those of them whose person was erased:
-    /// they are to go.
+    /// Notes who was recognised in kept faces, as far as they still have no person and nobody said that it is not they. Returns those
+    /// of them whose person was erased: they are to go.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -120,21 +123,25 @@ impl Store {
 WITH there AS MATERIALIZED (
     SELECT f.face_id, i.person_id FROM UNNEST($1::uuid[], $2::uuid[]) AS i (face_id, person_id)
     JOIN faces f ON f.face_id = i.face_id
-    WHERE f.person_id IS NULL ORDER BY f.face_id FOR KEY SHARE OF f
+    WHERE f.person_id IS NULL AND NOT EXISTS (
+        SELECT FROM face_negatives n WHERE n.face_id = i.face_id AND n.person_id = i.person_id)
+    ORDER BY f.face_id FOR KEY SHARE OF f
+), noted AS (
+    INSERT INTO matched_faces AS m (face_id, person_id)
+    SELECT DISTINCT ON (face_id) face_id, person_id FROM there ORDER BY face_id
+    ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id WHERE m.person_id <> EXCLUDED.person_id
 )
-INSERT INTO matched_faces AS m (face_id, person_id)
-SELECT DISTINCT ON (face_id) face_id, person_id FROM there ORDER BY face_id
-ON CONFLICT (face_id) DO UPDATE SET person_id = EXCLUDED.person_id WHERE m.person_id <> EXCLUDED.person_id";
+SELECT face_id, person_id FROM there";
         if matched.is_empty() {
             return Ok(Vec::new());
         }
         let (faces, persons): (Vec<Uuid>, Vec<Uuid>) =
             matched.iter().map(|(face, person)| (face.as_uuid(), person.as_uuid())).unzip();
-        run!(self, "note who was recognised", connection => {
-            sqlx::query(NOTE).bind(&faces).bind(&persons).execute(connection).await
+        let noted: Vec<(Uuid, Uuid)> = run!(self, "note who was recognised", connection => {
+            sqlx::query_as(NOTE).bind(&faces).bind(&persons).fetch_all(connection).await
         })?;
         let erased = self.erased_among(persons).await?;
-        Ok(matched.iter().filter(|(_, person)| erased.contains(&person.as_uuid())).map(|(face, _)| *face).collect())
+        Ok(noted.into_iter().filter(|(_, person)| erased.contains(person)).map(|(face, _)| face.into()).collect())
     }
 }
 

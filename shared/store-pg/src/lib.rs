@@ -136,7 +136,7 @@ pub use options::Options;
 pub use person_edit::{METADATA_LENGTH, PersonChanges, PersonCreation, PersonUpdate};
 pub use person_list::{PersonFilter, PersonPage, PersonStart, PersonSummary};
 pub use persons::{Gallery, GallerySize, Person, PersonStatus};
-pub use policy::CollectionPolicy;
+pub use policy::{CollectionPolicy, PolicyChanges};
 pub use prototypes::{Prototype, StalePerson};
 pub use raw_embeddings::RawEmbedding;
 pub use receipts::{BegunErasure, ErasureReceipt};

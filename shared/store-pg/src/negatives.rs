@@ -85,17 +85,6 @@ impl Store {
         })
     }
 
-    /// Takes back that a face is not this person's. Whether anybody had said so.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn clear_negative(&self, face: FaceId, person: PersonId) -> Result<bool, StoreError> {
-        let cleared = run!(self, "clear a negative", connection => {
-            clear(connection, &[face.as_uuid()], person.as_uuid()).await
-        })?;
-        Ok(cleared > 0)
-    }
-
     /// Whose a face is not, the newest first. With a person who was merged, those whom they lead to are named too.
     ///
     /// # Errors
@@ -176,10 +165,15 @@ pub(crate) async fn pairs_of(connection: &mut PgConnection, faces: &[Uuid]) -> R
     sqlx::query_as(SQL).bind(faces).fetch_all(connection).await
 }
 
-/// Takes back what was said of these faces and this person, and of everybody who is merged into them.
-pub(crate) async fn clear(connection: &mut PgConnection, faces: &[Uuid], person: Uuid) -> Result<u64, sqlx::Error> {
+/// Takes back what was said of these faces and this person, and of everybody who is merged into them. Of which faces anything was.
+pub(crate) async fn clear(
+    connection: &mut PgConnection,
+    faces: &[Uuid],
+    person: Uuid,
+) -> Result<HashSet<Uuid>, sqlx::Error> {
     const SQL: &str = "DELETE FROM face_negatives n USING face_negatives said
                        WHERE said.face_id = ANY($1::uuid[]) AND said.person_id = $2
-                         AND n.face_id = said.face_id AND n.stated_of = said.stated_of";
-    Ok(sqlx::query(SQL).bind(faces).bind(person).execute(connection).await?.rows_affected())
+                         AND n.face_id = said.face_id AND n.stated_of = said.stated_of RETURNING n.face_id";
+    let cleared: Vec<Uuid> = sqlx::query_scalar(SQL).bind(faces).bind(person).fetch_all(connection).await?;
+    Ok(cleared.into_iter().collect())
 }

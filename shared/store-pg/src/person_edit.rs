@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::enrol_plan::clean_name;
+use crate::erasure_jobs::any_is_being_erased;
 use crate::error::StoreError;
 use crate::person_list::{PersonSummary, fetch, summary};
 use crate::persons::{PersonStatus, lock_collections, name_key};
@@ -88,7 +89,8 @@ impl Store {
     /// Makes a person without a face.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a name without a visible character and for metadata that are no object or too long.
+    /// [`StoreError::Invalid`] for a name without a visible character and for metadata that are no object or too long;
+    /// [`StoreError::BeingErased`] where an unfinished erasure is of whoever had the external id.
     pub async fn create_person(
         &self,
         collection: &CollectionId,
@@ -102,18 +104,16 @@ impl Store {
         let created = run!(self, "create person", connection => {
             create(connection, collection, subject, &name, metadata, actor).await
         })?;
-        match created {
-            Ok(row) => {
-                row.as_ref().map_or(Ok(PersonCreation::NoCollection), |row| summary(row).map(PersonCreation::Created))
-            }
-            Err(taken) => Ok(taken),
+        match created? {
+            Ok(row) => summary(&row).map(PersonCreation::Created),
+            Err(refused) => Ok(refused),
         }
     }
 
     /// Changes a person, if they still have `expected` as version (`None`: whatever it is).
     ///
     /// # Errors
-    /// As [`create_person`](Self::create_person).
+    /// As [`create_person`](Self::create_person); [`StoreError::BeingErased`] where an unfinished erasure concerns them.
     pub async fn update_person(
         &self,
         person: PersonId,
@@ -127,7 +127,7 @@ impl Store {
         let changed = run!(self, "update person", connection => {
             update(connection, person, expected, &changes, actor).await
         })?;
-        match changed {
+        match changed? {
             Changed::Row(row) => {
                 row.as_ref().map_or(Ok(PersonUpdate::NotFound), |row| summary(row).map(PersonUpdate::Updated))
             }
@@ -147,7 +147,7 @@ impl Store {
     }
 }
 
-fn visible(name: &str) -> Result<String, StoreError> {
+pub(crate) fn visible(name: &str) -> Result<String, StoreError> {
     clean_name(name).ok_or(StoreError::Invalid { index: 0, what: "a name has at least one visible character" })
 }
 
@@ -172,7 +172,10 @@ pub(crate) fn holds_nul(json: &str) -> bool {
     json.contains("\\u0000")
 }
 
-/// The new row; none where there is no such collection; or what is taken.
+/// What was made of a person; or why nobody was.
+pub(crate) type Made<T> = Result<Result<T, PersonCreation>, StoreError>;
+
+/// The new row.
 async fn create(
     connection: &mut PgConnection,
     collection: &CollectionId,
@@ -180,19 +183,43 @@ async fn create(
     name: &str,
     metadata: &JsonValue,
     actor: &Actor,
-) -> Result<Result<Option<PgRow>, PersonCreation>, sqlx::Error> {
-    let id = PersonId::derive(collection, subject);
+) -> Result<Made<PgRow>, sqlx::Error> {
     let mut tx = connection.begin().await?;
     lock_collections(&mut tx, &[collection.as_str()]).await?;
-    let there = sqlx::query_scalar("SELECT EXISTS (SELECT FROM collections WHERE collection = $1)");
-    if !there.bind(collection.as_str()).fetch_one(&mut *tx).await? {
-        return Ok(Ok(None));
+    let person = match insert_person(&mut tx, collection, subject, name, metadata, actor).await? {
+        Ok(Ok(person)) => person,
+        Ok(Err(refused)) => return Ok(Ok(Err(refused))),
+        Err(error) => return Ok(Err(error)),
+    };
+    let row = fetch(&mut tx, person.as_uuid()).await?.ok_or(sqlx::Error::RowNotFound)?;
+    tx.commit().await?;
+    Ok(Ok(Ok(row)))
+}
+
+/// Writes the row of a new person with its event, or says why not. Whoever calls holds the collection's lock.
+pub(crate) async fn insert_person(
+    connection: &mut PgConnection,
+    collection: &CollectionId,
+    subject: &SubjectId,
+    name: &str,
+    metadata: &JsonValue,
+    actor: &Actor,
+) -> Result<Made<PersonId>, sqlx::Error> {
+    const THERE: &str = "SELECT EXISTS (SELECT FROM collections WHERE collection = $1)";
+    let id = PersonId::derive(collection, subject);
+    let there: bool = sqlx::query_scalar(THERE).bind(collection.as_str()).fetch_one(&mut *connection).await?;
+    if !there {
+        return Ok(Ok(Err(PersonCreation::NoCollection)));
     }
-    if fetch(&mut tx, id.as_uuid()).await?.is_some() {
-        return Ok(Err(PersonCreation::SubjectTaken(id)));
+    // The id follows from the subject: it may be of somebody whose row is gone and whose receipt is not final.
+    if any_is_being_erased(connection, collection.as_str(), &[id.as_uuid()]).await? {
+        return Ok(Err(StoreError::BeingErased));
     }
-    if let Some(holder) = holder(&mut tx, collection.as_str(), name, id.as_uuid()).await? {
-        return Ok(Err(PersonCreation::NameTaken(holder)));
+    if fetch(connection, id.as_uuid()).await?.is_some() {
+        return Ok(Ok(Err(PersonCreation::SubjectTaken(id))));
+    }
+    if let Some(holder) = holder(connection, collection.as_str(), name, id.as_uuid()).await? {
+        return Ok(Ok(Err(PersonCreation::NameTaken(holder))));
     }
     sqlx::query(INSERT)
         .bind(id.as_uuid())
@@ -201,13 +228,11 @@ async fn create(
         .bind(name)
         .bind(name_key(name))
         .bind(metadata)
-        .execute(&mut *tx)
+        .execute(&mut *connection)
         .await?;
     let event = NewEvent::of(collection.as_str(), EventKind::PersonCreated);
-    record(&mut tx, actor, NewEvent { person: Some(id), ..event }).await?;
-    let row = fetch(&mut tx, id.as_uuid()).await?;
-    tx.commit().await?;
-    Ok(Ok(row))
+    record(connection, actor, NewEvent { person: Some(id), ..event }).await?;
+    Ok(Ok(Ok(id)))
 }
 
 /// Another person who has the name.
@@ -228,8 +253,8 @@ async fn update(
     expected: Option<u32>,
     changes: &PersonChanges,
     actor: &Actor,
-) -> Result<Changed, sqlx::Error> {
-    let other = |update| Ok(Changed::Other(update));
+) -> Result<Result<Changed, StoreError>, sqlx::Error> {
+    let other = |update| Ok(Ok(Changed::Other(update)));
     let mut tx = connection.begin().await?;
     if !lock_persons(&mut tx, person.as_uuid()).await? {
         return other(PersonUpdate::NotFound);
@@ -240,6 +265,10 @@ async fn update(
     };
     if let Some(into) = merged_into {
         return other(PersonUpdate::Merged(into.into()));
+    }
+    // Whoever is being erased is hidden until they are gone.
+    if any_is_being_erased(&mut tx, &collection, &[person.as_uuid()]).await? {
+        return Ok(Err(StoreError::BeingErased));
     }
     if expected.is_some_and(|expected| expected != unsigned(version)) {
         return other(PersonUpdate::VersionMismatch(unsigned(version)));
@@ -269,7 +298,7 @@ async fn update(
     }
     let row = fetch(&mut tx, person.as_uuid()).await?;
     tx.commit().await?;
-    Ok(Changed::Row(row))
+    Ok(Ok(Changed::Row(row)))
 }
 
 /// Takes the lock of the person's collection; `false` where there is no such person.

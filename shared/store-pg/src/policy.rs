@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::error::StoreError;
 use crate::row::row;
-use crate::store::{Store, insert_collections, run};
+use crate::store::{Store, run};
 
 /// What a collection keeps. A duration is above zero; `None` is the operator's default for results, and for ever otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -26,6 +26,35 @@ pub struct CollectionPolicy {
     pub retain_unmatched: Option<Duration>,
     /// How long images stay.
     pub retain_images: Option<Duration>,
+}
+
+/// What is to be changed of a policy; what is `None` stays. A duration that is `Some(None)` is the operator's default for results,
+/// and for ever otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PolicyChanges {
+    /// Which embeddings.
+    pub keep_faces: Option<KeepFaces>,
+    /// Which images.
+    pub keep_images: Option<KeepImages>,
+    /// How long crops and their endings stay.
+    pub retain_results: Option<Option<Duration>>,
+    /// How long faces without a person stay.
+    pub retain_unmatched: Option<Option<Duration>>,
+    /// How long images stay.
+    pub retain_images: Option<Option<Duration>>,
+}
+
+impl PolicyChanges {
+    /// A policy with these changes.
+    pub fn over(&self, policy: CollectionPolicy) -> CollectionPolicy {
+        CollectionPolicy {
+            keep_faces: self.keep_faces.unwrap_or(policy.keep_faces),
+            keep_images: self.keep_images.unwrap_or(policy.keep_images),
+            retain_results: self.retain_results.unwrap_or(policy.retain_results),
+            retain_unmatched: self.retain_unmatched.unwrap_or(policy.retain_unmatched),
+            retain_images: self.retain_images.unwrap_or(policy.retain_images),
+        }
+    }
 }
 
 row! {
@@ -59,10 +88,20 @@ impl TryFrom<Row> for (CollectionId, CollectionPolicy) {
     }
 }
 
-const POLICIES: &str = "
-SELECT collection, keep_faces, keep_images, extract(epoch FROM retain_results)::float8 AS results,
-       extract(epoch FROM retain_unmatched)::float8 AS unmatched, extract(epoch FROM retain_images)::float8 AS images
-FROM collections WHERE $1::text IS NULL OR collection = $1 ORDER BY collection";
+macro_rules! select_policies {
+    ($rest:literal) => {
+        concat!(
+            "SELECT collection, keep_faces, keep_images, extract(epoch FROM retain_results)::float8 AS results,
+             extract(epoch FROM retain_unmatched)::float8 AS unmatched, extract(epoch FROM retain_images)::float8 AS images
+             FROM collections WHERE ",
+            $rest
+        )
+    };
+}
+
+const POLICIES: &str = select_policies!("$1::text IS NULL OR collection = $1 ORDER BY collection");
+
+const LOCKED: &str = select_policies!("collection = $1 FOR NO KEY UPDATE");
 
 const UPDATE: &str = "
 UPDATE collections SET keep_faces = $2, keep_images = $3, retain_results = make_interval(secs => $4),
@@ -90,47 +129,39 @@ impl Store {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Sets the whole policy of a collection, which gets its row where it has none.
-    ///
-    /// # Errors
-    /// [`StoreError::Invalid`] for a duration of zero.
-    pub async fn set_policy(
-        &self,
-        collection: &CollectionId,
-        policy: &CollectionPolicy,
-        actor: &Actor,
-    ) -> Result<(), StoreError> {
-        policy.check()?;
-        run!(self, "set policy", connection => {
-            let mut tx = connection.begin().await?;
-            insert_collections(&mut tx, &[collection.as_str()]).await?;
-            write(&mut tx, collection, policy).await?;
-            record(&mut tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionUpdated)).await?;
-            tx.commit().await
-        })
-    }
-
-    /// The same where the collection is there; `false` where it is not.
+    /// Changes the policy of a collection; `false` where it is not there. Whoever changes something else of it at the same time does
+    /// not undo this.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a duration of zero.
     pub async fn update_policy(
         &self,
         collection: &CollectionId,
-        policy: &CollectionPolicy,
+        changes: &PolicyChanges,
         actor: &Actor,
     ) -> Result<bool, StoreError> {
-        policy.check()?;
-        run!(self, "update policy", connection => {
-            let mut tx = connection.begin().await?;
-            if !write(&mut tx, collection, policy).await? {
-                return Ok(false);
-            }
-            record(&mut tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionUpdated)).await?;
-            tx.commit().await?;
-            Ok(true)
-        })
+        changes.over(CollectionPolicy::default()).check()?;
+        run!(self, "update policy", connection => update(connection, collection, changes, actor).await)?
     }
+}
+
+async fn update(
+    connection: &mut PgConnection,
+    collection: &CollectionId,
+    changes: &PolicyChanges,
+    actor: &Actor,
+) -> Result<Result<bool, StoreError>, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    let row: Option<Row> = sqlx::query_as(LOCKED).bind(collection.as_str()).fetch_optional(&mut *tx).await?;
+    let Some(row) = row else { return Ok(Ok(false)) };
+    let (_, policy) = match <(CollectionId, CollectionPolicy)>::try_from(row) {
+        Ok(read) => read,
+        Err(error) => return Ok(Err(error)),
+    };
+    write(&mut tx, collection, &changes.over(policy)).await?;
+    record(&mut tx, actor, NewEvent::of(collection.as_str(), EventKind::CollectionUpdated)).await?;
+    tx.commit().await?;
+    Ok(Ok(true))
 }
 
 impl CollectionPolicy {
@@ -143,14 +174,14 @@ impl CollectionPolicy {
     }
 }
 
-/// Writes the policy of a collection that is there. Whether it is.
+/// Writes the policy of a collection that is there.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     collection: &CollectionId,
     policy: &CollectionPolicy,
-) -> Result<bool, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
-    let updated = sqlx::query(UPDATE)
+    sqlx::query(UPDATE)
         .bind(collection.as_str())
         .bind(policy.keep_faces.as_str())
         .bind(policy.keep_images.as_str())
@@ -158,6 +189,6 @@ pub(crate) async fn write(
         .bind(seconds(policy.retain_unmatched))
         .bind(seconds(policy.retain_images))
         .execute(connection)
-        .await?;
-    Ok(updated.rows_affected() > 0)
+        .await
+        .map(|_| ())
 }

@@ -280,11 +280,18 @@ SELECT collection FROM persons WHERE person_id = $1
 UNION ALL
 SELECT collection FROM erasures WHERE kind = 'person' AND subject = $1::uuid::text AND finished_at IS NULL
 LIMIT 1";
-    const THERE: &str = "SELECT collection FROM collections WHERE collection = $1";
+    // Crops of earlier releases may lie in a collection that has no row any more.
+    const THERE: &str = "
+SELECT collection FROM collections WHERE collection = $1
+UNION ALL
+SELECT collection FROM crops WHERE collection = $1
+LIMIT 1";
     const OF_COLLECTION: &str = "
 SELECT collection FROM collections WHERE collection = $1
 UNION ALL
 SELECT collection FROM erasures WHERE kind = 'collection' AND collection = $1 AND finished_at IS NULL
+UNION ALL
+SELECT collection FROM crops WHERE collection = $1
 LIMIT 1";
     match what {
         FaceSelection::Person(person) => {

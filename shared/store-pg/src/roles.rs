@@ -185,9 +185,11 @@ pub(crate) const TABLES: &[Row] = &[
         &[
             (Ingest, &[S, I]),
             (Match, &[S, I]),
+            (Enrich, &[ReadOf(&["collection"]), I]),
             (Reconciler, &[S]),
             (Gateway, &[S, I, U, D]),
-            (Jobs, &[S, UpdateOf(&["numbered_clusters"]), D]),
+            // What comes into a collection while it is deleted is of a new one.
+            (Jobs, &[S, I, UpdateOf(&["numbered_clusters"]), D]),
             (Operator, &[S, I, U, D]),
         ],
     ),
@@ -297,6 +299,7 @@ pub(crate) const TABLES: &[Row] = &[
         &[
             (Ingest, &[I]),
             (Match, &[I, AUDIT_NUMBER]),
+            (Enrich, &[I]),
             (Gateway, &[S, I, U]),
             (Jobs, &TRAIL_ERASED),
             (Operator, &[S, I, U]),

@@ -1,19 +1,17 @@
 //! The connection pool, and the one way by which every operation runs: with a deadline, and again where Postgres undid it
 //! only because of others. No table is named here.
 
-use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use facewire_domain::{CollectionId, ImageHash};
+use facewire_domain::ImageHash;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Postgres};
 use tokio::sync::OnceCell;
 use tokio::time::error::Elapsed;
 
 use crate::api_keys::KeySecret;
-use crate::audit::EventKind;
 use crate::error::StoreError;
 use crate::hot::{self, Hot};
 use crate::options::Options;
@@ -31,12 +29,6 @@ const SLACK: Duration = Duration::from_secs(2);
 /// Connections that may hold an enrolment lock, beside those of the pool: holders and waiters. Whoever finds none waits as
 /// for any other connection.
 const LOCK_CONNECTIONS: u32 = 4;
-
-/// Collections remembered as present; beyond it the memory starts anew.
-const KNOWN_COLLECTIONS: usize = 4096;
-
-/// How long they are remembered.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// Runs an operation, `connection => future's body`, to a `Result<_, StoreError>`: within the deadline, and anew where
 /// Postgres undid it for a deadlock or for a unique key that appeared in between (every operation decides from the rows
@@ -81,23 +73,7 @@ pub struct Store {
     locks: PgPool,
     connect: PgConnectSecret,
     patience: Duration,
-    known: Arc<RwLock<Known>>,
     key_secret: Arc<OnceCell<KeySecret>>,
-}
-
-/// Collections that had their rows when they were last asked about.
-#[derive(Debug, Default)]
-struct Known {
-    ids: HashSet<CollectionId>,
-    /// When `ids` began.
-    since: Option<Instant>,
-}
-
-impl Known {
-    /// Whether what is remembered still counts: another process may have deleted a collection since.
-    fn is_fresh(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() < KNOWN_FOR)
-    }
 }
 
 /// The connect options hold the password, and their `Debug` shows it.
@@ -130,7 +106,6 @@ impl Store {
             locks,
             connect: PgConnectSecret(connect),
             patience: options.statement_timeout + SLACK,
-            known: Arc::default(),
             key_secret: Arc::default(),
         })
     }
@@ -210,44 +185,6 @@ impl Store {
             }
         }
     }
-
-    /// Makes sure that the collections have their rows; asks Postgres only about those not seen before.
-    pub(crate) async fn ensure_collections<'a>(
-        &self,
-        wanted: impl Iterator<Item = &'a CollectionId>,
-    ) -> Result<(), StoreError> {
-        let missing: Vec<CollectionId> = {
-            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            let mut missing: Vec<CollectionId> =
-                wanted.filter(|id| !(known.is_fresh() && known.ids.contains(*id))).cloned().collect();
-            missing.sort();
-            missing.dedup();
-            missing
-        };
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<&str> = missing.iter().map(CollectionId::as_str).collect();
-        run!(self, "ensure collections", connection => {
-            insert_collections(connection, &names).await
-        })?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if !known.is_fresh() || known.ids.len() + missing.len() > KNOWN_COLLECTIONS {
-            *known = Known { ids: HashSet::new(), since: Some(Instant::now()) };
-        }
-        known.ids.extend(missing);
-        Ok(())
-    }
-}
-
-/// Inserts the collections that have no row yet.
-pub(crate) async fn insert_collections(connection: &mut PgConnection, names: &[&str]) -> Result<(), sqlx::Error> {
-    const SQL: &str = "
-WITH made AS (
-    INSERT INTO collections (collection) SELECT UNNEST($1::text[]) ON CONFLICT DO NOTHING RETURNING collection
-)
-INSERT INTO audit (collection, kind, actor) SELECT collection, $2, 'first use' FROM made";
-    sqlx::query(SQL).bind(names).bind(EventKind::CollectionCreated.as_str()).execute(connection).await.map(|_| ())
 }
 
 pub(crate) fn late(operation: &'static str) -> StoreError {

@@ -1,5 +1,5 @@
-//! The faces of known people that a head is trained on, in pages: of persons who have enough of them, with their embeddings by one
-//! model: the faces' own, or those beside them (see `reembed.rs`, `raw_embeddings.rs`); and how many of them were erased since. What
+//! The faces of known people that a head is trained on, in pages: confirmed ones, of persons who have enough of them, with their embeddings
+//! by one model: the faces' own, or those beside them (see `reembed.rs`, `raw_embeddings.rs`); and how many of them were erased since. What
 //! is learnt is decided elsewhere.
 
 use facewire_domain::{CollectionId, FaceId, PersonId};
@@ -26,12 +26,12 @@ pub struct TrainingFilter {
     pub min_faces: u32,
 }
 
-/// How much there is to train on.
+/// How much there is to train on, of confirmed faces alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrainingSupply {
     /// Persons who have enough faces.
     pub people: u64,
-    /// Persons who have some, and not enough.
+    /// Persons who have some confirmed ones, and not enough.
     pub below: u64,
     /// Faces of those who have enough.
     pub faces: u64,
@@ -77,7 +77,8 @@ row! {
     }
 }
 
-/// Faces `f` of persons of the collection `$2`; `bind_filter` binds `$1` to `$4`.
+/// Confirmed faces `f` of persons of the collection `$2`; `bind_filter` binds `$1` to `$4`. Whose the others are jobs decided, by the
+/// embeddings that a head is compared with.
 macro_rules! faces {
     ([$($columns:tt)+] $($rest:tt)+) => {
         concat!(
@@ -87,7 +88,7 @@ macro_rules! faces {
             "LEFT JOIN raw_embeddings w ON w.face_id = f.face_id AND w.model = $1 ",
             "WHERE (f.model = $1 OR r.face_id IS NOT NULL OR w.face_id IS NOT NULL) ",
             "AND f.collection = $2 AND f.vector_state <> 'tombstoned' ",
-            "AND f.person_id IS NOT NULL AND ($3::real <= 0 OR (f.quality->>'score')::real >= $3) AND f.created_at <= $4 ",
+            "AND f.person_id IS NOT NULL AND f.confirmed AND ($3::real <= 0 OR (f.quality->>'score')::real >= $3) AND f.created_at <= $4 ",
             $($rest)+
         )
     };

@@ -1,5 +1,5 @@
-//! From the audit trail to EVENTS: rows in their order, each published and then marked. Whoever holds the lease does it; a row
-//! that is published twice has one id.
+//! From the audit trail to EVENTS: rows in their order, each published, taken back where it names who was erased since, and then
+//! marked. Whoever holds the lease does it; a row that is published twice has one id.
 
 use std::time::Duration;
 
@@ -67,8 +67,9 @@ async fn step(bus: &Bus, store: &Store) -> Result<u32, StepError> {
             }
         }
     }
-    store.mark_events_published(&published.iter().map(|(event, _)| event.id).collect::<Vec<_>>()).await?;
+    // What is marked is not looked at again: what fails in between is published once more, under the same id.
     take_back(bus, store, &published).await?;
+    store.mark_events_published(&published.iter().map(|(event, _)| event.id).collect::<Vec<_>>()).await?;
     match failed {
         Some(error) => Err(error.into()),
         None => Ok(u32::try_from(events.len()).unwrap_or(u32::MAX)),

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use facewire_domain::{CollectionId, KeepFaces, KeepImages, Scope};
 use facewire_gallery::{CollectionDeletion, Erasure};
-use facewire_store_pg::{CollectionDetails, CollectionPolicy, CollectionSummary};
+use facewire_store_pg::{CollectionDetails, CollectionPolicy, CollectionSummary, PolicyChanges};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -122,31 +122,29 @@ fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<u32
 const LONGEST_KEPT: u32 = i32::MAX.unsigned_abs();
 
 impl PolicyPatch {
-    fn over(self, policy: CollectionPolicy) -> Result<CollectionPolicy, ApiError> {
-        let time = |field: &str, change: Option<Option<u32>>, now: Option<Duration>| match change {
-            None => Ok(now),
-            Some(None) => Ok(None),
+    fn changes(self) -> Result<PolicyChanges, ApiError> {
+        let time = |field: &str, change: Option<Option<u32>>| match change {
             Some(Some(0)) => Err(ApiError::invalid(field, "what is kept is kept for longer than no time")),
             Some(Some(seconds)) if seconds > LONGEST_KEPT => {
                 Err(ApiError::invalid(field, format!("at most {LONGEST_KEPT} seconds")))
             }
-            Some(Some(seconds)) => Ok(Some(Duration::from_secs(seconds.into()))),
+            change => Ok(change.map(|seconds| seconds.map(|seconds| Duration::from_secs(seconds.into())))),
         };
-        Ok(CollectionPolicy {
-            keep_faces: self.keep_faces.map_or(policy.keep_faces, |keep| match keep {
+        Ok(PolicyChanges {
+            keep_faces: self.keep_faces.map(|keep| match keep {
                 FacesKept::Enrolled => KeepFaces::Enrolled,
                 FacesKept::Unmatched => KeepFaces::Unmatched,
                 FacesKept::All => KeepFaces::All,
             }),
-            keep_images: self.keep_images.map_or(policy.keep_images, |keep| match keep {
+            keep_images: self.keep_images.map(|keep| match keep {
                 ImagesKept::None => KeepImages::None,
                 ImagesKept::Aligned => KeepImages::Aligned,
                 ImagesKept::Crop => KeepImages::Crop,
                 ImagesKept::Original => KeepImages::Original,
             }),
-            retain_results: time("retainResults", self.retain_results, policy.retain_results)?,
-            retain_unmatched: time("retainUnmatched", self.retain_unmatched, policy.retain_unmatched)?,
-            retain_images: time("retainImages", self.retain_images, policy.retain_images)?,
+            retain_results: time("retainResults", self.retain_results)?,
+            retain_unmatched: time("retainUnmatched", self.retain_unmatched)?,
+            retain_images: time("retainImages", self.retain_images)?,
         })
     }
 }
@@ -260,7 +258,7 @@ async fn create(
 ) -> Result<(StatusCode, Json<CollectionInfo>), ApiError> {
     let collection: CollectionId = new.name.parse().map_err(|error| ApiError::invalid("name", error))?;
     caller.may(Scope::Admin, &collection)?;
-    let policy = new.policy.over(CollectionPolicy::default())?;
+    let policy = new.policy.changes()?.over(CollectionPolicy::default());
     if !app.gallery.store.create_collection(&collection, &policy, &caller.actor()).await? {
         return Err(ApiError::new(Code::AlreadyExists, "there is a collection of this name"));
     }
@@ -302,10 +300,9 @@ async fn update(
 ) -> Result<Json<CollectionInfo>, ApiError> {
     let collection = named(&name)?;
     caller.may(Scope::Admin, &collection)?;
-    let details = app.gallery.store.collection(&collection).await?;
-    let now = details.ok_or_else(|| ApiError::not_found("collection"))?.summary.policy;
-    let policy = patch.over(now)?;
-    app.gallery.store.set_policy(&collection, &policy, &caller.actor()).await?;
+    if !app.gallery.store.update_policy(&collection, &patch.changes()?, &caller.actor()).await? {
+        return Err(ApiError::not_found("collection"));
+    }
     Ok(Json(info(&app, &collection).await?))
 }
 
@@ -372,13 +369,13 @@ mod tests {
         };
         let patch: PolicyPatch =
             serde_json::from_str(r#"{"keepImages": "crop", "retainResults": null, "retainUnmatched": 7}"#).unwrap();
-        let policy = patch.over(now).unwrap();
+        let policy = patch.changes().unwrap().over(now);
         assert_eq!((policy.keep_images, policy.retain_results), (KeepImages::Crop, None));
         assert_eq!(policy.retain_unmatched, Some(Duration::from_secs(7)));
         assert_eq!(policy.retain_images, now.retain_images);
         let zero: PolicyPatch = serde_json::from_str(r#"{"retainImages": 0}"#).unwrap();
-        assert!(zero.over(now).is_err());
+        assert!(zero.changes().is_err());
         let long: PolicyPatch = serde_json::from_str(r#"{"retainImages": 2147483648}"#).unwrap();
-        assert!(long.over(now).is_err());
+        assert!(long.changes().is_err());
     }
 }

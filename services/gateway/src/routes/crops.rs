@@ -41,7 +41,9 @@ struct Crop {
     bytes: Option<i64>,
     /// `jpeg`, `png` or `webp`.
     format: Option<String>,
+    /// Of the upright image, in whose pixels boxes are told.
     width: Option<i32>,
+    /// Of the upright image.
     height: Option<i32>,
     intent: String,
     external_id: Option<String>,
@@ -222,7 +224,8 @@ struct Camera {
     extracted: i64,
     rejected: i64,
     failed: i64,
-    /// Faces that were not rejected, of those that did not fail, 0 to 1.
+    /// Faces that the gate did not reject, of those that did not fail, 0 to 1. Who is rejected for an `identity_conflict` has passed
+    /// it; an `invalid_message` counts as neither.
     usable: Option<f64>,
     /// Share of the scored faces that is expected to be recognised, 0 to 1.
     expected_recognisable: Option<f64>,

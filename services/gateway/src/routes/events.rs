@@ -78,18 +78,20 @@ async fn events(
         Some(value) => Some(Position::read(value.to_str().unwrap_or_default())?),
         None => None,
     };
-    let start = |last: Option<u64>| last.map_or(StartAt::New, |last| StartAt::Sequence(last.saturating_add(1)));
+    // Both readers begin behind the position that the client is told: nothing comes in between.
+    let position = match from {
+        Some(position) => position,
+        None => Position {
+            results: app.bus.last_sequence(subjects::RESULTS).await?,
+            events: app.bus.last_sequence(subjects::EVENTS).await?,
+        },
+    };
+    let start = |last: u64| StartAt::Sequence(last.saturating_add(1));
     let of = collection.as_ref();
     let reader = Reader {
-        results: app.bus.results_from(&subjects::results_filter(of, None), start(from.map(|p| p.results))).await?,
-        events: app.bus.events_from(&subjects::events_filter(of, None), start(from.map(|p| p.events))).await?,
-        position: match from {
-            Some(position) => position,
-            None => Position {
-                results: app.bus.last_sequence(subjects::RESULTS).await?,
-                events: app.bus.last_sequence(subjects::EVENTS).await?,
-            },
-        },
+        results: app.bus.results_from(&subjects::results_filter(of, None), start(position.results)).await?,
+        events: app.bus.events_from(&subjects::events_filter(of, None), start(position.events)).await?,
+        position,
         filter,
         caller: caller.clone(),
         shutdown: app.shutdown.clone(),

@@ -62,7 +62,7 @@ pub(crate) struct TrainOptions {
     /// Of the optimiser; 0.0001 unless given.
     #[schema(exclusive_minimum = 0.0, maximum = 1.0, required = false)]
     learning_rate: f64,
-    /// Faces that a person needs to take part; 5 unless given.
+    /// Confirmed faces that a person needs to take part; 5 unless given.
     #[schema(minimum = 2, required = false)]
     min_faces: u32,
     /// Faces whose quality score is below, or that have none, are left out; 0.5 unless given, 0 takes all.
@@ -76,8 +76,8 @@ pub(crate) struct TrainOptions {
     seed: u64,
 }
 
-/// Trains a projection head on the faces of known people, and judges it by people whom it has never seen. Scope: admin. Nothing uses
-/// it by itself. A training on too few people fails, and says how many it needs.
+/// Trains a projection head on the confirmed faces of known people (enrolled, or given by a human), and judges it by people whom it
+/// has never seen. Scope: admin. Nothing uses it by itself. A training on too few people fails, and says how many it needs.
 #[utoipa::path(post, path = "/api/v1/faces/train", tag = "heads", params(Whose), request_body = TrainOptions,
     responses((status = 202, description = "The job that does it; its result has `headId`", body = Job)))]
 async fn train(

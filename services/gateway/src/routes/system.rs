@@ -1,5 +1,7 @@
 //! Whether it lives, what it is, and how the chain behind it is.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,7 +10,7 @@ use axum::response::IntoResponse;
 use facewire_contracts::subjects;
 use facewire_domain::Scope;
 use facewire_runtime::Health;
-use facewire_store_pg::{FailureFilter, Window};
+use facewire_store_pg::{FailureCount, FailureFilter, Window};
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -210,16 +212,50 @@ async fn recent_errors(app: &App, caller: &Caller) -> Result<Vec<ErrorCount>, Ap
         None => vec![None],
         Some(own) => own.iter().cloned().map(Some).collect(),
     };
-    let mut errors = Vec::new();
+    let mut counts = Vec::new();
     for collection in places {
         let window = Window { collection, since: Some(since), ..Window::default() };
         let (_, counted) = app.gallery.store.failures(&FailureFilter { window, ..FailureFilter::default() }, 0).await?;
-        errors.extend(counted.into_iter().map(|count| ErrorCount {
-            status: count.status,
-            reason: count.reason,
-            signal: count.signal,
-            faces: u64::try_from(count.faces).unwrap_or_default(),
-        }));
+        counts.extend(counted);
     }
-    Ok(errors)
+    Ok(summed(counts))
+}
+
+/// One count for each cause, over all collections, the most frequent first.
+fn summed(counts: Vec<FailureCount>) -> Vec<ErrorCount> {
+    let mut causes: BTreeMap<(String, String, Option<String>), u64> = BTreeMap::new();
+    for count in counts {
+        let faces = u64::try_from(count.faces).unwrap_or_default();
+        *causes.entry((count.status, count.reason, count.signal)).or_default() += faces;
+    }
+    let error = |((status, reason, signal), faces)| ErrorCount { status, reason, signal, faces };
+    let mut errors: Vec<ErrorCount> = causes.into_iter().map(error).collect();
+    errors.sort_by_key(|error| std::cmp::Reverse(error.faces));
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_counts_once_over_all_collections_and_the_most_frequent_comes_first() {
+        let count = |reason: &str, signal: Option<&str>, faces| FailureCount {
+            status: "rejected".to_owned(),
+            reason: reason.to_owned(),
+            signal: signal.map(str::to_owned),
+            faces,
+        };
+        // Of two collections.
+        let counts = vec![
+            count("low_quality", Some("blur"), 5),
+            count("no_face", None, 3),
+            count("no_face", None, 4),
+            count("low_quality", Some("roll"), 1),
+        ];
+        let summed: Vec<(String, u64)> =
+            summed(counts).into_iter().map(|error| (error.signal.unwrap_or(error.reason), error.faces)).collect();
+        let expected = [("no_face", 7), ("blur", 5), ("roll", 1)];
+        assert_eq!(summed, expected.map(|(cause, faces)| (cause.to_owned(), faces)));
+    }
 }

@@ -16,7 +16,7 @@ use crate::compute::on_thread;
 use crate::failure::JobError;
 use crate::progress::Progress;
 
-/// Faces of a person that are looked at, the newest: 4 MB of embeddings.
+/// Faces of a person that are looked at, confirmed ones before others and the newest of either: 4 MB of embeddings.
 const FACES: u32 = 2048;
 
 /// Persons of one page.
@@ -79,7 +79,7 @@ impl Chosen {
     }
 }
 
-/// Chooses a person's prototypes anew, of the newest faces, and writes the points of those that became exemplars or are
+/// Chooses a person's prototypes anew, and writes the points of those that became exemplars or are
 /// none any more. `read_at`: the person is no longer out of date, unless their faces changed after it.
 pub(crate) async fn choose(
     context: &Context,
@@ -101,18 +101,23 @@ pub(crate) async fn choose(
     Ok(standing)
 }
 
-fn standing(faces: Vec<FaceVector>, dim: usize, count: usize) -> Result<Standing, ClusterError> {
-    let (mut ids, mut quality, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    for FaceVector { face, embedding, quality: score, .. } in faces {
+/// Exemplars are confirmed faces where there are any: the choice prefers what is far from the others, as a face is that a job gave to
+/// the wrong person.
+fn standing(mut faces: Vec<FaceVector>, dim: usize, count: usize) -> Result<Standing, ClusterError> {
+    // Stable: else as they were read.
+    faces.sort_by_key(|face| !face.confirmed);
+    let (mut ids, mut quality, mut values, mut confirmed) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for FaceVector { face, embedding, quality: score, confirmed: is_confirmed, .. } in faces {
         let Some(embedding) = normalised(embedding, dim) else { continue };
         ids.push(face);
         quality.push(score.unwrap_or_default());
         values.extend(embedding);
+        confirmed += usize::from(is_confirmed);
     }
-    let matrix = Matrix::new(&values, dim)?;
-    let chosen = exemplars::choose(matrix, &quality, count);
+    let eligible: &[f32] = if confirmed > 0 { values.get(..confirmed * dim).unwrap_or(&values) } else { &values };
+    let chosen = exemplars::choose(Matrix::new(eligible, dim)?, &quality, count);
     let exemplars = chosen.into_iter().filter_map(|row| ids.get(row).copied()).collect();
-    Ok(Standing { exemplars, centroid: exemplars::centroid(matrix, &quality) })
+    Ok(Standing { exemplars, centroid: exemplars::centroid(Matrix::new(&values, dim)?, &quality) })
 }
 
 #[cfg(test)]
@@ -127,6 +132,7 @@ mod tests {
             embedding: vec![degrees.to_radians().cos(), degrees.to_radians().sin()],
             quality,
             cluster: None,
+            confirmed: false,
             captured_at: OffsetDateTime::UNIX_EPOCH,
             created_at: OffsetDateTime::UNIX_EPOCH,
         }
@@ -141,5 +147,19 @@ mod tests {
         assert_eq!(ids, [3, 1]);
         assert_eq!(found.centroid.map(|mean| mean.len()), Some(2));
         assert!(standing(Vec::new(), 2, 2).unwrap().centroid.is_none());
+    }
+    #[test]
+    fn what_a_job_gave_stands_for_nobody_who_has_confirmed_faces() {
+        let confirmed = |number, degrees, quality| FaceVector { confirmed: true, ..face(number, degrees, quality) };
+        let chosen = |faces: Vec<FaceVector>| {
+            let found = standing(faces, 2, 3).unwrap();
+            found.exemplars.iter().map(|face| face.as_uuid().as_u128()).collect::<Vec<u128>>()
+        };
+        // The better picture, and the farther one: of somebody else.
+        let wrong = face(1, 90.0, Some(0.9));
+        assert_eq!(chosen(vec![wrong.clone(), confirmed(2, 0.0, Some(0.4)), confirmed(3, 40.0, None)]), [2, 3]);
+        assert_eq!(chosen(vec![wrong.clone(), face(2, 0.0, Some(0.4))]), [1, 2], "nobody said anything");
+        let other_length = FaceVector { embedding: vec![1.0], ..confirmed(3, 0.0, Some(1.0)) };
+        assert_eq!(chosen(vec![other_length, wrong]), [1], "none that can be compared");
     }
 }

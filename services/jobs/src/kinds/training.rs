@@ -1,5 +1,5 @@
-//! What a training is given: its settings, the faces of the people who have enough of them, whether those are still there, and how much
-//! memory all of it needs at most. How it is driven is in `train`.
+//! What a training is given: its settings, the confirmed faces of the people who have enough of them, whether those are still there, and
+//! how much memory all of it needs at most. How it is driven is in `train`.
 
 use bytesize::ByteSize;
 use facewire_domain::{FaceId, PersonId, TrainLoss, TrainParams, model};
@@ -239,7 +239,7 @@ mod tests {
     fn a_refusal_has_the_numbers() {
         let supply = TrainingSupply { people: 30, below: 7, faces: 180, pairs: 450, dim: 512 };
         let refused = enough(&supply, &settings(&TrainParams::default(), 512)).unwrap_err().to_string();
-        for part in ["30 people", "5 faces", "80 are needed", "450 pairs", "7 more"] {
+        for part in ["30 people", "5 faces", "80 are needed", "450 pairs", "7 more", "Only confirmed faces count"] {
             assert!(refused.contains(part), "{part}: {refused}");
         }
         let supply = TrainingSupply { people: 100, faces: 1_000_000, pairs: 9_000_000, ..supply };

@@ -1,7 +1,9 @@
 //! Who stands for a person: chosen anew whenever their faces change, whoever changes them.
 
+use std::time::Duration;
+
 use facewire_domain::{FaceId, JobKind, PersonId};
-use facewire_store_pg::{Assignment, FaceOrigin};
+use facewire_store_pg::{Actor, Assignment, FaceOrigin, JobEnd, NewAssignment};
 use serde_json::json;
 
 use crate::world::{Face, World, by, office, pictures, quick};
@@ -60,12 +62,31 @@ async fn an_assignment_makes_prototypes_and_a_job_chooses_as_many_as_it_is_told(
     world.keep(&faces).await;
     let result = world.done(JobKind::Assign, json!({})).await;
     assert_eq!(result["assigned"], json!(11));
-    let chosen = settled(&world, anna).await;
-    assert!((2..=4).contains(&chosen), "{chosen}");
+    assert_eq!(settled(&world, anna).await, 2, "the face that was enrolled, and the mean of all");
     let result = world.done(JobKind::Prototypes, json!({ "exemplars": 1 })).await;
     assert_eq!(result, json!({ "persons": 1, "exemplars": 1, "centroids": 1 }));
     assert_eq!(settled(&world, anna).await, 2);
     let result = world.done(JobKind::Prototypes, json!({ "person": anna })).await;
     assert_eq!((&result["persons"], &result["centroids"]), (&json!(1), &json!(1)));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_job_gave_is_an_exemplar_once_somebody_confirmed_it() {
+    let mut world = World::new().await;
+    let anna = world.enrol("anna", &pictures(0, 0..1)).await;
+    // Far from hers and a better picture, as one of somebody else may be.
+    let kept = world.keep(&[Face { score: 0.9, ..pictures(1, 0..1)[0] }]).await;
+    let token = world.taken(&office(), JobKind::Assign, json!({}), Duration::from_secs(60)).await;
+    let given = [NewAssignment { face: kept[0], person: anna, similarity: 0.8 }];
+    let (store, job) = (&world.gallery.store, Actor::job(token.job));
+    store.apply_assignments(token, &office(), &given, &[], &job).await.unwrap().unwrap();
+    assert!(store.end_job(token, &JobEnd::Succeeded(json!({}))).await.unwrap());
+    world.start(quick());
+    assert_eq!(settled(&world, anna).await, 2, "an exemplar and the mean");
+    assert!(exemplars(&world, &kept).await.is_empty());
+    world.gallery.reassign(&office(), &kept, Assignment::to(Some(anna)), &by()).await.unwrap().unwrap();
+    assert_eq!(settled(&world, anna).await, 3);
+    assert_eq!(exemplars(&world, &kept).await, kept);
     world.stop().await;
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use facewire_domain::{BoundingBox, CropId, FaceId, ImageHash, Intent, KeepImages};
 use facewire_gallery::{CollectionDeletion, Conflict, Enrolled, Erasure, Gallery, GalleryError, Receipt, point};
 use facewire_store_object::ImageKey;
-use facewire_store_pg::{Assignment, CollectionPolicy, CropHead, FaceSelection, KeptFace, NewCrop, VectorState};
+use facewire_store_pg::{
+    Assignment, CollectionPolicy, CropHead, FaceSelection, KeptFace, NewCrop, PolicyChanges, VectorState,
+};
 use time::OffsetDateTime;
 
 use crate::support::{World, by, candidate, image_of, kept_of, office, person, recognised};
@@ -429,8 +431,11 @@ async fn nothing_is_erased_where_kept_images_would_stay() {
     let world = World::new().await;
     world.enrolled(&[("a", 0.0)]).await;
     let blind = Gallery { images: None, ..world.gallery.clone() };
-    let policy = CollectionPolicy { keep_images: KeepImages::Aligned, ..CollectionPolicy::default() };
-    blind.store.set_policy(&office(), &policy, &by()).await.unwrap();
+    let keep = async |images| {
+        let changes = PolicyChanges { keep_images: Some(images), ..PolicyChanges::default() };
+        assert!(blind.store.update_policy(&office(), &changes, &by()).await.unwrap());
+    };
+    keep(KeepImages::Aligned).await;
     let a = Erasure::Person(person("a"));
     for what in [a.clone(), Erasure::Asset(office(), "album/7".to_owned()), Erasure::Collection(office())] {
         let refused = blind.erase(&what, &by()).await.unwrap_err();
@@ -440,7 +445,7 @@ async fn nothing_is_erased_where_kept_images_would_stay() {
     }
     assert_eq!(blind.erase(&Erasure::Person(person("nobody")), &by()).await.unwrap(), Receipt::default());
     assert!(blind.store.erasure_receipts(None, None, 10).await.unwrap().is_empty(), "nothing has begun");
-    blind.store.set_policy(&office(), &CollectionPolicy::default(), &by()).await.unwrap();
+    keep(KeepImages::None).await;
     assert_eq!(blind.erase(&a, &by()).await.unwrap().persons, 1, "no images are kept");
     world.end().await;
 }

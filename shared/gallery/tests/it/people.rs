@@ -1,11 +1,11 @@
 //! Faces that change hands: what the index finds follows at once, whoever writes at the same time.
 
-use facewire_domain::{Against, EXEMPLARS, FaceId, Hit};
+use facewire_domain::{Against, EXEMPLARS, FaceId, Hit, PersonId};
 use facewire_gallery::{Candidate, Conflict, Enrolled, Erasure};
 use facewire_store_object::ImageKey;
 use facewire_store_pg::{Assignment, MergeRef};
 
-use crate::support::{World, at, by, candidate, image_of, office, person};
+use crate::support::{World, at, by, candidate, image_of, kept_of, office, person};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_index_follows_a_merge_and_its_undoing() {
@@ -98,6 +98,29 @@ async fn a_face_that_is_not_theirs_keeps_faces_like_it_from_a_person() {
     let force = Assignment { force: true, ..Assignment::to(Some(person("a"))) };
     gallery.reassign(&office(), &faces[1..2], force, &by()).await.unwrap().unwrap();
     assert_eq!(respected(&world, 28.0).await, world.hits(28.0).await);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_the_probe_is_not_makes_room_until_enough_others_are_found() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..100).map(|number| format!("p{number}")).collect();
+    let angle = |place: u8| 10.0 + f32::from(place) / 4.0;
+    let denied: Vec<(&str, f32)> = (0..).zip(&names).map(|(place, name)| (name.as_str(), angle(place))).collect();
+    world.enrolled(&denied).await;
+    world.enrolled(&[("y", 60.0), ("z", 70.0)]).await;
+    let stranger = kept_of(&world, image_of("nobody", 0.0), 0.0);
+    assert!(world.gallery.keep(std::slice::from_ref(&stranger)).await.unwrap().iter().all(Result::is_ok));
+    for name in &names {
+        assert!(world.gallery.store.set_negative(stranger.face, person(name), &by()).await.unwrap());
+    }
+    // More of them than a search finds at first, and than the first repeat of it.
+    let mut found: Vec<PersonId> = world.corrected(0.0).await.into_iter().map(|hit| hit.person).collect();
+    found.sort_unstable();
+    found.dedup();
+    let mut wanted = [person("y"), person("z")];
+    wanted.sort_unstable();
+    assert_eq!(found, wanted);
     world.end().await;
 }
 

@@ -1,7 +1,7 @@
 //! A crop is admitted once.
 
 use facewire_domain::{FaultKind, Intent};
-use facewire_store_pg::Admission::{Ended, Failed, New, OtherIntent, Seen};
+use facewire_store_pg::Admission::{Ended, Failed, New, OtherFrame, OtherIntent, Seen};
 use facewire_store_pg::{NewCrop, StoreError};
 
 use crate::support::{admit, crop, failed, finish, matched, test_database};
@@ -98,6 +98,27 @@ async fn the_same_crop_with_another_intent_or_subject_is_told_so() {
     admit(&store, std::slice::from_ref(&other)).await;
     other.head.subject = Some("18".parse().unwrap());
     assert_eq!(admit(&store, &[other]).await, [first(Intent::Enroll)]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn the_same_crop_as_a_frame_is_told_so() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let (single, mut frame) = (crop(1), crop(1));
+    frame.head.frame = true;
+    let (was_crop, was_frame) = (OtherFrame { first: false }, OtherFrame { first: true });
+    // In one batch, in the next one, and after it ended.
+    assert_eq!(admit(&store, &[single.clone(), frame.clone(), single.clone()]).await, [New, was_crop, Seen]);
+    assert_eq!(admit(&store, std::slice::from_ref(&frame)).await, [was_crop]);
+    finish(&store, &[matched(1)]).await;
+    store.mark_published(&[(single.head.crop, 0, 1)]).await.unwrap();
+    assert_eq!(admit(&store, &[frame, single]).await, [was_crop, Ended]);
+    // The other way round.
+    let (mut frame, single) = (crop(2), crop(2));
+    frame.head.frame = true;
+    assert_eq!(admit(&store, std::slice::from_ref(&frame)).await, [New]);
+    assert_eq!(admit(&store, &[single, frame]).await, [was_frame, Seen]);
     db.drop().await;
 }
 

@@ -347,7 +347,7 @@ async fn faces_of_nobody_go_to_known_people_and_others_join_open_clusters() {
     assert!(store.open_clusters(&office(), MODEL).await.unwrap().is_empty(), "the mean was of a face that is a's");
     // A human who says the same confirms it.
     give(&store, faces[0], "a").await;
-    assert_eq!((number(&db, confirmed).await, told(&store, "face.assigned").await), (1, 5));
+    assert_eq!((number(&db, confirmed).await, told(&store, "face.assigned").await), (1, 6));
     db.drop().await;
 }
 

@@ -1,9 +1,15 @@
 //! Collections made, listed, counted and deleted with what is in them.
 
-use facewire_domain::{CollectionId, JobKind, KeepFaces};
-use facewire_store_pg::{CollectionPolicy, FaceSelection, NewFace, Store};
+use std::time::Duration;
 
-use crate::support::{admit, by, crop, enrol, enrolled, face, finish, matched, office, person, test_database};
+use facewire_domain::{CollectionId, FaceId, JobKind, KeepFaces, KeepImages};
+use facewire_store_pg::{Actor, Admission, CollectionPolicy, FaceSelection, KeptFace, NewFace, PolicyChanges, Store};
+use sqlx::Connection;
+use time::OffsetDateTime;
+
+use crate::support::{
+    admit, blocked_session, by, crop, enrol, enrolled, face, finish, head, matched, office, person, test_database,
+};
 
 async fn names(store: &Store, after: Option<&CollectionId>, limit: u32) -> Vec<String> {
     let page = store.collections_page(after, limit).await.unwrap();
@@ -21,8 +27,9 @@ async fn collections_come_in_pages_with_their_policy_and_counts() {
     assert!(!store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
     assert_eq!(names(&store, None, 2).await, ["hall", "office"]);
     assert_eq!(names(&store, Some(&office()), 2).await, ["yard"]);
-    assert!(!store.update_policy(&"lab".parse().unwrap(), &policy, &by()).await.unwrap());
-    assert!(store.update_policy(&"hall".parse().unwrap(), &CollectionPolicy::default(), &by()).await.unwrap());
+    let enrolled = PolicyChanges { keep_faces: Some(KeepFaces::Enrolled), ..PolicyChanges::default() };
+    assert!(!store.update_policy(&"lab".parse().unwrap(), &enrolled, &by()).await.unwrap());
+    assert!(store.update_policy(&"hall".parse().unwrap(), &enrolled, &by()).await.unwrap());
     let page = store.collections_page(None, 10).await.unwrap();
     let policies: Vec<KeepFaces> = page.iter().map(|summary| summary.policy.keep_faces).collect();
     assert_eq!(policies, [KeepFaces::Enrolled, KeepFaces::All, KeepFaces::All]);
@@ -152,6 +159,101 @@ async fn an_erasure_goes_on_where_its_collection_was_deleted_otherwise() {
     let again = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
     assert_eq!(again.erasure, begun.erasure);
     assert!(store.delete_erased_collection(&again, &serde_json::json!({}), &by()).await.unwrap());
+    assert_eq!(store.begin_erasure(&what, &by()).await.unwrap(), None);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn who_changes_one_part_of_a_policy_does_not_undo_another() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    assert!(store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
+    let (mut operator, mut holder) = (db.operator().await, db.operator().await);
+    let mut other = holder.begin().await.unwrap();
+    sqlx::query("UPDATE collections SET keep_images = 'crop'").execute(&mut *other).await.unwrap();
+    let second = store.clone();
+    let changes = PolicyChanges { keep_faces: Some(KeepFaces::All), ..PolicyChanges::default() };
+    let changed = tokio::spawn(async move { second.update_policy(&office(), &changes, &by()).await });
+    blocked_session(&mut operator).await;
+    other.commit().await.unwrap();
+    assert!(changed.await.unwrap().unwrap());
+    let policy = store.policy(&office()).await.unwrap();
+    assert_eq!((policy.keep_faces, policy.keep_images), (KeepFaces::All, KeepImages::Crop));
+
+    assert!(store.delete_collection(&office(), &by()).await.unwrap());
+    assert!(!store.update_policy(&office(), &changes, &by()).await.unwrap());
+    assert_eq!(names(&store, None, 10).await, [""; 0], "it does not come back");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn what_comes_into_a_deleted_collection_makes_its_row_anew_and_says_so() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let kept = KeptFace {
+        face: FaceId::of_crop(head(3).crop, 0),
+        collection: office(),
+        crop: head(3).crop,
+        face_index: 0,
+        image_hash: head(3).image_hash,
+        asset: None,
+        embedding: vec![0.5; 4],
+        model: "pack-1".to_owned(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        captured_at: head(3).captured_at,
+        matched: None,
+    };
+    // An admission, an ending, a face that is kept: each by the process that saw the collection before.
+    for step in 0..3 {
+        match step {
+            0 => assert_eq!(admit(&store, &[crop(1)]).await, [Admission::New]),
+            1 => assert!(finish(&store, &[matched(2)]).await[0].wrote),
+            _ => assert!(store.keep_faces(std::slice::from_ref(&kept)).await.unwrap()[0].is_ok()),
+        }
+        assert_eq!(names(&store, None, 10).await, ["office"], "step {step}");
+        let events = store.events_after(Some(&office()), 0, 1000).await.unwrap();
+        let last = events.last().unwrap();
+        assert_eq!((last.kind.as_str(), &last.actor), ("collection.created", &Actor::named("first use")), "{step}");
+        while store.empty_collection(&office(), 10).await.unwrap() > 0 {}
+        let deleted = store.delete_collection(&office(), &by()).await.unwrap();
+        assert_eq!(deleted, step < 2, "a face keeps its collection");
+    }
+    // Nothing is made twice.
+    let before = store.events_after(Some(&office()), 0, 1000).await.unwrap().len();
+    finish(&store, &[matched(4)]).await;
+    admit(&store, &[crop(4), crop(5)]).await;
+    assert_eq!(store.events_after(Some(&office()), 0, 1000).await.unwrap().len(), before);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn what_ends_while_its_collection_is_deleted_expires_and_can_be_erased() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(1)]).await;
+    let what = FaceSelection::Collection(office());
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    while store.empty_collection(&office(), 10).await.unwrap() > 0 {}
+    // Found empty, and not deleted yet.
+    finish(&store, &[matched(1)]).await;
+    assert!(store.delete_erased_collection(&begun, &serde_json::json!({}), &by()).await.unwrap());
+    assert_eq!(names(&store, None, 10).await, ["office"], "of a new collection of that name");
+    let events = store.events_after(Some(&office()), 0, 1000).await.unwrap();
+    let kinds: Vec<&str> = events.iter().rev().take(2).map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["collection.created", "collection.deleted"]);
+    let later = OffsetDateTime::now_utc() + time::Duration::days(90);
+    let expired = store.expire_results(Some(Duration::from_secs(30 * 24 * 3600)), later, 10).await.unwrap();
+    assert_eq!((expired.crops, expired.recognitions), (1, 1));
+
+    // As an earlier release left it: nothing but the crop says that there is such a collection.
+    finish(&store, &[matched(2)]).await;
+    sqlx::query("DELETE FROM collections").execute(&mut db.operator().await).await.unwrap();
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    assert_eq!(begun.collection, office());
+    while store.empty_collection(&office(), 10).await.unwrap() > 0 {}
+    assert!(store.delete_erased_collection(&begun, &serde_json::json!({}), &by()).await.unwrap());
     assert_eq!(store.begin_erasure(&what, &by()).await.unwrap(), None);
     db.drop().await;
 }

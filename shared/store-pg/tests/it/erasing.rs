@@ -12,7 +12,8 @@ use sqlx::Connection;
 use time::OffsetDateTime;
 
 use crate::support::{
-    TestDatabase, admit, by, crop, enrol, enrolled, face, finish, head, matched, office, person, test_database,
+    TestDatabase, admit, blocked_session, by, crop, enrol, enrolled, face, finish, head, matched, office, person,
+    test_database,
 };
 
 /// An enrolment's crop, received `seconds` from now.
@@ -414,5 +415,34 @@ async fn a_kept_face_of_which_somebody_said_that_it_is_not_theirs_stays_without_
     assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
     assert_eq!(store.count_faces().await.unwrap(), 3, "that of b, and two kept ones");
     assert!(!everything(&db).await.lines().any(|line| line.starts_with("matched_faces")));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_face_that_is_just_given_to_somebody_else_is_not_erased_with_whom_it_showed() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = enrolled(&store, &[face("a", None, 1), face("b", None, 9)]).await;
+    let (a, b) = (person("a"), person("b"));
+    admit(&store, &[crop(2)]).await;
+    assert!(store.keep_faces(&[kept(2)]).await.unwrap()[0].is_ok());
+    let given = kept(2).face;
+    assert!(store.note_matched(&[(given, a)]).await.unwrap().is_empty());
+    store.begin_erasure(&FaceSelection::Person(a), &by()).await.unwrap().unwrap();
+    let (mut operator, mut holder) = (db.operator().await, db.operator().await);
+    let mut giving = holder.begin().await.unwrap();
+    sqlx::query("UPDATE faces SET person_id = $1, assigned_by = 'x', assigned_at = now() WHERE face_id = $2")
+        .bind(b.as_uuid())
+        .bind(given.as_uuid())
+        .execute(&mut *giving)
+        .await
+        .unwrap();
+    let erasing = store.clone();
+    let erased = tokio::spawn(async move { erasing.tombstone_faces_of(&[a], 10).await });
+    blocked_session(&mut operator).await;
+    giving.commit().await.unwrap();
+    let erased: Vec<FaceId> = erased.await.unwrap().unwrap().into_iter().map(|face| face.face).collect();
+    assert_eq!(erased, faces[..1], "theirs, and not that of the other");
+    assert_eq!(store.face(given).await.unwrap().unwrap().person, Some(b));
     db.drop().await;
 }

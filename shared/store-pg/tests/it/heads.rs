@@ -95,8 +95,17 @@ async fn a_training_reads_the_good_faces_of_people_who_have_enough() {
     let nothing = store.training_supply(&TrainingFilter { until: OffsetDateTime::UNIX_EPOCH, ..filter() }).await;
     assert_eq!(nothing.unwrap(), TrainingSupply { people: 0, below: 0, faces: 0, pairs: 0, dim: 0 });
 
-    // Behind a head the pack's embeddings are beside the faces'; a face without one takes no part, nor does one that is going.
+    // A face whose it is by a job's word alone takes no part.
     let mut operator = db.operator().await;
+    let confirmed = |yes: bool| format!("UPDATE faces SET confirmed = {yes} WHERE face_id = '{}'", ids[5]);
+    run(&mut operator, confirmed(false)).await;
+    let supply = store.training_supply(&filter()).await.unwrap();
+    assert_eq!(supply, TrainingSupply { people: 2, below: 1, faces: 4, pairs: 1 + 1, dim: 512 });
+    assert!(read(&store, &filter()).await.iter().all(|(_, face, _)| *face != ids[5]));
+    assert_eq!(store.training_people(&TrainingFilter { min_faces: 3, ..filter() }).await.unwrap(), []);
+    run(&mut operator, confirmed(true)).await;
+
+    // Behind a head the pack's embeddings are beside the faces'; a face without one takes no part, nor does one that is going.
     run(&mut operator, "UPDATE faces SET model = 'pack-1+0123456789abcdef', embedding = '\\x0000803f'".to_owned())
         .await;
     assert_eq!(store.training_supply(&filter()).await.unwrap().people, 0);

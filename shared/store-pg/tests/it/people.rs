@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use facewire_domain::FaceId;
 use facewire_store_pg::{
-    Assignment, ConflictKind, Enrolment, NewFace, PersonChanges, PersonCreation, PersonFilter, PersonStart,
-    PersonStatus, PersonSummary, PersonUpdate, Store, StoreError,
+    Assignment, AuditFilter, ConflictKind, Enrolment, FaceSelection, NewFace, PersonChanges, PersonCreation,
+    PersonFilter, PersonStart, PersonStatus, PersonSummary, PersonUpdate, Store, StoreError,
 };
 use serde_json::json;
 
@@ -190,8 +191,7 @@ async fn a_face_that_is_not_somebodys_is_not_given_to_them_again() {
     assert_eq!(store.persons_with_negatives(1).await.unwrap(), Some(HashSet::from([person("b")])));
     assert_eq!(store.persons_with_negatives(0).await.unwrap(), None, "more than asked for");
     assert_eq!(assign(faces[1], Some("b"), false, false).await.refused, [faces[1]]);
-    assert!(store.clear_negative(faces[1], person("b")).await.unwrap());
-    assert_eq!(assign(faces[1], Some("b"), true, false).await.moved, [faces[1]]);
+    assert_eq!(assign(faces[1], Some("b"), true, true).await.moved, [faces[1]]);
     assert_eq!(store.negatives_of(faces[1]).await.unwrap()[0].person, person("a"));
     db.drop().await;
 }
@@ -222,5 +222,105 @@ async fn what_people_took_away_an_enrolment_does_not_bring_back() {
     store.assign_faces(&office(), &faces[1..], Assignment::to(Some(person("b"))), &by()).await.unwrap().unwrap();
     let other = Enrolment::Conflict { kind: ConflictKind::ImageOfOther, person: person("b") };
     assert_eq!(enrol(&store, &[face("a", None, 2)]).await, [other]);
+    db.drop().await;
+}
+
+/// What was said of faces that stay whose they are, by face.
+async fn said(store: &Store) -> Vec<(Option<FaceId>, serde_json::Value)> {
+    let filter = AuditFilter { kind: Some("face.assigned".to_owned()), ..AuditFilter::default() };
+    let rows = store.audit_trail(&filter, None, 100).await.unwrap();
+    let stayed = rows.into_iter().filter(|row| row.person.is_some() && row.person == row.other);
+    stayed.map(|row| (row.face, row.detail)).collect()
+}
+
+#[tokio::test]
+async fn the_trail_says_what_was_confirmed_and_what_was_withdrawn() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = enrolled(&store, &[face("a", None, 1), face("a", None, 2), face("b", None, 3)]).await;
+    // As jobs gave them.
+    sqlx::query("UPDATE faces SET confirmed = false").execute(&mut db.operator().await).await.unwrap();
+    let assign = async |faces: &[FaceId], force| {
+        let assignment = Assignment { force, ..Assignment::to(Some(person("a"))) };
+        store.assign_faces(&office(), faces, assignment, &by()).await.unwrap().unwrap().moved
+    };
+    assert_eq!(assign(&faces[..1], false).await, []);
+    assert_eq!(said(&store).await, [(Some(faces[0]), json!({ "confirmed": true, "withdrawn": false }))]);
+    assert_eq!(assign(&faces[..1], false).await, []);
+    assert_eq!(said(&store).await.len(), 1, "it was confirmed before");
+
+    // A face that somebody gave away as not theirs, and that is theirs all the same: the move says that it is withdrawn.
+    let denied = Assignment { to: Some(person("b")), not_this_person: true, force: false };
+    store.assign_faces(&office(), &faces[1..2], denied, &by()).await.unwrap().unwrap();
+    assert_eq!(assign(&faces[1..2], true).await, [faces[1]]);
+    let newest = store.audit_trail(&AuditFilter::default(), None, 1).await.unwrap().remove(0);
+    assert_eq!((newest.face, newest.other), (Some(faces[1]), Some(person("b"))));
+    assert_eq!(newest.detail, json!({ "notThisPerson": false, "withdrawn": true }));
+    // One that is theirs by now, by a way that does not ask what was said.
+    assert!(store.set_negative(faces[2], person("a"), &by()).await.unwrap());
+    store.merge_persons(person("b"), person("a"), &by()).await.unwrap().unwrap();
+    assert_eq!(assign(&faces[2..], true).await, []);
+    let newest = said(&store).await.remove(0);
+    assert_eq!(newest, (Some(faces[2]), json!({ "confirmed": true, "withdrawn": true })));
+    assert_eq!(store.negatives_of(faces[2]).await.unwrap(), []);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_made_or_changed_whom_an_unfinished_erasure_concerns() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = enrolled(&store, &[face("a", Some("Anna"), 1), face("b", None, 2)]).await;
+    let what = FaceSelection::Person(person("a"));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    let shown = store.update_person(person("a"), None, &named("Anna K."), &by()).await;
+    assert_eq!(shown, Err(StoreError::BeingErased));
+    assert_eq!(store.hide_person(person("a"), false, &by()).await, Err(StoreError::BeingErased));
+    let hidden = store.person(person("a")).await.unwrap().unwrap();
+    assert_eq!(hidden.person.status, PersonStatus::Hidden);
+    let gone = store.tombstone_selected(&what, 10).await.unwrap();
+    store.forget(&gone.iter().map(|face| face.face).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+
+    let again = |store: Store, faces: Vec<FaceId>| async move {
+        let subject = "a".parse().unwrap();
+        let made = store.create_person(&office(), &subject, "Anna", &json!({}), &by()).await;
+        (made, store.assign_to_new(&office(), &faces, &subject, "Anna", false, &by()).await)
+    };
+    let (made, given) = again(store.clone(), faces[1..].to_vec()).await;
+    assert_eq!((made, given), (Err(StoreError::BeingErased), Err(StoreError::BeingErased)));
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    let (made, given) = again(store.clone(), faces[1..].to_vec()).await;
+    assert!(matches!(made, Ok(PersonCreation::Created(_))), "{made:?}");
+    assert_eq!(given, Ok(Err(PersonCreation::SubjectTaken(person("a")))));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_person_is_made_with_their_first_face_or_not_at_all() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = enrolled(&store, &[face("a", None, 1), face("a", None, 2)]).await;
+    let give = async |face: FaceId, subject: &str, name: &str| {
+        store.assign_to_new(&office(), &[face], &subject.parse().unwrap(), name, true, &by()).await.unwrap()
+    };
+    assert_eq!(give(faces[0], "new", " A ").await, Err(PersonCreation::NameTaken(person("a"))));
+    let given = give(faces[0], "new", "Nora").await.unwrap().unwrap();
+    assert_eq!((given.person, &given.faces[..]), (person("new"), &faces[..1]));
+    assert_eq!(store.negatives_of(faces[0]).await.unwrap()[0].person, person("a"));
+    let nora = store.person(person("new")).await.unwrap().unwrap();
+    assert_eq!((nora.person.name.as_str(), nora.faces, nora.prototypes), ("Nora", 1, 1));
+
+    let before = store.events_after(None, 0, 1000).await.unwrap();
+    store.remove_face(faces[1], &by()).await.unwrap().unwrap();
+    assert_eq!(give(faces[1], "other", "Olga").await, Ok(None), "the face is gone");
+    let begun = store.begin_erasure(&FaceSelection::Person(person("new")), &by()).await.unwrap();
+    assert!(begun.is_some());
+    let refused = store.assign_to_new(&office(), &faces[..1], &"other".parse().unwrap(), "Olga", false, &by()).await;
+    assert_eq!(refused, Err(StoreError::BeingErased));
+    assert_eq!(store.person(person("other")).await.unwrap(), None);
+    let after = store.events_after(None, 0, 1000).await.unwrap();
+    let since: Vec<&str> = after[before.len()..].iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(since, ["face.removed"]);
     db.drop().await;
 }

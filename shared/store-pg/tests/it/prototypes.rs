@@ -85,6 +85,29 @@ async fn whoever_gets_or_loses_a_face_is_out_of_date() {
     db.drop().await;
 }
 
+#[tokio::test]
+async fn whose_face_is_confirmed_is_out_of_date_and_confirmed_faces_are_read_first() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let theirs = enrolled(&store, &[face("a", None, 90)]).await;
+    let faces = unknown(&store, 2).await;
+    let token = running(&store, JobKind::Assign).await;
+    let by_a_job = [0, 1].map(|at| NewAssignment { face: faces[at], person: person("a"), similarity: 0.75 });
+    store.apply_assignments(token, &office(), &by_a_job, &[], &by()).await.unwrap().unwrap();
+    assert_eq!(stale(&store).await, people(&["a"]));
+    let read = async || -> Vec<(FaceId, bool)> {
+        let vectors = store.person_vectors(person("a"), MODEL, 10).await.unwrap();
+        vectors.iter().map(|vector| (vector.face, vector.confirmed)).collect()
+    };
+    assert_eq!(read().await, [(theirs[0], true), (faces[1], false), (faces[0], false)]);
+    give(&store, faces[0], "a").await;
+    assert_eq!(stale(&store).await, people(&["a"]), "confirmed");
+    assert_eq!(read().await, [(faces[0], true), (theirs[0], true), (faces[1], false)]);
+    give(&store, faces[0], "a").await;
+    assert_eq!(stale(&store).await, [], "it was");
+    db.drop().await;
+}
+
 /// Since when a person is out of date.
 fn since(all: &[StalePerson], subject: &str) -> Option<OffsetDateTime> {
     all.iter().find(|stale| stale.person == person(subject)).map(|stale| stale.since)

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use facewire_domain::{Candidate, CollectionId, CropId, Decision, FaceId, KeepFaces, KeepImages, PersonId};
 use facewire_store_pg::{
-    CollectionPolicy, Ending, ExpiredFaces, FaceOrigin, KeptFace, Store, UnmatchedPlace, VectorState,
+    Assignment, CollectionPolicy, Ending, ExpiredFaces, FaceOrigin, FaceSelection, KeptFace, PolicyChanges, Store,
+    UnmatchedPlace, VectorState,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use time::OffsetDateTime;
@@ -73,8 +74,8 @@ async fn what_is_too_old_goes_in_steps_with_all_that_became_of_it() {
         assert_eq!(there, number >= 10, "{number}");
     }
     // A collection's own age comes before the default.
-    let policy = CollectionPolicy { retain_results: Some(10 * DAY), ..CollectionPolicy::default() };
-    store.set_policy(&office(), &policy, &by()).await.unwrap();
+    let changes = PolicyChanges { retain_results: Some(Some(10 * DAY)), ..PolicyChanges::default() };
+    assert!(store.update_policy(&office(), &changes, &by()).await.unwrap());
     assert_eq!(store.expire_results(Some(30 * DAY), now, 100).await.unwrap().crops, 10);
     let mut operator = db.operator().await;
     let left: (i64, i64) = sqlx::query_as(
@@ -124,13 +125,13 @@ async fn a_policy_is_kept_whole_and_the_default_is_to_keep_little() {
         retain_unmatched: Some(DAY),
         retain_images: None,
     };
-    store.set_policy(&office(), &policy, &by()).await.unwrap();
-    store.set_policy(&"yard".parse().unwrap(), &CollectionPolicy::default(), &by()).await.unwrap();
+    assert!(store.create_collection(&office(), &policy, &by()).await.unwrap());
+    assert!(store.create_collection(&"yard".parse().unwrap(), &CollectionPolicy::default(), &by()).await.unwrap());
     assert_eq!(store.policy(&office()).await.unwrap(), policy);
     let all = store.policies().await.unwrap();
     assert_eq!((all.len(), all[&office()]), (2, policy));
-    let none = CollectionPolicy { retain_images: Some(Duration::ZERO), ..policy };
-    assert!(store.set_policy(&office(), &none, &by()).await.is_err());
+    let none = PolicyChanges { retain_images: Some(Some(Duration::ZERO)), ..PolicyChanges::default() };
+    assert!(store.update_policy(&office(), &none, &by()).await.is_err());
     assert_eq!(store.policy(&office()).await.unwrap(), policy);
     db.drop().await;
 }
@@ -212,8 +213,8 @@ async fn only_faces_without_a_person_expire_and_only_where_the_collection_says_s
     let expire =
         async |after, limit| store.expire_unmatched(&office(), after, OffsetDateTime::now_utc(), limit).await.unwrap();
     assert_eq!(expire(None, 100).await, ExpiredFaces { tombstoned: 0, next: None }, "the default is for ever");
-    let policy = CollectionPolicy { retain_unmatched: Some(30 * DAY), ..CollectionPolicy::default() };
-    store.set_policy(&office(), &policy, &by()).await.unwrap();
+    let changes = PolicyChanges { retain_unmatched: Some(Some(30 * DAY)), ..PolicyChanges::default() };
+    assert!(store.update_policy(&office(), &changes, &by()).await.unwrap());
     let first = expire(None, 6).await;
     assert_eq!((first.tombstoned, first.next.is_some()), (6, true));
     assert_eq!(expire(first.next, 6).await, ExpiredFaces { tombstoned: 4, next: None });
@@ -230,8 +231,8 @@ async fn faces_that_were_just_taken_from_a_person_are_passed_over_in_bounded_ste
     let db = test_database().await;
     let store = db.migrated().await;
     store.keep_faces(&(0..20).map(|number| kept(number, 0)).collect::<Vec<_>>()).await.unwrap();
-    let policy = CollectionPolicy { retain_unmatched: Some(30 * DAY), ..CollectionPolicy::default() };
-    store.set_policy(&office(), &policy, &by()).await.unwrap();
+    let changes = PolicyChanges { retain_unmatched: Some(Some(30 * DAY)), ..PolicyChanges::default() };
+    assert!(store.update_policy(&office(), &changes, &by()).await.unwrap());
     let taken: Vec<Uuid> = (0..10).map(|number| kept(number, 0).face.as_uuid()).collect();
     sqlx::query(
         "UPDATE faces SET created_at = created_at - interval '40 days',
@@ -369,5 +370,35 @@ async fn a_face_that_is_deleted_meanwhile_fails_neither_a_note_nor_retention() {
     let expire = async move { expiring.expire_results(Some(30 * DAY), OffsetDateTime::now_utc(), 100).await };
     assert_eq!(beside_a_deletion(&db, expired, expire).await.unwrap().crops, 1);
     assert_eq!(notes(&db).await.len(), 1);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_face_of_somebody_and_one_that_is_not_theirs_are_noted_of_nobody_and_stay() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(2), crop(3), crop(4)]).await;
+    store.keep_faces(&[kept(2, 0), kept(3, 0), kept(4, 0)]).await.unwrap();
+    let [given, nobodys, denied] = [2, 3, 4].map(|number| kept(number, 0).face);
+    crate::support::enrol(&store, &[face("a", None, 8), face("b", None, 9)]).await;
+    let (a, b) = (person("a"), person("b"));
+    assert!(store.set_negative(denied, b, &by()).await.unwrap());
+    assert!(store.note_matched(&[(denied, b)]).await.unwrap().is_empty());
+    assert!(notes(&db).await.is_empty(), "nothing leads from b to it, also once what was said is gone with b");
+
+    // A crop in which `a` was recognised comes after the end of `a`: of a picture whose face is somebody's by now, and of another's.
+    let erased = FaceSelection::Person(a);
+    let begun = store.begin_erasure(&erased, &by()).await.unwrap().unwrap();
+    let faces = store.tombstone_selected(&erased, 10).await.unwrap();
+    store.forget(&faces.iter().map(|face| face.face).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    assert!(store.finish_erasure(&begun, &erased, &serde_json::json!({}), &by()).await.unwrap());
+    store.assign_faces(&office(), &[given], Assignment::to(Some(b)), &by()).await.unwrap().unwrap();
+    assert_eq!(store.note_matched(&[(given, a), (nobodys, a)]).await.unwrap(), [nobodys]);
+    assert_eq!(notes(&db).await, [(nobodys.as_uuid(), a.as_uuid())]);
+    // Given to somebody before that is heard.
+    assert_eq!(store.tombstone_unowned(&[given, nobodys]).await.unwrap(), 1);
+    assert_eq!(store.face(given).await.unwrap().unwrap().person, Some(b));
+    assert_eq!(store.face(nobodys).await.unwrap(), None);
     db.drop().await;
 }

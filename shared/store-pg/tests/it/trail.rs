@@ -21,7 +21,7 @@ async fn every_change_of_people_faces_and_collections_leaves_one_row() {
     let store = db.migrated().await;
     store.create_collection(&office(), &Default::default(), &by()).await.unwrap();
     assert!(!store.create_collection(&office(), &Default::default(), &by()).await.unwrap());
-    store.set_policy(&office(), &Default::default(), &by()).await.unwrap();
+    assert!(store.update_policy(&office(), &Default::default(), &by()).await.unwrap());
     let faces = enrolled(&store, &[face("a", Some("Anna"), 1), face("b", None, 2)]).await;
     enrol(&store, &[face("a", Some("Anna"), 1)]).await;
     enrol(&store, &[face("a", Some("Anna K."), 1)]).await;

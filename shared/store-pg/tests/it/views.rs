@@ -110,6 +110,43 @@ async fn cameras_are_counted_and_the_commonest_cause_comes_first() {
 }
 
 #[tokio::test]
+async fn what_is_rejected_and_not_by_the_gate_is_no_fault_of_a_camera() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let rejected = |camera: &str, number, stage, reason| {
+        let outcome = Outcome::rejected(stage, reason, Detail::message("as planted"));
+        of(camera, number, ended(number, outcome))
+    };
+    let conflict = |number| {
+        let ending = rejected("kiosk", number, Stage::Match, Reason::IdentityConflict);
+        Ending { quality: measured(100.0, "ok"), ..ending }
+    };
+    let batch = [
+        conflict(0),
+        conflict(1),
+        of("kiosk", 2, sharp(2, 100.0)),
+        rejected("kiosk", 3, Stage::Quality, Reason::NoFace),
+        rejected("kiosk", 4, Stage::Ingest, Reason::InvalidMessage),
+        rejected("mute", 5, Stage::Ingest, Reason::InvalidMessage),
+    ];
+    finish(&store, &batch).await;
+    let (sums, _) = store.cameras(&Window::default()).await.unwrap();
+    let told: Vec<_> = sums.iter().map(|sum| (sum.camera.as_str(), sum.faces, sum.rejected, sum.usable)).collect();
+    assert_eq!(told, [("kiosk", 5, 4, Some(0.75)), ("mute", 1, 1, None)]);
+    // As docs/SQL.md asks.
+    let by_hour: f64 = sqlx::query_scalar(
+        "SELECT (avg((status <> 'rejected' OR reason = 'identity_conflict')::int)
+             FILTER (WHERE status <> 'failed' AND reason IS DISTINCT FROM 'invalid_message'))::float8
+         FROM facewire_endings WHERE camera = 'kiosk'",
+    )
+    .fetch_one(&mut db.operator().await)
+    .await
+    .unwrap();
+    assert_eq!(by_hour, 0.75);
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn what_a_camera_lets_expect_is_the_mean_of_its_scores() {
     let db = test_database().await;
     let store = db.migrated().await;

@@ -230,6 +230,25 @@ async fn a_replay_tells_everything_again_in_order_with_what_was_gone() {
 }
 
 #[tokio::test]
+async fn what_a_sender_of_before_a_replay_says_does_not_count_after_it() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let id = webhook(&store).await.webhook_id;
+    store.enqueue(id, Source::Results, 0, 1, &[row(1, "ada")]).await.unwrap();
+    let before = claim(&store).await;
+    assert_eq!(store.replay(id, Source::Results, 1, &operator()).await.unwrap(), Some(1));
+    store.enqueue(id, Source::Results, 0, 1, &[]).await.unwrap();
+    let after = claim(&store).await;
+    assert_eq!((before[0].delivery_id, before[0].attempt), (after[0].delivery_id, after[0].attempt));
+    // It was slow, and has told the first.
+    assert!(!store.failed(&before[0], "503", past()).await.unwrap());
+    assert!(!store.dead(&before[0], "410 gone").await.unwrap());
+    assert!(!store.delivered(&before[0]).await.unwrap());
+    assert!(store.delivered(&after[0]).await.unwrap(), "the replay is told");
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn a_replay_is_not_lost_on_a_reader_that_is_further_on() {
     let db = test_database().await;
     let store = db.migrated().await;

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use facewire_domain::{FaceId, PersonId, Scope};
+use facewire_domain::{FaceId, Scope};
 use facewire_store_object::ImageKey;
 use facewire_store_pg::{Assignment, FaceRecord, PersonCreation};
 use serde::{Deserialize, Serialize};
@@ -162,7 +162,10 @@ pub(crate) async fn reassign(
     let to = match (request.person_id, request.new_person) {
         (Some(_), Some(_)) => return Err(ApiError::invalid("newPerson", "not beside personId")),
         (Some(person), None) => Some(persons::find(&app, &caller, person).await?.person.person_id),
-        (None, Some(new)) => Some(make(&app, &caller, &face, new).await?),
+        (None, Some(new)) => {
+            give_to_new(&app, &caller, &face, new, request.not_this_person).await?;
+            return Ok(Json(find(&app, &caller, id).await?.into()));
+        }
         (None, None) => None,
     };
     let assignment = Assignment { to, not_this_person: request.not_this_person, force: request.force };
@@ -177,16 +180,23 @@ pub(crate) async fn reassign(
     Ok(Json(find(&app, &caller, id).await?.into()))
 }
 
-async fn make(app: &App, caller: &Caller, face: &FaceRecord, new: NewOwner) -> Result<PersonId, ApiError> {
+async fn give_to_new(
+    app: &App,
+    caller: &Caller,
+    face: &FaceRecord,
+    new: NewOwner,
+    not_this_person: bool,
+) -> Result<(), ApiError> {
     let subject = input::external_id("newPerson.externalId", new.external_id.as_deref())?;
     let name = input::person_name(&new.name)?;
-    let metadata = serde_json::Value::Object(serde_json::Map::new());
-    let made = app.gallery.store.create_person(&face.collection, &subject, &name, &metadata, &caller.actor()).await?;
-    match made {
-        PersonCreation::Created(person) => Ok(person.person.person_id),
-        PersonCreation::NoCollection => Err(ApiError::not_found("collection")),
-        PersonCreation::NameTaken(other) => Err(persons::taken("newPerson.name", other)),
-        PersonCreation::SubjectTaken(other) => Err(persons::taken("newPerson.externalId", other)),
+    let (collection, faces, actor) = (&face.collection, [face.face], caller.actor());
+    let given = app.gallery.reassign_to_new(collection, &faces, &subject, &name, not_this_person, &actor).await?;
+    match given {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(ApiError::not_found("face")),
+        Err(PersonCreation::NameTaken(other)) => Err(persons::taken("newPerson.name", other)),
+        Err(PersonCreation::SubjectTaken(other)) => Err(persons::taken("newPerson.externalId", other)),
+        Err(PersonCreation::NoCollection | PersonCreation::Created(_)) => Err(ApiError::not_found("collection")),
     }
 }
 

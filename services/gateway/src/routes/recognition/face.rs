@@ -11,7 +11,7 @@ use crate::json::camel;
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Face {
-    /// Which face of the image, from 0.
+    /// Which face of the image, from 0: the one that dominates it, then the others from left to right.
     pub(crate) face_index: u32,
     /// `matched`, `no_match`, `enrolled`, `already_enrolled`, `observed`, `extracted`, `rejected` or `failed`.
     pub(crate) status: String,
