@@ -51,7 +51,7 @@ struct Report {
     gave_up: u64,
     /// Most messages seen at once that were delivered more than once.
     redelivered_at_once: u64,
-    /// From the end of each fault until new endings were written, in milliseconds.
+    /// From the end of each fault until a new ending was written, in milliseconds; of those that left crops on their way.
     recovery_ms: Recovery,
     seconds: f64,
     #[serde(flatten)]
@@ -170,8 +170,12 @@ impl Strikes {
             *counts.entry(target.name()).or_default() += 1;
             world.strike(target, pause).await?;
             let lifted = Instant::now();
-            ended = self.wait(world, &bus, ended + 1, plan.crops).await?;
-            self.recovery.push(u64::try_from(lifted.elapsed().as_millis())?);
+            // What ended while the fault lasted does not show that anything moves again.
+            let before = self.wait(world, &bus, 0, plan.crops).await?;
+            ended = self.wait(world, &bus, before + 1, plan.crops).await?;
+            if before < plan.crops {
+                self.recovery.push(u64::try_from(lifted.elapsed().as_millis())?);
+            }
         }
         Ok(())
     }
@@ -182,9 +186,6 @@ impl Strikes {
         let mut last = None;
         loop {
             world.fleet.tend()?;
-            if let Ok(lags) = bus.lags().await {
-                self.redelivered = self.redelivered.max(lags.iter().map(|lag| lag.redelivered).sum());
-            }
             if let Some(ended) = world.endings().await {
                 if ended >= due.min(all) {
                     return Ok(ended);
@@ -192,6 +193,9 @@ impl Strikes {
                 if last != Some(ended) {
                     (last, moved) = (Some(ended), Instant::now());
                 }
+            }
+            if let Ok(lags) = bus.lags().await {
+                self.redelivered = self.redelivered.max(lags.iter().map(|lag| lag.redelivered).sum());
             }
             anyhow::ensure!(moved.elapsed() < RECOVERY, "no new ending for {RECOVERY:?}, after {last:?} of {all}");
             sleep(Duration::from_millis(100)).await;

@@ -8,6 +8,7 @@ use facewire_domain::{Reason, Stage};
 use facewire_runtime::{ActorError, Inbox, Outbox};
 use facewire_store_pg::{Ending, Finished, StoreError};
 use facewire_telemetry::{BatchSpan, events};
+use futures_util::future::join_all;
 
 use crate::Worker;
 use crate::compose;
@@ -61,7 +62,7 @@ impl Worker {
             Some(persons) => persons,
             None => self.named(recorded).await?,
         };
-        let mut told = HashSet::new();
+        let (mut told, mut replies) = (HashSet::new(), Vec::new());
         for recorded in recorded.iter_mut().filter(|recorded| recorded.is_waited_for()) {
             let Some(reply) = recorded.reply.take() else { continue };
             if !told.insert((reply.subject.clone(), recorded.key())) {
@@ -69,10 +70,11 @@ impl Worker {
             }
             let result = compose::result(&recorded.finished.row, &persons);
             let payload = serde_json::to_vec(&compose::reply(result, &reply, &persons))?;
-            // Whoever asked may be gone; the row and the stream have the result.
-            let _ = self.service.bus.tell(reply.subject, payload.into()).await;
+            replies.push(self.service.bus.tell(reply.subject, payload.into()));
             recorded.told = true;
         }
+        // Whoever asked may be gone; the row and the stream have the result. Together: while NATS is away, each waits.
+        let _ = join_all(replies).await;
         Ok(())
     }
 }

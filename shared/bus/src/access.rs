@@ -93,6 +93,10 @@ fn unreadable(what: &str, path: &Path, error: &std::io::Error) -> BusError {
 
 fn check(options: &Options) -> Result<(), BusError> {
     let wrong = |why: &str| Err(BusError::Options(why.to_owned()));
+    // The client is built without them, and would speak to a WebSocket as to any other server.
+    if addresses(options).any(|address| address.is_websocket()) {
+        return wrong("`url` has `ws://` or `wss://`, which are not spoken here: `nats://` and `tls://` are");
+    }
     let in_url = addresses(options).any(|address| address.has_user_pass());
     let ways = [options.nkey.is_some(), options.credentials.is_some(), in_url];
     if ways.into_iter().filter(|way| *way).count() > 1 {
@@ -145,6 +149,14 @@ mod tests {
         }
         for options in [nkey, Options { url: in_url, ..Options::default() }, Options::default()] {
             check(&options).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_websocket_is_refused() {
+        for url in ["ws://127.0.0.1:80", "nats://127.0.0.1, wss://ada:pw@nats.example"] {
+            let said = check(&Options { url: Secret::new(url), ..Options::default() }).unwrap_err().to_string();
+            assert!(said.contains("wss://") && !said.contains("pw"), "{said}");
         }
     }
 

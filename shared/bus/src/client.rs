@@ -166,12 +166,15 @@ impl Bus {
         }
     }
 
-    /// Publishes without a stream: for `Facewire-Reply-To`. At most once.
+    /// Publishes without a stream: for `Facewire-Reply-To`. At most once. A client without a connection takes no more than its
+    /// channel holds: room is waited for as long as for any answer.
     ///
     /// # Errors
     /// [`BusError::Unreachable`]: it was not even sent.
     pub async fn tell(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
-        self.client.publish(subject, payload).await.map_err(|error| BusError::Unreachable(error.to_string()))
+        let told = tokio::time::timeout(self.options().request_timeout, self.client.publish(subject, payload)).await;
+        let told = told.map_err(|_| BusError::Unreachable("too much waits to be sent".to_owned()))?;
+        told.map_err(|error| BusError::Unreachable(error.to_string()))
     }
 
     /// Sends what is still buffered to the server. A client without a connection would keep the question until it has one

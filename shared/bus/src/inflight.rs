@@ -131,9 +131,16 @@ async fn keep(bus: Bus, table: Arc<Mutex<Table>>, every: Duration, gone: Cancell
                 entry.reply.clone()
             })
             .collect();
-        for reply in old {
-            // A connection that is down loses these; then the server delivers again, which is harmless.
-            let _ = bus.client().publish(reply, Bytes::from_static(b"+WPI")).await;
+        let tell = async {
+            for reply in old {
+                // A connection that is down loses these; then the server delivers again, which is harmless.
+                let _ = bus.client().publish(reply, Bytes::from_static(b"+WPI")).await;
+            }
+        };
+        // Without a connection the client takes no more than its channel holds.
+        tokio::select! {
+            () = gone.cancelled() => return Ok(()),
+            _ = tokio::time::timeout(bus.options().request_timeout, tell) => {}
         }
     }
 }

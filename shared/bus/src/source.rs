@@ -104,7 +104,10 @@ impl Source {
                 () = tokio::time::sleep(backoff.pause(failures)) => {}
             }
             failures = failures.saturating_add(1);
-            self.look_for_what_is_gone().await;
+            tokio::select! {
+                () = drain.cancelled() => {}
+                () = self.look_for_what_is_gone() => {}
+            }
         }
         Ok(())
     }
@@ -141,7 +144,11 @@ impl Source {
             *failures = 0;
             if looked.elapsed() >= self.options.ack_wait {
                 looked = Instant::now();
-                unreadable.first_of_all().await.map_err(lost)?;
+                // What it publishes waits for room in a full stream; dropped, the message stays, and is found again.
+                tokio::select! {
+                    () = drain.cancelled() => return Ok(()),
+                    found = unreadable.first_of_all() => found.map_err(lost)?,
+                }
             }
             if asked.elapsed() >= REDELIVERED_LOOK.min(self.options.ack_wait / 4) {
                 asked = Instant::now();

@@ -26,7 +26,8 @@ pub struct StageLag {
     pub ack_pending: u64,
     /// Messages delivered more than once and not acked yet.
     pub redelivered: u64,
-    /// Deliveries beyond the first of each message, since the consumer was made: attempts that were burnt.
+    /// Deliveries beyond the first of each message, since the consumer was made: attempts that were burnt. One too few for each
+    /// message that was erased before it was delivered.
     pub extra_deliveries: u64,
     /// Bytes that the stream holds.
     pub bytes: u64,
@@ -53,7 +54,7 @@ impl Bus {
             Ok(consumer) => {
                 let info = consumer.cached_info();
                 // One consumer takes every message of its stream, in order: each delivery counts up the one number, and the
-                // first of each message the other.
+                // first of each message the other. What was erased before it was delivered is passed over by the other alone.
                 let extra_deliveries = info.delivered.consumer_sequence.saturating_sub(info.delivered.stream_sequence);
                 (info.num_pending, info.num_ack_pending as u64, info.num_redelivered as u64, extra_deliveries)
             }

@@ -118,7 +118,7 @@ impl Metrics {
                 "messaging.process.duration",
                 "s",
                 &SECONDS,
-                "From a message's arrival at a stage to its ack",
+                "From a message's arrival at a stage until what came of it is stored; without its ack",
             ),
             batch_size: histogram("facewire.batch.size", "{crop}", &COUNTS, "Crops worked on together"),
             batch_wait: histogram(

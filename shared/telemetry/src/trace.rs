@@ -1,5 +1,5 @@
-//! A crop's trace: one span a stage, from the message's arrival to its ack, connected across services by the W3C
-//! context in the messages' headers.
+//! A crop's trace: one span a stage, from the message's arrival until what came of it is stored, connected across services
+//! by the W3C context in the messages' headers.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;

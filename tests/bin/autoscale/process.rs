@@ -1,15 +1,23 @@
 //! How much processor time processes and threads used, as Linux counts it.
 
 use std::fs;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 /// Of all threads of a process in seconds, user and system; `None`: it is gone.
 pub(crate) fn cpu_seconds(process: u32) -> Option<f64> {
-    used(&format!("/proc/{process}/stat"))
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name in parentheses may hold anything; what counts stands behind it, utime and stime as the 12th and 13th.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<u32>().ok();
+    // Linux tells times in hundredths of a second (USER_HZ), whatever the kernel's own clock is.
+    Some((f64::from(ticks(11)?) + f64::from(ticks(12)?)) / 100.0)
 }
 
-/// Of the calling thread.
-pub(super) fn thread_seconds() -> Option<f64> {
-    used("/proc/thread-self/stat")
+/// Of the calling thread, to the nanosecond.
+pub(super) fn thread_seconds() -> anyhow::Result<f64> {
+    Ok(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?).as_secs_f64())
 }
 
 /// The processes of this name that this process started.
@@ -24,13 +32,4 @@ pub(super) fn children(name: &str) -> Vec<u32> {
         parent == Some(std::process::id())
     };
     processes.filter(ours).collect()
-}
-
-fn used(path: &str) -> Option<f64> {
-    let stat = fs::read_to_string(path).ok()?;
-    // The name in parentheses may hold anything; what counts stands behind it, utime and stime as the 12th and 13th.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    let ticks = |index: usize| fields.get(index)?.parse::<u32>().ok();
-    // Linux tells times in hundredths of a second (USER_HZ), whatever the kernel's own clock is.
-    Some((f64::from(ticks(11)?) + f64::from(ticks(12)?)) / 100.0)
 }

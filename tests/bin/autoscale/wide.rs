@@ -4,7 +4,7 @@
 //! them is the limit.
 
 use std::hint::black_box;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -21,7 +21,7 @@ use super::lab::Lab;
 use super::process::{children, cpu_seconds, thread_seconds};
 use super::sink::{Came, Sink, Verdict};
 use super::until;
-use super::wire::{Wire, publish};
+use super::wire::{Delivered, Wire, publish};
 use super::worker::Setting;
 
 /// The plan.
@@ -92,6 +92,25 @@ impl Measured {
     }
 }
 
+/// The calling thread's time: by the clock on the wall, and on a core.
+struct Watch {
+    started: Instant,
+    cpu: f64,
+}
+
+impl Watch {
+    fn start() -> anyhow::Result<Self> {
+        Ok(Self { started: Instant::now(), cpu: thread_seconds()? })
+    }
+
+    /// What was done since; the server's part is for whoever knows it.
+    fn stop(&self, faces: u64) -> anyhow::Result<Measured> {
+        let (seconds, cpu) = (self.started.elapsed().as_secs_f64(), thread_seconds()? - self.cpu);
+        anyhow::ensure!(cpu > 0.0, "{faces} faces took no processor time that was measured");
+        Ok(Measured { faces, seconds, cpu, server: 0.0 })
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Report {
     faces: u64,
@@ -105,9 +124,9 @@ struct Report {
 
 pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
     let lab = Lab::start(plan.faces).await?;
-    let mut lines = vec![copies(plan.faces).line("memcpy, one core".to_owned())];
+    let mut lines = vec![copies(plan.faces)?.line("memcpy, one core".to_owned())];
     let plain = over(&lab, plan.faces, subscription).await?;
-    let limit = plain.faces as f64 / plain.cpu.max(0.01);
+    let limit = plain.faces as f64 / plain.cpu;
     lines.push(plain.line("plain subscription, copied".to_owned()));
     for (pulls, width) in PULLS {
         eprintln!("bare pulls: {pulls} of {width}");
@@ -153,14 +172,13 @@ fn described(pull: Option<usize>, sink: Option<usize>) -> String {
 }
 
 /// Copies as many faces as a subscription does, from memory that no cache holds.
-fn copies(faces: u64) -> Measured {
+fn copies(faces: u64) -> anyhow::Result<Measured> {
     let source = vec![vec![7_u8; AlignedFace::BYTES]; 4096];
-    let (started, cpu) = (Instant::now(), thread_seconds().unwrap_or(0.0));
+    let watch = Watch::start()?;
     for (_, face) in (0..faces).zip(source.iter().cycle()) {
         black_box(face.clone());
     }
-    let seconds = started.elapsed().as_secs_f64();
-    Measured { faces, seconds, cpu: thread_seconds().unwrap_or(0.0) - cpu, server: 0.0 }
+    watch.stop(faces)
 }
 
 /// Measures what a blocking connection does on a thread of its own, and what the server needs for it.
@@ -198,41 +216,59 @@ fn subscription(url: &str, faces: u64) -> anyhow::Result<Measured> {
         }
         anyhow::Ok(())
     });
-    let (started, cpu) = (Instant::now(), thread_seconds().unwrap_or(0.0));
+    let measured = take(&mut to, faces, &taken);
+    // A sender that waits for a group to be taken ends with this. What went wrong with it comes first: then nothing came here.
+    drop(taken);
+    sender.join().map_err(|_| anyhow!("the sender panicked"))??;
+    measured
+}
+
+/// Takes and copies the faces, and says so of each group.
+fn take(wire: &mut Wire, faces: u64, taken: &SyncSender<()>) -> anyhow::Result<Measured> {
+    let watch = Watch::start()?;
     for number in 1..=faces {
-        black_box(to.receive()?.payload);
+        black_box(receive(wire, number, faces)?.payload);
         if number.is_multiple_of(GROUP) {
             // Full or closed: the sender has all that it needs.
             let _ = taken.try_send(());
         }
     }
-    let seconds = started.elapsed().as_secs_f64();
-    let cpu = thread_seconds().unwrap_or(0.0) - cpu;
-    sender.join().map_err(|_| anyhow!("the sender panicked"))??;
-    Ok(Measured { faces, seconds, cpu, server: 0.0 })
+    watch.stop(faces)
 }
 
-/// Pulls the backlog of the embed stage, copies and acks it, with so many pulls at a time.
+/// The face of this number.
+fn receive(wire: &mut Wire, number: u64, faces: u64) -> anyhow::Result<Delivered> {
+    wire.receive().map_err(|error| anyhow!("{error:#}: {} of {faces} faces received", number - 1))
+}
+
+/// Pulls the backlog of the embed stage, copies and acks it, with so many pulls at a time. No more is asked for than there is:
+/// a pull that stays open would outlive the connection, and be given what comes next.
 fn bare(url: &str, faces: u64, pulls: u64, width: u64) -> anyhow::Result<Measured> {
     let (stream, consumer) = (Stage::Embed.stream(), subjects::consumer(Stage::Embed));
     // An inbox of its own: a pull of another that still waits must not be answered here.
     let inbox = format!("_INBOX.wide.{pulls}.{width}");
     let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
+    let mut left = faces;
+    let mut ask = || {
+        let batch = width.min(left);
+        left -= batch;
+        let asked = || publish(&next, &inbox, format!("{{\"batch\":{batch},\"expires\":30000000000}}").as_bytes());
+        if batch > 0 { asked() } else { Vec::new() }
+    };
     let mut wire = Wire::connect(url)?;
     wire.subscribe(&inbox)?;
-    let ask = publish(&next, &inbox, format!("{{\"batch\":{width},\"expires\":30000000000}}").as_bytes());
-    let (started, cpu) = (Instant::now(), thread_seconds().unwrap_or(0.0));
+    let watch = Watch::start()?;
     for _ in 0..pulls {
-        wire.send(&ask)?;
+        wire.send(&ask())?;
     }
     let mut acks = Vec::new();
     for number in 1..=faces {
-        let delivered = wire.receive()?;
+        let delivered = receive(&mut wire, number, faces)?;
         anyhow::ensure!(delivered.status.is_empty(), "a pull ended: {}", delivered.status);
         acks.extend(publish(&delivered.reply, "", b"+ACK"));
         black_box(delivered.payload);
         if number.is_multiple_of(width) {
-            acks.extend_from_slice(&ask);
+            acks.extend(ask());
         }
         if number.is_multiple_of(GROUP) || number == faces {
             wire.send(&acks)?;
@@ -240,9 +276,7 @@ fn bare(url: &str, faces: u64, pulls: u64, width: u64) -> anyhow::Result<Measure
         }
     }
     wire.settle()?;
-    let seconds = started.elapsed().as_secs_f64();
-    let cpu = thread_seconds().unwrap_or(0.0) - cpu;
-    Ok(Measured { faces, seconds, cpu, server: 0.0 })
+    watch.stop(faces)
 }
 
 /// The real service over a backlog. Its sink is read afterwards: nobody else needs a core meanwhile.

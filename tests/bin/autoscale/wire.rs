@@ -1,11 +1,11 @@
 //! As much of NATS' protocol as a limit needs, on one blocking connection: nothing of the client or of the stage runtime is used, or
 //! the limit would move with them. Only for measurements.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 /// Longest wait for the server.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,6 +37,7 @@ impl Wire {
         let writer = TcpStream::connect(address)?;
         writer.set_nodelay(true)?;
         writer.set_read_timeout(Some(PATIENCE))?;
+        writer.set_write_timeout(Some(PATIENCE))?;
         let reader = BufReader::with_capacity(BUFFER, writer.try_clone()?);
         let mut wire = Self { reader, writer, line: String::new(), body: Vec::new() };
         wire.send(b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n")?;
@@ -45,7 +46,7 @@ impl Wire {
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        Ok(self.writer.write_all(bytes)?)
+        self.writer.write_all(bytes).map_err(|error| in_words(error, "nothing was taken"))
     }
 
     pub(super) fn subscribe(&mut self, subject: &str) -> anyhow::Result<()> {
@@ -77,7 +78,7 @@ impl Wire {
         let (headers, size): (usize, usize) = (headers.parse()?, size.parse()?);
         // With the line break behind it.
         self.body.resize(size + 2, 0);
-        self.reader.read_exact(&mut self.body)?;
+        self.reader.read_exact(&mut self.body).map_err(|error| in_words(error, "nothing came"))?;
         let head = self.body.get(..headers).context("a message breaks off")?;
         let first = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
         let status = String::from_utf8_lossy(first).trim_start_matches("NATS/1.0").trim().to_owned();
@@ -89,13 +90,22 @@ impl Wire {
     fn control(&mut self) -> anyhow::Result<String> {
         loop {
             self.line.clear();
-            anyhow::ensure!(self.reader.read_line(&mut self.line)? > 0, "the server closed the connection");
+            let read = self.reader.read_line(&mut self.line).map_err(|error| in_words(error, "nothing came"))?;
+            anyhow::ensure!(read > 0, "the server closed the connection");
             match self.line.trim_end() {
                 "PING" => self.writer.write_all(b"PONG\r\n")?,
                 line if line.starts_with("-ERR") => anyhow::bail!("the server says {line}"),
                 line => return Ok(line.to_owned()),
             }
         }
+    }
+}
+
+/// Of a wait that was too long the system says only that a resource is unavailable.
+fn in_words(error: std::io::Error, what: &str) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => anyhow!("{what} for {} s", PATIENCE.as_secs()),
+        _ => error.into(),
     }
 }
 

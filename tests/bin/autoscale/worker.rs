@@ -65,7 +65,7 @@ impl Setting {
         let (batch, time) = (self.batch.max(1), self.run);
         Embed {
             bus,
-            embedder: Arc::new(move || Ok(Box::new(Accelerator { batch, time }))),
+            embedder: Arc::new(move |_| Ok(Box::new(Accelerator { batch, time }))),
             model: model(self.number),
             max_batch: Some(batch),
             score: None,

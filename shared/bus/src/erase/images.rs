@@ -77,8 +77,13 @@ impl Images {
 
     /// Whether the original of a dead letter is one of them, or of one.
     pub(super) fn letter(&self, stage: Stage, letter: &v1::DeadLetter) -> bool {
+        // By the subject itself: of what a stage could not publish it is not the stage's own, but the next one's.
         let mut tokens = letter.subject.split('.');
-        let collection = if stage == Stage::Ingest { tokens.nth(1) } else { tokens.nth(2) };
+        let collection = match tokens.next() {
+            Some("crops") => tokens.next(),
+            Some("stage") => tokens.nth(1),
+            _ => None,
+        };
         if collection != Some(self.collection.as_str()) {
             return false;
         }
@@ -167,5 +172,20 @@ mod tests {
         // A damaged one says nothing of its crop but where it lay.
         let damaged = v1::DeadLetter { subject: "stage.embed.office".to_owned(), ..v1::DeadLetter::default() };
         assert_eq!(each().map(|images| images.letter(Stage::Embed, &damaged)), [false, false, false, true]);
+    }
+
+    #[test]
+    fn a_letter_is_of_the_collection_that_its_subject_names_whichever_stage_wrote_it() {
+        let all = Images::new(&"office".parse().unwrap(), Which::All);
+        let found = |subject: &str| {
+            let letter = v1::DeadLetter { subject: subject.to_owned(), ..v1::DeadLetter::default() };
+            Stage::ALL.into_iter().filter(|stage| all.letter(*stage, &letter)).count()
+        };
+        for subject in ["crops.office.door", "stage.quality.office", "stage.enrich.office"] {
+            assert_eq!(found(subject), Stage::ALL.len(), "{subject}");
+        }
+        for subject in ["crops.lab.office", "stage.office.lab", "replies.office.office", "office", ""] {
+            assert_eq!(found(subject), 0, "{subject}");
+        }
     }
 }

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use facewire_bus::{BusError, JobMessage, JobQueue, Options};
 use facewire_domain::{JobId, JobKind};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 
+use crate::wire::Wire;
 use crate::world::{LEASE, PATIENCE, World, until};
 
 /// Long enough for what is there to come.
@@ -132,28 +131,14 @@ async fn what_is_no_job_is_told_as_such() {
     }
 }
 
-/// Publishes a header block as it is, which no client would write.
-async fn publish_block(world: &World, subject: &str, headers: &[u8]) {
-    let url = world.nats.url();
-    let mut stream = BufReader::new(TcpStream::connect(url.strip_prefix("nats://").unwrap()).await.unwrap());
-    let hello = "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":false}\r\n";
-    let line = format!("{hello}HPUB {subject} {0} {0}\r\n", headers.len());
-    stream.get_mut().write_all(&[line.as_bytes(), headers, b"\r\nPING\r\n"].concat()).await.unwrap();
-    let mut answer = String::new();
-    while answer.trim_end() != "PONG" {
-        answer.clear();
-        assert!(stream.read_line(&mut answer).await.unwrap() > 0, "the server closed the connection");
-        assert!(!answer.starts_with("-ERR"), "{answer}");
-    }
-}
-
 #[tokio::test]
 async fn what_breaks_the_connection_is_found_and_goes_and_other_jobs_are_done() {
     let world = World::new().await;
     // The client takes the first for a broken connection, and panics at the second.
     let blocks: [&[u8]; 2] = [b"NATS/1.0\r\nno colon\r\n\r\n", b"NATS/1.0\r\nName: a\rb\r\n\r\n"];
+    let mut wire = Wire::connect(&world).await;
     for (block, before) in blocks.iter().zip(0..) {
-        publish_block(&world, "jobs.assign", block).await;
+        wire.publish_block("jobs.assign", block, b"").await;
         until("the message", async || (world.count("JOBS").await > before).then_some(())).await;
     }
     publish(&world, 3, 0).await;

@@ -31,4 +31,6 @@ mod settings;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod wire;
+#[cfg(test)]
 mod world;

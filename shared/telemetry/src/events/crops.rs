@@ -171,12 +171,12 @@ impl Searched {
     }
 }
 
-/// A message was acked, or given back, or given up.
+/// What came of a message is stored, be it done, given back or given up: only its ack is left.
 #[derive(Debug)]
 pub struct StageDone {
     /// By which stage.
     pub stage: Stage,
-    /// Since it came.
+    /// Since it came, without the pause before the ack.
     pub took: Duration,
 }
 
