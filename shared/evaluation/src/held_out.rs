@@ -10,6 +10,7 @@ use crate::bootstrap::{MIN_PEOPLE, Resampling, error_rate};
 use crate::compare::{CompareError, Embeddings};
 use crate::identification::{Answer, Endings, OpenSet, Probe};
 use crate::rank::Gallery;
+use crate::rate::Rate;
 use crate::verdict::{Gain, VerdictError, verdict_watched};
 use crate::watch::Watch;
 
@@ -49,10 +50,23 @@ pub struct HeadSide {
     pub right: u64,
     /// Probes of enrolled people.
     pub probes: u64,
-    /// Share of the strangers' probes that were accepted.
+    /// Share of the strangers' probes that were accepted: at most the one that is compared at, and of few probes none at all.
     pub fpir: f64,
+    /// The strangers' probes that were accepted. 0 of 0 in a verdict of an earlier release.
+    #[serde(default)]
+    pub strangers_accepted: u64,
+    /// The strangers' probes.
+    #[serde(default)]
+    pub strange_probes: u64,
     /// TPIR over FPIR: pairs of FPIR and TPIR, by ascending threshold.
     pub curve: Vec<(f64, f64)>,
+}
+
+impl HeadSide {
+    /// Its FPIR with what is behind it. `None` in a verdict of an earlier release, which kept no counts.
+    pub fn measured_fpir(&self) -> Option<Rate> {
+        (self.strange_probes > 0).then(|| Rate::of_errors(self.strangers_accepted, self.strange_probes))
+    }
 }
 
 /// A difference of TPIR, head less other, with its 95 % interval by person.
@@ -200,6 +214,8 @@ fn side((dim, set): (usize, &OpenSet), endings: &Endings, resampling: Resampling
         right: endings.right,
         probes: endings.tpir.trials,
         fpir: endings.fpir.value,
+        strangers_accepted: endings.fpir.errors,
+        strange_probes: endings.fpir.trials,
         curve: set.curve(CURVE_STEPS).into_iter().map(|point| (point.fpir, point.tpir)).collect(),
     }
 }
@@ -259,7 +275,10 @@ mod tests {
         assert_eq!((found.people, found.strangers, found.raw.dim, found.head.dim), (30, 30, DIM, 4));
         for side in [&found.raw, &found.head] {
             assert!(side.low <= side.tpir && side.tpir <= side.high && side.fpir <= HEAD_FPIR, "{side:?}");
-            assert_eq!((side.probes, side.curve.is_empty()), (30 * 5, false));
+            assert_eq!((side.probes, side.strange_probes, side.curve.is_empty()), (30 * 5, 30 * 6, false));
+            // 1 % of them is one.
+            let fpir = side.measured_fpir().unwrap();
+            assert!(fpir.errors <= 1 && !fpir.supported() && fpir.value == side.fpir, "{fpir:?}");
         }
         let same = judge_head([(DIM, &worse); 3], Resampling::default(), unwatched()).unwrap();
         assert!(!same.accepted && same.over_raw.value == 0.0);
@@ -300,6 +319,14 @@ mod tests {
         let found = judge_head([(DIM, &set); 3], Resampling { resamples: 20, seed: 1 }, unwatched()).unwrap();
         let row = serde_json::to_value(&found).unwrap();
         assert!(row["overRaw"]["low"].is_number() && row["targetFpir"] == 0.01);
-        assert_eq!(serde_json::from_value::<HeadVerdict>(row).unwrap(), found);
+        assert_eq!(serde_json::from_value::<HeadVerdict>(row.clone()).unwrap(), found);
+        // An earlier release kept no counts.
+        let mut earlier = row;
+        for side in ["raw", "pca", "head"] {
+            let side = earlier[side].as_object_mut().unwrap();
+            assert!(side.remove("strangersAccepted").is_some() && side.remove("strangeProbes").is_some());
+        }
+        let read: HeadVerdict = serde_json::from_value(earlier).unwrap();
+        assert_eq!((read.head.tpir, read.head.measured_fpir()), (found.head.tpir, None));
     }
 }

@@ -25,7 +25,8 @@ impl std::fmt::Display for Shortage {
         write!(
             f,
             "{people} people have {min_faces} faces or more, {min_people} are needed; their faces make {pairs} pairs of one \
-             person, {min_pairs} are needed; {below} more people have fewer faces: label more faces, or lower the limits"
+             person, {min_pairs} are needed; {below} more people have fewer faces. Only confirmed faces count: confirm more, or \
+             lower the limits"
         )
     }
 }

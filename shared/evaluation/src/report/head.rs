@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::format::{count, escape, percent};
+use super::format::{count, escape, percent, rate};
 use super::html::{floor, page};
 use super::plots::{Axes, Line, half_logarithmic, linear};
 use super::tables::table;
@@ -59,17 +59,20 @@ fn verdict(found: &HeadVerdict) -> String {
     let lines = rows.map(|(name, side)| Line::new(name, side.curve.iter().copied()));
     format!(
         "<h2>Verdict: {said}</h2>\n<p>{} people enrolled with one face each and {} strangers, none of whom was trained on or chose \
-         the epoch. TPIR at FPIR {at}, each at a threshold of its own; intervals are of 95 %, by resampling people. A head is \
-         accepted where the lower end of both gains is above zero.</p>\n{sides}{gains}{}",
+         the epoch. TPIR where FPIR on these strangers is {at} at most, each at the lowest threshold that keeps it; intervals are of \
+         95 %, by resampling people. A head is accepted where the lower end of both gains is above zero.</p>\n{sides}{gains}{}",
         count(found.people as u64),
         count(found.strangers as u64),
         half_logarithmic(&axes, &lines)
     )
 }
 
-/// About as many as there are of the known people's.
+/// In a verdict of an earlier release about as many as there are of the known people's.
 fn strange_probes(found: &HeadVerdict) -> u64 {
-    found.head.probes * found.strangers as u64 / found.people.max(1) as u64
+    match found.head.strange_probes {
+        0 => found.head.probes * found.strangers as u64 / found.people.max(1) as u64,
+        probes => probes,
+    }
 }
 
 fn side_row(name: &str, side: &HeadSide) -> Vec<String> {
@@ -80,7 +83,7 @@ fn side_row(name: &str, side: &HeadSide) -> Vec<String> {
         percent(side.tpir),
         format!("{} to {}", percent(side.low), percent(side.high)),
         format!("{} of {}", count(side.right), count(side.probes)),
-        percent(side.fpir),
+        side.measured_fpir().map_or_else(|| percent(side.fpir), |fpir| rate(&fpir)),
     ]
 }
 
@@ -135,6 +138,8 @@ mod tests {
             right: 60,
             probes: 100,
             fpir: 0.01,
+            strangers_accepted: 1,
+            strange_probes: 100,
             curve: vec![(1.0, 0.9), (0.1, 0.7), (0.01, tpir)],
         }
     }
@@ -177,6 +182,9 @@ mod tests {
         {
             assert!(html.contains(part), "{part}");
         }
+        // One accepted stranger of a hundred is no rate.
+        assert_eq!(html.matches("unsupported (1 error); of 100 at most 4.74 % at 95 %").count(), 3);
+        assert!(html.contains("is 1.00 % at most") && !html.contains("TPIR at FPIR"));
         assert!(!html.contains("<script>") && !html.contains("could not be drawn"));
         let shown = html.replace("http://www.w3.org/2000/svg", "");
         assert!(!shown.contains("http") && !shown.contains("src="));

@@ -3,6 +3,7 @@
 //! what is computed from scores is the evaluation crate's.
 
 mod corrections;
+mod joined;
 mod limits;
 mod matching;
 mod report;
@@ -128,7 +129,11 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let compared = matching::compare(faces, &sights, dim, MOST)?;
     let mut notes = compared.notes.clone();
     let candidates = matching::candidates(&before)?;
-    let fresh = matching::unnamed(&compared, &candidates, &today, matching::any, &mut notes)?;
+    let measured = matching::unnamed(&compared, &candidates, &today, matching::any, &mut notes)?;
+    let fresh = match &today.calibration {
+        Some(now) => joined::moved(measured, now, &mut notes),
+        None => measured,
+    };
     let (fpir, gallery) = (today.fpir(args), crowd(&today, &before));
     let threshold = fresh.threshold_for(fpir, gallery.faces);
     let limits = limits::proposals(&before, &today, threshold)?;

@@ -60,9 +60,13 @@ impl Crowd {
 }
 
 impl Made {
-    /// What a reader must know of the threshold that follows from it; `beyond` says what it is where the sample is too small for it.
-    pub(super) fn of_threshold(&self, fpir: f64, gallery: Crowd, today: &Today, beyond: &str) -> Vec<String> {
+    /// What a reader must know of the threshold that follows from it.
+    pub(super) fn of_threshold(&self, fpir: f64, gallery: Crowd, today: &Today) -> Vec<String> {
         let mut notes = Vec::new();
+        let beyond = match &today.calibration {
+            Some(_) => "The threshold follows today's table from where the sample ends, and is not measured.",
+            None => "The threshold continues the table and is not measured.",
+        };
         let faces = f64::from(gallery.faces.max(1));
         let fmr = -((-fpir).ln_1p() / faces).exp_m1();
         if !self.calibration.supported(fmr) {
@@ -148,8 +152,7 @@ impl Report {
 
     /// With what a reader must know before they apply it.
     pub(super) fn with_notes(mut self, today: &Today) -> Self {
-        let beyond = "The threshold continues the table and is not measured.";
-        let mut notes = self.made.of_threshold(self.fpir, self.gallery, today, beyond);
+        let mut notes = self.made.of_threshold(self.fpir, self.gallery, today);
         if self.sample.strangers == 0 {
             notes.push("No strangers: FPIR is not measured; give --strangers or --strangers-single.".to_owned());
         } else if !self.new.row.endings.fpir.supported() {

@@ -33,7 +33,7 @@ enum Verdict {
     Fine,
     Fair,
     Bad,
-    /// Every face failed: nothing is known of the camera.
+    /// The gate judged no face, or every one failed: nothing is known of the camera.
     Unknown,
 }
 

@@ -1,6 +1,6 @@
 //! What was seen of pictures before, in one file for each model and version of the chain: appended to, never changed. Records
-//! are checked as they are read, so that a run may be killed at any moment. Embeddings are biometric data: the folder and its
-//! files are their owner's alone.
+//! are checked as they are read, so that a run may be killed at any moment. Embeddings are biometric data: the files, and a folder
+//! that is made for them, are their owner's alone.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -41,12 +41,11 @@ pub(super) struct Cache {
 
 impl Cache {
     /// Opens or begins the file of a model and chain; `dim` numbers make an embedding. What a killed run left half written is
-    /// cut off. A file that another process writes to is only read.
+    /// cut off. A file that another process writes to is only read. A folder that is there keeps its rights: others may use it.
     pub(super) fn open(folder: &Path, model: &str, chain: &ImageHash, dim: usize) -> io::Result<Self> {
         if !folder.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         let short: String = chain.to_string().chars().take(16).collect();
         let name: String = model.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
         let path = folder.join(format!("{name}-{short}.{EXTENSION}"));
@@ -203,6 +202,12 @@ mod tests {
         assert_eq!(cache.get(&key(3)), None);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+        // Somebody's own folder, into which others may look.
+        let shared = base.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, Permissions::from_mode(0o755)).unwrap();
+        let path = open(&shared).path().to_owned();
+        assert_eq!((mode(&shared), mode(&path)), (0o755, 0o600));
     }
 
     #[test]

@@ -134,9 +134,9 @@ pub(in crate::commands) fn select(choice: &Choice) -> anyhow::Result<Faces> {
         let found = faces.strangers.len();
         bail!("only {found} people in {} have a single photo: --strangers-single {found}", folder.display());
     }
-    let names: HashSet<&str> = faces.people.iter().map(|person| person.name.as_str()).collect();
+    let names: HashSet<&str> = faces.people.iter().chain(&faces.rest).map(|person| person.name.as_str()).collect();
     if let Some(both) = faces.strangers.iter().find(|stranger| names.contains(stranger.name.as_str())) {
-        bail!("{} is to be enrolled and is a stranger as well", both.name);
+        bail!("{} is among the people of {} and is a stranger as well", both.name, folder.display());
     }
     Ok(faces)
 }
@@ -161,16 +161,26 @@ fn photos_of(people: &People) -> BTreeMap<String, Vec<PathBuf>> {
     photos
 }
 
-/// A folder for each stranger, or a file for each.
+/// A folder for each stranger, or a file for each where there is no folder: photos of folders that cannot be read are not each of
+/// another person.
 fn strangers(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<PathBuf>>> {
-    if let Ok(people) = read_folder(folder) {
-        return Ok(photos_of(&people));
+    match read_folder(folder) {
+        Ok(people) => return Ok(photos_of(&people)),
+        Err(error) if has_folders(folder) => return Err(error.into()),
+        Err(_) => {}
     }
     let mut strangers = BTreeMap::new();
     for file in collect(&[folder.to_owned()])? {
         strangers.insert(file.display().to_string(), vec![file]);
     }
     Ok(strangers)
+}
+
+/// Whether folders lie in it, but for hidden ones.
+fn has_folders(folder: &Path) -> bool {
+    let is_folder =
+        |entry: std::fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".") && entry.path().is_dir();
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_folder)))
 }
 
 fn pairs(list: &Path, root: Option<&Path>) -> anyhow::Result<Pairs> {
@@ -270,6 +280,37 @@ pub(super) mod tests {
         assert_eq!(shape(&found.strangers), [("x", 0, 2), ("y", 0, 1)]);
         let flat = others.path().join("x");
         assert_eq!(faces("--faces @ --strangers @", &[dir.path(), &flat]).strangers.len(), 2);
+    }
+
+    #[test]
+    fn photos_in_folders_that_cannot_be_read_are_no_strangers_of_one_photo_each() {
+        let (dir, others) = (folder(&[("a", 2)]), tempfile::tempdir().unwrap());
+        // One folder too deep: nobody's photos lie in a folder of their own.
+        std::fs::create_dir_all(others.path().join("all/x")).unwrap();
+        (0..3).for_each(|n| std::fs::write(others.path().join(format!("all/x/{n}.jpg")), b"").unwrap());
+        let refused = |strangers: &Path| {
+            Data::read(&arguments("--faces @ --strangers @", &[dir.path(), strangers])).unwrap_err().to_string()
+        };
+        let said = refused(others.path());
+        assert!(said.contains("a folder for each person"), "{said}");
+        let said = refused(&others.path().join("none"));
+        assert!(said.contains("cannot find"), "{said}");
+        // Files of one stranger each may lie beside what is hidden.
+        std::fs::create_dir(others.path().join("all/x/.cache")).unwrap();
+        assert_eq!(faces("--faces @ --strangers @", &[dir.path(), &others.path().join("all/x")]).strangers.len(), 3);
+    }
+
+    #[test]
+    fn nobody_is_a_stranger_and_somebody_else_too() {
+        let (dir, others) = (folder(&[("a", 2), ("b", 1)]), folder(&[("b", 2)]));
+        let chosen = |rest| {
+            let (folder, strangers) = (dir.path(), Some(others.path()));
+            select(&Choice { folder, people: None, enroll: 1, probes: 9, least: 2, strangers, singles: 0, rest })
+        };
+        // Where those who have too few photos to be enrolled are compared too, they are nobody else.
+        let said = chosen(true).unwrap_err().to_string();
+        assert!(said.contains("b is among the people") && said.contains("stranger as well"), "{said}");
+        assert_eq!(shape(&chosen(false).unwrap().strangers), [("b", 0, 2)]);
     }
 
     #[test]

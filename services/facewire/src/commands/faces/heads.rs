@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::use_head;
 use crate::cli::{ListHeads, TrainMatching, UseHead};
+use crate::commands::evaluate::show::rate;
 use crate::commands::jobs::{self, NewJob};
 use crate::commands::{connect, format};
 use crate::output::{self, Exit};
@@ -170,7 +171,7 @@ fn show(head: &HeadRecord, json: bool) -> anyhow::Result<()> {
     }
     output::line(table);
     let Some(verdict) = verdict(head) else { return Ok(()) };
-    let mut table = output::table(&["embeddings", "numbers", "TPIR", "95 %", "right"]);
+    let mut table = output::table(&["embeddings", "numbers", "TPIR", "95 %", "right", "FPIR"]);
     for (what, side) in [("as they are", &verdict.raw), ("PCA", &verdict.pca), ("head", &verdict.head)] {
         table.add_row([
             what.to_owned(),
@@ -178,11 +179,19 @@ fn show(head: &HeadRecord, json: bool) -> anyhow::Result<()> {
             format::percent(side.tpir),
             format!("{} to {}", format::percent(side.low), format::percent(side.high)),
             format!("{} of {}", side.right, side.probes),
+            fpir(side),
         ]);
     }
     output::line(table);
     let (people, strangers, fpir) = (verdict.people, verdict.strangers, format::percent(verdict.target_fpir));
-    output::line(format_args!("at FPIR {fpir}; {people} people and {strangers} strangers whom it has never seen"));
+    let probes = match verdict.head.strange_probes {
+        0 => String::new(),
+        probes => format!(" with {probes} probes"),
+    };
+    output::line(format_args!(
+        "where FPIR is {fpir} at most; {people} people and {strangers} strangers{probes} whom it has never seen; <: bound at 95 %, \
+         where fewer than 30 errors are behind a rate"
+    ));
     for (other, gain) in [("the embeddings as they are", verdict.over_raw), ("PCA", verdict.over_pca)] {
         output::line(format_args!("gain over {other}: {}", gained(gain)));
     }
@@ -192,6 +201,11 @@ fn show(head: &HeadRecord, json: bool) -> anyhow::Result<()> {
         "refused: a head is accepted where the lower ends of both gains are above zero"
     });
     Ok(())
+}
+
+/// What was measured, and not what was asked for.
+fn fpir(side: &HeadSide) -> String {
+    side.measured_fpir().map_or_else(|| format::percent(side.fpir), |fpir| rate(&fpir))
 }
 
 /// `4.2 points (1.1 to 7.0)`.

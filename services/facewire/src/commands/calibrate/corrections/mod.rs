@@ -5,7 +5,8 @@
 //! The sample is biased, and in both directions. Faces get confirmed that were matched or clustered before: their pictures are
 //! better than usual, and false matches of bad ones are missing. Faces get refused because they are alike: among all pairs of two
 //! people such pairs are far rarer than in the sample. So each rate gets the highest of three thresholds: that of confirmed
-//! faces alone, that of confirmed and refused ones, and today's. Folders, or `--may-lower`, lower a threshold.
+//! faces alone, that of confirmed and refused ones, and today's, which goes on behind the sample's last rate (`joined.rs`). Folders, or
+//! `--may-lower`, lower a threshold.
 
 mod pairs;
 mod report;
@@ -14,16 +15,16 @@ mod sample;
 use anyhow::{Context, bail};
 use facewire_composition::Config;
 use facewire_composition::models::{self};
+use facewire_domain::Calibration;
 use facewire_domain::model::base_of;
-use facewire_domain::{Calibration, FmrPoint};
 use facewire_evaluation::Scores;
 use facewire_store_pg::Store;
 use time::OffsetDateTime;
 
 use super::matching::{self, Candidates, Compared};
 use super::report::{Crowd, Made};
-use super::stored;
 use super::today::Today;
+use super::{joined, stored};
 use crate::cli::Calibrate;
 use crate::commands::connect::{self, viewed};
 use crate::output::{self, Exit};
@@ -34,8 +35,6 @@ use sample::{Sample, Wanted};
 
 /// Confirmed faces that a camera saw, at least.
 const LEAST: u32 = 30;
-/// Rates at which a table is compared with today's: those of a table, and what follows behind its last one.
-const RATES: [f64; 9] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9];
 
 /// What a calibration is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -100,8 +99,9 @@ fn calibrate(sample: &Sample, today: &Today, model: String, asked: Asked) -> any
     let mut notes = report::bias(sample, asked.may_lower);
     let measured = matching::unnamed(&compared, &candidates, today, least, &mut notes)?;
     let fresh = match &today.calibration {
-        Some(now) if !asked.may_lower => not_below(measured, now),
-        _ => measured,
+        Some(now) if asked.may_lower => joined::moved(measured, now, &mut notes),
+        Some(now) => joined::not_below(measured, now, &mut notes),
+        None => measured,
     };
     let gallery = Crowd::of(today, sample.compared_with());
     // What a folder said of the gate stays in force with it.
@@ -123,7 +123,7 @@ fn calibrate(sample: &Sample, today: &Today, model: String, asked: Asked) -> any
         notes,
         made: Made { collection, camera, model, calibration, gate },
     };
-    Ok(report.with_notes(today, asked.may_lower))
+    Ok(report.with_notes(today))
 }
 
 /// The pairs of confirmed faces: those of a calibration's rates. Takes them out of `pairs`.
@@ -156,76 +156,9 @@ fn with_refused(confirmed: &Scores, refused: &[f32]) -> anyhow::Result<Option<Sc
     Ok(Some(Scores::new(Vec::new(), [confirmed.impostor(), refused].concat())?))
 }
 
-/// The higher threshold of both at each rate, also behind the last one that was measured.
-fn not_below(measured: Calibration, now: &Calibration) -> Calibration {
-    let mut table: Vec<FmrPoint> = Vec::new();
-    for fmr in RATES {
-        let point = FmrPoint { fmr, threshold: measured.threshold_at_fmr(fmr).max(now.threshold_at_fmr(fmr)) };
-        match table.last() {
-            // Nothing is more alike than the same.
-            Some(last) if last.threshold >= 1.0 => break,
-            // Above the first rate that was measured the first threshold holds.
-            Some(last) if last.threshold >= point.threshold => {
-                table.pop();
-            }
-            _ => {}
-        }
-        table.push(point);
-    }
-    let data = format!("{}; at no rate below {}", measured.data, now.version);
-    Calibration { table, data, ..measured }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn calibration(version: &str, table: &[(f64, f32)]) -> Calibration {
-        Calibration {
-            version: version.to_owned(),
-            data: "people of a test".to_owned(),
-            people: 50,
-            genuine: 100,
-            impostor: 100_000,
-            margin: 0.05,
-            table: table.iter().map(|(fmr, threshold)| FmrPoint { fmr: *fmr, threshold: *threshold }).collect(),
-            confidence: None,
-        }
-    }
-
-    #[test]
-    fn no_threshold_is_below_todays() {
-        let usual: &[(f64, f32)] = &[(1e-1, 0.13), (1e-2, 0.25), (1e-3, 0.34), (1e-4, 0.42), (1e-5, 0.49)];
-        let now = calibration("now", usual);
-        let tables: [&[(f64, f32)]; 5] = [
-            &[(1e-1, 0.05), (1e-2, 0.1)],
-            // Flat: continued, it would be far below.
-            &[(1e-1, 0.3), (1e-2, 0.31)],
-            &[(1e-1, 0.2), (1e-2, 0.5)],
-            &[(1e-2, 0.6), (1e-3, 0.9)],
-            &[(1e-1, 0.9), (1e-2, 0.99)],
-        ];
-        for table in tables {
-            let measured = calibration("measured", table);
-            let found = not_below(measured.clone(), &now);
-            found.validate().unwrap();
-            assert_eq!(found.data, "people of a test; at no rate below now");
-            for step in 10..=90 {
-                let fmr = 10f64.powf(-f64::from(step) / 10.0);
-                let least = now.threshold_at_fmr(fmr);
-                assert!(found.threshold_at_fmr(fmr) >= least - 1e-6, "{fmr:e} of {table:?}: {:?}", found.table);
-            }
-            for fmr in RATES {
-                let least = measured.threshold_at_fmr(fmr);
-                assert!(found.threshold_at_fmr(fmr) >= least - 1e-6, "{fmr:e} of {table:?}: {:?}", found.table);
-            }
-        }
-        // What was measured above today's is taken as it is, and what is below changes nothing.
-        let higher = not_below(calibration("measured", &[(1e-1, 0.2), (1e-2, 0.5)]), &now);
-        assert_eq!((higher.table[0].threshold, higher.table[1].threshold), (0.2, 0.5));
-        let lower = not_below(calibration("measured", &[(1e-1, 0.05), (1e-2, 0.1)]), &now);
-        assert_eq!(lower.table[..5], now.table);
-    }
 
     #[test]
     fn refused_pairs_can_only_raise_a_threshold() {

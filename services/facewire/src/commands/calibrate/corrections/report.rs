@@ -136,13 +136,8 @@ pub(super) fn bias(sample: &Sample, may_lower: bool) -> Vec<String> {
 
 impl Report {
     /// With what a reader must know of the threshold.
-    pub(super) fn with_notes(mut self, today: &Today, may_lower: bool) -> Self {
-        let beyond = if may_lower || today.calibration.is_none() {
-            "The threshold continues the table and is not measured."
-        } else {
-            "The threshold is today's or continues the table, whichever is higher, and is not measured."
-        };
-        let mut notes = self.made.of_threshold(self.fpir, self.gallery, today, beyond);
+    pub(super) fn with_notes(mut self, today: &Today) -> Self {
+        let mut notes = self.made.of_threshold(self.fpir, self.gallery, today);
         notes.append(&mut self.notes);
         Self { notes, ..self }
     }
