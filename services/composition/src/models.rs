@@ -1,6 +1,7 @@
 //! From the configuration to models that can be run: the pack, the runtime library, and the makers that each thread calls.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
@@ -9,8 +10,8 @@ use facewire_artifacts::{FetchOptions, Kind, ensure};
 use facewire_domain::{Logit, ScoreModel, Stage, model};
 use facewire_embed_gpu::MakeEmbedder;
 use facewire_inference::{
-    Devices, FaceEmbedder, FaceFind, HeadFile, InferenceError, OnnxRuntime, Pack, PackManifest, Placed, Provider,
-    Providers, SessionOptions, builtin_manifest, install_builtin, installed_manifest,
+    BUILTIN_PACKS, HeadFile, InferenceError, OnnxRuntime, Pack, PackManifest, Provider, Providers, SessionOptions,
+    builtin_manifest, install_builtin, installed_manifest,
 };
 use facewire_quality::MakeFinder;
 
@@ -79,9 +80,9 @@ fn named(providers: &str) -> anyhow::Result<Providers> {
 /// The models that the chain runs: the configured pack's, or whatever a test or a benchmark puts in their place.
 #[derive(Clone)]
 pub struct Chain {
-    /// Opens a detector; called once in each thread of `quality`.
+    /// Opens a detector, in each thread of `quality`.
     pub finders: MakeFinder,
-    /// Opens an embedder; called once in each thread of `embed-gpu`.
+    /// Opens an embedder, in each thread of `embed-gpu`.
     pub embedders: MakeEmbedder,
     /// The fingerprint of the pack, with its head's where it has one.
     pub model: String,
@@ -114,16 +115,19 @@ pub fn directory(models: &Models) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// What the configured pack says of itself, without its files: the installed manifest, else the one we ship; with the
-/// configured head.
+/// What the configured pack says of itself, without its files: the installed manifest, else the one we ship, if that has every
+/// checksum; with the configured head.
 ///
 /// # Errors
-/// A manifest that cannot be read; a pack that is neither installed nor built in; a head that cannot follow it.
+/// A manifest that cannot be read; a pack that is not installed, and whose checksums nobody knows before it is; a head that cannot
+/// follow it.
 pub fn manifest(models: &Models) -> anyhow::Result<PackManifest> {
-    let path = directory(models)?.join(&models.pack).join(MANIFEST);
+    let directory = directory(models)?.join(&models.pack);
+    let path = directory.join(MANIFEST);
     let pack = match std::fs::read_to_string(&path) {
         Ok(text) => installed_manifest(&text).map_err(|e| anyhow!("{}: {e}", path.display()))?,
-        Err(_) => builtin_manifest(&models.pack)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => pinned(models, &directory)?,
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
     match head(models)? {
         Some(head) => {
@@ -132,6 +136,33 @@ pub fn manifest(models: &Models) -> anyhow::Result<PackManifest> {
         }
         None => Ok(pack),
     }
+}
+
+/// What we ship of a pack that is not installed. Without its checksums its fingerprint would be another than that of the embeddings.
+fn pinned(models: &Models, directory: &Path) -> anyhow::Result<PackManifest> {
+    let shipped = builtin_manifest(&models.pack).ok();
+    shipped.filter(|manifest| manifest.files().all(|file| !file.sha256.is_empty())).ok_or_else(|| {
+        let (pack, place) = (&models.pack, directory.display());
+        anyhow!(
+            "the pack {pack} is not installed in {place}, and only there are its checksums: {}",
+            remedy(pack, directory)
+        )
+    })
+}
+
+/// The command that puts a pack in place, or there anew; `None` for one that this release does not know.
+pub fn command(pack: &str) -> Option<String> {
+    // The default one has no licence to accept.
+    let accepted = if pack == DEFAULT_PACK { "" } else { " --accept-license" };
+    BUILTIN_PACKS.contains(&pack).then(|| format!("facewire models install {pack}{accepted}"))
+}
+
+/// What puts a pack in place, or there anew.
+pub fn remedy(pack: &str, directory: &Path) -> String {
+    command(pack).map_or_else(
+        || format!("put its {MANIFEST}, and the files that this names, into {}", directory.display()),
+        |command| format!("`{command}` puts it in place"),
+    )
 }
 
 /// Where the head of this fingerprint is among the configured pack's.
@@ -202,7 +233,7 @@ pub async fn load(models: &Models, report: Reporter) -> anyhow::Result<Loaded> {
             install_builtin(DEFAULT_PACK, &found.default_models, &directory)?
         } else {
             Pack::open(&directory).with_context(|| {
-                format!("the pack {0} cannot be used; `facewire models install {0}` puts it in place", models.pack)
+                format!("the pack {} cannot be used; {}", models.pack, remedy(&models.pack, &directory))
             })?
         };
         let pack = with_head(&models, pack)?;
@@ -232,23 +263,19 @@ impl Loaded {
 
     /// For the quality stage's threads.
     pub fn finders(&self) -> MakeFinder {
-        let (models, devices) = (self.clone(), Devices::new(&self.devices.quality));
-        Arc::new(move || {
-            let place = devices.take();
-            let finder = models.pack.finder(&models.runtime, &models.session.on(place.provider()))?;
-            let finder: Box<dyn FaceFind> = Box::new(finder);
-            Ok(Box::new(Placed::new(finder, place)))
+        let models = self.clone();
+        Arc::new(move |thread| {
+            let options = models.session.on(models.devices.quality.of_thread(thread));
+            Ok(Box::new(models.pack.finder(&models.runtime, &options)?))
         })
     }
 
     /// For the embed stage's threads.
     pub fn embedders(&self) -> MakeEmbedder {
-        let (models, devices) = (self.clone(), Devices::new(&self.devices.embed));
-        Arc::new(move || {
-            let place = devices.take();
-            let embedder: Box<dyn FaceEmbedder> =
-                models.pack.embedder(&models.runtime, &models.session.on(place.provider()))?;
-            Ok(Box::new(Placed::new(embedder, place)))
+        let models = self.clone();
+        Arc::new(move |thread| {
+            let options = models.session.on(models.devices.embed.of_thread(thread));
+            models.pack.embedder(&models.runtime, &options)
         })
     }
 
@@ -284,6 +311,29 @@ mod tests {
         let said = error("0123456789abcdef".as_ref());
         assert!(said.contains("default/heads/0123456789abcdef.onnx"), "in the pack's directory: {said}");
         assert_eq!(manifest(&Models { head: None, ..models(&other) }).unwrap().head, None);
+    }
+
+    #[test]
+    fn a_pack_whose_checksums_nobody_knows_has_to_be_installed() {
+        let directory = tempfile::tempdir().unwrap();
+        let models = |pack: &str| Models {
+            pack: pack.to_owned(),
+            directory: Some(directory.path().to_owned()),
+            ..Models::default()
+        };
+        let said = |pack: &str| format!("{:#}", manifest(&models(pack)).unwrap_err());
+        assert_eq!(manifest(&models(DEFAULT_PACK)).unwrap(), builtin_manifest(DEFAULT_PACK).unwrap());
+        for (pack, what) in [
+            ("buffalo_l", "`facewire models install buffalo_l --accept-license`"),
+            ("own", "put its pack.toml, and the files that this names, into"),
+        ] {
+            let (said, place) = (said(pack), directory.path().join(pack));
+            assert!(said.contains("not installed") && said.contains(what), "{said}");
+            assert!(said.contains(&place.display().to_string()), "{said}");
+        }
+        // What is there and cannot be read is not another pack.
+        std::fs::create_dir_all(directory.path().join("default/pack.toml")).unwrap();
+        assert!(said(DEFAULT_PACK).contains("default/pack.toml"));
     }
 
     #[test]

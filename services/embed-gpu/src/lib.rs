@@ -56,8 +56,8 @@ impl Options {
     }
 }
 
-/// Makes an embedder; called once on each thread.
-pub type MakeEmbedder = Arc<dyn Fn() -> Result<Box<dyn FaceEmbedder>, InferenceError> + Send + Sync>;
+/// Makes an embedder for the thread of this number, from 0; called on each thread once, and again after a fault.
+pub type MakeEmbedder = Arc<dyn Fn(usize) -> Result<Box<dyn FaceEmbedder>, InferenceError> + Send + Sync>;
 
 /// The service and what it needs.
 #[derive(Clone)]

@@ -38,8 +38,8 @@ impl Worker for Embedders {
 
     /// A session that has embedded grey images, in runs of each size that takes a device long the first time: one that
     /// cannot run them is found here.
-    fn open(&self) -> Result<Self::State, ActorError> {
-        let mut embedder = (self.make)()?;
+    fn open(&self, thread: usize) -> Result<Self::State, ActorError> {
+        let mut embedder = (self.make)(thread)?;
         let grey = AlignedFace::from_bytes(vec![128; AlignedFace::BYTES])?;
         for faces in embedder.warm_up() {
             run(embedder.as_mut(), &vec![grey.clone(); faces])?;

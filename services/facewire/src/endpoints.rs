@@ -1,12 +1,17 @@
 //! How the commands find a running stack: `facewire up` notes its servers in the data directory, readable by its owner only
 //! (the Postgres URL holds a password). URLs named on the command line or in the configuration come first.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 /// The note's name in the data directory.
 const FILE: &str = "endpoints.json";
+
+/// A stack locks this file in its directory. The lock ends with its process, however that ends.
+pub(crate) const STACK_LOCK: &str = "facewire.lock";
 
 /// Where the servers are, and the gateway.
 #[derive(Clone, Serialize, Deserialize)]
@@ -20,10 +25,27 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Reads what a running `up` noted.
+    /// Reads what a running `up` noted. The note of one that was killed is none.
     pub(crate) fn read(data_dir: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(data_dir.join(FILE)).ok()?;
-        serde_json::from_str(&text).ok()
+        let noted = serde_json::from_str(&text).ok()?;
+        is_held(&data_dir.join(STACK_LOCK)).then_some(noted)
+    }
+}
+
+/// Whether somebody holds a lock. Where that cannot be found out, somebody may.
+fn is_held(lock: &Path) -> bool {
+    match File::open(lock) {
+        // Shared: of several that ask none is in the way of another.
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => {
+                // Closing is not enough: a child that is just being forked has a copy until its exec.
+                let _ = file.unlock();
+                false
+            }
+            Err(_) => true,
+        },
+        Err(error) => error.kind() != ErrorKind::NotFound,
     }
 }
 
@@ -70,5 +92,26 @@ mod note {
         fn drop(&mut self) {
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+#[cfg(all(test, feature = "local"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_of_a_killed_stack_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = |scheme: &str| format!("{scheme}://local");
+        let endpoints = Endpoints { nats: url("nats"), postgres: url("postgres"), qdrant: url("http"), http: None };
+        let _noted = endpoints.note(directory.path()).unwrap();
+        let found = || Endpoints::read(directory.path()).map(|noted| noted.nats);
+        assert_eq!(found(), None, "no stack was ever here");
+        let lock = File::create(directory.path().join(STACK_LOCK)).unwrap();
+        assert_eq!(found(), None);
+        lock.lock().unwrap();
+        assert_eq!([found(), found()], [Some(url("nats")), Some(url("nats"))]);
+        lock.unlock().unwrap();
+        assert_eq!(found(), None);
     }
 }

@@ -30,7 +30,7 @@ pub struct Options {
     pub threads: usize,
     /// Pixels that are decoded at most.
     pub max_pixels: u64,
-    /// Faces of one frame at most; the smallest are left out.
+    /// Faces of one frame at most; the smallest are left out, and never the dominant one.
     pub max_faces: usize,
     /// In a crop, a second face makes it doubtful who is meant only from this part of the first one's dominance on (its side,
     /// less with its distance from the middle), 0 to 1.
@@ -78,8 +78,8 @@ impl Options {
     }
 }
 
-/// Makes a finder of faces; called once on each thread.
-pub type MakeFinder = Arc<dyn Fn() -> Result<Box<dyn FaceFind>, InferenceError> + Send + Sync>;
+/// Makes a finder of faces for the thread of this number, from 0; called on each thread once, and again after a fault.
+pub type MakeFinder = Arc<dyn Fn(usize) -> Result<Box<dyn FaceFind>, InferenceError> + Send + Sync>;
 
 /// The service and what it needs.
 #[derive(Clone)]

@@ -34,8 +34,8 @@ impl Worker for Finders {
     type Output = Finished;
 
     /// Sessions that have searched a grey picture: a device that cannot run them is found here.
-    fn open(&self) -> Result<Self::State, ActorError> {
-        let mut finder = (self.make)()?;
+    fn open(&self, thread: usize) -> Result<Self::State, ActorError> {
+        let mut finder = (self.make)(thread)?;
         finder.find(&RgbImage::filled(PROBE_SIDE, PROBE_SIDE, [128; 3]))?;
         Ok(finder)
     }

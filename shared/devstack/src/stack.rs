@@ -1,8 +1,9 @@
 //! The three servers of a local stack as one thing: started together, watched, stopped together. Services must not come
 //! in: they get URLs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::time::Duration;
 
 use facewire_artifacts::progress::{Event, Reporter};
 use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
@@ -15,6 +16,11 @@ use crate::postgres::{PostgresOptions, PostgresServer};
 use crate::process::Died;
 use crate::qdrant::LocalQdrant;
 use crate::qdrant_port::serve_in;
+
+/// Tries at a data directory that somebody holds.
+const TRIES: usize = 25;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to start and where.
 #[derive(Debug, Clone)]
@@ -83,7 +89,7 @@ impl Stack {
         Box::pin(async move {
             // Also where it starts none: the directory says which servers its one stack has.
             make_dir(&options.data_dir, 0o711)?;
-            let lock = DirLock::take(&options.data_dir)?;
+            let lock = locked(&options.data_dir).await?;
             let kinds: Vec<Kind> = [(Kind::NatsServer, &options.nats), (Kind::Postgres, &options.postgres)]
                 .into_iter()
                 .filter_map(|(kind, url)| url.is_none().then_some(kind))
@@ -155,6 +161,21 @@ impl Stack {
         tokio::select! {
             died = end_of(self.nats.as_ref().map(NatsServer::died)) => died,
             died = end_of(self.postgres.as_ref().map(PostgresServer::died)) => died,
+        }
+    }
+}
+
+/// The lock of the data directory. Commands ask by it whether a stack runs there, and hold it for that moment: a refusal counts
+/// only when it lasts.
+async fn locked(data_dir: &Path) -> Result<DirLock, StackError> {
+    let mut tries = TRIES;
+    loop {
+        match DirLock::take(data_dir) {
+            Err(StackError::InUse { .. }) if tries > 0 => {
+                tries -= 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            taken => return taken,
         }
     }
 }

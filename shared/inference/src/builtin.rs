@@ -28,6 +28,15 @@ pub fn installed_manifest(text: &str) -> Result<PackManifest, String> {
     shipped_for(text).map_or_else(|| PackManifest::parse(text), Ok)
 }
 
+/// What the operator wrote of a GPU into an installed pack's `pack.toml`. A text that is no manifest of this pack says nothing.
+pub(crate) fn operators_gpu(name: &str, text: &str) -> Result<Option<GpuSpec>, String> {
+    let Ok(manifest) = text.parse::<toml::Table>() else { return Ok(None) };
+    let ours = manifest.get("name").and_then(toml::Value::as_str) == Some(name);
+    let gpu = manifest.get("embedder").and_then(|embedder| embedder.get("gpu")).filter(|_| ours);
+    let read = |gpu: toml::Value| gpu.try_into().map_err(|error| format!("embedder.gpu: {error}"));
+    gpu.cloned().map(read).transpose()
+}
+
 /// Reads the little that a manifest of any release has.
 fn shipped_for(text: &str) -> Option<PackManifest> {
     #[derive(Deserialize)]

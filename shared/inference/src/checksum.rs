@@ -7,10 +7,21 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::error::PackError;
+use crate::onnx::keeps_weights_elsewhere;
 
 /// Checks a file against 64 hexadecimal digits.
 pub(crate) fn verify(path: &Path, expected: &str) -> Result<(), PackError> {
-    let actual = sha256_of(path)?;
+    compare(path, expected, sha256_of(path)?)
+}
+
+/// The same of a model's file, and that it is the whole model: no checksum is of what lies in other files. Holds it in memory.
+pub(crate) fn verify_model(path: &Path, expected: &str) -> Result<(), PackError> {
+    let bytes = std::fs::read(path).map_err(|source| PackError::Io { path: path.to_owned(), source })?;
+    compare(path, expected, hex(&Sha256::digest(&bytes)))?;
+    if keeps_weights_elsewhere(&bytes) { Err(PackError::Elsewhere { file: path.to_owned() }) } else { Ok(()) }
+}
+
+fn compare(path: &Path, expected: &str, actual: String) -> Result<(), PackError> {
     if actual.eq_ignore_ascii_case(expected) {
         return Ok(());
     }

@@ -137,6 +137,28 @@ pub enum PackError {
         /// What it is.
         actual: String,
     },
+    /// A file from which a pack would be installed is not the pack's.
+    #[error(
+        "{file}, from which the pack would be installed, has the sha256 {actual}, but the pack's is {expected}: name another \
+         directory with --from; in Facewire's cache, remove the directory that the file is in, and it is fetched again"
+    )]
+    Source {
+        /// Which.
+        file: PathBuf,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        actual: String,
+    },
+    /// A model of several files, of which the pack's manifest names one.
+    #[error(
+        "{file} keeps weights in other files, of which no checksum is known: save the model as one file \
+         (onnx.save(onnx.load(FILE), OUT) does)"
+    )]
+    Elsewhere {
+        /// Which.
+        file: PathBuf,
+    },
     /// A projection head that cannot follow the pack's embedder.
     #[error("{file} is no projection head that can be used here: {message}")]
     Head {

@@ -53,7 +53,7 @@ const LOST_DRIFT: f32 = 0.3;
 /// Points that wander further than this are on no face at all: nothing was found.
 const NO_FACE_DRIFT: f32 = 0.75;
 
-/// The border, as a part of the picture's longer side, on each of its sides.
+/// The border, as a part of the picture's longer side, on each of its sides; of a long picture's short side no more than that.
 const BORDER: f32 = 0.25;
 
 /// Pictures with a longer side are not searched with a border: none is a tight crop, and a long one would become many times
@@ -98,9 +98,11 @@ impl FaceFinder {
         }
         let (width, height) = (image.width() as f32, image.height() as f32);
         let border = (longer as f32 * BORDER).round();
-        let wide = BoundingBox { x1: -border, y1: -border, x2: width + border, y2: height + border };
+        // No wider than the side itself: `crop` cuts no further out.
+        let (x, y) = (border.min(width), border.min(height));
+        let wide = BoundingBox { x1: -x, y1: -y, x2: width + x, y2: height + y };
         let found = self.search(&crop(image, &wide))?;
-        Ok(found.into_iter().map(|face| face.moved(-border, -border)).collect())
+        Ok(found.into_iter().map(|face| face.moved(-x, -y)).collect())
     }
 
     fn complete(&mut self, image: &RgbImage, detection: &Detection) -> Result<Option<FoundFace>, InferenceError> {
@@ -195,6 +197,33 @@ mod tests {
         assert_eq!(looked_at(240), [(240, 16), (360, 48)]);
         assert_eq!(looked_at(LONGEST_BORDERED).len(), 2);
         assert_eq!(looked_at(LONGEST_BORDERED + 1), [(LONGEST_BORDERED + 1, 16)]);
+    }
+
+    /// Sees one face where a picture is white.
+    struct White;
+
+    impl FaceDetector for White {
+        fn detect(&mut self, image: &RgbImage) -> Result<Vec<Detection>, InferenceError> {
+            let pixels = (0..image.height()).flat_map(|y| (0..image.width()).map(move |x| (x, y)));
+            let white: Vec<(u32, u32)> = pixels.filter(|(x, y)| image.pixel(*x, *y) == Some([255; 3])).collect();
+            let (first, last) = (white[0], white[white.len() - 1]);
+            let corner = Point::new(first.0 as f32, first.1 as f32);
+            let bbox = BoundingBox { x1: corner.x, y1: corner.y, x2: last.0 as f32 + 1.0, y2: last.1 as f32 + 1.0 };
+            Ok(vec![Detection { bbox, score: 0.9, landmarks: Some([corner; 5]) }])
+        }
+    }
+
+    #[test]
+    fn a_face_in_a_long_picture_is_where_it_is() {
+        for (width, height) in [(400, 16), (16, 400), (400, 120)] {
+            // At the edge: it is looked for with a border too.
+            let image =
+                RgbImage::from_fn(width, height, |x, y| if x < 8 && (4..12).contains(&y) { [255; 3] } else { [9; 3] });
+            let found = FaceFinder::new(Box::new(White), None).find(&image).unwrap();
+            let bbox = BoundingBox { x1: 0.0, y1: 4.0, x2: 8.0, y2: 12.0 };
+            let face = FoundFace { bbox, detection_score: 0.9, landmarks: [Point::new(0.0, 4.0); 5], drift: 0.0 };
+            assert_eq!(found, [face], "{width}x{height}");
+        }
     }
 
     #[test]

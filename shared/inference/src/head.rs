@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::checksum::hex;
 use crate::embedder::{Embedded, Embedding, FaceEmbedder, normalised};
 use crate::error::{InferenceError, NotFinite, PackError};
-use crate::onnx::widths;
+use crate::onnx::{keeps_weights_elsewhere, widths};
 use crate::provider::Provider;
 use crate::runtime::{Model, OnnxRuntime, SessionOptions, Tuning};
 
@@ -64,9 +64,15 @@ impl HeadFile {
     /// The same of bytes that were read elsewhere; messages name them by `path`.
     ///
     /// # Errors
-    /// Bytes that are no model from rows to rows.
+    /// Bytes that are no model from rows to rows, or not all of one.
     pub fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, PackError> {
-        let [input, output] = widths(&bytes).map_err(|message| PackError::Head { file: path.to_owned(), message })?;
+        let unfit = |message| PackError::Head { file: path.to_owned(), message };
+        if keeps_weights_elsewhere(&bytes) {
+            return Err(unfit(
+                "it keeps weights in other files, which its fingerprint does not cover: save it as one".to_owned(),
+            ));
+        }
+        let [input, output] = widths(&bytes).map_err(unfit)?;
         let fingerprint: String = hex(&Sha256::digest(&bytes)).chars().take(HEAD_DIGITS).collect();
         Ok(Self { path: path.to_owned(), bytes: bytes.into(), spec: HeadSpec { fingerprint, input, output } })
     }

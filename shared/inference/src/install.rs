@@ -4,48 +4,116 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::builtin::builtin_manifest;
-use crate::checksum::{hex, verify};
+use crate::builtin::{builtin_manifest, operators_gpu};
+use crate::checksum::{hex, verify, verify_model};
 use crate::error::PackError;
-use crate::manifest::{PackManifest, Trust};
+use crate::manifest::{EmbedderSpec, PackManifest, Trust};
 use crate::pack::{MANIFEST, Pack};
 
 /// No model of the known packs is larger (`glintr100` has 249 MiB); an archive that claims more is not one of them.
 const MAX_MODEL_BYTES: u64 = 600 << 20;
 
-/// Copies a pinned pack's files from a directory and writes its manifest beside them. The copy is checked before it
-/// appears under its name. `source` and `destination` may be the same directory.
+/// How everything begins that is not finished.
+const PARTIAL: &str = ".partial-";
+
+/// A directory into which a pack is being installed, or fetched. What killed ones left in it is gone, and until this is dropped
+/// nobody takes what is unfinished there for left behind.
+#[derive(Debug)]
+pub struct Installing {
+    directory: PathBuf,
+    /// Shared with whoever else installs there. `None` where the file system has no locks: then nobody sweeps it either.
+    _held: Option<File>,
+}
+
+impl Installing {
+    /// Makes the directory, if it is not there. Waits for whoever sweeps it, and for nobody who installs there.
+    ///
+    /// # Errors
+    /// A directory that cannot be made.
+    pub fn begin(directory: &Path) -> Result<Self, PackError> {
+        let failed = |source| PackError::Io { path: directory.to_owned(), source };
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        Ok(Self { directory: directory.to_owned(), _held: hold(directory) })
+    }
+
+    /// An empty file in it, which goes when it is dropped.
+    ///
+    /// # Errors
+    /// A directory that cannot be written to.
+    pub fn partial(&self) -> Result<NamedTempFile, PackError> {
+        let made = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(&self.directory);
+        made.map_err(|source| PackError::Io { path: self.directory.clone(), source })
+    }
+}
+
+fn hold(directory: &Path) -> Option<File> {
+    let held = File::open(directory).ok()?;
+    // Alone: nobody is at work there.
+    if held.try_lock().is_ok() {
+        sweep(directory);
+        held.unlock().ok()?;
+    }
+    held.lock_shared().ok()?;
+    Some(held)
+}
+
+/// Removes what is unfinished. What cannot be removed is in nobody's way.
+fn sweep(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            continue;
+        }
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let _ = if is_directory { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
+    }
+}
+
+/// Copies a pinned pack's files from a directory and writes its manifest beside them, with what the operator wrote of a GPU into
+/// the one that was there. The copy is checked before it appears under its name. `source` and `destination` may be the same
+/// directory.
 pub fn install_builtin(name: &str, source: &Path, destination: &Path) -> Result<Pack, PackError> {
-    let manifest = builtin_manifest(name)?;
-    create(destination)?;
+    let mut manifest = builtin_manifest(name)?;
+    let _installing = Installing::begin(destination)?;
     for file in manifest.files() {
         let (from, to) = (source.join(&file.name), destination.join(&file.name));
-        verify(&from, &file.sha256)?;
-        if from != to {
-            let mut input = File::open(&from).map_err(|source| PackError::Io { path: from.clone(), source })?;
-            store(&mut input, &to, MAX_MODEL_BYTES)?;
+        if from == to {
+            verify(&from, &file.sha256)?;
+            continue;
         }
+        verify(&from, &file.sha256).map_err(of_source)?;
+        let mut input = File::open(&from).map_err(|source| PackError::Io { path: from.clone(), source })?;
+        store(&mut input, &to, MAX_MODEL_BYTES)?;
     }
+    keep_gpu(&mut manifest, destination)?;
     write_manifest(&manifest, destination)?;
     Pack::open(destination)
 }
 
+/// What is wrong with the place that a pack comes from is not mended by installing it again.
+fn of_source(error: PackError) -> PackError {
+    match error {
+        PackError::Checksum { file, expected, actual } => PackError::Source { file, expected, actual },
+        other => other,
+    }
+}
+
 /// Takes the files that a pack needs out of an InsightFace archive, whatever folder they lie in there, and records their
 /// checksums (trust on first use). Only bare file names are written, each of a bounded size. What is installed already is
-/// replaced when all of it is there and its checksums hold, and stays as it is where something is wrong.
+/// replaced when all of it is there and its checksums hold, but for what the operator wrote of a GPU; it stays as it is where
+/// something is wrong.
 pub fn install_zip(name: &str, archive: &Path, destination: &Path) -> Result<Pack, PackError> {
     let mut manifest = builtin_manifest(name)?;
     let wrong = |message: String| PackError::Archive { archive: archive.to_owned(), message };
     let file = File::open(archive).map_err(|source| PackError::Io { path: archive.to_owned(), source })?;
     let mut zip = zip::ZipArchive::new(file).map_err(|e| wrong(e.to_string()))?;
-    create(destination)?;
+    let _installing = Installing::begin(destination)?;
     // In the pack's own directory: what takes the place of its files comes from the same file system.
-    let staging = tempfile::Builder::new().prefix(".partial-").tempdir_in(destination);
+    let staging = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(destination);
     let staging = staging.map_err(|source| PackError::Io { path: destination.to_owned(), source })?;
     for model in manifest.files_mut() {
         let entry = zip
@@ -62,18 +130,33 @@ pub fn install_zip(name: &str, archive: &Path, destination: &Path) -> Result<Pac
     }
     write_manifest(&manifest, staging.path())?;
     let staged = Pack::open(staging.path())?;
-    // The manifest last: it says what the others are.
-    let mut names = staged.manifest().files().map(|file| file.name.as_str()).chain([MANIFEST]);
+    keep_gpu(&mut manifest, destination)?;
+    let mut names = staged.manifest().files().map(|file| file.name.as_str());
     names.try_for_each(|name| replace(&staging.path().join(name), &destination.join(name)))?;
+    // Last: it says what the others are.
+    write_manifest(&manifest, destination)?;
     Pack::open(destination)
+}
+
+/// What the operator wrote of a GPU into the manifest that is replaced stays; a model that it names has to be there.
+fn keep_gpu(manifest: &mut PackManifest, destination: &Path) -> Result<(), PackError> {
+    let path = destination.join(MANIFEST);
+    let wrong = |message| PackError::Manifest { path: path.clone(), message };
+    // None is there yet, or none that can be read.
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+    let Some(gpu) = operators_gpu(&manifest.name, &text).map_err(wrong)? else { return Ok(()) };
+    let kept = EmbedderSpec { gpu: Some(gpu), ..manifest.embedder.clone() };
+    let kept = PackManifest { embedder: kept, ..manifest.clone() };
+    // Read again as a whole, which checks what the operator wrote.
+    *manifest = kept.to_toml().and_then(|text| PackManifest::parse(&text)).map_err(wrong)?;
+    match manifest.embedder.gpu.as_ref().and_then(|gpu| gpu.file.as_ref()) {
+        Some(file) => verify_model(&destination.join(&file.name), &file.sha256),
+        None => Ok(()),
+    }
 }
 
 fn replace(from: &Path, to: &Path) -> Result<(), PackError> {
     std::fs::rename(from, to).map_err(|source| PackError::Io { path: to.to_owned(), source })
-}
-
-fn create(directory: &Path) -> Result<(), PackError> {
-    std::fs::create_dir_all(directory).map_err(|source| PackError::Io { path: directory.to_owned(), source })
 }
 
 /// Streams into a file of its own beside the target, then renames it: whoever looks sees a whole file or none, and several
@@ -93,7 +176,7 @@ fn partial_beside(target: &Path) -> std::io::Result<NamedTempFile> {
     let directory = target.parent().unwrap_or(Path::new("."));
     // Whoever may read the directory may read a model.
     let readable = std::fs::Permissions::from_mode(0o644);
-    tempfile::Builder::new().prefix(".partial-").permissions(readable).tempfile_in(directory)
+    tempfile::Builder::new().prefix(PARTIAL).permissions(readable).tempfile_in(directory)
 }
 
 fn copy_hashed(input: &mut dyn Read, output: &mut File, limit: u64) -> std::io::Result<String> {

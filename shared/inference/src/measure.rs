@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use facewire_domain::Quality;
+use facewire_domain::{Landmarks, Quality};
 use facewire_vision::light::{self, Lit};
 use facewire_vision::{AlignError, AlignedFace, Alignment, align, signals};
 
@@ -17,19 +17,33 @@ pub struct Measured {
     pub quality: Quality,
 }
 
-/// Aligns a face, corrects its light where it is a dark part of a lit picture, and measures it. Fails only where the landmarks lie on one spot, which is a rejected crop
-/// (`low_landmark_score`), not a defect.
+/// Aligns a face, corrects its light where it is a dark part of a lit picture, and measures it. Fails only where the landmarks lie
+/// on one spot, which is a rejected crop (`low_landmark_score`), not a defect.
 pub fn measure(picture: &Lit<'_>, found: &FoundFace) -> Result<Measured, AlignError> {
-    let mut alignment = align(picture.image(), &found.landmarks)?;
-    let mut sent = picture.sent().map(|image| align(image, &found.landmarks)).transpose()?;
-    if let Cow::Owned(image) = light::corrected(alignment.face.image()) {
-        let lit = Alignment { face: AlignedFace::from_image(image).map_err(|_| AlignError)?, ..alignment.clone() };
-        sent.get_or_insert(std::mem::replace(&mut alignment, lit));
-    }
+    let (alignment, sent) = lit(picture, &found.landmarks)?;
     let size = (picture.image().width(), picture.image().height());
     let seen = (found.detection_score, found.drift);
     let quality = signals::quality(&alignment, sent.as_ref(), &found.landmarks, &found.bbox, seen, size);
     Ok(Measured { face: alignment.face, quality })
+}
+
+/// The face alone, for whoever has no more of it than its points.
+///
+/// # Errors
+/// As [`measure`].
+pub fn aligned(picture: &Lit<'_>, landmarks: &Landmarks) -> Result<AlignedFace, AlignError> {
+    Ok(lit(picture, landmarks)?.0.face)
+}
+
+/// The face as it is embedded, and as the camera sent it where that is another one.
+fn lit(picture: &Lit<'_>, landmarks: &Landmarks) -> Result<(Alignment, Option<Alignment>), AlignError> {
+    let mut alignment = align(picture.image(), landmarks)?;
+    let mut sent = picture.sent().map(|image| align(image, landmarks)).transpose()?;
+    if let Cow::Owned(image) = light::corrected(alignment.face.image()) {
+        let lit = Alignment { face: AlignedFace::from_image(image).map_err(|_| AlignError)?, ..alignment.clone() };
+        sent.get_or_insert(std::mem::replace(&mut alignment, lit));
+    }
+    Ok((alignment, sent))
 }
 
 #[cfg(test)]
@@ -64,6 +78,7 @@ mod tests {
             let Measured { face, quality } = measure(&Lit::new(image), &face).unwrap();
             let lit = facewire_vision::GreyImage::of(face.image()).mean() / 255.0;
             assert!(quality.brightness < 0.2 && lit > 0.4, "{} {lit}", quality.brightness);
+            assert!(aligned(&Lit::new(image), &TEMPLATE).unwrap() == face, "the same without its signals");
         }
     }
 }

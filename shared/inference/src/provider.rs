@@ -69,6 +69,12 @@ impl Providers {
         self.0.first().copied().unwrap_or_default()
     }
 
+    /// The device of a stage's thread, by the thread's number from 0: threads are dealt over the devices in turn. A session that is
+    /// opened anew after a fault goes to the same device, so that one that fails is never avoided in silence.
+    pub fn of_thread(&self, thread: usize) -> Provider {
+        self.0.get(thread % self.0.len().max(1)).copied().unwrap_or_default()
+    }
+
     /// All, as they were named.
     pub fn all(&self) -> impl Iterator<Item = Provider> {
         self.0.iter().copied()
@@ -118,6 +124,14 @@ mod tests {
             let error = wrong.parse::<Provider>().unwrap_err();
             assert!(error.contains(&format!("{wrong:?}")) && error.contains("tensorrt"), "{error}");
         }
+    }
+
+    #[test]
+    fn threads_are_dealt_over_the_devices_in_turn() {
+        let devices: Providers = "cuda:0,cuda:1,cuda:3".parse().unwrap();
+        let names: Vec<String> = (0..5).map(|thread| devices.of_thread(thread).to_string()).collect();
+        assert_eq!(names, ["cuda:0", "cuda:1", "cuda:3", "cuda:0", "cuda:1"]);
+        assert_eq!(Providers::default().of_thread(7), Provider::Cpu);
     }
 
     #[test]

@@ -79,9 +79,6 @@ pub(crate) struct Tuning {
     pub(crate) shapes: Option<[String; 2]>,
 }
 
-/// Where weights in other files are, for a graph that comes from memory.
-const WEIGHTS_DIRECTORY: &str = "session.model_external_initializers_file_folder_path";
-
 /// How ONNX Runtime says that it left a part of a model to the processor, which [`OnnxRuntime::open`] forbids on a GPU.
 const FALLBACK: &str = "fallback to CPU EP";
 
@@ -159,7 +156,6 @@ impl OnnxRuntime {
         tuning: &Tuning,
     ) -> Result<SessionBuilder, InferenceError> {
         self.check(options.provider)?;
-        let directory = file.parent().and_then(Path::to_str).filter(|path| !path.is_empty()).unwrap_or(".");
         let builder = Session::builder(&self.environment)
             .map_err(|e| not_opened(file, options, &e))?
             .with_intra_threads(options.intra_threads.max(1))
@@ -168,7 +164,6 @@ impl OnnxRuntime {
             .and_then(|b| b.with_flush_to_zero())
             .and_then(|b| b.with_intra_op_spinning(false))
             .and_then(|b| b.with_inter_op_spinning(false))
-            .and_then(|b| b.with_config_entry(WEIGHTS_DIRECTORY, directory))
             .map_err(|e| not_opened(file, options, &e.into()))?;
         let providers = dispatches(options.provider, tuning);
         if providers.is_empty() {

@@ -7,11 +7,11 @@
 //! | --- | --- | --- | --- |
 //! | source | stops pulling, passes on what it has, drops its outbox | ends the pipeline | nothing acked: all comes back |
 //! | worker (task or thread) | works until its inbox is closed and empty | ends the pipeline; so does a hang | items unacked: they come back |
-//! | worker thread with a session | the same | opens the session anew; if that does not help, the pipeline drains, all items are given back, then it ends | items unacked: they come back |
+//! | worker thread with a session | the same | opens the session anew; if that does not help, the pipeline drains for the grace period at most, all items are given back, then it ends | items unacked: they come back |
 //! | sink | as a worker; publishes, waits for PubAcks, acks | ends the pipeline; so does a hang | unacked items come back, published ones are duplicates |
 //!
 //! A pipeline that ends by an error is aborted whole and built anew by [`supervise`]. What hangs is an actor that took
-//! something from its inbox, or opens a session, and made no progress for two minutes: it neither came back for more, nor
+//! something from its inbox, or opens or closes a session, and made no progress for two minutes: it neither came back for more, nor
 //! waited for room, nor learned from [`retry`] that a store is still down. A source has no inbox; each of its waits has its own limit. A task
 //! that blocks every thread of the runtime stops the watchdog too: then the liveness endpoint does not answer.
 

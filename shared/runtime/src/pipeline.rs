@@ -10,7 +10,7 @@ use facewire_telemetry::events::FailureKind;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::pool::{Break, REOPEN_BACKOFF};
+use crate::pool::{Break, Hold, REOPEN_BACKOFF};
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::watch::Watch;
@@ -78,6 +78,7 @@ pub struct Pipeline {
     shutdown: Shutdown,
     actors: JoinSet<Ended>,
     watches: Vec<Watch>,
+    holds: Vec<Hold>,
     broken: Arc<Break>,
     opened: CancellationToken,
     hang_after: Duration,
@@ -94,6 +95,7 @@ impl Drop for Pipeline {
     fn drop(&mut self) {
         // Wakes the threads that wait before they open a session anew.
         self.shutdown.drain();
+        self.holds.iter().for_each(Hold::end);
     }
 }
 
@@ -110,6 +112,7 @@ impl Pipeline {
             shutdown: shutdown.child(),
             actors: JoinSet::new(),
             watches: Vec::new(),
+            holds: Vec::new(),
             broken: Arc::default(),
             opened: CancellationToken::new(),
             hang_after: HANG_AFTER,
@@ -160,6 +163,13 @@ impl Pipeline {
         watch
     }
 
+    /// What a thread keeps the service from being ready with: as long as this lives, at most.
+    pub(crate) fn hold(&mut self) -> Hold {
+        let hold = Hold::default();
+        self.holds.push(hold.clone());
+        hold
+    }
+
     /// Runs an actor as a task. It is watched for hanging while it has work from an [`Inbox`] in hand.
     pub fn spawn<F>(&mut self, actor: &'static str, future: F)
     where
@@ -192,10 +202,14 @@ impl Pipeline {
     }
 
     /// Waits until every actor has ended. The first failure aborts the rest; a device that stays away drains them first.
-    /// After the drain began, they have the grace period.
+    /// After the drain began, whichever it is, they have the grace period.
     pub async fn run(mut self, shutdown: &Shutdown) -> Result<(), PipelineError> {
+        let own = self.shutdown.clone();
         let deadline = async {
-            shutdown.draining().await;
+            tokio::select! {
+                () = shutdown.draining() => {}
+                () = own.draining() => {}
+            }
             tokio::time::sleep(shutdown.grace()).await;
         };
         tokio::pin!(deadline);
@@ -204,7 +218,10 @@ impl Pipeline {
         loop {
             let joined = tokio::select! {
                 joined = self.actors.join_next() => joined,
-                () = &mut deadline => return Err(PipelineError::GraceExceeded(shutdown.grace())),
+                () = &mut deadline => {
+                    let alone = self.broke().filter(|_| !shutdown.is_draining());
+                    return Err(alone.unwrap_or(PipelineError::GraceExceeded(shutdown.grace())));
+                }
                 _ = poll.tick() => {
                     let limit = self.hang_after;
                     match self.watches.iter().find(|watch| watch.hangs(limit)) {
@@ -214,12 +231,7 @@ impl Pipeline {
                 }
             };
             match joined {
-                None => {
-                    return self
-                        .broken
-                        .take()
-                        .map_or(Ok(()), |(actor, error)| Err(PipelineError::Failed { actor, error }));
-                }
+                None => return self.broke().map_or(Ok(()), Err),
                 Some(Ok((_, Ok(Ok(()))))) => {}
                 Some(Ok((actor, Ok(Err(error))))) => return Err(PipelineError::Failed { actor, error }),
                 Some(Ok((actor, Err(message)))) => return Err(PipelineError::Panicked { actor, message }),
@@ -227,6 +239,11 @@ impl Pipeline {
                 Some(Err(_)) => {}
             }
         }
+    }
+
+    /// The device that stayed away, where one did.
+    fn broke(&self) -> Option<PipelineError> {
+        self.broken.take().map(|(actor, error)| PipelineError::Failed { actor, error })
     }
 }
 

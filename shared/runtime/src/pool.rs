@@ -3,7 +3,7 @@
 //! pulling, gives back everything that it holds, and ends.
 
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use facewire_telemetry::events::{Busy, PoolThread, WorkerBroken};
@@ -27,13 +27,14 @@ pub(crate) const REOPEN_BACKOFF: Backoff = Backoff { first: Duration::from_milli
 pub trait Worker: Clone + Send + 'static {
     /// What the inbox holds.
     type Item: Send + 'static;
-    /// A thread's own: made, used and dropped on that thread.
+    /// A thread's own: made, used and dropped on that thread, and watched for hanging each time.
     type State;
     /// What comes of an item.
     type Output;
 
-    /// Makes a state that works: what can be tried without an item is tried here. Watched for hanging.
-    fn open(&self) -> Result<Self::State, ActorError>;
+    /// Makes a state that works: what can be tried without an item is tried here. Watched for hanging. `thread` is the thread's
+    /// number in its pool, from 0.
+    fn open(&self, thread: usize) -> Result<Self::State, ActorError>;
 
     /// Works on an item. Watched for hanging.
     fn work(&self, state: &mut Self::State, item: Self::Item) -> Worked<Self::Output, Self::Item>;
@@ -71,20 +72,52 @@ pub enum GivenBack {
 
 /// The first break that reopening did not cure. Shared by a pipeline's pools.
 #[derive(Debug, Default)]
-pub(crate) struct Break(Mutex<Option<(&'static str, ActorError, Held)>>);
+pub(crate) struct Break(Mutex<Option<(&'static str, ActorError)>>);
 
 impl Break {
     fn is_set(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    fn set(&self, actor: &'static str, error: ActorError, held: Held) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((actor, error, held));
+    fn set(&self, actor: &'static str, error: ActorError) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((actor, error));
     }
 
     pub(crate) fn take(&self) -> Option<(&'static str, ActorError)> {
-        let broken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        broken.map(|(actor, error, _)| (actor, error))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What one thread keeps its service from being ready with. The pipeline has it too, and ends it when it goes: a thread that
+/// hangs drops nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hold(Arc<Mutex<Slot>>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    held: Option<Held>,
+    ended: bool,
+}
+
+impl Hold {
+    fn begin(&self, hold: impl FnOnce() -> Held) {
+        let mut slot = self.slot();
+        if slot.held.is_none() && !slot.ended {
+            slot.held = Some(hold());
+        }
+    }
+
+    fn release(&self) {
+        self.slot().held = None;
+    }
+
+    /// For good: what a thread sees after its pipeline is nobody's trouble.
+    pub(crate) fn end(&self) {
+        *self.slot() = Slot { held: None, ended: true };
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,13 +131,15 @@ impl Pipeline {
         worker: W,
     ) -> Result<(), ActorError> {
         let inbox = Arc::new(Mutex::new(inbox));
-        for _ in 0..threads.max(1) {
+        for number in 0..threads.max(1) {
             let thread = Thread {
                 service: self.service(),
                 actor,
+                number,
                 worker: worker.clone(),
                 inbox: Arc::clone(&inbox),
                 watch: self.watch(actor),
+                hold: self.hold(),
                 broken: self.broken(),
                 opened: self.opened().clone(),
                 shutdown: self.shutdown().clone(),
@@ -157,7 +192,7 @@ where
     type State = ();
     type Output = R;
 
-    fn open(&self) -> Result<(), ActorError> {
+    fn open(&self, _: usize) -> Result<(), ActorError> {
         Ok(())
     }
 
@@ -178,9 +213,13 @@ where
 struct Thread<W: Worker> {
     service: &'static str,
     actor: &'static str,
+    /// In its pool, from 0.
+    number: usize,
     worker: W,
     inbox: Arc<Mutex<Inbox<W::Item>>>,
     watch: Watch,
+    /// While there are failures in a row, the service is not ready.
+    hold: Hold,
     broken: Arc<Break>,
     opened: CancellationToken,
     /// The pipeline's own.
@@ -191,22 +230,14 @@ struct Thread<W: Worker> {
     timer: Handle,
 }
 
-/// Failures in a row of one thread. While there are any, the service is not ready.
-#[derive(Default)]
-struct Trouble {
-    failures: u32,
-    held: Option<Held>,
-}
-
 impl<W: Worker> Thread<W> {
     fn run(self) -> Result<(), ActorError> {
         // Before the first item, so that a device that is away is found with nothing in hand.
         let mut state = self.first_state();
         let _lives = PoolThread::begin(self.actor);
-        while let Some(item) = self.next() {
-            self.process(&mut state, item)?;
-        }
-        Ok(())
+        let done = std::iter::from_fn(|| self.next()).try_for_each(|item| self.process(&mut state, item));
+        self.close(state);
+        done
     }
 
     /// Whoever waits holds the lock: the others would only wait behind it for the next item anyway.
@@ -216,14 +247,18 @@ impl<W: Worker> Thread<W> {
 
     /// `None` where no state can be opened: then all items are given back.
     fn first_state(&self) -> Option<W::State> {
-        let mut trouble = Trouble::default();
+        let mut failures = 0;
         while !self.broken.is_set() {
             match self.open() {
                 Ok(state) => {
+                    self.hold.release();
                     self.opened.cancel();
                     return Some(state);
                 }
-                Err(error) => _ = self.gives_up(&mut trouble, error),
+                Err(error) => {
+                    self.counts(&mut failures, &error);
+                    self.gives_up(failures, error);
+                }
             }
         }
         None
@@ -231,23 +266,26 @@ impl<W: Worker> Thread<W> {
 
     /// One item to its end: done and handed on, or given back.
     fn process(&self, state: &mut Option<W::State>, mut item: W::Item) -> Result<(), ActorError> {
-        let mut trouble = Trouble::default();
+        let mut failures = 0;
         while !self.broken.is_set() {
-            let (error, why) = match state.take().map_or_else(|| self.open(), Ok) {
-                Err(error) => (error, GivenBack::Innocent),
+            let (error, why, broken) = match state.take().map_or_else(|| self.open(), Ok) {
+                Err(error) => (error, GivenBack::Innocent, None),
                 Ok(mut opened) => match self.work(&mut opened, item) {
                     Worked::Done(output) => {
                         *state = Some(opened);
-                        drop(trouble);
+                        self.hold.release();
                         return self.worker.hand_on(output);
                     }
                     Worked::Broken { item: same, error } => {
                         item = same;
-                        (error, GivenBack::Suspect)
+                        (error, GivenBack::Suspect, Some(opened))
                     }
                 },
             };
-            if self.gives_up(&mut trouble, error) {
+            self.counts(&mut failures, &error);
+            // What broke may hang here too: by now it is told that it broke.
+            self.close(broken);
+            if self.gives_up(failures, error) {
                 return self.worker.give_back(item, why);
             }
         }
@@ -256,7 +294,7 @@ impl<W: Worker> Thread<W> {
 
     fn open(&self) -> Result<W::State, ActorError> {
         self.watch.works();
-        let opened = self.worker.open();
+        let opened = self.worker.open(self.number);
         self.watch.rests();
         opened
     }
@@ -270,19 +308,27 @@ impl<W: Worker> Thread<W> {
         worked
     }
 
-    /// Counts a failure, then waits until it is time to try again. `true` after too many: then the pipeline drains, and
-    /// ends by this error. A drain that begins meanwhile ends the wait and all tries.
-    fn gives_up(&self, trouble: &mut Trouble, error: ActorError) -> bool {
-        let (service, failures, text) = (self.service, trouble.failures + 1, error.to_string());
-        trouble.failures = failures;
-        WorkerBroken { service, pool: self.actor, failures, error: &text }.emit();
-        let held = trouble.held.take().unwrap_or_else(|| self.shutdown.health().hold(service, &text));
+    fn close(&self, state: Option<W::State>) {
+        self.watch.works();
+        drop(state);
+        self.watch.rests();
+    }
+
+    /// Counts a failure in a row; the service is not ready from the first one on.
+    fn counts(&self, failures: &mut u32, error: &ActorError) {
+        *failures += 1;
+        let (service, text) = (self.service, error.to_string());
+        WorkerBroken { service, pool: self.actor, failures: *failures, error: &text }.emit();
+        self.hold.begin(|| self.shutdown.health().hold(service, &text));
+    }
+
+    /// Waits until it is time to try again after so many failures. `true` after too many: then the pipeline drains, and ends by
+    /// this error; until then the service stays as it is, not ready. A drain that begins meanwhile ends the wait and all tries.
+    fn gives_up(&self, failures: u32, error: ActorError) -> bool {
         let gives_up = failures > REOPENS;
         if gives_up || !self.pauses(self.backoff.pause(failures - 1)) {
-            self.broken.set(self.actor, error, held);
+            self.broken.set(self.actor, error);
             self.shutdown.drain();
-        } else {
-            trouble.held = Some(held);
         }
         gives_up
     }

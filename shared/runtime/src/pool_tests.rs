@@ -36,7 +36,7 @@ impl Worker for Double {
     type State = ();
     type Output = u32;
 
-    fn open(&self) -> Result<(), ActorError> {
+    fn open(&self, _: usize) -> Result<(), ActorError> {
         let attempt = self.opened.fetch_add(1, Ordering::Relaxed);
         if self.shutdown.health().states()["s"] == State::Blocked {
             self.blocked.fetch_add(1, Ordering::Relaxed);
@@ -76,7 +76,12 @@ struct Run {
 
 /// A ready service whose source sends some items and waits for the drain, which begins when the last one is done.
 fn service(backoff: Backoff, fails: Fails) -> Run {
-    let shutdown = Shutdown::new(Duration::from_secs(60));
+    service_within(Duration::from_secs(60), backoff, fails)
+}
+
+/// The same with so long for a drain.
+fn service_within(grace: Duration, backoff: Backoff, fails: Fails) -> Run {
+    let shutdown = Shutdown::new(grace);
     shutdown.health().set("s", State::Ready);
     let mut pipeline = Pipeline::within("s", &shutdown).reopen_after(backoff);
     let (out, items) = inbox("a->pool", NonZeroUsize::MIN);
@@ -181,36 +186,117 @@ async fn a_pipeline_that_is_dropped_wakes_the_thread_that_waits() {
 }
 
 #[tokio::test]
-async fn a_session_that_hangs_while_it_is_opened_is_seen() {
-    let (never, hung) = mpsc::channel::<()>();
-    let hung = Arc::new(Mutex::new(hung));
-    #[derive(Clone)]
-    struct Hangs(Arc<Mutex<mpsc::Receiver<()>>>);
-    impl Worker for Hangs {
-        type Item = ();
-        type State = ();
-        type Output = ();
-        fn open(&self) -> Result<(), ActorError> {
-            let _ = self.0.lock().unwrap().recv();
-            Ok(())
-        }
-        fn work(&self, (): &mut (), (): ()) -> Worked<(), ()> {
-            Worked::Done(())
-        }
-        fn hand_on(&self, (): ()) -> Result<(), ActorError> {
-            Ok(())
-        }
-        fn give_back(&self, (): (), _: GivenBack) -> Result<(), ActorError> {
-            Ok(())
+async fn a_drain_that_a_broken_device_began_ends_though_an_actor_does_not() {
+    let mut run = service_within(Duration::from_millis(50), QUICK, |_, item| item.is_none());
+    run.pipeline.spawn("never", std::future::pending());
+    let error = run.pipeline.run(&run.shutdown).await.unwrap_err();
+    assert_eq!(error.to_string(), "actor pool failed: no device");
+}
+
+/// Hangs where it is told to, until the sender of its channel goes.
+#[derive(Clone)]
+struct Hangs {
+    place: Place,
+    until: Arc<Mutex<mpsc::Receiver<()>>>,
+    opened: Arc<AtomicU32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place {
+    /// The first opening.
+    Open,
+    /// The second one, after one that failed.
+    OpenAgain,
+    /// The end of a state that broke.
+    Broken,
+    /// The end of a state when there is no more work.
+    End,
+}
+
+impl Hangs {
+    fn hang(&self) {
+        let _ = self.until.lock().unwrap().recv();
+    }
+}
+
+/// Its end may hang.
+struct Ends(Option<Hangs>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if let Some(hangs) = &self.0 {
+            hangs.hang();
         }
     }
+}
+
+impl Worker for Hangs {
+    type Item = ();
+    type State = Ends;
+    type Output = ();
+
+    fn open(&self, _: usize) -> Result<Ends, ActorError> {
+        match (self.place, self.opened.fetch_add(1, Ordering::Relaxed)) {
+            (Place::Open, 0) | (Place::OpenAgain, 1) => self.hang(),
+            (Place::OpenAgain, 0) => return Err("no device".into()),
+            _ => {}
+        }
+        Ok(Ends(matches!(self.place, Place::Broken | Place::End).then(|| self.clone())))
+    }
+
+    fn work(&self, _: &mut Ends, (): ()) -> Worked<(), ()> {
+        match self.place {
+            Place::Broken => Worked::Broken { item: (), error: "the device fell off the bus".into() },
+            _ => Worked::Done(()),
+        }
+    }
+
+    fn hand_on(&self, (): ()) -> Result<(), ActorError> {
+        Ok(())
+    }
+
+    fn give_back(&self, (): (), _: GivenBack) -> Result<(), ActorError> {
+        Ok(())
+    }
+}
+
+/// A ready service with one item, then no more, whose worker hangs until the sender goes.
+async fn hangs(place: Place) -> (Shutdown, Pipeline, mpsc::Sender<()>) {
+    let (never, until) = mpsc::channel();
     let shutdown = Shutdown::new(Duration::from_secs(60));
-    let mut pipeline = Pipeline::within("s", &shutdown).hang_after(Duration::from_millis(50));
-    let (_out, items) = inbox("a->pool", NonZeroUsize::MIN);
-    pipeline.spawn_workers("pool", 1, items, Hangs(hung)).unwrap();
-    let error = pipeline.run(&shutdown).await.unwrap_err();
-    assert!(matches!(error, PipelineError::Hung { actor: "pool", .. }), "{error}");
+    shutdown.health().set("s", State::Ready);
+    let mut pipeline = Pipeline::within("s", &shutdown).reopen_after(QUICK);
+    let (out, items) = inbox("a->pool", NonZeroUsize::MIN);
+    out.send(()).await.unwrap();
+    let worker = Hangs { place, until: Arc::new(Mutex::new(until)), opened: Arc::default() };
+    pipeline.spawn_workers("pool", 1, items, worker).unwrap();
+    (shutdown, pipeline, never)
+}
+
+#[tokio::test]
+async fn a_session_that_hangs_while_it_is_opened_or_closed_is_seen() {
+    for place in [Place::Open, Place::OpenAgain, Place::Broken, Place::End] {
+        let (shutdown, pipeline, never) = hangs(place).await;
+        let error = pipeline.hang_after(Duration::from_millis(50)).run(&shutdown).await.unwrap_err();
+        assert!(matches!(error, PipelineError::Hung { actor: "pool", .. }), "{place:?}: {error}");
+        assert!(shutdown.health().is_ready(), "{place:?}: the thread of a pipeline that is gone holds nobody back");
+        drop(never);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_breaks_is_told_before_it_is_closed() {
+    let (shutdown, pipeline, never) = hangs(Place::Broken).await;
+    let health = shutdown.health().clone();
+    let running = tokio::spawn(async move { pipeline.run(&shutdown).await });
+    while health.is_ready() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(health.held()["s"], ["the device fell off the bus"]);
     drop(never);
+    let error = running.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "actor pool failed: the device fell off the bus");
+    assert!(health.is_ready());
 }
 
 #[tokio::test]

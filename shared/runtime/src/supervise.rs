@@ -68,7 +68,8 @@ pub enum ServiceError {
     },
 }
 
-/// Runs a service until it is asked to stop. `build` makes its pipeline, each time anew.
+/// Runs a service until it is asked to stop. `build` makes its pipeline, each time anew; it is dropped where the drain begins
+/// before it is done, so it must have begun nothing by then that has to be finished.
 pub async fn supervise<F>(
     service: &'static str,
     policy: RestartPolicy,
@@ -85,7 +86,12 @@ where
         let started = Instant::now();
         // A hang is noticed only after its limit: until then it looks like a healthy run.
         let mut stalled = Duration::ZERO;
-        let (kind, last) = match build().await {
+        // It may wait for servers that are away.
+        let built = tokio::select! {
+            () = shutdown.draining() => break,
+            built = build() => built,
+        };
+        let (kind, last) = match built {
             Err(error) => (FailureKind::Error, error.to_string()),
             Ok(pipeline) => {
                 health.set(service, State::Ready);
@@ -173,6 +179,28 @@ mod tests {
         .await
         .unwrap();
         assert_eq!(built.get(), 21);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_a_build_that_waits_for_a_server() {
+        let (shutdown, begun) = (Shutdown::new(Duration::from_secs(1)), std::sync::Arc::new(()));
+        let supervised = supervise("s", RestartPolicy::default(), &shutdown, || {
+            let begun = std::sync::Arc::clone(&begun);
+            async move {
+                let _begun = begun;
+                std::future::pending::<Result<Pipeline, ActorError>>().await
+            }
+        });
+        let drain = async {
+            tokio::task::yield_now().await;
+            assert_eq!(std::sync::Arc::strong_count(&begun), 2, "it waits");
+            shutdown.drain();
+        };
+        let both = async { tokio::join!(supervised, drain) };
+        let (ended, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+        ended.unwrap();
+        assert_eq!(std::sync::Arc::strong_count(&begun), 1, "nothing of it is left");
+        assert_eq!(shutdown.health().states()["s"], State::Stopped);
     }
 
     /// Gives up after `max_failures` runs that hang `after` their start.

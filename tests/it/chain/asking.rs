@@ -35,7 +35,7 @@ impl Asking {
             keep_images: KeepImages::Original,
             ..CollectionPolicy::default()
         };
-        world.store.set_policy(&OFFICE.parse().unwrap(), &policy, &Actor::named("a test")).await.unwrap();
+        world.store.create_collection(&OFFICE.parse().unwrap(), &policy, &Actor::named("a test")).await.unwrap();
         let (requests, replies) = world.bus.requests(16).await.unwrap();
         let mut pipeline = Pipeline::new();
         pipeline.spawn("replies", replies.run(Shutdown::new(TIMEOUT)));

@@ -73,7 +73,7 @@ async fn a_device_that_goes_away_costs_no_crop() {
     let mut world = World::counting().await;
     let away = Arc::new(AtomicBool::new(false));
     let (models, switch) = (world.models.clone(), Arc::clone(&away));
-    let embedder: MakeEmbedder = Arc::new(move || {
+    let embedder: MakeEmbedder = Arc::new(move |_| {
         let (inner, away) = (models.embedder()?, Arc::clone(&switch));
         let model = inner.name().to_owned();
         let before = move |_: &[AlignedFace]| match away.load(Ordering::Relaxed) {
@@ -116,7 +116,7 @@ async fn a_detector_whose_device_goes_away_costs_no_crop() {
     let away = Arc::new(AtomicBool::new(false));
     let (models, switch) = (world.models.clone(), Arc::clone(&away));
     let finder: MakeFinder =
-        Arc::new(move || Ok(Box::new(FaultyFinder { inner: models.finder()?, away: Arc::clone(&switch) })));
+        Arc::new(move |_| Ok(Box::new(FaultyFinder { inner: models.finder()?, away: Arc::clone(&switch) })));
     let services = world.start_finding(finder);
     let health = services.health();
     state(&health, "quality", "a ready service", |state| state == State::Ready).await;
@@ -135,7 +135,7 @@ async fn without_a_device_from_the_start_nothing_is_taken_from_the_queue() {
     let mut world = World::counting().await;
     let away = Arc::new(AtomicBool::new(true));
     let (models, switch) = (world.models.clone(), Arc::clone(&away));
-    let embedder: MakeEmbedder = Arc::new(move || match switch.load(Ordering::Relaxed) {
+    let embedder: MakeEmbedder = Arc::new(move |_| match switch.load(Ordering::Relaxed) {
         true => Err(launch_failure("embedder")),
         false => models.embedder(),
     });

@@ -145,6 +145,17 @@ async fn the_same_crop_with_another_wish_is_told_and_not_dropped_in_silence() {
     let letter = letters.next().await.unwrap().unwrap();
     assert_eq!((letter.stage.as_str(), letter.reason.as_str()), ("ingest", "invalid_message"));
     assert!(letter.letter.unwrap().error.contains("Facewire-Captured-At"));
+    // So is one that comes as a frame.
+    world.publish(&Shot::photo("door", &obama.enroll).taken(taken).frame()).await;
+    until("the second dead letter", async || match world.dead().await {
+        2 => Ok(()),
+        dead => Err(dead),
+    })
+    .await;
+    let mut letters = world.bus.dead_letters().await.unwrap().read(Default::default()).await.unwrap();
+    letters.next().await.unwrap().unwrap();
+    let error = letters.next().await.unwrap().unwrap().letter.unwrap().error;
+    assert!(error.contains("not as a frame") && error.contains("Facewire-Captured-At"), "{error}");
     // With a time of its own it is another crop.
     let enrolled = world.ask(&Shot::photo("door", &obama.enroll).enroll(obama.subject, obama.name)).await;
     assert_eq!(enrolled.status, "enrolled", "{enrolled:?}");

@@ -10,7 +10,7 @@ use facewire_gallery::Gallery;
 use facewire_inference::{Pack, SessionOptions};
 use facewire_reconciler::{Options, ReconcileError, Reembed, ReembedOptions, Retention};
 use facewire_store_object::{ImageKey, ImageStore};
-use facewire_store_pg::{Actor, Assignment, CollectionPolicy, FaceRecord, KeptFace};
+use facewire_store_pg::{Actor, Assignment, CollectionPolicy, FaceRecord, KeptFace, PolicyChanges};
 use facewire_vision::{AlignedFace, DecodeLimits, decode};
 use tempfile::TempDir;
 
@@ -35,7 +35,17 @@ fn start(world: &World, images: &ImageStore) -> Services {
 }
 
 async fn keeps(world: &World, policy: CollectionPolicy) {
-    world.store.set_policy(&OFFICE.parse().unwrap(), &policy, &Actor::named("a test")).await.unwrap();
+    let (office, actor) = (OFFICE.parse().unwrap(), Actor::named("a test"));
+    if !world.store.create_collection(&office, &policy, &actor).await.unwrap() {
+        let changes = PolicyChanges {
+            keep_faces: Some(policy.keep_faces),
+            keep_images: Some(policy.keep_images),
+            retain_results: Some(policy.retain_results),
+            retain_unmatched: Some(policy.retain_unmatched),
+            retain_images: Some(policy.retain_images),
+        };
+        assert!(world.store.update_policy(&office, &changes, &actor).await.unwrap());
+    }
 }
 
 async fn kept(images: &ImageStore) -> Vec<String> {
@@ -142,6 +152,9 @@ async fn originals_are_kept_as_they_came_and_erased_with_their_person() {
     keeps(&world, CollectionPolicy { keep_images: KeepImages::Original, ..Default::default() }).await;
     let services = start(&world, &images);
     let obama = faces.obama();
+    let observed = world.ask(&Shot::photo("hall", &obama.probes[0]).observe()).await;
+    assert_eq!(observed.status, "observed", "{observed:?}");
+    assert_eq!(kept(&images).await, [""; 0], "of who is only observed nothing is kept");
     let enrolled = world.ask(&Shot::photo("desk", &obama.enroll).enroll(obama.subject, obama.name)).await;
     assert_eq!(enrolled.status, "enrolled", "{enrolled:?}");
     let picture = std::fs::read(&obama.enroll).unwrap();
@@ -199,6 +212,23 @@ async fn images_that_nobody_needs_go_and_those_of_faces_stay() {
     .await;
     let seen = compared(Retention { images_grace: none, ..Default::default() }).await;
     assert_eq!((seen.images, seen.erased), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_original_that_several_faces_share_is_missing_once() {
+    let (world, images, _directory) = with_images().await;
+    keeps(&world, CollectionPolicy { keep_images: KeepImages::Original, ..Default::default() }).await;
+    let gallery = parts(&world, &images).gallery().unwrap();
+    // Three faces of a picture that is there, and two of one that is not.
+    let there = (0..3).map(|index| nobodys(&gallery, 7, index, b"there"));
+    let gone = (0..2).map(|index| nobodys(&gallery, 8, index, b"gone"));
+    let faces: Vec<KeptFace> = there.chain(gone).collect();
+    assert!(gallery.keep(&faces).await.unwrap().iter().all(Result::is_ok));
+    let original = ImageKey::original(OFFICE.parse().unwrap(), ImageHash::of(b"there"));
+    images.put(&original, bytes::Bytes::from_static(b"there")).await.unwrap();
+    let reconciler = facewire_composition::reconciler(&Default::default(), &parts(&world, &images)).unwrap();
+    let seen = reconciler.compare_images().await.unwrap();
+    assert_eq!((seen.images, seen.erased, seen.missing), (1, 0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,6 +44,16 @@ pub(crate) fn blank(side: u32) -> Vec<u8> {
     encode_png(&RgbImage::filled(side, side, [128; 3])).unwrap()
 }
 
+/// A picture without a face whose camera lay on its side: 64×48 as it is stored, 48×64 upright.
+pub(crate) fn lying() -> Vec<u8> {
+    let jpeg = encode_jpeg(&RgbImage::filled(64, 48, [128; 3]), 90).unwrap();
+    // One directory with one entry, the orientation.
+    let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
+    let (start, rest) = jpeg.split_at(2);
+    [start, &[0xFF, 0xE1], &length, exif, rest].concat()
+}
+
 /// A photograph changed by `change`, as JPEG.
 pub(crate) fn changed(image: &[u8], change: impl Fn(&RgbImage) -> RgbImage) -> Vec<u8> {
     let image = decode(image, &DecodeLimits::default()).unwrap();

@@ -11,7 +11,7 @@ use facewire_runtime::Shutdown;
 use serde_json::Value;
 
 use super::in_time;
-use super::pictures::{Faces, numbered};
+use super::pictures::{Faces, lying, numbered};
 use super::shot::{OFFICE, Shot};
 use super::world::World;
 
@@ -155,6 +155,7 @@ async fn a_result_reads_as_the_design_says() {
         Shot::photo("stranger", &faces.stranger()),
         Shot::photo("observed", &faces.stranger()).observe(),
         Shot::of("text", "no picture"),
+        Shot::of("lying", lying()),
     ] {
         world.publish(&shot).await;
     }
@@ -219,7 +220,11 @@ async fn a_result_reads_as_the_design_says() {
     let text = json(&mut world, "text").await;
     assert_eq!((&text["status"], &text["failure_reason"]), (&"rejected".into(), &"unsupported_format".into()));
     assert_eq!(text["stage"], "ingest");
-    world.settled(6, 6).await;
+
+    let crop = json(&mut world, "lying").await["crop_id"].as_str().unwrap().parse().unwrap();
+    let seen = world.store.why(crop).await.unwrap().unwrap().crop;
+    assert_eq!((seen.width, seen.height), (Some(48), Some(64)), "upright, as boxes are");
+    world.settled(7, 7).await;
     services.stop().await;
 }
 

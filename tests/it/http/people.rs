@@ -4,10 +4,12 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::client::Part;
+use super::crowd::MadeUp;
 use super::world::{Door, stages};
 use crate::chain::pictures::Faces;
-use crate::chain::until;
+use crate::chain::shot::OFFICE;
 use crate::chain::world::World;
+use crate::chain::{sql, until};
 
 const PERSONS: &str = "/api/v1/faces/persons";
 
@@ -155,4 +157,33 @@ async fn what_is_looked_at_is_told_and_not_stored() {
     assert_eq!(world.store.gallery(None).await.unwrap().faces, 1, "only the registered face is kept");
     door.close().await;
     services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_made_for_a_face_that_cannot_change_hands() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    let http = &door.http;
+    let kept = MadeUp { people: 1, faces: 1, roll: 0 }.plant(&world, OFFICE).await;
+    let path = format!("/api/v1/faces/{}/reassign", kept[0].first().unwrap());
+    let ada = http.post(PERSONS, json!({"collection": OFFICE, "name": "Ada"})).await.ok();
+    let ada = text(&ada["id"]);
+    http.post(&path, json!({"personId": ada})).await.ok();
+    // Somebody is just erasing her.
+    let erasing = format!(
+        "INSERT INTO erasures (erasure_id, collection, kind, subject, actor)
+         VALUES (gen_random_uuid(), '{OFFICE}', 'person', '{ada}', 'a test')"
+    );
+    sql::run(&world.stack.postgres_url, &erasing).await;
+    let new = json!({"newPerson": {"name": "Bela", "externalId": "bela"}, "notThisPerson": true});
+    http.post(&path, new.clone()).await.refused(409, "conflict");
+    let list = http.get(&format!("{PERSONS}?collection={OFFICE}")).await.ok();
+    assert_eq!((&list["total"], &list["items"][0]["name"]), (&json!(1), &json!("Ada")), "{list}");
+    sql::run(&world.stack.postgres_url, "DELETE FROM erasures").await;
+    let given = http.post(&path, new.clone()).await.ok();
+    let bela = http.get(&format!("{PERSONS}/{}", text(&given["personId"]))).await.ok();
+    assert_eq!((&bela["name"], &bela["externalId"], &bela["faceCount"]), (&json!("Bela"), &json!("bela"), &json!(1)));
+    let again = http.post(&path, new).await.refused(409, "already_exists");
+    assert_eq!(again["error"]["details"]["field"], json!("newPerson.externalId"));
+    door.close().await;
 }

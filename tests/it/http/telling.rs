@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::http::{Method, Request, Response};
 use bytes::Bytes;
 use facewire_composition::Config;
+use facewire_contracts::subjects;
 use facewire_domain::ImageHash;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
@@ -16,8 +17,8 @@ use tokio::net::TcpListener;
 
 use super::sse::Events;
 use super::world::Door;
-use crate::chain::until;
 use crate::chain::world::World;
+use crate::chain::{sql, until};
 
 const PERSONS: &str = "/api/v1/faces/persons";
 const SECRET: &str = "sixteen bytes of it";
@@ -241,5 +242,26 @@ async fn events_go_on_where_a_client_left_off() {
         .send(Method::GET, "/api/v1/events", &[("last-event-id", "yesterday")], Bytes::new())
         .await
         .refused(400, "invalid_request");
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_names_who_was_erased_goes_from_its_stream_also_where_it_is_not_marked() {
+    let world = World::new().await;
+    // A row that was read before its person was erased, and that nobody can mark as published.
+    let refuse = "
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE OF published_at ON audit FOR EACH ROW EXECUTE FUNCTION refuse();
+INSERT INTO tombstones (collection, key, at) VALUES ('office', uuid_send('00000000-0000-0000-0000-000000000007'), now());
+INSERT INTO audit (collection, kind, person_id, actor)
+VALUES ('office', 'person.updated', '00000000-0000-0000-0000-000000000007', 'a test')";
+    sql::run(&world.stack.postgres_url, refuse).await;
+    let door = Door::open(&world).await;
+    until("the event, in its stream and out of it again", async || {
+        let told = world.bus.last_sequence(subjects::EVENTS).await.unwrap();
+        let left = world.bus.stream_messages(subjects::EVENTS).await.unwrap();
+        if told > 0 && left == 0 { Ok(()) } else { Err((told, left)) }
+    })
+    .await;
     door.close().await;
 }

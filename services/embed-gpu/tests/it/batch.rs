@@ -38,7 +38,7 @@ async fn embedders(runs: Arc<Mutex<Vec<usize>>>) -> MakeEmbedder {
     let file = ModelFile { name: "means.onnx".to_owned(), sha256: String::new() };
     let (max_rows, colour) = (2 * BATCH, ColourOrder::Rgb);
     let spec = EmbedderSpec { file, dim: 3, mean: 100.0, scale: 100.0, colour, max_rows, flip: true, gpu: None };
-    Arc::new(move || {
+    Arc::new(move |_| {
         let model = runtime.open(&directory.path().join("means.onnx"), &SessionOptions::default())?;
         let inner = OnnxEmbedder::new(model, &spec, "means@1:0".to_owned())?;
         let runs = Arc::clone(&runs);

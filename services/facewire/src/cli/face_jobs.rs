@@ -54,7 +54,7 @@ pub(crate) struct ClusterFaces {
     pub(crate) epsilon: Option<f64>,
     /// Cosine similarity of a face to the mean of its cluster, -1 to 1, below which it leaves it. Without it, the method's
     /// default.
-    #[arg(long, value_name = "SIMILARITY", value_parser = similarity)]
+    #[arg(long, value_name = "SIMILARITY", allow_negative_numbers = true, value_parser = similarity)]
     pub(crate) cohesion: Option<f32>,
     /// hdbscan, dbscan or agglomerative (for some 10,000 faces at most).
     #[arg(long, default_value_t = ClusterParams::default().method)]
@@ -270,13 +270,14 @@ mod tests {
     #[test]
     fn what_is_said_reaches_the_job() {
         let line = "cluster --quality-threshold 0.5 --max-faces 1000 --min-cluster-size 4 --min-samples 2 \
-                    --epsilon 0.9 --method dbscan --leaf --since 2026-01-31T12:00:00Z \
+                    --epsilon 0.9 --cohesion -0.1 --method dbscan --leaf --since 2026-01-31T12:00:00Z \
                     --until 2026-02-01T12:00:00Z --dry-run --collection office --no-wait";
         let FacesCommand::Cluster(cluster) = faces(line).unwrap() else { panic!() };
         let params = cluster.params().unwrap();
         assert_eq!((params.quality_threshold, params.max_faces), (Some(0.5), Some(1000)));
         assert_eq!((params.min_cluster_size, params.min_samples, params.epsilon), (4, 2, Some(0.9)));
         assert_eq!((params.method, params.leaf, params.dry_run), (ClusterMethod::Dbscan, true, true));
+        assert_eq!(params.cohesion, Some(-0.1));
         assert_eq!(params.until.unwrap() - params.since.unwrap(), time::Duration::DAY);
         assert!(!cluster.start.waiting.wanted(true));
 

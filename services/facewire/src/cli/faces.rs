@@ -29,7 +29,7 @@ pub(crate) enum FacesCommand {
     /// Choose the prototypes of people anew (a job): exemplars and a centroid. The jobs service does it after every
     /// change by itself.
     Centroids(Centroids),
-    /// Train a projection head on the faces of known people (a job), and judge it by people whom it has never seen. Exit status 3
+    /// Train a projection head on the confirmed faces of people (a job), and judge it by people whom it has never seen. Exit status 3
     /// if it was waited for and the head is refused.
     TrainMatching(TrainMatching),
     /// Write everybody and every face of a collection as lines of JSON into a file, or have a job keep them for the API.

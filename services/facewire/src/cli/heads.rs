@@ -36,7 +36,7 @@ pub(crate) struct TrainMatching {
     /// Of the optimiser, above 0, at most 1.
     #[arg(long, value_name = "RATE", default_value_t = TrainParams::default().learning_rate, value_parser = rate)]
     pub(crate) learning_rate: f64,
-    /// Faces that a person needs to take part.
+    /// Confirmed faces that a person needs to take part: enrolled, or given by a human.
     #[arg(
         long, value_name = "N", default_value_t = TrainParams::default().min_faces,
         value_parser = value_parser!(u32).range(2..)

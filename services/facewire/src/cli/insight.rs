@@ -41,10 +41,10 @@ impl Ended {
 }
 
 /// Cameras, worst first. "usable" is the share of faces that the gate did not reject, of those that did not fail: failures
-/// are Facewire's own fault, and no camera's. "success" is the share of endings without a reason (matched, enrolled,
-/// already enrolled, observed) of all endings; a stranger is no success, and no fault either. "expected" is the expected
-/// recognisability: the mean score of the measured faces, the probability that a face is recognised if its person is
-/// enrolled.
+/// are Facewire's own fault, and no camera's; nor is an identity conflict, or a message that is not valid. "success" is the
+/// share of endings without a reason (matched, enrolled, already enrolled, observed) of all endings; a stranger is no
+/// success, and no fault either. "expected" is the expected recognisability: the mean score of the measured faces, the
+/// probability that a face is recognised if its person is enrolled.
 #[derive(Debug, Args)]
 pub(crate) struct Cameras {
     #[command(flatten)]

@@ -72,7 +72,7 @@ pub(crate) enum PeopleCommand {
         undo: bool,
     },
     /// Erase faces with everything kept of them, for good: embeddings, points, images, and what waits in streams; of a person
-    /// also who results say it was.
+    /// also who results say it was. Exit status 3 if there is no such person or collection.
     Erase {
         /// What.
         #[command(flatten)]

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use comfy_table::{Cell, Color};
 use facewire_artifacts::doctor::{Check, CheckState};
 use facewire_artifacts::{Artifacts, FetchOptions};
-use facewire_bus::Bus;
+use facewire_bus::{Bus, BusError};
 use facewire_composition::models::{self, DEFAULT_PACK, StageDevices};
 use facewire_composition::{Config, Models};
 use facewire_inference::{OnnxRuntime, Pack, SessionOptions};
 use facewire_store_object::ImageStore;
-use facewire_store_pg::Store;
-use facewire_store_vec::VecStore;
+use facewire_store_pg::{Store, StoreError};
+use facewire_store_vec::{VecError, VecStore};
 use serde_json::json;
 
 use super::{client, configured, data_dir, noted};
@@ -20,6 +20,9 @@ use crate::output::{self, Exit};
 
 /// What a `fix` begins with where nothing needs to be done, as `devstack` words it too.
 const NOTHING: &str = "nothing";
+
+/// The `fix` of what a migration makes.
+const MIGRATE: &str = "run `facewire migrate`";
 
 pub(crate) async fn run(config: &Config, place: &Place, args: &Doctor) -> anyhow::Result<Exit> {
     let mut checks = machine(config, place).await?;
@@ -153,12 +156,6 @@ fn runtime(models: &Models) -> Found<OnnxRuntime> {
     }
 }
 
-/// What puts a pack in place. The default one has no licence to accept.
-fn anew(pack: &str) -> String {
-    let accepted = if pack == DEFAULT_PACK { "" } else { " --accept-license" };
-    format!("facewire models install {pack}{accepted}")
-}
-
 /// Whether the configured pack is whole. Blocking: it hashes every file.
 fn pack(models: &Models) -> Found<Pack> {
     let name = &models.pack;
@@ -167,10 +164,11 @@ fn pack(models: &Models) -> Found<Pack> {
         Ok(directory) => directory.join(name),
         Err(error) => return Err(wrong(&title, error, "name one in models.directory")),
     };
+    let anew = || models::command(name).unwrap_or_else(|| models::remedy(name, &directory));
     if !directory.join("pack.toml").is_file() {
         return Err(match name.as_str() {
             DEFAULT_PACK => missing(&title, "it is not installed yet", "nothing: it is installed when needed"),
-            _ => missing(&title, format!("{} has no such pack", directory.display()), anew(name)),
+            _ => missing(&title, format!("{} has no such pack", directory.display()), anew()),
         });
     }
     match Pack::open(&directory) {
@@ -182,7 +180,7 @@ fn pack(models: &Models) -> Found<Pack> {
             }
             Err(error) => Err(wrong(&title, format!("{error:#}"), "name a head of this pack in models.head, or none")),
         },
-        Err(error) => Err(wrong(&title, error, anew(name))),
+        Err(error) => Err(wrong(&title, error, anew())),
     }
 }
 
@@ -200,7 +198,7 @@ fn sessions(models: &Models, runtime: &OnnxRuntime, pack: &Pack) -> Check {
     match opened() {
         Ok(devices) => present(NAME, format!("on {devices}")),
         Err(error) => {
-            wrong(NAME, format!("{error:#}"), "correct models.provider or models.stages, or install the pack anew")
+            wrong(NAME, format!("{error:#}"), "correct models.provider or models.stages, or put the pack in place anew")
         }
     }
 }
@@ -237,29 +235,51 @@ async fn stack(config: &Config, place: &Place) -> Vec<Check> {
         Err(error) => return vec![wrong("running Facewire", error, "correct the configuration")],
     };
     let fix = match &noted {
-        Some(dir) => format!(
-            "`facewire up` noted it in {} and may have been killed: start it again, or remove endpoints.json there",
-            dir.display()
-        ),
+        Some(dir) => format!("`facewire up` runs in {} and says more there: start it again", dir.display()),
         None => "start the server, or correct its URL".to_owned(),
     };
     let (nats, postgres, qdrant) = tokio::join!(nats(&config), postgres(&config), qdrant(&config));
     let found = [("NATS answers", nats), ("Postgres answers", postgres), ("Qdrant answers", qdrant)];
     let check = |(name, found): (&str, anyhow::Result<String>)| match found {
         Ok(detail) => present(name, detail),
-        Err(error) => wrong(name, format!("{error:#}"), fix.as_str()),
+        Err(error) => wrong(name, format!("{error:#}"), remedy(&error).unwrap_or(fix.as_str())),
     };
     found.into_iter().map(check).collect()
 }
 
+/// What to do where a server answers, and is not migrated or refuses who asks.
+fn remedy(error: &anyhow::Error) -> Option<&'static str> {
+    let bus = error.downcast_ref::<BusError>().and_then(|error| match error {
+        BusError::NotMigrated { .. } => Some(MIGRATE),
+        BusError::NotAdmitted(_) | BusError::Denied { .. } | BusError::Credentials(_) => {
+            Some("correct the user of NATS (nats.nkey, nats.credentials, nats.url), or what the server permits it")
+        }
+        _ => None,
+    });
+    let store = error.downcast_ref::<StoreError>().and_then(|error| match error {
+        StoreError::Schema { .. } => Some(MIGRATE),
+        StoreError::Config { .. } => {
+            Some("correct the login in postgres.url, or its rights (`facewire migrate --roles`)")
+        }
+        _ => None,
+    });
+    let vectors = error.downcast_ref::<VecError>().and_then(|error| match error {
+        VecError::Denied(_) => Some("correct qdrant.api_key"),
+        _ => None,
+    });
+    bus.or(store).or(vectors)
+}
+
 async fn nats(config: &Config) -> anyhow::Result<String> {
     let bus = Bus::connect(&config.nats, "facewire doctor").await?;
+    bus.check_streams().await?;
     let waiting: u64 = bus.lags().await?.iter().map(|lag| lag.pending + lag.ack_pending).sum();
     Ok(format!("{waiting} messages on their way"))
 }
 
 async fn postgres(config: &Config) -> anyhow::Result<String> {
     let store = Store::connect(&config.postgres).await?;
+    store.check_schema().await?;
     store.health().await?;
     let gallery = store.gallery(None).await?;
     Ok(format!("{} persons with {} faces", gallery.persons, gallery.faces))
@@ -285,9 +305,12 @@ mod tests {
     #[test]
     fn the_fix_for_a_damaged_pack_is_a_command_that_works() {
         let directory = tempfile::tempdir().unwrap();
+        let own = directory.path().join("own");
+        let own = format!("put its pack.toml, and the files that this names, into {}", own.display());
         for (name, fix) in [
             (DEFAULT_PACK, "facewire models install default"),
             ("buffalo_s", "facewire models install buffalo_s --accept-license"),
+            ("own", own.as_str()),
         ] {
             let place = directory.path().join(name);
             std::fs::create_dir(&place).unwrap();
@@ -326,6 +349,30 @@ mod tests {
             let check = images(&at(url.to_owned())).await.unwrap();
             assert!(check.state == CheckState::Wrong && check.detail.contains(why), "{check:?}");
         }
+    }
+
+    /// To start a server that runs would lead nowhere.
+    #[cfg(feature = "local")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn servers_that_are_not_migrated_or_refuse_a_login_say_what_helps() {
+        let servers = facewire_devstack::testing::TestStack::start().await.unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let fixes = async |postgres: &str| {
+            let place = Place {
+                data: Some(data.path().to_owned()),
+                nats: Some(servers.nats_url.clone()),
+                postgres: Some(postgres.to_owned()),
+                qdrant: Some(servers.qdrant_url.clone()),
+            };
+            let checks = stack(&Config::default(), &place).await;
+            checks.into_iter().map(|check| check.fix).collect::<Vec<String>>()
+        };
+        assert_eq!(fixes(&servers.postgres_url).await, [MIGRATE, MIGRATE, ""]);
+        let (_, place) = servers.postgres_url.split_once('@').unwrap();
+        let refused = fixes(&format!("postgres://nobody:wrong@{place}")).await;
+        assert!(refused[1].contains("login in postgres.url"), "{refused:?}");
+        let denied = anyhow::Error::from(VecError::Denied("no key".to_owned()));
+        assert_eq!(remedy(&denied), Some("correct qdrant.api_key"));
     }
 
     #[cfg(feature = "local")]

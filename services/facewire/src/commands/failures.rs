@@ -67,13 +67,13 @@ fn show(report: &Report) {
 
 fn row(failure: &FailureRow) -> [String; 6] {
     let face = if failure.face_index > 0 { format!(" face {}", failure.face_index + 1) } else { String::new() };
-    let repaired = if failure.is_current { "" } else { ", repeated successfully since" };
+    let replaced = if failure.is_current { "" } else { ", replaced since by another ending" };
     [
         format::moment(failure.at),
         format!("{}{face}", failure.crop_id),
         format!("{}/{}", failure.collection, failure.camera),
         failure.stage.clone(),
-        format!("{}{repaired}", failure.status),
+        format!("{}{replaced}", failure.status),
         format::reason(&failure.reason, Some(&detail(failure))),
     ]
 }
@@ -87,4 +87,30 @@ fn detail(failure: &FailureRow) -> Detail {
     }
     let (signal, value, limit) = (failure.signal.clone(), failure.signal_value, failure.signal_limit);
     Detail { signal, value, limit, message, ..Detail::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_was_replaced_is_not_told_as_mended() {
+        let failure = |is_current| FailureRow {
+            at: time::OffsetDateTime::UNIX_EPOCH,
+            collection: "office".to_owned(),
+            camera: "door".to_owned(),
+            crop_id: uuid::Uuid::nil(),
+            face_index: 0,
+            status: "failed".to_owned(),
+            reason: "internal".to_owned(),
+            stage: "match".to_owned(),
+            signal: None,
+            signal_value: None,
+            signal_limit: None,
+            message: None,
+            is_current,
+        };
+        let told = [true, false].map(|is_current| row(&failure(is_current))[4].clone());
+        assert_eq!(told, ["failed", "failed, replaced since by another ending"]);
+    }
 }

@@ -200,6 +200,7 @@ fn configured(config: &Config) -> [Option<String>; 3] {
 #[cfg(all(test, feature = "local"))]
 mod tests {
     use super::*;
+    use crate::endpoints::STACK_LOCK;
 
     #[test]
     fn the_configuration_is_shown_without_secrets() {
@@ -218,6 +219,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [nats, postgres, qdrant] = ["nats://local", "postgres://local", "http://local"].map(str::to_owned);
         let _noted = Endpoints { nats, postgres, qdrant, http: None }.note(directory.path()).unwrap();
+        let stack = std::fs::File::create(directory.path().join(STACK_LOCK)).unwrap();
+        stack.lock().unwrap();
         let place = |nats: Option<&str>| Place {
             data: Some(directory.path().to_owned()),
             nats: nats.map(str::to_owned),

@@ -10,14 +10,17 @@ use facewire_artifacts::{self as artifacts, FetchOptions, Kind};
 use facewire_composition::Config;
 use facewire_composition::models::{self, DEFAULT_PACK};
 use facewire_inference::{
-    BUILTIN_PACKS, Pack, PackManifest, builtin_manifest, install_builtin, install_zip, installed_manifest,
+    BUILTIN_PACKS, Installing, Pack, PackManifest, builtin_manifest, install_builtin, install_zip, installed_manifest,
 };
+use facewire_runtime::Shutdown;
 use serde::Serialize;
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 use super::progress;
 use crate::cli::ModelsCommand;
 use crate::output::{self, Exit};
+use crate::signals;
 
 /// Where InsightFace publishes its packs.
 const RELEASE: &str = "https://github.com/deepinsight/insightface/releases/download/v0.7";
@@ -35,9 +38,20 @@ pub(crate) async fn run(config: &Config, command: &ModelsCommand) -> anyhow::Res
 #[derive(Debug, Serialize)]
 struct Row {
     name: String,
-    version: String,
     installed: bool,
     configured: bool,
+    /// Nothing where its manifest cannot be read.
+    #[serde(flatten)]
+    about: Option<About>,
+    /// What is wrong with its manifest, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+/// What a manifest says.
+#[derive(Debug, Serialize)]
+struct About {
+    version: String,
     licence: String,
     /// Numbers of an embedding.
     dim: usize,
@@ -48,31 +62,38 @@ async fn list(config: &Config, json: bool) -> anyhow::Result<Exit> {
     let directory = models::directory(&config.models)?;
     let configured = config.models.pack.clone();
     let place = directory.clone();
-    let rows = tokio::task::spawn_blocking(move || rows(&place, &configured)).await??;
+    let rows = tokio::task::spawn_blocking(move || rows(&place, &configured)).await?;
+    let exit = if rows.iter().any(|row| row.fault.is_some()) { Exit::ProblemsFound } else { Exit::Success };
     if json {
         output::json(&serde_json::json!({ "directory": directory, "packs": rows }))?;
-        return Ok(Exit::Success);
+        return Ok(exit);
     }
     let mut table = output::table(&["pack", "version", "installed", "numbers a face", "licence"]);
     for row in &rows {
         let installed = match (row.installed, row.configured) {
+            _ if row.fault.is_some() => "damaged",
             (true, true) => "yes, in use",
             (true, false) => "yes",
             (false, true) if row.name == DEFAULT_PACK => "when first used",
             (false, true) => "no, but configured",
             (false, false) => "no",
         };
-        let dim = row.dim.to_string();
-        table.add_row([row.name.as_str(), &row.version, installed, &dim, &row.licence]);
+        let about = row.about.as_ref();
+        let (version, licence) = about.map_or(("", ""), |about| (about.version.as_str(), about.licence.as_str()));
+        let dim = about.map(|about| about.dim.to_string()).unwrap_or_default();
+        table.add_row([row.name.as_str(), version, installed, &dim, licence]);
     }
     output::line(table);
+    for fault in rows.iter().filter_map(|row| row.fault.as_ref()) {
+        output::line(fault);
+    }
     output::line(format_args!("installed in {}", directory.display()));
     output::line("`models.pack` in the configuration, or FACEWIRE__MODELS__PACK, names the one in use");
-    Ok(Exit::Success)
+    Ok(exit)
 }
 
 /// The built-in packs, then whatever else is installed. Blocking.
-fn rows(directory: &Path, configured: &str) -> anyhow::Result<Vec<Row>> {
+fn rows(directory: &Path, configured: &str) -> Vec<Row> {
     let installed: BTreeSet<String> = std::fs::read_dir(directory)
         .into_iter()
         .flatten()
@@ -83,37 +104,39 @@ fn rows(directory: &Path, configured: &str) -> anyhow::Result<Vec<Row>> {
     let others = installed.iter().filter(|name| !BUILTIN_PACKS.contains(&name.as_str())).cloned();
     let row = |name: String| {
         let there = installed.contains(&name);
-        let manifest = if there { read_manifest(directory, &name)? } else { builtin_manifest(&name)? };
-        Ok(Row {
-            installed: there,
-            configured: name == configured,
-            name,
-            version: manifest.version,
-            licence: manifest.licence,
-            dim: manifest.embedder.dim,
-            source: manifest.source,
-        })
+        let read =
+            if there { read_manifest(directory, &name) } else { builtin_manifest(&name).map_err(anyhow::Error::from) };
+        let (about, fault) = match read {
+            Ok(PackManifest { version, licence, embedder, source, .. }) => {
+                (Some(About { version, licence, dim: embedder.dim, source }), None)
+            }
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        Row { installed: there, configured: name == configured, name, about, fault }
     };
     builtin.chain(others).map(row).collect()
 }
 
 fn read_manifest(directory: &Path, name: &str) -> anyhow::Result<PackManifest> {
-    let path = directory.join(name).join("pack.toml");
+    let directory = directory.join(name);
+    let path = directory.join("pack.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     installed_manifest(&text).map_err(|error| {
         let place = path.display();
-        anyhow!("{place} is no manifest: {error}. `facewire models install {name} --accept-license` writes it anew")
+        anyhow!("{place} is no manifest: {}; {}", error.trim_end(), models::remedy(name, &directory))
     })
 }
 
 async fn install(config: &Config, name: &str, accepted: bool, from: Option<PathBuf>) -> anyhow::Result<Exit> {
     let manifest = builtin_manifest(name)?;
     let directory = models::directory(&config.models)?.join(name);
+    let shutdown = Shutdown::new(config.shutdown.grace);
+    signals::listen(shutdown.clone())?;
     let pack = if name == DEFAULT_PACK {
-        install_default(directory.clone(), from).await?
+        install_default(directory.clone(), from, &shutdown).await?
     } else {
         licensed(&manifest, accepted)?;
-        install_archive(name, directory.clone(), from).await?
+        install_archive(name, directory.clone(), from, &shutdown).await?
     };
     output::line(format_args!("{} is installed in {}", pack.fingerprint(), directory.display()));
     if config.models.pack != name {
@@ -139,38 +162,54 @@ fn licensed(manifest: &PackManifest, accepted: bool) -> anyhow::Result<()> {
     )
 }
 
+/// Ends at the first signal, and what was fetched so far goes. To put it in place then takes seconds, and is finished.
+async fn fetched<T>(shutdown: &Shutdown, fetching: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        done = fetching => done,
+        () = shutdown.draining() => bail!("stopped before the pack was there: nothing was installed"),
+    }
+}
+
 /// From a directory that holds the files already (a container has no npm), or else fetched. Their checksums are pinned.
-async fn install_default(directory: PathBuf, from: Option<PathBuf>) -> anyhow::Result<Pack> {
+async fn install_default(directory: PathBuf, from: Option<PathBuf>, shutdown: &Shutdown) -> anyhow::Result<Pack> {
     let files = match from {
         Some(files) => files,
         None => {
             let report = progress::fetching(std::io::stderr().is_terminal());
-            artifacts::ensure(&[Kind::DefaultModels], &FetchOptions::default(), report).await?.default_models
+            let options = FetchOptions::default();
+            let fetching = async { anyhow::Ok(artifacts::ensure(&[Kind::DefaultModels], &options, report).await?) };
+            fetched(shutdown, fetching).await?.default_models
         }
     };
     let copy = move || install_builtin(DEFAULT_PACK, &files, &directory);
     Ok(tokio::task::spawn_blocking(copy).await??)
 }
 
-async fn install_archive(name: &str, directory: PathBuf, from: Option<PathBuf>) -> anyhow::Result<Pack> {
+async fn install_archive(
+    name: &str,
+    directory: PathBuf,
+    from: Option<PathBuf>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Pack> {
     // Held until the end: dropping it removes the download.
     let (archive, _download) = match from {
         Some(archive) => (archive, None),
         None => {
-            let packs = directory.parent().map(Path::to_owned).unwrap_or_default();
-            let file = tokio::task::spawn_blocking(move || temporary(&packs)).await??;
-            download(name, file.path()).await?;
-            (file.path().to_owned(), Some(file))
+            let place = directory.clone();
+            let (file, installing) = tokio::task::spawn_blocking(move || temporary(&place)).await??;
+            fetched(shutdown, download(name, file.path())).await?;
+            (file.path().to_owned(), Some((file, installing)))
         }
     };
     let name = name.to_owned();
     Ok(tokio::task::spawn_blocking(move || install_zip(&name, &archive, &directory)).await??)
 }
 
-/// Beside the packs: a temporary directory may be too small for some hundred megabytes.
-fn temporary(packs: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
-    let made = std::fs::create_dir_all(packs).and_then(|()| tempfile::NamedTempFile::new_in(packs));
-    made.with_context(|| format!("cannot write to {}; name another in models.directory", packs.display()))
+/// In the pack's own directory, where the next installation removes what a killed one left: a directory for temporary files may be
+/// too small for some hundred megabytes.
+fn temporary(directory: &Path) -> anyhow::Result<(NamedTempFile, Installing)> {
+    let made = Installing::begin(directory).and_then(|installing| Ok((installing.partial()?, installing)));
+    made.with_context(|| format!("cannot write to {}; name another in models.directory", directory.display()))
 }
 
 async fn download(name: &str, to: &Path) -> anyhow::Result<()> {
@@ -213,12 +252,29 @@ mod tests {
         let mut manifest = builtin_manifest("buffalo_s").unwrap();
         manifest.name = "own".to_owned();
         std::fs::write(own.join("pack.toml"), manifest.to_toml().unwrap()).unwrap();
-        let rows = rows(dir.path(), "own").unwrap();
+        let rows = rows(dir.path(), "own");
         assert_eq!(rows.len(), BUILTIN_PACKS.len() + 1);
         let installed: Vec<_> =
             rows.iter().filter(|row| row.installed).map(|row| (&*row.name, row.configured)).collect();
         assert_eq!(installed, [("own", true)]);
         // Nothing at all is installed where there is no directory.
-        assert!(super::rows(&dir.path().join("none"), "default").unwrap().iter().all(|row| !row.installed));
+        assert!(super::rows(&dir.path().join("none"), "default").iter().all(|row| !row.installed));
+    }
+
+    #[test]
+    fn a_pack_that_cannot_be_read_is_listed_among_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["buffalo_s", "own"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("pack.toml"), "no manifest").unwrap();
+        }
+        let rows = rows(dir.path(), "own");
+        assert_eq!(rows.iter().filter(|row| row.about.is_some()).count(), BUILTIN_PACKS.len() - 1);
+        let faults: Vec<_> = rows.iter().filter_map(|row| Some((row.name.as_str(), row.fault.as_deref()?))).collect();
+        let [("buffalo_s", known), ("own", own)] = faults[..] else { panic!("{faults:?}") };
+        assert!(known.contains("`facewire models install buffalo_s --accept-license`"), "{known}");
+        assert!(own.contains("put its pack.toml") && !own.contains("models install"), "{own}");
+        let shown = serde_json::to_value(&rows).unwrap();
+        assert!(shown[0]["dim"].is_number() && shown[0].get("fault").is_none() && shown[6]["fault"].is_string());
     }
 }

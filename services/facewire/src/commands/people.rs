@@ -61,15 +61,15 @@ pub(crate) async fn run(config: Config, args: &People) -> anyhow::Result<Exit> {
             (format!("{subject} is {now}"), json!({ "hidden": !undo }))
         }
         PeopleCommand::Erase { which, yes, queue } => {
-            let what = erasure(collection, which).await?;
-            if !yes && !confirmed(&what)? {
+            let (what, named) = erasure(collection, which).await?;
+            if !yes && !confirmed(&named)? {
                 return Ok(Exit::Failed);
             }
             if *queue {
                 return erase_later(&config, collection, &what, args.json).await;
             }
             let bus = super::connect::nats(&config, COMMAND).await?;
-            return erase(&gallery, &bus, &what, args.json).await;
+            return erase(&gallery, &bus, &what, &named, args.json).await;
         }
     };
     if args.json {
@@ -140,15 +140,26 @@ impl Given {
     }
 }
 
-async fn erasure(collection: &CollectionId, which: &ErasureArgs) -> anyhow::Result<Erasure> {
+/// What is erased, and the same in the words of whoever asks for it.
+async fn erasure(collection: &CollectionId, which: &ErasureArgs) -> anyhow::Result<(Erasure, String)> {
     match which {
-        ErasureArgs { person: Some(subject), .. } => Ok(Erasure::Person(PersonId::derive(collection, subject))),
+        ErasureArgs { person: Some(subject), .. } => {
+            let named = format!("person {subject} of collection {collection}");
+            Ok((Erasure::Person(PersonId::derive(collection, subject)), named))
+        }
         ErasureArgs { image: Some(file), .. } => {
             let bytes = tokio::fs::read(file).await.with_context(|| format!("cannot read {}", file.display()))?;
-            Ok(Erasure::Image(collection.clone(), ImageHash::of(&bytes)))
+            let named = format!("the faces of the picture {} in collection {collection}", file.display());
+            Ok((Erasure::Image(collection.clone(), ImageHash::of(&bytes)), named))
         }
-        ErasureArgs { asset: Some(asset), .. } => Ok(Erasure::Asset(collection.clone(), asset.clone())),
-        ErasureArgs { before: Some(before), .. } => Ok(Erasure::Before(collection.clone(), *before)),
+        ErasureArgs { asset: Some(asset), .. } => {
+            let named = format!("the faces of asset {asset} in collection {collection}");
+            Ok((Erasure::Asset(collection.clone(), asset.clone()), named))
+        }
+        ErasureArgs { before: Some(before), .. } => {
+            let named = format!("every face of collection {collection} stored before {before}");
+            Ok((Erasure::Before(collection.clone(), *before), named))
+        }
         ErasureArgs { person: None, image: None, asset: None, before: None } => {
             bail!("name what to erase: --person, --image, --asset or --before")
         }
@@ -156,19 +167,12 @@ async fn erasure(collection: &CollectionId, which: &ErasureArgs) -> anyhow::Resu
 }
 
 /// Asks on a terminal; without one, `--yes` is needed.
-fn confirmed(what: &Erasure) -> anyhow::Result<bool> {
-    let what = match what {
-        Erasure::Person(person) => format!("person {person}"),
-        Erasure::Image(collection, _) => format!("the faces of this picture in collection {collection}"),
-        Erasure::Asset(collection, _) => format!("the faces of this asset in collection {collection}"),
-        Erasure::Before(collection, before) => format!("every face of collection {collection} stored before {before}"),
-        Erasure::Collection(collection) => format!("every face of collection {collection}"),
-    };
+fn confirmed(named: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!("erasing cannot be undone: say --yes");
     }
     let mut error = std::io::stderr().lock();
-    write!(error, "erase {what} for good? [y/N] ")?;
+    write!(error, "erase {named} for good? [y/N] ")?;
     error.flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
@@ -183,14 +187,20 @@ async fn erase_later(config: &Config, collection: &CollectionId, what: &Erasure,
     jobs::start(config, NewJob { command: COMMAND, kind: JobKind::Erase, collection, params, waiting, json }).await
 }
 
-async fn erase(gallery: &Gallery, bus: &Bus, what: &Erasure, json: bool) -> anyhow::Result<Exit> {
+async fn erase(gallery: &Gallery, bus: &Bus, what: &Erasure, named: &str, json: bool) -> anyhow::Result<Exit> {
     let receipt = facewire_erasure::erase(gallery, bus, what, &Actor::named(BY)).await?;
+    // No such person or collection: a misspelt id must not pass for an erasure.
+    let is_nobody = receipt.erasure.is_none();
+    if is_nobody {
+        let missing = if matches!(what, Erasure::Person(_)) { "person" } else { "collection" };
+        output::say(format_args!("nothing was erased: there is no such {missing} ({named})"));
+    }
     if json {
         output::json(&receipt)?;
-        return Ok(Exit::Success);
+    } else if !is_nobody {
+        output::line(receipt::table(&receipt));
     }
-    output::line(receipt::table(&receipt));
-    Ok(Exit::Success)
+    Ok(if is_nobody { Exit::ProblemsFound } else { Exit::Success })
 }
 
 #[cfg(test)]
@@ -206,5 +216,16 @@ mod tests {
         assert!(told.contains(&format!("{refused} stays")) && told.contains("--force"), "{told}");
         assert!(told.contains(&format!("{unknown} is no face of collection office")), "{told}");
         assert!(Given { named: 2, ..given }.is_all());
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_erased_is_told_as_it_was_typed() {
+        let office: CollectionId = "office".parse().unwrap();
+        let nothing = || ErasureArgs { person: None, image: None, asset: None, before: None };
+        let ada = ErasureArgs { person: Some("ada".parse().unwrap()), ..nothing() };
+        let album = ErasureArgs { asset: Some("album-7".to_owned()), ..nothing() };
+        assert_eq!(erasure(&office, &ada).await.unwrap().1, "person ada of collection office");
+        assert_eq!(erasure(&office, &album).await.unwrap().1, "the faces of asset album-7 in collection office");
+        assert!(erasure(&office, &nothing()).await.is_err());
     }
 }

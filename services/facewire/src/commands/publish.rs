@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use facewire_bus::{Bus, BusError, Published};
 use facewire_composition::Config;
@@ -14,6 +14,7 @@ use futures_util::{StreamExt, stream};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::producer::{Crop, Target, changed_at, collect};
@@ -25,7 +26,7 @@ use crate::signals;
 
 /// Crops that are read, sent and waited for at a time.
 const IN_FLIGHT: usize = 64;
-/// So long without a single PubAck, and the server counts as gone. A full stream is waited for without end.
+/// A publish fails for so long without any answer, and the server counts as gone. A full stream is waited for without end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two tries.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
@@ -60,7 +61,7 @@ pub(crate) async fn run(config: Config, args: &Publish) -> anyhow::Result<Exit> 
         bar,
         pace: Pace::new(args.rate),
         waiting: AtomicBool::new(false),
-        answered: Mutex::new(Instant::now()),
+        silence: Silence::default(),
         stop: shutdown.token().clone(),
     };
     let summary = sender.run(&files, args, notes).await?;
@@ -105,7 +106,7 @@ struct Sender {
     pace: Pace,
     /// Somebody was told that the stream is full or the server silent.
     waiting: AtomicBool,
-    answered: Mutex<Instant>,
+    silence: Silence,
     stop: CancellationToken,
 }
 
@@ -212,26 +213,58 @@ impl Sender {
 
     /// Publishes, and waits where the stream is full or the server does not answer for a while.
     async fn publish(&self, crop: &Crop) -> Result<Published, BusError> {
-        let transient = |error: &BusError| match error {
-            BusError::StreamFull { .. } => true,
-            BusError::Unreachable(_) | BusError::NotAcknowledged { .. } => self.last_answer().elapsed() < TIMEOUT,
-            _ => false,
-        };
+        let first = OnceLock::new();
+        let transient = |error: &BusError| self.silence.is_borne(error, &first);
         let say = |error: &BusError, _| {
             if !self.waiting.swap(true, Ordering::Relaxed) {
-                progress::say_above(&self.bar, format_args!("waiting: {error} (Ctrl-C ends this)"));
+                progress::say_above(&self.bar, format_args!("waiting: {} (Ctrl-C ends this)", for_now(error)));
             }
         };
         let ack = retry(PAUSES, &self.stop, transient, say, || self.bus.publish(crop.message.clone())).await?;
-        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.silence.answer();
         if self.waiting.swap(false, Ordering::Relaxed) {
             progress::say_above(&self.bar, "going on");
         }
         Ok(ack)
     }
+}
 
-    fn last_answer(&self) -> Instant {
-        *self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+/// What an error means that may pass.
+fn for_now(error: &BusError) -> String {
+    match error {
+        // Whether Facewire runs at all is asked when it has lasted.
+        BusError::NoStream { subject } => format!("no stream takes {subject} yet"),
+        other => other.to_string(),
+    }
+}
+
+/// When the server last gave an answer, to whichever publish. While nothing is sent it says nothing: a paced run pauses.
+#[derive(Default)]
+struct Silence {
+    answered: Mutex<Option<Instant>>,
+}
+
+impl Silence {
+    /// One came.
+    fn answer(&self) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a publish is tried again after this error. `first`: when it failed first.
+    fn is_borne(&self, error: &BusError, first: &OnceLock<Instant>) -> bool {
+        match error {
+            BusError::StreamFull { .. } => {
+                self.answer();
+                true
+            }
+            // A cluster that elects a leader answers for a while as if there were no stream.
+            BusError::Unreachable(_) | BusError::NotAcknowledged { .. } | BusError::NoStream { .. } => {
+                let first = *first.get_or_init(Instant::now);
+                let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+                answered.map_or(first, |at| at.max(first)).elapsed() < TIMEOUT
+            }
+            _ => false,
+        }
     }
 }
 
@@ -247,20 +280,20 @@ fn captured_at(path: &Path, began: Option<i128>, number: i128) -> anyhow::Result
 /// Hands out moments, at most so many a second.
 struct Pace {
     gap: Option<Duration>,
-    due: Mutex<tokio::time::Instant>,
+    due: Mutex<Instant>,
 }
 
 impl Pace {
     fn new(rate: Option<f64>) -> Self {
         let gap = rate.map(|rate| Duration::try_from_secs_f64(rate.recip()).unwrap_or(Duration::MAX));
-        Self { gap, due: Mutex::new(tokio::time::Instant::now()) }
+        Self { gap, due: Mutex::new(Instant::now()) }
     }
 
     async fn wait(&self) {
         let Some(gap) = self.gap else { return };
         let at = {
             let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = tokio::time::Instant::now();
+            let now = Instant::now();
             let at = (*due).max(now.checked_sub(CATCH_UP).unwrap_or(now));
             *due = at.checked_add(gap).unwrap_or(at);
             at
@@ -317,9 +350,45 @@ mod tests {
         assert!(captured_at(nowhere, None, 0).is_err(), "without it, the file's own time counts");
     }
 
+    /// The clock is the test's own: it goes on only by the pauses.
+    #[tokio::test(start_paused = true)]
+    async fn patience_begins_with_a_publishs_first_failure_and_anew_with_every_answer() {
+        let subject = || "crops.office.door".to_owned();
+        let [gone, full] = [BusError::Unreachable("gone".to_owned()), BusError::StreamFull { subject: subject() }];
+        let pause = || tokio::time::sleep(TIMEOUT / 2);
+        let silence = Silence::default();
+        silence.answer();
+        // The last answer is long ago: nothing was sent.
+        tokio::time::sleep(TIMEOUT * 2).await;
+        for error in [BusError::NoStream { subject: subject() }, BusError::Unreachable("gone".to_owned())] {
+            let first = OnceLock::new();
+            assert!(silence.is_borne(&error, &first), "{error}");
+            pause().await;
+            assert!(silence.is_borne(&error, &first), "{error}");
+            pause().await;
+            assert!(!silence.is_borne(&error, &first), "{error}");
+        }
+        let first = OnceLock::new();
+        assert!(silence.is_borne(&gone, &first));
+        pause().await;
+        assert!(silence.is_borne(&full, &first));
+        pause().await;
+        assert!(silence.is_borne(&gone, &first), "a full stream's server answers");
+        pause().await;
+        assert!(!silence.is_borne(&gone, &first) && silence.is_borne(&full, &first));
+        let refused = BusError::Denied { what: "to publish".to_owned() };
+        assert!(!silence.is_borne(&refused, &OnceLock::new()));
+    }
+
+    #[test]
+    fn whether_facewire_runs_is_asked_at_the_end_only() {
+        let error = BusError::NoStream { subject: "crops.office.door".to_owned() };
+        assert!(error.to_string().contains("is Facewire running") && !for_now(&error).contains("running"));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_pace_is_kept() {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let pace = Pace::new(Some(10.0));
         for _ in 0..11 {
             pace.wait().await;

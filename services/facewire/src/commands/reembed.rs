@@ -7,13 +7,13 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use facewire_composition::models::{self, Loaded};
 use facewire_composition::{Config, Models};
-use facewire_domain::BoundingBox;
+use facewire_domain::{BoundingBox, Landmarks};
 use facewire_inference::detector::iou;
-use facewire_inference::{FaceEmbedder, FaceFind, FaceFinder};
+use facewire_inference::{FaceEmbedder, FaceFind, aligned};
 use facewire_reconciler::{Reembed as Embeds, ReembedOptions, Reembedded};
 use facewire_store_object::{ImageKey, ImageStore};
 use facewire_store_pg::FaceRecord;
-use facewire_vision::{AlignedFace, DecodeLimits, align, decode};
+use facewire_vision::{AlignedFace, DecodeLimits, Lit, decode};
 use indicatif::HumanCount;
 
 use super::{connect, progress};
@@ -43,7 +43,8 @@ pub(crate) async fn run(config: Config, args: &Reembed) -> anyhow::Result<Exit> 
     if options.model == reconciler.gallery.model {
         bail!("the gallery is of {} already", options.model);
     }
-    let embedder = Embedder { images, session: Arc::new(Mutex::new(Session::open(&loaded)?)) };
+    let session = Session::open(&loaded, config.quality.rules(None).decode)?;
+    let embedder = Embedder { images, session: Arc::new(Mutex::new(session)) };
     let bar = progress::bar(reconciler.gallery.store.count_faces().await?, "embedded");
     let done = reconciler.reembed(&options, &embedder, args.patience, &|count| bar.set_position(count)).await;
     bar.finish_and_clear();
@@ -75,8 +76,14 @@ struct Embedder {
 
 /// The models of the pack that is to serve.
 struct Session {
-    finder: FaceFinder,
+    aligner: Aligner,
     embedder: Box<dyn FaceEmbedder>,
+}
+
+/// From kept images to faces, as the chain makes them: found and lit in the same way, and decoded within the same limits.
+struct Aligner {
+    finder: Box<dyn FaceFind>,
+    limits: DecodeLimits,
 }
 
 /// What is kept of a face, in the order in which it is wanted.
@@ -116,10 +123,10 @@ impl Embedder {
 }
 
 impl Session {
-    fn open(loaded: &Loaded) -> anyhow::Result<Self> {
-        let finder = loaded.pack.finder(&loaded.runtime, &loaded.session)?;
+    fn open(loaded: &Loaded, limits: DecodeLimits) -> anyhow::Result<Self> {
+        let finder = Box::new(loaded.pack.finder(&loaded.runtime, &loaded.session)?);
         let embedder = loaded.pack.embedder(&loaded.runtime, &loaded.session)?;
-        Ok(Self { finder, embedder })
+        Ok(Self { aligner: Aligner { finder, limits }, embedder })
     }
 
     /// One embedding a face; `None` where nothing was kept, or nothing that can be embedded.
@@ -127,8 +134,8 @@ impl Session {
         let mut aligned = Vec::with_capacity(kept.len());
         for (image, face) in kept {
             aligned.push(match image {
-                Some(Kept::Original(bytes)) => self.align(bytes, face)?,
-                Some(Kept::Crop(bytes)) => self.align_largest(bytes)?,
+                Some(Kept::Original(bytes)) => self.aligner.same(bytes, face.bounding_box, face.landmarks)?,
+                Some(Kept::Crop(bytes)) => self.aligner.largest(bytes)?,
                 Some(Kept::Aligned(bytes)) => decoded(bytes),
                 None => None,
             });
@@ -142,32 +149,82 @@ impl Session {
         };
         aligned.into_iter().map(one).collect()
     }
+}
 
+impl Aligner {
     /// A crop was cut around its face: the largest one.
-    fn align_largest(&mut self, bytes: &[u8]) -> anyhow::Result<Option<AlignedFace>> {
-        let Ok(image) = decode(bytes, &DecodeLimits::default()) else { return Ok(None) };
-        let found = self.finder.find(&image)?;
+    fn largest(&mut self, bytes: &[u8]) -> anyhow::Result<Option<AlignedFace>> {
+        let Ok(image) = decode(bytes, &self.limits) else { return Ok(None) };
+        let picture = Lit::new(&image);
+        let found = self.finder.find(picture.image())?;
         let largest = found.iter().max_by(|a, b| a.bbox.area().total_cmp(&b.bbox.area()));
-        Ok(largest.and_then(|face| align(&image, &face.landmarks).ok()).map(|alignment| alignment.face))
+        Ok(largest.and_then(|face| aligned(&picture, &face.landmarks).ok()))
     }
 
     /// As the new pack sees the picture; where it finds another face or none, by the landmarks that are stored.
-    fn align(&mut self, bytes: &[u8], face: &FaceRecord) -> anyhow::Result<Option<AlignedFace>> {
-        let Ok(image) = decode(bytes, &DecodeLimits::default()) else { return Ok(None) };
-        let found = self.finder.find(&image)?;
-        let same = face.bounding_box.and_then(|wanted| {
+    fn same(
+        &mut self,
+        bytes: &[u8],
+        place: Option<BoundingBox>,
+        stored: Option<Landmarks>,
+    ) -> anyhow::Result<Option<AlignedFace>> {
+        let Ok(image) = decode(bytes, &self.limits) else { return Ok(None) };
+        let picture = Lit::new(&image);
+        let found = self.finder.find(picture.image())?;
+        let same = place.and_then(|wanted| {
             let overlap = |found: &BoundingBox| iou(&wanted, found, 0.0);
             found
                 .iter()
                 .max_by(|a, b| overlap(&a.bbox).total_cmp(&overlap(&b.bbox)))
                 .filter(|f| overlap(&f.bbox) >= SAME_FACE)
         });
-        let landmarks = same.map(|face| face.landmarks).or(face.landmarks);
-        Ok(landmarks.and_then(|landmarks| align(&image, &landmarks).ok()).map(|alignment| alignment.face))
+        let landmarks = same.map(|face| face.landmarks).or(stored);
+        Ok(landmarks.and_then(|landmarks| aligned(&picture, &landmarks).ok()))
     }
 }
 
 /// A kept aligned face.
 fn decoded(bytes: &[u8]) -> Option<AlignedFace> {
     AlignedFace::from_image(decode(bytes, &DecodeLimits::default()).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use facewire_inference::{FoundFace, InferenceError, measure};
+    use facewire_vision::align::TEMPLATE;
+    use facewire_vision::{GreyImage, RgbImage, encode_png};
+
+    use super::*;
+
+    /// Sees these faces in pictures that are lit.
+    struct Sees(Vec<FoundFace>);
+
+    impl FaceFind for Sees {
+        fn find(&mut self, image: &RgbImage) -> Result<Vec<FoundFace>, InferenceError> {
+            assert!(GreyImage::of(image).mean() > 80.0, "it is looked for in the picture as it was sent");
+            Ok(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn a_dark_picture_is_lit_as_the_chain_lights_it_and_decoded_within_its_limits() {
+        let dark = RgbImage::from_fn(300, 112, |x, y| [(20 + x % 20 + y % 10) as u8; 3]);
+        let bytes = encode_png(&dark).unwrap();
+        let bbox = BoundingBox { x1: 0.0, y1: 0.0, x2: 112.0, y2: 112.0 };
+        let face = FoundFace { bbox, detection_score: 1.0, landmarks: TEMPLATE, drift: 0.0 };
+        let wanted = measure(&Lit::new(&dark), &face).unwrap().face;
+        let aligner = |faces: &[FoundFace], max_pixels| Aligner {
+            finder: Box::new(Sees(faces.to_vec())),
+            limits: DecodeLimits { max_pixels, ..DecodeLimits::default() },
+        };
+        for (what, made) in [
+            ("found again", aligner(&[face], 33_600).same(&bytes, Some(bbox), None)),
+            ("by its stored points", aligner(&[], 33_600).same(&bytes, Some(bbox), Some(TEMPLATE))),
+            ("a crop", aligner(&[face], 33_600).largest(&bytes)),
+        ] {
+            assert!(made.unwrap().unwrap() == wanted, "{what}");
+        }
+        assert!(aligner(&[face], 33_599).largest(&bytes).unwrap().is_none());
+        assert!(aligner(&[face], 33_599).same(&bytes, Some(bbox), Some(TEMPLATE)).unwrap().is_none());
+    }
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(super) use crate::endpoints::STACK_LOCK;
 use crate::output;
 
 /// How the directory of a demo begins.
@@ -21,8 +22,6 @@ pub(super) const PRIVATE: u32 = 0o700;
 
 /// The stack, in a directory of one.
 pub(super) const STACK: &str = "stack";
-/// A stack locks this file in its directory.
-pub(super) const STACK_LOCK: &str = "facewire.lock";
 /// This one is locked as long as the directory is used, with a stack or without.
 const LOCK: &str = "in-use.lock";
 

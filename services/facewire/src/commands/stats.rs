@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, bail};
 use comfy_table::{CellAlignment, Table};
-use facewire_bus::StageLag;
+use facewire_bus::{BusError, StageLag};
 use facewire_composition::Config;
 use facewire_contracts::subjects;
 use facewire_domain::CollectionId;
@@ -50,10 +50,7 @@ pub(crate) async fn run(config: Config, args: &Stats) -> anyhow::Result<Exit> {
     let queues = queues.map_err(&mut heard).ok();
     let all = All { counts, queues, errors };
     if all.counts.is_none() && all.queues.is_none() {
-        bail!(
-            "neither Postgres nor NATS answers. Is Facewire running? `facewire up` starts it; give the same --data as it \
-             has, or name servers with --postgres and --nats"
-        );
+        bail!("{}", all.errors.join("\nerror: "));
     }
     if args.json {
         output::json(&all)?;
@@ -66,7 +63,7 @@ pub(crate) async fn run(config: Config, args: &Stats) -> anyhow::Result<Exit> {
 async fn counts(config: &Config, collection: Option<CollectionId>) -> anyhow::Result<Counts> {
     let store = connect::postgres(config).await?;
     let filter = LedgerFilter { collection: collection.clone(), ..LedgerFilter::default() };
-    let ledger = store.ledger(&filter).await?;
+    let ledger = connect::answered(store.ledger(&filter).await)?;
     let mut names: BTreeSet<String> = match collection {
         Some(asked) => BTreeSet::from([asked.into()]),
         None => collections(&store).await?.into_iter().map(String::from).collect(),
@@ -95,9 +92,15 @@ pub(super) async fn collections(store: &Store) -> anyhow::Result<Vec<CollectionI
 
 async fn queues(config: &Config) -> anyhow::Result<Queues> {
     let bus = connect::nats(config, "stats").await?;
-    let stages = bus.lags().await.context("the streams are made when Facewire's services first run")?;
-    let dead_letters = bus.stream_messages(subjects::DEAD).await?;
-    Ok(Queues { stages, dead_letters })
+    let asked = async {
+        let (stages, dead_letters) = (bus.lags().await?, bus.stream_messages(subjects::DEAD).await?);
+        Ok::<_, BusError>(Queues { stages, dead_letters })
+    };
+    match asked.await {
+        Ok(queues) => Ok(queues),
+        // Of a stream that is missing the check says what makes it.
+        Err(error) => Err(bus.check_streams().await.err().unwrap_or(error).into()),
+    }
 }
 
 fn show(all: &All) {

@@ -97,7 +97,7 @@ fn servers(config: &Config, place: &Place, args: &Up) -> anyhow::Result<StackOpt
     )
 }
 
-/// The streams are there once every service is ready; a publish before would find none.
+/// Every service is ready. The streams were there before: what was published meanwhile is worked on now.
 async fn ready(health: &Health) {
     while !health.is_ready() {
         tokio::time::sleep(POLL_INTERVAL).await;

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use facewire_config::Secret;
 use facewire_devstack::testing;
+use facewire_inference::builtin_manifest;
 use facewire_store_pg::{AuditFilter, Options, Store};
 use serde_json::Value;
 
@@ -99,9 +100,19 @@ async fn a_calibration_is_shown_kept_listed_and_taken_back() {
     assert_eq!((&report["applied"], &report["sample"]["others"]), (&true.into(), &6.into()));
     let made = &report["calibration"];
     assert_eq!((&made["people"], &made["genuine"]), (&41.into(), &75.into()));
-    assert_eq!(made["data"], "41 people, 91 photos, all against all");
-    let rates: Vec<f64> = made["table"].as_array().unwrap().iter().map(|p| p["fmr"].as_f64().unwrap()).collect();
-    assert_eq!(rates, [0.1, 0.01]);
+    assert_eq!(
+        made["data"],
+        "41 people, 91 photos, all against all; behind FMR 1e-2 the curve of the calibration before it"
+    );
+    // Behind the two points that the sample supports the pack's table goes on.
+    let usual = builtin_manifest("default").unwrap().calibration.clone().unwrap();
+    let above = |point: &Value| {
+        let (fmr, threshold) = (point["fmr"].as_f64().unwrap(), point["threshold"].as_f64().unwrap());
+        (fmr, threshold - f64::from(usual.threshold_at_fmr(fmr)))
+    };
+    let points: Vec<(f64, f64)> = made["table"].as_array().unwrap().iter().map(above).collect();
+    assert_eq!([points[0].0, points[1].0, points[4].0], [0.1, 0.01, 1e-5]);
+    assert!(points[1..].iter().all(|point| (point.1 - points[1].1).abs() < 1e-5), "{points:?}");
     let version = made["version"].as_str().unwrap();
     assert!(
         version.starts_with("office-door-20") && version.len() == "office-door-20260102-01234567".len(),
@@ -115,6 +126,7 @@ async fn a_calibration_is_shown_kept_listed_and_taken_back() {
     let again: Value =
         serde_json::from_str(&text(&facewire(folder.path(), &[&data[..], &place[..], &["--json"]].concat()))).unwrap();
     assert_eq!((&again["today"]["decided_by"], &again["applied"]), (&version.into(), &false.into()));
+    assert_eq!(again["calibration"]["table"], made["table"], "it is moved once");
     let listed = text(&facewire(folder.path(), &["--list", "--postgres", &url]));
     assert!(listed.contains(version) && listed.contains("in force"), "{listed}");
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use facewire_devstack::testing::{self, TestStack};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::deployment::until;
 
@@ -123,6 +123,21 @@ async fn a_directory_has_one_up_whose_servers_are_all_named_and_keeps_no_image_o
     assert!(!data.join("images").exists());
 }
 
+/// As a second Ctrl-C, a kill or a power cut ends it: the note stays, and is nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_note_of_an_up_that_was_killed_leads_nobody_to_its_servers() {
+    let (directory, stack) = (data_directory(), TestStack::start().await.unwrap());
+    let data = directory.path();
+    let (nats, postgres, qdrant) = (stack.nats_url.as_str(), stack.postgres_url.as_str(), stack.qdrant_url.as_str());
+    let arguments = ["up", "--no-services", "--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
+    let leads_there = || succeeded(&run(data, &["config"], &[])).contains(qdrant);
+    let mut up = Up::start_with(data, &arguments).await;
+    assert!(leads_there());
+    up.0.kill().unwrap();
+    up.0.wait().unwrap();
+    assert!(data.join("endpoints.json").exists() && !leads_there());
+}
+
 /// A block of code of README, of a section and language.
 fn block_of_readme(section: &str, language: &str) -> String {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
@@ -222,4 +237,6 @@ fn bench_bus_measures_against_its_limit() {
     let number = |name: &str| measured[0][name].as_f64().unwrap();
     assert!(measured[0]["bench"] == "bus" && number("value") > 0.0 && number("limit") > 0.0, "{told:?}");
     assert_eq!((told.len(), measured.as_array().unwrap().len()), (1, 1));
+    // Every crop came through the whole chain, and found nobody: the gallery is empty.
+    assert_eq!(measured[0]["statuses"], json!({ "no_match (empty_gallery)": 200 }), "{told:?}");
 }

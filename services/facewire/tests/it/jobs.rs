@@ -377,8 +377,8 @@ async fn a_cluster_is_split_labelled_and_both_are_undone() {
 async fn keep_head(store: &Store) -> String {
     let side = |dim: u32, tpir: f64| {
         let (low, high) = (tpir - 0.1, tpir + 0.1);
-        json!({ "dim": dim, "threshold": 0.5, "tpir": tpir, "low": low, "high": high, "right": 60, "probes": 100, "fpir": 0.01,
-            "curve": [[0.5, 0.9], [0.01, tpir]] })
+        json!({ "dim": dim, "threshold": 0.5, "tpir": tpir, "low": low, "high": high, "right": 60, "probes": 100, "fpir": 0.0,
+            "strangersAccepted": 0, "strangeProbes": 120, "curve": [[0.5, 0.9], [0.01, tpir]] })
     };
     let verdict = json!({ "accepted": false, "targetFpir": 0.01, "people": 20, "strangers": 20, "raw": side(512, 0.6),
         "pca": side(128, 0.5), "head": side(128, 0.62), "overRaw": { "value": 0.02, "low": -0.01, "high": 0.05 },
@@ -426,11 +426,19 @@ async fn heads_are_listed_shown_and_written_as_a_page() {
 
     let page = data.path().join("head.html");
     let shown = succeeded(&heads(&[&id, "--report", page.to_str().unwrap()]));
-    for part in ["60 to train on", "+2.0 points (-1.0 points to +5.0 points)", "refused: a head is accepted where"] {
+    for part in [
+        "60 to train on",
+        "+2.0 points (-1.0 points to +5.0 points)",
+        "refused: a head is accepted where",
+        // None accepted of so few is no FPIR of 1 %.
+        "< 2.500 % (0 of 120)",
+        "20 strangers with 120 probes",
+    ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains("Verdict: refused") && page.matches("<svg").count() == 3, "{page}");
+    assert!(page.contains("unsupported (0 errors); of 120 at most 2.50 % at 95 %"), "{page}");
     let one = object(&heads(&[&id, "--json"]));
     assert_eq!((&one["head_id"], &one["state"], &one["bytes"]), (&json!(id), &json!("refused"), &json!(4)));
     assert_eq!(one["training"]["history"].as_array().unwrap().len(), 2);

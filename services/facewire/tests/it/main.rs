@@ -22,6 +22,8 @@ mod keys;
 #[cfg(test)]
 mod lags;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod nats_config;
 #[cfg(test)]
 mod people;

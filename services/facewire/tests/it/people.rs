@@ -1,5 +1,5 @@
-//! `facewire people assign` and `erase --queue` as an operator runs them. No worker runs: what one would do is the jobs
-//! service's to test.
+//! `facewire people assign` and `erase` as an operator runs them. No worker runs: what one would do is the jobs service's to
+//! test.
 
 use facewire_devstack::testing::TestStack;
 use facewire_domain::{EraseParams, JobKind, PersonId, SubjectId};
@@ -44,6 +44,34 @@ async fn an_assignment_says_which_faces_stay_and_force_moves_them() {
     assert_eq!(store.face(faces[1].face).await.unwrap().unwrap().person, Some(person));
     let nobody = run(&["people", "assign", "--collection", "office", "--nobody", "--force", &denied]);
     assert_eq!(nobody.status.code(), Some(2), "nobody can be said not to be nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_is_erased_and_an_id_of_nobody_is_a_problem() {
+    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
+    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
+    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
+    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
+    succeeded(&run(&["migrate"]));
+    let store = store(postgres).await;
+    let ada: SubjectId = "ada".parse().unwrap();
+    let made = store.create_person(&office(), &ada, "Ada", &json!({}), &by()).await.unwrap();
+    assert!(matches!(made, PersonCreation::Created(_)), "{made:?}");
+
+    let erase = |of: &[&str]| run(&[&["people", "erase", "--yes"][..], of].concat());
+    for (of, named) in [
+        (["--collection", "office", "--person", "aba"], "person aba of collection office"),
+        (["--collection", "nowhere", "--asset", "album-7"], "asset album-7 in collection nowhere"),
+    ] {
+        let nobody = erase(&of);
+        assert!(nobody.status.code() == Some(3) && said(&nobody).contains(named), "{nobody:?}");
+        assert!(nobody.stdout.is_empty(), "no receipt of an erasure that was none: {nobody:?}");
+    }
+    let receipt = object(&erase(&["--collection", "office", "--person", "ada", "--json"]));
+    assert!(receipt["persons"] == 1 && receipt["erasure"].is_string(), "{receipt}");
+    let again = erase(&["--collection", "office", "--person", "ada", "--json"]);
+    let receipt: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert!(again.status.code() == Some(3) && receipt["persons"] == 0, "{again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

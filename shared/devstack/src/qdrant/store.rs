@@ -1,11 +1,15 @@
 //! All collections and aliases of one data directory: what there is, what it is called, and how it comes and goes.
-//! Layout: `collections/<random id>/` each, `aliases.json`, and a lock file against a second server.
+//! Layout: `collections/<random id>/` each, `aliases.json`, and a lock file against a second server. Embeddings are biometric
+//! data: `collections/`, and the directory itself where it is made here, are their owner's alone.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use facewire_artifacts::dirs::make_dir;
 use qdrant_client::qdrant::{AliasOperations, CreateCollection, alias_operations::Action};
 use qdrant_edge::EdgeConfig;
 use tokio::sync::Mutex;
@@ -15,6 +19,9 @@ use super::collection::{Collection, Writer, write_json};
 use super::convert::wrong_input;
 use super::error::QdrantError;
 use super::pool::Pool;
+
+/// Rights of a directory that is its owner's alone.
+const OWNER: u32 = 0o700;
 
 /// What the services share.
 pub(super) struct Store {
@@ -45,7 +52,7 @@ impl Store {
     pub(super) fn open(root: &Path) -> Result<Self, QdrantError> {
         let storage = |source| QdrantError::Storage { path: root.to_owned(), source };
         let home = root.join("collections");
-        fs::create_dir_all(&home).map_err(storage)?;
+        private(root, &home).map_err(storage)?;
         let lock = File::create(root.join("lock")).map_err(storage)?;
         lock.try_lock().map_err(|_| QdrantError::InUse { path: root.to_owned() })?;
         let changes = Arc::new(Mutex::new(()));
@@ -214,7 +221,18 @@ impl Store {
     }
 }
 
-fn internal(error: std::io::Error) -> Status {
+/// Makes what is missing of the directory and its `collections/`, for their owner alone. Nobody but this server has files in
+/// the latter, so it is closed also where it was made with wider rights. A directory that is there keeps its own: it may be
+/// somebody's.
+fn private(root: &Path, home: &Path) -> io::Result<()> {
+    make_dir(root, OWNER)?;
+    make_dir(home, OWNER)?;
+    // Where it belongs to another user, its rights are that user's to set.
+    let _ = fs::set_permissions(home, Permissions::from_mode(OWNER));
+    Ok(())
+}
+
+fn internal(error: io::Error) -> Status {
     Status::internal(format!("Service internal error: storage: {error}"))
 }
 
@@ -243,7 +261,7 @@ fn aliases(root: &Path) -> Result<BTreeMap<String, String>, QdrantError> {
         Ok(bytes) => {
             serde_json::from_slice(&bytes).map_err(|source| QdrantError::Collection { path, source: source.into() })
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
         Err(source) => Err(QdrantError::Storage { path, source }),
     }
 }

@@ -57,6 +57,27 @@ async fn servers_of_your_own_are_not_started() {
 }
 
 #[tokio::test]
+async fn whoever_looks_whether_a_stack_runs_keeps_none_from_starting() {
+    let dir = open_dir();
+    let options = StackOptions {
+        nats: Some("nats://elsewhere:4222".to_owned()),
+        postgres: Some("postgres://elsewhere/x".to_owned()),
+        qdrant: Some("http://elsewhere:6334".to_owned()),
+        ..StackOptions::new(dir.path().to_owned())
+    };
+    let looked = std::fs::File::create(dir.path().join("facewire.lock")).unwrap();
+    looked.lock_shared().unwrap();
+    let mut starting = Stack::start(options, silent());
+    tokio::select! {
+        biased;
+        _ = &mut starting => panic!("the lock was held"),
+        () = std::future::ready(()) => {}
+    }
+    looked.unlock().unwrap();
+    assert!(starting.await.is_ok());
+}
+
+#[tokio::test]
 async fn a_server_that_ends_by_itself_is_told() {
     let dir = open_dir();
     let stack = stack_in(dir.path()).await.unwrap();

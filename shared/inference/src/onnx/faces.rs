@@ -1,6 +1,6 @@
 //! A model whose graph begins with what the embedder does to its faces otherwise: uint8 pixels in, cast, laid out by
-//! planes, normalised, and mirrored. The model's own nodes, weights, opset and IR version stay as they are, and so do
-//! references to weights in other files.
+//! planes, normalised, and mirrored. The model's own nodes, weights, opset and IR version stay as they are; of its outputs the
+//! first stays alone, which is the one that is used.
 
 use std::collections::HashSet;
 
@@ -22,7 +22,7 @@ pub(super) const GRAPH: u64 = 7;
 const OPSET_IMPORT: u64 = 8;
 
 /// Fields of `GraphProto`.
-const INITIALIZER: u64 = 5;
+pub(super) const INITIALIZER: u64 = 5;
 const INPUT: u64 = 11;
 pub(super) const OUTPUT: u64 = 12;
 
@@ -75,9 +75,8 @@ pub(crate) fn takes_faces(model: &[u8], spec: &EmbedderSpec) -> Result<FaceGraph
     let mirrors = spec.flip && spec.max_rows >= 2 && rows.is_none_or(|rows| rows % 2 == 0);
     let made = FaceGraph { model: Vec::new(), mirrors, rows };
     let (before, after) = (before(&input, &made, spec), after(&output, spec.dim));
-    let kept = graph.iter().map(|field| field.whole).filter(|field| {
-        !(std::ptr::eq(*field, input.whole) || output.kind == FLOAT16 && std::ptr::eq(*field, output.whole))
-    });
+    let kept = graph.iter().filter(|field| field.number != OUTPUT && !std::ptr::eq(field.whole, input.whole));
+    let kept = kept.map(|field| field.whole);
     let parts: Vec<&[u8]> = [before.as_slice()].into_iter().chain(kept).chain([after.as_slice()]).collect();
     Ok(FaceGraph { model: joined(&whole, &parts), ..made })
 }
@@ -168,10 +167,10 @@ fn reversed(from: &str, to: &str, axis: u64, length: i64) -> Vec<u8> {
     nodes.concat()
 }
 
-/// The output in single precision, where the model has it in half.
+/// The output as it is, or the nodes to one in single precision, where the model has it in half.
 fn after(output: &Port<'_>, dim: usize) -> Vec<u8> {
     if output.kind != FLOAT16 {
-        return Vec::new();
+        return output.whole.to_vec();
     }
     let name = "facewire/embeddings";
     let cast = node("Cast", &[output.name], name, &[int("to", FLOAT)]);
@@ -180,7 +179,38 @@ fn after(output: &Port<'_>, dim: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wire::number;
     use super::*;
+    use crate::manifest::ModelFile;
+
+    #[test]
+    fn the_first_output_is_the_only_one() {
+        let file = ModelFile { name: String::new(), sha256: String::new() };
+        let spec = EmbedderSpec {
+            file,
+            dim: 8,
+            mean: 0.0,
+            scale: 1.0,
+            colour: ColourOrder::Rgb,
+            max_rows: 4,
+            flip: true,
+            gpu: None,
+        };
+        let port = |field: u64, name: &str, kind: u64, shape: &[Size<'_>]| bytes(field, &value_info(name, kind, shape));
+        for (kind, first) in [(FLOAT, "face"), (FLOAT16, "facewire/embeddings")] {
+            let image = [Size::Free("n"), Size::Fixed(3), Size::Fixed(112), Size::Fixed(112)];
+            let rows = [Size::Free("n"), Size::Fixed(8)];
+            let outputs = [port(OUTPUT, "face", kind, &rows), port(OUTPUT, "other", FLOAT16, &rows)].concat();
+            let graph = [port(INPUT, "image", kind, &image), outputs].concat();
+            let model = [bytes(GRAPH, &graph), bytes(OPSET_IMPORT, &number(2, 13))].concat();
+            let made = takes_faces(&model, &spec).unwrap().model;
+            let made = fields(&made).unwrap();
+            let graph = fields(made.iter().find_map(|field| field.bytes_of(GRAPH)).unwrap()).unwrap();
+            let outputs: Vec<Port<'_>> = graph.iter().filter_map(|field| super::port(field, OUTPUT)).collect();
+            let named: Vec<(&str, u64)> = outputs.iter().map(|port| (port.name, port.kind)).collect();
+            assert_eq!(named, [(first, FLOAT)]);
+        }
+    }
 
     #[test]
     fn the_input_is_the_first_that_is_no_weight() {

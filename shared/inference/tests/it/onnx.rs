@@ -95,6 +95,13 @@ pub(crate) fn exp_model(width: u8) -> Vec<u8> {
     [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
 }
 
+/// The model with a part that names weights in another file.
+pub(crate) fn with_weights_elsewhere(mut model: Vec<u8>) -> Vec<u8> {
+    let weight = [bytes(8, b"w"), number(14, 1)].concat();
+    model.extend(bytes(7, &bytes(5, &weight)));
+    model
+}
+
 /// A batch of any size.
 pub(crate) fn free() -> Vec<u8> {
     bytes(2, b"n")

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::Path;
 
 use facewire_inference::{
-    BUILTIN_PACKS, Pack, PackError, PackManifest, Trust, builtin_manifest, install_builtin, install_zip,
-    installed_manifest,
+    BUILTIN_PACKS, InferenceError, Installing, Pack, PackError, PackManifest, SessionOptions, Trust, builtin_manifest,
+    install_builtin, install_zip, installed_manifest,
 };
 
 use crate::assets::Models;
+use crate::onnx::{free, mean_colour_model, with_weights_elsewhere};
 
 #[test]
 fn the_default_pack_is_pinned_and_noticed_when_changed() {
@@ -26,9 +27,47 @@ fn the_default_pack_is_pinned_and_noticed_when_changed() {
     let error = Pack::open(models.directory.path()).unwrap_err();
     assert!(matches!(&error, PackError::Checksum { file: named, .. } if *named == file), "{error}");
     let other = tempfile::tempdir().unwrap();
-    assert!(install_builtin("default", models.directory.path(), other.path()).is_err());
+    let error = install_builtin("default", models.directory.path(), other.path()).unwrap_err();
+    assert!(matches!(&error, PackError::Source { file: named, .. } if *named == file), "{error}");
     std::fs::remove_file(&file).unwrap();
     assert!(matches!(Pack::open(models.directory.path()), Err(PackError::Io { path, .. }) if path == file));
+}
+
+#[test]
+fn a_model_that_was_replaced_since_the_pack_was_opened_is_not_run() {
+    let models = Models::new();
+    let replaced = |name: &str| {
+        let path = models.directory.path().join(name);
+        std::fs::write(&path, mean_colour_model(&free())).unwrap();
+    };
+    let refused = |error: InferenceError| {
+        let said = error.to_string();
+        assert!(matches!(error, InferenceError::Load { .. }) && said.contains("restart the service"), "{said}");
+    };
+    for name in ["fr_feature.onnx", "fr_landmark.onnx"] {
+        replaced(name);
+    }
+    refused(models.pack.embedder(&models.runtime, &SessionOptions::default()).err().unwrap());
+    refused(models.pack.finder(&models.runtime, &SessionOptions::default()).err().unwrap());
+}
+
+#[test]
+fn what_killed_installations_left_goes_and_what_is_at_work_stays() {
+    let (models, fresh) = (Models::new(), tempfile::tempdir().unwrap());
+    let target = fresh.path().join("default");
+    std::fs::create_dir_all(target.join(".partial-zip")).unwrap();
+    std::fs::write(target.join(".partial-zip/fr_feature.onnx"), b"half of it").unwrap();
+    std::fs::write(target.join(".partial-download"), b"half of it").unwrap();
+    let installing = Installing::begin(&target).unwrap();
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+    let download = installing.partial().unwrap();
+    install_builtin("default", models.directory.path(), &target).unwrap();
+    assert!(download.path().is_file(), "somebody is at work on it");
+    drop((download, installing));
+    std::fs::write(target.join(".partial-again"), b"half of it").unwrap();
+    install_builtin("default", models.directory.path(), &target).unwrap();
+    let names: Vec<_> = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), models.pack.manifest().files().count() + 1, "{names:?}");
 }
 
 #[test]
@@ -136,6 +175,55 @@ fn an_older_releases_manifest_gets_what_this_one_ships() {
     let shipped = builtin_manifest("default").unwrap();
     let bare = PackManifest { calibration: None, ..shipped.clone() };
     assert_eq!(installed_manifest(&bare.to_toml().unwrap()), Ok(shipped));
+}
+
+type Install<'a> = Box<dyn Fn() -> Result<Pack, PackError> + 'a>;
+
+#[test]
+fn what_the_operator_wrote_of_a_gpu_survives_an_installation() {
+    let (models, directory) = (Models::new(), tempfile::tempdir().unwrap());
+    let (zip, small) = (directory.path().join("pack.zip"), directory.path().join("small"));
+    archive(&zip, &[("det_500m.onnx", b"detector"), ("w600k_mbf.onnx", b"embedder")]);
+    install_zip("buffalo_s", &zip, &small).unwrap();
+    let (default, small) = (models.directory.path(), small.as_path());
+    let again: [(&Path, Install<'_>); 2] = [
+        (default, Box::new(|| install_builtin("default", default, default))),
+        (small, Box::new(|| install_zip("buffalo_s", &zip, small))),
+    ];
+    // The SHA-256 of "half".
+    let sha256 = "a11ae06469c63740d7b0ecf802f282a0d46e94f31a654dfcd3c0dc6dc277f904";
+    for (place, install) in again {
+        std::fs::write(place.join("half.onnx"), b"half").unwrap();
+        let path = place.join("pack.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let gpu = |lines: &str| std::fs::write(&path, format!("{text}\n[embedder.gpu]\n{lines}\n")).unwrap();
+        gpu(&format!("fp16 = true\nfile = {{ name = \"half.onnx\", sha256 = \"{sha256}\" }}"));
+        let before = Pack::open(place).unwrap();
+        let after = install().unwrap();
+        assert_eq!((after.manifest(), after.fingerprint()), (before.manifest(), before.fingerprint()));
+        // What is wrong with it is told, and nothing is replaced.
+        gpu("buckets = [0]");
+        let wrong = std::fs::read_to_string(&path).unwrap();
+        assert!(install().unwrap_err().to_string().contains("embedder.gpu: buckets"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), wrong);
+        // What is no manifest at all is written anew.
+        std::fs::write(&path, "no manifest").unwrap();
+        assert!(install().unwrap().manifest().embedder.gpu.is_none());
+    }
+}
+
+#[test]
+fn a_model_whose_weights_lie_in_other_files_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (zip, target) = (directory.path().join("pack.zip"), directory.path().join("installed"));
+    let model = mean_colour_model(&free());
+    for (embedder, whole) in [(model.clone(), true), (with_weights_elsewhere(model), false)] {
+        archive(&zip, &[("det_500m.onnx", b"detector"), ("w600k_mbf.onnx", embedder.as_slice())]);
+        match install_zip("buffalo_s", &zip, &target) {
+            Ok(_) => assert!(whole),
+            Err(error) => assert!(!whole && matches!(error, PackError::Elsewhere { .. }), "{error}"),
+        }
+    }
 }
 
 #[test]

@@ -206,8 +206,8 @@ struct Watch {
 fn watched(chain: Chain) -> (Chain, Arc<Mutex<Watch>>) {
     let watch = Arc::<Mutex<Watch>>::default();
     let (make, watched) = (Arc::clone(&chain.embedders), Arc::clone(&watch));
-    let embedders: composition::MakeEmbedder = Arc::new(move || {
-        let inner = make()?;
+    let embedders: composition::MakeEmbedder = Arc::new(move |thread| {
+        let inner = make(thread)?;
         // The stage tries a session on grey pictures before it takes a face.
         let (mut trials, mut joined, watched) = (inner.warm_up().len(), false, Arc::clone(&watched));
         let before = move |faces: &[AlignedFace]| {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use facewire_bus::{Bus, Options, Results};
+use facewire_domain::Status;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
@@ -52,15 +53,20 @@ impl Load {
         let (memory, statuses) = Default::default();
         let mut load = Self { producer, results, target, pictures, window, next, memory, statuses };
         load.send(WARM * cores(), 0).await.context("the services do not start")?;
+        load.statuses.clear();
         Ok(load)
     }
 
     /// Publishes crops, waits for as many results and says how long they took; `margin` more come before and after, which
     /// are not timed. The memory is that of these times alone.
+    ///
+    /// # Errors
+    /// Crops that failed: they did not come through the whole chain, and how long they took says nothing of it.
     pub(super) async fn run(&mut self, crops: usize, margin: usize) -> anyhow::Result<Duration> {
         self.memory.begin();
         let elapsed = self.send(crops, margin).await?;
         self.memory.pause();
+        none_failed(&self.statuses)?;
         Ok(elapsed)
     }
 
@@ -109,5 +115,25 @@ impl Load {
         let ((), elapsed) = tokio::try_join!(publishing, collecting)?;
         bar.finish_and_clear();
         Ok(elapsed)
+    }
+}
+
+fn none_failed(statuses: &Statuses) -> anyhow::Result<()> {
+    let failed = statuses.iter().filter(|(status, _)| status.starts_with(Status::Failed.as_str()));
+    let failed: Vec<String> = failed.map(|(status, count)| format!("{count} {status}")).collect();
+    anyhow::ensure!(failed.is_empty(), "crops did not come through the chain: {}", failed.join(", "));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crops_that_failed_are_no_measurement() {
+        let mut statuses = Statuses::from([("matched".to_owned(), 3), ("rejected (low_quality)".to_owned(), 1)]);
+        assert!(none_failed(&statuses).is_ok());
+        statuses.insert("failed (internal)".to_owned(), 2);
+        assert!(none_failed(&statuses).unwrap_err().to_string().contains("2 failed (internal)"));
     }
 }

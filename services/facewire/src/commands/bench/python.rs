@@ -9,6 +9,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::process::Command;
 
+use super::cores;
+
 /// The script.
 const LOOP: &str = include_str!("../../../../../deploy/bench/python_loop.py");
 /// What it imports.
@@ -41,6 +43,14 @@ pub(super) async fn find(named: Option<&Path>) -> anyhow::Result<Python> {
 }
 
 impl Python {
+    /// As many processes as the bare loop has threads and the measurement says: the script by itself counts cores that this
+    /// process may not use.
+    fn command(&self, script: &Path) -> Command {
+        let mut command = Command::new(&self.0);
+        command.arg(script).args(["--processes", &cores().to_string()]);
+        command
+    }
+
     /// The same pictures through the loop.
     pub(super) async fn crops_per_second(
         &self,
@@ -56,8 +66,8 @@ impl Python {
         for (number, picture) in pictures.iter().enumerate() {
             tokio::fs::write(faces.join(format!("{number:06}")), picture).await?;
         }
-        let mut command = Command::new(&self.0);
-        command.arg(&script).arg("--models").arg(models).arg("--pictures").arg(&faces);
+        let mut command = self.command(&script);
+        command.arg("--models").arg(models).arg("--pictures").arg(&faces);
         command.args(["--crops", &crops.to_string(), "--gallery", &gallery.to_string()]);
         command.stdin(Stdio::null()).kill_on_drop(true);
         let output =
@@ -67,5 +77,17 @@ impl Python {
         let answer: Answer = serde_json::from_slice(&output.stdout).context("the Python loop's answer")?;
         anyhow::ensure!(answer.found > 0, "the Python loop found no face: it measured nothing");
         Ok(answer.crops_per_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loop_has_as_many_processes_as_is_said_of_it() {
+        let command = Python(PathBuf::from("python3")).command(Path::new("loop.py"));
+        let arguments: Vec<_> = command.as_std().get_args().map(|argument| argument.to_string_lossy()).collect();
+        assert_eq!(arguments, ["loop.py", "--processes", &cores().to_string()]);
     }
 }

@@ -47,12 +47,13 @@ impl FaceEmbedder for Embedder {
     }
 }
 
-/// A chain without models, for embeddings of this size.
-pub(super) fn chain(dim: usize) -> Chain {
+/// A chain without models, for embeddings of this size. They pass for those of `model`, whose the gallery is: of any other, match
+/// would end every crop as failed.
+pub(super) fn chain(dim: usize, model: String) -> Chain {
     Chain {
-        finders: Arc::new(|| Ok(Box::new(Finder))),
-        embedders: Arc::new(move || Ok(Box::new(Embedder { dim }))),
-        model: "zero".to_owned(),
+        finders: Arc::new(|_| Ok(Box::new(Finder))),
+        embedders: Arc::new(move |_| Ok(Box::new(Embedder { dim }))),
+        model,
         max_batch: None,
         score: None,
     }

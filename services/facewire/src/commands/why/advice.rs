@@ -22,7 +22,8 @@ pub(super) fn about(reason: Reason, bound: Option<&Bound>, decision: Option<&Dec
             "look at the picture: a face must be whole, not covered, and have a margin of a third of its width around it"
         }
         Reason::MultipleFaces => {
-            "publish it as a frame (Facewire-Frame: true; `facewire publish --frame`), or cut crops around one face each"
+            "publish it as a frame with a capture time of its own (Facewire-Frame and Facewire-Captured-At; \
+             `facewire publish --frame --now`), or cut crops around one face each"
         }
         Reason::UnsupportedFormat => {
             "publish the JPEG, PNG or WebP as the camera made it, not a video or a wrapped one"

@@ -110,6 +110,28 @@ async fn two_servers_do_not_share_a_directory_nor_a_port() {
     server.shutdown().await;
 }
 
+/// Embeddings are biometric data.
+#[tokio::test]
+async fn what_it_keeps_is_its_owners_alone_and_a_directory_of_somebody_stays_as_it_is() {
+    use std::fs::{Permissions, create_dir_all, metadata, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+    let base = tempfile::tempdir().unwrap();
+    let modes = |root: &Path| {
+        [root.to_owned(), root.join("collections")].map(|path| metadata(path).unwrap().permissions().mode() & 0o777)
+    };
+    let (new, old) = (base.path().join("new"), base.path().join("old"));
+    // As an earlier release made it, or somebody by hand.
+    create_dir_all(old.join("collections")).unwrap();
+    for path in [old.clone(), old.join("collections")] {
+        set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    for (root, expected) in [(new, [0o700, 0o700]), (old, [0o755, 0o700])] {
+        let (server, _client) = serve(&root).await;
+        assert_eq!(modes(&root), expected, "{}", root.display());
+        server.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_served_says_so() {
     let (_dir, server, client) = fresh().await;

@@ -1,10 +1,11 @@
 //! What the hardware can do: bare sessions of the embedder's model on inputs that are in place, at the fastest of all
 //! batches and numbers of sessions.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use facewire_inference::{BareSession, Devices, Place, Provider, Providers, SessionOptions, timed};
+use facewire_inference::{BareSession, Provider, Providers, SessionOptions, timed};
 use facewire_runtime::Shutdown;
 use facewire_vision::AlignedFace;
 
@@ -94,14 +95,12 @@ impl Limit {
 
     /// Blocks for a little longer than so long: faces a second, and the time that it took.
     pub(super) fn run(&self, min: Duration) -> anyhow::Result<(f64, Duration)> {
-        let devices = Devices::new(&self.models.devices.embed);
+        let opened = AtomicUsize::new(0);
         let open = || {
-            // Held as long as the session: the next one goes to the device with the fewest.
-            let place = devices.take();
-            let options = self.options.on(place.provider());
-            Ok((self.models.pack.own_embedder(&self.models.runtime, &options)?.bare(&self.faces)?, place))
+            let provider = self.models.devices.embed.of_thread(opened.fetch_add(1, Ordering::Relaxed));
+            self.models.pack.own_embedder(&self.models.runtime, &self.options.on(provider))?.bare(&self.faces)
         };
-        let run = |(session, _): &mut (BareSession, Place)| session.run().map(|()| session.rows());
+        let run = |session: &mut BareSession| session.run().map(|()| session.rows());
         let (rows, took) = timed(self.sessions, min, open, run)?;
         Ok((rows / self.rows_per_face as f64, took))
     }
