@@ -61,12 +61,15 @@ def settings_with_a_value(render) -> list[str]:
 def settings_without_one(render) -> list[str]:
     """The rest of `config` is in the file."""
     sets = ["config.nats.request_timeout=7s", "config.models.directory=/elsewhere", "config.images.allow_http=true"]
+    # Of the ports that the values say.
+    sets += ["config.health.listen=[::]:8080", "config.gateway.listen=[::]:8090"]
     documents, error = render("production", sets)
     if error:
         return [f"{' '.join(sets)}: {error}"]
     file = tomllib.loads(rules.settings(documents))
     found = (file["nats"]["request_timeout"], file["models"]["directory"], file["images"]["allow_http"])
-    return [] if found == ("7s", "/elsewhere", True) else [f"{' '.join(sets)}: the file has {found}"]
+    found += (file["health"]["listen"], file["gateway"]["listen"])
+    return [] if found == ("7s", "/elsewhere", True, "[::]:8080", "[::]:8090") else [f"{' '.join(sets)}: the file has {found}"]
 
 
 def variables(render) -> list[str]:

@@ -30,8 +30,14 @@ images.access_key_id: images.existingSecret
 models.pack: models.pack
 models.provider: models.provider
 models.head: models.head.fingerprint
+{{- /* Another address of the same port follows. */}}
+{{- $config := .Values.config | default dict }}
+{{- if ne (get (get $config "health" | default dict) "listen" | toString | splitList ":" | last) (toString .Values.health.port) }}
 health.listen: health.port
+{{- end }}
+{{- if ne (get (get $config "gateway" | default dict) "listen" | toString | splitList ":" | last) (toString .Values.gateway.port) }}
 gateway.listen: gateway.port
+{{- end }}
 {{- if .Values.gateway.tls.existingSecret }}
 gateway.tls.certificate: gateway.tls.existingSecret
 gateway.tls.key: gateway.tls.existingSecret

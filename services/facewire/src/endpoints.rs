@@ -35,17 +35,23 @@ impl Endpoints {
 
 /// Whether somebody holds a lock. Where that cannot be found out, somebody may.
 fn is_held(lock: &Path) -> bool {
+    unless_held(lock, || ()).is_none()
+}
+
+/// Does it while nobody holds a lock; `None` where somebody does, or may.
+fn unless_held<T>(lock: &Path, work: impl FnOnce() -> T) -> Option<T> {
     match File::open(lock) {
         // Shared: of several that ask none is in the way of another.
         Ok(file) => match file.try_lock_shared() {
             Ok(()) => {
+                let done = work();
                 // Closing is not enough: a child that is just being forked has a copy until its exec.
                 let _ = file.unlock();
-                false
+                Some(done)
             }
-            Err(_) => true,
+            Err(_) => None,
         },
-        Err(error) => error.kind() != ErrorKind::NotFound,
+        Err(error) => (error.kind() == ErrorKind::NotFound).then(work),
     }
 }
 
@@ -62,7 +68,7 @@ mod note {
 
     use anyhow::Context;
 
-    use super::{Endpoints, FILE};
+    use super::{Endpoints, FILE, STACK_LOCK, unless_held};
 
     /// Removes the note when the stack stops.
     #[derive(Debug)]
@@ -71,6 +77,14 @@ mod note {
     }
 
     impl Endpoints {
+        /// Removes the note of one that was killed, before the next one holds the lock: until that is ready there is none.
+        pub(crate) fn forget(data_dir: &Path) {
+            unless_held(&data_dir.join(STACK_LOCK), || {
+                // Mostly there is none.
+                let _ = std::fs::remove_file(data_dir.join(FILE));
+            });
+        }
+
         /// Notes them until the guard is dropped. The stack that has them holds the directory's lock as long: no note of another is
         /// replaced or removed.
         pub(crate) fn note(&self, data_dir: &Path) -> anyhow::Result<Noted> {
@@ -111,7 +125,13 @@ mod tests {
         assert_eq!(found(), None);
         lock.lock().unwrap();
         assert_eq!([found(), found()], [Some(url("nats")), Some(url("nats"))]);
+        Endpoints::forget(directory.path());
+        assert_eq!(found(), Some(url("nats")), "of a stack that runs it stays");
         lock.unlock().unwrap();
+        assert_eq!(found(), None);
+        // The next one has the lock long before its servers are there.
+        Endpoints::forget(directory.path());
+        lock.lock().unwrap();
         assert_eq!(found(), None);
     }
 }

@@ -80,6 +80,7 @@ impl Local {
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
         let (data_dir, has_own_postgres) = (options.data_dir.clone(), options.postgres.is_none());
+        Endpoints::forget(&data_dir);
         let stack = Stack::start(options, report).await?;
         config.nats.url = Secret::new(stack.nats_url.clone());
         config.postgres.url = Secret::new(stack.postgres_url.clone());

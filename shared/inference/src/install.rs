@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -26,7 +27,8 @@ const PARTIAL: &str = ".partial-";
 #[derive(Debug)]
 pub struct Installing {
     directory: PathBuf,
-    /// Shared with whoever else installs there. `None` where the file system has no locks: then nobody sweeps it either.
+    /// Shared with whoever else installs there. `None` where the file system has no locks: then nobody sweeps it either. Where they hold
+    /// on one machine only, what another one has at work is told by its age.
     _held: Option<File>,
 }
 
@@ -62,10 +64,15 @@ fn hold(directory: &Path) -> Option<File> {
     Some(held)
 }
 
-/// Removes what is unfinished. What cannot be removed is in nobody's way.
+/// What is unfinished and was not written to for so long is nobody's: a download and a copy write all the time.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Removes what is unfinished and abandoned. What cannot be removed is in nobody's way.
 fn sweep(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+        let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let is_abandoned = written.and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= ABANDONED);
+        if !is_abandoned || !entry.file_name().to_string_lossy().starts_with(PARTIAL) {
             continue;
         }
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -138,10 +145,15 @@ pub fn install_zip(name: &str, archive: &Path, destination: &Path) -> Result<Pac
     Pack::open(destination)
 }
 
-/// What the operator wrote of a GPU into the manifest that is replaced stays; a model that it names has to be there.
+/// What the operator wrote of a GPU into the manifest that is replaced stays; a model that it names has to be there. What is wrong
+/// with either no installation mends.
 fn keep_gpu(manifest: &mut PackManifest, destination: &Path) -> Result<(), PackError> {
     let path = destination.join(MANIFEST);
-    let wrong = |message| PackError::Manifest { path: path.clone(), message };
+    let wrong = |message: String| {
+        let message =
+            format!("{message}; correct or remove [embedder.gpu] there, which is the operator's: installing does not");
+        PackError::Manifest { path: path.clone(), message }
+    };
     // None is there yet, or none that can be read.
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
     let Some(gpu) = operators_gpu(&manifest.name, &text).map_err(wrong)? else { return Ok(()) };
@@ -150,7 +162,8 @@ fn keep_gpu(manifest: &mut PackManifest, destination: &Path) -> Result<(), PackE
     // Read again as a whole, which checks what the operator wrote.
     *manifest = kept.to_toml().and_then(|text| PackManifest::parse(&text)).map_err(wrong)?;
     match manifest.embedder.gpu.as_ref().and_then(|gpu| gpu.file.as_ref()) {
-        Some(file) => verify_model(&destination.join(&file.name), &file.sha256),
+        Some(file) => verify_model(&destination.join(&file.name), &file.sha256)
+            .map_err(|_| wrong(format!("embedder.gpu.file: {} is not there with this checksum", file.name))),
         None => Ok(()),
     }
 }

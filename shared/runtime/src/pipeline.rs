@@ -218,10 +218,8 @@ impl Pipeline {
         loop {
             let joined = tokio::select! {
                 joined = self.actors.join_next() => joined,
-                () = &mut deadline => {
-                    let alone = self.broke().filter(|_| !shutdown.is_draining());
-                    return Err(alone.unwrap_or(PipelineError::GraceExceeded(shutdown.grace())));
-                }
+                // The device's drain began first: it is what is told, also where the service's began meanwhile.
+                () = &mut deadline => return Err(self.broke().unwrap_or(PipelineError::GraceExceeded(shutdown.grace()))),
                 _ = poll.tick() => {
                     let limit = self.hang_after;
                     match self.watches.iter().find(|watch| watch.hangs(limit)) {

@@ -106,6 +106,9 @@ WITH told AS (
 )
 SELECT face_id FROM told";
 
+const THEIRS: &str =
+    "SELECT face_id FROM faces WHERE face_id = ANY($1::uuid[]) AND person_id = $2 AND vector_state <> 'tombstoned'";
+
 const REMOVE: &str = "
 UPDATE faces SET vector_state = 'tombstoned', updated_at = now() WHERE face_id = $1 AND vector_state <> 'tombstoned'
 RETURNING face_id, person_id, collection, image_hash, face_index";
@@ -363,6 +366,13 @@ async fn say(
         confirmed = theirs.bind(actor.stored_name()).fetch_all(&mut *connection).await?;
     }
     let confirmed: HashSet<Uuid> = confirmed.into_iter().collect();
+    // Of one that is somebody else's, or about to go, nothing is said here: it did not become theirs.
+    let mut theirs: Vec<Uuid> = Vec::new();
+    if !withdrawn.is_empty() {
+        let faces: Vec<Uuid> = withdrawn.iter().copied().collect();
+        theirs = sqlx::query_scalar(THEIRS).bind(faces).bind(person).fetch_all(&mut *connection).await?;
+    }
+    let told: HashSet<&Uuid> = confirmed.iter().chain(&theirs).collect();
     let event = |face: &Uuid| NewEvent {
         person: Some(person.into()),
         other: Some(person.into()),
@@ -370,7 +380,7 @@ async fn say(
         detail: serde_json::json!({ "confirmed": confirmed.contains(face), "withdrawn": withdrawn.contains(face) }),
         ..NewEvent::of(collection.as_str(), EventKind::FaceAssigned)
     };
-    record_all(connection, actor, &confirmed.union(withdrawn).map(event).collect::<Vec<_>>()).await
+    record_all(connection, actor, &told.into_iter().map(event).collect::<Vec<_>>()).await
 }
 
 /// A face, whose it is and in which cluster.

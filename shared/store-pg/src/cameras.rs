@@ -41,7 +41,8 @@ row! {
         /// Facewire's fault.
         pub failed: i64,
         /// Faces that the gate (whatever looked at the picture) did not reject, of those that did not fail, 0 to 1; none where there are
-        /// none. A conflict of identities is no fault of the picture, and of a message that is not valid nobody saw it.
+        /// none. A conflict of identities is no fault of the picture, and of a message that is not valid, or of a crop that was
+        /// erased before `quality`, nobody saw it.
         pub usable: Option<f64>,
         /// Mean score of the scored faces: the share of them that is expected to be recognised, 0 to 1; none without a score.
         pub expected_recognisable: Option<f64>,
@@ -136,9 +137,10 @@ const SUMS: &str = concat!(
      count(*) FILTER (WHERE status = 'observed') AS observed,
      count(*) FILTER (WHERE status = 'extracted') AS extracted, count(*) FILTER (WHERE status = 'rejected') AS rejected,
      count(*) FILTER (WHERE status = 'failed') AS failed,
-     count(*) FILTER (WHERE status NOT IN ('rejected', 'failed') OR status = 'rejected' AND reason = 'identity_conflict')
+     count(*) FILTER (WHERE status NOT IN ('rejected', 'failed') OR reason = 'identity_conflict' AND stage <> 'quality')
         ::double precision
-        / nullif(count(*) FILTER (WHERE status <> 'failed' AND reason IS DISTINCT FROM 'invalid_message'), 0) AS usable,
+        / nullif(count(*) FILTER (WHERE status <> 'failed' AND reason IS DISTINCT FROM 'invalid_message'
+            AND (reason IS DISTINCT FROM 'identity_conflict' OR stage <> 'quality')), 0) AS usable,
      avg(score) FILTER (WHERE measured AND score BETWEEN 0 AND 1) AS expected_recognisable,
      count(*) FILTER (WHERE measured AND score BETWEEN 0 AND 1) AS scored,
      count(*) FILTER (WHERE reason IS NULL)::double precision / count(*) AS success, max(finished_at) AS last_ended_at

@@ -187,7 +187,7 @@ impl Store {
     }
 
     /// Deletes the row of a collection that is empty. `false` where people or faces came into it meanwhile; `true` where the row is
-    /// gone, also before. Crops that came meanwhile are of a new collection of that name.
+    /// gone, also before. Crops that came meanwhile are of a new collection of that name, but for those that are just being written.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -231,15 +231,18 @@ impl Store {
 }
 
 /// CTEs that give collections their rows where they have none, each with its line in the trail (`EventKind::CollectionCreated`). `$of`
-/// is a query of their names in order: nobody waits in a circle. Where a row is there nothing is written, and nothing is remembered:
-/// of a collection without a row nothing would ever expire or be erased, and one may be deleted at any time.
+/// is a query of their names (`name`). They are inserted in order: nobody waits in a circle. Where a row is there nothing is written,
+/// and nobody waits for who writes to it, as a clustering does for seconds to minutes. Nothing is remembered: of a collection without
+/// a row nothing would ever expire or be erased, and one may be deleted at any time.
 macro_rules! first_use {
     ($of:literal) => {
         concat!(
             "made AS (
-    INSERT INTO collections (collection) ",
+    INSERT INTO collections (collection) SELECT named.name FROM (",
             $of,
-            " ON CONFLICT DO NOTHING RETURNING collection
+            ") AS named
+    WHERE NOT EXISTS (SELECT FROM collections c WHERE c.collection = named.name) ORDER BY named.name
+    ON CONFLICT DO NOTHING RETURNING collection
 ), told AS (
     INSERT INTO audit (collection, kind, actor) SELECT collection, 'collection.created', 'first use' FROM made
 )"
@@ -250,11 +253,8 @@ pub(crate) use first_use;
 
 /// Inserts the collections that have no row yet.
 pub(crate) async fn insert_collections(connection: &mut PgConnection, names: &[&str]) -> Result<(), sqlx::Error> {
-    const SQL: &str = concat!(
-        "WITH ",
-        first_use!("SELECT DISTINCT name FROM UNNEST($1::text[]) AS i (name) ORDER BY name"),
-        " SELECT FROM made"
-    );
+    const SQL: &str =
+        concat!("WITH ", first_use!("SELECT DISTINCT name FROM UNNEST($1::text[]) AS i (name)"), " SELECT FROM made");
     sqlx::query(SQL).bind(names).execute(connection).await.map(|_| ())
 }
 

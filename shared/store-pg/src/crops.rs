@@ -85,7 +85,7 @@ WITH input AS MATERIALIZED (
               subject_id, frame)
     CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
 ), ",
-    first_use!("SELECT DISTINCT collection FROM input ORDER BY collection"),
+    first_use!("SELECT DISTINCT collection AS name FROM input"),
     "
 INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, bytes, format, width, height,
                    intent, subject_id, frame)

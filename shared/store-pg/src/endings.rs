@@ -34,7 +34,7 @@ WITH input AS MATERIALIZED (
             runner_up, model, times, finished_at, frame)
     CROSS JOIN (SELECT CASE WHEN $27 THEN set_config('synchronous_commit', 'off', true) END) AS s
 ), "#,
-    first_use!("SELECT DISTINCT collection FROM input ORDER BY collection"),
+    first_use!("SELECT DISTINCT collection AS name FROM input"),
     r#", crop AS (
     INSERT INTO crops (crop_id, collection, camera, captured_at, received_at, image_hash, intent, subject_id, face_count,
         frame)

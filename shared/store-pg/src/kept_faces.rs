@@ -62,7 +62,7 @@ impl std::fmt::Debug for KeptFace {
 // What was erased stays erased, a person too: a crop that was received before is not kept again. One without a row is older than any row.
 const KEEP: &str = concat!(
     "WITH ",
-    first_use!("SELECT DISTINCT name FROM UNNEST($2::text[]) AS n (name) ORDER BY name"),
+    first_use!("SELECT DISTINCT name FROM UNNEST($2::text[]) AS n (name)"),
     "
 INSERT INTO faces (face_id, collection, crop_id, face_index, image_hash, asset_id, embedding, model, box, landmarks, quality,
                    captured_at, camera, origin)

@@ -257,9 +257,10 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
         _ => None,
     });
     let store = error.downcast_ref::<StoreError>().and_then(|error| match error {
-        StoreError::Schema { .. } => Some(MIGRATE),
+        StoreError::Schema { what } if what.contains(MIGRATE) => Some(MIGRATE),
+        StoreError::Schema { .. } => Some("migrating does not help: do what is said of it"),
         StoreError::Config { .. } => {
-            Some("correct the login in postgres.url, or its rights (`facewire migrate --roles`)")
+            Some("correct postgres.url (login, database, sslmode), or the login's rights (`facewire migrate --roles`)")
         }
         _ => None,
     });

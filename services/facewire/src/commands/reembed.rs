@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use facewire_assess::dominance;
 use facewire_composition::models::{self, Loaded};
 use facewire_composition::{Config, Models};
 use facewire_domain::{BoundingBox, Landmarks};
@@ -135,7 +136,7 @@ impl Session {
         for (image, face) in kept {
             aligned.push(match image {
                 Some(Kept::Original(bytes)) => self.aligner.same(bytes, face.bounding_box, face.landmarks)?,
-                Some(Kept::Crop(bytes)) => self.aligner.largest(bytes)?,
+                Some(Kept::Crop(bytes)) => self.aligner.meant(bytes)?,
                 Some(Kept::Aligned(bytes)) => decoded(bytes),
                 None => None,
             });
@@ -152,13 +153,14 @@ impl Session {
 }
 
 impl Aligner {
-    /// A crop was cut around its face: the largest one.
-    fn largest(&mut self, bytes: &[u8]) -> anyhow::Result<Option<AlignedFace>> {
+    /// A crop was cut around its face, so it is the one that a crop's face is chosen by: a neighbour in its margin may be larger.
+    fn meant(&mut self, bytes: &[u8]) -> anyhow::Result<Option<AlignedFace>> {
         let Ok(image) = decode(bytes, &self.limits) else { return Ok(None) };
         let picture = Lit::new(&image);
         let found = self.finder.find(picture.image())?;
-        let largest = found.iter().max_by(|a, b| a.bbox.area().total_cmp(&b.bbox.area()));
-        Ok(largest.and_then(|face| aligned(&picture, &face.landmarks).ok()))
+        let size = (image.width(), image.height());
+        let meant = found.iter().max_by(|a, b| dominance(a, size).total_cmp(&dominance(b, size)));
+        Ok(meant.and_then(|face| aligned(&picture, &face.landmarks).ok()))
     }
 
     /// As the new pack sees the picture; where it finds another face or none, by the landmarks that are stored.
@@ -190,6 +192,7 @@ fn decoded(bytes: &[u8]) -> Option<AlignedFace> {
 
 #[cfg(test)]
 mod tests {
+    use facewire_domain::Point;
     use facewire_inference::{FoundFace, InferenceError, measure};
     use facewire_vision::align::TEMPLATE;
     use facewire_vision::{GreyImage, RgbImage, encode_png};
@@ -220,11 +223,26 @@ mod tests {
         for (what, made) in [
             ("found again", aligner(&[face], 33_600).same(&bytes, Some(bbox), None)),
             ("by its stored points", aligner(&[], 33_600).same(&bytes, Some(bbox), Some(TEMPLATE))),
-            ("a crop", aligner(&[face], 33_600).largest(&bytes)),
+            ("a crop", aligner(&[face], 33_600).meant(&bytes)),
         ] {
             assert!(made.unwrap().unwrap() == wanted, "{what}");
         }
-        assert!(aligner(&[face], 33_599).largest(&bytes).unwrap().is_none());
+        assert!(aligner(&[face], 33_599).meant(&bytes).unwrap().is_none());
         assert!(aligner(&[face], 33_599).same(&bytes, Some(bbox), Some(TEMPLATE)).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_crop_is_of_the_face_that_it_was_cut_around_also_beside_a_larger_one() {
+        let image = RgbImage::from_fn(300, 200, |x, y| [(90 + x % 100 + y % 60) as u8; 3]);
+        let at = |left: f32, size: f32| {
+            let bbox = BoundingBox { x1: left, y1: 50.0, x2: left + size, y2: 50.0 + size };
+            let landmarks = TEMPLATE.map(|p| Point::new(p.x * size / 112.0 + left, p.y * size / 112.0 + 50.0));
+            FoundFace { bbox, detection_score: 1.0, landmarks, drift: 0.0 }
+        };
+        let (meant, neighbour) = (at(100.0, 100.0), at(-60.0, 110.0));
+        let limits = DecodeLimits::default();
+        let made =
+            Aligner { finder: Box::new(Sees(vec![neighbour, meant])), limits }.meant(&encode_png(&image).unwrap());
+        assert!(made.unwrap().unwrap() == measure(&Lit::new(&image), &meant).unwrap().face);
     }
 }

@@ -100,10 +100,7 @@ async fn a_calibration_is_shown_kept_listed_and_taken_back() {
     assert_eq!((&report["applied"], &report["sample"]["others"]), (&true.into(), &6.into()));
     let made = &report["calibration"];
     assert_eq!((&made["people"], &made["genuine"]), (&41.into(), &75.into()));
-    assert_eq!(
-        made["data"],
-        "41 people, 91 photos, all against all; behind FMR 1e-2 the curve of the calibration before it"
-    );
+    assert_eq!(made["data"], "41 people, 91 photos, all against all; behind FMR 1e-2 the curve of default-lfw-view1-1");
     // Behind the two points that the sample supports the pack's table goes on.
     let usual = builtin_manifest("default").unwrap().calibration.clone().unwrap();
     let above = |point: &Value| {

@@ -52,7 +52,8 @@ async fn one(store: &Store, import: &Import, thorough: bool) -> Result<(), Store
     Ok(())
 }
 
-/// Gives the person of an enrolled item what the item says of them. Before the item is done: so it is not forgotten.
+/// Gives the person of an enrolled item what the item says of them, unless they are being erased. Before the item is done: so it is
+/// not forgotten.
 async fn describe(store: &Store, import: &Import, item: &EndedItem) -> Result<(), StoreError> {
     let is_enrolled = [Status::Enrolled, Status::AlreadyEnrolled].iter().any(|s| s.as_str() == item.ending.status);
     let Some(person) = item.person.filter(|_| is_enrolled) else { return Ok(()) };
@@ -60,8 +61,15 @@ async fn describe(store: &Store, import: &Import, item: &EndedItem) -> Result<()
         return Ok(());
     }
     let changes = PersonChanges { metadata: Some(item.metadata.clone()), ..PersonChanges::default() };
-    if let PersonUpdate::Merged(into) = store.update_person(person, None, &changes, &import.actor).await? {
-        store.update_person(into, None, &changes, &import.actor).await?;
+    let given = async {
+        if let PersonUpdate::Merged(into) = store.update_person(person, None, &changes, &import.actor).await? {
+            store.update_person(into, None, &changes, &import.actor).await?;
+        }
+        Ok(())
+    };
+    match given.await {
+        // It would go with them.
+        Err(StoreError::BeingErased) => Ok(()),
+        given => given,
     }
-    Ok(())
 }

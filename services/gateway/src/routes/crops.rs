@@ -224,8 +224,8 @@ struct Camera {
     extracted: i64,
     rejected: i64,
     failed: i64,
-    /// Faces that the gate did not reject, of those that did not fail, 0 to 1. Who is rejected for an `identity_conflict` has passed
-    /// it; an `invalid_message` counts as neither.
+    /// Faces that the gate did not reject, of those that did not fail, 0 to 1. Who is rejected for an `identity_conflict` by `match` has
+    /// passed it; an `invalid_message`, and what was erased before `quality` saw it, count as neither.
     usable: Option<f64>,
     /// Share of the scored faces that is expected to be recognised, 0 to 1.
     expected_recognisable: Option<f64>,

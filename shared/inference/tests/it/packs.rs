@@ -58,13 +58,23 @@ fn what_killed_installations_left_goes_and_what_is_at_work_stays() {
     std::fs::create_dir_all(target.join(".partial-zip")).unwrap();
     std::fs::write(target.join(".partial-zip/fr_feature.onnx"), b"half of it").unwrap();
     std::fs::write(target.join(".partial-download"), b"half of it").unwrap();
+    // Of a machine whose locks are not seen here.
+    std::fs::write(target.join(".partial-elsewhere"), b"half of it").unwrap();
+    let hours_old = |name: &str| {
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 3600);
+        std::fs::File::open(target.join(name)).unwrap().set_modified(long_ago).unwrap();
+    };
+    hours_old(".partial-zip");
+    hours_old(".partial-download");
     let installing = Installing::begin(&target).unwrap();
-    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 1);
+    std::fs::remove_file(target.join(".partial-elsewhere")).unwrap();
     let download = installing.partial().unwrap();
     install_builtin("default", models.directory.path(), &target).unwrap();
     assert!(download.path().is_file(), "somebody is at work on it");
     drop((download, installing));
     std::fs::write(target.join(".partial-again"), b"half of it").unwrap();
+    hours_old(".partial-again");
     install_builtin("default", models.directory.path(), &target).unwrap();
     let names: Vec<_> = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), models.pack.manifest().files().count() + 1, "{names:?}");

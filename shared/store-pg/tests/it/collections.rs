@@ -228,6 +228,22 @@ async fn what_comes_into_a_deleted_collection_makes_its_row_anew_and_says_so() {
     db.drop().await;
 }
 
+/// A clustering writes for seconds to minutes to the row that numbers its clusters.
+#[tokio::test]
+async fn no_crop_waits_for_who_writes_to_its_collections_row() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(1)]).await;
+    let mut holder = db.operator().await;
+    let mut clustering = holder.begin().await.unwrap();
+    let writes = "UPDATE collections SET numbered_clusters = numbered_clusters + 1";
+    assert_eq!(sqlx::query(writes).execute(&mut *clustering).await.unwrap().rows_affected(), 1);
+    assert_eq!(admit(&store, &[crop(2)]).await, [Admission::New]);
+    assert!(finish(&store, &[matched(1)]).await[0].wrote);
+    clustering.rollback().await.unwrap();
+    db.drop().await;
+}
+
 #[tokio::test]
 async fn what_ends_while_its_collection_is_deleted_expires_and_can_be_erased() {
     let db = test_database().await;

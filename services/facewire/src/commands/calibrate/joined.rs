@@ -1,10 +1,11 @@
-//! Where a sample's table ends, today's goes on, moved to where the sample ends. A small sample has two or three points, and the
+//! Where a sample's table ends, another goes on, moved to where the sample ends: the pack's own, or today's where nothing may be below
+//! it. Today's may be of a sample as small, so it lends no other its shape. A small sample has two or three points, and the
 //! threshold over the logarithm of the rate flattens towards low rates: the line through the last two points, continued for some
 //! decades, is far above what was ever measured, and the further above the lower the sample is. Nothing is measured here.
 
 use facewire_domain::{Calibration, FmrPoint};
 
-/// Rates that a table has beside those of the sample's and of today's.
+/// Rates that a table has beside those of the sample's and of the other's.
 const RATES: [f64; 9] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9];
 /// The lowest of them.
 const LOWEST: f64 = 1e-9;
@@ -13,36 +14,36 @@ const LOWEST: f64 = 1e-9;
 #[derive(Debug, Clone, Copy)]
 struct End {
     fmr: f64,
-    /// How far the sample is above today's there.
+    /// How far the sample is above the other there.
     above: f32,
 }
 
 impl End {
-    /// Above today's first rate its curve is not known: the sample's is continued as far as to that one.
-    fn of(measured: &Calibration, now: &Calibration) -> Self {
+    /// Above the other's first rate its curve is not known: the sample's is continued as far as to that one.
+    fn of(measured: &Calibration, other: &Calibration) -> Self {
         let last = measured.table.last().map_or(1.0, |point| point.fmr);
-        let fmr = now.table.first().map_or(last, |first| first.fmr.min(last));
-        Self { fmr, above: measured.threshold_at_fmr(fmr) - now.threshold_at_fmr(fmr) }
+        let fmr = other.table.first().map_or(last, |first| first.fmr.min(last));
+        Self { fmr, above: measured.threshold_at_fmr(fmr) - other.threshold_at_fmr(fmr) }
     }
 
     /// What is said of the thresholds behind it.
-    fn note(self, moved: f32, now: &Calibration) -> String {
-        let (fmr, version) = (self.fmr, &now.version);
+    fn note(self, moved: f32, other: &Calibration) -> String {
+        let (fmr, version) = (self.fmr, &other.version);
         let moved = if moved == 0.0 { String::new() } else { format!(", moved by {moved:+.4}") };
         format!("Behind FMR {fmr:.0e} the table is that of {version}{moved}, and is not measured.")
     }
 }
 
-/// The sample's table, and behind its end today's, moved up or down to it.
-pub(super) fn moved(measured: Calibration, now: &Calibration, notes: &mut Vec<String>) -> Calibration {
-    let end = End::of(&measured, now);
-    let behind = RATES.into_iter().chain(rates(now)).filter(|fmr| *fmr < end.fmr);
+/// The sample's table, and behind its end the pack's own, moved up or down to it. As it is where the pack has none.
+pub(super) fn moved(measured: Calibration, pack: Option<&Calibration>, notes: &mut Vec<String>) -> Calibration {
+    let Some(pack) = pack else { return measured };
+    let end = End::of(&measured, pack);
+    let behind = RATES.into_iter().chain(rates(pack)).filter(|fmr| *fmr < end.fmr);
     let table = table(rates(&measured).chain([end.fmr]).chain(behind), |fmr| {
-        if fmr < end.fmr { now.threshold_at_fmr(fmr) + end.above } else { measured.threshold_at_fmr(fmr) }
+        if fmr < end.fmr { pack.threshold_at_fmr(fmr) + end.above } else { measured.threshold_at_fmr(fmr) }
     });
-    notes.push(end.note(end.above, now));
-    // Without today's version: the same sample again, once it is in force, is the same calibration.
-    let data = format!("{}; behind FMR {:.0e} the curve of the calibration before it", measured.data, end.fmr);
+    notes.push(end.note(end.above, pack));
+    let data = format!("{}; behind FMR {:.0e} the curve of {}", measured.data, end.fmr, pack.version);
     Calibration { table, data, ..measured }
 }
 

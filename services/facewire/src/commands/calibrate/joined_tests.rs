@@ -18,6 +18,11 @@ fn calibration(version: &str, table: &[(f64, f32)]) -> Calibration {
     }
 }
 
+type Join = fn(Calibration, &Calibration, &mut Vec<String>) -> Calibration;
+
+/// Both ways, with the other table.
+const JOINS: [Join; 2] = [|measured, other, notes| moved(measured, Some(other), notes), not_below];
+
 fn near(a: f32, b: f32) -> bool {
     (a - b).abs() < 1e-5
 }
@@ -33,7 +38,7 @@ fn a_small_sample_that_agrees_with_todays_table_moves_nothing() {
     let small = calibration("measured", &USUAL[..2]);
     // Continued, its line is at 0.599 among 1,000 faces.
     assert!(small.threshold_for(0.01, 1000) > 0.59);
-    for join in [moved, not_below] {
+    for join in JOINS {
         let found = join(small.clone(), &now, &mut Vec::new());
         found.validate().unwrap();
         assert!(many().all(|fmr| near(found.threshold_at_fmr(fmr), now.threshold_at_fmr(fmr))), "{:?}", found.table);
@@ -54,18 +59,18 @@ fn a_sample_that_is_lower_raises_nothing() {
 
     // As measured to its end, and then as far below today's as there.
     let mut notes = Vec::new();
-    let found = moved(lower, &now, &mut notes);
+    let found = moved(lower, Some(&now), &mut notes);
     found.validate().unwrap();
     assert_eq!((found.table[0].threshold, found.table[1].threshold), (0.05, 0.24));
     assert!(near(found.threshold_at_fmr(1e-5), 0.4863 - 0.0104), "{:?}", found.table);
     assert_eq!(notes, ["Behind FMR 1e-2 the table is that of now, moved by -0.0104, and is not measured."]);
-    assert_eq!(found.data, "people of a test; behind FMR 1e-2 the curve of the calibration before it");
+    assert_eq!(found.data, "people of a test; behind FMR 1e-2 the curve of now");
 }
 
 #[test]
 fn a_sample_that_is_higher_raises_what_is_behind_it_by_as_much() {
     let now = calibration("now", USUAL);
-    for join in [moved, not_below] {
+    for join in JOINS {
         let found = join(calibration("measured", &[(1e-1, 0.2), (1e-2, 0.3504)]), &now, &mut Vec::new());
         found.validate().unwrap();
         assert_eq!((found.table[0].threshold, found.table[1].threshold), (0.2, 0.3504));
@@ -79,19 +84,28 @@ fn a_sample_that_is_higher_raises_what_is_behind_it_by_as_much() {
 }
 
 #[test]
-fn the_same_sample_again_is_the_same_calibration() {
-    let now = calibration("now", USUAL);
-    let sample = calibration("measured", &[(1e-1, 0.2), (1e-2, 0.3)]);
-    let first = moved(sample.clone(), &now, &mut Vec::new());
-    assert_eq!(moved(sample, &first, &mut Vec::new()), first);
+fn a_larger_sample_of_the_same_people_is_never_further_from_the_pack() {
+    let pack = calibration("pack", USUAL);
+    for points in 2..=USUAL.len() {
+        let found = moved(calibration("measured", &USUAL[..points]), Some(&pack), &mut Vec::new());
+        assert!(near(found.threshold_for(0.01, 1000), pack.threshold_for(0.01, 1000)), "{points} points");
+    }
 }
 
 #[test]
-fn above_todays_first_rate_nothing_is_known_of_its_curve() {
-    let now = calibration("now", &[(1e-3, 0.34), (1e-4, 0.42)]);
-    let found = moved(calibration("measured", &[(1e-1, 0.13), (1e-2, 0.25)]), &now, &mut Vec::new());
+fn a_pack_without_a_table_lends_no_shape() {
+    let sample = calibration("measured", &USUAL[..2]);
+    let mut notes = Vec::new();
+    assert_eq!(moved(sample.clone(), None, &mut notes), sample);
+    assert_eq!(notes, [""; 0]);
+}
+
+#[test]
+fn above_the_packs_first_rate_nothing_is_known_of_its_curve() {
+    let pack = calibration("pack", &[(1e-3, 0.34), (1e-4, 0.42)]);
+    let found = moved(calibration("measured", &[(1e-1, 0.13), (1e-2, 0.25)]), Some(&pack), &mut Vec::new());
     found.validate().unwrap();
-    // The sample's line as far as to 1e-3, and from there on today's.
+    // The sample's line as far as to 1e-3, and from there on the pack's.
     assert!(near(found.threshold_at_fmr(1e-3), 0.37) && near(found.threshold_at_fmr(1e-4), 0.45), "{:?}", found.table);
 }
 
@@ -120,7 +134,7 @@ fn a_joined_table_is_one_and_is_nowhere_below_what_it_must_not_be() {
             let own = measured.threshold_at_fmr(fmr);
             assert!(fmr < last || threshold >= own - 1e-5, "{fmr:e}: {threshold} below {own}: {now:?} {found:?}");
         }
-        let found = moved(measured.clone(), &now, &mut Vec::new());
+        let found = moved(measured.clone(), Some(&now), &mut Vec::new());
         found.validate().unwrap();
         for fmr in many().filter(|fmr| *fmr >= last) {
             let (threshold, own) = (found.threshold_at_fmr(fmr), measured.threshold_at_fmr(fmr));

@@ -130,10 +130,7 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let mut notes = compared.notes.clone();
     let candidates = matching::candidates(&before)?;
     let measured = matching::unnamed(&compared, &candidates, &today, matching::any, &mut notes)?;
-    let fresh = match &today.calibration {
-        Some(now) => joined::moved(measured, now, &mut notes),
-        None => measured,
-    };
+    let fresh = joined::moved(measured, today.shape.as_ref(), &mut notes);
     let (fpir, gallery) = (today.fpir(args), crowd(&today, &before));
     let threshold = fresh.threshold_for(fpir, gallery.faces);
     let limits = limits::proposals(&before, &today, threshold)?;

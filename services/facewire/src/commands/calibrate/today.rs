@@ -25,6 +25,8 @@ pub(super) struct Today {
     pub(super) camera: Option<CameraId>,
     /// The stored one of this camera, else of the collection, else the pack's.
     pub(super) calibration: Option<Calibration>,
+    /// The pack's own, where it has one: a table behind the end of a small sample has its shape. A stored one may be of a sample as small.
+    pub(super) shape: Option<Calibration>,
     /// That of the pack's own calibration, also where a head is behind it, of which that one says nothing else.
     pack_margin: Option<f32>,
     matching: facewire_match::Options,
@@ -72,6 +74,7 @@ impl Today {
         Ok(Self {
             pack_margin: pack.calibration.clone().or_else(bare).map(|calibration| calibration.margin),
             calibration: stored(&rows, &collection, args.camera.as_ref()).or(pack.calibration.as_ref()).cloned(),
+            shape: pack.calibration.clone(),
             matching: config.matching.clone(),
             gate: configured.clone().with_calibrated(calibrated.iter().cloned().collect()),
             elsewhere: calibrated.iter().filter(|gate| !here(gate)).cloned().collect(),
@@ -169,6 +172,7 @@ pub(super) mod tests {
             collection: DEFAULT.parse().unwrap(),
             camera: None,
             calibration: None,
+            shape: None,
             pack_margin: None,
             matching: facewire_match::Options::default(),
             configured: Gate::default(),

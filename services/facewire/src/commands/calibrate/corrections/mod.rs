@@ -99,9 +99,8 @@ fn calibrate(sample: &Sample, today: &Today, model: String, asked: Asked) -> any
     let mut notes = report::bias(sample, asked.may_lower);
     let measured = matching::unnamed(&compared, &candidates, today, least, &mut notes)?;
     let fresh = match &today.calibration {
-        Some(now) if asked.may_lower => joined::moved(measured, now, &mut notes),
-        Some(now) => joined::not_below(measured, now, &mut notes),
-        None => measured,
+        Some(now) if !asked.may_lower => joined::not_below(measured, now, &mut notes),
+        _ => joined::moved(measured, today.shape.as_ref(), &mut notes),
     };
     let gallery = Crowd::of(today, sample.compared_with());
     // What a folder said of the gate stays in force with it.
