@@ -371,7 +371,7 @@ mod tests {
         assert_eq!(fixes(&servers.postgres_url).await, [MIGRATE, MIGRATE, ""]);
         let (_, place) = servers.postgres_url.split_once('@').unwrap();
         let refused = fixes(&format!("postgres://nobody:wrong@{place}")).await;
-        assert!(refused[1].contains("login in postgres.url"), "{refused:?}");
+        assert!(refused[1].contains("postgres.url (login"), "{refused:?}");
         let denied = anyhow::Error::from(VecError::Denied("no key".to_owned()));
         assert_eq!(remedy(&denied), Some("correct qdrant.api_key"));
     }

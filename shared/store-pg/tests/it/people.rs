@@ -263,6 +263,13 @@ async fn the_trail_says_what_was_confirmed_and_what_was_withdrawn() {
     let newest = said(&store).await.remove(0);
     assert_eq!(newest, (Some(faces[2]), json!({ "confirmed": true, "withdrawn": true })));
     assert_eq!(store.negatives_of(faces[2]).await.unwrap(), []);
+    // Of one that was somebody else's and is about to go nothing is told: it did not become theirs.
+    let gone = enrolled(&store, &[face("c", None, 4)]).await[0];
+    assert!(store.set_negative(gone, person("a"), &by()).await.unwrap());
+    store.remove_face(gone, &by()).await.unwrap().unwrap();
+    let before = said(&store).await;
+    assert_eq!(assign(&[gone], true).await, []);
+    assert_eq!(said(&store).await, before);
     db.drop().await;
 }
 
