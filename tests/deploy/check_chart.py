@@ -145,7 +145,9 @@ def notes(program) -> list[str]:
         ("small", ["models.volume.existingClaim="], empty, True),
         ("small", [], empty, False),
         ("small", [], "--revoke", False),
-        ("small", ["migrate.activeDeadlineSeconds=60"], "--timeout 360s", True),
+        ("small", ["migrate.activeDeadlineSeconds=1200"], "--timeout 1500s", True),
+        ("small", ["migrate.activeDeadlineSeconds=60", "defaults.startupSeconds=700", "shutdown.graceSeconds=40"], "--timeout 1100s", True),
+        ("gpu", ["shutdown.graceSeconds=40"], "--timeout 1300s", True),
     ]
     faults = []
     for values, sets, words, wanted in cases:
