@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use facewire_domain::{CollectionId, Fault, FaultKind, Intent, KeepImages};
+use facewire_domain::{CollectionId, Fault, FaultKind, KeepImages};
 use facewire_runtime::{ActorError, Patience};
 use facewire_store_object::{ImageKey, ImageStore, ObjectError};
 use facewire_store_pg::{CollectionPolicy, Store, StoreError};
@@ -66,9 +66,7 @@ impl Keeping {
         let mut originals = Vec::new();
         for examined in batch {
             let collection = &examined.row.head.collection;
-            // Of an extraction nothing biometric is stored, and of who is only observed neither, whatever their collection keeps.
-            let keeps =
-                examined.refusal.is_none() && !matches!(examined.row.head.intent, Intent::Observe | Intent::Extract);
+            let keeps = examined.refusal.is_none() && examined.row.head.intent.keeps_images();
             let Some(policy) = policies.get(collection).filter(|_| keeps) else { continue };
             if let Some(crop) = &mut examined.task.crop {
                 crop.keep_images = policy.keep_images.as_str().to_owned();

@@ -41,7 +41,7 @@ impl Task {
     /// The images that its collection keeps of the faces that passed. What cannot be encoded is not kept, and told.
     pub(crate) fn images(&self, judged: &[Judged], limits: &DecodeLimits) -> Vec<(ImageKey, Bytes)> {
         let keep = KeepImages::parse(&self.crop.keep_images).unwrap_or_default();
-        if keep == KeepImages::None || matches!(self.identity.intent, Intent::Observe | Intent::Extract) {
+        if keep == KeepImages::None || !self.identity.intent.keeps_images() {
             return Vec::new();
         }
         let passed: Vec<(u32, &Judged)> = (0..).zip(judged).filter(|(_, judged)| judged.refusal.is_none()).collect();

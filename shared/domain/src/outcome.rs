@@ -55,6 +55,14 @@ names!(
     }
 );
 
+impl Intent {
+    /// Whether images of such a crop may be kept, where its collection keeps any: of an extraction nothing biometric is stored, and of
+    /// who is only observed neither.
+    pub const fn keeps_images(self) -> bool {
+        !matches!(self, Self::Observe | Self::Extract)
+    }
+}
+
 names!(
     /// The one ending of a crop (or of a face of a frame).
     Status, UnknownStatus {

@@ -60,10 +60,15 @@ fn shipped_for(text: &str) -> Option<PackManifest> {
         return None;
     }
     shipped.files_mut().zip(files).for_each(|(ours, theirs)| ours.sha256 = theirs.sha256);
-    if gpu.is_some() {
-        // Read again as a whole, which checks what the operator wrote.
-        shipped.embedder.gpu = gpu;
-        shipped = PackManifest::parse(&shipped.to_toml().ok()?).ok()?;
+    match gpu {
+        Some(gpu) => with_gpu(&shipped, gpu).ok(),
+        None => Some(shipped),
     }
-    Some(shipped)
+}
+
+/// A manifest with what the operator wrote of a GPU. Read again as a whole, which checks that.
+pub(crate) fn with_gpu(manifest: &PackManifest, gpu: GpuSpec) -> Result<PackManifest, String> {
+    let mut manifest = manifest.clone();
+    manifest.embedder.gpu = Some(gpu);
+    PackManifest::parse(&manifest.to_toml()?)
 }

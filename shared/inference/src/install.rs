@@ -10,10 +10,10 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::builtin::{builtin_manifest, operators_gpu};
+use crate::builtin::{builtin_manifest, operators_gpu, with_gpu};
 use crate::checksum::{hex, verify, verify_model};
 use crate::error::PackError;
-use crate::manifest::{EmbedderSpec, PackManifest, Trust};
+use crate::manifest::{PackManifest, Trust};
 use crate::pack::{MANIFEST, Pack};
 
 /// No model of the known packs is larger (`glintr100` has 249 MiB); an archive that claims more is not one of them.
@@ -157,10 +157,7 @@ fn keep_gpu(manifest: &mut PackManifest, destination: &Path) -> Result<(), PackE
     // None is there yet, or none that can be read.
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
     let Some(gpu) = operators_gpu(&manifest.name, &text).map_err(wrong)? else { return Ok(()) };
-    let kept = EmbedderSpec { gpu: Some(gpu), ..manifest.embedder.clone() };
-    let kept = PackManifest { embedder: kept, ..manifest.clone() };
-    // Read again as a whole, which checks what the operator wrote.
-    *manifest = kept.to_toml().and_then(|text| PackManifest::parse(&text)).map_err(wrong)?;
+    *manifest = with_gpu(manifest, gpu).map_err(wrong)?;
     match manifest.embedder.gpu.as_ref().and_then(|gpu| gpu.file.as_ref()) {
         Some(file) => verify_model(&destination.join(&file.name), &file.sha256)
             .map_err(|_| wrong(format!("embedder.gpu.file: {} is not there with this checksum", file.name))),

@@ -15,8 +15,8 @@ use crate::erasure::{Columns as ErasedColumns, ErasedFace};
 use crate::erasure_jobs::{any_is_being_erased, being_erased};
 use crate::error::StoreError;
 use crate::negatives;
-use crate::person_edit::{PersonCreation, insert_person, visible};
-use crate::persons::{lock_collections, name_key};
+use crate::person_edit::{PersonCreation, insert_person, visible, write_person};
+use crate::persons::lock_collections;
 use crate::prototypes::fill_exemplars;
 use crate::store::{Store, run};
 
@@ -185,8 +185,6 @@ impl Store {
     ) -> Result<Option<Split>, StoreError> {
         const OF_PERSON: &str = "SELECT face_id FROM faces WHERE face_id = ANY($1::uuid[]) AND person_id = $2
                                  AND collection = $3 AND vector_state <> 'tombstoned'";
-        const NEW: &str = "INSERT INTO persons (person_id, collection, subject_id, name, name_key)
-                           VALUES ($1, $2, $3, $4, $5)";
         let ids: Vec<Uuid> = faces.iter().map(FaceId::as_uuid).collect();
         let name = clean_name(name).unwrap_or_else(|| subject.as_str().to_owned());
         let person = PersonId::derive(collection, subject);
@@ -206,16 +204,7 @@ impl Store {
             if theirs.is_empty() {
                 return Ok(Ok(None));
             }
-            sqlx::query(NEW)
-                .bind(person.as_uuid())
-                .bind(collection.as_str())
-                .bind(subject.as_str())
-                .bind(&name)
-                .bind(name_key(&name))
-                .execute(&mut *tx)
-                .await?;
-            let created = NewEvent::of(collection.as_str(), EventKind::PersonCreated);
-            record(&mut tx, actor, NewEvent { person: Some(person), ..created }).await?;
+            write_person(&mut tx, collection, subject, &name, &serde_json::json!({}), actor).await?;
             let nothing = HashSet::new();
             let faces = assign(&mut tx, collection, &theirs, Some(person.as_uuid()), false, &nothing, actor).await?;
             tx.commit().await?;

@@ -221,6 +221,20 @@ pub(crate) async fn insert_person(
     if let Some(holder) = holder(connection, collection.as_str(), name, id.as_uuid()).await? {
         return Ok(Ok(Err(PersonCreation::NameTaken(holder))));
     }
+    write_person(connection, collection, subject, name, metadata, actor).await?;
+    Ok(Ok(Ok(id)))
+}
+
+/// The row and the event alone. Whoever calls has seen that nothing stands in its way.
+pub(crate) async fn write_person(
+    connection: &mut PgConnection,
+    collection: &CollectionId,
+    subject: &SubjectId,
+    name: &str,
+    metadata: &JsonValue,
+    actor: &Actor,
+) -> Result<(), sqlx::Error> {
+    let id = PersonId::derive(collection, subject);
     sqlx::query(INSERT)
         .bind(id.as_uuid())
         .bind(collection.as_str())
@@ -231,8 +245,7 @@ pub(crate) async fn insert_person(
         .execute(&mut *connection)
         .await?;
     let event = NewEvent::of(collection.as_str(), EventKind::PersonCreated);
-    record(connection, actor, NewEvent { person: Some(id), ..event }).await?;
-    Ok(Ok(Ok(id)))
+    record(connection, actor, NewEvent { person: Some(id), ..event }).await.map(|_| ())
 }
 
 /// Another person who has the name.

@@ -252,8 +252,10 @@ fn bare(url: &str, faces: u64, pulls: u64, width: u64) -> anyhow::Result<Measure
     let mut ask = || {
         let batch = width.min(left);
         left -= batch;
-        let asked = || publish(&next, &inbox, format!("{{\"batch\":{batch},\"expires\":30000000000}}").as_bytes());
-        if batch > 0 { asked() } else { Vec::new() }
+        if batch == 0 {
+            return Vec::new();
+        }
+        publish(&next, &inbox, format!("{{\"batch\":{batch},\"expires\":30000000000}}").as_bytes())
     };
     let mut wire = Wire::connect(url)?;
     wire.subscribe(&inbox)?;

@@ -12,7 +12,7 @@ use super::evaluate::rate;
 /// From folders of your own people, DIR/<person>/*, to what similarities mean on your cameras and which limits of the gate
 /// earn their place, shown beside what is in force today; or to what similarities mean alone, from what people corrected.
 /// Nothing changes without --apply, and --revert undoes it. What too few errors support is not proposed: thresholds at rates
-/// that the sample does not reach follow today's.
+/// that the sample does not reach follow the pack's table, or today's where none may be lower.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("task").required(true).args(["faces", "corrections", "list", "revert"]))]
 pub(crate) struct Calibrate {

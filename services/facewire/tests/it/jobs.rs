@@ -16,6 +16,7 @@ use facewire_store_pg::{
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use time::OffsetDateTime;
 
 /// Of a worker that does not die.
@@ -35,6 +36,31 @@ pub(crate) fn facewire(data: &Path, servers: &[&str], arguments: &[&str]) -> Com
     command.arg("--data").arg(data).args(servers).args(arguments);
     command.env_remove("FACEWIRE_CONFIG").stdin(Stdio::null());
     command
+}
+
+/// A stack of three servers, and whoever names them to each command.
+pub(crate) struct Operator {
+    pub(crate) stack: TestStack,
+    data: TempDir,
+}
+
+impl Operator {
+    pub(crate) async fn start() -> Self {
+        Self { stack: TestStack::start().await.unwrap(), data: tempfile::tempdir().unwrap() }
+    }
+
+    /// With streams, schema and index.
+    pub(crate) async fn migrated() -> Self {
+        let operator = Self::start().await;
+        succeeded(&operator.run(&["migrate"]));
+        operator
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        let TestStack { nats_url, postgres_url, qdrant_url, .. } = &self.stack;
+        let servers = ["--nats", nats_url, "--postgres", postgres_url, "--qdrant", qdrant_url];
+        facewire(self.data.path(), &servers, arguments).output().unwrap()
+    }
 }
 
 #[track_caller]
@@ -225,13 +251,11 @@ pub(crate) fn kept(number: u64, model: &str, dim: usize) -> KeptFace {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faces_are_counted_indexed_and_handed_to_jobs() {
-    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
-    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
-    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
-    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
+    let operator = Operator::start().await;
+    let run = |arguments: &[&str]| operator.run(arguments);
     let unmigrated = run(&["faces", "ensure-collection"]);
     assert!(said(&unmigrated).contains("facewire migrate"), "{unmigrated:?}");
-    let store = store(postgres).await;
+    let store = store(&operator.stack.postgres_url).await;
 
     // The index alone: streams are another command's.
     let ensured = object(&run(&["faces", "ensure-collection", "--json"]));

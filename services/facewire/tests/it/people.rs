@@ -1,21 +1,17 @@
 //! `facewire people assign` and `erase` as an operator runs them. No worker runs: what one would do is the jobs service's to
 //! test.
 
-use facewire_devstack::testing::TestStack;
 use facewire_domain::{EraseParams, JobKind, PersonId, SubjectId};
 use facewire_store_pg::{KeptFace, PersonCreation};
 use serde_json::{Value, json};
 
-use crate::jobs::{by, facewire, kept, object, office, said, store, succeeded, taken};
+use crate::jobs::{Operator, by, kept, object, office, said, store, succeeded, taken};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assignment_says_which_faces_stay_and_force_moves_them() {
-    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
-    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
-    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
-    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
-    succeeded(&run(&["migrate"]));
-    let store = store(postgres).await;
+    let operator = Operator::migrated().await;
+    let run = |arguments: &[&str]| operator.run(arguments);
+    let store = store(&operator.stack.postgres_url).await;
     let index = object(&run(&["faces", "ensure-collection", "--json"]));
     let (model, dim) = (index["model"].as_str().unwrap(), usize::try_from(index["dim"].as_u64().unwrap()).unwrap());
     let faces: Vec<KeptFace> = (0..2).map(|number| kept(number, model, dim)).collect();
@@ -48,12 +44,9 @@ async fn an_assignment_says_which_faces_stay_and_force_moves_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_is_erased_and_an_id_of_nobody_is_a_problem() {
-    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
-    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
-    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
-    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
-    succeeded(&run(&["migrate"]));
-    let store = store(postgres).await;
+    let operator = Operator::migrated().await;
+    let run = |arguments: &[&str]| operator.run(arguments);
+    let store = store(&operator.stack.postgres_url).await;
     let ada: SubjectId = "ada".parse().unwrap();
     let made = store.create_person(&office(), &ada, "Ada", &json!({}), &by()).await.unwrap();
     assert!(matches!(made, PersonCreation::Created(_)), "{made:?}");
@@ -76,12 +69,9 @@ async fn somebody_is_erased_and_an_id_of_nobody_is_a_problem() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_is_handed_to_a_job_that_nobody_cancels_once_it_runs() {
-    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
-    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
-    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
-    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
-    succeeded(&run(&["migrate"]));
-    let store = store(postgres).await;
+    let operator = Operator::migrated().await;
+    let run = |arguments: &[&str]| operator.run(arguments);
+    let store = store(&operator.stack.postgres_url).await;
 
     let erase = ["people", "erase", "--collection", "office", "--queue"];
     let unsure = run(&[&erase[..], &["--person", "ada"][..]].concat());

@@ -4,16 +4,13 @@ use facewire_devstack::testing::TestStack;
 use facewire_store_pg::KeptFace;
 use serde_json::json;
 
-use crate::jobs::{facewire, kept, object, said, store, succeeded};
+use crate::jobs::{Operator, facewire, kept, object, said, store, succeeded};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_system_has_its_galleries() {
-    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
-    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
-    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
-    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
-    succeeded(&run(&["migrate"]));
-    let store = store(postgres).await;
+    let operator = Operator::migrated().await;
+    let run = |arguments: &[&str]| operator.run(arguments);
+    let store = store(&operator.stack.postgres_url).await;
     let faces: Vec<KeptFace> = (0..2).map(|number| kept(number, "pack@1:0", 4)).collect();
     assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
 

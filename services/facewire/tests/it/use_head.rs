@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use facewire_devstack::testing::TestStack;
 use facewire_domain::{FaceId, HeadState, JobKind};
 use facewire_inference::HeadFile;
 use facewire_store_pg::{AuditFilter, KeptFace, NewHead, Store, Switch};
@@ -12,7 +11,7 @@ use facewire_training::{Faces, Settings, Shape, Trainer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::jobs::{by, facewire, job, kept, object, office, said, store, succeeded, taken};
+use crate::jobs::{Operator, by, job, kept, object, office, said, store, taken};
 
 /// Faces of the gallery.
 const FACES: u64 = 5;
@@ -86,12 +85,9 @@ async fn changes(store: &Store) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_follows_an_interrupted_switch_is_finished_and_told_once() {
-    let (stack, data) = (TestStack::start().await.unwrap(), tempfile::tempdir().unwrap());
-    let (nats, postgres, qdrant) = (&*stack.nats_url, &*stack.postgres_url, &*stack.qdrant_url);
-    let servers = ["--nats", nats, "--postgres", postgres, "--qdrant", qdrant];
-    let run = |arguments: &[&str]| facewire(data.path(), &servers, arguments).output().unwrap();
-    succeeded(&run(&["migrate"]));
-    let (store, head) = (store(postgres).await, head());
+    let operator = Operator::migrated().await;
+    let run = |arguments: &[&str]| operator.run(arguments);
+    let (store, head) = (store(&operator.stack.postgres_url).await, head());
     let ensured = object(&run(&["faces", "ensure-collection", "--json"]));
     let (pack, dim) = (ensured["model"].as_str().unwrap(), u32::try_from(ensured["dim"].as_u64().unwrap()).unwrap());
     store.claim_serving(pack, dim).await.unwrap();
@@ -99,7 +95,7 @@ async fn what_follows_an_interrupted_switch_is_finished_and_told_once() {
     assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
     let id = keep(&store, pack, &head).await;
     let behind = format!("{pack}+{}", head.spec().fingerprint);
-    let vectors = VecStore::connect(&Options { url: qdrant.to_owned(), ..Options::default() }).unwrap();
+    let vectors = VecStore::connect(&Options { url: operator.stack.qdrant_url.clone(), ..Options::default() }).unwrap();
     let refused = |arguments: &[&str]| {
         let output = run(&[&["faces", "use-head"], arguments].concat());
         assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -148,6 +148,7 @@ mod tests {
         assert_eq!(found.centroid.map(|mean| mean.len()), Some(2));
         assert!(standing(Vec::new(), 2, 2).unwrap().centroid.is_none());
     }
+
     #[test]
     fn what_a_job_gave_stands_for_nobody_who_has_confirmed_faces() {
         let confirmed = |number, degrees, quality| FaceVector { confirmed: true, ..face(number, degrees, quality) };

@@ -12,7 +12,7 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::support::{TestDatabase, at, by, enrolled, face, head, office, person, test_database};
+use crate::support::{self, TestDatabase, at, by, enrolled, face, office, person, test_database};
 
 pub(crate) const MODEL: &str = "pack-1";
 
@@ -22,19 +22,11 @@ const LEASE: Duration = Duration::from_secs(60);
 pub(crate) fn kept(number: u64) -> KeptFace {
     let score = f32::from(u16::try_from(number).unwrap()) / 1000.0;
     KeptFace {
-        face: FaceId::of_crop(head(number).crop, 0),
-        collection: office(),
-        crop: head(number).crop,
-        face_index: 0,
-        image_hash: head(number).image_hash,
-        asset: None,
         embedding: vec![0.5, 0.5, 0.5, score],
         model: MODEL.to_owned(),
-        bounding_box: None,
-        landmarks: None,
         quality: Some(FaceQuality { signals: Quality { score, ..Quality::default() }, status: "ok".to_owned() }),
         captured_at: at(i64::try_from(number).unwrap()),
-        matched: None,
+        ..support::kept(number)
     }
 }
 

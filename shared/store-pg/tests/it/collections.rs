@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use facewire_domain::{CollectionId, FaceId, JobKind, KeepFaces, KeepImages};
-use facewire_store_pg::{Actor, Admission, CollectionPolicy, FaceSelection, KeptFace, NewFace, PolicyChanges, Store};
+use facewire_domain::{CollectionId, JobKind, KeepFaces, KeepImages};
+use facewire_store_pg::{Actor, Admission, CollectionPolicy, FaceSelection, NewFace, PolicyChanges, Store};
 use sqlx::Connection;
 use time::OffsetDateTime;
 
 use crate::support::{
-    admit, blocked_session, by, crop, enrol, enrolled, face, finish, head, matched, office, person, test_database,
+    admit, blocked_session, by, crop, enrol, enrolled, face, finish, kept, matched, office, person, test_database,
 };
 
 async fn names(store: &Store, after: Option<&CollectionId>, limit: u32) -> Vec<String> {
@@ -190,21 +190,7 @@ async fn who_changes_one_part_of_a_policy_does_not_undo_another() {
 async fn what_comes_into_a_deleted_collection_makes_its_row_anew_and_says_so() {
     let db = test_database().await;
     let store = db.migrated().await;
-    let kept = KeptFace {
-        face: FaceId::of_crop(head(3).crop, 0),
-        collection: office(),
-        crop: head(3).crop,
-        face_index: 0,
-        image_hash: head(3).image_hash,
-        asset: None,
-        embedding: vec![0.5; 4],
-        model: "pack-1".to_owned(),
-        bounding_box: None,
-        landmarks: None,
-        quality: None,
-        captured_at: head(3).captured_at,
-        matched: None,
-    };
+    let kept = kept(3);
     // An admission, an ending, a face that is kept: each by the process that saw the collection before.
     for step in 0..3 {
         match step {

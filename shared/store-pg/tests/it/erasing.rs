@@ -4,15 +4,15 @@ use std::collections::HashSet;
 
 use facewire_domain::{Candidate, Decision, FaceId, Intent, PersonId};
 use facewire_store_pg::{
-    Admission, Assignment, AuditFilter, ConflictKind, CropHead, Ending, Enrolment, FaceSelection, KeptFace, Named,
-    NamedCrop, NewCrop, NewFace, PersonStatus, Store,
+    Admission, Assignment, AuditFilter, ConflictKind, CropHead, Ending, Enrolment, FaceSelection, Named, NamedCrop,
+    NewCrop, NewFace, PersonStatus, Store,
 };
 use serde_json::json;
 use sqlx::Connection;
 use time::OffsetDateTime;
 
 use crate::support::{
-    TestDatabase, admit, blocked_session, by, crop, enrol, enrolled, face, finish, head, matched, office, person,
+    TestDatabase, admit, blocked_session, by, crop, enrol, enrolled, face, finish, head, kept, matched, office, person,
     test_database,
 };
 
@@ -83,24 +83,6 @@ async fn an_erased_person_comes_back_by_a_new_decision_alone() {
     enrolled(&store, &[face("a", None, 4), NewFace { crop: None, ..face("b", None, 3) }]).await;
     assert_eq!(enrol(&store, &[face("a", None, 2)]).await, [erased("a")], "what is old stays away all the same");
     db.drop().await;
-}
-
-fn kept(number: u64) -> KeptFace {
-    KeptFace {
-        face: FaceId::of_crop(head(number).crop, 0),
-        collection: office(),
-        crop: head(number).crop,
-        face_index: 0,
-        image_hash: head(number).image_hash,
-        asset: None,
-        embedding: vec![0.5; 4],
-        model: "pack-1".to_owned(),
-        bounding_box: None,
-        landmarks: None,
-        quality: None,
-        captured_at: head(number).captured_at,
-        matched: None,
-    }
 }
 
 #[tokio::test]

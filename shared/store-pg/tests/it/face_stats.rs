@@ -10,24 +10,15 @@ use facewire_store_pg::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{at, by, enrolled, face, head, office, quality, test_database};
+use crate::support::{self, at, by, enrolled, face, office, quality, test_database};
 
 fn kept(number: u64) -> KeptFace {
-    let crop = head(number).crop;
     KeptFace {
-        face: FaceId::of_crop(crop, 0),
-        collection: office(),
-        crop,
-        face_index: 0,
         image_hash: ImageHash::of(&number.to_be_bytes()),
-        asset: None,
         embedding: vec![0.6, 0.8],
-        model: "pack-1".to_owned(),
-        bounding_box: None,
-        landmarks: None,
         quality: Some(quality()),
         captured_at: at(0),
-        matched: None,
+        ..support::kept(number)
     }
 }
 

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::support::{
-    TestDatabase, admit, blocked_session, by, crop, face, failed, finish, head, matched, person, rejected,
+    self, TestDatabase, admit, blocked_session, by, crop, face, failed, finish, head, matched, person, rejected,
     test_database,
 };
 
@@ -137,22 +137,13 @@ async fn a_policy_is_kept_whole_and_the_default_is_to_keep_little() {
 }
 
 fn kept(number: u64, face_index: u32) -> KeptFace {
-    let head = head(number);
     let id = Uuid::from_u128(u128::from(number) * 100 + u128::from(face_index) + 1);
     KeptFace {
         face: FaceId::from(id),
-        collection: office(),
-        crop: head.crop,
         face_index,
-        image_hash: head.image_hash,
         asset: Some(format!("asset-{number}")),
         embedding: vec![0.25; 8],
-        model: "pack-1".to_owned(),
-        bounding_box: None,
-        landmarks: None,
-        quality: None,
-        captured_at: head.captured_at,
-        matched: None,
+        ..support::kept(number)
     }
 }
 

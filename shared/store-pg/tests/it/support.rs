@@ -8,7 +8,8 @@ use facewire_domain::{
     Point, Quality, Reason, Stage, Status,
 };
 use facewire_store_pg::{
-    Actor, Admission, CropHead, Ending, Enrolment, FaceQuality, Finished, NewCrop, NewFace, Options, StageTime, Store,
+    Actor, Admission, CropHead, Ending, Enrolment, FaceQuality, Finished, KeptFace, NewCrop, NewFace, Options,
+    StageTime, Store,
 };
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
@@ -223,4 +224,23 @@ pub(crate) async fn finish(store: &Store, endings: &[Ending]) -> Vec<Finished> {
 /// Enrols faces of which none is at fault.
 pub(crate) async fn enrol(store: &Store, faces: &[NewFace]) -> Vec<Enrolment> {
     store.begin_enrolment(faces).await.unwrap().into_iter().map(Result::unwrap).collect()
+}
+
+/// The face of a crop that nobody recognised.
+pub(crate) fn kept(number: u64) -> KeptFace {
+    KeptFace {
+        face: FaceId::of_crop(head(number).crop, 0),
+        collection: office(),
+        crop: head(number).crop,
+        face_index: 0,
+        image_hash: head(number).image_hash,
+        asset: None,
+        embedding: vec![0.5; 4],
+        model: "pack-1".to_owned(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        captured_at: head(number).captured_at,
+        matched: None,
+    }
 }

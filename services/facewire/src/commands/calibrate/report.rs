@@ -63,16 +63,12 @@ impl Made {
     /// What a reader must know of the threshold that follows from it.
     pub(super) fn of_threshold(&self, fpir: f64, gallery: Crowd, today: &Today) -> Vec<String> {
         let mut notes = Vec::new();
-        let beyond = match &today.calibration {
-            Some(_) => "The threshold follows today's table from where the sample ends, and is not measured.",
-            None => "The threshold continues the table and is not measured.",
-        };
         let faces = f64::from(gallery.faces.max(1));
         let fmr = -((-fpir).ln_1p() / faces).exp_m1();
         if !self.calibration.supported(fmr) {
             notes.push(format!(
                 "TOO SMALL for this threshold: FPIR {fpir} among {} faces is an FMR of {fmr:.1e}, and 30 errors at it need {:.0} \
-                 pairs of two people; the sample has {}. {beyond}",
+                 pairs of two people; the sample has {}. The threshold lies behind what it supports, and is not measured.",
                 gallery.faces,
                 (30.0 / fmr).ceil(),
                 self.calibration.impostor
