@@ -11,6 +11,8 @@ import json
 import multiprocessing
 import os
 import pathlib
+import queue
+import sys
 import time
 
 import cv2
@@ -20,6 +22,8 @@ import onnxruntime
 SCORE_THRESHOLD = 0.65
 NMS_IOU = 0.4
 DIM = 512
+# Seconds in which every process opens its models.
+OPENING = 300
 # InsightFace's five points in a 112 x 112 image.
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
@@ -113,6 +117,20 @@ def work(arguments, started, results):
     results.put((found, time.perf_counter() - clock))
 
 
+def collect(workers, results):
+    """What each worker found. All end where one of them dies: the others would wait for it."""
+    counts = []
+    while len(counts) < len(workers):
+        try:
+            counts.append(results.get(timeout=1))
+        except queue.Empty:
+            if any(worker.exitcode for worker in workers):
+                for worker in workers:
+                    worker.terminate()
+                sys.exit("a worker ended early")
+    return counts
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=pathlib.Path, required=True)
@@ -125,12 +143,12 @@ def main():
     processes = max(1, arguments.processes)
     share = max(1, arguments.crops // processes)
     context = multiprocessing.get_context("spawn")
-    started, results = context.Barrier(processes), context.Queue()
+    started, results = context.Barrier(processes, timeout=OPENING), context.Queue()
     task = (arguments.models, pictures, share, arguments.gallery)
     workers = [context.Process(target=work, args=(task, started, results)) for _ in range(processes)]
     for worker in workers:
         worker.start()
-    counts = [results.get() for _ in workers]
+    counts = collect(workers, results)
     for worker in workers:
         worker.join()
     seconds = max(took for _, took in counts)

@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     /// The same seed makes the same faces and probes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Candidates that a search keeps, as `qdrant.hnsw_ef`; the server's own unless given.
+    /// Candidates that a search keeps, as `qdrant.hnsw_ef`; unless given the server's own, and 256 among exemplars.
     #[arg(long)]
     hnsw_ef: Option<u64>,
     /// One JSON object.

@@ -17,12 +17,13 @@ pub(crate) fn most_in_flight(config: &Config, faces_per_run: usize) -> BTreeMap<
     // A batch that gathers, one that waits, and one on each thread.
     let batch = embed.batch.min(faces_per_run).max(1);
     let embedded = batch * (2 + embed.threads());
-    // The batch that is being searched.
+    // The batch that is being searched, the inbox before the enrolments, and the batch that is being enrolled.
+    let matched = 2 * matching.batch + matching.stage.inbox.max(1);
     let bounds = [
         (Stage::Ingest, ingest.stage.most_in_flight(examined)),
         (Stage::Quality, quality.stage.most_in_flight(judged)),
         (Stage::Embed, embed.stage.most_in_flight(embedded)),
-        (Stage::Match, matching.stage.most_in_flight(matching.batch)),
+        (Stage::Match, matching.stage.most_in_flight(matched)),
         // A batch that is being recorded, one that waits, and one that is being published.
         (Stage::Enrich, enrich.stage.most_in_flight(enrich.batch * 3)),
     ];

@@ -145,9 +145,13 @@ def notes(program) -> list[str]:
         ("small", ["models.volume.existingClaim="], empty, True),
         ("small", [], empty, False),
         ("small", [], "--revoke", False),
-        ("small", ["migrate.activeDeadlineSeconds=1200"], "--timeout 1500s", True),
-        ("small", ["migrate.activeDeadlineSeconds=60", "defaults.startupSeconds=700", "shutdown.graceSeconds=40"], "--timeout 1100s", True),
-        ("gpu", ["shutdown.graceSeconds=40"], "--timeout 1300s", True),
+        ("small", ["migrate.activeDeadlineSeconds=1200"], "--timeout 1260s", True),
+        # A pod's progressDeadlineSeconds and a minute: that of the gateway, with its sleep.
+        ("small", ["migrate.activeDeadlineSeconds=60", "defaults.startupSeconds=700", "shutdown.graceSeconds=40"], "--timeout 1120s", True),
+        ("small", [], "one after the other", False),
+        ("small", ["services.match.replicas=3"], "up to 3 of match, 635 s each, are\n`--timeout 1965s`", True),
+        ("gpu", ["shutdown.graceSeconds=40"], "--timeout 1310s", True),
+        ("gpu", ["services.quality.autoscaling.maxReplicas=8"], "up to 8 of embed-gpu, 1235 s each, are\n`--timeout 9940s`", True),
     ]
     faults = []
     for values, sets, words, wanted in cases:
@@ -259,6 +263,10 @@ def variants(program, known) -> list[str]:
         ([], "Deployment", '"/models"', {"quality", "embed-gpu"}),
         (["models.head.existingClaim=heads"], "Deployment", '"/heads"', embedding),
         (["models.head.existingClaim=heads"], "ConfigMap", "head =", set()),
+        # Each has a Postgres URL of its own.
+        ([], "Deployment", '{"key": "match", "name": "facewire-postgres"}', {"match"}),
+        # Down to none without work, and to what `minReplicas` says with some.
+        (["services.match.keda.scaleToZero=true"], "ScaledObject", '"idleReplicaCount": 0, "maxReplicaCount": 8, "minReplicaCount": 2', {"match"}),
     ]
     faults = []
     for sets, kind, words, wanted in cases:
@@ -271,6 +279,18 @@ def variants(program, known) -> list[str]:
             faults.append(f"{' '.join(sets)}: {words} is in the {kind} of {sorted(named)}, not {sorted(wanted)}")
         faults += against_schemas({(" ".join(sets), "1.34"): documents}, known) + rules.faults(documents)
     return faults
+
+
+def policies_turned_off(program) -> list[str]:
+    """Hooks run before the policies of the former values are removed, and a hook's own policy is never: none may hold for their pods."""
+    (before, error), (after, other) = (render(program, "1.34", "production", [f"networkPolicy.enabled={on}"]) for on in ("true", "false"))
+    if error or other:
+        return [f"networkPolicy.enabled: {error or other}"]
+    policies = [d for d in before if d["kind"] == "NetworkPolicy" and rules.component(d) != "nats-servers"]
+    hooks = [d for d in after if d["kind"] in ("Job", "Pod")]
+    holding = [(d, p) for d in hooks for p in policies if rules.holds_for(p, rules.pod_template(d)["metadata"]["labels"])]
+    faults = [f"networkPolicy.enabled=false: {rules.title(p)} holds for {rules.title(d)}" for d, p in holding]
+    return faults if len(policies) > 2 and len(hooks) == 2 else [*faults, "networkPolicy.enabled=false: nothing was compared"]
 
 
 def finish(faults: list[str]) -> None:
@@ -298,7 +318,7 @@ def main() -> None:
     for program in programs:
         faults += [fault for values in RELEASES for fault in lint(program, values)]
         faults += refusals(program) + packaged(program)
-    faults += container_images(programs[0]) + variants(programs[0], known)
+    faults += container_images(programs[0]) + variants(programs[0], known) + policies_turned_off(programs[0])
     laid_over = lambda values, sets, namespace=NAMESPACE: render(programs[0], "1.34", values, sets, namespace=namespace)
     faults += overrides.faults(laid_over, known)
     faults += notes(programs[-1]) + image_volumes(programs[0], known) + yaml_style() + runbook()

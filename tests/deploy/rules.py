@@ -1,16 +1,25 @@
 """What a good set of objects is, whatever the values: nothing dangles, pods are locked down, hooks come first, drains have time, and
 the network lets through what a pod needs. No schema may come in."""
 
+import collections
 import json
 import pathlib
 import re
+import tomllib
 
 import yaml
 
 SERVICES = ["ingest", "quality", "embed-gpu", "match", "enrich", "reconciler", "gateway", "jobs"]
 COMPONENT = "app.kubernetes.io/component"
-# What needs which port, told by the variables or volumes that a pod has.
-POSTGRES, QDRANT, NATS, DNS = 5432, 6334, 4222, 53
+# Whoever has rows and is no stage, and `match`, searches.
+SEARCHES = {"match", "reconciler", "gateway", "jobs", "migrate"}
+# What needs which port, told by the variables, settings or volumes that a pod has.
+POSTGRES, QDRANT, NATS, COLLECTOR = (5432, "TCP"), (6334, "TCP"), (4222, "TCP"), (4317, "TCP")
+HTTPS, IDENTITY, DNS = (443, "TCP"), (80, "TCP"), [(53, "UDP"), (53, "TCP")]
+# Files of the image itself, with `models.volume.type: none`.
+IMAGE = "/usr/share/facewire/"
+# Who reads a path of the file; all pods read what is not here.
+READERS = {"gateway.tls": {"gateway"}, "models.directory": {"quality", "embed-gpu"}, "models.head": SEARCHES | {"quality", "embed-gpu"}}
 
 
 def title(document: dict) -> str:
@@ -83,6 +92,10 @@ def secrets(documents: list[dict]) -> list[str]:
             secret = re.search(r"POSTGRES__URL|API_KEY|ACCESS_KEY|PASSWORD|SEED$", item["name"])
             if secret and "secretKeyRef" not in item.get("valueFrom", {}):
                 faults.append(f"{title(document)}: {item['name']} is not from a secret")
+                continue
+            key = item["valueFrom"]["secretKeyRef"]["key"] if "POSTGRES__URL" in item["name"] else None
+            if key in {*SERVICES, "migrate"} - {component(document)}:
+                faults.append(f"{title(document)}: it has the URL of {key}")
         for volume in pod["volumes"]:
             items = volume.get("secret", {}).get("items")
             owner = component(document)
@@ -118,19 +131,51 @@ def references(documents: list[dict]) -> list[str]:
 
 
 def authorities(documents: list[dict]) -> list[str]:
-    """All pods trust the same authorities: each reaches some server over TLS. A pod sees the file that its variable names."""
-    faults, trusting = [], {}
+    """All pods trust the same authorities: each reaches some server over TLS."""
+    trusting = {}
     for document in documents:
         pod = pod_spec(document)
         if pod:
-            container = pod["containers"][0]
-            file = {item["name"]: item.get("value") for item in container["env"]}.get("SSL_CERT_FILE")
-            trusting[title(document)] = file
-            folders = {mount["mountPath"] for mount in container["volumeMounts"]}
-            if file and str(pathlib.PurePosixPath(file).parent) not in folders:
-                faults.append(f"{title(document)}: {file} is not mounted")
-    if len(set(trusting.values())) > 1:
-        faults += [f"{name}: it does not trust the authorities" for name, file in trusting.items() if not file]
+            names = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+            trusting[title(document)] = names.get("SSL_CERT_FILE")
+    if len(set(trusting.values())) == 1:
+        return []
+    return [f"{name}: it does not trust the authorities" for name, file in trusting.items() if not file]
+
+
+def paths(table: dict, name: str = "") -> list[tuple[str, str]]:
+    """Settings, each with its value, whose value is an absolute path."""
+    below = [(f"{name}.{key}".lstrip("."), value) for key, value in table.items()]
+    tables = [found for key, value in below if isinstance(value, dict) for found in paths(value, key)]
+    return tables + [(key, value) for key, value in below if isinstance(value, str) and value.startswith("/")]
+
+
+def is_mounted(path: str, container: dict, volumes: dict) -> bool:
+    """A secret's volume has the files that it lists, where it lists some."""
+    for mount in container["volumeMounts"]:
+        if path == mount["mountPath"] or path.startswith(f"{mount['mountPath']}/"):
+            items = volumes[mount["name"]].get("secret", {}).get("items")
+            return not items or path.removeprefix(f"{mount['mountPath']}/") in {item["path"] for item in items}
+    return path.startswith(IMAGE)
+
+
+def mounts(documents: list[dict]) -> list[str]:
+    """Every volume is seen by somebody, and every path that a variable or a setting names lies in one."""
+    faults, named = [], paths(tomllib.loads(settings(documents)))
+    for document in documents:
+        pod = pod_spec(document)
+        if not pod:
+            continue
+        containers = pod["containers"] + pod.get("initContainers", [])
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        unseen = volumes.keys() - {mount["name"] for container in containers for mount in container["volumeMounts"]}
+        faults += [f"{title(document)}: volume {name} is mounted nowhere" for name in sorted(unseen)]
+        readers = lambda setting: next((who for start, who in READERS.items() if setting.startswith(start)), None)
+        wanted = [(containers[0], path) for key, path in named if component(document) in (readers(key) or {component(document)})]
+        for container in containers:
+            values = [item.get("value", "").removeprefix("file://") for item in container.get("env", [])]
+            wanted += [(container, value) for value in values if value.startswith("/")]
+        faults += [f"{title(document)}: {path} is not mounted" for container, path in wanted if not is_mounted(path, container, volumes)]
     return faults
 
 
@@ -153,6 +198,9 @@ def replicas(documents: list[dict]) -> list[str]:
     for document in documents:
         if document["kind"] == "Deployment" and ("replicas" in document["spec"]) == (document["metadata"]["name"] in scaled):
             faults.append(f"{title(document)}: `replicas` stands where something scales, or is missing where nothing does")
+        # KEDA wants the number without work below the least one with some.
+        if document["kind"] == "ScaledObject" and document["spec"]["minReplicaCount"] <= document["spec"].get("idleReplicaCount", 0):
+            faults.append(f"{title(document)}: what is scaled to zero comes back with no replica")
     return faults
 
 
@@ -195,6 +243,13 @@ def selects(selector: dict, labels: dict) -> bool:
     return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
 
 
+def holds_for(policy: dict, labels: dict) -> bool:
+    """Whether a NetworkPolicy selects a pod. An expression without its meaning here is no `NotIn`."""
+    selector = policy["spec"]["podSelector"]
+    without = all(e["operator"] == "NotIn" and labels.get(e["key"]) not in e["values"] for e in selector.get("matchExpressions", []))
+    return selects(selector["matchLabels"], labels) and without
+
+
 def selectors(documents: list[dict]) -> list[str]:
     """Whatever selects pods finds some."""
     labels = [pod_template(d)["metadata"]["labels"] for d in documents if pod_spec(d)]
@@ -216,40 +271,59 @@ def selectors(documents: list[dict]) -> list[str]:
     return faults
 
 
+def egress(document: dict, endpoint: str) -> list[tuple[int, str]]:
+    """Ports that a pod has to reach, told by its variables and by where the collector is; each as often as something needs it."""
+    container, pod = pod_spec(document)["containers"][0], pod_spec(document)
+    names = {item["name"]: item.get("value", "") for item in container["env"]}
+    loads = [item["name"] for each in pod.get("initContainers", []) for item in each.get("env", [])]
+    needed = [*DNS, NATS]
+    needed += [POSTGRES] if "FACEWIRE__POSTGRES__URL" in names else []
+    needed += [QDRANT] if component(document) in SEARCHES else []
+    needed += [HTTPS] if names.get("FACEWIRE__IMAGES__URL", "").startswith("s3:") else []
+    needed += [HTTPS] if "URL" in loads else []
+    # Webhooks.
+    needed += [HTTPS] if component(document) == "gateway" else []
+    return needed + ([COLLECTOR] if endpoint else [])
+
+
 def network(documents: list[dict]) -> list[str]:
-    """Where there are policies: everything is denied, and each pod reaches what its variables name."""
+    """Where there are policies: everything is denied, and each pod reaches what its variables and settings name, and nothing else."""
     policies = [d for d in documents if d["kind"] == "NetworkPolicy" and component(d) != "nats-servers"]
     if not policies:
         return []
+    endpoint = tomllib.loads(settings(documents))["telemetry"].get("otlp", {}).get("endpoint", "")
     faults = []
     for document in documents:
         template = pod_template(document)
         if not template:
             continue
-        labels, container = template["metadata"]["labels"], template["spec"]["containers"][0]
-        ours = [p["spec"] for p in policies if selects(p["spec"]["podSelector"]["matchLabels"], labels)]
+        ours = [policy["spec"] for policy in policies if holds_for(policy, template["metadata"]["labels"])]
         if not any(not spec.get("egress") and not spec.get("ingress") for spec in ours):
             faults.append(f"{title(document)}: nothing denies what is not listed")
-        out = {port["port"] for spec in ours for rule in spec.get("egress", []) for port in rule["ports"]}
-        into = {port["port"] for spec in ours for rule in spec.get("ingress", []) for port in rule["ports"]}
-        names = {item["name"]: item.get("value", "") for item in container["env"]}
-        needed = {DNS, NATS}
-        needed |= {POSTGRES} if "FACEWIRE__POSTGRES__URL" in names else set()
-        needed |= {443} if names.get("FACEWIRE__IMAGES__URL", "").startswith("s3:") else set()
-        loads = [item["name"] for each in template["spec"].get("initContainers", []) for item in each.get("env", [])]
-        needed |= {443} if "URL" in loads else set()
-        if 443 in out - needed and component(document) != "gateway":
-            faults.append(f"{title(document)}: it reaches an object store, which it does not need")
-        # Whoever has rows and is no stage, and `match`, searches.
-        searches = component(document) in ("match", "reconciler", "gateway", "jobs", "migrate")
-        needed |= {QDRANT} if searches else set()
+        ports = lambda way: [(port["port"], port["protocol"]) for spec in ours for rule in spec.get(way, []) for port in rule["ports"]]
+        out, needed = collections.Counter(ports("egress")), collections.Counter(egress(document, endpoint))
         if needed - out:
-            faults.append(f"{title(document)}: it cannot reach ports {sorted(needed - out)}")
-        if not searches and QDRANT in out:
-            faults.append(f"{title(document)}: it reaches the vector index, which it does not need")
-        listens = {port["containerPort"] for port in container.get("ports", [])}
-        if listens != into:
-            faults.append(f"{title(document)}: it listens on {sorted(listens)} and is reached on {sorted(into)}")
+            faults.append(f"{title(document)}: it cannot reach {sorted(needed - out)}")
+        # Who reaches a bucket may ask for the identity that opens it.
+        more = set(out - needed) - ({IDENTITY} if needed[HTTPS] else set())
+        if more:
+            faults.append(f"{title(document)}: it reaches {sorted(more)}, which it does not need")
+        listens = {(port["containerPort"], "TCP") for port in template["spec"]["containers"][0].get("ports", [])}
+        if listens != set(ports("ingress")):
+            faults.append(f"{title(document)}: it listens on {sorted(listens)} and is reached on {sorted(ports('ingress'))}")
+    return faults
+
+
+def ways_in(documents: list[dict]) -> list[str]:
+    """A Service leads to the port that it is for, and a budget lets a pod go: without, no node could ever be drained."""
+    faults = []
+    for document in documents:
+        spec = document.get("spec", {})
+        wanted = {"gateway": "http", "health": "health"}.get(component(document)) if document["kind"] == "Service" else None
+        if wanted and [port["targetPort"] for port in spec["ports"]] != [wanted]:
+            faults.append(f"{title(document)}: it leads to another port than {wanted}")
+        if document["kind"] == "PodDisruptionBudget" and spec["maxUnavailable"] in (0, "0%"):
+            faults.append(f"{title(document)}: it lets no pod go")
     return faults
 
 
@@ -276,8 +350,8 @@ def complete(documents: list[dict]) -> list[str]:
 
 def faults(documents: list[dict]) -> list[str]:
     found = [fault for document in documents if pod_spec(document) for fault in locked_down(document)]
-    every = (secrets, references, authorities, variables_once, replicas, hooks, drains, rollouts, selectors, network, labels_are_text, complete)
-    for rule in every:
+    every = [secrets, references, authorities, mounts, variables_once, replicas, hooks, drains, rollouts]
+    for rule in [*every, selectors, network, ways_in, labels_are_text, complete]:
         found += rule(documents)
     return found
 

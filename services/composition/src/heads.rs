@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use facewire_domain::model::base_of;
-use facewire_domain::{CollectionId, FaceId};
+use facewire_domain::{Calibration, CollectionId, FaceId};
 use facewire_gallery::{Asked, Gallery, RuleBook};
 use facewire_inference::Head;
 use facewire_reconciler::{Reconciler, Reembed};
@@ -95,23 +95,69 @@ pub async fn reconciler(config: &Config, parts: &Parts) -> anyhow::Result<Reconc
     Ok(Reconciler { bus: parts.bus.clone(), gallery, options: config.reconciler.clone() })
 }
 
-/// The collections with people's faces in which nothing would say what a match needs, if the gallery were of `model`. What the pack
-/// says of its similarities is not a head's.
+/// What would say what a match needs, if the gallery were of another model. Collections are those with people's faces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ruling {
+    /// Collections in which nothing would.
+    pub unruled: Vec<CollectionId>,
+    /// Those in which a fixed similarity would, whatever model it was chosen for.
+    pub fixed: Vec<CollectionId>,
+    /// Enrolments as well are judged by a fixed similarity, `match.conflict_similarity`.
+    pub conflicts: bool,
+}
+
+impl Ruling {
+    /// The collections in which no probe could be judged; `None`: there are none.
+    pub fn missing(&self) -> Option<String> {
+        (!self.unruled.is_empty()).then(|| listed(&self.unruled))
+    }
+
+    /// What an operator should look at when the model changes; `None`: nothing is fixed.
+    pub fn warning(&self) -> Option<String> {
+        let threshold = (!self.fixed.is_empty()).then(|| format!("the threshold in {}", listed(&self.fixed)));
+        let conflict = self.conflicts.then(|| "match.conflict_similarity".to_owned());
+        let fixed: Vec<String> = threshold.into_iter().chain(conflict).collect();
+        (!fixed.is_empty()).then(|| {
+            format!(
+                "fixed by the configuration, whatever the model is: {}. Similarities of another model mean something else: make \
+                 sure that what is fixed was chosen for the one that is to serve",
+                fixed.join(" and ")
+            )
+        })
+    }
+}
+
+fn listed(collections: &[CollectionId]) -> String {
+    collections.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What would judge probes and enrolments, if the gallery were of `model`. `calibration`: what the pack says of its similarities,
+/// which is not a head's.
 ///
 /// # Errors
 /// Of Postgres.
-pub async fn unruled(config: &Config, gallery: &Gallery, model: &str) -> anyhow::Result<Vec<CollectionId>> {
+pub async fn ruling(
+    config: &Config,
+    gallery: &Gallery,
+    model: &str,
+    calibration: Option<Calibration>,
+) -> anyhow::Result<Ruling> {
     let target = Gallery { model: model.to_owned(), ..gallery.clone() };
-    let book = RuleBook::new(config.matching.rules(), None);
-    let mut unruled = Vec::new();
+    let options = config.matching.rules();
+    let conflicts = options.conflict_similarity.is_some_and(|similarity| similarity < 1.0);
+    let book = RuleBook::new(options, calibration);
+    let mut ruling = Ruling::default();
     for collection in target.store.policies().await?.into_keys() {
         if target.store.gallery_size(&collection).await?.faces == 0 {
             continue;
         }
+        ruling.conflicts = conflicts;
         let rules = book.rules(&target, std::slice::from_ref(&collection)).await?;
-        if rules.rule(&Asked::default(), &collection, None).is_err() {
-            unruled.push(collection);
+        match rules.rule(&Asked::default(), &collection, None) {
+            Ok(applied) if applied.fpir.is_some() => {}
+            Ok(_) => ruling.fixed.push(collection),
+            Err(_) => ruling.unruled.push(collection),
         }
     }
-    Ok(unruled)
+    Ok(ruling)
 }

@@ -3,6 +3,7 @@
 
 use facewire_bus::BusError;
 use facewire_domain::Stage;
+use facewire_inference::PackManifest;
 use facewire_store_pg::{PendingMigration, RoleChange, RolePrefix, StoreError};
 use facewire_store_vec::{Ensured, VecError};
 use serde::Serialize;
@@ -167,6 +168,13 @@ async fn index_changes(parts: &Parts) -> anyhow::Result<Vec<Change>> {
         Some(serving) if serving.is_of(&index.pack.fingerprint(), index.vectors.collection()) => Ok(Vec::new()),
         Some(serving) => {
             let (of, wanted) = (serving.model.unwrap_or(serving.collection), index.pack.fingerprint());
+            if gallery_is_of(parts, &wanted).await {
+                anyhow::bail!(
+                    "the vector index is of the model {of}, and the gallery of {wanted}, which is configured: a switch stopped between \
+                     the two, or Postgres is restored from before one. {} makes the index follow",
+                    follower(&index.pack)
+                )
+            }
             anyhow::bail!(
                 "the vector index is of the model {of}, and {wanted} is configured: configure the former in models.pack and \
                  models.head, or bring the gallery to the new model with `facewire reembed` or `facewire faces use-head`"
@@ -176,5 +184,19 @@ async fn index_changes(parts: &Parts) -> anyhow::Result<Vec<Change>> {
             let collection = index.vectors.collection();
             Ok(vec![Change { store: "qdrant", change: format!("create the collection behind the alias {collection}") }])
         }
+    }
+}
+
+/// Whether Postgres says so. Where it cannot be asked (its schema is not there yet), it does not.
+async fn gallery_is_of(parts: &Parts, model: &str) -> bool {
+    let Some(store) = &parts.store else { return false };
+    store.serving_model().await.ok().flatten().is_some_and(|serving| serving.model == model)
+}
+
+/// What brings the index to the gallery's model, which is the configured one.
+fn follower(pack: &PackManifest) -> &'static str {
+    match pack.head {
+        Some(_) => "`facewire faces use-head` with that head",
+        None => "`facewire reembed --to` that pack, or `facewire faces use-head --revert` where a head served,",
     }
 }

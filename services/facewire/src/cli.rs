@@ -110,6 +110,7 @@ pub(crate) enum Command {
     /// Run one or more services against existing servers.
     Run(Run),
     /// Create or update the database schema, the streams and the vector index.
+    #[command(after_help = "The schema's part has no limit of time. Ended early it is undone, and begins anew.")]
     Migrate(Migrate),
     /// Demonstrate the whole chain on real faces: start, enrol, simulate cameras, report.
     #[cfg(feature = "local")]
@@ -384,7 +385,7 @@ pub(crate) enum ModelsCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Reembed {
-    /// The pack that is to serve; `facewire models install` puts it in place.
+    /// The pack that is to serve; `facewire models install` puts it in place. The same again goes on with a run that was interrupted.
     #[arg(long, value_name = "PACK")]
     pub(crate) to: String,
     /// Switch although some faces have no kept image: they leave the index until they are enrolled anew.

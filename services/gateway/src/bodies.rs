@@ -1,23 +1,30 @@
-//! The memory that bodies of requests may take, over all requests: a body has its place before it is read.
+//! The memory that bodies of requests may take, over all requests: a body has its place before it is read. A client takes one by what
+//! it announces, and may then send nothing for long: hence half of the places are one key's at most.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::caller::{Caller, Owner};
 use crate::error::{ApiError, Code};
+use crate::input;
 use crate::options::Options;
+use crate::shares::{Full, Place, Shares};
 
 /// What the places are counted in.
 const UNIT: u64 = 1024;
 
+/// When another try makes sense.
+const LATER: Duration = Duration::from_secs(1);
+
 /// The places.
 #[derive(Debug)]
 pub(crate) struct Bodies {
-    free: Arc<Semaphore>,
+    places: Shares,
     /// Bytes of a body without a length.
     most: u64,
 }
@@ -25,41 +32,99 @@ pub(crate) struct Bodies {
 /// A body's place, in the extensions of its request, for what goes on where its client went away.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
-    _permit: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
 }
 
 impl Bodies {
     pub(crate) fn new(options: &Options) -> Self {
         let most = options.max_body.as_u64();
         // One of the largest always fits.
-        let all = options.bodies.as_u64().max(most).div_ceil(UNIT) + 1;
-        let all = usize::try_from(all).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(all)), most }
+        let all = options.bodies.as_u64().max(most);
+        Self { places: Shares::new(units(all), units((all / 2).max(most))), most }
+    }
+
+    fn enter(&self, owner: Owner, bytes: u64) -> Result<Held, ApiError> {
+        let place = self.places.enter(owner, units(bytes)).map_err(|full| match full {
+            Full::Own => {
+                let why = "too many bytes of this key are in hand (half of gateway.bodies)";
+                ApiError::new(Code::RateLimited, why).retry_after(LATER)
+            }
+            Full::All => ApiError::overloaded("too many bytes are in hand (gateway.bodies)"),
+        })?;
+        Ok(Held { _place: Arc::new(place) })
     }
 }
 
-/// The layer of everything that reads bodies.
-pub(crate) async fn hold(State(bodies): State<Arc<Bodies>>, mut request: Request, next: Next) -> Response {
+fn units(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX)
+}
+
+/// The layer of everything that reads bodies, inside authentication.
+pub(crate) async fn hold(
+    State(bodies): State<Arc<Bodies>>,
+    caller: Caller,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let length = request.headers().get(CONTENT_LENGTH).map(|length| length.to_str().ok()?.parse::<u64>().ok());
     let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
     let bytes = match length {
         Some(Some(bytes)) => bytes,
         Some(None) => return ApiError::invalid("Content-Length", "it is no number").into_response(),
-        None if is_chunked => bodies.most,
+        None if is_chunked => bodies.most.min(input::most(request.headers())),
         None => 0,
     };
     if bytes > bodies.most {
         let why = format!("a body has at most {} bytes (gateway.max_body)", bodies.most);
         return ApiError::new(Code::PayloadTooLarge, why).into_response();
     }
-    let places = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-    match Arc::clone(&bodies.free).try_acquire_many_owned(places) {
-        Ok(permit) => {
-            let held = Held { _permit: Arc::new(permit) };
+    match bodies.enter(caller.owner(), bytes) {
+        Ok(held) => {
             // One more than the request's own, which may go before its answer is there.
             request.extensions_mut().insert(held.clone());
             next.run(request).await
         }
-        Err(_) => ApiError::overloaded("too many bytes are in hand").into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytesize::ByteSize;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const LARGEST: u64 = 64 << 10;
+
+    fn bodies(bytes: u64) -> Bodies {
+        let (max_body, bodies) = (ByteSize::b(LARGEST), ByteSize::b(bytes));
+        Bodies::new(&Options { max_body, bodies, ..Options::default() })
+    }
+
+    fn key(number: u128) -> Owner {
+        Owner::Key(Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn half_of_the_bytes_in_hand_are_a_keys_at_most() {
+        let bodies = bodies(4 * LARGEST);
+        let own = [1, 2].map(|_| bodies.enter(key(1), LARGEST).unwrap());
+        let refused = bodies.enter(key(1), 1).unwrap_err();
+        assert_eq!((refused.code, refused.retry_after), (Code::RateLimited, Some(LATER)));
+        assert!(bodies.enter(key(1), 0).is_ok(), "what has no body is let in");
+        let others = [2, 2].map(|other| bodies.enter(key(other), LARGEST).unwrap());
+        assert_eq!(bodies.enter(key(3), 1).unwrap_err().code, Code::Overloaded);
+        drop((own, others));
+        assert!(bodies.enter(key(3), LARGEST).is_ok());
+    }
+
+    #[test]
+    fn one_of_the_largest_always_fits() {
+        let bodies = bodies(0);
+        let held = bodies.enter(key(1), LARGEST).unwrap();
+        assert_eq!(bodies.enter(key(2), 1).unwrap_err().code, Code::Overloaded);
+        drop(held);
+        assert!(bodies.enter(key(2), LARGEST).is_ok());
     }
 }

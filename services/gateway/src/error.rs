@@ -57,7 +57,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// None of the images could be used; `details.images` says why each.
     ImagesRefused,
-    /// Too many requests of this key or address, or too many streams that it has open; `Retry-After` says when.
+    /// Too many requests of this key or address, or too many streams, imports or bytes of bodies that it has open; `Retry-After`
+    /// says when.
     RateLimited,
     /// More work waits than may wait; `Retry-After` says when.
     Overloaded,

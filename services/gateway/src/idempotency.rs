@@ -1,5 +1,5 @@
 //! `Idempotency-Key`: a POST that was answered is answered the same again, and not done again. Only successes are kept; what
-//! failed may be tried again.
+//! failed may be tried again. Whoever asked is told what came of it, whether or not that can be noted at once.
 
 use std::time::Duration;
 
@@ -11,11 +11,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use facewire_domain::PersonId;
-use facewire_store_pg::{ANSWER_BYTES, Begun, RequestTicket, StoredAnswer};
+use facewire_domain::{FaultKind, PersonId};
+use facewire_runtime::{Backoff, retry};
+use facewire_store_pg::{ANSWER_BYTES, Begun, RequestTicket, Store, StoreError, StoredAnswer};
 use memchr::memmem;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -32,7 +35,7 @@ pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Longest key.
-const LONGEST: usize = 128;
+pub(crate) const LONGEST: usize = 128;
 /// Longest boundary between parts, as of RFC 2046.
 const LONGEST_BOUNDARY: usize = 70;
 
@@ -42,6 +45,32 @@ pub(crate) struct Biometric;
 
 /// What an answer may take on top of the request's own limit before another process takes the request over.
 const LEASE_SLACK: Duration = Duration::from_secs(30);
+
+/// Between two tries to note the end of a request.
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
+
+/// The right to do a request, until another process may take it over.
+struct Ours {
+    ticket: RequestTicket,
+    until: Instant,
+}
+
+/// What is noted of a request that was done.
+enum End {
+    /// Whoever comes again is answered the same.
+    Answered(StoredAnswer, Vec<PersonId>),
+    /// Whoever comes again tries again.
+    Abandoned,
+}
+
+impl End {
+    async fn note(&self, store: &Store, ticket: &RequestTicket) -> Result<(), StoreError> {
+        match self {
+            Self::Answered(answer, persons) => store.finish_request(ticket, answer, persons).await.map(|_| ()),
+            Self::Abandoned => store.abandon_request(ticket).await,
+        }
+    }
+}
 
 /// The layer of the routes of `/api/v1`, inside authentication.
 pub(crate) async fn once(State(app): State<App>, caller: Caller, request: Request, next: Next) -> Response {
@@ -70,6 +99,7 @@ async fn answer(app: &App, owner: Option<Uuid>, key: &str, request: Request, nex
     let (hash, body) = hashed(named, parts.extensions.get::<Held>().cloned(), body).await?;
     let store = &app.gallery.store;
     let lease = app.options.request_timeout + LEASE_SLACK;
+    let until = Instant::now() + lease;
     let ticket = match store.begin_request(owner, key, hash, lease).await? {
         Begun::New(ticket) => ticket,
         Begun::Finished(answer) => return replayed(answer),
@@ -83,38 +113,51 @@ async fn answer(app: &App, owner: Option<Uuid>, key: &str, request: Request, nex
         }
     };
     // A client that goes away meanwhile comes again with the key. It is answered then: what was begun goes on.
-    let begun = finish(app.clone(), ticket, lease, Request::from_parts(parts, Body::from(body)), next);
+    let begun = finish(app.clone(), Ours { ticket, until }, Request::from_parts(parts, Body::from(body)), next);
     app.going_on.spawn(begun.in_current_span()).await.map_err(ApiError::internal)?
 }
 
 /// Does what was asked, and keeps the answer of a success.
-async fn finish(
-    app: App,
-    ticket: RequestTicket,
-    lease: Duration,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let store = &app.gallery.store;
+async fn finish(app: App, ours: Ours, request: Request, next: Next) -> Result<Response, ApiError> {
     let _place = request.extensions().get::<Held>().cloned();
-    let Ok(response) = tokio::time::timeout(lease, next.run(request)).await else {
-        store.abandon_request(&ticket).await?;
+    let Ok(response) = tokio::time::timeout_at(ours.until, next.run(request)).await else {
+        note(&app, ours, End::Abandoned).await;
         return Err(ApiError::new(Code::Timeout, "the request took longer than another one with its key waits"));
     };
     if !response.status().is_success() || response.extensions().get::<Biometric>().is_some() {
-        store.abandon_request(&ticket).await?;
+        note(&app, ours, End::Abandoned).await;
         return Ok(response);
     }
     let (head, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(ApiError::internal)?;
-    if body.len() <= ANSWER_BYTES {
+    let end = if body.len() <= ANSWER_BYTES {
         let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let answer = StoredAnswer { status: head.status.as_u16(), content_type: kind.to_owned(), body: body.to_vec() };
-        store.finish_request(&ticket, &answer, &persons(&body)).await?;
+        End::Answered(answer, persons(&body))
     } else {
-        store.abandon_request(&ticket).await?;
-    }
+        End::Abandoned
+    };
+    note(&app, ours, end).await;
     Ok(Response::from_parts(head, Body::from(body)))
+}
+
+/// Notes the end of a request. Where that fails it is tried again while nobody else may take the request over, which would do it a
+/// second time; until it succeeds, the request is in progress for whoever comes again. No more of them wait than were being done when
+/// the store went away: without it none is begun. A drain waits for them, within the grace period.
+async fn note(app: &App, ours: Ours, end: End) {
+    let Err(error) = end.note(&app.gallery.store, &ours.ticket).await else { return };
+    tracing::warn!(%error, "the end of a request with an Idempotency-Key is not noted yet");
+    let store = app.gallery.store.clone();
+    let again = async move {
+        let (never, passes) = (CancellationToken::new(), |error: &StoreError| error.kind() != FaultKind::Poison);
+        let noted = retry(PAUSES, &never, passes, |_, _| {}, || end.note(&store, &ours.ticket));
+        match tokio::time::timeout_at(ours.until, noted).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the end of a request with an Idempotency-Key cannot be noted"),
+            Err(_) => tracing::error!("the end of a request with an Idempotency-Key could not be noted in its time"),
+        }
+    };
+    app.going_on.spawn(again.in_current_span());
 }
 
 /// Everybody whom an answer names: it is erased with them. Results of jobs call people `person_…`.

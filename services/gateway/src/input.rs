@@ -46,6 +46,11 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
+/// Bytes of the body of a request with these headers, where the limit of all bodies is not lower.
+pub(crate) fn most(headers: &HeaderMap) -> u64 {
+    if is_json(headers) { MOST_JSON as u64 } else { u64::MAX }
+}
+
 /// The whole body, within the limit of the router, and of JSON where it says that it is some.
 pub(crate) async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     let is_json = is_json(request.headers());
@@ -198,6 +203,8 @@ mod tests {
             assert_eq!(read(json, MOST_JSON + 1).await, Err(Code::PayloadTooLarge));
         }
         assert_eq!(read("image/jpeg", MOST_JSON + 1).await, Ok(MOST_JSON + 1));
+        let most_of = |kind: &str| most(&HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]));
+        assert_eq!((most_of("application/json"), most_of("image/jpeg")), (MOST_JSON as u64, u64::MAX));
     }
 
     #[test]

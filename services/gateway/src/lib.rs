@@ -22,26 +22,31 @@ mod rates;
 mod request;
 mod routes;
 mod server;
+mod shares;
+mod stall;
 mod streams;
 mod tls;
+mod turns;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use facewire_bus::{Bus, BusError, Replies, Requests};
-use facewire_domain::{CalibratedGate, Calibration, Fault, FaultKind, Gate};
+use facewire_domain::{CalibratedGate, Calibration, CollectionId, Fault, FaultKind, Gate};
 use facewire_gallery::{Gallery, RuleBook, RuleOptions};
 use facewire_runtime::{Backoff, Run, ServiceError, Shutdown, State, retry};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use caller::Keys;
+use caller::{Keys, Owner};
 use events::{Reach, Sender};
 use rates::Rates;
+use shares::Shares;
 use streams::Streams;
 use tls::Certificates;
+use turns::Turns;
 
 pub use error::{ApiError, Code, ErrorBody, ErrorEnvelope};
 pub use events::{LEASE as EVENTS_LEASE, Options as WebhookOptions};
@@ -50,6 +55,9 @@ pub use proxies::{Network, NoNetwork};
 
 /// Between two tries to subscribe.
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
+
+/// Requests that have endings summed at a time; the others wait.
+const SUMS: usize = 2;
 
 /// As health and telemetry call it.
 pub const SERVICE: &str = "gateway";
@@ -121,9 +129,15 @@ pub(crate) struct Shared {
     pub(crate) configured_gate: Gate,
     pub(crate) requests: Requests,
     /// Places of imports that are read.
-    pub(crate) imports: Semaphore,
+    pub(crate) imports: Shares,
     /// The turn of a cluster that is split.
     pub(crate) splits: Semaphore,
+    /// The turns of those who have many endings summed: it takes long, and keys are looked up over the same connections.
+    pub(crate) sums: Semaphore,
+    /// One turn of an owner before these, so that nobody has them all.
+    pub(crate) own_sums: Turns<Owner>,
+    /// The turn of an erasure, in each collection.
+    pub(crate) erasures: Turns<CollectionId>,
     /// Requests that come to their end whether or not their clients wait for it.
     pub(crate) going_on: TaskTracker,
     pub(crate) options: Arc<Options>,
@@ -263,8 +277,11 @@ impl App {
             rules: Arc::new(RuleBook::new(rules, calibration)),
             configured_gate: gate,
             requests,
-            imports: Semaphore::new(options.imports.clamp(1, Semaphore::MAX_PERMITS)),
+            imports: imports::places(&options),
             splits: Semaphore::new(1),
+            sums: Semaphore::new(SUMS),
+            own_sums: Turns::default(),
+            erasures: Turns::default(),
             going_on: TaskTracker::new(),
             keys: Keys::default(),
             rates: Rates::new(&options),

@@ -2,14 +2,17 @@
 //! around every handler can answer with.
 
 use axum::http::StatusCode;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, HttpMethod, Info, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr, ResponseBuilder,
+    ContentBuilder, HeaderBuilder, HttpMethod, Info, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr, Required,
+    ResponseBuilder,
 };
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
 use crate::error::{Code, ErrorBody, ErrorEnvelope};
+use crate::idempotency::LONGEST;
 
 /// Bytes as they are. OpenAPI 3.1 describes them by saying nothing.
 #[derive(Debug)]
@@ -79,6 +82,35 @@ pub(crate) fn with_refusals(mut document: OpenApi) -> OpenApi {
         }
     }
     document
+}
+
+/// Says of every POST that it is done once under a key: of routes behind the layer that sees to it.
+pub(crate) fn with_keys(document: &mut OpenApi) {
+    let posts = document.paths.paths.values_mut().filter_map(|item| item.post.as_mut());
+    for operation in posts {
+        operation.parameters.get_or_insert_default().push(idempotency_key());
+        for (status, response) in &mut operation.responses.responses {
+            let RefOr::T(response) = response else { continue };
+            if status.starts_with('2') {
+                let why = "`true`: the answer was kept from an earlier request with this Idempotency-Key";
+                let header = HeaderBuilder::new().description(Some(why)).build();
+                response.headers.insert("Idempotency-Replayed".to_owned(), header);
+            }
+        }
+    }
+}
+
+fn idempotency_key() -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(LONGEST));
+    let why = "Printable characters. Sent again with it, the same request is answered the same, and not done again; only a success is \
+               kept, and none with embeddings";
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(why))
+        .schema(Some(text))
+        .build()
 }
 
 fn operations(item: &mut PathItem) -> Vec<(HttpMethod, &mut utoipa::openapi::path::Operation)> {

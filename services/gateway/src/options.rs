@@ -27,7 +27,8 @@ pub struct Options {
     /// From a connection's first byte to the end of a request's headers.
     #[serde(with = "facewire_config::duration")]
     pub header_timeout: Duration,
-    /// From a request's headers to the end of its answer; `504` afterwards. Not for events and imports.
+    /// From a request's headers to its answer; `504` afterwards. Not for events, what is followed, exports and imports. Whoever takes
+    /// nothing of any answer for as long is cut, and whoever reads so slowly that no megabyte goes in that time.
     #[serde(with = "facewire_config::duration")]
     pub request_timeout: Duration,
     /// How long a synchronous recognition waits for the chain; `504` with the crop's id afterwards.
@@ -46,9 +47,11 @@ pub struct Options {
     /// Proxies, such as those of an Ingress, that are believed who came to them (`X-Forwarded-For`): addresses or networks. None:
     /// whoever connects is the client.
     pub trusted_proxies: Vec<Network>,
-    /// Bytes of bodies that are held at a time, over all requests; `503` above.
+    /// Bytes of bodies that are held at a time, over all requests; `503` above. Half of them (one of the largest, where that is more)
+    /// of one key, or of one address without a key; `429` above. A body without a length counts as the longest of its kind.
     pub bodies: ByteSize,
-    /// Imports that are read at a time, each with up to five images in memory; `503` above.
+    /// Imports that are read at a time, each with up to five images in memory; `503` above. Half of them, rounded up, of one key, or of
+    /// one address without a key; `429` above.
     pub imports: usize,
     /// Answers without an end of their own that are open at a time: events, what is followed, exports, imports; `503`
     /// above. At most half of `connections`.

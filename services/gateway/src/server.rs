@@ -1,5 +1,5 @@
-//! Connections: accepted up to a number, with limits of time for handshake and headers, ended with the service. What is
-//! asked over them is the router's.
+//! Connections: accepted up to a number, with limits of time for handshake, headers and answers that nobody takes, ended with the
+//! service. What is asked over them is the router's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +24,7 @@ use tower::ServiceExt;
 
 use crate::linger::Linger;
 use crate::options::Options;
+use crate::stall::Stall;
 use crate::tls::Certificates;
 
 /// After a failed accept: the process has no descriptor left, say.
@@ -44,7 +45,12 @@ pub(crate) async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(options.connections.max(1)));
     let mut connections = JoinSet::new();
-    let settings = Settings { header_timeout: options.header_timeout, certificates, shutdown: shutdown.clone() };
+    let settings = Settings {
+        header_timeout: options.header_timeout,
+        patience: options.request_timeout,
+        certificates,
+        shutdown: shutdown.clone(),
+    };
     loop {
         let (stream, peer, place) = tokio::select! {
             accepted = accept(&listener, &places) => match accepted {
@@ -85,6 +91,8 @@ async fn accept(
 #[derive(Clone)]
 struct Settings {
     header_timeout: Duration,
+    /// With a client that takes nothing of its answer.
+    patience: Duration,
     certificates: Option<Certificates>,
     shutdown: Shutdown,
 }
@@ -99,6 +107,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
+    let stream = Stall::new(stream, settings.patience);
     match &settings.certificates {
         None => speak(stream, peer, router, &settings).await,
         Some(certificates) => {

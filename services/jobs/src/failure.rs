@@ -58,7 +58,7 @@ pub(crate) enum Fate {
     WaitsForOthers,
     /// Postgres says what it is.
     Asks,
-    /// The worker cannot go on; another takes the job over.
+    /// The worker cannot go on; another takes the job over. All workers of the process begin anew.
     Breaks,
 }
 

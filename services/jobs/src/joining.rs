@@ -97,7 +97,9 @@ pub(crate) async fn join_all(context: &Context, looked: &mut Looked) -> Result<(
 /// Keeps up one of them. Faces that could not be looked at are looked at the next time.
 async fn keep_up(context: &Context, collection: &CollectionId, looked: &mut Looked) -> Result<(), JobError> {
     let averaged = average(context, collection).await;
-    let began = OffsetDateTime::now_utc();
+    // By the clock that says when faces were stored: if this machine's were ahead of it, those that come until then would never be
+    // looked at.
+    let began = context.store().clock().await?;
     if join(context, collection, looked.since(collection)).await? {
         looked.note(collection, began);
     }

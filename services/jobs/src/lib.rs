@@ -21,6 +21,7 @@ use facewire_domain::Calibration;
 use facewire_gallery::{Gallery, RuleBook, RuleOptions};
 use facewire_runtime::{ActorError, Patience, Pipeline, RestartPolicy, Run, Shutdown, supervise};
 use facewire_telemetry::events;
+use tokio::sync::RwLock;
 
 use kinds::Context;
 use work::Worker;
@@ -46,8 +47,8 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Runs until the shutdown, which gives back the jobs that run. When an actor fails, the pipeline is built anew,
-    /// and the jobs are taken over once their leases have ended.
+    /// Runs until the shutdown, which gives back the jobs that run. When an actor fails, the pipeline is built anew: the others give
+    /// back their jobs before, and what could not be given back is taken over once its lease has ended.
     pub fn run(self, shutdown: Shutdown) -> Run {
         Box::pin(
             async move { supervise(SERVICE, RestartPolicy::default(), &shutdown, || self.pipeline(&shutdown)).await },
@@ -56,13 +57,15 @@ impl Jobs {
 
     async fn pipeline(&self, shutdown: &Shutdown) -> Result<Pipeline, ActorError> {
         self.gallery.check_serving().await?;
+        let mut pipeline = Pipeline::within(SERVICE, shutdown);
         let context = Context {
             bus: self.bus.clone(),
             gallery: self.gallery.clone(),
             rules: Arc::new(RuleBook::new(self.rules.clone(), self.calibration.clone())),
             options: Arc::new(self.options.clone()),
-            patience: Patience::new(SERVICE, shutdown),
-            shutdown: shutdown.clone(),
+            patience: Patience::new(SERVICE, pipeline.shutdown()),
+            shutdown: pipeline.shutdown().clone(),
+            in_hand: Arc::new(RwLock::new(())),
             idle: Arc::new(AtomicUsize::new(0)),
         };
         events::JobsReady.emit();
@@ -71,7 +74,6 @@ impl Jobs {
         for number in 1..=self.options.workers.max(1) {
             queues.push((number, self.bus.job_queue().await?));
         }
-        let mut pipeline = Pipeline::new();
         for (number, queue) in queues {
             let name = format!("{SERVICE} {} {number}", std::process::id());
             let worker = Worker { context: context.clone(), name };

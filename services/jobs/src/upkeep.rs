@@ -31,10 +31,17 @@ pub(crate) async fn keep(context: Context) -> Result<(), ActorError> {
         let more = tokio::select! {
             // What is not written is still out of date.
             () = context.shutdown.draining() => return Ok(()),
-            more = round(&context, &mut given_up) => more?,
+            more = round(&context, &mut given_up) => more,
         };
-        if more {
-            continue;
+        match more {
+            Ok(true) => continue,
+            Ok(false) => {}
+            // A store that it waited for.
+            Err(_) if context.shutdown.is_draining() => return Ok(()),
+            Err(error) => {
+                context.give_back_all().await;
+                return Err(error.into());
+            }
         }
         tokio::select! {
             () = context.shutdown.draining() => return Ok(()),

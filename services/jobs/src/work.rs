@@ -63,7 +63,8 @@ enum Interrupt {
 }
 
 impl Worker {
-    /// Works until the drain. What a broker or a store is away for is waited out.
+    /// Works until the drain. What a broker or a store is away for is waited out. Where it cannot go on, the other workers give back
+    /// their jobs before all end.
     pub(crate) async fn run(self, mut queue: JobQueue) -> Result<(), ActorError> {
         let (mut failures, mut held) = (0, None);
         loop {
@@ -76,8 +77,17 @@ impl Worker {
             match pulled {
                 Ok(message) => {
                     (failures, held) = (0, None);
-                    if let Some(message) = message {
-                        self.take(message).await?;
+                    let Some(message) = message else { continue };
+                    let in_hand = self.context.in_hand.read().await;
+                    if self.context.shutdown.is_draining() {
+                        message.retry_later(Duration::ZERO).await;
+                        return Ok(());
+                    }
+                    let taken = self.take(message).await;
+                    drop(in_hand);
+                    if let Err(error) = taken {
+                        self.context.give_back_all().await;
+                        return Err(error);
                     }
                 }
                 Err(error) => {

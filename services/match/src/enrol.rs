@@ -1,21 +1,39 @@
 //! Enrolment: which similarity to another person is a conflict follows from the rules; the gallery does the rest.
 
+use facewire_bus::Done;
 use facewire_contracts::convert::WireError;
 use facewire_contracts::v1;
 use facewire_domain::{Detail, Outcome, Reason, Stage, Status, SubjectId, decimal};
 use facewire_gallery::{Candidate, Conflict, Enrolled};
-use facewire_runtime::ActorError;
+use facewire_runtime::{ActorError, Inbox, Outbox};
 use facewire_store_pg::{FaceQuality, NewFace};
+use facewire_telemetry::BatchSpan;
+use time::OffsetDateTime;
 
+use crate::options::Options;
 use crate::recognize::failed;
 use crate::task::Task;
-use crate::{Worker, keep_raw};
+use crate::{Worker, keep_raw, send};
+
+impl Worker {
+    /// The actor that enrols. It waits for whoever writes people or faces of the collection, and for its store: nobody else does.
+    pub(crate) async fn enrol(self, mut tasks: Inbox<Task>, done: Outbox<Done>) -> Result<(), ActorError> {
+        let Options { batch: size, batch_interval: interval, .. } = self.service.options;
+        loop {
+            let batch = tasks.recv_paced(size, interval).await;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let _span = BatchSpan::start("enrol batch", Stage::Match, batch.iter().map(|task| task.delivery.span()));
+            let started = OffsetDateTime::now_utc();
+            let endings = enrolled(&self, &batch).await?;
+            send(&done, batch, endings.into_iter().map(Into::into).collect(), started).await?;
+        }
+    }
+}
 
 /// The ending of each enrolment, in order.
-pub(crate) async fn enrol(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::Ending>, ActorError> {
-    if tasks.is_empty() {
-        return Ok(Vec::new());
-    }
+async fn enrolled(worker: &Worker, tasks: &[Task]) -> Result<Vec<v1::Ending>, ActorError> {
     let rules = worker.rules(tasks).await?;
     let mut endings: Vec<Option<v1::Ending>> = Vec::with_capacity(tasks.len());
     let (mut candidates, mut theirs) = (Vec::new(), Vec::new());
@@ -89,7 +107,9 @@ fn detail(conflict: Conflict) -> Detail {
         Conflict::NameTaken => Detail::message("the name belongs to another subject of this collection"),
         Conflict::ImageOfOther => Detail::message("the very same image is enrolled for another subject"),
         Conflict::NotThisPerson => Detail::message("somebody said that this face is not that person's"),
-        Conflict::Erased => Detail::message("what it concerns was erased after the crop was received"),
+        Conflict::Erased => {
+            Detail::message("what it concerns was erased after the crop was received, or is being erased")
+        }
         Conflict::Lookalike { similarity, limit } => Detail {
             similarity: Some(decimal(similarity)),
             threshold: Some(decimal(limit)),

@@ -1,20 +1,21 @@
-//! The match stage: who is it? Search, threshold and margin; and enrolment, Postgres first, then the vector engine.
-//! An extraction passes through unasked. Names are looked up later, pixels were left behind; the rules are the gallery's.
+//! The match stage: who is it? Search, threshold and margin; and enrolment, Postgres first, then the vector engine, by an actor of
+//! its own: it waits while a clustering of its collection is being written, and no probe waits with it. An extraction passes
+//! through unasked. Names are looked up later, pixels were left behind; the rules are the gallery's.
 
 mod enrol;
 mod options;
 mod recognize;
 mod task;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use enrol::enrol;
 use facewire_bus::{Batch, BatchOptions, Batches, Bus, Delivery, Done, Outgoing};
 use facewire_contracts::v1;
 use facewire_domain::{Calibration, CollectionId, Intent, Outcome, Reason, Stage, Status};
 use facewire_gallery::{Gallery, RuleBook, Rules, Unruled};
 use facewire_runtime::{
-    ActorError, Inbox, Outbox, Patience, Pipeline, RestartPolicy, Run, ServiceError, Shutdown, State, supervise,
+    ActorError, Inbox, Outbox, Patience, Pipeline, RestartPolicy, Run, ServiceError, Shutdown, State, inbox, supervise,
 };
 use facewire_store_pg::{RawEmbedding, StoreError};
 use facewire_telemetry::events;
@@ -65,8 +66,11 @@ impl Match {
         let mut pipeline = Pipeline::new();
         let (items, done) = self.bus.stage(&mut pipeline, Stage::Match, &self.options.stage, shutdown);
         let worker = self.worker(shutdown);
+        let capacity = NonZeroUsize::new(self.options.stage.inbox).unwrap_or(NonZeroUsize::MIN);
+        let (enrolments, enrolling) = inbox("match: decide->enrol", capacity);
         pipeline.spawn("rules", keep_rules(Arc::clone(&worker.book), self.gallery.clone(), shutdown.clone()));
-        pipeline.spawn("decide", worker.run(items, done));
+        pipeline.spawn("enrol", worker.clone().enrol(enrolling, done.clone()));
+        pipeline.spawn("decide", worker.decide(items, enrolments, done));
         Ok(pipeline)
     }
 
@@ -94,6 +98,7 @@ async fn keep_rules(book: Arc<RuleBook>, gallery: Gallery, shutdown: Shutdown) -
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct Worker {
     service: Match,
     book: Arc<RuleBook>,
@@ -109,16 +114,22 @@ impl Worker {
         self.patience.wait(|| self.book.rules(gallery, &collections)).await
     }
 
-    async fn run(self, items: Inbox<Delivery>, done: Outbox<Done>) -> Result<(), ActorError> {
+    /// The actor that decides. Enrolments go on to their own; only where that has no room for more they are waited for.
+    async fn decide(
+        self,
+        items: Inbox<Delivery>,
+        enrolments: Outbox<Task>,
+        done: Outbox<Done>,
+    ) -> Result<(), ActorError> {
         let Options { batch: size, batch_interval: interval, .. } = self.service.options;
         let options = BatchOptions { stage: Stage::Match, span: "match batch", size, interval };
         let mut batches = Batches::new(items, |delivery| delivery, options);
         while let Some(Batch { items, span: _span }) = batches.next().await {
             let started = OffsetDateTime::now_utc();
-            let (mut enrolments, mut extractions, mut probes) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut extractions, mut probes) = (Vec::new(), Vec::new());
             for delivery in items {
                 match Task::read(delivery, &self.service.gallery.model, self.service.gallery.dim as usize) {
-                    Ok(task) if task.identity.intent == Intent::Enroll => enrolments.push(task),
+                    Ok(task) if task.identity.intent == Intent::Enroll => enrolments.send(task).await?,
                     Ok(task) if task.identity.intent == Intent::Extract => extractions.push(task),
                     Ok(task) => probes.push(task),
                     Err(unfit) => done.send(*unfit).await?,
@@ -126,9 +137,6 @@ impl Worker {
             }
             let extracted = extractions.iter().map(extract).collect();
             send(&done, extractions, extracted, started).await?;
-            // Enrolments first: a probe that came right behind one finds it.
-            let endings = enrol(&self, &enrolments).await?;
-            send(&done, enrolments, endings.into_iter().map(Into::into).collect(), started).await?;
             let endings = recognize::recognize(&self, &probes).await?;
             send(&done, probes, endings, started).await?;
         }

@@ -22,6 +22,7 @@ pub(crate) struct Rows<'a> {
 pub(crate) struct Points<'a> {
     vectors: &'a VecStore,
     page: VecDeque<StoredPoint>,
+    after: Option<FaceId>,
     next: Option<FaceId>,
     batch: u32,
     ended: bool,
@@ -30,6 +31,11 @@ pub(crate) struct Points<'a> {
 impl<'a> Rows<'a> {
     pub(crate) fn new(store: &'a Store, batch: u32) -> Self {
         Self { store, page: VecDeque::new(), after: None, batch, ended: false }
+    }
+
+    /// Those behind this face alone.
+    pub(crate) fn behind(self, after: Option<FaceId>) -> Self {
+        Self { after, ..self }
     }
 
     /// The id of the next row.
@@ -49,7 +55,12 @@ impl<'a> Rows<'a> {
 
 impl<'a> Points<'a> {
     pub(crate) fn new(vectors: &'a VecStore, batch: u32) -> Self {
-        Self { vectors, page: VecDeque::new(), next: None, batch, ended: false }
+        Self { vectors, page: VecDeque::new(), after: None, next: None, batch, ended: false }
+    }
+
+    /// Those behind this face alone.
+    pub(crate) fn behind(self, after: Option<FaceId>) -> Self {
+        Self { after, next: after, ..self }
     }
 
     /// The id of the next point.
@@ -58,6 +69,10 @@ impl<'a> Points<'a> {
             let page = self.vectors.scroll(self.next, self.batch, false).await?;
             (self.page, self.next) = (page.points.into(), page.next);
             self.ended = self.next.is_none();
+            // A scroll begins with the point that it is given.
+            if self.after.is_some() && self.page.front().map(|point| point.face) == self.after {
+                self.page.pop_front();
+            }
         }
         Ok(self.page.front().map(|point| point.face))
     }

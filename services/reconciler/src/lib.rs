@@ -34,7 +34,7 @@ pub use rebuild::{RebuildOptions, Rebuilt};
 pub use reembed::{Reembed, ReembedOptions, Reembedded};
 pub use retention::Retention;
 
-use pass::Pass;
+use pass::{Pass, Reached, Token};
 
 /// What an operator may set of the service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -213,12 +213,29 @@ impl Reconciler {
         timeout: Duration,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<PassReport, ReconcileError> {
+        self.full_from(options, timeout, progress, &mut Reached::default()).await
+    }
+
+    /// The same from where a pass that was cut short came to, unless somebody else held the lease since, or the index was lost.
+    pub(crate) async fn full_from(
+        &self,
+        options: PassOptions,
+        timeout: Duration,
+        progress: &(dyn Fn(u64) + Send + Sync),
+        reached: &mut Reached,
+    ) -> Result<PassReport, ReconcileError> {
         self.gallery.check_serving().await?;
         if !options.fix {
-            return Pass::new(self, options, None, progress).run().await;
+            return Pass::new(self, options, None, progress, reached).run().await;
         }
-        let report =
-            self.as_holder(timeout, async |token| Pass::new(self, options, Some(token), progress).run().await).await?;
+        let report = self
+            .as_holder(timeout, async |token| {
+                let Gallery { store, vectors, .. } = &self.gallery;
+                let index_is_empty = vectors.scroll(None, 1, false).await?.points.is_empty();
+                reached.go_on(token, store.last_pass(SERVICE).await?, index_is_empty);
+                self.compare_and_complete(options, token, progress, reached).await
+            })
+            .await?;
         if options.allow_mass_removal {
             // A service that held these points back is not ready before its next full pass, which is not to wait for its time.
             self.gallery.store.forget_pass(SERVICE).await?;
@@ -277,16 +294,18 @@ impl Reconciler {
     }
 
     /// The end of a [`Reconciler::reembed`] that was interrupted after the switch in Postgres, `batch` faces at a time: an index that
-    /// is still of the model before, and embeddings of the model that serves which still lie beside the faces' own. How many of
-    /// these there were; 0 where nothing was left.
+    /// is still of another model, and embeddings of the model that serves which still lie beside the faces' own. `embedded` is how
+    /// many of these there were, `indexed` what is in the index now, and `collection` the new one, where the index had to follow.
     ///
     /// # Errors
     /// As [`Reconciler::full`].
-    pub async fn finish_reembed(&self, batch: u32, timeout: Duration) -> Result<u64, ReconcileError> {
+    pub async fn finish_reembed(&self, batch: u32, timeout: Duration) -> Result<Reembedded, ReconcileError> {
         self.gallery.check_serving().await?;
         self.as_holder(timeout, async |token| {
-            self.follow(token).await?;
-            self.apply_reembedded(batch, token).await
+            let collection = self.follow(token).await?;
+            let embedded = self.apply_reembedded(batch, token).await?;
+            let indexed = self.gallery.vectors.count(None).await?;
+            Ok(Reembedded { embedded, indexed, collection, ..Reembedded::default() })
         })
         .await
     }
@@ -298,27 +317,28 @@ impl Reconciler {
     /// As [`Reconciler::full`].
     pub async fn complete(&self) -> Result<u64, ReconcileError> {
         self.gallery.check_serving().await?;
-        self.as_holder(Duration::ZERO, async |token| {
-            let (Gallery { store, .. }, batch) = (&self.gallery, self.options.batch.max(1));
-            let (mut completed, mut after): (u64, Option<FaceId>) = (0, None);
-            loop {
-                let faces = store.pending_faces(self.options.pending_after, after, batch).await?;
-                let Some(last) = faces.last().map(|face| face.record.face) else { break };
-                after = Some(last);
-                self.still_ours(token).await?;
-                // What another model made is a full pass's affair.
-                completed += self.gallery.index(faces).await?;
-            }
-            after = None;
-            loop {
-                let faces = store.tombstoned_faces(after, batch).await?;
-                let Some(last) = faces.last() else { return Ok(completed) };
-                after = Some(*last);
-                self.still_ours(token).await?;
-                self.gallery.forget_with_images(&faces, self.options.retention.images_grace).await?;
-                completed += faces.len() as u64;
-            }
-        })
-        .await
+        self.as_holder(Duration::ZERO, async |token| self.complete_with(token).await).await
+    }
+
+    async fn complete_with(&self, token: Token) -> Result<u64, ReconcileError> {
+        let (Gallery { store, .. }, batch) = (&self.gallery, self.options.batch.max(1));
+        let (mut completed, mut after): (u64, Option<FaceId>) = (0, None);
+        loop {
+            let faces = store.pending_faces(self.options.pending_after, after, batch).await?;
+            let Some(last) = faces.last().map(|face| face.record.face) else { break };
+            after = Some(last);
+            self.still_ours(token).await?;
+            // What another model made is a full pass's affair.
+            completed += self.gallery.index(faces).await?;
+        }
+        after = None;
+        loop {
+            let faces = store.tombstoned_faces(after, batch).await?;
+            let Some(last) = faces.last() else { return Ok(completed) };
+            after = Some(*last);
+            self.still_ours(token).await?;
+            self.gallery.forget_with_images(&faces, self.options.retention.images_grace).await?;
+            completed += faces.len() as u64;
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A full pass: a merge join of both stores in id order, with constant memory. What differs is confirmed by reading it once
-//! more, and repaired in batches; a holder who was fenced off repairs nothing.
+//! more, and repaired in batches; a holder who was fenced off repairs nothing. How far it came outlives it, so that one that was
+//! cut short goes on there.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -70,75 +71,108 @@ impl PassReport {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Token(pub(crate) i64);
 
-pub(crate) struct Pass<'a> {
-    reconciler: &'a Reconciler,
-    options: PassOptions,
+/// How far a pass came, and what of it is left to be repaired. Whatever it was cut short by, what is in here is whole.
+#[derive(Debug, Default)]
+pub(crate) struct Reached {
+    /// Of whoever came so far.
     token: Option<Token>,
-    progress: &'a (dyn Fn(u64) + Send + Sync),
+    /// When the last whole pass was, as it was noted when this one began or went on.
+    last: Option<OffsetDateTime>,
+    /// Every face up to this one was compared.
+    after: Option<FaceId>,
     report: PassReport,
     batches: BTreeMap<Kind, Vec<FaceId>>,
     /// Points to remove, each with when its grace ends.
     waiting: VecDeque<(Instant, Kind, FaceId)>,
 }
 
+impl Reached {
+    /// The holder of this token goes on here, if nobody else held the lease since: a rebuild or another model's index would have to
+    /// be compared from the beginning, and another pass may have come to its end. Nor where the last pass was noted or forgotten since,
+    /// as by whoever made the index anew, nor where the index is empty: what was compared of it is not there.
+    pub(crate) fn go_on(&mut self, token: Token, last: Option<OffsetDateTime>, index_is_empty: bool) {
+        let is_next = self.token.is_some_and(|before| before.0.checked_add(1) == Some(token.0));
+        if !is_next || self.last != last || index_is_empty {
+            *self = Self::default();
+        }
+        (self.token, self.last) = (Some(token), last);
+    }
+}
+
+pub(crate) struct Pass<'a> {
+    reconciler: &'a Reconciler,
+    options: PassOptions,
+    token: Option<Token>,
+    progress: &'a (dyn Fn(u64) + Send + Sync),
+    reached: &'a mut Reached,
+}
+
 impl<'a> Pass<'a> {
-    /// Without a token nothing is repaired.
+    /// Goes on where it came to. Without a token nothing is repaired.
     pub(crate) fn new(
         reconciler: &'a Reconciler,
         options: PassOptions,
         token: Option<Token>,
         progress: &'a (dyn Fn(u64) + Send + Sync),
+        reached: &'a mut Reached,
     ) -> Self {
-        let (report, batches, waiting) = Default::default();
-        Self { reconciler, options, token, progress, report, batches, waiting }
+        Self { reconciler, options, token, progress, reached }
     }
 
     pub(crate) async fn run(mut self) -> Result<PassReport, ReconcileError> {
-        let batch = self.reconciler.options.batch.max(1);
-        let mut rows = Rows::new(&self.reconciler.gallery.store, batch);
-        let mut points = Points::new(&self.reconciler.gallery.vectors, batch);
-        let started = Instant::now();
+        let (batch, after) = (self.reconciler.options.batch.max(1), self.reached.after);
+        let mut rows = Rows::new(&self.reconciler.gallery.store, batch).behind(after);
+        let mut points = Points::new(&self.reconciler.gallery.vectors, batch).behind(after);
+        let started = (Instant::now(), self.checked());
         loop {
             let (row, point) = (rows.peek().await?, points.peek().await?);
             // The smaller id, from each side that has it.
             let Some(face) = row.into_iter().chain(point).min() else { break };
             let record = (row == Some(face)).then(|| rows.take()).flatten();
             let stored = (point == Some(face)).then(|| points.take()).flatten();
-            self.report.rows += u64::from(record.is_some());
-            self.report.points += u64::from(stored.is_some());
+            // Without a wait up to where a difference is noted: nothing is compared twice or passed over.
+            self.reached.after = Some(face);
+            self.reached.report.rows += u64::from(record.is_some());
+            self.reached.report.points += u64::from(stored.is_some());
             if let Some(kind) = self.reconciler.comparison().difference(record.as_ref(), stored.as_ref()) {
                 self.found(kind, face).await?;
-                if self.options.limit.is_some_and(|limit| self.report.total_found() >= limit) {
+                if self.options.limit.is_some_and(|limit| self.reached.report.total_found() >= limit) {
                     break;
                 }
             }
             self.pace(started).await;
         }
-        (self.progress)(self.report.rows.max(self.report.points));
+        (self.progress)(self.checked());
         for kind in Kind::ALL {
             self.repair(kind).await?;
         }
-        while !self.waiting.is_empty() {
+        while !self.reached.waiting.is_empty() {
             self.let_go().await?;
         }
-        Ok(self.report)
+        Ok(std::mem::take(self.reached).report)
     }
 
-    /// Not faster than the configured rate, so that searches do not feel a pass.
-    async fn pace(&self, started: Instant) {
-        let checked = self.report.rows.max(self.report.points);
+    /// Faces that were compared.
+    fn checked(&self) -> u64 {
+        self.reached.report.rows.max(self.reached.report.points)
+    }
+
+    /// Not faster than the configured rate, so that searches do not feel a pass. `started`: when, and what was compared by then.
+    async fn pace(&self, started: (Instant, u64)) {
+        let checked = self.checked();
         if checked.is_multiple_of(256) {
             (self.progress)(checked);
             let rate = f64::from(self.reconciler.options.rate.max(1));
             #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
-            let due = Duration::from_secs_f64(checked as f64 / rate);
-            tokio::time::sleep_until(started + due).await;
+            let due = Duration::from_secs_f64(checked.saturating_sub(started.1) as f64 / rate);
+            tokio::time::sleep_until(started.0 + due).await;
         }
     }
 
     async fn found(&mut self, kind: Kind, face: FaceId) -> Result<(), ReconcileError> {
-        *self.report.found.entry(kind).or_default() += 1;
-        let samples = self.report.samples.entry(kind).or_default();
+        let report = &mut self.reached.report;
+        *report.found.entry(kind).or_default() += 1;
+        let samples = report.samples.entry(kind).or_default();
         if samples.len() < self.options.samples {
             samples.push(face.to_string());
         }
@@ -147,13 +181,13 @@ impl<'a> Pass<'a> {
         }
         if kind.removes() {
             let grace = if kind == Kind::OrphanPoint { self.reconciler.options.grace } else { Duration::ZERO };
-            self.waiting.push_back((Instant::now() + grace, kind, face));
-            if self.waiting.len() >= WAITING {
+            self.reached.waiting.push_back((Instant::now() + grace, kind, face));
+            if self.reached.waiting.len() >= WAITING {
                 self.let_go().await?;
             }
             return Ok(());
         }
-        let batch = self.batches.entry(kind).or_default();
+        let batch = self.reached.batches.entry(kind).or_default();
         batch.push(face);
         if batch.len() >= self.reconciler.options.batch as usize {
             self.repair(kind).await?;
@@ -165,37 +199,44 @@ impl<'a> Pass<'a> {
     /// where there are too many.
     async fn let_go(&mut self) -> Result<(), ReconcileError> {
         if self.brakes() {
-            self.report.held_back += self.waiting.len() as u64;
-            self.waiting.clear();
+            self.reached.report.held_back += self.reached.waiting.len() as u64;
+            self.reached.waiting.clear();
             return Ok(());
         }
         let batch = self.reconciler.options.batch.max(1) as usize;
-        let oldest: Vec<(Instant, Kind, FaceId)> = self.waiting.drain(..batch.min(self.waiting.len())).collect();
+        let oldest: Vec<(Instant, Kind, FaceId)> = self.reached.waiting.iter().take(batch).copied().collect();
         if let Some((due, ..)) = oldest.iter().max_by_key(|(due, ..)| *due) {
             tokio::time::sleep_until(*due).await;
         }
         for kind in [Kind::OrphanPoint, Kind::OtherModel] {
-            let faces = oldest.iter().filter(|(_, of, _)| *of == kind).map(|(.., face)| *face).collect();
-            self.batches.insert(kind, faces);
-            self.repair(kind).await?;
+            let faces: Vec<FaceId> = oldest.iter().filter(|(_, of, _)| *of == kind).map(|(.., face)| *face).collect();
+            self.repair_these(kind, &faces).await?;
         }
+        self.reached.waiting.drain(..oldest.len());
         Ok(())
     }
 
     fn brakes(&self) -> bool {
-        let found = |kind: Kind| self.report.found.get(&kind).copied().unwrap_or_default();
+        let report = &self.reached.report;
+        let found = |kind: Kind| report.found.get(&kind).copied().unwrap_or_default();
         let removals = Kind::ALL.into_iter().filter(|kind| kind.removes()).map(found).sum();
         let brake = self.reconciler.options.brake;
-        !self.options.allow_mass_removal && brake.holds(removals, self.report.points, self.report.rows)
+        !self.options.allow_mass_removal && brake.holds(removals, report.points, report.rows)
     }
 
     async fn repair(&mut self, kind: Kind) -> Result<(), ReconcileError> {
-        let faces = self.batches.remove(&kind).unwrap_or_default();
+        let faces = self.reached.batches.get(&kind).cloned().unwrap_or_default();
+        self.repair_these(kind, &faces).await?;
+        self.reached.batches.remove(&kind);
+        Ok(())
+    }
+
+    async fn repair_these(&mut self, kind: Kind, faces: &[FaceId]) -> Result<(), ReconcileError> {
         let Some(token) = self.token.filter(|_| !faces.is_empty()) else { return Ok(()) };
-        let confirmed = self.confirm(kind, &faces).await?;
+        let confirmed = self.confirm(kind, faces).await?;
         self.reconciler.still_ours(token).await?;
         let fixed = self.reconciler.repair(kind, &confirmed).await?;
-        *self.report.fixed.entry(kind).or_default() += fixed;
+        *self.reached.report.fixed.entry(kind).or_default() += fixed;
         Ok(())
     }
 
@@ -217,6 +258,21 @@ impl<'a> Pass<'a> {
 }
 
 impl Reconciler {
+    /// A pass of the holder of the lease, and beside it what short passes do: a pass over millions of faces takes longer than many of
+    /// their intervals, and nobody else may do it meanwhile.
+    pub(crate) async fn compare_and_complete(
+        &self,
+        options: PassOptions,
+        token: Token,
+        progress: &(dyn Fn(u64) + Send + Sync),
+        reached: &mut Reached,
+    ) -> Result<PassReport, ReconcileError> {
+        tokio::select! {
+            report = Pass::new(self, options, Some(token), progress, reached).run() => report,
+            error = self.complete_beside(token) => Err(error),
+        }
+    }
+
     /// What rows and points are compared by, now.
     pub(crate) fn comparison(&self) -> Comparison<'_> {
         Comparison {

@@ -9,7 +9,7 @@ use facewire_store_vec::VecStore;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::pass::{Pass, PassOptions, PassReport, Token};
+use crate::pass::{PassOptions, PassReport, Reached, Token};
 use crate::{ReconcileError, Reconciler, SERVICE};
 
 /// Catching up before the switch ends when a round finds no more faces than this, or after [`ROUNDS`]: the round after the
@@ -85,7 +85,7 @@ impl Reconciler {
             predecessor.drop_collection().await?;
         }
         let pass = PassOptions { allow_mass_removal: options.allow_mass_removal, ..PassOptions::default() };
-        let after = Pass::new(self, pass, Some(token), &|_| {}).run().await?;
+        let after = self.compare_and_complete(pass, token, &|_| {}, &mut Reached::default()).await?;
         if options.allow_mass_removal {
             // As after a full pass for which it was allowed.
             self.gallery.store.forget_pass(SERVICE).await?;

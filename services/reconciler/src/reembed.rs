@@ -42,6 +42,13 @@ pub struct Reembedded {
     pub collection: Option<String>,
 }
 
+impl Reembedded {
+    /// Whether a [`Reconciler::finish_reembed`] found everything done already.
+    pub fn is_nothing(&self) -> bool {
+        self.embedded == 0 && self.collection.is_none()
+    }
+}
+
 /// Ids of missing faces that are kept as examples.
 const SAMPLES: usize = 5;
 
@@ -112,12 +119,13 @@ impl Reconciler {
         Ok(done)
     }
 
-    /// Where a switch died between the two stores, the index is still of the model before: it is filled with the embeddings of the
-    /// model that serves, which are all there, and takes that one's place. Else nothing happens.
-    pub(crate) async fn follow(&self, token: Token) -> Result<(), ReconcileError> {
+    /// Where a switch died between the two stores, or Postgres is restored from before one, the index is of another model than the
+    /// gallery: a new collection is filled with the embeddings of the model that serves, which are all there, and takes that one's
+    /// place. Its name; `None`: the index is of that model already.
+    pub(crate) async fn follow(&self, token: Token) -> Result<Option<String>, ReconcileError> {
         let Gallery { vectors, model, dim, .. } = &self.gallery;
         match vectors.ensure(model, *dim).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(None),
             Err(VecError::OtherModel { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -125,7 +133,7 @@ impl Reconciler {
         let since = self.fill_reembedded(&fresh, token, &mut Reembedded::default()).await?;
         self.take_over(&fresh, since, token).await?;
         vectors.ensure(model, *dim).await?;
-        Ok(())
+        Ok(Some(fresh.vectors.collection().to_owned()))
     }
 
     /// Makes the filled collection the one that serves; in Postgres its model does already. Whoever changed a face meanwhile wrote

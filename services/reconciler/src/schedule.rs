@@ -1,5 +1,5 @@
-//! When which pass is done: a short one every interval, a full one when it is due; and what becomes of one that is not done, or
-//! holds something back.
+//! When which pass is done: a short one every interval, beside a full one too, and a full one when it is due; and what becomes of one
+//! that is not done, or holds something back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,17 +11,19 @@ use facewire_telemetry::events;
 use tokio::time::Instant;
 
 use crate::holds::Holds;
+use crate::pass::{Reached, Token};
 use crate::{Kind, PassOptions, PassReport, ReconcileError, Reconciler, SERVICE};
 
 /// The actor. What cannot be reached, and what an operator has to settle, is tried again at the next interval; until an operator
-/// did, the service is not ready.
+/// did, the service is not ready. A full pass that was cut short goes on at the next interval where it was; what is told
+/// of it then is all that it found, and how long its last piece took.
 pub(crate) async fn keep(reconciler: Reconciler, shutdown: Shutdown) -> Result<(), ActorError> {
-    let mut holds = Holds::new(shutdown.health().clone());
+    let (mut holds, mut reached) = (Holds::new(shutdown.health().clone()), Reached::default());
     loop {
         let done = tokio::select! {
             // Nothing is lost: repairs may end anywhere, and the lease expires.
             () = shutdown.draining() => return Ok(()),
-            done = reconciler.pass(&mut holds) => done,
+            done = reconciler.pass(&mut holds, &mut reached) => done,
         };
         let why = match done {
             Ok(braked) => braked,
@@ -43,9 +45,9 @@ pub(crate) async fn keep(reconciler: Reconciler, shutdown: Shutdown) -> Result<(
 
 impl Reconciler {
     /// A pass, unless somebody else does the work. What a full one held back.
-    async fn pass(&self, holds: &mut Holds) -> Result<Option<ReconcileError>, ReconcileError> {
+    async fn pass(&self, holds: &mut Holds, reached: &mut Reached) -> Result<Option<ReconcileError>, ReconcileError> {
         let (started, store) = (Instant::now(), &self.gallery.store);
-        match self.due_pass(holds).await {
+        match self.due_pass(holds, reached).await {
             Ok(Some(report)) => {
                 // A service that is started anew compares at once, and says again what waits for an operator.
                 let at = match report.held_back {
@@ -69,17 +71,31 @@ impl Reconciler {
     }
 
     /// A full pass when one is due, and what it found; else a short one.
-    async fn due_pass(&self, holds: &Holds) -> Result<Option<PassReport>, ReconcileError> {
+    async fn due_pass(&self, holds: &Holds, reached: &mut Reached) -> Result<Option<PassReport>, ReconcileError> {
         if self.full_is_due(holds).await? {
-            return self.full(PassOptions::default(), Duration::ZERO, &|_| {}).await.map(Some);
+            return self.full_from(PassOptions::default(), Duration::ZERO, &|_| {}, reached).await.map(Some);
         }
         let started = Instant::now();
-        let completed = self.complete().await?;
-        events::PassDone { pass: "pending", checked: completed, took: started.elapsed() }.emit();
-        if completed > 0 {
-            events::Reconciled { completed }.emit();
-        }
+        report_short(self.complete().await?, started.elapsed());
         Ok(None)
+    }
+
+    /// A short pass every interval, of whoever holds the lease for something longer. Ends with an error alone: of a lost lease or of a
+    /// defect. What else fails is done again at the next interval, and what is longer meets it itself if it has to.
+    pub(crate) async fn complete_beside(&self, token: Token) -> ReconcileError {
+        loop {
+            tokio::time::sleep(self.options.interval).await;
+            let started = Instant::now();
+            match self.complete_with(token).await {
+                Ok(completed) => report_short(completed, started.elapsed()),
+                Err(error) if matches!(error, ReconcileError::LeaseLost) || error.kind() == FaultKind::Poison => {
+                    return error;
+                }
+                Err(error) => {
+                    events::StoreWaited { service: SERVICE, store: error.system(), failures: 0, error: &error }.emit();
+                }
+            }
+        }
     }
 
     /// The schedule says so, or the index is empty and must not be.
@@ -96,6 +112,13 @@ impl Reconciler {
         let Some(ours) = holds.braked_at() else { return Ok(false) };
         let is_fresh = holds.braked_for().is_some_and(|time| time < self.options.full_interval);
         Ok(is_fresh && self.gallery.store.last_pass(SERVICE).await? == Some(ours))
+    }
+}
+
+fn report_short(completed: u64, took: Duration) {
+    events::PassDone { pass: "pending", checked: completed, took }.emit();
+    if completed > 0 {
+        events::Reconciled { completed }.emit();
     }
 }
 

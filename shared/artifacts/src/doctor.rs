@@ -61,7 +61,7 @@ pub fn look(kinds: &[Kind], options: &FetchOptions, cancel: &Cancel) -> Vec<Chec
     let mut checks = vec![
         client("pip", &python, &["-m", "pip", "--version"], install_pip, lacks(Client::Pip), cancel),
         client("npm", &npm, &["--version"], install_npm, lacks(Client::Npm), cancel),
-        cache_dir(options),
+        cache_dir(options, states.iter().any(|(_, state)| *state != Ok(State::Present))),
         disk("disk space for the cache", options.cache_dir().ok().as_deref(), missing_bytes(&states)),
     ];
     checks.extend(states.into_iter().map(|(kind, state)| artifact(kind, state)));
@@ -90,13 +90,17 @@ pub fn first_line(command: Command, cancel: &Cancel) -> Result<String, String> {
     if run.ended.success { Ok(line) } else { Err(format!("{}: {line}", run.ended.status)) }
 }
 
-fn cache_dir(fetch: &FetchOptions) -> Check {
+/// A complete cache is only read: who may not write to it (an image's, another user's) misses nothing.
+fn cache_dir(fetch: &FetchOptions, is_written: bool) -> Check {
     let name = "cache directory";
     let fix = "name a directory that you may write to with FACEWIRE_CACHE";
     match fetch.cache_dir() {
         Err(error) => Check::new(name, CheckState::Missing, error.to_string(), fix),
         Ok(dir) => match writable(&dir) {
             Ok(()) => Check::new(name, CheckState::Present, dir.display().to_string(), ""),
+            Err(_) if !is_written => {
+                Check::new(name, CheckState::Present, format!("{}, to be read only", dir.display()), "")
+            }
             Err(why) => Check::new(name, CheckState::Wrong, format!("{}: {why}", dir.display()), fix),
         },
     }
@@ -146,5 +150,19 @@ fn artifact(kind: Kind, state: Result<State, String>) -> Check {
             Check::new(name, CheckState::Wrong, why, "remove its directory from the cache: it is fetched again")
         }
         Err(why) => Check::new(name, CheckState::Wrong, why, "name servers of your own, or use the container images"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_is_written_to_only_while_something_is_missing() {
+        // Nobody makes a file there, root neither.
+        let options = FetchOptions { cache_dir: Some("/proc".into()), ..FetchOptions::default() };
+        let check = |is_written| cache_dir(&options, is_written);
+        assert_eq!((check(true).state, check(false).state), (CheckState::Wrong, CheckState::Present));
+        assert!(check(true).fix.contains("FACEWIRE_CACHE") && check(false).detail.contains("read only"));
     }
 }

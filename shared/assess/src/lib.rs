@@ -92,7 +92,7 @@ pub fn judge(
 ) -> Result<Vec<Judged>, Unjudged> {
     let image = decode(image, &rules.decode).map_err(|error| refuse(error.reason(), error.detail()))?;
     let picture = Lit::new(&image);
-    let mut faces = finder.find(picture.image())?;
+    let mut faces = finder.find_lit(&picture)?;
     if faces.is_empty() {
         return Err(refuse(Reason::NoFace, Detail::message("the detector found no face")));
     }
@@ -211,6 +211,26 @@ mod tests {
             Err(Unjudged::Rejected(refusal)) => refusal,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Finds its face in pictures whose first pixel is light.
+    struct InLight(FoundFace);
+
+    impl FaceFind for InLight {
+        fn find(&mut self, image: &RgbImage) -> Result<Vec<FoundFace>, InferenceError> {
+            let [level, ..] = image.pixel(0, 0).unwrap();
+            Ok(if level > 100 { vec![self.0] } else { vec![] })
+        }
+    }
+
+    #[test]
+    fn a_dark_face_beside_a_lamp_is_found() {
+        let (light, dark) = ([40; 3], [10; 3]);
+        let checkers = |x: u32, y: u32| if (x / 4 + y / 4).is_multiple_of(2) { light } else { dark };
+        let image = RgbImage::from_fn(600, 200, |x, y| if x > 580 && y < 40 { [255; 3] } else { checkers(x, y) });
+        let mut finder = InLight(face(250.0, 100.0));
+        let judged = judge(&mut finder, &Rules::default(), asked("office", false), &encode_png(&image).unwrap());
+        assert_eq!(places(&judged.unwrap()), [250.0]);
     }
 
     #[test]

@@ -67,7 +67,8 @@ impl Access {
 
 /// The user of the first URL that names one, which the client itself passes over: with a password, or a token alone.
 fn as_in_url(options: &Options, connect: ConnectOptions) -> ConnectOptions {
-    let Some(address) = addresses(options).find(ServerAddr::has_user_pass) else { return connect };
+    let named = addresses(options).ok().and_then(|all| all.into_iter().find(ServerAddr::has_user_pass));
+    let Some(address) = named else { return connect };
     let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     match (address.username(), address.password()) {
         (Some(user), Some(password)) => connect.user_and_password(plain(user), plain(password)),
@@ -76,9 +77,9 @@ fn as_in_url(options: &Options, connect: ConnectOptions) -> ConnectOptions {
     }
 }
 
-/// Those that can be read; the others are the client's to complain about.
-fn addresses(options: &Options) -> impl Iterator<Item = ServerAddr> + '_ {
-    options.url.expose().split(',').filter_map(|url| url.trim().parse().ok())
+/// All of them, or that one cannot be read.
+fn addresses(options: &Options) -> std::io::Result<Vec<ServerAddr>> {
+    options.url.expose().split(',').map(|url| url.trim().parse()).collect()
 }
 
 impl TlsOptions {
@@ -93,11 +94,20 @@ fn unreadable(what: &str, path: &Path, error: &std::io::Error) -> BusError {
 
 fn check(options: &Options) -> Result<(), BusError> {
     let wrong = |why: &str| Err(BusError::Options(why.to_owned()));
+    // The client would say of it that no server can be reached, which is tried again without end. Nothing is quoted: it may hold
+    // a password.
+    let addresses = addresses(options).ok().filter(|all| all.iter().any(|address| !address.host().is_empty()));
+    let Some(addresses) = addresses else {
+        return wrong(
+            "`url` is `nats://host:port` or `tls://host:port`, or several with commas between them (in a password, `%2C` is a \
+             comma): what it has cannot be read as that",
+        );
+    };
     // The client is built without them, and would speak to a WebSocket as to any other server.
-    if addresses(options).any(|address| address.is_websocket()) {
+    if addresses.iter().any(ServerAddr::is_websocket) {
         return wrong("`url` has `ws://` or `wss://`, which are not spoken here: `nats://` and `tls://` are");
     }
-    let in_url = addresses(options).any(|address| address.has_user_pass());
+    let in_url = addresses.iter().any(ServerAddr::has_user_pass);
     let ways = [options.nkey.is_some(), options.credentials.is_some(), in_url];
     if ways.into_iter().filter(|way| *way).count() > 1 {
         return wrong("give one of `nkey`, `credentials` and a user in `url`, for the server takes one user");
@@ -157,6 +167,26 @@ mod tests {
         for url in ["ws://127.0.0.1:80", "nats://127.0.0.1, wss://ada:pw@nats.example"] {
             let said = check(&Options { url: Secret::new(url), ..Options::default() }).unwrap_err().to_string();
             assert!(said.contains("wss://") && !said.contains("pw"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_read_is_no_server_that_is_away() {
+        for url in [
+            "",
+            "http://ada:pw@localhost:1",
+            "nats://local host:4222",
+            "nats://127.0.0.1, nats://ada:pw@127.0.0.1:port",
+            // A comma within the password.
+            "nats://ada:pw,x@127.0.0.1:4222",
+        ] {
+            let said = check(&Options { url: Secret::new(url), ..Options::default() }).unwrap_err();
+            assert!(matches!(said, BusError::Options(_)), "{url}: {said:?}");
+            let said = said.to_string();
+            assert!(said.contains("`url`") && !said.contains("pw") && !said.contains("local"), "{said}");
+        }
+        for url in ["127.0.0.1", "nats://ada:pw@127.0.0.1:4222, tls://[::1]:4222", "nats://127.0.0.1,"] {
+            check(&Options { url: Secret::new(url), ..Options::default() }).unwrap();
         }
     }
 

@@ -1,7 +1,9 @@
 //! The connection, and publishing for those who stand outside a stage: producers and the commands.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -9,16 +11,27 @@ use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{ConnectError, ConnectErrorKind};
 use bytes::Bytes;
 use facewire_contracts::headers;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::denied::Denials;
 use crate::error::BusError;
+use crate::layout;
 use crate::options::Options;
 
 /// Publishes that may wait for their PubAck at a time, over the whole connection.
 const MAX_ACK_IN_FLIGHT: usize = 4096;
+
+/// Longest wait for the word that a stream is missing, which comes at once. Without a leader nobody may answer for longer.
+const MISSING_WITHIN: Duration = Duration::from_secs(1);
+/// How long nobody asks again whether a stream is missing that is not: everything that waits to be published would, again and again, and
+/// each waits while there is no leader.
+const ASKED_FOR: Duration = Duration::from_secs(1);
+
+/// When it was last asked of a stream, by its name, whether it is missing, and it was not.
+type Asked = Arc<Mutex<HashMap<String, Instant>>>;
 
 /// A connection to NATS with JetStream. Clones share it; it reconnects by itself.
 #[derive(Debug, Clone)]
@@ -29,6 +42,7 @@ pub struct Bus {
     access: Arc<Access>,
     /// Of all connections of this user.
     denials: Denials,
+    asked: Asked,
     name: Arc<str>,
 }
 
@@ -97,7 +111,7 @@ impl Bus {
             .max_ack_inflight(MAX_ACK_IN_FLIGHT)
             .backpressure_on_inflight(true)
             .build(client.clone());
-        Ok(Self { client, jetstream, options, access, denials, name })
+        Ok(Self { client, jetstream, options, access, denials, asked: Asked::default(), name })
     }
 
     /// A connection of its own to the same place: what breaks it does not break this one. The token is cancelled as soon as
@@ -162,8 +176,39 @@ impl Bus {
             Err(_) if self.denials.publish_since(subject, since) => {
                 Err(BusError::Denied { what: format!("to publish to {subject}") })
             }
+            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => Err(self.unheard(subject).await),
             Err(error) => Err(publish_error(subject, bytes, &error)),
         }
+    }
+
+    /// What it means that nobody heard a publish: its stream is missing, or has no leader at the moment. The server says the
+    /// first when it is asked for the stream; whoever may not ask, or gets no answer, publishes again.
+    async fn unheard(&self, subject: &str) -> BusError {
+        let is_missing = match layout::stream_of(subject) {
+            Some(stream) => self.is_missing(stream).await,
+            // No stream of ours ever listens to it.
+            None => true,
+        };
+        let subject = subject.to_owned();
+        if is_missing {
+            return BusError::NoStream { subject };
+        }
+        let error = "no stream answers: it has no leader at the moment, the server is without JetStream, or nobody has run `facewire migrate`".to_owned();
+        BusError::NotAcknowledged { subject, error }
+    }
+
+    /// Whether the server says that there is no such stream. One asks at a time.
+    async fn is_missing(&self, stream: String) -> bool {
+        let mut asked = self.asked.lock().await;
+        if asked.get(&stream).is_some_and(|at| at.elapsed() < ASKED_FOR) {
+            return false;
+        }
+        let answer = tokio::time::timeout(MISSING_WITHIN, self.stream_config(&stream)).await;
+        let is_missing = matches!(answer, Ok(Ok(None)));
+        if !is_missing {
+            asked.insert(stream, Instant::now());
+        }
+        is_missing
     }
 
     /// Publishes without a stream: for `Facewire-Reply-To`. At most once. A client without a connection takes no more than its
@@ -201,7 +246,6 @@ fn not_connected(error: &ConnectError) -> BusError {
 fn publish_error(subject: &str, bytes: usize, error: &async_nats::jetstream::context::PublishError) -> BusError {
     let subject = subject.to_owned();
     match error.kind() {
-        PublishErrorKind::StreamNotFound => BusError::NoStream { subject },
         PublishErrorKind::MaxPayloadExceeded => BusError::TooLarge { subject, bytes },
         // An operator's own limit of the stream: no retry makes a message smaller.
         _ if is(error, ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => BusError::TooLarge { subject, bytes },

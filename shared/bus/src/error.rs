@@ -89,7 +89,7 @@ pub enum BusError {
         /// Why.
         error: String,
     },
-    /// No stream listens to the subject.
+    /// No stream listens to the subject: the server says so, and does not only lack a leader for it.
     #[error("no stream listens to {subject}: is Facewire running against this NATS server?")]
     NoStream {
         /// Where it should have gone.

@@ -83,6 +83,25 @@ pub(crate) fn streams(options: &Options) -> Vec<Config> {
     stages.chain([jobs]).chain(limited).collect()
 }
 
+/// The stream, of those that are no bucket, that listens to a subject.
+pub(crate) fn stream_of(subject: &str) -> Option<String> {
+    let listens = |stream: &Config| stream.subjects.iter().any(|filter| fits(filter, subject));
+    // Which subjects a stream has does not depend on the options.
+    streams(&Options::default()).into_iter().find(listens).map(|stream| stream.name)
+}
+
+/// Whether a subject is one of a filter whose `*` stand for a token each.
+fn fits(filter: &str, subject: &str) -> bool {
+    let (mut filter, mut subject) = (filter.split('.'), subject.split('.'));
+    loop {
+        match (filter.next(), subject.next()) {
+            (None, None) => return true,
+            (Some(wanted), Some(token)) if wanted == "*" || wanted == token => {}
+            _ => return false,
+        }
+    }
+}
+
 fn work_queue(name: &str, subject: String, max_bytes: ByteSize, options: &Options) -> Config {
     Config {
         name: name.to_owned(),

@@ -231,7 +231,8 @@ impl Bus {
         self.bucket(layout::settings(self.options())).await.map(drop)
     }
 
-    async fn stream_config(&self, name: &str) -> Result<Option<Config>, BusError> {
+    /// How a stream is set; `None`: the server says that there is none.
+    pub(crate) async fn stream_config(&self, name: &str) -> Result<Option<Config>, BusError> {
         match self.jetstream().get_stream(name).await {
             Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
             Err(error) => match error.kind() {

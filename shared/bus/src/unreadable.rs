@@ -2,7 +2,7 @@
 //! 0.51) takes one that is not text, or has a line without a colon, for a broken connection, and panics at a carriage
 //! return in a value. Unacked, such a message would come back for ever and break the connection each time. Here they
 //! are looked up by their numbers, over the stream's API, which answers header blocks in base64; a stage gives them up with
-//! a reason. What becomes of such messages of jobs is in `jobs`.
+//! a reason. What becomes of such messages of jobs is in `jobs`, and of crops that are erased in `erase`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use async_nats::jetstream::consumer::Info as ConsumerInfo;
 use async_nats::jetstream::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use facewire_contracts::subjects;
 use facewire_domain::{Reason, Stage};
 use serde::Deserialize;
@@ -55,8 +56,9 @@ pub(crate) struct Stored {
     hdrs: String,
     #[serde(default)]
     data: String,
+    /// When its stream took it.
     #[serde(with = "time::serde::rfc3339")]
-    time: OffsetDateTime,
+    pub(crate) time: OffsetDateTime,
 }
 
 impl Stored {
@@ -84,6 +86,16 @@ impl Stored {
     /// Whether the client can read it.
     pub(crate) fn is_readable(&self) -> Result<bool, BusError> {
         Ok(self.headers()?.flaw.is_none())
+    }
+
+    /// Those of its headers that can be read.
+    pub(crate) fn readable(&self) -> Result<HeaderMap, BusError> {
+        Ok(self.headers()?.readable)
+    }
+
+    /// What it carries.
+    pub(crate) fn payload(&self) -> Result<Bytes, BusError> {
+        STANDARD.decode(&self.data).map(Bytes::from).map_err(|error| refused("to read a message", error))
     }
 
     fn headers(&self) -> Result<Headers, BusError> {
@@ -165,11 +177,12 @@ impl Unreadable {
         };
         let (stage, bus) = (self.stage, &self.bus);
         let error = format!("the headers cannot be read: {flaw}");
-        let Stored { seq, subject, data, time, .. } = stored;
+        let payload = stored.payload()?;
+        let Stored { seq, subject, time, .. } = stored;
         let message = async_nats::Message {
             subject: subject.into(),
             reply: None,
-            payload: STANDARD.decode(&data).map_err(|error| refused("to read a message", error))?.into(),
+            payload,
             headers: Some(headers.readable),
             status: None,
             description: None,

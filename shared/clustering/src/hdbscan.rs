@@ -31,7 +31,8 @@ pub struct Selection {
     pub min_cluster_size: usize,
     /// How clusters are taken from the tree.
     pub method: Method,
-    /// Clusters that split at a smaller distance than this stay one; 0: none does. Euclidean, 0 to 2.
+    /// Clusters that split at a smaller distance than this stay one; 0: none does. Euclidean, 0 to 2. Where everything splits below
+    /// it, or nowhere, what is joined within this distance is one cluster, and the rest is noise.
     pub epsilon: f64,
 }
 
@@ -48,7 +49,9 @@ impl Selection {
     }
 }
 
-/// Parameters of HDBSCAN; the same as scikit-learn's with `allow_single_cluster=False`. Defaults: 3 and [`Selection`]'s.
+/// Parameters of HDBSCAN; the same as scikit-learn's with `allow_single_cluster=False`, but where [`Selection::epsilon`] makes one
+/// cluster of everything, which is scikit-learn's answer with `allow_single_cluster=True`. Without an epsilon one group alone is noise.
+/// Defaults: 3 and [`Selection`]'s.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hdbscan {
     /// Rows, the row itself included, whose farthest is a row's core distance: 1 to [`MAX_MIN_SAMPLES`]. (The package

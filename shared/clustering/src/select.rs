@@ -7,9 +7,7 @@ use crate::slots::{at, put};
 
 /// The clusters of a tree.
 pub(crate) fn clusters(tree: &Condensed, selection: &Selection) -> Clustering {
-    let selected = widen(tree, chosen(tree, selection.method), selection.epsilon);
-    let owners = owners(tree, &selected);
-    let labels: Vec<Option<u32>> = tree.leaves.iter().map(|(branch, _)| owner(&owners, *branch)).collect();
+    let labels = if is_one(tree, selection.epsilon) { of_root(tree, selection) } else { of_branches(tree, selection) };
     let deaths = deaths(tree);
     let summits = summits(tree, &deaths);
     let probability = |(_, lambda): &(u32, f64), label: &Option<u32>| {
@@ -32,7 +30,30 @@ fn share(lambda: f64, largest: f64) -> f64 {
     if largest > 0.0 { lambda.min(largest) / largest } else { 1.0 }
 }
 
-/// Branches by the method alone; the root is never a cluster.
+/// Whether the root is the one cluster: it splits below the distance `epsilon`, or never. Without an epsilon nothing says how near its
+/// rows have to be, and it is none.
+fn is_one(tree: &Condensed, epsilon: f64) -> bool {
+    // The branch after the root is one of the two that it splits into, which have the same birth.
+    epsilon > 0.0 && tree.branches.get(1).is_none_or(|half| 1.0 / half.birth < epsilon)
+}
+
+/// The root's rows that are joined to each other within the distance `epsilon`, as scikit-learn takes them with
+/// `allow_single_cluster`: what leaves the root farther out is noise. Too few of them are noise, too.
+fn of_root(tree: &Condensed, selection: &Selection) -> Vec<Option<u32>> {
+    let least = 1.0 / selection.epsilon;
+    let label = |(_, lambda): &(u32, f64)| (*lambda >= least).then_some(0);
+    let labels: Vec<Option<u32>> = tree.leaves.iter().map(label).collect();
+    if labels.iter().flatten().count() < selection.min_cluster_size { vec![None; labels.len()] } else { labels }
+}
+
+/// The branches below the root that are clusters: the cluster that each row belongs to.
+fn of_branches(tree: &Condensed, selection: &Selection) -> Vec<Option<u32>> {
+    let selected = widen(tree, chosen(tree, selection.method), selection.epsilon);
+    let owners = owners(tree, &selected);
+    tree.leaves.iter().map(|(branch, _)| owner(&owners, *branch)).collect()
+}
+
+/// Branches by the method alone; the root is none of them.
 fn chosen(tree: &Condensed, method: Method) -> Vec<bool> {
     match method {
         Method::Leaf => {
@@ -66,7 +87,8 @@ fn excess_of_mass(tree: &Condensed) -> Vec<bool> {
     selected.into_iter().zip(covered).enumerate().map(cluster).collect()
 }
 
-/// Replaces clusters that split off below the distance `epsilon` by the ancestor that splits off above it.
+/// Replaces clusters that split off below the distance `epsilon` by the ancestor that splits off above it. There is one below the root:
+/// else the root is the one cluster.
 fn widen(tree: &Condensed, selected: Vec<bool>, epsilon: f64) -> Vec<bool> {
     if epsilon <= 0.0 {
         return selected;

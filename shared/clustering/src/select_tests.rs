@@ -46,8 +46,10 @@ fn epsilon_joins_what_splits_below_it() {
         assert_eq!(labels(&select(&tree, method, 0.15)), "aaabbbcccddd.");
         assert_eq!(labels(&select(&tree, method, 0.3)), "aaaaaabbbccc.");
         assert_eq!(labels(&select(&tree, method, 0.55)), "aaaaaabbbbbb.");
-        // Not up to the root.
-        assert_eq!(labels(&select(&tree, method, 2.0)), "aaaaaabbbbbb.");
+        // The root splits at exactly this distance, below this one, and its straggler is nearer than the last.
+        assert_eq!(labels(&select(&tree, method, 0.6)), "aaaaaabbbbbb.");
+        assert_eq!(labels(&select(&tree, method, 0.65)), "aaaaaaaaaaaa.");
+        assert_eq!(labels(&select(&tree, method, 2.0)), "aaaaaaaaaaaaa");
     }
 }
 
@@ -122,9 +124,29 @@ fn copies_leave_the_others_their_probability() {
 }
 
 #[test]
-fn one_cluster_is_none() {
-    let tree = Condensed::of(4, &line(&[0.1, 0.1, 0.1]), 3);
+fn one_group_alone_is_a_cluster_within_epsilon_alone() {
+    // Four that are near to each other, two that come with them, and one that is far from everybody; it splits nowhere.
+    let tree = Condensed::of(7, &line(&[0.2, 0.1, 0.1, 0.4, 0.4, 2.0]), 3);
     for method in [Method::Eom, Method::Leaf] {
-        assert_eq!(labels(&select(&tree, method, 0.5)), "....");
+        for (epsilon, wanted) in
+            [(0.0, "......."), (0.05, "......."), (0.15, ".aaa..."), (0.25, "aaaa..."), (0.5, "aaaaaa.")]
+        {
+            assert_eq!(labels(&select(&tree, method, epsilon)), wanted, "{epsilon}");
+        }
     }
+    let found = select(&tree, Method::Eom, 0.5);
+    assert_eq!((found.clusters[0].size, found.clusters[0].stability), (6, tree.branches[0].stability));
+    // The λ at which each leaves, by the largest.
+    for (found, wanted) in found.probabilities.iter().zip([0.5, 1.0, 1.0, 1.0, 0.25, 0.25, 0.0]) {
+        assert!((found - wanted).abs() < 1e-6, "{found} {wanted}");
+    }
+    for (found, wanted) in found.outlier_scores.iter().zip([0.5, 0.0, 0.0, 0.0, 0.75, 0.75, 0.95]) {
+        assert!((found - wanted).abs() < 1e-6, "{found} {wanted}");
+    }
+    // Fewer rows than make a cluster, however near.
+    let two = Condensed::of(2, &line(&[0.1]), 3);
+    assert_eq!(labels(&select(&two, Method::Eom, 0.5)), "..");
+    // Parts that nothing joins are within reach of nobody.
+    let apart = Condensed::of(4, &line(&[f64::INFINITY; 3]), 3);
+    assert_eq!(labels(&select(&apart, Method::Eom, 2.0)), "....");
 }

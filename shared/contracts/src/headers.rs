@@ -4,6 +4,8 @@
 use facewire_domain::{Intent, SubjectId, moment};
 use time::OffsetDateTime;
 
+use crate::subjects::REPLIES;
+
 /// NATS' own: names the message within the duplicate window.
 pub const MSG_ID: &str = "Nats-Msg-Id";
 /// When the camera saw it, RFC 3339.
@@ -238,7 +240,10 @@ pub(crate) fn reply_subject(value: &str) -> Result<String, HeaderError> {
     let tokens = value.split('.').all(|token| !token.is_empty());
     // `a*` is no wildcard to the server, but nobody means it.
     let plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>');
-    let ours = first.starts_with('$') || ["crops", "stage", "results", "dead", "jobs", "events"].contains(&first);
+    // Alone, `replies` is nobody's reply subject, and `enrich` has no right to it.
+    let ours = first.starts_with('$')
+        || value == REPLIES
+        || ["crops", "stage", "results", "dead", "jobs", "events"].contains(&first);
     if tokens && plain && !ours { Ok(value.to_owned()) } else { Err(invalid(REPLY_TO, expected)) }
 }
 
@@ -279,6 +284,7 @@ mod tests {
             (REPLY_TO, "crops.a.b"),
             (REPLY_TO, "events.office.person_erased"),
             (REPLY_TO, "jobs.erase"),
+            (REPLY_TO, "replies"),
             (REPLY_TO, "a.*"),
             (REPLY_TO, "]*"),
             (REPLY_TO, "$JS.API.x"),
@@ -299,7 +305,9 @@ mod tests {
     #[test]
     fn an_extraction_says_where_the_embedding_goes() {
         assert_eq!(parse(&[(INTENT, "extract")]).1, Some(HeaderError::ExtractWithoutReply));
-        assert_eq!(parse(&[(INTENT, "extract"), (REPLY_TO, "answers.7")]).1, None);
+        for subject in ["answers.7", "answers", "replies.producer-office.7"] {
+            assert_eq!(parse(&[(INTENT, "extract"), (REPLY_TO, subject)]).1, None, "{subject}");
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ names!(
         Ambiguous = "ambiguous",
         /// Nobody is enrolled in the collection.
         EmptyGallery = "empty_gallery",
-        /// The subject's name, image or face belongs to somebody else.
+        /// The subject's name, image or face belongs to somebody else; or what it concerns was erased since, or is being erased.
         IdentityConflict = "identity_conflict",
         /// A deadline passed.
         Timeout = "timeout",

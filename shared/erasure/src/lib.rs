@@ -4,6 +4,8 @@
 
 mod params;
 
+use std::future::{Future, ready};
+
 use facewire_bus::{Bus, BusError, ErasedMessages, MessageSelection};
 use facewire_domain::{Fault, FaultKind, JobId};
 use facewire_gallery::{Erasure, Gallery, GalleryError, Receipt, StartedErasure};
@@ -60,12 +62,19 @@ impl Step {
     }
 }
 
-/// Erases from every store and stream. The receipt is empty where there was nobody to erase.
+/// Erases from every store and stream. The receipt is empty where there was nobody to erase. `turn` is waited for once the faces are
+/// gone and nobody is matched to them any more, and is kept until the end: streams take long to read.
 ///
 /// # Errors
 /// Of a store or of NATS.
-pub async fn erase(gallery: &Gallery, bus: &Bus, what: &Erasure, actor: &Actor) -> Result<Receipt, EraseError> {
-    run(gallery, bus, what, actor, None, &|_| {}).await
+pub async fn erase<T>(
+    gallery: &Gallery,
+    bus: &Bus,
+    what: &Erasure,
+    actor: &Actor,
+    turn: impl Future<Output = T>,
+) -> Result<Receipt, EraseError> {
+    run(gallery, bus, what, actor, None, turn, &|_| {}).await
 }
 
 /// [`erase`] by a job, by which its receipt is found afterwards ([`facewire_store_pg::Store::erasure_of_job`]): a job that is done
@@ -81,15 +90,16 @@ pub async fn erase_by_job(
     job: JobId,
     told: &(dyn Fn(Step) + Send + Sync),
 ) -> Result<Receipt, EraseError> {
-    run(gallery, bus, what, actor, Some(job), told).await
+    run(gallery, bus, what, actor, Some(job), ready(()), told).await
 }
 
-async fn run(
+async fn run<T>(
     gallery: &Gallery,
     bus: &Bus,
     what: &Erasure,
     actor: &Actor,
     job: Option<JobId>,
+    turn: impl Future<Output = T>,
     told: &(dyn Fn(Step) + Send + Sync),
 ) -> Result<Receipt, EraseError> {
     told(Step::Faces);
@@ -97,6 +107,7 @@ async fn run(
     let Some(started) = Box::pin(gallery.start_erasure(what, actor, job)).await? else {
         return Ok(Receipt::default());
     };
+    let _turn = turn.await;
     told(Step::Messages);
     let messages = Box::pin(messages(bus, &started)).await?.total();
     told(Step::Traces);

@@ -4,6 +4,8 @@
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::rate::Rate;
+
 /// Folds of the protocol.
 pub const FOLDS: usize = 10;
 /// Thresholds 0, 0.01 … 3.99: `numpy.arange(0, 4, 0.01)`.
@@ -59,6 +61,8 @@ pub struct Accuracy {
     pub deviation: f64,
     /// Standard error of the mean, σ/√10, which LFW's rules ask for.
     pub standard_error: f64,
+    /// Pairs of all folds that were judged rightly. Neither the mean nor its spread says how few errors are behind them; this does.
+    pub right: Rate,
     /// In the order of the list.
     pub folds: Vec<Fold>,
 }
@@ -185,7 +189,9 @@ fn accuracy(counts: &[Counts]) -> Accuracy {
     let n = folds.len() as f64;
     let mean = folds.iter().map(|f| f.accuracy).sum::<f64>() / n;
     let deviation = (folds.iter().map(|f| (f.accuracy - mean).powi(2)).sum::<f64>() / n).sqrt();
-    Accuracy { mean, deviation, standard_error: deviation / n.sqrt(), folds }
+    let (rights, pairs) = folds.iter().fold((0, 0), |(rights, pairs), f| (rights + f.right, pairs + f.pairs));
+    let right = Rate::of_successes(pairs - rights, pairs);
+    Accuracy { mean, deviation, standard_error: deviation / n.sqrt(), right, folds }
 }
 
 #[cfg(test)]
@@ -221,6 +227,7 @@ mod tests {
         let pairs: Vec<Pair> = (0..20).map(|i| pair(i % 2 == 0, if i % 2 == 0 { 0.8 } else { 0.2 })).collect();
         let found = insightface(&pairs).unwrap();
         assert_eq!(found.all.mean, 1.0);
+        assert_eq!((found.all.right, found.all.right.bound()), (Rate::of_successes(0, 20), Some(0.85)));
         assert!(found.all.folds.iter().all(|fold| fold.threshold == threshold(40) && fold.pairs == 2));
     }
 

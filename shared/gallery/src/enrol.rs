@@ -1,12 +1,21 @@
 //! Enrolment (DESIGN §3): under the collection's lock the gallery is searched for another person with the same face, then the
 //! row is written as pending with its embedding, then the point, then the row is marked. The lock lasts from the search to
-//! the mark: two replicas, or two items of one batch, cannot both enrol the same face for different people.
+//! the mark: two replicas, or two items of one batch, cannot both enrol the same face for different people. What somebody left
+//! who died, or lost the lock, between the row and the point is finished before the search.
 
-use facewire_domain::{Against, FaceId, Hit, PersonId, cosine};
-use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
+use std::borrow::Cow;
+
+use facewire_domain::{Against, CollectionId, FaceId, Hit, PersonId, cosine};
+use facewire_store_pg::{ConflictKind, Enrolment, EnrolmentGuard, NewFace, StoreError};
 use facewire_store_vec::{DECISION, Probe};
 
 use crate::{Gallery, GalleryError};
+
+/// Faces that are finished at a time.
+const PENDING: u32 = 256;
+
+/// How many of them one try finishes: a few seconds' work, far below what the watchdog takes for a hang.
+const AT_ONCE: u64 = 16_384;
 
 /// A face that somebody wants to enrol.
 #[derive(Debug, Clone)]
@@ -44,7 +53,7 @@ pub enum Conflict {
     ImageOfOther,
     /// Somebody said that this face is not that person's.
     NotThisPerson,
-    /// The person, the image or the collection was erased after the crop was received.
+    /// The person, the image or the collection was erased after the crop was received; or the person is just being erased.
     Erased,
     /// The face is that of another enrolled person.
     Lookalike {
@@ -67,24 +76,25 @@ impl Gallery {
     /// Enrols a batch, in its order; one answer a candidate.
     ///
     /// # Errors
-    /// Of either store. The whole batch may be repeated: what was done before is found done.
+    /// Of either store; [`GalleryError::Unfinished`]. The whole batch may be repeated: what was done before is found done.
     pub async fn enrol(&self, candidates: &[Candidate]) -> Result<Vec<Enrolled>, GalleryError> {
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
         let collections: Vec<_> = candidates.iter().map(|candidate| candidate.face.collection.clone()).collect();
         let mut lock = self.store.enrolment_lock(&collections).await?;
+        let asked = self.to_be_judged(candidates, &mut lock).await?;
+        let candidates: &[Candidate] = &asked;
         let own = self.own_persons(candidates).await?;
         let mut answers: Vec<Option<Enrolled>> = vec![None; candidates.len()];
         let hits = self.near(candidates, &mut answers).await?;
-        lock.check().await?;
         // A candidate that is refused only for the face of an earlier one is judged again once that one was refused itself.
         while answers.iter().any(Option::is_none) {
             let judged = judge(candidates, &own, &hits, &answers);
             let fit: Vec<usize> =
                 (0..).zip(&judged).filter(|(_, j)| matches!(j, Judged::Fit)).map(|(at, _)| at).collect();
             let faces: Vec<NewFace> = fit.iter().filter_map(|at| Some(candidates.get(*at)?.face.clone())).collect();
-            let written = self.write(&faces).await?;
+            let written = self.write(&faces, &mut lock).await?;
             for (at, judged) in judged.into_iter().enumerate() {
                 if let (Judged::Refused(conflict), Some(answer)) = (judged, answers.get_mut(at)) {
                     *answer = Some(Enrolled::Conflict(conflict));
@@ -98,6 +108,44 @@ impl Gallery {
         }
         lock.release().await?;
         Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Makes the search see everybody: faces that are enrolled and wait for their points get them. Then the candidates as they are to
+    /// be judged: of those whom their own crops have enrolled already nobody asks whom they are like, whoever came since.
+    async fn to_be_judged<'a>(
+        &self,
+        candidates: &'a [Candidate],
+        lock: &mut EnrolmentGuard,
+    ) -> Result<Cow<'a, [Candidate]>, GalleryError> {
+        let asking = candidates.iter().filter(|candidate| candidate.conflict_from.is_some());
+        let collections: Vec<CollectionId> = asking.map(|candidate| candidate.face.collection.clone()).collect();
+        let mut judged = Cow::Borrowed(candidates);
+        if collections.is_empty() {
+            return Ok(judged);
+        }
+        let (mut after, mut finished) = (None, 0);
+        loop {
+            let faces = self.store.pending_enrolments(&collections, after, PENDING).await?;
+            after = faces.last().map(|face| face.record.face);
+            let were_all = faces.len() < PENDING as usize;
+            finished += self.index(faces).await?;
+            if were_all {
+                break;
+            }
+            // These are marked: the next try begins with the others. What is of another model is not written, and only read.
+            if finished >= AT_ONCE {
+                return Err(GalleryError::Unfinished { finished });
+            }
+            // After a change of very many people it takes a while, and nobody else may come between.
+            lock.check().await?;
+        }
+        let faces: Vec<&NewFace> = candidates.iter().map(|candidate| &candidate.face).collect();
+        for place in self.store.enrolled_before(&faces).await? {
+            if let Some(candidate) = judged.to_mut().get_mut(place) {
+                candidate.conflict_from = None;
+            }
+        }
+        Ok(judged)
     }
 
     /// Whose face each would be: after merges, the person that took over.
@@ -135,9 +183,9 @@ impl Gallery {
         Ok(hits.map(Option::unwrap_or_default).collect())
     }
 
-    /// Rows, points, marks.
-    async fn write(&self, faces: &[NewFace]) -> Result<Vec<Enrolled>, GalleryError> {
-        let enrolments = self.store.begin_enrolment(faces).await?;
+    /// Rows, points, marks. No row, where the lock is lost.
+    async fn write(&self, faces: &[NewFace], lock: &mut EnrolmentGuard) -> Result<Vec<Enrolled>, GalleryError> {
+        let enrolments = self.store.begin_enrolment_under(lock, faces).await?;
         let pending: Vec<FaceId> = enrolments
             .iter()
             .filter_map(|enrolment| match enrolment {

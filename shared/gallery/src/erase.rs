@@ -133,7 +133,7 @@ impl Gallery {
 
     /// Without an image store, kept images would stay, and nothing would lead to them any more. What a collection kept under an
     /// earlier policy nobody knows but the store itself.
-    async fn images_can_go(&self, what: &Erasure) -> Result<(), GalleryError> {
+    pub(crate) async fn images_can_go(&self, what: &Erasure) -> Result<(), GalleryError> {
         if self.images.is_some() {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl Gallery {
     /// final. `messages`: how many were erased from streams.
     ///
     /// # Errors
-    /// Of any store; [`GalleryError::Busy`]: somebody enrols the person over and over.
+    /// Of any store; [`GalleryError::Busy`]: what names the person comes over and over.
     pub async fn finish_erasure(
         &self,
         started: StartedErasure,
@@ -161,6 +161,10 @@ impl Gallery {
             return self.finish_collection(&what, &begun, receipt, actor).await;
         }
         for _ in 0..ROUNDS {
+            // Somebody ended it, with its collection perhaps: whoever is there under these ids came since.
+            if self.is_final(&begun).await? {
+                return Ok(receipt);
+            }
             // One that began after this erasure did may hold some of it.
             receipt.exports += self.erase_exports(&begun.collection).await?;
             // What the services had in hand when it began is stored by now: the streams, which were erased last, hold no more of it.
@@ -171,8 +175,11 @@ impl Gallery {
                 self.erase_persons(&what, &begun, &mut receipt).await?;
                 self.erase_traces(&begun, &mut receipt).await?;
                 self.erase_queues(&begun, &mut receipt).await?;
+                // An enrolment that came to nothing names nobody but in its crop's row. Last, and again in each round: all results were
+                // read meanwhile, and a producer may send one more while that takes its time.
+                self.erase_named(&begun, Named::Subjects(&begun.subjects), &mut receipt).await?;
             }
-            // A result that was written since the traces were erased keeps it open: it leads to the images of its crop.
+            // A result or a crop that was written since it was erased keeps it open: it leads to images.
             if self.store.finish_erasure(&begun, &what, &receipt.stored(), actor).await?
                 || self.is_final(&begun).await?
             {
@@ -183,7 +190,7 @@ impl Gallery {
     }
 
     /// Whether somebody else came to the end of the same erasure.
-    async fn is_final(&self, begun: &BegunErasure) -> Result<bool, GalleryError> {
+    pub(crate) async fn is_final(&self, begun: &BegunErasure) -> Result<bool, GalleryError> {
         let receipt = self.store.erasure_receipt(begun.erasure).await?;
         Ok(receipt.is_none_or(|receipt| receipt.finished_at.is_some()))
     }
@@ -228,8 +235,6 @@ impl Gallery {
             receipt.trail += trail;
             store.note_erasure(begun.erasure, &receipt.stored()).await?;
         }
-        // An enrolment that came to nothing names nobody but in its crop's row.
-        self.erase_named(begun, Named::Subjects(&begun.subjects), receipt).await?;
         let mut from = Some(0);
         while let Some(part) = from {
             let (erased, next) = store.erase_mentions(persons, part).await?;
@@ -270,10 +275,16 @@ impl Gallery {
         Err(GalleryError::Busy)
     }
 
-    /// Everything that may be kept of these faces' images.
-    pub(crate) async fn erase_images(&self, faces: &[ErasedFace]) -> Result<u64, GalleryError> {
-        let keys = |face: &ErasedFace| images_of(&face.collection, face.image_hash, face.face_index);
-        let keys: Vec<ImageKey> = faces.iter().flat_map(keys).collect();
+    /// Everything that may be kept of these faces' images, but for the pictures of a face of which there is another row: the image came
+    /// twice, and that row stays. They are tombstoned.
+    async fn erase_images(&self, faces: &[ErasedFace]) -> Result<u64, GalleryError> {
+        let named: Vec<_> = faces.iter().map(|face| (&face.collection, face.image_hash, face.face_index)).collect();
+        let uses = self.store.image_uses(&named).await?;
+        let keys: Vec<ImageKey> = faces
+            .iter()
+            .zip(uses)
+            .flat_map(|(face, used)| unused_images(face, ImageUse { image: false, ..used }))
+            .collect();
         self.erase_keys(&keys).await
     }
 

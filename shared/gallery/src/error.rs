@@ -46,10 +46,17 @@ pub enum GalleryError {
     /// New faces came in as fast as they were erased. Try again.
     #[error("what is erased is enrolled at the same time: try again")]
     Busy,
+    /// More enrolled faces wait for their points than one try writes, and until all have theirs nobody is enrolled. Try again.
+    #[error("points of {finished} faces that were enrolled before were written first, and there are more: try again")]
+    Unfinished {
+        /// How many were written.
+        finished: u64,
+    },
     /// The gallery's embeddings are another model's: nothing that the configured one makes is comparable with them.
     #[error(
         "the gallery is of the model {serving}, and {configured} is configured: configure the former in models.pack and \
-         models.head, or bring the gallery to the new model with `facewire reembed` or `facewire faces use-head`"
+         models.head, or bring the gallery to the new model with `facewire reembed` or `facewire faces use-head`. A switch to the \
+         former that stopped half-way is finished by the same command again"
     )]
     OtherModel {
         /// Fingerprint of the model that serves.
@@ -65,7 +72,7 @@ impl Fault for GalleryError {
             Self::Rows(error) => error.kind(),
             Self::Points(error) => error.kind(),
             Self::Images(error) => error.kind(),
-            Self::Busy | Self::Stopped => FaultKind::Transient,
+            Self::Busy | Self::Unfinished { .. } | Self::Stopped => FaultKind::Transient,
             Self::OtherModel { .. } | Self::NoImages { .. } => FaultKind::Systemic,
             Self::NoExports | Self::BrokenPart { .. } => FaultKind::Poison,
         }
@@ -77,6 +84,7 @@ impl Fault for GalleryError {
             Self::Points(error) => error.system(),
             Self::Images(error) => error.system(),
             Self::Busy | Self::OtherModel { .. } => "postgresql",
+            Self::Unfinished { .. } => "qdrant",
             Self::NoExports | Self::NoImages { .. } | Self::BrokenPart { .. } | Self::Stopped => "object-store",
         }
     }

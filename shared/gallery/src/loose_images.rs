@@ -100,8 +100,8 @@ fn before(hash: ImageHash) -> Option<ImageHash> {
     None
 }
 
-/// What was stored before then.
-async fn erase_older(
+/// What was stored before then. How many.
+pub(crate) async fn erase_older(
     images: &ImageStore,
     collection: &CollectionId,
     before: OffsetDateTime,

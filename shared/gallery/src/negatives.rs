@@ -1,5 +1,7 @@
 //! Faces that people said are not a person's, as exemplars of who that person is not: a probe that is more similar to such a face
-//! than to every face of the person is not that person. Thresholds are not judged here.
+//! than to every face of the person which it is compared with is not that person. Those are all of theirs, or where matching is
+//! against prototypes, and always where jobs give faces to people, their exemplars alone: then a face of theirs that is no exemplar
+//! does not count, however similar. Thresholds are not judged here.
 
 use std::collections::HashMap;
 
@@ -13,8 +15,8 @@ const EACH: u32 = 64;
 
 impl Gallery {
     /// Takes out of each probe's hits (all that the search found of it) those of persons who the probe is not: it is more similar to
-    /// a face that is said not to be theirs than to any of their own. Probes are of length one, and of the model that serves.
-    /// One question to Postgres for all of them; where nothing was said of these people it reads an index alone.
+    /// a face that is said not to be theirs than to any of their own among the hits. Probes are of length one, and of the model that
+    /// serves. One question to Postgres for all of them; where nothing was said of these people it reads an index alone.
     ///
     /// # Errors
     /// Of Postgres.

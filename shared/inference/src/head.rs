@@ -103,7 +103,8 @@ impl HeadFile {
         let even = (self.spec.input as f32).sqrt().recip();
         let trial = head.rows(&vec![even; self.spec.input])?;
         let length = trial.iter().map(|value| value * value).sum::<f32>().sqrt();
-        if (length - 1.0).abs() > TOLERANCE {
+        let off = (length - 1.0).abs();
+        if off.is_nan() || off > TOLERANCE {
             return Err(head.model.misshapen(format!("its output has the length {length}, and not 1")));
         }
         Ok(head)

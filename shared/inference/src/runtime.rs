@@ -113,6 +113,11 @@ impl OnnxRuntime {
         Ok(runtime)
     }
 
+    /// What the library says of its build: version, commit, flags.
+    pub fn build(&self) -> &'static str {
+        ort::info()
+    }
+
     /// Whether a provider can be used at all: checked before a service says that it is ready.
     pub fn check(&self, provider: Provider) -> Result<(), InferenceError> {
         let unavailable = |message: String| InferenceError::Provider { provider: provider.to_string(), message };
@@ -159,6 +164,9 @@ impl OnnxRuntime {
         let builder = Session::builder(&self.environment)
             .map_err(|e| not_opened(file, options, &e))?
             .with_intra_threads(options.intra_threads.max(1))
+            // Published models declare outputs of one size, and ONNX Runtime warns of each run of another. What it may not leave
+            // undone is an error here.
+            .and_then(|b| b.with_log_level(LogLevel::Error))
             .and_then(|b| b.with_inter_threads(1))
             // For the threads of its own pool, where it has any; this one's are flushed for each run.
             .and_then(|b| b.with_flush_to_zero())

@@ -15,8 +15,9 @@ use crate::ObjectError;
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// A directory (`file:///path`, or a path), or `s3://bucket/prefix`. The prefix is Facewire's alone: a bucket that
-    /// holds other objects too is listed faster under one. None: the caller chooses, see [`Options::or_directory`].
+    /// A directory (`file:///path`, or a path), or `s3://bucket/prefix`. The place is that of one Facewire, with one database, alone:
+    /// what another keeps in a collection of the same name would go as images without a face. A bucket that holds other objects too is
+    /// listed faster under a prefix. None: the caller chooses, see [`Options::or_directory`].
     #[serde(serialize_with = "redacted")]
     pub url: Option<String>,
     /// The S3 server, as `https://host:port`; none: Amazon's, in the region.

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::error::StoreError;
 use crate::row::row;
-use crate::store::{Store, run};
+use crate::store::{Store, run, text};
 use crate::window::{Window, bind_window, in_window};
 
 row! {
@@ -146,9 +146,11 @@ const SUMS: &str = concat!(
      count(*) FILTER (WHERE reason IS NULL)::double precision / count(*) AS success, max(finished_at) AS last_ended_at
      FROM facewire_endings WHERE",
     in_window!("finished_at"),
-    "GROUP BY collection, camera ORDER BY collection, camera"
+    "AND ($5::text IS NULL OR (collection, camera) > ($5::text, $6::text))
+     GROUP BY collection, camera ORDER BY collection, camera LIMIT $7::bigint"
 );
 
+// Of the cameras that were summed: up to the last of them.
 const CAUSES: &str = concat!(
     r#"SELECT collection, camera, status, reason, signal, faces, p[1] AS p10, p[2] AS median, p[3] AS p90, "limit" FROM (
      SELECT collection, camera, status, reason, signal, count(*) AS faces,
@@ -156,7 +158,8 @@ const CAUSES: &str = concat!(
      mode() WITHIN GROUP (ORDER BY signal_limit) AS "limit"
      FROM facewire_endings WHERE reason IS NOT NULL AND"#,
     in_window!("finished_at"),
-    "GROUP BY collection, camera, status, reason, signal) q
+    "AND ($5::text IS NULL OR (collection, camera) > ($5::text, $6::text)) AND (collection, camera) <= ($7::text, $8::text)
+     GROUP BY collection, camera, status, reason, signal) q
      ORDER BY collection, camera, faces DESC, status, reason, signal"
 );
 
@@ -176,13 +179,45 @@ const SPREADS: &str = concat!(
 );
 
 impl Store {
-    /// What every camera of the window delivered, by collection and camera, and why endings were no success: the commonest
-    /// cause of a camera first. Both of one snapshot. Crops that have not ended are not in it.
+    /// What every camera of the window delivered, by collection and camera, and why endings were no success: in the same order, and
+    /// of a camera the commonest cause first. Both of one snapshot. Crops that have not ended are not in it.
     pub async fn cameras(&self, window: &Window) -> Result<(Vec<CameraSum>, Vec<Cause>), StoreError> {
+        self.summed(window, None, None).await
+    }
+
+    /// The same of at most `limit` cameras: those after this collection and camera, in the order of the database.
+    pub async fn cameras_page(
+        &self,
+        window: &Window,
+        after: Option<(&str, &str)>,
+        limit: u32,
+    ) -> Result<(Vec<CameraSum>, Vec<Cause>), StoreError> {
+        self.summed(window, after, Some(limit)).await
+    }
+
+    async fn summed(
+        &self,
+        window: &Window,
+        after: Option<(&str, &str)>,
+        limit: Option<u32>,
+    ) -> Result<(Vec<CameraSum>, Vec<Cause>), StoreError> {
+        let (collection, camera) = after.map(|(collection, camera)| (text(collection), text(camera))).unzip();
         run!(self, "cameras", connection => {
             let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-            let sums = bind_window!(sqlx::query_as(SUMS), window).fetch_all(&mut *tx).await?;
-            let causes = bind_window!(sqlx::query_as(CAUSES), window).fetch_all(&mut *tx).await?;
+            let sums: Vec<CameraSum> = bind_window!(sqlx::query_as(SUMS), window)
+                .bind(collection.as_deref())
+                .bind(camera.as_deref())
+                .bind(limit.map(i64::from))
+                .fetch_all(&mut *tx)
+                .await?;
+            let Some(last) = sums.last() else { return Ok((sums, Vec::new())) };
+            let causes = bind_window!(sqlx::query_as(CAUSES), window)
+                .bind(collection.as_deref())
+                .bind(camera.as_deref())
+                .bind(&last.collection)
+                .bind(&last.camera)
+                .fetch_all(&mut *tx)
+                .await?;
             tx.commit().await?;
             Ok((sums, causes))
         })

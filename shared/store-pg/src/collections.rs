@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
+use crate::erasure_jobs::{end_erasures, is_being_erased};
 use crate::error::StoreError;
 use crate::estimate::count_rows;
 use crate::persons::{Gallery, lock_collections};
@@ -190,21 +191,25 @@ impl Store {
     /// gone, also before. Crops that came meanwhile are of a new collection of that name, but for those that are just being written.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::BeingErased`] where an erasure of something of it has not ended, which may have its streams to go through still.
     pub async fn delete_collection(&self, collection: &CollectionId, actor: &Actor) -> Result<bool, StoreError> {
         run!(self, "delete collection", connection => {
             let mut tx = connection.begin().await?;
+            lock_collections(&mut tx, &[collection.as_str()]).await?;
+            if is_being_erased(&mut tx, collection.as_str()).await? {
+                return Ok(Err(StoreError::BeingErased));
+            }
             if !delete(&mut tx, collection, actor).await? {
-                return Ok(false);
+                return Ok(Ok(false));
             }
             tx.commit().await?;
-            Ok(true)
-        })
+            Ok(Ok(true))
+        })?
     }
 
     /// [`Store::delete_collection`] of one that an erasure has emptied, whose receipt becomes final with it: whoever goes on with the
-    /// erasure never finds the row gone and the receipt open. An erasure that was final before deletes nothing: what has the name
-    /// now came later.
+    /// erasure never finds the row gone and the receipt open. Whatever else was being erased of it is gone as well, and those receipts
+    /// become final too. An erasure that was final before deletes nothing: what has the name now came later.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -221,7 +226,9 @@ impl Store {
             if finished.rows_affected() == 0 {
                 return Ok(true);
             }
-            if !delete(&mut tx, &begun.collection, actor).await? {
+            if !end_erasures(&mut tx, begun.collection.as_str()).await?
+                || !delete(&mut tx, &begun.collection, actor).await?
+            {
                 return Ok(false);
             }
             tx.commit().await?;

@@ -5,10 +5,11 @@
 //! Of each webhook, source and order key only the first pending delivery has a time at which it is due. Whoever adds or
 //! ends deliveries locks the webhook's row and then makes the next ones due ([`make_due`]).
 
+use std::time::Duration;
+
 use facewire_domain::PersonId;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::audit::{Actor, NewEvent, record};
@@ -77,8 +78,8 @@ WITH due AS MATERIALIZED (
     ORDER BY d.next_at LIMIT $1
 )
 UPDATE webhook_deliveries d SET attempts = attempts + 1, next_at = now() + make_interval(secs => $3)
-FROM due WHERE d.delivery_id = due.delivery_id
-RETURNING d.delivery_id, d.attempts, d.next_at AS claimed_until, d.webhook_id, d.source, d.sequence, d.body";
+FROM due, webhooks w WHERE d.delivery_id = due.delivery_id AND w.webhook_id = d.webhook_id
+RETURNING d.delivery_id, d.attempts, d.next_at AS claimed_until, d.webhook_id, w.url, w.secret, d.source, d.sequence, d.body";
 
 // By the end of the claim's lease, which no other claim of the delivery has: a replay begins to count attempts anew.
 const END: &str = "
@@ -86,7 +87,7 @@ UPDATE webhook_deliveries SET state = $3, last_error = $4, ended_at = now(), nex
 WHERE delivery_id = $1 AND next_at = $2 AND state = 'pending' RETURNING source, order_key";
 
 const FAILED: &str = "
-UPDATE webhook_deliveries SET last_error = $3, next_at = $4
+UPDATE webhook_deliveries SET last_error = $3, next_at = now() + make_interval(secs => $4)
 WHERE delivery_id = $1 AND next_at = $2 AND state = 'pending'";
 
 const DEAD: &str = "
@@ -148,14 +149,14 @@ impl Store {
             Ok(Some(up_to))
         })?;
         let named = rows.iter().flat_map(|row| &row.persons).map(PersonId::as_uuid).collect();
-        for erased in self.erased_among(named).await? {
+        for erased in self.gone_among(named).await? {
             self.erase_deliveries_of(erased.into()).await?;
         }
         Ok(cursor.map(count))
     }
 
-    /// Takes deliveries that are due, for the length of the lease: of each webhook, source and order key at most one,
-    /// those that are due longest first. Webhooks in `busy` (of which the caller has enough in hand) and those that are
+    /// Takes deliveries that are due, for the length of the lease, each with where it goes: of each webhook, source and order key at
+    /// most one, those that are due longest first. Webhooks in `busy` (of which the caller has enough in hand) and those that are
     /// not active are left out.
     pub async fn claim_deliveries(&self, limits: ClaimLimits, busy: &[Uuid]) -> Result<Vec<Claimed>, StoreError> {
         let rows: Vec<ClaimedRow> = run!(self, "claim deliveries", connection => {
@@ -181,16 +182,16 @@ impl Store {
         self.end_delivery(delivery, Ended::Dead(error)).await
     }
 
-    /// The attempt failed; the delivery is due again at `next_at`. `error` says why, without anything of the body.
-    /// `false` where the claim is no longer the last one.
-    pub async fn failed(&self, delivery: &Claimed, error: &str, next_at: OffsetDateTime) -> Result<bool, StoreError> {
+    /// The attempt failed; the delivery is due again after `pause`, by the database's clock as all that is due. `error` says why,
+    /// without anything of the body. `false` where the claim is no longer the last one.
+    pub async fn failed(&self, delivery: &Claimed, error: &str, pause: Duration) -> Result<bool, StoreError> {
         let error = bounded(error, ERROR);
         let failed = run!(self, "fail delivery", connection => {
             sqlx::query(FAILED)
                 .bind(delivery.delivery_id)
                 .bind(delivery.claimed_until)
                 .bind(&error)
-                .bind(next_at)
+                .bind(pause.as_secs_f64())
                 .execute(connection)
                 .await
         })?;

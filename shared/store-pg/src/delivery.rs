@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use facewire_config::Secret;
 use facewire_domain::PersonId;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -57,7 +58,7 @@ pub struct NewDelivery {
 }
 
 /// A delivery that the caller may attempt until its lease ends. By the id and that end it is told how it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Claimed {
     /// The delivery.
     pub delivery_id: i64,
@@ -67,6 +68,10 @@ pub struct Claimed {
     pub claimed_until: OffsetDateTime,
     /// The webhook.
     pub webhook_id: Uuid,
+    /// Where it goes.
+    pub url: String,
+    /// What it is signed with.
+    pub secret: Secret,
     /// Where the message came from.
     pub source: Source,
     /// Its sequence in the stream.
@@ -113,6 +118,8 @@ row! {
         attempts: i32,
         claimed_until: OffsetDateTime,
         webhook_id: Uuid,
+        url: String,
+        secret: String,
         source: String,
         sequence: i64,
         body: Vec<u8>,
@@ -141,6 +148,8 @@ impl TryFrom<ClaimedRow> for Claimed {
             attempt: unsigned(row.attempts),
             claimed_until: row.claimed_until,
             webhook_id: row.webhook_id,
+            url: row.url,
+            secret: Secret::new(row.secret),
             source: Source::parse(&row.source)?,
             sequence: count(row.sequence),
             body: row.body,

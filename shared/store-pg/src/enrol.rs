@@ -1,6 +1,8 @@
 //! Enrolment: Postgres first, with the face pending (DESIGN §3). Whoever writes persons or faces holds the collection's
 //! lock, so that two processes that enrol the same name or image cannot both win. Vectors are indexed elsewhere.
 
+use std::collections::HashSet;
+
 use facewire_domain::PersonId;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -11,6 +13,8 @@ use crate::audit::{Actor, EventKind, NewEvent, record_all};
 use crate::collections::insert_collections;
 use crate::embedding;
 use crate::enrol_plan::{Known, KnownFace, KnownPerson, Plan, keys, plan};
+use crate::enrolment_lock::EnrolmentGuard;
+use crate::erasure_jobs::being_erased;
 use crate::error::StoreError;
 use crate::face_record::VectorState;
 use crate::negatives;
@@ -89,6 +93,27 @@ impl Store {
     /// # Errors
     /// What is no face's fault. Some may have been written; handing all in again is harmless.
     pub async fn begin_enrolment(&self, faces: &[NewFace]) -> Result<Vec<Result<Enrolment, StoreError>>, StoreError> {
+        self.begin(None, faces).await
+    }
+
+    /// [`Store::begin_enrolment`] of what was judged under the enrolment lock: nothing is written once that is lost. Whoever has it
+    /// then may have judged already.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn begin_enrolment_under(
+        &self,
+        lock: &mut EnrolmentGuard,
+        faces: &[NewFace],
+    ) -> Result<Vec<Result<Enrolment, StoreError>>, StoreError> {
+        self.begin(Some(lock), faces).await
+    }
+
+    async fn begin(
+        &self,
+        mut lock: Option<&mut EnrolmentGuard>,
+        faces: &[NewFace],
+    ) -> Result<Vec<Result<Enrolment, StoreError>>, StoreError> {
         let mut answers: Vec<Option<Result<Enrolment, StoreError>>> = Vec::with_capacity(faces.len());
         let mut items: Vec<(usize, &NewFace, Vec<u8>)> = Vec::with_capacity(faces.len());
         for (index, face) in faces.iter().enumerate() {
@@ -103,7 +128,7 @@ impl Store {
         let mut parts = Parts::of(items.len());
         while let Some(part) = parts.next() {
             let items_of_part = items.get(part.clone()).unwrap_or_default();
-            match run!(self, "enrol", connection => enrol(connection, items_of_part).await) {
+            match run!(self, "enrol", connection => enrol(connection, items_of_part, lock.as_deref_mut()).await) {
                 Ok(Err(serving)) => return Err(StoreError::OtherModel { serving }),
                 Ok(Ok(enrolments)) => {
                     for ((index, ..), enrolment) in items_of_part.iter().zip(enrolments) {
@@ -141,6 +166,7 @@ const SERVING: &str = "SELECT model FROM serving WHERE name = 'index' FOR SHARE"
 async fn enrol(
     connection: &mut PgConnection,
     items: &[(usize, &NewFace, Vec<u8>)],
+    lock: Option<&mut EnrolmentGuard>,
 ) -> Result<Result<Vec<Enrolment>, String>, sqlx::Error> {
     let batch: Vec<&NewFace> = items.iter().map(|(_, face, _)| *face).collect();
     let mut tx = connection.begin().await?;
@@ -149,6 +175,10 @@ async fn enrol(
     collections.dedup();
     insert_collections(&mut tx, &collections).await?;
     lock_collections(&mut tx, &collections).await?;
+    if let Some(lock) = lock {
+        // Only now: whoever takes it from here on waits for this transaction, and sees what it wrote (`pending_enrolments`).
+        lock.ping().await?;
+    }
     let serving: Option<String> = sqlx::query_scalar(SERVING).fetch_optional(&mut *tx).await?;
     if let Some(serving) = serving.filter(|serving| batch.iter().any(|item| item.model != *serving)) {
         return Ok(Err(serving));
@@ -205,6 +235,11 @@ async fn read(connection: &mut PgConnection, batch: &[&NewFace]) -> Result<Known
         .await?
         .into_iter()
         .collect();
+    let mut erased = HashSet::new();
+    for collection in keys.collections.into_iter().collect::<HashSet<_>>() {
+        erased.extend(being_erased(connection, collection).await?);
+    }
+    known.leave_out(batch, &erased);
     Ok(known)
 }
 

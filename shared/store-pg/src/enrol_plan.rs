@@ -43,7 +43,7 @@ pub(crate) struct Known {
     pub(crate) images: HashMap<(String, [u8; 32]), Uuid>,
     /// Faces and persons whose they are said not to be.
     pub(crate) negatives: HashSet<(Uuid, Uuid)>,
-    /// Positions of items that were received before what they concern was erased.
+    /// Positions of items that were received before what they concern was erased, or whose person is just being erased.
     pub(crate) erased: HashSet<usize>,
 }
 
@@ -81,7 +81,7 @@ fn judge(index: usize, item: &NewFace, known: &mut Known, plan: &mut Plan) -> En
     let collection = item.collection.as_str().to_owned();
     let subject_key = (collection.clone(), item.subject.as_str().to_owned());
     let known_id = known.subjects.get(&subject_key).copied();
-    let id = known_id.unwrap_or_else(|| PersonId::derive(&item.collection, &item.subject).as_uuid());
+    let id = known_id.unwrap_or_else(|| derived(item));
     let person = known.survivor(id);
 
     let image_key = (collection.clone(), *item.image_hash.as_bytes());
@@ -112,6 +112,18 @@ fn judge(index: usize, item: &NewFace, known: &mut Known, plan: &mut Plan) -> En
 }
 
 impl Known {
+    /// Refuses who is for one of these persons, who are just being erased: whoever made them anew now would be named in streams that
+    /// the erasure has been through.
+    pub(crate) fn leave_out(&mut self, batch: &[&NewFace], being_erased: &HashSet<Uuid>) {
+        for (index, item) in batch.iter().enumerate() {
+            let subject = (item.collection.as_str().to_owned(), item.subject.as_str().to_owned());
+            let id = self.subjects.get(&subject).copied().unwrap_or_else(|| derived(item));
+            if being_erased.contains(&id) || being_erased.contains(&self.survivor(id)) {
+                self.erased.insert(index);
+            }
+        }
+    }
+
     /// The person that an id leads to after merges.
     fn survivor(&self, mut id: Uuid) -> Uuid {
         for _ in 0..MERGES {
@@ -198,6 +210,11 @@ impl KnownFace {
     fn was_taken_since(&self, crop: Option<Uuid>) -> bool {
         self.person.is_none() && self.state != VectorState::Tombstoned && crop.is_some() && crop == self.crop
     }
+}
+
+/// Whom an item is for where nobody has its subject yet.
+fn derived(item: &NewFace) -> Uuid {
+    PersonId::derive(&item.collection, &item.subject).as_uuid()
 }
 
 fn face_of(collection: &CollectionId, item: &NewFace) -> FaceId {

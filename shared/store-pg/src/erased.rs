@@ -5,7 +5,8 @@
 //! An ending that says that it was such a person is left to the erasure until its receipt is final: it alone leads to the images of
 //! its crop, which whoever writes endings cannot erase. Which of the two it is they settle under a lock of the collection's erasures
 //! alone, which nobody holds for longer than a moment. What is written after the receipt is final is taken back at once; its
-//! images stay until the reconciler finds them older than results are kept.
+//! images stay until the reconciler finds them older than results are kept. The same holds of a crop that is for such a person: its
+//! images are found by it alone where the enrolment comes to nothing.
 
 use std::collections::HashSet;
 
@@ -28,6 +29,10 @@ SELECT i.id FROM UNNEST($1::uuid[]) AS i (id) WHERE NOT EXISTS (SELECT FROM pers
 const ERASED: &str = "
 SELECT DISTINCT i.id FROM UNNEST($1::uuid[]) AS i (id) JOIN tombstones t ON t.key = uuid_send(i.id)";
 
+// Who goes with a whole collection has no tombstone of their own. An erasure by age writes the empty key
+// too: it deletes nobody, and whoever has no row was erased all the same, since only erasures delete people.
+const WITH_COLLECTIONS: &str = "SELECT EXISTS (SELECT FROM tombstones WHERE key = ''::bytea)";
+
 // Not of rows that are left to an erasure: a match is read by its decision alone, and must be found again by whom it names.
 const MENTIONS: &str = "
 UPDATE recognitions r SET decision = r.decision
@@ -37,30 +42,49 @@ FROM UNNEST($1::uuid[], $2::integer[]) AS i (crop_id, face_index)
 WHERE r.crop_id = i.crop_id AND r.face_index = i.face_index AND r.decision IS NOT NULL
   AND coalesce(r.person_id::text <> ALL($3::text[]), true)";
 
-// As for enrolments: who was erased after the crop was received.
+// Who was erased at any time, or is just being erased: an erasure begins with the tombstone.
+const EVER_ERASED: &str = "
+SELECT i.crop_id FROM UNNEST($1::uuid[], $2::text[], $3::uuid[]) AS i (crop_id, collection, person_id)
+WHERE EXISTS (SELECT FROM tombstones t WHERE t.collection = i.collection AND t.key = uuid_send(i.person_id))";
+
+// As for enrolments: who was erased after the crop was received. Tombstone and erasure are seen in one look: with the one comes the
+// other.
 const SUBJECTS: &str = "
 UPDATE crops c SET subject_id = NULL FROM UNNEST($1::uuid[], $2::uuid[]) AS i (crop_id, person_id)
 JOIN tombstones t ON t.key = uuid_send(i.person_id)
 WHERE c.crop_id = i.crop_id AND c.subject_id IS NOT NULL AND t.collection = c.collection
-  AND t.at > least(c.received_at, c.admitted_at)";
+  AND t.at > least(c.received_at, c.admitted_at)
+  AND NOT EXISTS (SELECT FROM erasures e WHERE e.collection = c.collection AND e.kind = 'person' AND e.finished_at IS NULL
+                  AND (e.subject = i.person_id::text OR e.receipt->'unfinished'->'persons' ? i.person_id::text))";
 
 impl Store {
-    /// Which of these persons were erased and did not come back.
+    /// Which of these persons were erased, alone or with their collection, and did not come back.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn erased_persons(&self, persons: &[PersonId]) -> Result<HashSet<PersonId>, StoreError> {
-        let erased = self.erased_among(persons.iter().map(PersonId::as_uuid).collect()).await?;
-        Ok(erased.into_iter().map(PersonId::from).collect())
+        let gone = self.gone_among(persons.iter().map(PersonId::as_uuid).collect()).await?;
+        Ok(gone.into_iter().map(PersonId::from).collect())
     }
 
-    /// Which of these ids are of persons who were erased and did not come back. Other ids may be among them.
-    pub(crate) async fn erased_among(&self, mut ids: Vec<Uuid>) -> Result<HashSet<Uuid>, StoreError> {
+    /// Which of these ids are of persons who were erased and did not come back. Other ids may be among them, and so those who went
+    /// with their collection are not told.
+    pub(crate) async fn erased_among(&self, ids: Vec<Uuid>) -> Result<HashSet<Uuid>, StoreError> {
+        self.missing_among(ids, false).await
+    }
+
+    /// Which of these persons were erased, alone or with their collection, and did not come back. A person has a row before anything
+    /// names them, and nothing but an erasure deletes it: where a collection was ever erased, whole or by age, whoever has none is gone.
+    pub(crate) async fn gone_among(&self, persons: Vec<Uuid>) -> Result<HashSet<Uuid>, StoreError> {
+        self.missing_among(persons, true).await
+    }
+
+    async fn missing_among(&self, mut ids: Vec<Uuid>, only_persons: bool) -> Result<HashSet<Uuid>, StoreError> {
         ids.sort_unstable();
         ids.dedup();
         let mut erased = HashSet::new();
         for chunk in ids.chunks(CHUNK) {
-            let found = run!(self.hot(), "erased persons", connection => among(connection, chunk).await)?;
+            let found = run!(self.hot(), "erased persons", connection => among(connection, chunk, only_persons).await)?;
             erased.extend(found);
         }
         Ok(erased)
@@ -82,7 +106,7 @@ impl Store {
             return Ok(HashSet::new());
         }
         // To look may take long: whoever was seen may be gone by then.
-        let erased = self.erased_among(persons).await?;
+        let erased = self.gone_among(persons).await?;
         if erased.is_empty() {
             return Ok(HashSet::new());
         }
@@ -118,26 +142,54 @@ impl Store {
         Ok(())
     }
 
-    /// Takes the external ids of erased persons out of the rows of these crops.
+    /// Takes the external ids of erased persons out of the rows of these crops, as far as no erasure of that person goes on, which
+    /// finds the images of an enrolment that comes to nothing by them.
     pub(crate) async fn take_back_subjects(&self, crops: &[&CropHead]) -> Result<(), StoreError> {
-        let subjects = crops.iter().filter_map(|crop| Some((crop.crop.as_uuid(), derived(crop)?)));
-        let (crops, persons): (Vec<Uuid>, Vec<Uuid>) = subjects.unzip();
-        if crops.is_empty() {
+        let mut named: Vec<(Uuid, &str, Uuid)> = Vec::new();
+        for crop in crops {
+            named.extend(derived(crop).map(|person| (crop.crop.as_uuid(), crop.collection.as_str(), person)));
+        }
+        if named.is_empty() {
             return Ok(());
         }
-        run!(self.hot(), "take back subjects", connection => {
-            sqlx::query(SUBJECTS).bind(&crops).bind(&persons).execute(connection).await.map(|_| ())
-        })
+        let ids: Vec<Uuid> = named.iter().map(|(crop, ..)| *crop).collect();
+        let collections: Vec<&str> = named.iter().map(|(_, collection, _)| *collection).collect();
+        let persons: Vec<Uuid> = named.iter().map(|(.., person)| *person).collect();
+        let concerned: Vec<Uuid> = run!(self.hot(), "crops of erased persons", connection => {
+            sqlx::query_scalar(EVER_ERASED).bind(&ids).bind(&collections).bind(&persons).fetch_all(connection).await
+        })?;
+        if concerned.is_empty() {
+            return Ok(());
+        }
+        let concerned: HashSet<Uuid> = concerned.into_iter().collect();
+        named.retain(|(crop, ..)| concerned.contains(crop));
+        run!(self, "take back subjects", connection => take_subjects(connection, &named).await)
     }
 }
 
-async fn among(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn among(connection: &mut PgConnection, ids: &[Uuid], only_persons: bool) -> Result<Vec<Uuid>, sqlx::Error> {
     let missing: Vec<Uuid> = sqlx::query_scalar(MISSING).bind(ids).fetch_all(&mut *connection).await?;
     // Nearly always: tombstones have no index by persons alone.
     if missing.is_empty() {
         return Ok(missing);
     }
+    if only_persons && sqlx::query_scalar::<_, bool>(WITH_COLLECTIONS).fetch_one(&mut *connection).await? {
+        return Ok(missing);
+    }
     sqlx::query_scalar(ERASED).bind(&missing).fetch_all(connection).await
+}
+
+/// Of crops with their collections and persons. No erasure ends meanwhile: one that goes on sees the crops, which were written before
+/// this, and does not end with them.
+async fn take_subjects(connection: &mut PgConnection, named: &[(Uuid, &str, Uuid)]) -> Result<(), sqlx::Error> {
+    let mut collections: Vec<&str> = named.iter().map(|(_, collection, _)| *collection).collect();
+    collections.sort_unstable();
+    collections.dedup();
+    let (crops, persons): (Vec<Uuid>, Vec<Uuid>) = named.iter().map(|(crop, _, person)| (*crop, *person)).unzip();
+    let mut tx = connection.begin().await?;
+    keep_erasures_open(&mut tx, &collections).await?;
+    sqlx::query(SUBJECTS).bind(&crops).bind(&persons).execute(&mut *tx).await?;
+    tx.commit().await
 }
 
 /// Everybody of these collections whose erasure goes on. None of them ends meanwhile: one that goes on sees the rows that were written

@@ -16,8 +16,8 @@ use crate::store::{Store, count, image_hash, int, run, text, unsigned};
 /// Whose faces are erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaceSelection {
-    /// Those of a person, and of everybody who was merged into them; also those that were kept of crops in which the person was
-    /// recognised, unless somebody said that it is not they.
+    /// Those of a person, and of everybody who was merged into them; also those without a person that were kept of crops in which the
+    /// person was recognised, or of the very same picture of the same face, unless somebody said that it is not they.
     Person(PersonId),
     /// Those of an image of a collection.
     Image(CollectionId, ImageHash),
@@ -77,11 +77,22 @@ SELECT person_id FROM everybody";
 /// Blocks of one part of `recognitions`: 32 MiB.
 const PART: u64 = 4096;
 
+// A row that is changed may move to a part that another erasure has read already. So whoever else is just being erased goes from it
+// too, but for who it is: their erasure finds that by an index, and by it the images.
 const MENTIONS: &str = "
-UPDATE recognitions SET decision = decision
-    || CASE WHEN decision->'best'->>'person' = ANY($1::text[]) THEN '{\"best\": null}'::jsonb ELSE '{}' END
-    || CASE WHEN decision->'runner_up'->>'person' = ANY($1::text[]) THEN '{\"runner_up\": null}'::jsonb ELSE '{}' END
-WHERE ctid >= $2::text::tid AND ctid < $3::text::tid
+WITH others AS MATERIALIZED (
+    SELECT array_agg(p.person) AS ids FROM erasures e
+    CROSS JOIN LATERAL jsonb_array_elements_text(e.receipt->'unfinished'->'persons') AS p (person)
+    WHERE e.kind = 'person' AND e.finished_at IS NULL
+)
+UPDATE recognitions r SET decision = decision
+    || CASE WHEN decision->'best'->>'person' = ANY($1::text[])
+                OR (decision->'best'->>'person' = ANY(o.ids) AND coalesce(r.person_id::text <> ALL(o.ids), true))
+            THEN '{\"best\": null}'::jsonb ELSE '{}' END
+    || CASE WHEN decision->'runner_up'->>'person' = ANY($1::text[]) OR decision->'runner_up'->>'person' = ANY(o.ids)
+            THEN '{\"runner_up\": null}'::jsonb ELSE '{}' END
+FROM others o
+WHERE r.ctid >= $2::text::tid AND r.ctid < $3::text::tid
   AND (decision->'best'->>'person' = ANY($1::text[]) OR decision->'runner_up'->>'person' = ANY($1::text[]))";
 
 const TRAIL: &str = "
@@ -210,7 +221,8 @@ FROM denied d WHERE r.crop_id = d.crop_id AND r.face_id = d.face_id AND r.person
     }
 
     /// Removes these persons from decisions about other people's faces (the nearest of a miss, the second of a match), in the part
-    /// of the table that begins at `from`. Returns how many decisions, and where the next part begins; none after the last.
+    /// of the table that begins at `from`; whoever else is just being erased goes from the same decisions. Returns how many decisions,
+    /// and where the next part begins; none after the last.
     ///
     /// No index leads to them: each result would pay for it, and an erasure is rare. So the table is read once, part by part.
     ///
@@ -312,22 +324,37 @@ pub(crate) async fn everybody(connection: &mut PgConnection, person: PersonId) -
     sqlx::query_scalar(EVERYBODY).bind(person.as_uuid()).fetch_all(connection).await
 }
 
-/// Faces of these persons, and those without a person in which they were recognised, unless somebody said that it is not they.
+/// Faces of these persons, and those without a person in which they were recognised, or that are of the same picture and the same face
+/// of it, unless somebody said that it is not they.
 async fn tombstone_of(
     connection: &mut PgConnection,
     persons: &[Uuid],
     limit: i64,
 ) -> Result<Vec<Columns>, sqlx::Error> {
     // Outside the array too: a face that somebody gives to another person meanwhile is waited for, looked at again, and stays.
+    // What has no person goes first: nothing leads to the same face of a picture once the person's own row is gone. The index by
+    // images has no tombstoned faces, of which there are few.
     let query = sqlx::query_as(tombstone!(
         "(person_id IS NULL OR person_id = ANY($2::uuid[])) AND face_id = ANY(ARRAY(
-            (SELECT face_id FROM faces WHERE person_id = ANY($2::uuid[]) LIMIT $1) UNION ALL
+            WITH own AS MATERIALIZED (
+                SELECT face_id, collection, image_hash, face_index FROM faces WHERE person_id = ANY($2::uuid[]) LIMIT $1
+            ), same AS MATERIALIZED (
+                SELECT f.face_id FROM own o JOIN faces f ON f.collection = o.collection AND f.image_hash = o.image_hash
+                    AND f.face_index = o.face_index AND f.vector_state <> 'tombstoned' WHERE f.person_id IS NULL
+                UNION ALL
+                SELECT f.face_id FROM own o JOIN faces f ON f.collection = o.collection AND f.image_hash = o.image_hash
+                    AND f.face_index = o.face_index AND f.vector_state = 'tombstoned' WHERE f.person_id IS NULL
+            )
+            SELECT face_id FROM own UNION ALL
+            (SELECT s.face_id FROM same s WHERE NOT EXISTS (
+                 SELECT FROM face_negatives n WHERE n.face_id = s.face_id AND n.person_id = ANY($2::uuid[]))) UNION ALL
             (SELECT f.face_id FROM matched_faces m JOIN faces f ON f.face_id = m.face_id
              WHERE m.person_id = ANY($2::uuid[]) AND f.person_id IS NULL AND NOT EXISTS (
                  SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = m.person_id) LIMIT $1) UNION ALL
             (SELECT f.face_id FROM recognitions r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
              WHERE r.person_id = ANY($2::uuid[]) AND f.person_id IS NULL AND NOT EXISTS (
-                 SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = r.person_id) LIMIT $1)))"
+                 SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = r.person_id) LIMIT $1)))
+         ORDER BY person_id IS NOT NULL"
     ));
     query.bind(limit).bind(persons).fetch_all(connection).await
 }

@@ -1,8 +1,8 @@
 //! Erasures that are under way: which job one is of, so that a worker that takes the job over finds what was done; of whom they
-//! are, so that nothing changes hands with them meanwhile; and the lock under which one ends. Beginning and ending an erasure is
-//! in `receipts`.
+//! are, so that nothing changes hands with them meanwhile; the lock under which one ends; and the end of all with their collection.
+//! Beginning and ending one erasure is in `receipts`.
 
-use facewire_domain::JobId;
+use facewire_domain::{CollectionId, JobId};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -25,6 +25,15 @@ CROSS JOIN LATERAL jsonb_array_elements_text(receipt->'unfinished'->'persons') A
 const KEPT_OPEN: &str =
     "SELECT pg_advisory_xact_lock_shared(hashtextextended('facewire erasures of ' || c, 0)) FROM UNNEST($1::text[]) c";
 const ENDED: &str = "SELECT pg_advisory_xact_lock(hashtextextended('facewire erasures of ' || $1::text, 0))";
+
+// By what an erasure finds images of which no face is kept.
+const LEFT: &str = "
+SELECT EXISTS (SELECT FROM recognitions WHERE person_id = ANY($2::uuid[])) OR EXISTS (
+    SELECT FROM crops WHERE collection = $1 AND subject_id IN (
+        SELECT s.subject FROM erasures e CROSS JOIN LATERAL jsonb_array_elements_text(e.receipt->'unfinished'->'subjects') AS s (subject)
+        WHERE e.collection = $1 AND e.finished_at IS NULL))";
+const END_ALL: &str = "
+UPDATE erasures SET receipt = receipt - 'unfinished', finished_at = now() WHERE collection = $1 AND finished_at IS NULL";
 
 /// No erasure of these collections becomes final until the transaction ends. Whoever leaves a row to one that goes on has written it
 /// before: that one finds it.
@@ -54,7 +63,33 @@ pub(crate) async fn any_is_being_erased(
     Ok(persons.iter().any(|person| erased.contains(person)))
 }
 
+/// Whether something of a collection is being erased, or all of it. Whoever calls holds the collection's lock.
+pub(crate) async fn is_being_erased(connection: &mut PgConnection, collection: &str) -> Result<bool, sqlx::Error> {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM erasures WHERE collection = $1 AND finished_at IS NULL)";
+    sqlx::query_scalar(SQL).bind(collection).fetch_one(connection).await
+}
+
+/// Ends what else is being erased of a collection that goes with all that it holds. `false`: a result or a crop was left to one of these
+/// erasures since, and goes first. Whoever calls holds the collection's lock.
+pub(crate) async fn end_erasures(connection: &mut PgConnection, collection: &str) -> Result<bool, sqlx::Error> {
+    lock_erasures(connection, collection).await?;
+    let persons = being_erased(connection, collection).await?;
+    let left: bool = sqlx::query_scalar(LEFT).bind(collection).bind(&persons).fetch_one(&mut *connection).await?;
+    if !left {
+        sqlx::query(END_ALL).bind(collection).execute(connection).await?;
+    }
+    Ok(!left)
+}
+
 impl Store {
+    /// Whether something of a collection is being erased, or all of it, as of now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_being_erased(&self, collection: &CollectionId) -> Result<bool, StoreError> {
+        run!(self, "collection being erased", connection => is_being_erased(connection, collection.as_str()).await)
+    }
+
     /// Notes that a job does this erasure, also one that somebody else began; of a job that is gone nothing is noted. To be called
     /// before the erasure can become final.
     ///

@@ -44,9 +44,9 @@ pub enum StoreError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// A person that is to change hands, or whose faces are, is being erased. Nothing was changed: it would outlive its
-    /// person, or be lost with another.
-    #[error("one of the persons is being erased: wait for its end, or where it was cut short ask for it again")]
+    /// A person that is to change hands, or whose faces are, is being erased, or something of a collection that is to go. Nothing was
+    /// changed: it would outlive its person, or be lost with another; and of the collection the streams may still hold something.
+    #[error("who or what is concerned is being erased: wait for its end, or where it was cut short ask for it again")]
     BeingErased,
     /// The person was merged into another, who has their faces: erase that one, or undo the merge first.
     #[error("they were merged into {into}, who has their faces: erase that person, or undo the merge first")]

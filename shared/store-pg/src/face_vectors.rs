@@ -46,7 +46,7 @@ pub struct UnknownFilter {
     pub captured_since: Option<OffsetDateTime>,
     /// Captured before this time.
     pub captured_until: Option<OffsetDateTime>,
-    /// Stored at this time or later.
+    /// Stored at this time or later, by Postgres' [clock](Store::clock).
     pub created_since: Option<OffsetDateTime>,
     /// In no cluster.
     pub without_cluster: bool,
@@ -128,6 +128,14 @@ macro_rules! bind_unknown {
 }
 
 impl Store {
+    /// What time it is by Postgres' clock, which says when a face was stored. Another machine's may be minutes away.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn clock(&self) -> Result<OffsetDateTime, StoreError> {
+        run!(self, "clock", connection => sqlx::query_scalar("SELECT now()").fetch_one(connection).await)
+    }
+
     /// A page of the faces of a collection that are nobody's and have an embedding by `model`, by id.
     ///
     /// # Errors

@@ -104,7 +104,12 @@ impl TryFrom<Row> for Import {
     }
 }
 
-const INSERT: &str = "INSERT INTO imports (import_id, collection, actor) VALUES ($1, $2, $3) RETURNING *";
+// None where as many are open as may be; of those that begin at the same moment a few may be above it.
+const INSERT: &str = "
+INSERT INTO imports (import_id, collection, actor)
+SELECT $1::uuid, $2::text, $3::jsonb
+WHERE (SELECT count(*) FROM imports WHERE collection = $2 AND state IN ('receiving', 'running')) < $4::bigint
+RETURNING *";
 
 const OPEN: &str = "SELECT * FROM imports WHERE state IN ('receiving', 'running') ORDER BY created_at, import_id";
 
@@ -142,20 +147,34 @@ DELETE FROM imports WHERE import_id IN (
     ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
 impl Store {
+    /// Imports of a collection that are neither finished nor cancelled, at most: whoever settles them goes through all of them, over
+    /// and over.
+    pub const OPEN_IMPORTS: u32 = 64;
+
     /// Begins an import without items, with an event (`import.created`); the collection gets its row where it has none.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where [`Store::OPEN_IMPORTS`] of the collection are open.
     pub async fn create_import(&self, collection: &CollectionId, actor: &Actor) -> Result<Import, StoreError> {
         let who = json!({ "key": actor.key, "name": actor.stored_name(), "request": actor.stored_request() });
         let id = Uuid::new_v4();
-        let row: Row = run!(self, "create import", connection => {
+        let row: Option<Row> = run!(self, "create import", connection => {
             let mut tx = connection.begin().await?;
             insert_collections(&mut tx, &[collection.as_str()]).await?;
-            let row =
-                sqlx::query_as(INSERT).bind(id).bind(collection.as_str()).bind(&who).fetch_one(&mut *tx).await?;
-            record(&mut tx, actor, event(collection.as_str(), EventKind::ImportCreated, id)).await?;
-            tx.commit().await?;
+            let row: Option<Row> = sqlx::query_as(INSERT)
+                .bind(id)
+                .bind(collection.as_str())
+                .bind(&who)
+                .bind(i64::from(Self::OPEN_IMPORTS))
+                .fetch_optional(&mut *tx)
+                .await?;
+            if row.is_some() {
+                record(&mut tx, actor, event(collection.as_str(), EventKind::ImportCreated, id)).await?;
+                tx.commit().await?;
+            }
             Ok(row)
         })?;
-        row.try_into()
+        Import::try_from(row.ok_or_else(crowded)?)
     }
 
     /// One import.
@@ -223,6 +242,11 @@ impl Store {
         })?;
         Ok(expired.rows_affected())
     }
+}
+
+fn crowded() -> StoreError {
+    let constraint = format!("the {} open imports of a collection", Store::OPEN_IMPORTS);
+    StoreError::Conflict { operation: "create import", constraint }
 }
 
 /// What happened to an import.

@@ -49,7 +49,7 @@ impl Store {
 
     /// Takes out of a result that was just written whoever was erased while its job was at work.
     pub(crate) async fn take_back_result(&self, result: &JsonValue) -> Result<(), StoreError> {
-        let erased = self.erased_among(named(result)).await?;
+        let erased = self.gone_among(named(result)).await?;
         if erased.is_empty() {
             return Ok(());
         }

@@ -54,17 +54,23 @@ SELECT face_id, person_id, person_id, $3 FROM faces
 WHERE face_id = ANY($1::uuid[]) AND person_id IS NOT NULL AND person_id IS DISTINCT FROM $2
 ON CONFLICT (face_id, person_id, stated_of) DO UPDATE SET at = now(), actor = EXCLUDED.actor";
 
-// A face that is the person's own by now says nothing against them. Few persons of those asked for have any negative: they are
+// What says nothing is passed over before the newest are counted: a face that is gone, one that is the person's own by now, one without
+// an embedding by the model, and what was said of one face more than once. Few persons of those asked for have any negative: they are
 // found first, in the index.
 const EXEMPLARS: &str = "
-SELECT w.person_id, coalesce(r.embedding, f.embedding)
+SELECT w.person_id, n.embedding
 FROM (SELECT DISTINCT person_id FROM face_negatives WHERE person_id = ANY($1::uuid[])) w
 CROSS JOIN LATERAL (
-    SELECT face_id FROM face_negatives n WHERE n.person_id = w.person_id ORDER BY n.at DESC LIMIT $3
-) n
-JOIN faces f ON f.face_id = n.face_id AND f.vector_state <> 'tombstoned' AND f.person_id IS DISTINCT FROM w.person_id
-LEFT JOIN reembeddings r ON r.face_id = f.face_id AND r.model = $2
-WHERE r.face_id IS NOT NULL OR f.model = $2";
+    SELECT coalesce(r.embedding, f.embedding) AS embedding
+    FROM face_negatives n
+    JOIN faces f ON f.face_id = n.face_id AND f.vector_state <> 'tombstoned' AND f.person_id IS DISTINCT FROM n.person_id
+    LEFT JOIN reembeddings r ON r.face_id = f.face_id AND r.model = $2
+    WHERE n.person_id = w.person_id AND (r.face_id IS NOT NULL OR f.model = $2) AND NOT EXISTS (
+        SELECT FROM face_negatives newer WHERE newer.face_id = n.face_id AND newer.person_id = n.person_id
+        AND (newer.at, newer.stated_of) > (n.at, n.stated_of)
+    )
+    ORDER BY n.at DESC LIMIT $3
+) n";
 
 impl Store {
     /// Notes that a face is not this person's. `false` where the person's collection has no such face, or it is theirs now: take
@@ -115,8 +121,9 @@ impl Store {
         Ok(all.then(|| ids.into_iter().map(PersonId::from).collect()))
     }
 
-    /// The faces that are said not to be these persons', with their embeddings by `model`: of each person the newest, at most
-    /// `each`. Empty for persons of whom nothing was said.
+    /// The faces that are said not to be these persons', with their embeddings by `model`: of each person those of whom it was said
+    /// last, at most `each`. Faces that are gone, the person's own by now, or without such an embedding are passed over. Empty for
+    /// persons of whom nothing was said.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -53,7 +53,7 @@ pub enum ConflictKind {
     ImageOfOther,
     /// Somebody said that this face is not that person's.
     NotThisPerson,
-    /// The person, the image or the collection was erased after the crop was received.
+    /// The person, the image or the collection was erased after the crop was received; or the person is just being erased.
     Erased,
 }
 

@@ -28,12 +28,16 @@ impl std::fmt::Debug for RawEmbedding {
     }
 }
 
-// A face whose own embedding is the pack's needs no second one. The same face twice in a batch is written once.
+// A face whose own embedding is the pack's needs no second one. The same face twice in a batch is written once. The faces are locked
+// first: one that is deleted meanwhile has no second embedding, and fails nobody else's.
 const PUT: &str = "
+WITH there AS MATERIALIZED (
+    SELECT i.face_id, i.model, i.embedding FROM UNNEST($1::uuid[], $2::text[], $3::bytea[]) AS i (face_id, model, embedding)
+    JOIN faces f ON f.face_id = i.face_id AND f.model <> i.model
+    ORDER BY i.face_id FOR KEY SHARE OF f
+)
 INSERT INTO raw_embeddings (face_id, model, embedding)
-SELECT DISTINCT ON (i.face_id, i.model) i.face_id, i.model, i.embedding
-FROM UNNEST($1::uuid[], $2::text[], $3::bytea[]) AS i (face_id, model, embedding)
-JOIN faces f ON f.face_id = i.face_id AND f.model <> i.model
+SELECT DISTINCT ON (face_id, model) face_id, model, embedding FROM there
 ON CONFLICT (face_id, model) DO UPDATE SET embedding = EXCLUDED.embedding";
 
 // The face's own where it is the pack's; else what was kept; else what waits to become its own again.

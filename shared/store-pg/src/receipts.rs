@@ -171,8 +171,8 @@ impl Store {
     }
 
     /// Everything is gone: the receipt is final, and the event says so, by the receipt's id alone. No crop that was received before
-    /// now brings back the persons. `false`: it was final before, or one of the persons is there again, or a result names one: it
-    /// was written since results were erased, and leads to the images of its crop.
+    /// now brings back the persons. `false`: it was final before, or one of the persons is there again, or a result or a crop names
+    /// one: it was written since those were erased, and leads to images.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -190,6 +190,7 @@ impl Store {
             let persons: Vec<Uuid> = begun.persons.iter().map(PersonId::as_uuid).collect();
             if any_is_there(&mut tx, &persons).await?
                 || any_is_named(&mut tx, &persons).await?
+                || any_is_for(&mut tx, begun).await?
                 || sqlx::query(FINISH).bind(begun.erasure).bind(receipt).execute(&mut *tx).await?.rows_affected() == 0
             {
                 return Ok(false);
@@ -336,6 +337,13 @@ async fn any_is_there(connection: &mut PgConnection, persons: &[Uuid]) -> Result
 async fn any_is_named(connection: &mut PgConnection, persons: &[Uuid]) -> Result<bool, sqlx::Error> {
     const SQL: &str = "SELECT EXISTS (SELECT FROM recognitions WHERE person_id = ANY($1::uuid[]))";
     sqlx::query_scalar(SQL).bind(persons).fetch_one(connection).await
+}
+
+/// Whether a crop is an enrolment of one of the persons.
+async fn any_is_for(connection: &mut PgConnection, begun: &BegunErasure) -> Result<bool, sqlx::Error> {
+    const SQL: &str = "SELECT EXISTS (SELECT FROM crops WHERE collection = $1 AND subject_id = ANY($2::text[]))";
+    let subjects: Vec<&str> = begun.subjects.iter().map(SubjectId::as_str).collect();
+    sqlx::query_scalar(SQL).bind(begun.collection.as_str()).bind(&subjects).fetch_one(connection).await
 }
 
 type Begun = (Uuid, String, Concerned, JsonValue);

@@ -25,18 +25,24 @@ pub enum Switch {
 const WITHOUT: &str = "f.vector_state <> 'tombstoned' AND f.model <> $1
     AND NOT EXISTS (SELECT FROM reembeddings n WHERE n.face_id = f.face_id AND n.model = $1)";
 
+// The faces are locked first: one that is deleted meanwhile has no embedding, and fails nobody else's.
 const PUT: &str = "
-INSERT INTO reembeddings (face_id, model, embedding)
-SELECT i.face_id, $1, i.embedding FROM UNNEST($2::uuid[], $3::bytea[]) AS i (face_id, embedding)
-JOIN faces f ON f.face_id = i.face_id
+WITH there AS MATERIALIZED (
+    SELECT f.face_id, i.embedding FROM UNNEST($2::uuid[], $3::bytea[]) AS i (face_id, embedding)
+    JOIN faces f ON f.face_id = i.face_id
+    ORDER BY f.face_id FOR KEY SHARE OF f
+)
+INSERT INTO reembeddings (face_id, model, embedding) SELECT face_id, $1, embedding FROM there
 ON CONFLICT (face_id, model) DO UPDATE SET embedding = EXCLUDED.embedding";
 
 // Where the model is a head behind the very pack that made a face's own embedding, that one is kept beside: `base`, as
-// `facewire_domain::model::base_of` finds it. What is of no use to the new model goes.
+// `facewire_domain::model::base_of` finds it. What is of no use to the new model goes. The faces are locked first, as above.
 const APPLY: &str = r"
-WITH chosen AS (
-    SELECT r.face_id, r.model, r.embedding, substring(r.model from '^(.+)\+[0-9a-f]{16}$') AS base FROM reembeddings r
-    WHERE r.model = (SELECT model FROM serving WHERE name = 'index') ORDER BY r.face_id LIMIT $1 FOR UPDATE
+WITH chosen AS MATERIALIZED (
+    SELECT r.face_id, r.model, r.embedding, substring(r.model from '^(.+)\+[0-9a-f]{16}$') AS base
+    FROM reembeddings r JOIN faces f ON f.face_id = r.face_id
+    WHERE r.model = (SELECT model FROM serving WHERE name = 'index') ORDER BY r.face_id LIMIT $1
+    FOR NO KEY UPDATE OF f FOR UPDATE OF r
 ), kept AS (
     INSERT INTO raw_embeddings (face_id, model, embedding)
     SELECT f.face_id, f.model, f.embedding FROM faces f JOIN chosen ON chosen.face_id = f.face_id AND chosen.base = f.model

@@ -139,6 +139,9 @@ const SERVING_LOCK: Right = UpdateOf(&["since"]);
 /// Who writes a row of the trail reads the number that it got, and nothing else.
 const AUDIT_NUMBER: Right = ReadOf(&["id"]);
 
+/// Whose erasure goes on.
+const UNFINISHED_ERASURES: Right = ReadOf(&["collection", "finished_at", "kind", "receipt", "subject"]);
+
 /// What ending a job does to its checkpoints.
 const JOB_ENDED: [Right; 2] = [ReadOf(&["job_id"]), D];
 
@@ -320,8 +323,9 @@ pub(crate) const TABLES: &[Row] = &[
     (
         "erasures",
         &[
-            // Whose erasure goes on.
-            (Enrich, &[ReadOf(&["collection", "finished_at", "kind", "receipt", "subject"])]),
+            (Ingest, &[UNFINISHED_ERASURES]),
+            (Match, &[UNFINISHED_ERASURES]),
+            (Enrich, &[UNFINISHED_ERASURES]),
             (Gateway, &[S, I, U]),
             (Jobs, &[S, I, UpdateOf(&["finished_at", "receipt"])]),
             (Operator, &[S, I, U]),

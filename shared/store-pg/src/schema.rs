@@ -11,10 +11,21 @@ use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
 use crate::error::StoreError;
-use crate::store::{Store, late, run};
+use crate::store::{Store, run};
 
-/// Longest wait for another service's migration and the run of our own.
+/// Longest wait for another service's migration, and for the roles' rights. A migration itself has no limit: an index of a large table
+/// takes as long as it takes, and what is given up half-way is undone and would begin anew, over and over. Whoever wants a limit ends the
+/// process, as a Job's deadline does.
 pub(crate) const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Postgres looks for a client that is gone while it works for it. Otherwise it would hold the locks of a migration until its end, and the
+/// next one would wait for these. What asks the socket, and what makes a socket know of a machine that is gone.
+const MISS_THE_CLIENT: [&str; 4] = [
+    "SET client_connection_check_interval = '10s'",
+    "SET tcp_keepalives_idle = '10s'",
+    "SET tcp_keepalives_interval = '5s'",
+    "SET tcp_keepalives_count = 3",
+];
 
 /// Longest wait of a migration for a lock on a table: whoever waits for one holds up everybody who comes after. A migration that does
 /// not get its locks changes nothing, and is run again.
@@ -50,19 +61,18 @@ pub struct PendingMigration {
 
 impl Store {
     /// Brings the schema up to date. Several services may do this at once: an advisory lock lets one through at a time. A schema of a
-    /// later release stays as it is, so that a release that was rolled back can run this too.
+    /// later release stays as it is, so that a release that was rolled back can run this too. It takes as long as it takes; dropped, it
+    /// is undone.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         self.migration_plan().await?;
-        let run = async {
-            let mut connection = session(self).await?;
-            let result = apply(&mut connection).await;
-            // The lock goes with the connection.
-            if connection.close().await.is_err() {
-                tracing::debug!("the migration's connection was gone before it was closed");
-            }
-            result.map_err(|error| StoreError::from_migration(&error))
-        };
-        tokio::time::timeout(MIGRATION_TIMEOUT, run).await.unwrap_or_else(|_| Err(late("migrate")))
+        let turn = tokio::time::timeout(MIGRATION_TIMEOUT, locked(self)).await;
+        let mut connection = turn.unwrap_or_else(|_| Err(no_turn()))?;
+        let result = apply(&mut connection).await;
+        // The lock goes with the connection.
+        if connection.close().await.is_err() {
+            tracing::debug!("the migration's connection was gone before it was closed");
+        }
+        result.map_err(|error| StoreError::from_migration(&error))
     }
 
     /// What [`Store::migrate`] would apply, in order; nothing is changed.
@@ -128,9 +138,20 @@ impl Store {
     }
 }
 
-/// The wait for another service's migration has no limit of its own; `lock_timeout` would be one for it too.
+/// A connection that holds the lock of migrations.
+async fn locked(store: &Store) -> Result<PgConnection, StoreError> {
+    let mut connection = session(store).await?;
+    connection.lock().await.map_err(|error| StoreError::from_migration(&error))?;
+    Ok(connection)
+}
+
+fn no_turn() -> StoreError {
+    let cause = "another migration did not end within five minutes, or Postgres does not answer".to_owned();
+    StoreError::Unavailable { operation: "migrate", cause }
+}
+
+/// In the lock of migrations: `lock_timeout` would be a limit of the wait for that, too.
 async fn apply(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    connection.lock().await?;
     sqlx::query(LOCK_TIMEOUT).execute(&mut *connection).await?;
     MIGRATIONS.run_direct(None, &mut *connection, false).await?;
     sqlx::query(NOT_PUBLIC).execute(connection).await?;
@@ -146,7 +167,15 @@ pub(crate) fn newest_known() -> i64 {
 /// statements or of locks, and the lock must not outlive a failure in a pooled session.
 pub(crate) async fn session(store: &Store) -> Result<PgConnection, StoreError> {
     let options = store.connect_options().clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
-    options.connect().await.map_err(|error| StoreError::from_sqlx("migrate", &error))
+    let failed = |error: &sqlx::Error| StoreError::from_sqlx("migrate", error);
+    let mut connection = options.connect().await.map_err(|error| failed(&error))?;
+    // Not every server can: PostgreSQL before 14, and one on Windows. It then goes on to the end of its statement.
+    for setting in MISS_THE_CLIENT {
+        if let Err(error) = sqlx::query(setting).execute(&mut connection).await {
+            tracing::debug!(error = %failed(&error), "Postgres does not look for clients that are gone");
+        }
+    }
+    Ok(connection)
 }
 
 fn wrong(what: impl Into<Cow<'static, str>>) -> StoreError {

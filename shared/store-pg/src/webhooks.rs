@@ -35,7 +35,7 @@ const REASON: usize = 500;
 pub struct WebhookFilter {
     /// Events of these kinds, at most 1,000.
     pub kinds: Vec<String>,
-    /// Results of these statuses.
+    /// Results of these statuses, at most 1,000.
     pub statuses: Vec<Status>,
     /// Results of these cameras, at most 1,000.
     pub cameras: Vec<CameraId>,
@@ -137,9 +137,12 @@ impl TryFrom<Row> for Webhook {
     }
 }
 
+// None where there are as many as may be; of those that are made at the same moment a few may be above it.
 const INSERT: &str = "
 INSERT INTO webhooks (webhook_id, collection, url, secret, filter, cursor_results, cursor_events)
-VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *";
+SELECT $1::uuid, $2::text, $3::text, $4::text, $5::jsonb, $6::bigint, $7::bigint
+WHERE (SELECT count(*) FROM webhooks WHERE collection = $2 OR ($2 IS NULL AND collection IS NULL)) < $8::bigint
+RETURNING *";
 
 const LIST: &str = "
 SELECT * FROM webhooks WHERE $1::uuid IS NULL OR webhook_id = $1 ORDER BY created_at, webhook_id";
@@ -150,17 +153,22 @@ UPDATE webhooks SET url = coalesce($2, url), secret = coalesce($3, secret), filt
 WHERE webhook_id = $1 RETURNING *";
 
 impl Store {
+    /// Webhooks of a collection, and of all collections together, at most: each is read for and looked at as long as it is there,
+    /// whether or not it is told anything.
+    pub const WEBHOOKS: u32 = 32;
+
     /// Makes a webhook, with a row of the audit trail (`webhook.created`). `None` where its collection does not exist.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a URL, secret or filter out of bounds.
+    /// [`StoreError::Invalid`] for a URL, secret or filter out of bounds; [`StoreError::Conflict`] where its collection has
+    /// [`Store::WEBHOOKS`].
     pub async fn create_webhook(&self, new: &NewWebhook, actor: &Actor) -> Result<Option<Webhook>, StoreError> {
         const EXISTS: &str = "SELECT 1 FROM collections WHERE collection = $1 FOR KEY SHARE";
         check(Some(&new.url), Some(&new.secret), Some(&new.filter))?;
         let (results, events) = (sequence(new.cursor_results)?, sequence(new.cursor_events)?);
         let collection = new.collection.as_ref().map(CollectionId::as_str);
         let id = Uuid::new_v4();
-        let row: Option<Row> = run!(self, "create webhook", connection => {
+        let made: Option<Option<Row>> = run!(self, "create webhook", connection => {
             let mut tx = connection.begin().await?;
             if let Some(collection) = collection {
                 let exists = sqlx::query(EXISTS).bind(collection).fetch_optional(&mut *tx).await?;
@@ -168,7 +176,7 @@ impl Store {
                     return Ok(None);
                 }
             }
-            let row = sqlx::query_as(INSERT)
+            let row: Option<Row> = sqlx::query_as(INSERT)
                 .bind(id)
                 .bind(collection)
                 .bind(&new.url)
@@ -176,13 +184,17 @@ impl Store {
                 .bind(Json(&new.filter))
                 .bind(results)
                 .bind(events)
-                .fetch_one(&mut *tx)
+                .bind(i64::from(Self::WEBHOOKS))
+                .fetch_optional(&mut *tx)
                 .await?;
-            record(&mut tx, actor, changed(id, "webhook.created")).await?;
-            tx.commit().await?;
+            if row.is_some() {
+                record(&mut tx, actor, changed(id, "webhook.created")).await?;
+                tx.commit().await?;
+            }
             Ok(Some(row))
         })?;
-        row.map(TryInto::try_into).transpose()
+        let Some(row) = made else { return Ok(None) };
+        Webhook::try_from(row.ok_or_else(crowded)?).map(Some)
     }
 
     /// One webhook.
@@ -256,6 +268,11 @@ impl Store {
             Ok(deleted)
         })
     }
+}
+
+fn crowded() -> StoreError {
+    let constraint = format!("the {} webhooks of a collection", Store::WEBHOOKS);
+    StoreError::Conflict { operation: "create webhook", constraint }
 }
 
 /// A row of the trail that is no event.

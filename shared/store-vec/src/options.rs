@@ -15,8 +15,8 @@ use crate::naming::MAX_ALIAS;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// The gRPC endpoint: `http://host:6334`, or `https://` for TLS. Certificates are checked against the system's authorities; where
-    /// the variable `SSL_CERT_FILE` names a file of authorities, against those instead.
+    /// The gRPC endpoint: `http://host:6334`, or `https://` for TLS; it holds no user. Certificates are checked against the system's
+    /// authorities; where the variable `SSL_CERT_FILE` names a file of authorities, against those instead.
     pub url: String,
     /// The server's API key. It goes over TLS, or to this machine.
     pub api_key: Option<Secret>,
@@ -98,6 +98,10 @@ impl Options {
         if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
             return Err(refuse("the URL starts with http:// or https://"));
         }
+        // The client sends neither, and puts the whole URL into its errors. Refused without quoting it.
+        if self.url.contains('@') {
+            return Err(refuse("the URL holds no user and no password: the server's key is qdrant.api_key"));
+        }
         let forbidden = |c: char| c.is_control() || r#"<>:"/\|?*"#.contains(c);
         if self.collection.is_empty() || self.collection.len() > MAX_ALIAS || self.collection.contains(forbidden) {
             return Err(refuse("the collection's name has 1 to 200 bytes, and none of <>:\"/\\|?*"));
@@ -149,10 +153,9 @@ impl Options {
 fn is_loopback(url: &str) -> bool {
     let place = url.split_once("://").map_or(url, |(_, place)| place);
     let authority = place.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
+    let host = match authority.strip_prefix('[') {
         Some(address) => address.split(']').next(),
-        None => host.split(':').next(),
+        None => authority.split(':').next(),
     };
     let host = host.unwrap_or_default();
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -179,12 +182,7 @@ mod tests {
     #[test]
     fn a_key_does_not_travel_in_clear_text() {
         let with_key = |url: &str| Options { url: url.to_owned(), api_key: Some("k".into()), ..Options::default() };
-        for url in [
-            "http://qdrant:6334",
-            "http://10.0.0.7:6334",
-            "http://localhost.example:6334",
-            "http://127.0.0.1@evil:6334",
-        ] {
+        for url in ["http://qdrant:6334", "http://10.0.0.7:6334", "http://localhost.example:6334"] {
             let refusal = refused(with_key(url));
             assert!(refusal.contains("clear text") && refusal.contains("https://"), "{url}: {refusal}");
             let allowed = Options { allow_key_in_clear: true, ..with_key(url) };
@@ -193,6 +191,14 @@ mod tests {
         }
         for url in ["https://qdrant:6334", "http://localhost:6334", "http://127.0.0.1:6334", "http://[::1]:6334/"] {
             crate::VecStore::connect(&with_key(url)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_user_in_the_url_is_refused_and_not_quoted() {
+        for url in ["http://ada:hunter2@localhost:1/", "https://hunter2@qdrant", "http://ada:hunter2/x@localhost"] {
+            let refusal = refused(Options { url: url.to_owned(), ..Options::default() });
+            assert!(refusal.contains("qdrant.api_key") && !refusal.contains("hunter2"), "{refusal}");
         }
     }
 

@@ -191,7 +191,7 @@ impl Metrics {
                 "facewire.reconciler.pass.duration",
                 "s",
                 &[0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0],
-                "A pass of the reconciler",
+                "A pass of the reconciler; of one that was cut short and went on, its last piece",
             ),
             jobs_ended: counter("facewire.jobs.ended", "{job}", "Jobs that workers ended, by kind and status"),
             jobs_lost: counter("facewire.jobs.lost", "{attempt}", "Attempts at jobs whose worker was gone"),

@@ -2,6 +2,7 @@
 //! here, before memory is spent on it. What a face is, is not known here.
 
 mod jpeg;
+mod vp8l;
 mod webp;
 
 use std::io::Cursor;
@@ -150,6 +151,9 @@ pub struct DecodeLimits {
     /// 9 to 11 of a progressive JPEG (the coefficients of all of its scans), 7 of most others with transparency. Then a picture
     /// takes 3 bytes a pixel while it is worked on, twice that where it is dim (`light`). The search for faces copies one of up
     /// to 4,096 pixels a side once more, with a border: 113 MB.
+    ///
+    /// The prefix codes of a lossless WebP, or of lossless alpha, take up to 64 MiB besides, of a picture of any size. They are
+    /// there when such a picture takes some 10 bytes a pixel: at 40 megapixels all of it stays below 12.
     pub max_pixels: u64,
     /// The longer side.
     pub max_side: u32,
@@ -207,8 +211,22 @@ pub fn probe(bytes: &[u8]) -> Result<ImageInfo, DecodeError> {
         return Err(DecodeError::Damaged { format, message });
     }
     // After the look at a WebP's chunks: the decoder takes as much memory as EXIF data are said to have.
-    let orientation = guarded(format, || Ok(decoder.orientation().unwrap_or(Orientation::NoTransforms)))?;
+    let orientation = guarded(format, || Ok(orientation(format, decoder.as_mut())))?;
     Ok(ImageInfo { format, width, height, orientation })
+}
+
+/// How the picture lies. Some programs (Pillow before 9.3) write into a WebP what a JPEG has before its EXIF data; other readers
+/// pass over it, and the decoder does so in a JPEG alone.
+fn orientation(format: ImageFormat, decoder: &mut dyn ImageDecoder) -> Orientation {
+    let found = match format {
+        ImageFormat::Webp => decoder
+            .exif_metadata()
+            .ok()
+            .flatten()
+            .and_then(|exif| Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif))),
+        ImageFormat::Jpeg | ImageFormat::Png => decoder.orientation().ok(),
+    };
+    found.unwrap_or(Orientation::NoTransforms)
 }
 
 /// Upright RGB: EXIF orientation applied, 16-bit, grey, alpha, palette and CMYK pictures converted, the first frame of an
@@ -219,6 +237,12 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
     let format = info.format;
     if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
         return Err(DecodeError::Damaged { format, message: "its end is missing".to_owned() });
+    }
+    // Beside the pixels, which the limits bound: the decoder builds them first.
+    if format == ImageFormat::Webp
+        && let Some(message) = webp::codes_fault(bytes)
+    {
+        return Err(DecodeError::Damaged { format, message });
     }
     guarded(format, || {
         let decoder = open(format, bytes)?;

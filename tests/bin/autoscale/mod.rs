@@ -80,6 +80,14 @@ impl Plan {
         let lag_threshold = self.lag_threshold.unwrap_or(object.lag_threshold);
         (ScaledObject { lag_threshold, max_replicas: self.workers_max, ..object }, from)
     }
+
+    /// Workers that there must be at a time: several where clearly more waits than one is meant for when the HPA first looks, however
+    /// fast the first worker was until then.
+    fn workers_least(&self, object: &ScaledObject, batch_ms: u64) -> usize {
+        let ready = self.batch * SYNC_PERIOD.as_secs() * 1000 / (batch_ms.max(1) * u64::from(self.speed));
+        let waits = self.burst.saturating_sub(ready);
+        if object.max_replicas > 1 && waits * 2 > object.lag_threshold * 3 { 2 } else { 1 }
+    }
 }
 
 /// One look of KEDA.
@@ -110,6 +118,8 @@ struct Report {
     activation_lag_threshold: u64,
     batch: usize,
     batch_ms: u64,
+    /// At a time: as many as this plan must come to, and as came.
+    workers_least: usize,
     workers_most: usize,
     workers_at_the_end: usize,
     /// Processes that drained, and the longest time of one.
@@ -126,8 +136,12 @@ struct Report {
 impl Report {
     fn wrong(&self) -> Vec<String> {
         let mut wrong = self.verdict.wrong();
-        if self.workers_most == 0 || self.workers_at_the_end > 0 {
-            wrong.push(format!("{} workers at most, {} at the end", self.workers_most, self.workers_at_the_end));
+        if self.workers_most < self.workers_least {
+            let (most, least) = (self.workers_most, self.workers_least);
+            wrong.push(format!("not scaled: {most} workers at a time, where {least} or more were wanted"));
+        }
+        if self.workers_at_the_end > 0 {
+            wrong.push(format!("{} workers are left at the end", self.workers_at_the_end));
         }
         wrong
     }
@@ -188,6 +202,7 @@ async fn play(plan: &Plan) -> anyhow::Result<Report> {
         activation_lag_threshold: object.activation_lag_threshold,
         batch,
         batch_ms,
+        workers_least: plan.workers_least(&object, batch_ms),
         workers_most: timeline.iter().map(|sample| sample.workers).max().unwrap_or(0),
         workers_at_the_end: crew.working() + crew.draining(),
         drained: crew.drains.len(),

@@ -41,6 +41,8 @@ const KEPT: &str = "kept";
 const PEOPLE: u64 = 1001;
 /// The part of the looks that must find a job running.
 const RUNNING: f64 = 0.9;
+/// Cores that the process of the jobs takes at the mean, at least: one that takes nothing from the chain shows nothing.
+const TAKEN: f64 = 0.1;
 
 /// The plan.
 #[derive(Debug, Clone, clap::Args)]
@@ -100,6 +102,7 @@ impl Report {
         [
             (self.ratio < self.limit, format!("crops/s fell to {:.3}, below {:.3}", self.ratio, self.limit)),
             (self.running < RUNNING, format!("a job ran in {:.0} % of the looks only", 100.0 * self.running)),
+            (self.cores_taken < TAKEN, format!("the jobs took {:.2} cores only", self.cores_taken)),
             (failed > 0, format!("{failed} crops failed")),
             (judged * 2 < all, format!("only {judged} of {all} crops reached the gallery")),
             (self.gave_up > 0, format!("{} processes ended by themselves", self.gave_up)),

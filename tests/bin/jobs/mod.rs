@@ -56,6 +56,8 @@ const SERVICES: [&str; 3] = ["gateway", "reconciler", "jobs"];
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Jobs of the first three kinds over both collections, behind which there are clusters, people and prototypes.
+const WHOLE: u64 = 6;
 /// One in so many clusters gets a name in the first round.
 const NAMED: u64 = 3;
 
@@ -90,9 +92,23 @@ struct Report {
 }
 
 impl Report {
-    fn holds(&self) -> bool {
-        let wrong = [self.not_once, self.different, self.heads_different, self.orphans_after_reconcile];
-        self.succeeded == self.jobs && self.in_time > 0 && wrong.iter().all(|count| *count == 0)
+    /// Everything that is not as it must be, or did not happen.
+    fn wrong(&self) -> Vec<String> {
+        let all = [("clusters", self.clusters), ("persons", self.persons), ("prototypes", self.prototypes)];
+        let none: Vec<&str> = all.into_iter().filter(|(_, count)| *count == 0).map(|(what, _)| what).collect();
+        [
+            (self.succeeded < self.jobs, format!("{} of {} jobs succeeded", self.succeeded, self.jobs)),
+            (self.in_time == 0, "no kill came before the end of its job".to_owned()),
+            (self.not_once > 0, format!("{} jobs came to no end, or to several", self.not_once)),
+            (self.different > 0, format!("{} faces differ from those in peace", self.different)),
+            (self.heads_different > 0, format!("{} heads differ from those in peace", self.heads_different)),
+            (self.orphans_after_reconcile > 0, format!("{} orphans are left", self.orphans_after_reconcile)),
+            (self.gave_up > 0, format!("{} processes ended by themselves", self.gave_up)),
+            (self.jobs >= WHOLE && !none.is_empty(), format!("nothing was compared: no {}", none.join(", no "))),
+        ]
+        .into_iter()
+        .filter_map(|(is_wrong, what)| is_wrong.then_some(what))
+        .collect()
     }
 }
 
@@ -107,7 +123,9 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<bool> {
         plan.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ OffsetDateTime::now_utc().nanosecond() as u64);
     eprintln!("seed {seed}");
     let report = played(Limits::patient(), plan.json, async |world| play(world, &plan, seed).await, show).await?;
-    Ok(report.holds())
+    let wrong = report.wrong();
+    wrong.iter().for_each(|what| eprintln!("not as it must be: {what}"));
+    Ok(wrong.is_empty())
 }
 
 async fn play(world: &mut World, plan: &Plan, seed: u64) -> anyhow::Result<Report> {
@@ -380,5 +398,5 @@ fn show(report: &Report) {
         row("time", format!("{:.0} s", report.seconds)),
     ];
     println!("{}", table(&["", "value"], rows));
-    println!("{}", if report.holds() { "everything is as it must be" } else { "NOT as it must be" });
+    println!("{}", if report.wrong().is_empty() { "everything is as it must be" } else { "NOT as it must be" });
 }

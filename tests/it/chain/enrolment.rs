@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::pictures::Faces;
 use super::shot::{OFFICE, Shot};
 use super::world::World;
+use super::{sql, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_enrolled_once_and_a_name_has_one_owner() {
@@ -103,5 +104,36 @@ async fn a_crash_between_the_two_stores_is_completed() {
     let again = world.ask(&Shot::of("again", image).enroll(obama.subject, obama.name)).await;
     assert_eq!((again.status.as_str(), again.face_id), ("already_enrolled", Some(id.to_string())));
     world.settled(4, 4).await;
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_probe_waits_for_an_enrolment_that_waits() {
+    /// What a clustering holds from the beginning to the end of its write: whoever writes people or faces of the collection waits.
+    const HOLD: &str = "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('facewire persons of office', 0));";
+    const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());";
+    let faces = Faces::fetch().await;
+    let mut world = World::new().await;
+    let chain: Vec<Service> = Service::all().into_iter().filter(|service| *service != Service::Jobs).collect();
+    let services = world.start_these(&chain);
+    let obama = faces.obama();
+    let mut clustering = sql::Session::open(&world.stack.postgres_url);
+    clustering.run(HOLD);
+    world.publish(&Shot::photo("desk", &obama.enroll).enroll(obama.subject, obama.name)).await;
+    until("an enrolment that waits", async || {
+        let waiting = clustering.run(WAITING);
+        if waiting == ["1"] { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    for collection in ["vault", OFFICE] {
+        let probe = world.ask(&Shot::photo("door", &obama.probes[0]).into_collection(collection)).await;
+        assert_eq!(probe.failure_reason.as_deref(), Some("empty_gallery"), "{probe:?}");
+    }
+    assert_eq!(world.store.gallery(None).await.unwrap().faces, 0, "it waits still");
+    clustering.run("COMMIT;");
+    let enrolled = world.result("desk").await;
+    assert_eq!(enrolled.status, "enrolled", "{enrolled:?}");
+    world.settled(3, 3).await;
     services.stop().await;
 }

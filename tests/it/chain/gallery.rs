@@ -1,16 +1,16 @@
 //! People and faces across the stores: lookalikes that arrive together, people who are merged, split and erased, and images of
 //! one crop with two wishes.
 
-use facewire_domain::{Against, FaceId, ImageHash, PersonId};
+use facewire_domain::{Against, CameraId, CollectionId, CropId, FaceId, ImageHash, Intent, PersonId};
 use facewire_gallery::{Candidate, Conflict, Enrolled, Erasure, Gallery};
-use facewire_store_pg::{Actor, Assignment, NewFace};
+use facewire_store_pg::{Actor, Assignment, CropHead, NewCrop, NewFace};
 use facewire_store_vec::{DECISION, Probe};
 use time::OffsetDateTime;
 
 use super::pictures::Faces;
 use super::shot::{OFFICE, Shot};
-use super::until;
 use super::world::World;
+use super::{sql, until};
 
 /// A unit vector at an angle in the plane of the first two numbers.
 fn at(degrees: f32, dim: u32) -> Vec<f32> {
@@ -190,4 +190,35 @@ async fn an_erased_person_leaves_nothing() {
     let after = world.ask(&Shot::photo("later", &obama.probes[0])).await;
     assert_eq!(after.failure_reason.as_deref(), Some("empty_gallery"), "{after:?}");
     services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_ends_however_often_somebody_is_to_be_enrolled_meanwhile() {
+    // Each time that the queues are gone through, which is after all results were read, an enrolment is there again.
+    const AGAIN: &str = "
+CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN UPDATE crops SET subject_id = 'anna' WHERE subject_id IS NULL; RETURN NULL; END $$;
+CREATE TRIGGER again AFTER DELETE ON idempotency FOR EACH STATEMENT EXECUTE FUNCTION again();";
+    let world = World::new().await;
+    let gallery = world.parts().gallery().unwrap();
+    let (office, camera): (CollectionId, CameraId) = (OFFICE.parse().unwrap(), "desk".parse().unwrap());
+    let now = OffsetDateTime::now_utc();
+    gallery.enrol(&[candidate(&gallery, "anna", 0.0)]).await.unwrap();
+    let image_hash = ImageHash::of(b"blurred");
+    let head = CropHead {
+        crop: CropId::derive(&office, &camera, now, &image_hash),
+        collection: office,
+        camera,
+        captured_at: now,
+        received_at: now,
+        image_hash,
+        intent: Intent::Enroll,
+        subject: Some("anna".parse().unwrap()),
+        frame: false,
+    };
+    let crop = NewCrop { head, bytes: 7, format: None, size: None, asset: None };
+    gallery.store.admit(&[crop]).await.unwrap().remove(0).unwrap();
+    sql::run(&world.stack.postgres_url, AGAIN).await;
+    let receipt = gallery.erase(&Erasure::Person(person("anna")), &Actor::named("a test")).await.unwrap();
+    assert_eq!((receipt.persons, receipt.enrolments), (1, 1), "{receipt:?}");
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use facewire_bus::Bus;
 use facewire_composition::{Config, Parts, Running, Service, heads};
 use facewire_contracts::v1;
-use facewire_domain::Stage;
 use facewire_domain::model::base_of;
+use facewire_domain::{Calibration, Stage};
 use facewire_inference::{HeadFile, Pack, SessionOptions};
 use facewire_reconciler::{PassOptions, ReembedOptions, Reembedded};
 use facewire_runtime::Shutdown;
@@ -241,8 +241,22 @@ async fn a_head_without_thresholds_is_found_out_before_the_switch() {
     let gallery = heads::reconciler(&Config::default(), &world.parts()).await.unwrap().gallery;
     let projected = world.models.pack().with_head(head()).unwrap().fingerprint();
     assert_eq!(base_of(&projected), Some(world.models.name().as_str()));
-    let unruled = heads::unruled(&Config::default(), &gallery, &projected).await.unwrap();
-    assert_eq!(unruled.iter().map(|collection| collection.as_str()).collect::<Vec<_>>(), ["office"]);
-    let fixed = Config { matching: matching(), ..Config::default() };
-    assert!(heads::unruled(&fixed, &gallery, &projected).await.unwrap().is_empty());
+    let ruling = async |matching: facewire_match::Options, calibration: Option<Calibration>| {
+        let config = Config { matching, ..Config::default() };
+        heads::ruling(&config, &gallery, &projected, calibration).await.unwrap()
+    };
+    let usual = facewire_match::Options::default;
+    let unruled = ruling(usual(), None).await;
+    assert_eq!((unruled.missing().as_deref(), unruled.warning()), (Some("office"), None), "{unruled:?}");
+
+    // A threshold that was chosen for another model would judge this one, and that is told.
+    let fixed = ruling(matching(), None).await;
+    assert_eq!((fixed.missing(), fixed.conflicts), (None, false), "{fixed:?}");
+    assert!(fixed.warning().unwrap().contains("the threshold in office"), "{fixed:?}");
+    let measured = ruling(usual(), world.models.calibration()).await;
+    assert_eq!(measured, heads::Ruling::default(), "a rate that its own calibration turns into a threshold");
+    let conflict = |similarity| facewire_match::Options { conflict_similarity: Some(similarity), ..usual() };
+    let fixed = ruling(conflict(0.4), world.models.calibration()).await;
+    assert!(fixed.warning().unwrap().contains("match.conflict_similarity"), "{fixed:?}");
+    assert_eq!(ruling(conflict(1.0), world.models.calibration()).await.warning(), None, "nobody wants to know");
 }

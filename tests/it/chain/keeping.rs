@@ -215,6 +215,25 @@ async fn images_that_nobody_needs_go_and_those_of_faces_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn images_of_a_collection_that_nobody_knows_stay() {
+    let (world, images, _directory) = with_images().await;
+    let picture = bytes::Bytes::from_static(b"pixels");
+    let original = |collection: &str| ImageKey::original(collection.parse().unwrap(), ImageHash::of(b"pixels"));
+    for collection in ["elsewhere", OFFICE] {
+        images.put(&original(collection), picture.clone()).await.unwrap();
+    }
+    // Another database than the one that they are of, to which crops came already.
+    keeps(&world, CollectionPolicy::default()).await;
+    let retention = Retention { results: Some(Duration::ZERO), images_grace: Duration::ZERO, ..Default::default() };
+    let options =
+        facewire_composition::Config { reconciler: Options { retention, ..Options::default() }, ..Default::default() };
+    let reconciler = facewire_composition::reconciler(&options, &parts(&world, &images)).unwrap();
+    let seen = reconciler.compare_images().await.unwrap();
+    assert_eq!((seen.images, seen.erased, seen.missing), (1, 1, 0));
+    assert_eq!(kept(&images).await, [original("elsewhere").to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_original_that_several_faces_share_is_missing_once() {
     let (world, images, _directory) = with_images().await;
     keeps(&world, CollectionPolicy { keep_images: KeepImages::Original, ..Default::default() }).await;

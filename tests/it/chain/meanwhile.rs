@@ -3,14 +3,17 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use facewire_composition::{Config, Parts, Service};
+use facewire_config::Secret;
 use facewire_domain::FaceId;
 use facewire_gallery::Gallery;
 use facewire_reconciler::{Kind, Options, PassOptions, Reembed, ReembedOptions, SERVICE};
+use facewire_runtime::Shutdown;
 use facewire_store_pg::{Actor, Assignment, FaceRecord, Store};
 use facewire_store_vec::{FacePayload, VecStore};
 
 use super::reconcile::{COLLECTION, at_once, enrolled, stray};
-use super::world::{World, config};
+use super::world::{GRACE, World, config};
 use super::{sql, until};
 
 const OTHER: &str = "another@1:00000000";
@@ -22,6 +25,20 @@ const LOOK: PassOptions = PassOptions { fix: false, limit: None, samples: 3, all
 const HOLD: &str = "BEGIN; LOCK TABLE fences IN ACCESS EXCLUSIVE MODE;";
 const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'fences'::regclass AND NOT granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database());";
+
+const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+    AND cardinality(pg_blocking_pids(pid)) > 0;";
+const TOKEN: &str = "SELECT token FROM fences WHERE name = 'reconciler';";
+
+/// Gives up after a second.
+async fn impatient(world: &World) -> Store {
+    let options = facewire_store_pg::Options {
+        url: Secret::new(world.stack.postgres_url.clone()),
+        statement_timeout: Duration::from_secs(1),
+        ..Default::default()
+    };
+    Store::connect(&options).await.unwrap()
+}
 
 /// Gives the first face to the person of the other one.
 async fn reassign(gallery: &Gallery, face: FaceId, other: FaceId) {
@@ -63,6 +80,120 @@ async fn a_repaired_payload_does_not_undo_a_newer_assignment() {
     assert_eq!(report.found.get(&Kind::PayloadDrift), Some(&1), "{report:?}");
     let after = reconciler.full(LOOK, Duration::ZERO, &|_| {}).await.unwrap();
     assert_eq!(after.total_found(), 0, "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pass_holds_up_no_short_one() {
+    let world = World::new().await;
+    // After its first 256 faces the pass pauses for minutes.
+    let reconciler = world.reconciler(Options { rate: 1, interval: Duration::from_millis(50), ..at_once() });
+    let Gallery { store, vectors, .. } = &reconciler.gallery;
+    let faces = enrolled(&reconciler, 0..260).await;
+    let (begun, seen) = tokio::sync::watch::channel(false);
+    let progress = |_: u64| {
+        let _ = begun.send(true);
+    };
+    let completed = async {
+        seen.clone().wait_for(|heard| *heard).await.ok();
+        vectors.delete(&faces[..1]).await.unwrap();
+        store.mark_pending(&faces[..1]).await.unwrap();
+        store.tombstone(&faces[1..2]).await.unwrap();
+        until("a short pass", async || {
+            let there = vectors.retrieve(&faces[..2], false).await.unwrap();
+            let there: Vec<FaceId> = there.into_iter().map(|point| point.face).collect();
+            if there == faces[..1] { Ok(()) } else { Err(there) }
+        })
+        .await;
+    };
+    tokio::select! {
+        ended = reconciler.full(PassOptions::default(), Duration::ZERO, &progress) => panic!("it did not pause: {ended:?}"),
+        () = completed => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pass_that_was_cut_short_goes_on_where_it_was() {
+    let world = World::new().await;
+    let options = Options { interval: Duration::from_millis(50), ..at_once() };
+    let reconciler = world.reconciler(options.clone());
+    let Gallery { store, vectors, .. } = &reconciler.gallery;
+    let mut faces = enrolled(&reconciler, 0..20).await;
+    faces.sort();
+    let (first, last) = (faces[0], faces[19]);
+    let drift = async |face: FaceId| {
+        let point = stray(store.faces(&[face]).await.unwrap().remove(0));
+        let drifted = [(face, FacePayload { is_prototype: false, ..point.payload })];
+        vectors.set_payload(&drifted).await.unwrap().all().unwrap();
+    };
+    drift(last).await;
+    // Its row cannot be written: the service gives up, and tries again.
+    let mut holder = sql::Session::open(&world.stack.postgres_url);
+    holder.run(&format!("BEGIN; SELECT FROM faces WHERE face_id = '{last}' FOR UPDATE;"));
+    let parts = Parts { store: Some(impatient(&world).await), ..world.parts() };
+    let (config, shutdown) = (Config { reconciler: options, ..world.config() }, Shutdown::new(GRACE));
+    let running = facewire_composition::start(&config, &[Service::Reconciler], &parts, &shutdown).unwrap();
+    let mut watcher = sql::Session::open(&world.stack.postgres_url);
+    until("a repair that waits", async || {
+        let waiting = watcher.run(BLOCKED);
+        if waiting == ["1"] { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    // Whoever repairs has compared everything. What differs from now on is the next full pass's, an hour later.
+    let token = watcher.run(TOKEN);
+    drift(first).await;
+    until("another attempt", async || {
+        let now = watcher.run(TOKEN);
+        if now == token { Err(now) } else { Ok(()) }
+    })
+    .await;
+    holder.run("COMMIT;");
+    until("the end of the pass", async || store.last_pass(SERVICE).await.unwrap().ok_or("none yet")).await;
+    running.drain().await.unwrap();
+    let points = vectors.retrieve(&[first, last], false).await.unwrap();
+    let mut told: Vec<(FaceId, bool)> =
+        points.into_iter().map(|point| (point.face, point.payload.unwrap().is_prototype)).collect();
+    told.sort();
+    assert_eq!(told, [(first, false), (last, true)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pass_that_was_cut_short_begins_anew_where_the_index_was_made_anew() {
+    let world = World::new().await;
+    let options = Options { interval: Duration::from_millis(50), ..at_once() };
+    let reconciler = world.reconciler(options.clone());
+    let Gallery { store, vectors, .. } = &reconciler.gallery;
+    let mut faces = enrolled(&reconciler, 0..20).await;
+    faces.sort();
+    let (others, last) = (&faces[..19], faces[19]);
+    let point = stray(store.faces(&[last]).await.unwrap().remove(0));
+    let drifted = [(last, FacePayload { is_prototype: false, ..point.payload })];
+    vectors.set_payload(&drifted).await.unwrap().all().unwrap();
+    // A pass came to its end long ago.
+    store.note_pass_as_due(SERVICE).await.unwrap();
+    let mut holder = sql::Session::open(&world.stack.postgres_url);
+    holder.run(&format!("BEGIN; SELECT FROM faces WHERE face_id = '{last}' FOR UPDATE;"));
+    let parts = Parts { store: Some(impatient(&world).await), ..world.parts() };
+    let (config, shutdown) = (Config { reconciler: options, ..world.config() }, Shutdown::new(GRACE));
+    let running = facewire_composition::start(&config, &[Service::Reconciler], &parts, &shutdown).unwrap();
+    let mut watcher = sql::Session::open(&world.stack.postgres_url);
+    until("a repair that waits", async || {
+        let waiting = watcher.run(BLOCKED);
+        if waiting == ["1"] { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    // All were compared. The index is lost, `facewire migrate` makes it anew, and somebody's point is written before the next attempt.
+    vectors.delete(others).await.unwrap();
+    store.forget_pass(SERVICE).await.unwrap();
+    let token = watcher.run(TOKEN);
+    until("another attempt", async || {
+        let now = watcher.run(TOKEN);
+        if now == token { Err(now) } else { Ok(()) }
+    })
+    .await;
+    holder.run("COMMIT;");
+    until("the end of the pass", async || store.last_pass(SERVICE).await.unwrap().ok_or("none yet")).await;
+    running.drain().await.unwrap();
+    assert_eq!(vectors.retrieve(&faces, false).await.unwrap().len(), 20);
 }
 
 /// The embeddings that are there, as another model's.

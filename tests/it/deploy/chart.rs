@@ -31,7 +31,7 @@ async fn the_chart_renders_is_valid_and_says_what_the_code_says() {
         for pod in &facts.pods {
             let config = accepted(values, facts, pod);
             ports_and_probes(values, pod, &config);
-            what_the_configuration_names_is_mounted(values, pod, &config);
+            the_file_and_a_head_are_mounted(values, pod, &config);
         }
         for scaling in &facts.scaling {
             a_stage_follows_its_own_queue(values, scaling);
@@ -97,8 +97,9 @@ fn ports_and_probes(values: &str, pod: &Pod, config: &Config) {
     assert!(config.shutdown.grace / 2 > config.nats.request_timeout, "{values}");
 }
 
-/// A projection head in a claim of its own is where whoever makes or compares embeddings reads it, and nowhere else.
-fn what_the_configuration_names_is_mounted(values: &str, pod: &Pod, config: &Config) {
+/// The file is there. A projection head in a claim of its own is where whoever makes or compares embeddings reads it, and nowhere else. All
+/// other paths are for `rules.py` (`mounts`).
+fn the_file_and_a_head_are_mounted(values: &str, pod: &Pod, config: &Config) {
     let file = Path::new(&pod.env["FACEWIRE_CONFIG"]);
     let mounted = |at: Option<&Path>| pod.mounts.iter().any(|path| at == Some(Path::new(path)));
     assert!(mounted(file.parent()), "{values}, {}: {} is no file", pod.service, file.display());

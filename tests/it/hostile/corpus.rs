@@ -115,6 +115,7 @@ mod tests {
             "webp-still",
             "webp-bomb",
             "webp-animated",
+            "webp-many-groups",
             "exif-orientation",
             "exif-malformed",
         ] {

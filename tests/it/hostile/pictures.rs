@@ -8,7 +8,7 @@ use super::{jpeg, png, webp};
 pub(crate) type Make = fn(&mut Dice) -> Vec<u8>;
 
 /// Every kind of picture by name.
-pub(crate) const KINDS: [(&str, Make); 30] = [
+pub(crate) const KINDS: [(&str, Make); 31] = [
     ("png-16-bit", png::sixteen),
     ("png-shallow", png::shallow),
     ("png-palette", png::palette),
@@ -29,6 +29,7 @@ pub(crate) const KINDS: [(&str, Make); 30] = [
     ("webp-still", webp::still),
     ("webp-bomb", webp::bomb),
     ("webp-animated", webp::animated),
+    ("webp-many-groups", webp::many_groups),
     ("webp-lies", webp::lies),
     ("exif-orientation", orientation),
     ("exif-malformed", malformed_exif),
@@ -42,7 +43,7 @@ pub(crate) const KINDS: [(&str, Make); 30] = [
 ];
 
 /// Kinds before the ones that damage others.
-const WHOLE: usize = 27;
+const WHOLE: usize = 28;
 
 fn any(dice: &mut Dice) -> Vec<u8> {
     let (_, make) = KINDS[dice.index(WHOLE)];

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use facewire_domain::Reason;
 use facewire_vision::{DecodeLimits, decode, probe};
 
 use super::dice::Dice;
 use super::pictures::KINDS;
-use super::{inputs, seed};
+use super::{inputs, seed, webp};
 
 /// Smaller than in service, so that a test run decodes thousands: the checks are the same.
 const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 4_000_000, max_side: 4_096, min_side: 16 };
@@ -58,4 +59,18 @@ fn every_hostile_picture_ends_with_a_reason_or_within_the_limits() {
         eprintln!("{kind:24} {end:20} {count:6}   slowest of its kind {:?}", slowest.get(kind).unwrap());
     }
     assert!(wrong.is_empty(), "seed {seed}, of {count}:\n{}", wrong.join("\n"));
+}
+
+/// The decoder builds the codes of all groups before the first pixel, and would take 140 MB for these 20 KB.
+#[test]
+fn codes_that_take_too_much_memory_are_not_built() {
+    for (place, make) in webp::GROUPED.into_iter().enumerate() {
+        let refused = decode(&make(&mut Dice::new(seed(), 0), 2_000), &LIMITS).unwrap_err();
+        assert_eq!(refused.reason(), Reason::InvalidImage, "{place}: {refused}");
+        assert!(refused.to_string().contains("prefix codes take more than"), "{place}: {refused}");
+        // The noise behind the alpha is perhaps no picture.
+        let fewer = decode(&make(&mut Dice::new(seed(), 0), 200), &LIMITS);
+        let told = fewer.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(!told.contains("prefix codes"), "{place}: {told}");
+    }
 }

@@ -115,13 +115,71 @@ pub(crate) fn animated(dice: &mut Dice) -> Vec<u8> {
         let (width, height) = if fits { (40, 40) } else { (side(dice), side(dice)) };
         let claimed = if !fits && dice.one_in(2) { dice.within(1, 1 << 24) } else { width };
         let offset = if !fits && dice.one_in(2) { dice.within(0, 1 << 23) } else { 0 };
-        let fields = [offset, 0, claimed - 1, height - 1, 100];
-        let mut frame: Vec<u8> = fields.iter().flat_map(|field| field.to_le_bytes()[..3].to_vec()).collect();
-        frame.push(dice.pick(&[0, 1, 2, 3]));
-        frame.extend(lossless(width, height, colour(dice)));
-        chunks.push(chunk(b"ANMF", &frame));
+        let how = dice.pick(&[0, 1, 2, 3]);
+        chunks.push(frame([offset, 0, claimed - 1, height - 1, 100], how, &lossless(width, height, colour(dice))));
     }
     file(&chunks)
+}
+
+/// A frame of an animation: place, sides less one, duration; flags.
+fn frame(fields: [u32; 5], how: u8, picture: &[u8]) -> Vec<u8> {
+    let mut body: Vec<u8> = fields.iter().flat_map(|field| field.to_le_bytes()[..3].to_vec()).collect();
+    body.push(how);
+    body.extend(picture);
+    chunk(b"ANMF", &body)
+}
+
+/// A picture of 16×16 that has so many groups of codes: each takes ten bytes, and 70 KB when it is built.
+fn groups_behind(mut bits: Bits, groups: u32) -> Vec<u8> {
+    // No transform, a cache of 2,048 colours, a group for each 4×4 pixels; which is the last one, for all of them.
+    for (value, count) in [(0, 1), (1, 1), (11, 4), (1, 1), (0, 3), (0, 1)] {
+        bits.put(value, count);
+    }
+    let last = groups - 1;
+    for symbol in [last & 0xFF, last >> 8, 0, 0, 0] {
+        bits.put(0b101, 3);
+        bits.put(symbol, 8);
+    }
+    for _ in 0..groups {
+        // Green: 2,048 symbols of eleven bits. That is the only length, so that none takes a bit.
+        bits.put(11 << 1, 5);
+        (0..14).for_each(|_| bits.put(0, 3));
+        for (value, count) in [(1, 3), (1, 1), (5, 3), (2_046, 12)] {
+            bits.put(value, count);
+        }
+        // The others have one symbol.
+        (0..4).for_each(|_| bits.put(1, 4));
+    }
+    // The pixels: the first symbol of green.
+    (0..16 * 16).for_each(|_| bits.put(0, 11));
+    bits.bytes
+}
+
+fn grouped(groups: u32) -> Vec<u8> {
+    let mut bits = Bits { bytes: vec![0x2F], used: 8 };
+    for (value, count) in [(15, 14), (15, 14), (0, 4)] {
+        bits.put(value, count);
+    }
+    chunk(b"VP8L", &groups_behind(bits, groups))
+}
+
+/// Where a picture with so many groups can be: alone, as the frame of an animation, as the alpha of a lossy one.
+pub(crate) const GROUPED: [fn(&mut Dice, u32) -> Vec<u8>; 3] = [
+    |_, groups| file(&[grouped(groups)]),
+    |_, groups| {
+        let only = frame([0, 0, 15, 15, 100], 0, &grouped(groups));
+        file(&[extended(0x02, 16, 16), chunk(b"ANIM", &[0; 6]), only])
+    },
+    |dice, groups| {
+        let alpha = [&[1][..], &groups_behind(Bits::default(), groups)].concat();
+        file(&[extended(0x10, 16, 16), chunk(b"ALPH", &alpha), lossy(dice, 16, 16)])
+    },
+];
+
+/// Up to 670 KB that would become 4.6 GB.
+pub(crate) fn many_groups(dice: &mut Dice) -> Vec<u8> {
+    let groups = dice.pick(&[2, 200, 2_000, 20_000, 65_536]);
+    dice.pick(&GROUPED)(dice, groups)
 }
 
 /// Lengths that lie, canvases that differ from the picture, parts that are missing or come twice.

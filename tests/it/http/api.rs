@@ -9,8 +9,8 @@ use super::client::Part;
 use super::world::{Door, stages};
 use crate::chain::pictures::Faces;
 use crate::chain::shot::{OFFICE, Shot};
-use crate::chain::until;
 use crate::chain::world::World;
+use crate::chain::{sql, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_named_once_done_once_and_described() {
@@ -59,6 +59,21 @@ async fn a_request_is_named_once_done_once_and_described() {
     let codes = document["components"]["schemas"]["Code"]["enum"].as_array().unwrap().clone();
     assert!(codes.contains(&json!("version_mismatch")));
     assert_eq!(document["security"], json!([{}, {"apiKey": []}]), "here nobody needs a key");
+    for path in ["/api/v1/exports/{job}", "/api/v1/faces/clusters/{id}/suggestions"] {
+        let refusal = &paths[path]["get"]["responses"]["409"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(refusal, &json!("#/components/schemas/ErrorEnvelope"), "{path}");
+    }
+    let is_done_once = |path: &str| {
+        let parameters = paths[path]["post"]["parameters"].as_array().cloned().unwrap_or_default();
+        parameters.iter().any(|parameter| {
+            let names_it = (&parameter["name"], &parameter["in"]) == (&json!("Idempotency-Key"), &json!("header"));
+            names_it && parameter["required"] == json!(false)
+        })
+    };
+    assert!(is_done_once("/api/v1/collections") && is_done_once("/api/v1/faces/cluster"));
+    assert!(!is_done_once("/api/v1/imports/{id}/items"), "its items are done once by their numbers");
+    let made = &paths["/api/v1/collections"]["post"]["responses"]["201"];
+    assert!(made["headers"]["Idempotency-Replayed"].is_object(), "{made}");
     let system = http.get("/api/v1/system").await.ok();
     assert_eq!(system["stages"].as_array().unwrap().len(), 5, "{system}");
     assert_eq!(system["model"]["fingerprint"], json!(world.models.name()));
@@ -99,6 +114,38 @@ async fn what_a_client_began_and_left_is_answered_when_it_comes_again() {
     world.settled(1, 1).await;
     door.close().await;
     services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_is_answered_also_where_it_cannot_be_noted_yet() {
+    let world = World::new().await;
+    let refuse = "
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON idempotency FOR EACH ROW EXECUTE FUNCTION refuse()";
+    sql::run(&world.stack.postgres_url, refuse).await;
+    let door = Door::open(&world).await;
+    let make = async |key: &str| {
+        let once = [("idempotency-key", key)];
+        door.http.json_with(Method::POST, "/api/v1/collections", &once, json!({"name": "office"})).await
+    };
+    assert_eq!(make("first").await.status.as_u16(), 201);
+    make("second").await.refused(409, "already_exists");
+    for key in ["first", "second"] {
+        make(key).await.refused(409, "idempotency_in_progress");
+    }
+    sql::run(&world.stack.postgres_url, "DROP TRIGGER refuse ON idempotency").await;
+    let told = until("the answer that was given", async || {
+        let answer = make("first").await;
+        if answer.status.is_success() { Ok(answer) } else { Err(answer) }
+    })
+    .await;
+    assert_eq!((told.status.as_u16(), told.header("idempotency-replayed")), (201, "true"));
+    until("another try of what was refused", async || {
+        let answer = make("second").await;
+        if answer.code() == "already_exists" { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    door.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,13 @@
 //! People over HTTP: registered, recognised, compared, merged, parted, reassigned, erased, with the right answers.
 
 use axum::http::Method;
+use facewire_composition::Parts;
+use facewire_store_object::ImageStore;
 use serde_json::{Value, json};
 
 use super::client::Part;
 use super::crowd::MadeUp;
+use super::dump::{everything, hex_of, places_of};
 use super::world::{Door, stages};
 use crate::chain::pictures::Faces;
 use crate::chain::shot::OFFICE;
@@ -125,36 +128,77 @@ async fn people_are_registered_recognised_compared_merged_and_erased() {
     services.stop().await;
 }
 
+/// A signal of the first face, beside its limits.
+fn signal(detected: &Value, name: &str) -> Value {
+    let signals = detected["faces"][0]["signals"].as_array().unwrap();
+    signals.iter().find(|signal| signal["signal"] == json!(name)).unwrap().clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_looked_at_is_told_and_not_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let images = facewire_store_object::Options::default().or_directory(&directory.path().join("images"));
     let (world, faces) = (World::new().await, Faces::fetch().await);
-    let services = stages(&world);
-    let door = Door::open(&world).await;
+    let parts = Parts { images: Some(ImageStore::connect(&images).unwrap()), ..world.parts() };
+    let services = world.start_all(&parts, facewire_match::Options::default());
+    // More than any face has: the chain, which does not know of it, rejects none.
+    let door = Door::open_on(&parts, |config| config.quality.gate.min_face_ratio = Some(0.875)).await;
     let http = &door.http;
-    let image = std::fs::read(&faces.obama().enroll).unwrap();
-    http.form("/api/v1/register", &[Part::Text("externalId", "obama"), Part::Image(&image)]).await.ok();
+    let [portrait, probe] = [&faces.obama().enroll, &faces.obama().probes[0]].map(|path| std::fs::read(path).unwrap());
+    // What is recognised is kept.
+    let policy = json!({"keepFaces": "all", "keepImages": "original"});
+    http.post("/api/v1/collections", json!({"name": OFFICE, "policy": policy})).await.ok();
+    let path = |of: &str| format!("/api/v1/{of}collection={OFFICE}");
+    let known = [Part::Text("externalId", "obama"), Part::Image(&portrait)];
+    let id = text(&http.form(&path("register?"), &known).await.ok()["personId"]).to_owned();
 
-    let detected = http.image("/api/v1/detect", &image).await.ok();
-    let signals = detected["faces"][0]["signals"].as_array().unwrap();
-    assert!(signals.iter().any(|signal| signal["signal"] == "blur" && signal["value"].is_number()), "{detected}");
+    let detected = http.image(&path("detect?"), &probe).await.ok();
+    assert!(signal(&detected, "blur")["value"].is_number(), "{detected}");
     assert!(detected["faces"][0].get("embedding").is_none());
+    // Every face is told unless one is asked for, as of a frame, of which a face is always a small part.
+    let subject = http.image(&path("detect?faces=subject&"), &probe).await.ok();
+    let least = [&detected, &subject].map(|detected| signal(detected, "face_ratio")["min"].clone());
+    assert_eq!(least, [json!(null), json!(0.875)], "{detected} {subject}");
 
-    let embedded = http.image("/api/v1/embeddings", &image).await.ok();
-    let embedding = embedded["faces"][0]["embedding"].clone();
-    assert_eq!(embedding.as_array().unwrap().len(), usize::try_from(world.models.dim()).unwrap());
-    let found = http.post("/api/v1/search", json!({"embedding": embedding})).await.ok();
+    let embedded = http.image(&path("embeddings?"), &probe).await.ok();
+    let embedding: Vec<f32> = serde_json::from_value(embedded["faces"][0]["embedding"].clone()).unwrap();
+    assert_eq!(embedding.len(), usize::try_from(world.models.dim()).unwrap());
+    let found = http.post("/api/v1/search", json!({"collection": OFFICE, "embedding": embedding})).await.ok();
     assert_eq!(found["decision"]["person"]["externalId"], json!("obama"), "{found}");
     let wrong = http.post("/api/v1/search", json!({"embedding": [1.0, 2.0]})).await.refused(400, "invalid_request");
     assert_eq!(wrong["error"]["details"]["field"], json!("embedding"));
     let other = http.post("/api/v1/search", json!({"embedding": embedding, "model": "another/1"})).await;
     other.refused(409, "model_mismatch");
 
+    let both = [Part::Image(&portrait), Part::Image(&probe)];
+    assert_eq!(http.form(&path("compare?"), &both).await.ok()["matched"], json!(true));
+    let own = http.form(&path(&format!("compare?personId={id}&")), &[Part::Image(&probe)]).await.ok();
+    assert_eq!(own["matched"], json!(true), "{own}");
+    for wrong in ["fmr=2", "fmr=0.01&threshold=0.5"] {
+        let refused = http.form(&path(&format!("compare?{wrong}&")), &both).await.refused(400, "invalid_request");
+        assert_eq!(refused["error"]["details"]["field"], json!("fmr"));
+    }
+
+    world.quiet().await;
     until("settled rows", async || {
         let ledger = world.ledger().await;
         if ledger.is_settled() { Ok(()) } else { Err(ledger) }
     })
     .await;
+    let all = everything(&world, directory.path()).await;
+    assert!(places_of(&all, &[&portrait]).contains(&"object".to_owned()), "what is registered is kept");
+    assert_eq!(places_of(&all, &[&probe]), [""; 0]);
+    let bytes: Vec<u8> = embedding.iter().flat_map(|number| number.to_le_bytes()).collect();
+    assert_eq!(places_of(&all, &[hex_of(&embedding).as_bytes(), &bytes]), [""; 0]);
     assert_eq!(world.store.gallery(None).await.unwrap().faces, 1, "only the registered face is kept");
+    // The same picture, recognised.
+    http.image(&path("recognize?"), &probe).await.ok();
+    until("the picture and its face", async || {
+        let found = places_of(&everything(&world, directory.path()).await, &[&probe]);
+        let faces = world.store.gallery(None).await.unwrap().faces;
+        if faces == 2 && found.contains(&"object".to_owned()) { Ok(()) } else { Err((faces, found)) }
+    })
+    .await;
     door.close().await;
     services.stop().await;
 }

@@ -246,6 +246,28 @@ async fn slow_clients_are_cut_and_do_not_keep_others_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_of_its_answers_is_cut() {
+    let world = World::new().await;
+    let door = Door::start(&world.parts(), |config| {
+        config.gateway.connections = 1;
+        // All that it asks is there at once.
+        config.gateway.header_timeout = std::time::Duration::from_secs(600);
+        config.gateway.request_timeout = std::time::Duration::from_millis(300);
+    })
+    .await;
+    let mut idle = connected(&door).await;
+    // The answers are more than all buffers between the two hold.
+    let asked = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    idle.write_all(asked.as_bytes()).await.unwrap();
+    // There is one place: this one waits for it.
+    let mut next = connected(&door).await;
+    ask(&mut next).await;
+    answered(&mut next).await;
+    drop((idle, next));
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_requests_are_told_when_to_come_again() {
     let world = World::new().await;
     let one = std::num::NonZeroU32::MIN;

@@ -224,6 +224,19 @@ async fn a_webhook_that_never_answers_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_ends_within_its_grace_period_whatever_a_webhook_does() {
+    let world = World::new().await;
+    // Longer than this test waits for anything.
+    let door = Door::open_with(&world, |config| impatient(config, Duration::from_secs(600))).await;
+    door.http.post("/api/v1/collections", json!({"name": "office"})).await.ok();
+    let silent = Receiver::start(|_, _| None).await;
+    hook(&door, &silent).await;
+    person(&door, "Ada").await;
+    silent.is_asked().await;
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_go_on_where_a_client_left_off() {
     let world = World::new().await;
     let door = Door::open(&world).await;

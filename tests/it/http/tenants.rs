@@ -2,10 +2,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use facewire_domain::Scope;
+use facewire_composition::Service;
+use facewire_domain::{Scope, Stage};
 use serde_json::{Value, json};
 
+use super::client::Http;
+use super::dump::text;
 use super::world::{Door, key};
+use crate::chain::shot::Shot;
+use crate::chain::until;
 use crate::chain::world::World;
 
 const COLLECTIONS: &str = "/api/v1/collections";
@@ -49,4 +54,51 @@ async fn metrics_are_of_all_collections_and_so_is_their_key() {
     assert!(metrics.status.is_success(), "{metrics:?}");
     door.http.with_key(&key(&world, &[Scope::Enrol], None).await).get("/metrics").await.refused(403, "scope_missing");
     door.close().await;
+}
+
+/// All pages of cameras.
+async fn cameras(http: &Http, query: &str) -> Vec<(String, String)> {
+    let path = format!("/api/v1/cameras?{query}");
+    let (mut seen, mut page) = (Vec::new(), http.get(&path).await.ok());
+    loop {
+        for item in page["items"].as_array().unwrap() {
+            assert_eq!(item["causes"].as_array().unwrap().len(), 1, "{item}");
+            seen.push((text(&item["collection"]), text(&item["camera"])));
+        }
+        let Some(next) = page["nextCursor"].as_str() else { return seen };
+        page = http.get(&format!("{path}&cursor={next}")).await.ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cameras_come_in_pages_and_are_of_the_keys_own_collections() {
+    let world = World::new().await;
+    let services = world.start_these(&[Service::Stage(Stage::Ingest), Service::Stage(Stage::Enrich)]);
+    let door = Door::guarded(&world).await;
+    let places = [("hall", "gate"), ("office", "door"), ("office", "yard"), ("vault", "door")];
+    for (collection, camera) in places {
+        // It ends at once, with a cause.
+        let image = format!("no image of {collection}, {camera}");
+        world.publish(&Shot::of(camera, image).into_collection(collection)).await;
+    }
+    let expected = |from: usize| -> Vec<(String, String)> {
+        places[from..].iter().map(|(collection, camera)| ((*collection).to_owned(), (*camera).to_owned())).collect()
+    };
+    let all = door.http.with_key(&key(&world, &[Scope::Read], None).await);
+    until("every ending", async || {
+        let seen = cameras(&all, "").await;
+        if seen.len() == places.len() { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    let some = door.http.with_key(&key(&world, &[Scope::Read], Some(&["vault", "office"])).await);
+    for size in 1..=4 {
+        assert_eq!(cameras(&all, &format!("pageSize={size}")).await, expected(0), "{size}");
+        assert_eq!(cameras(&some, &format!("pageSize={size}")).await, expected(1), "{size}");
+    }
+    assert_eq!(cameras(&some, "collection=vault&pageSize=1").await, expected(3));
+    let page = all.get("/api/v1/cameras?pageSize=1").await.ok();
+    assert_eq!(page["items"].as_array().unwrap().len(), 1, "{page}");
+    all.get("/api/v1/cameras?pageSize=1001").await.refused(400, "invalid_request");
+    door.close().await;
+    services.stop().await;
 }

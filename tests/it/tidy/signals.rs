@@ -58,9 +58,14 @@ pub(super) fn counted(file: &File) -> String {
     }
 }
 
-/// Rust without comments and without the tests, which stand last.
+/// Rust without comments and without the tests. A module ends at the first brace at the left edge, where rustfmt puts its own.
 fn code(text: &str) -> String {
-    let own = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let (mut own, mut rest) = (String::new(), text);
+    while let Some((before, tests)) = rest.split_once("#[cfg(test)]\nmod tests {") {
+        own.push_str(before);
+        rest = tests.split_once("\n}\n").map_or("", |(_, behind)| behind);
+    }
+    own.push_str(rest);
     own.lines().map(|line| format!("{}\n", before_comment(line))).collect()
 }
 
@@ -155,6 +160,9 @@ fn what_need_not_be_touched_is_not_counted() {
     ];
     passes(spread, &with(&aside));
     breaks(spread, &with(&[("a/src/d.rs", "format!(\"http://{}\", blur)")]), "6 files");
+    // Code behind the tests is code.
+    let behind = "#[cfg(test)]\nmod tests {\n    fn a() {}\n}\n\nfn b() { blur }\n";
+    breaks(spread, &with(&[("a/src/d.rs", behind)]), "6 files");
     // Not judged.
     passes(spread, &sample(&["1.rs", "2.rs", "3.rs", "4.rs", "5.rs", "6.rs", "7.rs"], "detection_score"));
 }

@@ -22,13 +22,15 @@ fn words_of(stage: Stage) -> [String; 5] {
     [format!("Stage::{stage:?}"), package, library, format!("\"{stage}\""), format!("'{stage}'")]
 }
 
+/// All of them, or all but one: a list with an arm for the rest has to be looked at as well.
 fn spells_out(file: &File) -> bool {
     let text = if file.path.ends_with("Cargo.toml") && !file.path.starts_with("tests/") {
         file.text().unwrap_or_default().to_owned()
     } else {
         counted(file)
     };
-    Stage::ALL.into_iter().all(|stage| words_of(stage).iter().any(|word| names(&text, word)))
+    let named = Stage::ALL.into_iter().filter(|stage| words_of(*stage).iter().any(|word| names(&text, word)));
+    named.count() + 1 >= Stage::ALL.len()
 }
 
 /// The schema grows by steps: its last one that has the list stands for all.
@@ -71,8 +73,9 @@ fn a_stage_is_added_in_few_files() {
     ] {
         passes(spread, &sample(&six, &line));
         breaks(spread, &sample(&seven, &line), "spelled out in 7 files");
-        // One stage less is no list.
+        // The last one may be an arm for the rest. Two stages less are no list.
         let shorter = line.replacen("nrich", "", 1);
-        passes(spread, &sample(&seven, &shorter));
+        breaks(spread, &sample(&seven, &shorter), "spelled out in 7 files");
+        passes(spread, &sample(&seven, &shorter.replacen("atch", "", 1)));
     }
 }

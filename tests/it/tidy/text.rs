@@ -112,10 +112,16 @@ fn registries(repo: &Repo) -> Faults {
     })
 }
 
+/// Always, or where something holds.
+fn is_ignored(line: &str) -> bool {
+    let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let sometimes = line.contains(concat!("cfg", "_attr(")) && words.any(|word| word == "ignore");
+    sometimes || line.contains(concat!("#[", "ignore"))
+}
+
 fn skipped_tests(repo: &Repo) -> Faults {
-    let ignored = concat!("#[", "ignore");
     each_line(repo, |file, line| {
-        (file.is_rust() && line.contains(ignored)).then(|| "a test that does not run is no test".to_owned())
+        (file.is_rust() && is_ignored(line)).then(|| "a test that does not run is no test".to_owned())
     })
 }
 
@@ -183,7 +189,9 @@ fn no_registry_is_named_by_its_host() {
 fn no_test_is_skipped() {
     holds(skipped_tests);
     breaks(skipped_tests, &[("a.rs", concat!("#[test]\n#[", "ignore = \"slow\"]"))], "a.rs:2");
+    breaks(skipped_tests, &[("a.rs", concat!("#[test]\n#[cfg", "_attr(debug_assertions, ignore)]"))], "a.rs:2");
     passes(skipped_tests, &[("a.md", concat!("#[", "ignore]"))]);
+    passes(skipped_tests, &[("a.rs", concat!("#[cfg", "_attr(test, derive(Clone))]"))]);
 }
 
 #[test]

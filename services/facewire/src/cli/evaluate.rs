@@ -8,7 +8,7 @@ use facewire_domain::{Against, EXEMPLARS};
 
 /// Pictures go through the code that the services run (decode, find, align, judge, embed), and what comes out is compared
 /// with the truth. No server is needed, only the models. A rate with fewer than 30 errors behind it is not told as a fact:
-/// only the bound that the data support is.
+/// only the bound that the data support is. The accuracy of ten folds is told as others publish theirs, with that bound beside it.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).multiple(true).args(["faces", "pairs", "bin"]))]
 pub(crate) struct Evaluate {

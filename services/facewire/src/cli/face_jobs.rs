@@ -49,11 +49,12 @@ pub(crate) struct ClusterFaces {
     )]
     pub(crate) min_samples: u32,
     /// Euclidean distance of unit vectors, 0 to 2: the selection epsilon of hdbscan, the reach of dbscan, the cut of
-    /// agglomerative. Without it, the method's default.
+    /// agglomerative. Without it, the method's default, which was measured with the default model pack alone: behind another
+    /// pack or a projection head, try others with --dry-run.
     #[arg(long, value_name = "DISTANCE", value_parser = distance)]
     pub(crate) epsilon: Option<f64>,
     /// Cosine similarity of a face to the mean of its cluster, -1 to 1, below which it leaves it. Without it, the method's
-    /// default.
+    /// default, measured as that of --epsilon.
     #[arg(long, value_name = "SIMILARITY", allow_negative_numbers = true, value_parser = similarity)]
     pub(crate) cohesion: Option<f32>,
     /// hdbscan, dbscan or agglomerative (for some 10,000 faces at most).
@@ -192,7 +193,8 @@ pub(crate) struct Centroids {
     /// Only of this person, by external id.
     #[arg(long, value_name = "ID")]
     pub(crate) person: Option<SubjectId>,
-    /// Exemplars of a person, at most.
+    /// Exemplars of a person, at most. It holds until the person's next change, when the jobs service chooses jobs.exemplars (in the
+    /// configuration) anew: set that to keep another number.
     #[arg(
         long, value_name = "N", default_value_t = PrototypesParams::default().exemplars,
         value_parser = value_parser!(u32).range(1..=i64::from(MAX_EXEMPLARS))

@@ -20,7 +20,8 @@ pub(crate) struct Faces {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum FacesCommand {
-    /// Group the faces that are nobody's (a job): clusters that are still the same keep their ids.
+    /// Group the faces that are nobody's (a job): clusters that are still the same keep their ids. All that nobody has named are found
+    /// anew, so what was split by hand may become one cluster again.
     Cluster(ClusterFaces),
     /// Give faces to known people by their prototypes, then group what is left (a job).
     ClusterDual(ClusterDual),
@@ -40,7 +41,7 @@ pub(crate) enum FacesCommand {
     Clusters(ListClusters),
     /// Name a cluster: its faces become one person's.
     Label(LabelCluster),
-    /// Split a cluster where it falls apart.
+    /// Split a cluster where it falls apart. The next `faces cluster` finds clusters anew and may join the parts again: name them before.
     Split(SplitCluster),
     /// List what jobs, labels and splits did with many faces at once, the newest first.
     Acts(ListActs),

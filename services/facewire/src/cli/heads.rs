@@ -57,6 +57,8 @@ pub(crate) struct TrainMatching {
     #[arg(long, conflicts_with = "no_wait")]
     pub(crate) watch: bool,
     /// Wait, and bring the gallery behind the head once it is trained (`faces use-head`); refused where its verdict does not accept it.
+    /// Needs a fixed threshold (match.threshold, match.collections.C.threshold) wherever people are, and is refused at once without:
+    /// other thresholds can be measured only once the head is there.
     #[arg(long, conflicts_with_all = ["no_wait", "json"])]
     pub(crate) apply: bool,
     /// With --apply: also where the verdict does not accept it.

@@ -188,7 +188,7 @@ async fn erase_later(config: &Config, collection: &CollectionId, what: &Erasure,
 }
 
 async fn erase(gallery: &Gallery, bus: &Bus, what: &Erasure, named: &str, json: bool) -> anyhow::Result<Exit> {
-    let receipt = facewire_erasure::erase(gallery, bus, what, &Actor::named(BY)).await?;
+    let receipt = facewire_erasure::erase(gallery, bus, what, &Actor::named(BY), std::future::ready(())).await?;
     // No such person or collection: a misspelt id must not pass for an erasure.
     let is_nobody = receipt.erasure.is_none();
     if is_nobody {

@@ -37,10 +37,12 @@ const NAMED: usize = 20;
 
 pub(crate) async fn run(config: Config, args: &Publish) -> anyhow::Result<Exit> {
     let target = target(args)?;
-    let paths = args.paths.clone();
-    let files = tokio::task::spawn_blocking(move || collect(&paths)).await??;
-    let began = (args.now || args.repeat > 1).then(|| (OffsetDateTime::now_utc().unix_timestamp_nanos(), files.len()));
-    let run = RunOf { subject: target.subject(), began };
+    let (paths, subject, captured_now) = (args.paths.clone(), target.subject(), args.now || args.repeat > 1);
+    let named = move || {
+        let files = collect(&paths)?;
+        anyhow::Ok((RunOf::new(subject, captured_now, &files), files))
+    };
+    let (run, files) = tokio::task::spawn_blocking(named).await??;
     let (notes, run, done) = match &args.resume {
         Some(path) => {
             let (notes, run, done) = Notes::open(path, run).await?;
@@ -257,7 +259,7 @@ impl Silence {
                 self.answer();
                 true
             }
-            // A cluster that elects a leader answers for a while as if there were no stream.
+            // Whoever starts Facewire may be about to make its streams.
             BusError::Unreachable(_) | BusError::NotAcknowledged { .. } | BusError::NoStream { .. } => {
                 let first = *first.get_or_init(Instant::now);
                 let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,10 +7,11 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use facewire_assess::dominance;
 use facewire_composition::models::{self, Loaded};
-use facewire_composition::{Config, Models};
+use facewire_composition::{Config, Models, Parts, heads};
 use facewire_domain::{BoundingBox, Landmarks};
+use facewire_gallery::Gallery;
 use facewire_inference::detector::iou;
-use facewire_inference::{FaceEmbedder, FaceFind, aligned};
+use facewire_inference::{FaceEmbedder, FaceFind, PackManifest, aligned};
 use facewire_reconciler::{Reembed as Embeds, ReembedOptions, Reembedded};
 use facewire_store_object::{ImageKey, ImageStore};
 use facewire_store_pg::FaceRecord;
@@ -27,40 +28,92 @@ const SAME_FACE: f32 = 0.3;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) async fn run(config: Config, args: &Reembed) -> anyhow::Result<Exit> {
-    let parts = connect::stores(&config, "reembed").await?;
-    let Some(images) = parts.images.clone() else {
-        bail!("faces are embedded anew from kept images, and none are kept here: name their place in images.url");
-    };
     // A head is one pack's.
     let wanted = Models { pack: args.to.clone(), head: None, ..config.models.clone() };
-    let loaded = models::load(&wanted, progress::fetching(false)).await?;
-    let reconciler = facewire_composition::reconciler(&config, &parts)?;
+    let target = Config { models: wanted, ..config.clone() };
+    let finished = finish(&target, args).await?;
+    let is_finish = finished.is_some();
+    let done = match finished {
+        Some(done) => done,
+        None => embed(&config, &target.models, args).await?,
+    };
+    if args.json {
+        output::json(&done)?
+    } else {
+        show(&done, is_finish, &args.to)
+    }
+    Ok(Exit::Success)
+}
+
+/// Where the pack serves already, what is left of a switch to it: nothing is embedded. `None`: another model serves.
+async fn finish(target: &Config, args: &Reembed) -> anyhow::Result<Option<Reembedded>> {
+    drop(connect::nats(target, "reembed").await?);
+    // Not checked: the index may be of another model.
+    let parts = Parts::stores(target).await?;
+    let reconciler = facewire_composition::reconciler(target, &parts)?;
+    let Gallery { store, model, .. } = &reconciler.gallery;
+    store.check_schema().await?;
+    if store.serving_model().await?.is_none_or(|serving| serving.model != *model) {
+        return Ok(None);
+    }
+    let done = reconciler.finish_reembed(args.batch.max(1), args.patience).await?;
+    if done.is_nothing() {
+        bail!("the gallery is of {model} already");
+    }
+    Ok(Some(done))
+}
+
+/// Embeds every face by the pack, and makes it serve.
+async fn embed(config: &Config, wanted: &Models, args: &Reembed) -> anyhow::Result<Reembedded> {
+    let parts = connect::stores(config, "reembed").await?;
+    let reconciler = facewire_composition::reconciler(config, &parts)?;
+    reconciler.gallery.check_serving().await?;
+    let Some(images) = parts.images else {
+        bail!("faces are embedded anew from kept images, and none are kept here: name their place in images.url");
+    };
+    let manifest = models::manifest(wanted)?;
+    if manifest.fingerprint() == reconciler.gallery.model {
+        bail!("the gallery is of {} already", reconciler.gallery.model);
+    }
+    ruled(config, &reconciler.gallery, manifest, &args.to).await?;
+    let loaded = models::load(wanted, progress::fetching(false)).await?;
     let options = ReembedOptions {
         model: loaded.pack.fingerprint(),
         dim: u32::try_from(loaded.pack.manifest().embedder.dim)?,
         batch: args.batch.max(1),
         leave_behind: args.leave_behind,
     };
-    if options.model == reconciler.gallery.model {
-        bail!("the gallery is of {} already", options.model);
-    }
     let session = Session::open(&loaded, config.quality.rules(None).decode)?;
     let embedder = Embedder { images, session: Arc::new(Mutex::new(session)) };
     let bar = progress::bar(reconciler.gallery.store.count_faces().await?, "embedded");
     let done = reconciler.reembed(&options, &embedder, args.patience, &|count| bar.set_position(count)).await;
     bar.finish_and_clear();
-    let done = done?;
-    if args.json {
-        output::json(&done)?
-    } else {
-        show(&done, &args.to)
-    }
-    Ok(Exit::Success)
+    Ok(done?)
 }
 
-fn show(done: &Reembedded, pack: &str) {
+/// Refuses a switch after which no probe of some collection could be judged; says where a fixed similarity would judge.
+async fn ruled(config: &Config, gallery: &Gallery, to: PackManifest, pack: &str) -> anyhow::Result<()> {
+    let ruling = heads::ruling(config, gallery, &to.fingerprint(), to.calibration).await?;
+    if let Some(places) = ruling.missing() {
+        bail!(
+            "nothing says what a match needs with the pack {pack} in {places}: it has no calibration, and thresholds are of one model. \
+             Measure them for each collection with models.pack = \"{pack}\", without models.head: `facewire calibrate --faces DIR \
+             --collection C --apply`; or set match.threshold. Nothing was switched"
+        )
+    }
+    ruling.warning().into_iter().for_each(output::say);
+    Ok(())
+}
+
+fn show(done: &Reembedded, is_finish: bool, pack: &str) {
     let (embedded, indexed) = (HumanCount(done.embedded), HumanCount(done.indexed));
-    output::line(format_args!("{embedded} faces embedded anew; {indexed} are in the index that serves now"));
+    if is_finish {
+        output::line(format_args!(
+            "the switch to {pack} is finished; {indexed} faces are in the index that serves now"
+        ));
+    } else {
+        output::line(format_args!("{embedded} faces embedded anew; {indexed} are in the index that serves now"));
+    }
     if done.missing > 0 {
         output::line(format_args!("{} faces had no image to embed and were left behind", HumanCount(done.missing)));
     }
@@ -157,7 +210,7 @@ impl Aligner {
     fn meant(&mut self, bytes: &[u8]) -> anyhow::Result<Option<AlignedFace>> {
         let Ok(image) = decode(bytes, &self.limits) else { return Ok(None) };
         let picture = Lit::new(&image);
-        let found = self.finder.find(picture.image())?;
+        let found = self.finder.find_lit(&picture)?;
         let size = (image.width(), image.height());
         let meant = found.iter().max_by(|a, b| dominance(a, size).total_cmp(&dominance(b, size)));
         Ok(meant.and_then(|face| aligned(&picture, &face.landmarks).ok()))
@@ -172,7 +225,7 @@ impl Aligner {
     ) -> anyhow::Result<Option<AlignedFace>> {
         let Ok(image) = decode(bytes, &self.limits) else { return Ok(None) };
         let picture = Lit::new(&image);
-        let found = self.finder.find(picture.image())?;
+        let found = self.finder.find_lit(&picture)?;
         let same = place.and_then(|wanted| {
             let overlap = |found: &BoundingBox| iou(&wanted, found, 0.0);
             found

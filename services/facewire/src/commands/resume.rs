@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use facewire_domain::ImageHash;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -17,6 +19,25 @@ pub(crate) struct RunOf {
     /// For crops that are captured when the run began: that moment in nanoseconds since 1970, and the number of files,
     /// which every crop's time depends on.
     pub(crate) began: Option<(i128, usize)>,
+    /// For such crops a hash of the files in their order, since a crop's time is also of its file's place among them. The notes of
+    /// an earlier release have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    list: Option<String>,
+}
+
+impl RunOf {
+    /// A run that begins now. `captured_now`: so are its crops. Blocking.
+    pub(crate) fn new(subject: String, captured_now: bool, files: &[PathBuf]) -> Self {
+        let began = captured_now.then(|| (OffsetDateTime::now_utc().unix_timestamp_nanos(), files.len()));
+        Self { subject, began, list: captured_now.then(|| list(files)) }
+    }
+}
+
+/// A hash of the files in their order; no path has a zero in it.
+fn list(files: &[PathBuf]) -> String {
+    let all: Vec<u8> =
+        files.iter().flat_map(|path| path.as_os_str().as_encoded_bytes().iter().copied().chain([0])).collect();
+    ImageHash::of(&all).to_string()
 }
 
 /// Notes that are being written.
@@ -78,6 +99,13 @@ fn same_run(path: &Path, first: &str, run: &RunOf) -> anyhow::Result<RunOf> {
             files(&before).map_or("files by their times".to_owned(), |files| format!("{files} files captured now")),
         );
     }
+    if before.list.is_some() && before.list != run.list {
+        bail!(
+            "{} holds the notes of a run of other files, as many as these. A crop that is captured now has its time by its file's place \
+             among them all, so that the same files would be published again: name another file, or give the same arguments as then",
+            path.display(),
+        );
+    }
     Ok(before)
 }
 
@@ -86,7 +114,32 @@ mod tests {
     use super::*;
 
     fn run_of(began: Option<(i128, usize)>) -> RunOf {
-        RunOf { subject: "crops.default.door".to_owned(), began }
+        RunOf { subject: "crops.default.door".to_owned(), began, list: None }
+    }
+
+    #[tokio::test]
+    async fn as_many_other_files_are_another_run_where_times_are_of_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes");
+        let run = |captured_now, files: &[&str]| {
+            let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+            RunOf::new("crops.default.door".to_owned(), captured_now, &files)
+        };
+        let (_, first, _) = Notes::open(&path, run(true, &["b.jpg", "c.jpg"])).await.unwrap();
+        for other in [["a.jpg", "b.jpg"], ["c.jpg", "b.jpg"]] {
+            let refused = Notes::open(&path, run(true, &other)).await.unwrap_err().to_string();
+            assert!(refused.contains("other files"), "{refused}");
+        }
+        let (_, again, _) = Notes::open(&path, run(true, &["b.jpg", "c.jpg"])).await.unwrap();
+        assert_eq!(again, first);
+        // Where each file has a time of its own, the others do not matter.
+        std::fs::remove_file(&path).unwrap();
+        Notes::open(&path, run(false, &["b.jpg", "c.jpg"])).await.unwrap();
+        Notes::open(&path, run(false, &["a.jpg", "b.jpg"])).await.unwrap();
+        // An earlier release noted the number alone.
+        std::fs::write(&path, "{\"subject\":\"crops.default.door\",\"began\":[77,2]}\n").unwrap();
+        let (_, before, _) = Notes::open(&path, run(true, &["b.jpg", "c.jpg"])).await.unwrap();
+        assert_eq!(before.began, Some((77, 2)));
     }
 
     #[tokio::test]
@@ -115,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes");
         Notes::open(&path, run_of(None)).await.unwrap();
-        assert!(Notes::open(&path, RunOf { subject: "crops.x.y".to_owned(), began: None }).await.is_err());
+        assert!(Notes::open(&path, RunOf { subject: "crops.x.y".to_owned(), ..run_of(None) }).await.is_err());
         assert!(Notes::open(&path, run_of(Some((1, 1)))).await.is_err());
         std::fs::write(&path, "somebody's letter\n").unwrap();
         assert!(Notes::open(&path, run_of(None)).await.unwrap_err().to_string().contains("no notes"));

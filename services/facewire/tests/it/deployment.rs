@@ -67,6 +67,8 @@ impl Service {
             // A delivery that fails is given up at once.
             .env("FACEWIRE__GATEWAY__WEBHOOKS__ATTEMPTS", "1")
             .env("FACEWIRE__TELEMETRY__FORMAT", "json")
+            // Fewer than send: one is counted among the others.
+            .env("FACEWIRE__TELEMETRY__CAMERAS", "3")
             .env("FACEWIRE__TELEMETRY__OTLP__ENDPOINT", collector)
             // The reconciler has something to say soon.
             .env("FACEWIRE__RECONCILER__INTERVAL", "1s")

@@ -15,6 +15,10 @@ fn data() -> Option<PathBuf> {
 
 /// Runs the binary with nothing configured; models come from the machine's cache, what was seen goes to `cache`.
 fn evaluate(cache: &Path, arguments: &[&str], paths: &[&Path]) -> Output {
+    command(cache, arguments, paths).output().unwrap()
+}
+
+fn command(cache: &Path, arguments: &[&str], paths: &[&Path]) -> Command {
     let mut paths = paths.iter();
     let mut command = Command::new(env!("CARGO_BIN_EXE_facewire"));
     command.arg("evaluate").env_remove("FACEWIRE_CONFIG");
@@ -24,7 +28,7 @@ fn evaluate(cache: &Path, arguments: &[&str], paths: &[&Path]) -> Output {
     command.args(
         arguments.iter().map(|word| if *word == "@" { paths.next().unwrap().as_os_str() } else { word.as_ref() }),
     );
-    command.output().unwrap()
+    command
 }
 
 fn text(output: &Output) -> String {
@@ -76,6 +80,12 @@ fn an_aligned_set_is_embedded_as_it_is() {
     assert_eq!(found["gate"], false);
     assert!(found["notes"].to_string().contains("aligned by whoever made the set"));
     assert!(found["verification"]["all"]["mean"].as_f64().unwrap() >= 0.9);
+    // What the same model gave on another device, or for other inputs, is not taken over.
+    let mut pixels = command(cache.path(), &["--bin", "@", "--json"], &[&data.join("small_lfw.bin")]);
+    let again = pixels.env("FACEWIRE__MODELS__GRAPH_INPUT", "uint8").output().unwrap();
+    assert_eq!(report(&again)["data_set"]["images"], 20);
+    assert!(!String::from_utf8_lossy(&again.stderr).contains("are known"));
+    assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 2);
 }
 
 #[test]

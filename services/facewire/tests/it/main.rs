@@ -14,6 +14,8 @@ mod deployment;
 #[cfg(test)]
 mod evaluate;
 #[cfg(test)]
+mod export;
+#[cfg(test)]
 mod insight;
 #[cfg(test)]
 mod jobs;
@@ -29,6 +31,8 @@ mod nats_config;
 mod people;
 #[cfg(test)]
 mod prometheus;
+#[cfg(test)]
+mod reembed;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]

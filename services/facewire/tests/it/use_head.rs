@@ -1,20 +1,22 @@
 //! `facewire faces use-head` where a switch was interrupted: the stores are as the switch itself leaves them, and the command finishes
-//! what follows it, once. That a gallery goes behind a head and back is tested with the chain.
+//! what follows it, once. That a gallery goes behind a head and back is tested with the chain. And a head that nothing could judge with
+//! is not trained to be used at once.
 
 use std::path::Path;
 
-use facewire_domain::{FaceId, HeadState, JobKind};
-use facewire_inference::HeadFile;
-use facewire_store_pg::{AuditFilter, KeptFace, NewHead, Store, Switch};
+use facewire_domain::{FaceId, HeadState, ImageHash, JobKind};
+use facewire_inference::{HeadFile, builtin_manifest};
+use facewire_store_pg::{AuditFilter, KeptFace, NewFace, NewHead, Store, Switch};
 use facewire_store_vec::{Options, VecStore};
 use facewire_training::{Faces, Settings, Shape, Trainer};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::jobs::{Operator, by, job, kept, object, office, said, store, taken};
+use crate::jobs::{Operator, by, job, kept, object, office, said, store, succeeded, taken};
 
 /// Faces of the gallery.
-const FACES: u64 = 5;
+pub(crate) const FACES: u64 = 5;
 
 /// The head that a training begins with; nothing was learnt.
 fn head() -> HeadFile {
@@ -48,7 +50,7 @@ async fn keep(store: &Store, model: &str, head: &HeadFile) -> Uuid {
 
 /// Where a switch dies.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Dies {
+pub(crate) enum Dies {
     /// Postgres has switched, Qdrant has not.
     Between,
     /// Both have.
@@ -56,7 +58,14 @@ enum Dies {
 }
 
 /// Brings faces from one model to another up to the switch, and no further.
-async fn switch(store: &Store, vectors: &VecStore, faces: &[KeptFace], [from, to]: [&str; 2], dim: u32, dies: Dies) {
+pub(crate) async fn switch(
+    store: &Store,
+    vectors: &VecStore,
+    faces: &[KeptFace],
+    [from, to]: [&str; 2],
+    dim: u32,
+    dies: Dies,
+) {
     let embedded = |(place, face): (usize, &KeptFace)| -> (FaceId, Vec<f32>) {
         let mut embedding = vec![0.0; dim as usize];
         embedding[place] = 1.0;
@@ -72,8 +81,42 @@ async fn switch(store: &Store, vectors: &VecStore, faces: &[KeptFace], [from, to
 }
 
 /// By which models the faces' own embeddings are.
-async fn models(store: &Store) -> Vec<String> {
+pub(crate) async fn models(store: &Store) -> Vec<String> {
     store.models_of_faces(100).await.unwrap().into_iter().map(|of| of.model).collect()
+}
+
+/// The gallery's faces, which are nobody's.
+pub(crate) async fn keep_faces(store: &Store, pack: &str, dim: u32) -> Vec<KeptFace> {
+    store.claim_serving(pack, dim).await.unwrap();
+    let faces: Vec<KeptFace> = (0..FACES).map(|number| kept(number, pack, dim as usize)).collect();
+    assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
+    faces
+}
+
+/// Somebody of the gallery: what a match needs is asked for collections with people.
+pub(crate) async fn enrol(store: &Store, pack: &str, dim: usize) {
+    let mut embedding = vec![0.0; dim];
+    embedding[0] = 1.0;
+    let face = NewFace {
+        collection: office(),
+        subject: "ada".parse().unwrap(),
+        name: None,
+        image_hash: ImageHash::of(b"ada"),
+        asset: None,
+        embedding,
+        model: pack.to_owned(),
+        bounding_box: None,
+        landmarks: None,
+        quality: None,
+        crop: None,
+        captured_at: OffsetDateTime::UNIX_EPOCH,
+    };
+    assert!(store.begin_enrolment(&[face]).await.unwrap().iter().all(Result::is_ok));
+}
+
+/// The index as a process sees it that has not asked before.
+pub(crate) fn index(operator: &Operator) -> VecStore {
+    VecStore::connect(&Options { url: operator.stack.qdrant_url.clone(), ..Options::default() }).unwrap()
 }
 
 /// What the audit trail says of changes, the newest first.
@@ -90,15 +133,19 @@ async fn what_follows_an_interrupted_switch_is_finished_and_told_once() {
     let (store, head) = (store(&operator.stack.postgres_url).await, head());
     let ensured = object(&run(&["faces", "ensure-collection", "--json"]));
     let (pack, dim) = (ensured["model"].as_str().unwrap(), u32::try_from(ensured["dim"].as_u64().unwrap()).unwrap());
-    store.claim_serving(pack, dim).await.unwrap();
-    let faces: Vec<KeptFace> = (0..FACES).map(|number| kept(number, pack, dim as usize)).collect();
-    assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
+    let faces = keep_faces(&store, pack, dim).await;
     let id = keep(&store, pack, &head).await;
     let behind = format!("{pack}+{}", head.spec().fingerprint);
-    let vectors = VecStore::connect(&Options { url: operator.stack.qdrant_url.clone(), ..Options::default() }).unwrap();
+    let vectors = index(&operator);
     let refused = |arguments: &[&str]| {
         let output = run(&[&["faces", "use-head"], arguments].concat());
         assert_eq!(output.status.code(), Some(1), "{output:?}");
+        said(&output)
+    };
+    let finished = |arguments: &[&str]| {
+        let output = run(&[&["faces", "use-head"], arguments].concat());
+        let told = succeeded(&output);
+        assert!(told.contains("5 faces brought to"), "{told}");
         said(&output)
     };
     let state = async || store.head(id).await.unwrap().unwrap().state;
@@ -107,8 +154,8 @@ async fn what_follows_an_interrupted_switch_is_finished_and_told_once() {
     switch(&store, &vectors, &faces, [pack, &behind], output, Dies::Between).await;
     assert_eq!((models(&store).await, state().await), (vec![pack.to_owned()], HeadState::Accepted));
     let id = id.to_string();
-    let finished = refused(&[&id, "--batch", "2"]);
-    assert!(finished.contains("serves already") && finished.contains("set models.head = "), "{finished}");
+    let left = finished(&[&id, "--batch", "2"]);
+    assert!(left.contains("set models.head = "), "{left}");
     let again = refused(&[&id]);
     assert!(again.contains("serves already") && !again.contains("models.head"), "{again}");
     assert_eq!((models(&store).await, state().await), (vec![behind.clone()], HeadState::Serving));
@@ -119,10 +166,27 @@ async fn what_follows_an_interrupted_switch_is_finished_and_told_once() {
     assert_eq!(vectors.retrieve(&ids, false).await.unwrap().len(), faces.len());
 
     switch(&store, &vectors, &faces, [&behind, pack], dim, Dies::After).await;
-    let finished = refused(&["--revert"]);
-    assert!(finished.contains("no head serves") && finished.contains("remove models.head"), "{finished}");
+    let left = finished(&["--revert"]);
+    assert!(left.contains("remove models.head"), "{left}");
     let again = refused(&["--revert"]);
     assert!(again.contains("no head serves") && !again.contains("models.head"), "{again}");
     assert_eq!((models(&store).await, state().await), (vec![pack.to_owned()], HeadState::Retired));
     assert_eq!(changes(&store).await, [json!("retired"), json!("serving")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_nothing_could_judge_with_is_not_trained_to_be_used_at_once() {
+    let operator = Operator::migrated().await;
+    let (store, pack) = (store(&operator.stack.postgres_url).await, builtin_manifest("default").unwrap());
+    let train = ["faces", "train-matching", "--collection", "office", "--apply", "--force"];
+    let unserved = operator.run(&train);
+    assert!(unserved.status.code() == Some(1) && said(&unserved).contains("no model serves yet"), "{unserved:?}");
+    store.claim_serving(&pack.fingerprint(), u32::try_from(pack.dim()).unwrap()).await.unwrap();
+    enrol(&store, &pack.fingerprint(), pack.dim()).await;
+    let refused = operator.run(&train);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    for part in ["in office", "--project-only", "facewire calibrate --head", "match.threshold", "No job was started"] {
+        assert!(said(&refused).contains(part), "{part}: {refused:?}");
+    }
+    assert!(succeeded(&operator.run(&["jobs", "list"])).contains("no job"));
 }

@@ -9,7 +9,7 @@ use axum::http::header::{CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderName, Method, Request, Uri};
 use bytes::Bytes;
 use facewire_runtime::{Backoff, Shutdown};
-use facewire_store_pg::{ClaimLimits, Claimed, Store, StoreError, Webhook};
+use facewire_store_pg::{ClaimLimits, Claimed, Store, StoreError};
 use facewire_telemetry::events::{self, Told};
 use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::Full;
@@ -108,7 +108,7 @@ impl Sender {
         Ok(Self { store, options, reach, http })
     }
 
-    /// Sends until the drain, and then what is in hand.
+    /// Sends until the drain, and then what is in hand, for as long as the grace period is: what is cut off is sent again.
     pub(crate) async fn run(&self, shutdown: &Shutdown) {
         let mut sending: JoinSet<Uuid> = JoinSet::new();
         let mut in_hand: HashMap<Uuid, u32> = HashMap::new();
@@ -122,9 +122,9 @@ impl Sender {
                 }
                 Ok(claimed) => {
                     idle = 0;
-                    for (webhook, delivery) in claimed {
+                    for delivery in claimed {
                         *in_hand.entry(delivery.webhook_id).or_default() += 1;
-                        sending.spawn(self.clone().deliver(webhook, delivery));
+                        sending.spawn(self.clone().deliver(delivery));
                     }
                     Duration::ZERO
                 }
@@ -142,10 +142,13 @@ impl Sender {
                 forget(&mut in_hand, done);
             }
         }
-        while sending.join_next().await.is_some() {}
+        let rest = async { while sending.join_next().await.is_some() {} };
+        if tokio::time::timeout(shutdown.grace(), rest).await.is_err() {
+            tracing::warn!("deliveries are cut off: the grace period is over");
+        }
     }
 
-    async fn claim(&self, in_hand: &HashMap<Uuid, u32>, sending: usize) -> Result<Vec<(Webhook, Claimed)>, StoreError> {
+    async fn claim(&self, in_hand: &HashMap<Uuid, u32>, sending: usize) -> Result<Vec<Claimed>, StoreError> {
         let room = self.options.in_flight.saturating_sub(u32::try_from(sending).unwrap_or(u32::MAX));
         if room == 0 {
             return Ok(Vec::new());
@@ -155,27 +158,18 @@ impl Sender {
         let most = in_hand.values().max().copied().unwrap_or_default();
         let per_webhook = self.options.per_webhook.saturating_sub(most).max(1);
         let limits = ClaimLimits { limit: room, per_webhook, lease: self.options.timeout + LEASE_SLACK };
-        let claimed = self.store.claim_deliveries(limits, &busy).await?;
-        if claimed.is_empty() {
-            return Ok(Vec::new());
-        }
-        let webhooks: HashMap<Uuid, Webhook> =
-            self.store.webhooks().await?.into_iter().map(|webhook| (webhook.webhook_id, webhook)).collect();
-        Ok(claimed.into_iter().filter_map(|one| Some((webhooks.get(&one.webhook_id)?.clone(), one))).collect())
+        self.store.claim_deliveries(limits, &busy).await
     }
 
     /// One attempt. Where Postgres does not hear of its end, the claim runs out and the delivery is sent again.
-    async fn deliver(self, webhook: Webhook, delivery: Claimed) -> Uuid {
-        let answered = self.send(&webhook, &delivery).await;
+    async fn deliver(self, delivery: Claimed) -> Uuid {
+        let answered = self.send(&delivery).await;
         let told = match &answered {
             Ok(()) => self.store.delivered(&delivery).await.map(|_| Told::Delivered),
             Err(why) if delivery.attempt >= self.options.attempts => {
                 self.store.dead(&delivery, why).await.map(|_| Told::GivenUp)
             }
-            Err(why) => {
-                let next_at = OffsetDateTime::now_utc() + self.pause(delivery.attempt);
-                self.store.failed(&delivery, why, next_at).await.map(|_| Told::Failed)
-            }
+            Err(why) => self.store.failed(&delivery, why, self.pause(delivery.attempt)).await.map(|_| Told::Failed),
         };
         match told {
             Ok(told) => events::WebhookTold { told, error: answered.err().as_deref() }.emit(),
@@ -189,17 +183,17 @@ impl Sender {
         pauses.pause(attempt.saturating_sub(1))
     }
 
-    async fn send(&self, webhook: &Webhook, delivery: &Claimed) -> Result<(), String> {
-        let uri: Uri = webhook.url.parse().map_err(|_| "the URL cannot be used".to_owned())?;
+    async fn send(&self, delivery: &Claimed) -> Result<(), String> {
+        let uri: Uri = delivery.url.parse().map_err(|_| "the URL cannot be used".to_owned())?;
         self.reach.check_host(&uri).map_err(|why| why.to_string())?;
         let timestamp = OffsetDateTime::now_utc().unix_timestamp().to_string();
-        let signature = signature(webhook.secret.expose(), &timestamp, &delivery.body);
+        let signature = signature(delivery.secret.expose(), &timestamp, &delivery.body);
         let request = Request::builder()
             .method(Method::POST)
             .uri(uri)
             .header(CONTENT_TYPE, "application/json")
             .header(USER_AGENT, concat!("facewire/", env!("CARGO_PKG_VERSION")))
-            .header(WEBHOOK, webhook.webhook_id.to_string())
+            .header(WEBHOOK, delivery.webhook_id.to_string())
             .header(DELIVERY, format!("{}-{}", delivery.source.as_str(), delivery.sequence))
             .header(TIMESTAMP, &timestamp)
             .header(SIGNATURE, signature)

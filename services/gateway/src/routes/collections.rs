@@ -337,7 +337,7 @@ async fn delete(
         if later {
             return app.erase_later(&collection, &what, &caller).await;
         }
-        let receipt = app.erase(&what, &caller).await?;
+        let receipt = app.erase(&collection, &what, &caller).await?;
         return if receipt.is_of_something() { Ok(gone()) } else { Err(ApiError::not_found("collection")) };
     }
     match app.gallery.delete_collection(&collection, &caller.actor()).await? {

@@ -1,13 +1,13 @@
-//! What became of crops: one crop's history, and what cameras deliver.
+//! What became of a crop: its history.
 
 use axum::Json;
 use axum::extract::State;
 use facewire_domain::{CollectionId, CropId, Scope};
-use facewire_store_pg::{CameraSum, Cause, CropHistory, EndingRecord, FailureRecord, Window};
-use serde::{Deserialize, Serialize};
+use facewire_store_pg::{CropHistory, EndingRecord, FailureRecord};
+use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -15,14 +15,11 @@ use uuid::Uuid;
 use crate::App;
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::input::{Path, Query};
+use crate::input::Path;
 use crate::json::camel;
 
-/// Cameras are summed over this time unless a request says otherwise.
-const DAY: time::Duration = time::Duration::DAY;
-
 pub(crate) fn private() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(crop)).routes(routes!(cameras))
+    OpenApiRouter::new().routes(routes!(crop))
 }
 
 /// A crop and all that became of it.
@@ -183,115 +180,4 @@ async fn crop(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> R
         |history: &CropHistory| history.crop.collection.parse().is_ok_and(|own: CollectionId| caller.is_of(&own));
     let history = history.filter(seen).ok_or_else(|| ApiError::not_found("crop"))?;
     Ok(Json(history.into()))
-}
-
-/// Which endings.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
-struct CamerasQuery {
-    /// Only this collection.
-    collection: Option<String>,
-    /// Ended at this time or later; a day ago unless given.
-    #[serde(default, with = "facewire_domain::moment::option")]
-    since: Option<OffsetDateTime>,
-    /// Ended before this time.
-    #[serde(default, with = "facewire_domain::moment::option")]
-    until: Option<OffsetDateTime>,
-}
-
-/// The cameras of a window.
-#[derive(Debug, Serialize, ToSchema)]
-struct Cameras {
-    items: Vec<Camera>,
-}
-
-/// What one camera delivered.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Camera {
-    collection: String,
-    camera: String,
-    /// Crops that ended; a frame is one.
-    crops: i64,
-    /// Endings: one a face of a frame, else one a crop.
-    faces: i64,
-    matched: i64,
-    no_match: i64,
-    enrolled: i64,
-    already_enrolled: i64,
-    observed: i64,
-    extracted: i64,
-    rejected: i64,
-    failed: i64,
-    /// Faces that the gate did not reject, of those that did not fail, 0 to 1. Who is rejected for an `identity_conflict` by `match` has
-    /// passed it; an `invalid_message`, and what was erased before `quality` saw it, count as neither.
-    usable: Option<f64>,
-    /// Share of the scored faces that is expected to be recognised, 0 to 1.
-    expected_recognisable: Option<f64>,
-    #[serde(with = "time::serde::rfc3339")]
-    last_ended_at: OffsetDateTime,
-    /// Why endings were no success, the commonest first.
-    causes: Vec<CauseCount>,
-}
-
-/// One cause of endings that were no success.
-#[derive(Debug, Serialize, ToSchema)]
-struct CauseCount {
-    status: String,
-    reason: String,
-    signal: Option<String>,
-    faces: i64,
-    /// Of the signal's values.
-    median: Option<f64>,
-    /// The limit that they broke.
-    limit: Option<f64>,
-}
-
-/// What every camera delivered, and why crops were not recognised. Scope: read.
-#[utoipa::path(get, path = "/api/v1/cameras", tag = "crops", params(CamerasQuery),
-    responses((status = 200, description = "By collection and camera", body = Cameras)))]
-async fn cameras(
-    State(app): State<App>,
-    caller: Caller,
-    Query(query): Query<CamerasQuery>,
-) -> Result<Json<Cameras>, ApiError> {
-    caller.has(Scope::Read)?;
-    let collection = caller.narrowed(query.collection.as_deref())?;
-    let since = query.since.unwrap_or_else(|| OffsetDateTime::now_utc() - DAY);
-    let window = Window { collection, since: Some(since), until: query.until, ..Window::default() };
-    let (sums, causes) = app.gallery.store.cameras(&window).await?;
-    let seen = |sum: &CameraSum| sum.collection.parse().is_ok_and(|own: CollectionId| caller.is_of(&own));
-    let items = sums.into_iter().filter(seen).map(|sum| camera(sum, &causes)).collect();
-    Ok(Json(Cameras { items }))
-}
-
-fn camera(sum: CameraSum, causes: &[Cause]) -> Camera {
-    let own = causes.iter().filter(|cause| cause.collection == sum.collection && cause.camera == sum.camera);
-    let causes = own.map(|cause| CauseCount {
-        status: cause.status.clone(),
-        reason: cause.reason.clone(),
-        signal: cause.signal.clone(),
-        faces: cause.faces,
-        median: cause.median,
-        limit: cause.limit,
-    });
-    Camera {
-        causes: causes.collect(),
-        collection: sum.collection,
-        camera: sum.camera,
-        crops: sum.crops,
-        faces: sum.faces,
-        matched: sum.matched,
-        no_match: sum.no_match,
-        enrolled: sum.enrolled,
-        already_enrolled: sum.already_enrolled,
-        observed: sum.observed,
-        extracted: sum.extracted,
-        rejected: sum.rejected,
-        failed: sum.failed,
-        usable: sum.usable,
-        expected_recognisable: sum.expected_recognisable,
-        last_ended_at: sum.last_ended_at,
-    }
 }

@@ -76,9 +76,17 @@ impl From<ErasureReceipt> for Receipt {
 }
 
 impl App {
-    /// Erases from every store and stream, and answers the stored receipt.
-    pub(crate) async fn erase(&self, what: &Erasure, caller: &Caller) -> Result<Receipt, ApiError> {
-        let receipt = facewire_erasure::erase(&self.gallery, &self.bus, what, &caller.actor()).await?;
+    /// Erases from every store and stream, and answers the stored receipt. `collection`: of what is erased.
+    pub(crate) async fn erase(
+        &self,
+        collection: &CollectionId,
+        what: &Erasure,
+        caller: &Caller,
+    ) -> Result<Receipt, ApiError> {
+        // One after the other in this process: each reads the collection's queues and all dead letters. Whoever waits has begun: nobody is matched to
+        // the faces any more, and asked again the erasure goes on. The limit of time of the request holds while it waits, too.
+        let turn = self.erasures.wait(collection);
+        let receipt = facewire_erasure::erase(&self.gallery, &self.bus, what, &caller.actor(), turn).await?;
         let stored = match receipt.erasure {
             Some(id) => self.gallery.store.erasure_receipt(id).await?,
             None => None,
@@ -144,7 +152,7 @@ pub(crate) async fn by_age(
     if later {
         return app.erase_later(&collection, &what, &caller).await;
     }
-    Ok(Json(app.erase(&what, &caller).await?).into_response())
+    Ok(Json(app.erase(&collection, &what, &caller).await?).into_response())
 }
 
 /// One receipt. Scope: admin.

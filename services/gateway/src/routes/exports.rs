@@ -145,7 +145,8 @@ async fn is_none_under_way(app: &App, collection: &CollectionId) -> Result<(), A
 /// collection something was erased since, is not found.
 #[utoipa::path(get, path = "/api/v1/exports/{job}", tag = "imports",
     params(("job" = Uuid, Path, description = "The job")),
-    responses((status = 200, description = "Lines of JSON", body = Line, content_type = "application/x-ndjson")))]
+    responses((status = 200, description = "Lines of JSON", body = Line, content_type = "application/x-ndjson"),
+        (status = 409, description = "The job has not succeeded: `details.state`", body = ErrorEnvelope)))]
 pub(crate) async fn kept(State(app): State<App>, caller: Caller, Path(job): Path<Uuid>) -> Result<Response, ApiError> {
     caller.has(Scope::Read)?;
     let absent = || ApiError::not_found("export");

@@ -2,6 +2,7 @@
 //! what is not public, authentication, the limit of bytes, idempotency. What has no limit of time has one of number
 //! instead.
 
+mod cameras;
 mod clusters;
 mod collections;
 mod crops;
@@ -38,7 +39,8 @@ use crate::{App, caller, idempotency, openapi, request, streams};
 pub(crate) fn router(app: App) -> Router {
     let max_body = usize::try_from(app.options.max_body.as_u64()).unwrap_or(usize::MAX);
     let authenticated = from_fn_with_state(app.clone(), caller::authenticate);
-    let private = OpenApiRouter::new()
+    let mut private = OpenApiRouter::new()
+        .merge(cameras::private())
         .merge(clusters::private())
         .merge(collections::private())
         .merge(crops::private())
@@ -57,6 +59,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(authenticated.clone())
         .layer(from_fn_with_state(app.options.request_timeout, in_time))
         .layer(DefaultBodyLimit::max(max_body));
+    openapi::with_keys(private.get_openapi_mut());
     let endless = events::endless()
         .merge(exports::endless())
         .merge(imports::endless())

@@ -8,7 +8,8 @@ use facewire_config::Secret;
 use facewire_contracts::subjects;
 use facewire_domain::{CameraId, PersonId, Scope, Status};
 use facewire_store_pg::{
-    DeadDelivery, EventKind, NewWebhook, Source, Webhook, WebhookChanges, WebhookFilter as StoredFilter,
+    DeadDelivery, EventKind, NewWebhook, Source, Store, StoreError, Webhook, WebhookChanges,
+    WebhookFilter as StoredFilter,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::caller::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::events::Reach;
 use crate::events::filter::RECOGNITION;
 use crate::input::{self, Body, Path, Query};
@@ -81,6 +82,7 @@ impl Filter {
             if length > MOST_VALUES { Err(ApiError::invalid(field, format!("at most {MOST_VALUES}"))) } else { Ok(()) }
         };
         bounded("kinds", self.kinds.len())?;
+        bounded("statuses", self.statuses.len())?;
         bounded("persons", self.persons.len())?;
         bounded("cameras", self.cameras.len())?;
         let known = |kind: &String| kind == RECOGNITION || EventKind::parse(kind).is_some();
@@ -190,7 +192,8 @@ struct NewHook {
     filter: Filter,
 }
 
-/// Makes a webhook, which is told of what comes from now on. Scope: admin.
+/// Makes a webhook, which is told of what comes from now on. Scope: admin. At most 32 are of one collection, and 32 of all
+/// collections: another is a conflict; `details.limit` says how many.
 #[utoipa::path(post, path = "/api/v1/webhooks", tag = "events", request_body = NewHook,
     responses((status = 201, description = "The webhook", body = WebhookInfo)))]
 async fn create(
@@ -212,9 +215,21 @@ async fn create(
         cursor_results,
         cursor_events,
     };
-    let made = app.gallery.store.create_webhook(&new, &caller.actor()).await?;
+    let made = app.gallery.store.create_webhook(&new, &caller.actor()).await.map_err(refused)?;
     let made = made.ok_or_else(|| ApiError::not_found("collection"))?;
     Ok((StatusCode::CREATED, Json(made.into())))
+}
+
+/// Why a webhook is not made: there are too many.
+fn refused(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Conflict { .. } => {
+            let limit = Store::WEBHOOKS;
+            let why = format!("there are {limit} webhooks of this collection, or of all collections: delete some");
+            ApiError::new(Code::Conflict, why).with(serde_json::json!({ "limit": limit }))
+        }
+        error => error.into(),
+    }
 }
 
 /// The last sequences of RESULTS and EVENTS.

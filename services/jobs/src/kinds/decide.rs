@@ -127,7 +127,8 @@ impl<'a> Decider<'a> {
         self.respect_negatives(rows, found).await
     }
 
-    /// Without those that are more like a face which is said not to be that person's, themselves among them.
+    /// Without those that are more like a face which is said not to be that person's, themselves among them, than like every exemplar
+    /// of the person. The person's other faces are not asked. What is left out stays nobody's.
     async fn respect_negatives(
         &self,
         rows: &Rows,

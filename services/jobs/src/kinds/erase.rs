@@ -4,6 +4,7 @@
 use facewire_domain::EraseParams;
 use facewire_erasure::{EraseError, Step, erase_by_job, erasure_of};
 use facewire_gallery::{GalleryError, Receipt};
+use facewire_store_pg::ErasureReceipt;
 use serde::Serialize;
 use serde_json::Value as JsonValue;
 use uuid::Uuid;
@@ -23,12 +24,13 @@ struct Erased {
 
 pub(super) async fn run(task: Task<'_>, params: &EraseParams) -> Result<JsonValue, JobError> {
     let (context, record, progress) = (task.context, task.record, task.progress);
-    // An earlier attempt may have come to its end, and died before it could say so.
-    if let Some(erased) = finished(task).await? {
-        return told(&erased);
-    }
-    if came_later(task).await? {
-        return told(&nothing()?);
+    match noted(task).await? {
+        // An earlier attempt came to its end, and died before it could say so.
+        Some(receipt) if receipt.finished_at.is_some() => return told(&Erased::of(receipt)),
+        // What has begun goes on: with its collection it would have come to its end.
+        Some(_) => {}
+        None if came_later(task).await? => return told(&nothing()?),
+        None => {}
     }
     let what = erasure_of(params, &record.collection);
     let begin = |step: Step| progress.begin(step.as_str(), 0);
@@ -41,18 +43,22 @@ pub(super) async fn run(task: Task<'_>, params: &EraseParams) -> Result<JsonValu
         }
     });
     erased.await?.map_err(|refused| JobError::Refused(refused.to_string()))?;
-    match finished(task).await? {
-        Some(erased) => told(&erased),
+    match noted(task).await?.filter(|receipt| receipt.finished_at.is_some()) {
+        Some(receipt) => told(&Erased::of(receipt)),
         None => told(&nothing()?),
     }
 }
 
-/// The final receipt of the job's erasure.
-async fn finished(task: Task<'_>) -> Result<Option<Erased>, JobError> {
+impl Erased {
+    fn of(receipt: ErasureReceipt) -> Self {
+        Self { erasure_id: Some(receipt.erasure), removed: receipt.receipt }
+    }
+}
+
+/// The receipt of the erasure that the job has begun.
+async fn noted(task: Task<'_>) -> Result<Option<ErasureReceipt>, JobError> {
     let (context, job) = (task.context, task.record.job);
-    let receipt = context.ask(|| context.store().erasure_of_job(job)).await?;
-    let receipt = receipt.filter(|receipt| receipt.finished_at.is_some());
-    Ok(receipt.map(|receipt| Erased { erasure_id: Some(receipt.erasure), removed: receipt.receipt }))
+    context.ask(|| context.store().erasure_of_job(job)).await
 }
 
 fn nothing() -> Result<Erased, JobError> {

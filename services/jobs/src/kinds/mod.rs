@@ -15,6 +15,7 @@ mod training;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use facewire_bus::Bus;
 use facewire_domain::{CollectionId, ExportParams, FaceId, Fault, JobKind, ParamError};
@@ -24,6 +25,7 @@ use facewire_store_pg::{JobRecord, JobToken, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as JsonValue;
+use tokio::sync::RwLock;
 
 use crate::Options;
 use crate::failure::JobError;
@@ -31,6 +33,9 @@ use crate::progress::Progress;
 
 /// Points that are written between two signs of life.
 const INDEXED: usize = 256;
+
+/// Longest wait for workers that give back what they have in hand, because another actor cannot go on.
+const GIVING_BACK: Duration = Duration::from_secs(10);
 
 /// What all jobs of a service share. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -40,7 +45,10 @@ pub(crate) struct Context {
     pub(crate) rules: Arc<RuleBook>,
     pub(crate) options: Arc<Options>,
     pub(crate) patience: Patience,
+    /// The pipeline's own: it drains with the service's, and before an actor fails.
     pub(crate) shutdown: Shutdown,
+    /// Held for reading by whoever has a job in hand.
+    pub(crate) in_hand: Arc<RwLock<()>>,
     /// Workers that wait for a message: one that is there would be in hand.
     pub(crate) idle: Arc<AtomicUsize>,
 }
@@ -64,6 +72,17 @@ impl Context {
         F: Future<Output = Result<T, E>>,
     {
         Ok(self.patience.wait(operation).await?)
+    }
+
+    /// For an actor that is about to fail, with which all end: first the workers give back the jobs that they have in hand, since it is no
+    /// fault of those. Whoever has one in hand itself waits in vain.
+    pub(crate) async fn give_back_all(&self) {
+        self.shutdown.drain();
+        // Before the grace period is over, which would end the service.
+        let limit = GIVING_BACK.min(self.shutdown.grace() / 2);
+        if tokio::time::timeout(limit, self.in_hand.write()).await.is_err() {
+            tracing::warn!("not every job in hand is given back: their leases will end");
+        }
     }
 
     /// Writes the points of faces whose rows changed. A drain ends it early: the rows are pending, and the reconciler

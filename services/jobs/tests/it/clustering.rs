@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use facewire_domain::{FaceId, JobKind, JobState};
+use facewire_domain::{ClusterId, FaceId, JobKind, JobState};
 use facewire_jobs::Options;
 use facewire_store_pg::{JobFilter, LabelOutcome, LabelTarget};
 use serde_json::{Value, json};
@@ -109,6 +109,34 @@ async fn a_second_run_keeps_ids_and_names_and_tells_what_changed() {
 }
 
 #[tokio::test]
+async fn somebody_who_is_left_alone_keeps_their_cluster() {
+    let mut world = World::new().await;
+    let annas = group(&world.keep(&pictures(0, 0..8)).await);
+    let berts = world.keep(&pictures(1, 0..8)).await;
+    // Of one visit.
+    world.keep(&pictures(10, 0..2)).await;
+    world.start(quick());
+    assert_eq!(world.done(JobKind::Cluster, json!({})).await["clusters"], json!(2));
+    let before = world.clusters().await;
+    let of_bert = world.face(berts[0]).await.record.cluster_id.map(ClusterId::from);
+    let records = world.gallery.store.clusters_page(&office(), false, 1, 10).await.unwrap().0;
+    let record = records.iter().find(|record| Some(record.cluster) == of_bert).unwrap();
+    let name = LabelTarget::Name("Bert");
+    let labelled = world.gallery.label_cluster(&office(), &record.public_id, name, false, &by()).await.unwrap();
+    assert!(matches!(labelled, LabelOutcome::Done(_)), "{labelled:?}");
+
+    for params in [json!({}), json!({ "assignKnown": true })] {
+        let again = world.done(JobKind::Cluster, params).await;
+        let counts = ["faces", "clusters", "kept", "noise", "moved"].map(|count| again[count].as_u64());
+        assert_eq!((counts, &again["dissolved"]), ([10, 1, 1, 2, 0].map(Some), &json!([])), "{again}");
+        let left = world.clusters().await;
+        assert_eq!(left.values().collect::<Vec<_>>(), [&annas]);
+        assert!(left.keys().all(|cluster| before.contains_key(cluster) && Some(*cluster) != of_bert));
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_run_is_of_the_newest_of_a_time_and_of_a_quality() {
     let mut world = World::new().await;
     // Pictures are a second apart by their numbers, and two people are taken at the same moments.
@@ -125,7 +153,7 @@ async fn a_run_is_of_the_newest_of_a_time_and_of_a_quality() {
     let until = json!({ "dryRun": true, "until": &since });
     assert_eq!(count(until).await, 16);
     let result = world.done(JobKind::Cluster, json!({ "since": &since, "assignKnown": false })).await;
-    assert_eq!((&result["faces"], &result["clusters"]), (&json!(8), &json!(0)), "one group alone is no cluster");
+    assert_eq!((&result["faces"], &result["clusters"]), (&json!(8), &json!(1)), "one group alone is a cluster too");
     assert_eq!(world.face(first[0]).await.record.cluster_id, None);
     world.stop().await;
 }

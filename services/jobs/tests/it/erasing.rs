@@ -1,9 +1,11 @@
 //! The kind `erase`: what is erased, under one receipt whoever dies meanwhile, and what nobody asked to be erased stays. While Qdrant
 //! is away an erasure waits in its middle.
 
+use std::future::ready;
+
 use facewire_bus::Message;
 use facewire_domain::{FaceId, JobId, JobKind, JobState, PersonId};
-use facewire_erasure::{erase_by_job, params_of};
+use facewire_erasure::{erase, erase_by_job, params_of};
 use facewire_gallery::Erasure;
 use facewire_store_object::{ImageKey, ImageStore, Options as ImageOptions};
 use facewire_store_pg::ErasureReceipt;
@@ -154,6 +156,45 @@ async fn a_collection_goes_with_its_other_jobs_and_a_later_one_of_its_name_stays
     assert_eq!(world.result(third).await["removed"]["faces"], json!(1));
     assert_eq!(world.gallery.store.collection(&office()).await.unwrap(), None);
     assert_eq!(world.record(third).await.state, JobState::Succeeded);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_erasure_that_lost_its_worker_ends_with_its_collection_and_whoever_came_since_stays() {
+    let mut world = World::new().await;
+    let anna = world.enrol("anna", &pictures(0, 0..3)).await;
+    let what = Erasure::Person(anna);
+    let job = begin(&world, &what).await;
+    let (gallery, bus) = (&world.gallery, &world.bus);
+    gallery.start_erasure(&what, &by(), Some(job)).await.unwrap().unwrap();
+    let begun = gallery.store.erasure_of_job(job).await.unwrap().unwrap();
+    assert_eq!(begun.finished_at, None);
+    erase(gallery, bus, &Erasure::Collection(office()), &by(), ready(())).await.unwrap();
+    assert!(receipts(&world).await.iter().all(|receipt| receipt.finished_at.is_some()));
+    // Under the id that she had: nobody is being erased any more.
+    assert_eq!(world.enrol("anna", &pictures(0, 3..4)).await, anna);
+    world.start(quick());
+    let result = world.result(job).await;
+    assert_eq!((&result["erasureId"], &result["removed"]["faces"]), (&json!(begun.erasure), &json!(3)), "{result}");
+    assert_eq!(faces_of(&world, anna).await.len(), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_erasure_that_has_begun_goes_on_in_a_collection_that_was_made_since_it_was_asked_for() {
+    let mut world = World::new().await;
+    let anna = world.enrol("anna", &pictures(0, 0..3)).await;
+    let what = Erasure::Person(anna);
+    let job = begin(&world, &what).await;
+    // The collection is made anew just before a worker begins, which dies then.
+    erase(&world.gallery, &world.bus, &Erasure::Collection(office()), &by(), ready(())).await.unwrap();
+    world.enrol("anna", &pictures(0, 3..4)).await;
+    world.gallery.start_erasure(&what, &by(), Some(job)).await.unwrap().unwrap();
+    world.start(quick());
+    let result = world.result(job).await;
+    let receipt = world.gallery.store.erasure_of_job(job).await.unwrap().unwrap();
+    assert_eq!((&result["erasureId"], receipt.finished_at.is_some()), (&json!(receipt.erasure), true), "{result}");
+    assert!(world.gallery.store.person(anna).await.unwrap().is_none());
     world.stop().await;
 }
 

@@ -19,6 +19,7 @@ use crate::client::{Bus, Message};
 use crate::dead::DeadFilter;
 use crate::error::{BusError, refused};
 use crate::records::StartAt;
+use crate::unreadable::Stored;
 use named::{Named, Work};
 pub use selected::MessageSelection;
 use selected::{Selected, work_filter};
@@ -164,28 +165,23 @@ impl Bus {
         }
     }
 
-    /// A work queue has one consumer, its stage: it is read message by message, without one.
+    /// A work queue has one consumer, its stage: it is read message by message, without one. A crop whose headers the client
+    /// cannot read waits there until its stage gives it up: it is read as far as it can be, and no reason to stop.
     async fn erase_work(&self, stage: Stage, selected: &Selected) -> Result<u64, BusError> {
         let stream = self.stream(stage.stream()).await?;
         let state = &stream.cached_info().state;
         let (mut from, last, filter) = (state.first_sequence.max(1), state.last_sequence, selected.filter(stage));
         let mut erased = 0;
-        while from <= last {
-            let found = match stream.get_first_raw_message_by_subject(&filter, from).await {
-                Ok(found) if found.sequence <= last => found,
-                Ok(_) => break,
-                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => break,
-                Err(error) => return Err(refused(format!("to read {}", stage.stream()), error)),
-            };
-            from = found.sequence.saturating_add(1);
-            let sequence = found.sequence;
+        while let Some(found) = Stored::first(self, stage.stream(), &filter, from, last).await? {
+            let (sequence, payload) = (found.seq, found.payload()?);
+            from = sequence.saturating_add(1);
             if stage == Stage::Ingest {
-                let selected = selected.clone();
-                if !on_a_thread(move || selected.crop(&found)).await? {
+                let (selected, headers) = (selected.clone(), found.readable()?);
+                if !on_a_thread(move || selected.crop(&headers, found.time, &payload)).await? {
                     continue;
                 }
             } else {
-                let Work::Replaced(ending) = selected.work(stage, &found.payload) else { continue };
+                let Work::Replaced(ending) = selected.work(stage, &payload) else { continue };
                 self.end(&stream, sequence, &ending).await?;
             }
             erased += u64::from(delete(&stream, sequence).await?);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_nats::jetstream::message::StreamMessage;
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use facewire_contracts::{subjects, v1};
 use facewire_domain::{CollectionId, ImageHash, PersonId, Stage, SubjectId};
@@ -73,10 +73,10 @@ impl Selected {
     }
 
     /// Whether a crop that was not admitted yet is selected. May hash the image.
-    pub(super) fn crop(&self, crop: &StreamMessage) -> bool {
+    pub(super) fn crop(&self, headers: &HeaderMap, at: OffsetDateTime, image: &[u8]) -> bool {
         match &*self.by {
-            By::Persons(named) => named.crop(&crop.headers),
-            By::Images(images) => images.crop(&crop.headers, crop.time, &crop.payload),
+            By::Persons(named) => named.crop(headers),
+            By::Images(images) => images.crop(headers, at, image),
         }
     }
 

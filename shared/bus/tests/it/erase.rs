@@ -9,6 +9,7 @@ use facewire_contracts::{Message as _, headers, subjects, v1};
 use facewire_domain::{CollectionId, ImageHash, PersonId, Reason, Stage};
 use futures_util::StreamExt;
 
+use crate::wire::Wire;
 use crate::world::{Running, World, until};
 
 const SUBJECT: &str = "ada-7";
@@ -195,6 +196,32 @@ async fn no_stream_carries_an_erased_image_and_its_work_ends() {
     for (stream, left) in [("CROPS", 4), ("EMBED", 4), ("ENRICH", 4), ("RESULTS", 4), ("DEAD", 4)] {
         assert_eq!(world.count(stream).await, left, "{stream}");
     }
+}
+
+/// They wait among others until `ingest` gives them up.
+#[tokio::test]
+async fn headers_that_no_client_can_read_hold_no_erasure_up_and_say_what_they_can() {
+    let world = World::new().await;
+    let blocks: [(&[u8], &str); 4] = [
+        (b"NATS/1.0\r\nFacewire-Name: b\xFCro\r\nFacewire-Subject: ada-7\r\n\r\n", "hers"),
+        (b"NATS/1.0\r\nno colon\r\nFacewire-Asset: album/7\r\n\r\n", "of the album"),
+        (b"NATS/1.0\r\nFacewire-Name: a\rb\r\n\r\n", "jpeg"),
+        (b"HTTP/1.1 200 OK\r\nHost: a\r\n\r\n", "png"),
+    ];
+    let mut wire = Wire::connect(&world).await;
+    for (block, image) in blocks {
+        wire.publish_block("crops.office.door", block, image.as_bytes()).await;
+    }
+    until("the crops", async || (world.count("CROPS").await == 4).then_some(())).await;
+    publish(&world, "crops.office.door", Bytes::from_static(b"image"), Some(SUBJECT)).await;
+    let work = |work| ErasedMessages { work, ..ErasedMessages::default() };
+    assert_eq!(erase(&world).await, work(2), "hers, and the one behind them");
+    let erase = async |selection| world.bus.erase_messages(&office(), &selection).await.unwrap();
+    assert_eq!(erase(MessageSelection::Asset("album/7".to_owned())).await, work(1));
+    assert_eq!(erase(MessageSelection::Image(ImageHash::of(b"jpeg"))).await, work(1));
+    assert_eq!(erase(MessageSelection::Before(time::OffsetDateTime::UNIX_EPOCH)).await, work(0));
+    let all = MessageSelection::Before(time::OffsetDateTime::now_utc() + time::Duration::HOUR);
+    assert_eq!((erase(all).await, world.count("CROPS").await), (work(1), 0));
 }
 
 #[tokio::test]

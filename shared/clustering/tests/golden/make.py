@@ -1,8 +1,8 @@
 """What scikit-learn says of made-up rows: the known answers of this crate's tests.
 
-Run: python3 make.py   (needs numpy and scikit-learn). It writes golden.json beside itself: how each set is made, and the
-sorted weights of the tree, labels and probabilities. tests/it/rows.rs makes the same rows. No cut has a selection epsilon:
-scikit-learn 1.9 fails there under numpy 2.4.
+Run: python3 make.py   (needs scikit-learn, and numpy below 2.4, under which scikit-learn 1.9 fails with a selection epsilon).
+It writes golden.json beside itself: how each set is made, and the sorted weights of the tree, labels and probabilities; and
+alone.json: labels and probabilities at the defaults of `facewire faces cluster`. tests/it/rows.rs makes the same rows.
 """
 
 import json
@@ -139,12 +139,30 @@ CUTS = [
     {"min_samples": 6, "min_cluster_size": 12, "method": "leaf"},
 ]
 
+# Of one person, with people who come once or without: all at the defaults of `faces cluster`. `single`: whether one cluster is
+# allowed; where two people are, scikit-learn may take them for one then.
+OTHERS = {"kind": "groups", "sizes": [1] * 30, "spread": 0.0}
+
+ALONE = {
+    "one": (True, [part("groups", sizes=[20], spread=0.8, seed=1)]),
+    "many": (True, [part("groups", sizes=[200], spread=0.75, seed=2)]),
+    "one_and_others": (True, [part("groups", sizes=[20], spread=0.75, seed=3), {**OTHERS, "seed": 103}]),
+    "many_and_others": (True, [part("groups", sizes=[200], spread=0.8, seed=1), {**OTHERS, "seed": 101}]),
+    "poses": (True, [part("nested", centres=[3], apart=0.5, rows=7, spread=0.02, seed=21)]),
+    "two_and_others": (False, [part("groups", sizes=[20, 12], spread=0.75, seed=4), {**OTHERS, "seed": 103}]),
+    "others": (False, [{**OTHERS, "seed": 103}]),
+}
+
+EPSILON = 0.875
+
 
 def cluster(rows, cut):
     found = HDBSCAN(
         min_cluster_size=cut["min_cluster_size"],
         min_samples=cut["min_samples"],
         cluster_selection_method=cut["method"],
+        cluster_selection_epsilon=cut.get("epsilon", 0.0),
+        allow_single_cluster=cut.get("single", False),
         copy=True,
     )
     return found.fit(rows.astype(np.float64))
@@ -175,10 +193,33 @@ def main():
             }
             cuts.append({**cut, **answer})
             print(f"{name} {len(rows)} × {dim} {cut}: {labels.max() + 1} clusters, {np.mean(labels < 0):.1%} noise")
-        sets.append({"name": name, "dim": dim, "parts": parts, "first": [float(x) for x in rows[:, 0][-3:]], "cuts": cuts})
+        sets.append({"name": name, "dim": dim, "parts": parts, "first": last_of(rows), "cuts": cuts})
+    write("golden.json", sets)
+
+
+def alone():
+    sets, dim = [], 512
+    for name, (single, parts) in ALONE.items():
+        cut = {"min_samples": 3, "min_cluster_size": 3, "method": "eom", "epsilon": EPSILON}
+        rows = rows_of(dim, parts)
+        found = cluster(rows, {**cut, "single": single})
+        labels, probabilities = found.labels_.tolist(), [round(float(p), 3) for p in found.probabilities_]
+        print(f"{name} {len(rows)}: {[labels.count(n) for n in range(max(labels) + 1)]}, {labels.count(-1)} noise")
+        sets.append({"name": name, "dim": dim, "parts": parts, **cut, "first": last_of(rows),
+                     "labels": labels, "probabilities": probabilities})
+    write("alone.json", sets)
+
+
+def last_of(rows):
+    """By which it is seen that other code made the same rows."""
+    return [float(x) for x in rows[:, 0][-3:]]
+
+
+def write(name, sets):
     text = ",\n".join(json.dumps(one, separators=(",", ":")) for one in sets)
-    (pathlib.Path(__file__).parent / "golden.json").write_text(f"[\n{text}\n]\n")
+    (pathlib.Path(__file__).parent / name).write_text(f"[\n{text}\n]\n")
 
 
 if __name__ == "__main__":
     main()
+    alone()

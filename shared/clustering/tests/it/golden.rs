@@ -1,15 +1,24 @@
-//! The same partitions and trees as scikit-learn's, on twelve sets (`tests/golden/make.py`).
+//! The same partitions and trees as scikit-learn's, on twelve sets, and of people who are alone (`tests/golden/make.py`).
 
 use std::collections::HashMap;
 
-use facewire_clustering::{Clustering, Hierarchy, Matrix, Method, Run, Selection};
+use facewire_clustering::{Clustering, Hdbscan, Hierarchy, Matrix, Method, Run, Selection, hdbscan};
 use serde_json::Value;
 
 use crate::rows::rows_of;
 
-fn golden() -> Vec<Value> {
-    let text = include_str!("../golden/golden.json");
+fn sets_of(text: &str) -> Vec<Value> {
     serde_json::from_str::<Value>(text).unwrap().as_array().unwrap().clone()
+}
+
+/// A set's name, its numbers a row, and its rows.
+fn made(set: &Value) -> (&str, usize, Vec<f32>) {
+    let name = set["name"].as_str().unwrap();
+    let dim = set["dim"].as_u64().unwrap() as usize;
+    let rows = rows_of(dim, set["parts"].as_array().unwrap());
+    let last: Vec<f64> = rows.chunks(dim).map(|row| f64::from(row[0])).skip(rows.len() / dim - 3).collect();
+    assert!(last.iter().zip(numbers(set, "first")).all(|(a, b)| (a - b).abs() < 1e-6), "{name}: other rows");
+    (name, dim, rows)
 }
 
 /// Whether two labellings are the same but for the names: an adjusted Rand index of 1, noise included.
@@ -27,7 +36,7 @@ fn labels_of(cut: &Value) -> Vec<Option<u32>> {
 fn selection_of(cut: &Value) -> Selection {
     let method = if cut["method"] == "eom" { Method::Eom } else { Method::Leaf };
     let min_cluster_size = cut["min_cluster_size"].as_u64().unwrap() as usize;
-    Selection { min_cluster_size, method, epsilon: 0.0 }
+    Selection { min_cluster_size, method, epsilon: cut["epsilon"].as_f64().unwrap_or(0.0) }
 }
 
 fn numbers(cut: &Value, key: &str) -> Vec<f64> {
@@ -46,15 +55,11 @@ fn check_probabilities(found: &Clustering, cut: &Value, name: &str) {
 
 #[test]
 fn twelve_sets_as_scikit_learn_has_them() {
-    let sets = golden();
+    let sets = sets_of(include_str!("../golden/golden.json"));
     assert_eq!(sets.len(), 12);
     for set in &sets {
-        let name = set["name"].as_str().unwrap();
-        let dim = set["dim"].as_u64().unwrap() as usize;
-        let rows = rows_of(dim, set["parts"].as_array().unwrap());
+        let (name, dim, rows) = made(set);
         let matrix = Matrix::new(&rows, dim).unwrap();
-        let last: Vec<f64> = rows.chunks(dim).map(|row| f64::from(row[0])).skip(matrix.len() - 3).collect();
-        assert!(last.iter().zip(numbers(set, "first")).all(|(a, b)| (a - b).abs() < 1e-6), "{name}: other rows");
         let cuts = set["cuts"].as_array().unwrap();
         assert_eq!(cuts.len(), 4, "{name}");
         for cut in cuts {
@@ -70,6 +75,37 @@ fn twelve_sets_as_scikit_learn_has_them() {
             assert!(same_partition(&found.labels, &labels_of(cut)), "{name} {:?}", selection_of(cut));
             check_probabilities(&found, cut, name);
         }
+    }
+}
+
+/// At the defaults of `facewire faces cluster`, with and without the cohesion.
+#[test]
+fn people_who_are_alone_are_found_and_who_comes_once_is_not() {
+    let sets = sets_of(include_str!("../golden/alone.json"));
+    // How many rows are of people who keep coming, and the clusters of them.
+    let wanted: [(&str, usize, &[u32]); 7] = [
+        ("one", 20, &[17]),
+        ("many", 200, &[200]),
+        ("one_and_others", 20, &[20]),
+        ("many_and_others", 200, &[199]),
+        ("poses", 21, &[21]),
+        ("two_and_others", 32, &[20, 12]),
+        ("others", 0, &[]),
+    ];
+    assert_eq!(sets.len(), wanted.len());
+    for (set, (named, people, sizes)) in sets.iter().zip(wanted) {
+        let (name, dim, rows) = made(set);
+        assert_eq!(name, named);
+        let matrix = Matrix::new(&rows, dim).unwrap();
+        let parameters = Hdbscan { min_samples: 3, selection: selection_of(set) };
+        let found = hdbscan(matrix, &parameters, &Run::simple()).unwrap();
+        assert!(same_partition(&found.labels, &labels_of(set)), "{name}");
+        check_probabilities(&found, set, name);
+        let found = found.cohesive(matrix, 0.55, 3);
+        let sizes_found: Vec<u32> = found.clusters.iter().map(|cluster| cluster.size).collect();
+        assert_eq!(sizes_found, sizes, "{name}");
+        assert!(found.labels.iter().skip(people).all(Option::is_none), "{name}: somebody who came once");
+        assert!(found.labels.iter().take(20).flatten().all(|label| *label == 0), "{name}");
     }
 }
 

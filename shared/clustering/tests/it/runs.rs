@@ -119,7 +119,7 @@ fn parameters_out_of_range_are_refused() {
         let Err(ClusterError::Parameter { name: told, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!(told, name);
     }
-    assert_eq!(cluster(3, 2, 0.0).unwrap().noise_count(), 3, "one group is the root, which is no cluster");
+    assert_eq!(cluster(3, 2, 0.0).unwrap().noise_count(), 3, "without an epsilon one group alone is no cluster");
 }
 
 #[test]

@@ -41,10 +41,12 @@ pub(super) fn verification(found: &Verification) -> String {
             spread(accuracy.mean),
             spread(accuracy.deviation),
             spread(accuracy.standard_error),
+            rate(&accuracy.right),
             thresholds(accuracy),
         ]
     };
-    let head = ["", "Accuracy", "Deviation of folds", "Standard error", "Thresholds (squared distance)"];
+    let head =
+        ["", "Accuracy", "Deviation of folds", "Standard error", "Judged rightly", "Thresholds (squared distance)"];
     let acquired = found.acquired.as_ref().map(|accuracy| row("pairs with a score", accuracy));
     table(&head, [row("all pairs", &found.all)].into_iter().chain(acquired))
 }

@@ -16,7 +16,7 @@ use crate::support::{World, by, candidate, image_of, kept_of, office, person, re
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The names of all images that are kept.
-async fn images(world: &World) -> Vec<ImageKey> {
+pub(crate) async fn images(world: &World) -> Vec<ImageKey> {
     let page = world.images.list(None, None, 100).await.unwrap();
     page.objects.into_iter().map(|image| image.key).collect()
 }
@@ -209,13 +209,15 @@ async fn a_collection_is_deleted_empty_or_by_force() {
     assert_eq!(gallery.delete_collection(&office(), &by()).await.unwrap(), CollectionDeletion::NotFound);
     let all = Erasure::Collection(office());
     assert_eq!(gallery.erase(&all, &by()).await.unwrap(), Receipt::default());
+    // Of no face at all: a picture that a policy kept, which outlived its result.
+    let key = ImageKey::original(office(), ImageHash::of(b"jpeg"));
     gallery.store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap();
+    world.images.put(&key, "jpeg".into()).await.unwrap();
     let deleted = gallery.delete_collection(&office(), &by()).await.unwrap();
     assert_eq!(deleted, CollectionDeletion::Deleted, "an empty one");
+    assert_eq!(images(&world).await, []);
     world.enrolled(&[("a", 0.0), ("b", 60.0)]).await;
     gallery.merge(person("a"), person("b"), &by()).await.unwrap().unwrap();
-    // Of no face at all: a picture that a policy kept.
-    let key = ImageKey::original(office(), ImageHash::of(b"jpeg"));
     world.images.put(&key, "jpeg".into()).await.unwrap();
     let refused = gallery.delete_collection(&office(), &by()).await.unwrap();
     assert!(matches!(refused, CollectionDeletion::NotEmpty(details) if details.gallery.faces == 2));
@@ -447,5 +449,11 @@ async fn nothing_is_erased_where_kept_images_would_stay() {
     assert!(blind.store.erasure_receipts(None, None, 10).await.unwrap().is_empty(), "nothing has begun");
     keep(KeepImages::None).await;
     assert_eq!(blind.erase(&a, &by()).await.unwrap().persons, 1, "no images are kept");
+    // Nothing is left but images, maybe.
+    keep(KeepImages::Aligned).await;
+    let refused = blind.delete_collection(&office(), &by()).await.unwrap_err();
+    assert!(matches!(refused, GalleryError::NoImages { .. }), "{refused}");
+    keep(KeepImages::None).await;
+    assert_eq!(blind.delete_collection(&office(), &by()).await.unwrap(), CollectionDeletion::Deleted);
     world.end().await;
 }

@@ -5,6 +5,8 @@ mod clusters;
 #[cfg(test)]
 mod erasing;
 #[cfg(test)]
+mod erasing_images;
+#[cfg(test)]
 mod exports;
 #[cfg(test)]
 mod people;

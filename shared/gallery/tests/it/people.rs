@@ -3,7 +3,7 @@
 use facewire_domain::{Against, EXEMPLARS, FaceId, Hit, PersonId};
 use facewire_gallery::{Candidate, Conflict, Enrolled, Erasure};
 use facewire_store_object::ImageKey;
-use facewire_store_pg::{Assignment, MergeRef};
+use facewire_store_pg::{Assignment, Enrolment, MergeRef};
 
 use crate::support::{World, at, by, candidate, image_of, kept_of, office, person};
 
@@ -66,6 +66,34 @@ async fn exemplars_are_found_at_once_and_lookalikes_among_all_faces() {
     let hits = world.hits_among(110.0, Against::Prototypes).await;
     let doras: Vec<Hit> = hits.into_iter().filter(|hit| hit.person == person("d")).collect();
     assert_eq!(found(doras), moved);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_face_is_one_persons_also_where_its_point_was_not_written() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    let asking = |subject: &str, degrees| Candidate { conflict_from: Some(0.99), ..candidate(subject, degrees) };
+    let enrol = async |candidate: Candidate| gallery.enrol(&[candidate]).await.unwrap().remove(0);
+    let is_refused = |answer: &Enrolled| matches!(answer, Enrolled::Conflict(Conflict::Lookalike { .. }));
+    let is_done = |answer: &Enrolled| matches!(answer, Enrolled::Done { before: false, .. });
+    // What is left by a try that wrote the row and then lost the index, its lock or its life.
+    let first = asking("a", 0.0);
+    let begun = gallery.store.begin_enrolment(std::slice::from_ref(&first.face)).await.unwrap();
+    assert!(matches!(begun[..], [Ok(Enrolment::Pending { .. })]), "{begun:?}");
+    assert_eq!(world.hits(1.0).await, []);
+    let other = enrol(asking("b", 1.0)).await;
+    assert!(is_refused(&other), "{other:?}");
+    let again = enrol(first.clone()).await;
+    assert!(is_done(&again), "{again:?}");
+    assert_eq!(world.nearest(1.0).await, Some(person("a")));
+    // Somebody who is like it came later, whatever let them in: what the crop did it did, and only another crop of it is judged.
+    world.enrolled(&[("c", 1.0)]).await;
+    let told = enrol(first).await;
+    assert!(is_done(&told), "{told:?}");
+    let another = enrol(asking("a", 0.5)).await;
+    assert!(is_refused(&another), "{another:?}");
+    assert_eq!(gallery.store.gallery(None).await.unwrap().pending, 0);
     world.end().await;
 }
 

@@ -1,5 +1,7 @@
 //! The three stores for one test, and faces as unit vectors at angles. No assertion lives here.
 
+use std::time::{Duration, SystemTime};
+
 use facewire_devstack::qdrant::LocalQdrant;
 use facewire_devstack::testing::TestDatabase;
 use facewire_domain::{
@@ -7,7 +9,7 @@ use facewire_domain::{
     PersonId, Stage, Status,
 };
 use facewire_gallery::{Candidate, Enrolled, Gallery};
-use facewire_store_object::ImageStore;
+use facewire_store_object::{ImageKey, ImageStore};
 use facewire_store_pg::{Actor, CropHead, Ending, KeptFace, NewFace, Store};
 use facewire_store_vec::{DECISION, Probe, VecStore};
 use tempfile::TempDir;
@@ -22,7 +24,7 @@ pub(crate) struct World {
     pub(crate) images: ImageStore,
     qdrant: LocalQdrant,
     _database: TestDatabase,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl World {
@@ -40,11 +42,18 @@ impl World {
         let options = facewire_store_object::Options::default().or_directory(&directory.path().join("images"));
         let images = ImageStore::connect(&options).unwrap();
         let gallery = Gallery { store, vectors, images: Some(images.clone()), model: MODEL.to_owned(), dim: DIM };
-        Self { gallery, images, qdrant, _database: database, _directory: directory }
+        Self { gallery, images, qdrant, _database: database, directory }
     }
 
     pub(crate) async fn end(self) {
         self.qdrant.shutdown().await;
+    }
+
+    /// As if this image had been kept an hour from now.
+    pub(crate) fn keep_later(&self, key: &ImageKey) {
+        let path = self.directory.path().join("images").join(key.to_string());
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
     }
 
     /// What a search at that angle finds.

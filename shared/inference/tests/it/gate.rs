@@ -49,7 +49,7 @@ fn what_passes_is_recognised_and_little_is_held_back() {
             let seen: RgbImage = camera.degrade(&crop, side);
             let picture = Lit::new(&seen);
             let mut refuse = |signal: Option<String>| refused.entry(camera.name()).or_default().extend(signal);
-            let found = finder.find(picture.image()).unwrap();
+            let found = finder.find_lit(&picture).unwrap();
             let Some(face) = found.first() else {
                 refuse(Some("no_face".to_owned()));
                 continue;

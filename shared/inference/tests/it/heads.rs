@@ -11,7 +11,7 @@ use facewire_vision::{AlignedFace, RgbImage};
 use tempfile::TempDir;
 
 use crate::assets::{Models, runtime};
-use crate::onnx::{exp_model, free, halves_model, mean_colour_model, with_weights_elsewhere};
+use crate::onnx::{exp_model, free, halves_model, log_of_log_model, mean_colour_model, with_weights_elsewhere};
 
 /// Numbers between −1 and 1, the same in every run.
 fn noise(seed: u32, count: usize) -> Vec<f32> {
@@ -137,8 +137,10 @@ fn what_is_no_head_is_refused() {
     assert!(refused(mean_colour_model(&free())).contains("[n, width]"), "it takes pictures");
     assert!(refused(with_weights_elsewhere(exp_model(3))).contains("other files"));
     assert!(matches!(HeadFile::read(&directory.path().join("none.onnx")), Err(PackError::Io { .. })));
-    // Rows to rows, but of any length.
-    let exp = HeadFile::of(Path::new("exp.onnx"), exp_model(3)).unwrap();
-    let error = exp.open(&runtime(), &SessionOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("exp.onnx") && error.contains("length"), "{error}");
+    // Rows to rows, but of any length, and of no numbers.
+    for (name, model) in [("exp.onnx", exp_model(3)), ("log.onnx", log_of_log_model(3))] {
+        let file = HeadFile::of(Path::new(name), model).unwrap();
+        let error = file.open(&runtime(), &SessionOptions::default()).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("length"), "{error}");
+    }
 }

@@ -84,10 +84,20 @@ pub(crate) fn half_mean_colour_model() -> Vec<u8> {
 
 /// `[n, width]` → Exp → `[n, width]`: rows that are not normalised.
 pub(crate) fn exp_model(width: u8) -> Vec<u8> {
+    rows_model(&bytes(1, &node("Exp", "input", "output")), width)
+}
+
+/// `[n, width]` → Log → Log → `[n, width]`: of numbers below 1, no numbers.
+pub(crate) fn log_of_log_model(width: u8) -> Vec<u8> {
+    let nodes = [bytes(1, &node("Log", "input", "log")), bytes(1, &node("Log", "log", "output"))].concat();
+    rows_model(&nodes, width)
+}
+
+fn rows_model(nodes: &[u8], width: u8) -> Vec<u8> {
     let (rows, width) = (bytes(2, b"n"), number(1, width));
     let graph = [
-        bytes(1, &node("Exp", "input", "output")),
-        bytes(2, b"exp"),
+        nodes.to_vec(),
+        bytes(2, b"rows"),
         bytes(11, &value_info("input", &[&rows, &width])),
         bytes(12, &value_info("output", &[&rows, &width])),
     ]

@@ -347,6 +347,7 @@ async fn faces_of_nobody_go_to_known_people_and_others_join_open_clusters() {
 async fn faces_of_nobody_are_read_as_the_filter_leaves_them() {
     let db = test_database().await;
     let store = db.migrated().await;
+    let before = store.clock().await.unwrap();
     let faces = unknown(&store, 8).await;
     enrolled(&store, &[face("a", None, 90)]).await;
     give(&store, faces[7], "a").await;
@@ -366,8 +367,9 @@ async fn faces_of_nobody_are_read_as_the_filter_leaves_them() {
     assert_eq!(read(MODEL, &sharp).await, [3, 4, 5]);
     let span = UnknownFilter { captured_since: Some(at(2)), captured_until: Some(at(4)), ..all.clone() };
     assert_eq!(read(MODEL, &span).await, [1, 2]);
-    let new = UnknownFilter { created_since: Some(time::OffsetDateTime::now_utc() + LEASE), ..all.clone() };
-    assert_eq!(read(MODEL, &new).await, [0; 0]);
+    let stored_since = |at| UnknownFilter { created_since: Some(at), ..UnknownFilter::default() };
+    assert_eq!(read(MODEL, &stored_since(before)).await, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(read(MODEL, &stored_since(store.clock().await.unwrap())).await, [0; 0]);
     let loose = UnknownFilter { without_cluster: true, ..all.clone() };
     assert_eq!(read(MODEL, &loose).await, [2, 3, 4, 5]);
     assert_eq!(store.newest_unknown_since(&office(), MODEL, &loose, 3).await.unwrap(), Some(at(4)));

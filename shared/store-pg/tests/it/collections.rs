@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use facewire_domain::{CollectionId, JobKind, KeepFaces, KeepImages};
-use facewire_store_pg::{Actor, Admission, CollectionPolicy, FaceSelection, NewFace, PolicyChanges, Store};
+use facewire_store_pg::{Actor, Admission, CollectionPolicy, FaceSelection, NewFace, PolicyChanges, Store, StoreError};
 use sqlx::Connection;
 use time::OffsetDateTime;
 
@@ -83,9 +83,9 @@ async fn a_collection_goes_with_all_that_is_in_it_and_takes_nothing_else_along()
     while let Some((_, last)) = store.erase_collection_from_trail(&office(), after, 3).await.unwrap() {
         after = last;
     }
-    assert!(store.delete_collection(&office(), &by()).await.unwrap());
+    assert_eq!(store.delete_collection(&office(), &by()).await, Err(StoreError::BeingErased));
+    assert!(store.delete_erased_collection(&begun, &serde_json::json!({}), &by()).await.unwrap());
     assert!(store.delete_collection(&office(), &by()).await.unwrap(), "it is gone");
-    assert!(store.finish_erasure(&begun, &what, &serde_json::json!({}), &by()).await.unwrap());
     let events = store.events_after(Some(&office()), 0, 1000).await.unwrap();
     assert_eq!(events.last().unwrap().kind, "collection.deleted");
     assert!(events.iter().all(|event| event.person.is_none() && event.other.is_none() && event.face.is_none()));
@@ -149,17 +149,19 @@ async fn an_erased_collection_goes_with_the_end_of_its_receipt_and_a_later_one_s
 }
 
 #[tokio::test]
-async fn an_erasure_goes_on_where_its_collection_was_deleted_otherwise() {
+async fn a_collection_that_is_being_erased_goes_with_its_erasure_alone() {
     let db = test_database().await;
     let store = db.migrated().await;
     assert!(store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
     let what = FaceSelection::Collection(office());
     let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
-    assert!(store.delete_collection(&office(), &by()).await.unwrap());
+    assert_eq!(store.delete_collection(&office(), &by()).await, Err(StoreError::BeingErased));
+    assert_eq!(names(&store, None, 10).await, ["office"]);
     let again = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
     assert_eq!(again.erasure, begun.erasure);
     assert!(store.delete_erased_collection(&again, &serde_json::json!({}), &by()).await.unwrap());
     assert_eq!(store.begin_erasure(&what, &by()).await.unwrap(), None);
+    assert_eq!(names(&store, None, 10).await, [""; 0]);
     db.drop().await;
 }
 

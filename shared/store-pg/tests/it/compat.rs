@@ -1,5 +1,6 @@
 //! Releases run side by side on one schema, and one that was rolled back runs on the schema of the one after it (ARCHITECTURE.md,
-//! "Upgrades"). So what was released stays as it is, and what comes after it takes nothing away that the last release uses.
+//! "Upgrades"). So what was released stays as it is, and migrations wait for each other and hold up nobody. What one may do is in
+//! `only_adds`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 use sqlx::migrate::Migrate;
 use sqlx::{Connection, Executor};
 
-use crate::support::test_database;
+use crate::support::{blocked_session, test_database};
 
 /// The migrations of the last release, each with its SHA-256: `sha256sum` reads the list too.
 const RELEASED: &str = include_str!("../../compat/released.txt");
@@ -20,14 +21,14 @@ fn workspace() -> PathBuf {
 }
 
 /// Name and text of every migration.
-fn migrations() -> BTreeMap<String, String> {
+pub(crate) fn migrations() -> BTreeMap<String, String> {
     let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")).unwrap();
     let read =
         |path: PathBuf| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap());
     files.map(|file| read(file.unwrap().path())).collect()
 }
 
-fn released() -> BTreeMap<&'static str, &'static str> {
+pub(crate) fn released() -> BTreeMap<&'static str, &'static str> {
     RELEASED.lines().map(|line| line.split_once("  ").map(|(sum, name)| (name, sum)).unwrap()).collect()
 }
 
@@ -46,107 +47,6 @@ fn a_released_migration_is_never_changed() {
     let last = released.keys().next_back().unwrap();
     for name in present.keys().filter(|name| !released.contains_key(name.as_str())) {
         assert!(name.as_str() > *last, "{name} comes before {last}, which was released");
-    }
-}
-
-/// What the statements of the last release would miss. `-- contract: <reason>` on a line, or on the one before, says that they do not:
-/// what goes has been unused since the release before it.
-const TAKES_AWAY: [(&str, &str); 12] = [
-    ("DROP TABLE", "a table is dropped"),
-    ("DROP COLUMN", "a column is dropped"),
-    ("DROP VIEW", "a view is dropped"),
-    ("DROP FUNCTION", "a function is dropped"),
-    ("DROP TRIGGER", "a trigger is dropped"),
-    ("DROP DEFAULT", "a default is dropped"),
-    ("DROP TYPE", "a type is dropped"),
-    ("DROP SCHEMA", "a schema is dropped"),
-    ("RENAME", "something gets another name"),
-    ("TRUNCATE", "rows are removed"),
-    ("SET NOT NULL", "rows of the last release may lack a value"),
-    ("OWNER TO", "a table gets another owner"),
-];
-
-/// What is wrong with a migration, a line each.
-fn faults(text: &str) -> Vec<String> {
-    let mut faults = Vec::new();
-    let mut before = "";
-    for (line, number) in text.lines().zip(1..) {
-        let (code, comment) = line.split_once("--").unwrap_or((line, ""));
-        let excused = [comment, before].iter().any(|text| excuse(text).is_some_and(|reason| reason.len() > 3));
-        before = if code.trim().is_empty() { comment } else { "" };
-        let words = code.split_whitespace().collect::<Vec<_>>().join(" ").to_uppercase();
-        let taken = TAKES_AWAY.iter().filter(|(what, _)| has(&words, what)).map(|(_, why)| *why);
-        let retyped = words.contains("ALTER COLUMN") && (words.contains(" TYPE ") || words.contains("SET DATA TYPE"));
-        let added = words.contains("ADD COLUMN") && words.contains("NOT NULL") && !has(&words, "DEFAULT");
-        let others = [(retyped, "a column gets another type"), (added, "the last release gives a new column no value")];
-        let why = taken.chain(others.into_iter().filter(|(wrong, _)| *wrong).map(|(_, why)| why)).next();
-        if let Some(why) = why.filter(|_| !excused) {
-            faults.push(format!("line {number}: {why}; say `-- contract: <reason>` if nobody uses it any more"));
-        }
-    }
-    faults
-}
-
-fn excuse(comment: &str) -> Option<&str> {
-    comment.trim_start_matches('-').trim().strip_prefix("contract:").map(str::trim)
-}
-
-/// Whole words.
-fn has(words: &str, what: &str) -> bool {
-    format!(" {words} ").replace([',', ';', '(', ')'], " ").contains(&format!(" {what} "))
-}
-
-#[test]
-fn what_comes_after_a_release_only_adds_to_it() {
-    let released = released();
-    for (name, text) in migrations().iter().filter(|(name, _)| !released.contains_key(name.as_str())) {
-        assert_eq!(faults(text), Vec::<String>::new(), "{name}");
-    }
-}
-
-/// Tables of which the last release reads every column (`SELECT *`, `RETURNING *`). It prepares these statements once for a connection,
-/// and Postgres refuses them from the moment on that their answer has another column ("cached plan must not change result type").
-const READ_WHOLE: [&str; 6] = ["api_keys", "erasures", "imports", "jobs", "recognitions", "webhooks"];
-
-/// What ALTER TABLE adds that is no column.
-const NO_COLUMN: [&str; 6] = ["CONSTRAINT", "CHECK", "EXCLUDE", "FOREIGN", "PRIMARY", "UNIQUE"];
-
-/// Which of these tables get a column.
-fn widened(text: &str) -> Vec<&'static str> {
-    let code: Vec<&str> = text.lines().map(|line| line.split("--").next().unwrap()).collect();
-    let mut widened = Vec::new();
-    for statement in code.join(" ").split(';') {
-        let words: Vec<&str> = statement.split_whitespace().collect();
-        let of = |table: &&str| {
-            let mut head = words.iter().take(6).take_while(|word| !word.eq_ignore_ascii_case("ADD"));
-            head.any(|word| word.eq_ignore_ascii_case(table))
-        };
-        let column = |pair: &[&str]| pair[0].eq_ignore_ascii_case("ADD") && !NO_COLUMN.contains(&pair[1]);
-        if statement.trim_start().to_uppercase().starts_with("ALTER TABLE") && words.windows(2).any(column) {
-            widened.extend(READ_WHOLE.into_iter().filter(of));
-        }
-    }
-    widened
-}
-
-#[test]
-fn what_the_last_release_reads_whole_gets_no_column() {
-    let released = released();
-    for (name, text) in migrations().iter().filter(|(name, _)| !released.contains_key(name.as_str())) {
-        assert_eq!(widened(text), Vec::<&str>::new(), "{name}: put it into a table of its own");
-    }
-    for sample in [
-        "ALTER TABLE jobs ADD COLUMN x text;",
-        "SELECT 1; ALTER TABLE IF EXISTS ONLY jobs\n    DROP CONSTRAINT y, -- ADD\n    ADD x text;",
-    ] {
-        assert_eq!(widened(sample), ["jobs"], "{sample}");
-    }
-    for sample in [
-        "ALTER TABLE jobs ADD CONSTRAINT x CHECK (done > 0);",
-        "ALTER TABLE faces ADD COLUMN jobs text;",
-        "CREATE TABLE x (job_id uuid REFERENCES jobs);",
-    ] {
-        assert_eq!(widened(sample), Vec::<&str>::new(), "{sample}");
     }
 }
 
@@ -200,35 +100,58 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() A
     db.drop().await;
 }
 
-#[test]
-fn the_rule_finds_what_takes_away_and_lets_pass_what_adds() {
-    for (sample, told) in [
-        ("DROP TABLE crops;", "a table is dropped"),
-        ("ALTER TABLE crops\n    DROP COLUMN camera;", "a column is dropped"),
-        ("ALTER TABLE crops DROP  column camera;", "a column is dropped"),
-        ("ALTER VIEW x RENAME COLUMN a TO b;", "another name"),
-        ("ALTER TABLE crops ALTER COLUMN bytes TYPE text;", "another type"),
-        ("ALTER TABLE crops ALTER COLUMN bytes SET NOT NULL;", "lack a value"),
-        ("ALTER TABLE crops ADD COLUMN x text NOT NULL;", "gives a new column no value"),
-        ("TRUNCATE audit;", "rows are removed"),
-        ("-- contract: \nDROP TABLE crops;", "a table is dropped"),
-        ("-- contract: unused since 0.2\nSELECT 1;\nDROP TABLE crops;", "a table is dropped"),
-    ] {
-        let faults = faults(sample);
-        assert!(faults.len() == 1 && faults[0].contains(told), "{sample}: {faults:?}");
+/// An index of a large table takes as long as it takes: given up, it would begin anew, and never be there.
+#[tokio::test]
+async fn a_migration_itself_has_no_limit() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let (mut operator, mut beside) = (db.operator().await, db.operator().await);
+    for undo in ["DROP INDEX faces_confirmed_by_id", "DELETE FROM _sqlx_migrations WHERE version = 22"] {
+        operator.execute(undo).await.unwrap();
     }
-    for sample in [
-        "CREATE TABLE x (id bigint PRIMARY KEY, kind text NOT NULL);",
-        "ALTER TABLE crops ADD COLUMN x text NOT NULL DEFAULT '';",
-        "ALTER TABLE crops ADD COLUMN x text;",
-        "DROP INDEX acts_at;",
-        "-- a comment may say DROP TABLE",
-        "DROP TABLE crops; -- contract: unused since 0.2",
-        "-- contract: unused since 0.2\nDROP TABLE crops;",
-        "CREATE OR REPLACE VIEW renamed AS SELECT 1;",
-    ] {
-        assert_eq!(faults(sample), Vec::<String>::new(), "{sample}");
-    }
+    let mut writing = operator.begin().await.unwrap();
+    sqlx::query("UPDATE faces SET confirmed = true").execute(&mut *writing).await.unwrap();
+    let migrating = tokio::spawn({
+        let store = store.clone();
+        async move { store.migrate().await }
+    });
+    // It has the lock of migrations, and waits within its own statement.
+    blocked_session(&mut beside).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::resume();
+    writing.rollback().await.unwrap();
+    migrating.await.unwrap().unwrap();
+    assert_eq!(store.migration_plan().await.unwrap(), []);
+    store.close().await;
+    db.drop().await;
+}
+
+/// A Job that is out of time is killed: what Postgres still did for it would keep its locks, for which the next one waits.
+#[tokio::test]
+async fn what_an_ended_migration_does_in_postgres_ends_too() {
+    const THERE: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
+    let db = test_database().await;
+    let store = db.store().await;
+    let (mut other, mut operator) = (db.operator().await, db.operator().await);
+    other.lock().await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.migrate().await }
+    });
+    let session = blocked_session(&mut operator).await;
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    let ended = async {
+        while sqlx::query_scalar::<_, bool>(THERE).bind(session).fetch_one(&mut operator).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it waits for the lock of somebody who is there");
+    other.unlock().await.unwrap();
+    store.migrate().await.unwrap();
+    store.close().await;
+    db.drop().await;
 }
 
 /// The names between backquotes.

@@ -206,3 +206,41 @@ async fn what_cannot_be_read_again_is_not_enrolled() {
     assert_eq!(store.gallery(None).await.unwrap().faces, 2);
     db.drop().await;
 }
+
+#[tokio::test]
+async fn whoever_lost_the_enrolment_lock_writes_nothing() {
+    const KILL: &str =
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database =
+                        (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let mut operator = db.operator().await;
+    let office = ["office".parse().unwrap()];
+    let (first, late) = (face("1", None, 1), face("2", None, 2));
+    let mut lock = store.enrolment_lock(&office).await.unwrap();
+    let begun = store.begin_enrolment_under(&mut lock, std::slice::from_ref(&first)).await.unwrap();
+    let id = pending(*begun[0].as_ref().unwrap());
+    operator.execute(KILL).await.unwrap();
+    store.enrolment_lock(&office).await.unwrap().release().await.unwrap();
+    let refused = store.begin_enrolment_under(&mut lock, std::slice::from_ref(&late)).await.unwrap_err();
+    assert!(refused.is_transient(), "{refused}");
+    assert_eq!(store.gallery(None).await.unwrap().faces, 1);
+    assert_eq!(store.enrolled_before(&[&late, &first]).await.unwrap(), [1_usize]);
+    let other_crop = NewFace { crop: late.crop, ..first.clone() };
+    assert_eq!(store.enrolled_before(&[&other_crop]).await.unwrap(), [0_usize; 0]);
+
+    // Who asks what waits for its point waits for whoever is writing.
+    let mut writing = operator.begin().await.unwrap();
+    let take = sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('facewire persons of office', 0))");
+    take.execute(&mut *writing).await.unwrap();
+    let (asking, wanted) = (store.clone(), office.clone());
+    let asked = tokio::spawn(async move { asking.pending_enrolments(&wanted, None, 10).await });
+    blocked_session(&mut db.operator().await).await;
+    writing.commit().await.unwrap();
+    let waiting = asked.await.unwrap().unwrap();
+    assert_eq!(waiting.iter().map(|face| face.record.face).collect::<Vec<_>>(), [id]);
+    assert_eq!(store.pending_enrolments(&office, Some(id), 10).await.unwrap(), []);
+    store.mark_indexed(&[id]).await.unwrap();
+    assert_eq!(store.pending_enrolments(&office, None, 10).await.unwrap(), []);
+    db.drop().await;
+}

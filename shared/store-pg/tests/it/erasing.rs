@@ -61,6 +61,8 @@ async fn an_erased_person_comes_back_by_a_new_decision_alone() {
     assert_eq!((again.erasure, again.receipt.clone()), (begun.erasure, json!({ "faces": 1 })));
     assert_eq!(erase_faces(&store, &what).await, 2);
     assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 2);
+    let enrolments = store.named_crops(&office(), Named::Subjects(&begun.subjects), 10).await.unwrap();
+    assert_eq!(store.erase_names(&enrolments, Named::Subjects(&begun.subjects)).await.unwrap(), 3);
     assert!(store.finish_erasure(&begun, &what, &json!({ "faces": 2 }), &by()).await.unwrap());
     assert!(!store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap(), "the receipt is final");
     let receipt = store.erasure_receipt(begun.erasure).await.unwrap().unwrap();
@@ -267,6 +269,8 @@ async fn what_was_on_its_way_while_a_person_was_erased_names_nobody() {
     assert_eq!(store.erase_from_trail(&again.persons, 100).await.unwrap(), 2);
     let named = store.results_of(&again.persons, 100).await.unwrap();
     assert_eq!(store.erase_from_results(&again.persons, &named).await.unwrap(), 1);
+    let enrolments = store.named_crops(&office(), Named::Subjects(&again.subjects), 10).await.unwrap();
+    assert_eq!(store.erase_names(&enrolments, Named::Subjects(&again.subjects)).await.unwrap(), 1);
     assert!(store.finish_erasure(&again, &what, &json!({}), &by()).await.unwrap());
     assert_eq!(store.unfinished_erasure_of(a).await.unwrap(), None);
 

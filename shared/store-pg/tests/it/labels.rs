@@ -249,7 +249,7 @@ async fn clusters_and_acts_go_with_their_collection_in_steps() {
     cluster(&store, &[found(3, true, &faces[4..6])], &[]).await;
     labelled(&store, 1, LabelTarget::Name("Anna")).await;
     let what = FaceSelection::Collection(office());
-    store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
     while let Some(face) = store.tombstone_selected(&what, 1).await.unwrap().first() {
         store.forget(&[face.face]).await.unwrap();
     }
@@ -259,7 +259,7 @@ async fn clusters_and_acts_go_with_their_collection_in_steps() {
         steps += 1;
     }
     assert_eq!(steps, 3 + 3 + 1, "acts, clusters, a person");
-    assert!(store.delete_collection(&office(), &by()).await.unwrap());
+    assert!(store.delete_erased_collection(&begun, &json!({}), &by()).await.unwrap());
     for table in ["acts", "act_clusters", "clusters", "stale_prototypes", "prototypes", "persons"] {
         assert_eq!(number(&db, table).await, 0, "{table}");
     }

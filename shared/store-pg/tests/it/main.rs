@@ -25,6 +25,8 @@ mod enrolment;
 #[cfg(test)]
 mod erasing;
 #[cfg(test)]
+mod erasing_meanwhile;
+#[cfg(test)]
 mod face_stats;
 #[cfg(test)]
 mod faces;
@@ -44,6 +46,8 @@ mod labels;
 mod ledger;
 #[cfg(test)]
 mod merges;
+#[cfg(test)]
+mod only_adds;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]

@@ -197,6 +197,35 @@ async fn a_face_that_is_not_somebodys_is_not_given_to_them_again() {
 }
 
 #[tokio::test]
+async fn what_says_nothing_against_somebody_takes_no_place_of_what_does() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    // The embedding of each is its number.
+    let made = |subject: &str, n: u16, model: &str| {
+        let (embedding, model) = (vec![f32::from(n); 4], model.to_owned());
+        NewFace { embedding, model, ..face(subject, None, n.into()) }
+    };
+    let one = |subject: &str, n: u16| made(subject, n, "pack-1");
+    let batch = [one("a", 1), one("b", 2), one("x", 3), one("x", 4), one("x", 5), made("x", 6, "pack-2")];
+    let faces = enrolled(&store, &batch).await;
+    // In this order: two that count, one of them said twice; one that is gone; of another model; and b's own, said of a.
+    for (at, whose) in [(2, "a"), (3, "a"), (3, "b"), (4, "b"), (5, "b"), (1, "a")] {
+        assert!(store.set_negative(faces[at], person(whose), &by()).await.unwrap());
+    }
+    store.tombstone(&faces[4..5]).await.unwrap();
+    store.merge_persons(person("a"), person("b"), &by()).await.unwrap().unwrap();
+    for (model, each, wanted) in
+        [("pack-1", 1, vec![4]), ("pack-1", 2, vec![3, 4]), ("pack-1", 64, vec![3, 4]), ("pack-2", 1, vec![6])]
+    {
+        let found = store.negative_exemplars(&[person("b")], model, each).await.unwrap();
+        let mut numbers: Vec<u32> = found.iter().map(|negative| negative.embedding[0] as u32).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, wanted, "{model} {each}");
+    }
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn what_people_took_away_an_enrolment_does_not_bring_back() {
     let db = test_database().await;
     let store = db.migrated().await;

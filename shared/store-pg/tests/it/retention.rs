@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use facewire_domain::{Candidate, CollectionId, CropId, Decision, FaceId, KeepFaces, KeepImages, PersonId};
 use facewire_store_pg::{
-    Assignment, CollectionPolicy, Ending, ExpiredFaces, FaceOrigin, FaceSelection, KeptFace, PolicyChanges, Store,
-    UnmatchedPlace, VectorState,
+    Assignment, CollectionPolicy, Ending, ExpiredFaces, FaceOrigin, FaceSelection, KeptFace, PolicyChanges,
+    RawEmbedding, Store, UnmatchedPlace, VectorState,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use time::OffsetDateTime;
@@ -361,6 +361,31 @@ async fn a_face_that_is_deleted_meanwhile_fails_neither_a_note_nor_retention() {
     let expire = async move { expiring.expire_results(Some(30 * DAY), OffsetDateTime::now_utc(), 100).await };
     assert_eq!(beside_a_deletion(&db, expired, expire).await.unwrap().crops, 1);
     assert_eq!(notes(&db).await.len(), 1);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_face_that_is_deleted_meanwhile_fails_no_second_embedding_of_others() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    admit(&store, &[crop(2), crop(3), crop(4)]).await;
+    store.keep_faces(&[kept(2, 0), kept(3, 0), kept(4, 0)]).await.unwrap();
+    let [first, second, stays] = [2, 3, 4].map(|number| kept(number, 0).face);
+    let putting = store.clone();
+    let embedded = [first, stays].map(|face| (face, vec![1.0, 0.0]));
+    let put = async move { putting.put_reembeddings("pack-2", &embedded).await };
+    beside_a_deletion(&db, first, put).await.unwrap();
+    let putting = store.clone();
+    let raw = [second, stays].map(|face| RawEmbedding { face, model: "pack-0".to_owned(), embedding: vec![0.0, 1.0] });
+    let put = async move { putting.put_raw_embeddings(&raw).await };
+    beside_a_deletion(&db, second, put).await.unwrap();
+    for table in ["reembeddings", "raw_embeddings"] {
+        let faces: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(format!("SELECT face_id FROM {table}")))
+            .fetch_all(&mut db.operator().await)
+            .await
+            .unwrap();
+        assert_eq!(faces, [stays.as_uuid()], "{table}");
+    }
     db.drop().await;
 }
 

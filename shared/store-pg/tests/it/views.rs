@@ -110,6 +110,35 @@ async fn cameras_are_counted_and_the_commonest_cause_comes_first() {
 }
 
 #[tokio::test]
+async fn cameras_come_in_pages_each_with_its_own_causes() {
+    let (db, store) = planted().await;
+    // Of another collection, and of a name that would come first.
+    let mut elsewhere = of("cam-0", 40, failed(40));
+    elsewhere.crop.collection = "zoo".parse().unwrap();
+    finish(&store, &[elsewhere]).await;
+    let whole = store.cameras(&Window::default()).await.unwrap();
+    let names: Vec<&str> = whole.0.iter().map(|sum| sum.camera.as_str()).collect();
+    assert_eq!(names, ["cam-a", "cam-b", "cam-0"]);
+
+    let (mut sums, mut causes, mut after) = (Vec::new(), Vec::new(), None::<(String, String)>);
+    loop {
+        let from = after.as_ref().map(|(collection, camera)| (collection.as_str(), camera.as_str()));
+        let page = store.cameras_page(&Window::default(), from, 1).await.unwrap();
+        let Some(last) = page.0.last() else { break };
+        assert!(page.1.iter().all(|cause| cause.camera == last.camera), "{page:?}");
+        after = Some((last.collection.clone(), last.camera.clone()));
+        sums.extend(page.0);
+        causes.extend(page.1);
+    }
+    assert_eq!((sums, causes), whole);
+    let one = store.cameras_page(&Window::default(), None, 2).await.unwrap();
+    assert_eq!(one.0, whole.0[..2]);
+    let unwritable = store.cameras_page(&Window::default(), Some(("\0", "\0")), 2).await.unwrap();
+    assert_eq!(unwritable, one);
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn what_is_rejected_and_not_by_the_gate_is_no_fault_of_a_camera() {
     let db = test_database().await;
     let store = db.migrated().await;

@@ -116,16 +116,17 @@ async fn of_each_key_one_is_told_at_a_time_and_in_order() {
     let first = claim(&store).await;
     assert_eq!(sequences(&first), [1, 2]);
     assert_eq!((first[0].attempt, first[0].body.as_slice(), first[0].source), (1, &b"1"[..], Source::Results));
+    assert_eq!((first[0].url.as_str(), first[0].secret.expose()), ("https://example.org/hook", "hidden"));
     assert!(claim(&store).await.is_empty(), "all that is due is in hand");
     // More of a key that is in hand waits behind it.
     store.enqueue(id, Source::Results, 5, 7, &[row(6, "ada"), row(7, "bob")]).await.unwrap();
     assert_eq!(sequences(&claim(&store).await), [7]);
 
-    assert!(store.failed(&first[0], "503", past()).await.unwrap());
+    assert!(store.failed(&first[0], "503", Duration::ZERO).await.unwrap());
     let retried = claim(&store).await;
     assert_eq!((sequences(&retried), retried[0].attempt), (vec![1], 2), "the same again, and nothing after it");
     assert!(!store.delivered(&first[0]).await.unwrap(), "of an attempt that is not the last one nothing counts");
-    assert!(store.failed(&retried[0], "503", future()).await.unwrap());
+    assert!(store.failed(&retried[0], "503", Duration::from_secs(3600)).await.unwrap());
     assert!(claim(&store).await.is_empty(), "it waits");
     sqlx::query("UPDATE webhook_deliveries SET next_at = now() WHERE state = 'pending' AND sequence = 1")
         .execute(&mut db.operator().await)
@@ -241,7 +242,7 @@ async fn what_a_sender_of_before_a_replay_says_does_not_count_after_it() {
     let after = claim(&store).await;
     assert_eq!((before[0].delivery_id, before[0].attempt), (after[0].delivery_id, after[0].attempt));
     // It was slow, and has told the first.
-    assert!(!store.failed(&before[0], "503", past()).await.unwrap());
+    assert!(!store.failed(&before[0], "503", Duration::ZERO).await.unwrap());
     assert!(!store.dead(&before[0], "410 gone").await.unwrap());
     assert!(!store.delivered(&before[0]).await.unwrap());
     assert!(store.delivered(&after[0]).await.unwrap(), "the replay is told");

@@ -1,14 +1,18 @@
 //! What the chunks of an extended WebP claim beside its canvas. The decoder reports the canvas, and takes memory by the
 //! header of a frame (and by the length of a chunk) before it compares the two: a small canvas around a huge frame would
-//! pass every limit. A simple WebP is its one frame, and the decoder reports that one.
+//! pass every limit. A simple WebP is its one frame, and the decoder reports that one. Which streams are lossless is known
+//! here too; what is asked of them is in `vp8l`.
+
+use super::vp8l::{self, Size};
 
 /// Behind `RIFF`, a length and `WEBP`.
 const FIRST: usize = 12;
 /// What an `ANMF` chunk says before its own chunks: place, size, duration, flags.
 const FRAME: usize = 16;
 
-/// Columns and rows.
-type Size = (u32, u32);
+/// Flags of an extended file: there is alpha, there are frames.
+const ALPHA: u8 = 0x10;
+const ANIMATED: u8 = 0x02;
 
 struct Chunk {
     name: [u8; 4],
@@ -54,6 +58,48 @@ fn animated(bytes: &[u8], start: usize) -> Option<String> {
         _ => None,
     };
     differs(inner?, frame, "frame")
+}
+
+/// What is wrong with the codes of the lossless streams that are decoded: of an animation those of its first frame.
+pub(super) fn codes_fault(bytes: &[u8]) -> Option<String> {
+    let first = chunk(bytes, FIRST)?;
+    if first.name != *b"VP8X" {
+        return of_codes(bytes, &first, None);
+    }
+    let (flags, canvas) = (*bytes.get(first.start)?, size(bytes, first.start + 4)?);
+    let named = |name: &[u8; 4]| {
+        let mut chunks = std::iter::successors(chunk(bytes, first.next), |before| chunk(bytes, before.next));
+        chunks.find(|chunk| chunk.name == *name)
+    };
+    let frame = named(b"ANMF");
+    if flags & ANIMATED != 0 {
+        let frame = frame?;
+        let around = size(bytes, frame.start + 6)?;
+        if around.0 > canvas.0 || around.1 > canvas.1 {
+            // Before it is read: it may claim sides that no limit has seen.
+            return Some("a frame is larger than its canvas".to_owned());
+        }
+        return of_codes(bytes, &chunk(bytes, frame.start + FRAME)?, Some(around));
+    }
+    if frame.is_some() {
+        // The decoder would take what it misses from there.
+        return Some("it has frames and is no animation".to_owned());
+    }
+    // Both, since which of them the decoder sees depends on the length of the whole.
+    let alpha = named(b"ALPH").filter(|_| flags & ALPHA != 0);
+    let mut chunks = named(b"VP8L").into_iter().chain(alpha);
+    chunks.find_map(|chunk| of_codes(bytes, &chunk, Some(canvas)))
+}
+
+/// Of one chunk; a lossy one has none.
+fn of_codes(bytes: &[u8], chunk: &Chunk, around: Option<Size>) -> Option<String> {
+    let content = bytes.get(chunk.start..chunk.end.min(bytes.len()))?;
+    match (&chunk.name, content) {
+        (b"VP8L", stream) => vp8l::fault(stream, None),
+        // The two lowest bits say that it is compressed.
+        (b"ALPH", [how, stream @ ..]) if how & 0b11 == 1 => vp8l::fault(stream, around),
+        _ => None,
+    }
 }
 
 fn differs(found: Size, around: Size, what: &str) -> Option<String> {
@@ -109,7 +155,11 @@ mod tests {
     }
 
     fn extended(canvas: Size, chunks: &[Vec<u8>]) -> Vec<u8> {
-        let head = named(b"VP8X", &[&[0; 4][..], &sides(canvas)].concat());
+        flagged(0, canvas, chunks)
+    }
+
+    fn flagged(flags: u8, canvas: Size, chunks: &[Vec<u8>]) -> Vec<u8> {
+        let head = named(b"VP8X", &[&[flags, 0, 0, 0][..], &sides(canvas)].concat());
         let content = [b"WEBP".to_vec(), head, chunks.concat()].concat();
         named(b"RIFF", &content)
     }
@@ -167,5 +217,30 @@ mod tests {
         }
         let simple = named(b"RIFF", &[&b"WEBP"[..], &named(b"VP8 ", &lossy_of(HUGE))].concat());
         assert_eq!(fault(&simple), None, "its size is the one that is reported");
+    }
+
+    #[test]
+    fn codes_are_looked_at_where_they_are_decoded() {
+        // Behind the header there is no code that could be read; of alpha there is no header.
+        let (lossy, lossless) = (named(b"VP8 ", &lossy_of(SMALL)), named(b"VP8L", &lossless_of(SMALL)));
+        let alpha = |how: u8| named(b"ALPH", &[how, 0, 0, 0, 0]);
+        let unread = Some("its prefix codes cannot be read".to_owned());
+        let simple = |picture: &Vec<u8>| codes_fault(&named(b"RIFF", &[&b"WEBP"[..], picture].concat()));
+        assert_eq!((simple(&lossless), simple(&lossy)), (unread.clone(), None));
+        let all = |chunks: &[&Vec<u8>]| chunks.iter().map(|chunk| (*chunk).clone()).collect::<Vec<_>>();
+        let still = |flags, chunks: &[&Vec<u8>]| codes_fault(&flagged(flags, SMALL, &all(chunks)));
+        assert_eq!(still(0, &[&lossless]), unread);
+        assert_eq!(still(ALPHA, &[&alpha(1), &lossy]), unread);
+        assert_eq!(still(ALPHA, &[&lossy, &alpha(1)]), unread);
+        assert_eq!(still(ALPHA, &[&alpha(0), &lossy]), None, "it is not compressed");
+        assert_eq!(still(0, &[&alpha(1), &lossy]), None, "it is passed over");
+        let shown = |chunks: &[&Vec<u8>]| frame(SMALL, &all(chunks));
+        let (good, bad) = (shown(&[&lossy]), [shown(&[&alpha(1), &lossy]), shown(&[&lossless])]);
+        for bad in &bad {
+            assert_eq!(still(ANIMATED, &[bad, &good]), unread);
+            assert_eq!(still(ANIMATED, &[&good, bad]), None, "the first frame counts");
+        }
+        let hidden = still(0, &[&lossy, &good]);
+        assert_eq!(hidden.as_deref(), Some("it has frames and is no animation"));
     }
 }

@@ -34,8 +34,8 @@ fn stored(upright: &RgbImage, orientation: u8) -> RgbImage {
     })
 }
 
-/// A JPEG with an EXIF block of one entry, the orientation, in either byte order.
-fn with_exif(jpeg: &[u8], orientation: u8, big_endian: bool) -> Vec<u8> {
+/// EXIF data of one entry, the orientation, in either byte order.
+fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
     let two = |v: u16| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() };
     let four = |v: u32| if big_endian { v.to_be_bytes() } else { v.to_le_bytes() };
     let mut tiff = if big_endian { b"MM".to_vec() } else { b"II".to_vec() };
@@ -48,6 +48,12 @@ fn with_exif(jpeg: &[u8], orientation: u8, big_endian: bool) -> Vec<u8> {
     tiff.extend(two(u16::from(orientation)));
     tiff.extend(two(0));
     tiff.extend(four(0));
+    tiff
+}
+
+/// A JPEG with such data.
+fn with_exif(jpeg: &[u8], orientation: u8, big_endian: bool) -> Vec<u8> {
+    let tiff = exif(orientation, big_endian);
     let mut out = jpeg[..2].to_vec();
     out.extend([0xFF, 0xE1]);
     out.extend(((tiff.len() + 8) as u16).to_be_bytes());
@@ -76,6 +82,19 @@ fn all_eight_orientations_give_the_same_upright_picture() {
             let decoded = decode(&jpeg, &DecodeLimits::default()).unwrap();
             assert!(difference(&decoded, &upright) < 4.0, "orientation {orientation}");
         }
+    }
+}
+
+#[test]
+fn a_webp_is_turned_with_and_without_what_a_jpeg_has_before_its_exif_data() {
+    let upright = asymmetric();
+    for before in [&b""[..], b"Exif\0\0"] {
+        let raw = stored(&upright, 6);
+        let mut webp = Vec::new();
+        let mut encoder = image::codecs::webp::WebPEncoder::new_lossless(&mut webp);
+        encoder.set_exif_metadata([before, &exif(6, false)].concat()).unwrap();
+        encoder.write_image(raw.data(), raw.width(), raw.height(), ExtendedColorType::Rgb8).unwrap();
+        assert_eq!(decode(&webp, &DecodeLimits::default()).unwrap(), upright, "behind {} bytes", before.len());
     }
 }
 
@@ -111,6 +130,30 @@ fn every_depth_and_colour_becomes_rgb() {
         .unwrap();
     assert_eq!(probe(&webp).unwrap().format, ImageFormat::Webp);
     assert_eq!(decode(&webp, &limits).unwrap(), upright);
+}
+
+/// A lossless WebP of 64×48 as libwebp 1.6 writes it with `-m 6`: a cache of colours, and a group of codes for each half.
+const GROUPED: &str = "\
+    52494646f4010000574542505650384ce80100002f3fc00b00c650d0b60d13f3e7bdc3202226a00a06df10b46d1bb2e30f62ffa57b083a\
+    814012e288a346ff19b86da4680e768f7b94fc0141dbb609cef027f2763d8860d04892e2a0956366a6ffed3f12b76d6410a964e8ee13a5\
+    4a9ddd4dcafe6500892150181ca144a931581c9e60249929541a9de164b9395c1e1fbfd0d501937247dd2dd9ed7af3841426572055680d\
+    567759697607d3c5f6707dd151cb194ed6bf0c20b0442a6b1eed41b6586dcde3adeb5e77d361dfa85784378f282359445346b2006e3759\
+    589cded02c2ecfcf5fe0b62419eb2463f103dcd620f0c264348b93e12fe0597ae1c850a9353d443c325c6e4f0f01f6cd2577c1e4086483\
+    d35f343b83d974bcb7faf9fd5dd5777ba2d51d7db7275e5fd8f6abc412a8acc938cc16aaadc9f8aaffbf3f5146b28ca68c6409dc26595a\
+    1cded02c2f8fcf1fe076938c7592b1f8056efbbf5d988c667132fc013c4b3607fcfcfb1e321ef4f3ef7b48b06feecc9c3bff9ffc9bc7b9\
+    a3db77803bff3ffc9bc7b9c36d9c3bdc0e7087db3877f02cbde0dc61ef0c70c7bde3dc71ef3877d83b03dc71ef3877dc3bce1df6ce0077\
+    dc3bce1df78e7387bd33c01df78e73c7bde3dc61ef0c70c7bde3dc71ef3877d83b03dc71ef3877dc3bce1df6ce0077dc3bce1df78e7387\
+    bd33c01df78e73c7bdc3dc1100";
+
+#[test]
+fn a_lossless_webp_may_have_groups_of_codes() {
+    let pairs = GROUPED.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    let webp: Vec<u8> = pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    let halves = RgbImage::from_fn(64, 48, |x, y| {
+        let number = (x * x * 13 + y * y + x * y) >> 3;
+        if x < 32 { [(number % 3 * 80) as u8, 100, 0] } else { [0, (number % 2 * 90) as u8, x as u8] }
+    });
+    assert_eq!(decode(&webp, &DecodeLimits::default()).unwrap(), halves);
 }
 
 #[test]

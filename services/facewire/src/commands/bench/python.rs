@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use facewire_composition::models::DEFAULT_PACK;
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -28,8 +29,11 @@ struct Answer {
     crops_per_second: f64,
 }
 
-/// The interpreter that was named, else `python3`, if it has the modules.
-pub(super) async fn find(named: Option<&Path>) -> anyhow::Result<Python> {
+/// The interpreter that was named, else `python3`, if it has the modules; the script knows the default pack's models alone.
+pub(super) async fn find(named: Option<&Path>, pack: &str) -> anyhow::Result<Python> {
+    if pack != DEFAULT_PACK {
+        bail!("it runs the models of the pack {DEFAULT_PACK}, and not those of {pack}");
+    }
     let interpreter = named.unwrap_or(Path::new("python3")).to_owned();
     let asked = Command::new(&interpreter).args(["-c", MODULES]).stdin(Stdio::null()).output().await;
     let asked = asked.with_context(|| format!("{} cannot be run", interpreter.display()))?;
@@ -83,6 +87,13 @@ impl Python {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn another_pack_is_not_compared() {
+        // The interpreter is not even asked.
+        let refused = find(Some(Path::new("no-python")), "buffalo_l").await.unwrap_err().to_string();
+        assert!(refused.contains("default") && refused.contains("buffalo_l"), "{refused}");
+    }
 
     #[test]
     fn the_loop_has_as_many_processes_as_is_said_of_it() {

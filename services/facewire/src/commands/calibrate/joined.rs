@@ -10,6 +10,11 @@ const RATES: [f64; 9] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9];
 /// The lowest of them.
 const LOWEST: f64 = 1e-9;
 
+/// The last rate that the sample itself measures.
+pub(super) fn measured_to(measured: &Calibration) -> f64 {
+    measured.table.last().map_or(1.0, |point| point.fmr)
+}
+
 /// Where the sample's own table ends.
 #[derive(Debug, Clone, Copy)]
 struct End {
@@ -21,7 +26,7 @@ struct End {
 impl End {
     /// Above the other's first rate its curve is not known: the sample's is continued as far as to that one.
     fn of(measured: &Calibration, other: &Calibration) -> Self {
-        let last = measured.table.last().map_or(1.0, |point| point.fmr);
+        let last = measured_to(measured);
         let fmr = other.table.first().map_or(last, |first| first.fmr.min(last));
         Self { fmr, above: measured.threshold_at_fmr(fmr) - other.threshold_at_fmr(fmr) }
     }

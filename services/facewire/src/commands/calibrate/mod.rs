@@ -130,6 +130,7 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let mut notes = compared.notes.clone();
     let candidates = matching::candidates(&before)?;
     let measured = matching::unnamed(&compared, &candidates, &today, matching::any, &mut notes)?;
+    let measured_to = joined::measured_to(&measured);
     let fresh = joined::moved(measured, today.shape.as_ref(), &mut notes);
     let (fpir, gallery) = (today.fpir(args), crowd(&today, &before));
     let threshold = fresh.threshold_for(fpir, gallery.faces);
@@ -150,7 +151,7 @@ fn calibrate(look: &Look, args: &Calibrate, faces: &Faces, today: Today) -> anyh
     let new = side(&after, threshold, calibration.version.clone())?;
     let (collection, camera, model) = (today.collection.clone(), today.camera.clone(), manifest.fingerprint());
     let report = Report {
-        made: Made { collection, camera, model, calibration, gate },
+        made: Made { collection, camera, model, calibration, measured_to, gate },
         fpir,
         gallery,
         sample: Sample::of(faces, &sights, &compared),

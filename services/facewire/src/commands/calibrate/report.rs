@@ -12,6 +12,9 @@ use crate::commands::evaluate::data::Faces;
 use crate::commands::evaluate::identify::clean;
 use crate::commands::evaluate::work::Sights;
 
+/// A rate that is computed may be so much below the one that is meant.
+const ROUNDING: f64 = 1e-9;
+
 /// What is kept and put in force.
 #[derive(Debug, Serialize)]
 pub(super) struct Made {
@@ -20,6 +23,9 @@ pub(super) struct Made {
     /// Fingerprint of the pack.
     pub(super) model: String,
     pub(super) calibration: Calibration,
+    /// The last rate that the sample measures: behind it the table is another's curve, or a line continued.
+    #[serde(skip)]
+    pub(super) measured_to: f64,
     /// Of the gate, only what differs from the limits that hold without a calibration of this place.
     pub(super) gate: GateOverride,
 }
@@ -65,13 +71,20 @@ impl Made {
         let mut notes = Vec::new();
         let faces = f64::from(gallery.faces.max(1));
         let fmr = -((-fpir).ln_1p() / faces).exp_m1();
+        let asked =
+            format!("TOO SMALL for this threshold: FPIR {fpir} among {} faces is an FMR of {fmr:.1e}", gallery.faces);
         if !self.calibration.supported(fmr) {
             notes.push(format!(
-                "TOO SMALL for this threshold: FPIR {fpir} among {} faces is an FMR of {fmr:.1e}, and 30 errors at it need {:.0} \
-                 pairs of two people; the sample has {}. The threshold lies behind what it supports, and is not measured.",
-                gallery.faces,
+                "{asked}, and 30 errors at it need {:.0} pairs of two people; the sample has {}. The threshold lies behind what it \
+                 supports, and is not measured.",
                 (30.0 / fmr).ceil(),
                 self.calibration.impostor
+            ));
+        } else if fmr < self.measured_to * (1.0 - ROUNDING) {
+            notes.push(format!(
+                "{asked}. The sample has pairs enough for that rate, and measures to FMR {:.0e}: at the next rate of its table the errors \
+                 are too few, or of too few people. The threshold lies behind what it measures.",
+                self.measured_to
             ));
         }
         if today.fixed().is_some() {
@@ -165,5 +178,46 @@ impl Report {
         }
         notes.append(&mut self.notes);
         Self { notes, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use facewire_domain::FmrPoint;
+
+    use super::super::today::tests::bare;
+    use super::*;
+
+    /// Of 100,000 pairs of two people, measured down to this rate.
+    fn made(measured_to: f64) -> Made {
+        let point = |(fmr, threshold)| FmrPoint { fmr, threshold };
+        let calibration = Calibration {
+            version: "of-a-test".to_owned(),
+            data: "people of a test".to_owned(),
+            people: 50,
+            genuine: 100,
+            impostor: 100_000,
+            margin: 0.05,
+            table: [(1e-1, 0.1), (1e-2, 0.2), (1e-3, 0.3), (1e-4, 0.4)].map(point).to_vec(),
+            confidence: None,
+        };
+        let (collection, model) = ("office".parse().unwrap(), "a-model".to_owned());
+        Made { collection, camera: None, model, calibration, measured_to, gate: GateOverride::default() }
+    }
+
+    #[test]
+    fn a_threshold_that_was_not_measured_is_told_as_such() {
+        let told = |measured_to, fpir, faces| {
+            made(measured_to).of_threshold(fpir, Crowd { faces, enrolled: true }, &bare()).join(" ")
+        };
+        // 200 errors are behind a rate of 2e-3, and the table ends before it for want of people.
+        let few_people = told(1e-2, 0.01, 5);
+        for word in ["TOO SMALL", "FMR of 2.0e-3", "measures to FMR 1e-2", "of too few people"] {
+            assert!(few_people.contains(word), "{word}: {few_people}");
+        }
+        let few_pairs = told(1e-3, 0.01, 1000);
+        assert!(few_pairs.contains("TOO SMALL") && few_pairs.contains("the sample has 100000"), "{few_pairs}");
+        assert_eq!(told(1e-3, 0.01, 5), "");
+        assert_eq!(told(1e-2, 0.01, 1), "", "at the last rate itself");
     }
 }

@@ -22,6 +22,8 @@ const MAX_BYTES: u64 = 512 << 20;
 const MAX_RECORD: u32 = 1 << 20;
 /// Bytes of a record's checksum.
 const SUM: usize = 8;
+/// The longest record with its length and checksum: a file that lacks room for one is full.
+const ROOM: u64 = 4 + MAX_RECORD as u64 + SUM as u64;
 /// Files that stay: the ones used last.
 const KEPT: usize = 4;
 const EXTENSION: &str = "seen";
@@ -35,6 +37,8 @@ pub(super) struct Cache {
     /// Where a record's bytes lie.
     index: HashMap<ImageHash, (u64, u32)>,
     end: u64,
+    /// It is at most so long.
+    max: u64,
     /// Nobody else is writing to it.
     ours: bool,
 }
@@ -43,6 +47,10 @@ impl Cache {
     /// Opens or begins the file of a model and chain; `dim` numbers make an embedding. What a killed run left half written is
     /// cut off. A file that another process writes to is only read. A folder that is there keeps its rights: others may use it.
     pub(super) fn open(folder: &Path, model: &str, chain: &ImageHash, dim: usize) -> io::Result<Self> {
+        Self::open_within(MAX_BYTES, folder, model, chain, dim)
+    }
+
+    fn open_within(max: u64, folder: &Path, model: &str, chain: &ImageHash, dim: usize) -> io::Result<Self> {
         if !folder.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
@@ -52,7 +60,7 @@ impl Cache {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         let ours = file.try_lock().is_ok();
-        let mut cache = Self { file, path, dim, index: HashMap::new(), end: 0, ours };
+        let mut cache = Self { file, path, dim, index: HashMap::new(), end: 0, max, ours };
         cache.read(chain)?;
         if ours {
             cache.file.set_modified(SystemTime::now())?;
@@ -67,7 +75,7 @@ impl Cache {
         let mut reader = BufReader::with_capacity(1 << 20, &self.file);
         let mut header = [0; HEADER as usize];
         let whole = reader.read_exact(&mut header).is_ok() && header == self::header(chain);
-        if whole && length < MAX_BYTES {
+        if whole && length + ROOM <= self.max {
             let mut at = HEADER;
             while let Some((key, size)) = next(&mut reader) {
                 self.index.insert(key, (at + 4, size));
@@ -100,7 +108,7 @@ impl Cache {
         let record = encode(key, seen)?;
         let size = u32::try_from(record.len())?;
         let next = self.end + 4 + u64::from(size) + SUM as u64;
-        if !self.ours || next > MAX_BYTES || size > MAX_RECORD {
+        if !self.ours || next > self.max || size > MAX_RECORD {
             return Ok(());
         }
         let mut whole = size.to_le_bytes().to_vec();
@@ -208,6 +216,20 @@ mod tests {
         fs::set_permissions(&shared, Permissions::from_mode(0o755)).unwrap();
         let path = open(&shared).path().to_owned();
         assert_eq!((mode(&shared), mode(&path)), (0o755, 0o600));
+    }
+
+    #[test]
+    fn a_file_without_room_for_any_record_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Cache::open_within(HEADER + ROOM, folder.path(), "pack@1:ab", &chain(), 2).unwrap();
+        let mut cache = open();
+        cache.put(&key(1), &no_face()).unwrap();
+        assert_eq!(cache.len(), 1);
+        drop(cache);
+        let mut cache = open();
+        assert_eq!((cache.len(), cache.get(&key(1))), (0, None));
+        cache.put(&key(2), &no_face()).unwrap();
+        assert_eq!(cache.get(&key(2)), Some(no_face()));
     }
 
     #[test]

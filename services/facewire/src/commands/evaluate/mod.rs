@@ -28,7 +28,7 @@ use facewire_domain::{Calibration, Gate, GateLimits, ImageHash, Intent, Signal};
 use facewire_evaluation::datasets::BinSet;
 use facewire_evaluation::report::{self, Acquisition, DataSet, Model};
 use facewire_evaluation::{Rate, Report, Resampling};
-use facewire_inference::PackManifest;
+use facewire_inference::{PackManifest, SessionOptions};
 use facewire_runtime::Shutdown;
 use facewire_vision::Camera;
 use time::OffsetDateTime;
@@ -47,7 +47,7 @@ use work::{Picture, Sights, Source, Worker};
 
 /// Version of what decides what is seen of a picture, besides the models and the rules: raise it when finding, judging,
 /// aligning, measuring or embedding changes, or the layout of a record.
-const CHAIN: u32 = 3;
+const CHAIN: u32 = 4;
 /// Nothing is taken over from another release.
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// The folder of what was seen, in the cache directory.
@@ -217,7 +217,11 @@ fn chain(models: &Loaded, rules: &Rules) -> anyhow::Result<ImageHash> {
     let bare = PackManifest { calibration: None, score: None, published: Vec::new(), ..manifest.clone() };
     let text = bare.to_toml().map_err(anyhow::Error::msg)?;
     let (signals, fingerprint) = (Signal::ALL.map(Signal::name), models.pack.fingerprint());
-    Ok(ImageHash::of(format!("{CHAIN} {RELEASE}\n{fingerprint}\n{text}\n{rules:?}\n{signals:?}").as_bytes()))
+    // A pack of one fingerprint gives other numbers on another device, as pixels, and by another library.
+    let SessionOptions { provider, graph_input, .. } = models.session;
+    let ran = format!("{provider} {graph_input:?} {}", models.runtime.build());
+    let all = format!("{CHAIN} {RELEASE}\n{fingerprint}\n{text}\n{rules:?}\n{signals:?}\n{ran}");
+    Ok(ImageHash::of(all.as_bytes()))
 }
 
 fn resampling(args: &Evaluate) -> Resampling {

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use facewire_composition::Config;
 use facewire_domain::{CollectionId, ExportParams, JobKind};
 use facewire_gallery::export::{Export, Page, Place, Sum};
+use facewire_runtime::Shutdown;
 use facewire_store_pg::Store;
 use indicatif::HumanCount;
 use serde_json::json;
@@ -17,6 +18,7 @@ use serde_json::json;
 use crate::cli::ExportFaces;
 use crate::commands::connect;
 use crate::output::{self, Exit};
+use crate::signals;
 
 pub(super) async fn run(config: &Config, args: &ExportFaces) -> anyhow::Result<Exit> {
     let start = &args.start;
@@ -28,7 +30,13 @@ pub(super) async fn run(config: &Config, args: &ExportFaces) -> anyhow::Result<E
     store.check_schema().await?;
     let export = Export { collection: start.collection.clone(), vectors: args.vectors };
     exists(&store, &export.collection).await?;
-    let sum = write(&store, &export, file).await?;
+    let shutdown = Shutdown::new(config.shutdown.grace);
+    signals::listen(shutdown.clone())?;
+    let sum = tokio::select! {
+        sum = write(&store, &export, file) => sum?,
+        // What was written until then goes with the writing.
+        () = shutdown.draining() => bail!("stopped before the file was whole: nothing is left of it"),
+    };
     if start.json {
         output::json(&json!({ "persons": sum.persons, "faces": sum.faces, "file": file.display().to_string() }))?;
     } else {

@@ -66,6 +66,9 @@ impl<'a> Told<'a> {
 /// Starts a training, and uses its head where that is asked for. Exit status 3 where its head is refused, 1 where it failed.
 pub(super) async fn train(config: &Config, args: &TrainMatching) -> anyhow::Result<Exit> {
     let (start, params) = (&args.start, serde_json::to_value(args.params()?)?);
+    if args.apply {
+        use_head::applicable(config).await?;
+    }
     let new = NewJob {
         command: super::COMMAND,
         kind: JobKind::Train,

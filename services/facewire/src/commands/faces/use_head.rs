@@ -36,12 +36,11 @@ struct Report {
     done: Reembedded,
 }
 
+/// What the fingerprint of a head that is not trained yet is called: nobody has measured it.
+const UNTRAINED: &str = "not trained yet";
+
 pub(super) async fn run(config: &Config, args: &UseHead) -> anyhow::Result<Exit> {
-    drop(connect::nats(config, "use-head").await?);
-    // Whichever side of a switch is configured, the pack is the same.
-    let config = Config { models: Models { head: None, ..config.models.clone() }, ..config.clone() };
-    let parts = Parts::stores(&config).await?;
-    let reconciler = heads::reconciler(&config, &parts).await?;
+    let (config, reconciler) = opened(config).await?;
     let report = match &args.head {
         Some(named) => through(&config, &reconciler, args, named).await?,
         None => back(&config, &reconciler, args).await?,
@@ -54,6 +53,30 @@ pub(super) async fn run(config: &Config, args: &UseHead) -> anyhow::Result<Exit>
     Ok(Exit::Success)
 }
 
+/// Whichever side of a switch is configured, the pack is the same.
+async fn opened(config: &Config) -> anyhow::Result<(Config, Reconciler)> {
+    drop(connect::nats(config, "use-head").await?);
+    let config = Config { models: Models { head: None, ..config.models.clone() }, ..config.clone() };
+    let parts = Parts::stores(&config).await?;
+    let reconciler = heads::reconciler(&config, &parts).await?;
+    Ok((config, reconciler))
+}
+
+/// Refuses to train a head that is to be used at once where nothing will say what a match needs behind it: that is found out only
+/// once there is a head to measure.
+pub(super) async fn applicable(config: &Config) -> anyhow::Result<()> {
+    let (config, reconciler) = opened(config).await?;
+    let Some(places) = heads::ruling(&config, &reconciler.gallery, UNTRAINED, None).await?.missing() else {
+        return Ok(());
+    };
+    bail!(
+        "nothing will say what a match needs behind the head in {places}: thresholds are of one model, and this one is still to be \
+         measured. Train it without --apply; then `facewire faces use-head HEAD_ID --project-only`, for each collection `facewire \
+         calibrate --head FINGERPRINT --corrections --collection C --apply` (or --faces DIR in place of --corrections), and `facewire \
+         faces use-head HEAD_ID`. Or set a fixed threshold: match.threshold, or match.collections.C.threshold. No job was started"
+    )
+}
+
 async fn through(config: &Config, reconciler: &Reconciler, args: &UseHead, named: &str) -> anyhow::Result<Report> {
     let store = &reconciler.gallery.store;
     let loaded = models::load(&config.models, progress::fetching(false)).await?;
@@ -62,8 +85,7 @@ async fn through(config: &Config, reconciler: &Reconciler, args: &UseHead, named
     let (model, dim, head) =
         (pack.fingerprint(), u32::try_from(pack.manifest().dim())?, file.spec().fingerprint.clone());
     if model == reconciler.gallery.model {
-        let finished = finish(reconciler, args, Some(&head)).await?;
-        bail!("{model} serves already{finished}");
+        return finish(reconciler, args, model, Some(head)).await;
     }
     let place = install(&config.models, file.clone()).await?;
     if !args.project_only {
@@ -92,8 +114,15 @@ async fn back(config: &Config, reconciler: &Reconciler, args: &UseHead) -> anyho
     let manifest = models::manifest(&config.models)?;
     let (model, dim) = (manifest.fingerprint(), u32::try_from(manifest.dim())?);
     if model == reconciler.gallery.model {
-        let finished = finish(reconciler, args, None).await?;
-        bail!("no head serves: the gallery is of {model} itself{finished}");
+        return finish(reconciler, args, model, None).await;
+    }
+    let ruling = heads::ruling(config, &reconciler.gallery, &model, manifest.calibration).await?;
+    ruling.warning().into_iter().for_each(output::say);
+    if let Some(places) = ruling.missing() {
+        output::say(format_args!(
+            "nothing says what a match needs without the head in {places}: `facewire calibrate --faces DIR --collection C --apply`, or \
+             set match.threshold, before the services start"
+        ));
     }
     let embedder = heads::FromRaw::back(store.clone(), model.clone());
     let options = ReembedOptions { model: model.clone(), dim, batch: args.batch, leave_behind: args.leave_behind };
@@ -154,31 +183,36 @@ async fn open(loaded: &Loaded, file: HeadFile) -> anyhow::Result<Head> {
     Ok(tokio::task::spawn_blocking(move || file.open(&runtime, &session)).await??)
 }
 
-/// Refuses a switch after which no probe of some collection could be judged.
+/// Refuses a switch after which no probe of some collection could be judged; says where a fixed similarity would judge.
 async fn calibrated(config: &Config, reconciler: &Reconciler, model: &str, head: &str) -> anyhow::Result<()> {
-    let unruled = heads::unruled(config, &reconciler.gallery, model).await?;
-    if unruled.is_empty() {
+    let ruling = heads::ruling(config, &reconciler.gallery, model, None).await?;
+    let Some(places) = ruling.missing() else {
+        ruling.warning().into_iter().for_each(output::say);
         return Ok(());
-    }
-    let places: Vec<String> = unruled.iter().map(ToString::to_string).collect();
+    };
     bail!(
-        "nothing says what a match needs behind this head in {}: thresholds are of one model. Measure them for each collection with \
+        "nothing says what a match needs behind this head in {places}: thresholds are of one model. Measure them for each collection with \
          `facewire calibrate --head {head} --faces DIR --collection C --apply`; or from what people corrected, with `facewire faces \
          use-head FILE --project-only` and then `facewire calibrate --head {head} --corrections --collection C --apply`; or set \
-         match.threshold. Nothing was switched",
-        places.join(", ")
+         match.threshold. Nothing was switched"
     )
 }
 
-/// Finishes a switch that was interrupted after the model that was asked for came to serve: its last embeddings, and the list of heads.
-/// What is left to the operator, where there was something to finish.
-async fn finish(reconciler: &Reconciler, args: &UseHead, head: Option<&str>) -> anyhow::Result<String> {
-    let moved = reconciler.finish_reembed(args.batch, args.patience).await?;
-    let changed = serving(&reconciler.gallery.store, head, args.force).await?;
-    if moved == 0 && !changed {
-        return Ok(String::new());
+/// Finishes a switch that was interrupted after the model that was asked for came to serve: the index, its last embeddings, and the
+/// list of heads. Fails where nothing was left of one.
+async fn finish(
+    reconciler: &Reconciler,
+    args: &UseHead,
+    model: String,
+    head: Option<String>,
+) -> anyhow::Result<Report> {
+    let done = reconciler.finish_reembed(args.batch, args.patience).await?;
+    let changed = serving(&reconciler.gallery.store, head.as_deref(), args.force).await?;
+    match head {
+        _ if changed || !done.is_nothing() => Ok(Report { model, head, switched: true, done }),
+        Some(_) => bail!("{model} serves already"),
+        None => bail!("no head serves: the gallery is of {model} itself"),
     }
-    Ok(format!(". The switch to it was interrupted, and is finished: {}", next(head)))
 }
 
 /// Says in the list of heads which one serves: one of this fingerprint, or none. Whether that was something new.

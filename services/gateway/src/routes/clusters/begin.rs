@@ -69,10 +69,11 @@ pub(crate) struct ClusterOptions {
     #[schema(minimum = 1, maximum = 256, required = false)]
     min_samples: u32,
     /// A Euclidean distance between unit vectors: the selection epsilon of `hdbscan`, the neighbourhood of `dbscan`,
-    /// the cut of `agglomerative`; the method's own unless given.
+    /// the cut of `agglomerative`; the method's own unless given, which was measured with the default model pack alone.
     #[schema(minimum = 0.0, maximum = 2.0)]
     epsilon: Option<f64>,
-    /// The cosine similarity of a face to the mean of its cluster below which it leaves it; the method's own unless given.
+    /// The cosine similarity of a face to the mean of its cluster below which it leaves it; the method's own unless given,
+    /// measured as that of `epsilon`.
     #[schema(minimum = -1.0, maximum = 1.0)]
     cohesion: Option<f32>,
     /// With `hdbscan`: more and smaller clusters, the leaves of its tree.
@@ -94,7 +95,7 @@ pub(crate) struct ClusterOptions {
 }
 
 /// Groups the faces that are nobody's. Scope: enrol. A cluster that is still the same keeps its id; faces of people
-/// stay.
+/// stay. Clusters without a label are found anew, so parts of one that was split may become one again.
 #[utoipa::path(post, path = "/api/v1/faces/cluster", tag = "clusters", params(Whose), request_body = ClusterOptions,
     responses((status = 202, description = "The job that does it", body = Job)))]
 pub(crate) async fn cluster(
@@ -219,7 +220,8 @@ pub(crate) async fn assign(
 pub(crate) struct PrototypeOptions {
     /// Only of this person of the collection; of everybody unless given.
     person_id: Option<Uuid>,
-    /// Exemplars of a person at most; 3 unless given.
+    /// Exemplars of a person at most; 3 unless given. It holds until the person's next change, when as many are chosen as
+    /// the service `jobs` is configured for.
     #[schema(minimum = 1, maximum = 16)]
     exemplars: Option<u32>,
 }

@@ -156,7 +156,7 @@ pub(crate) struct SplitDone {
 }
 
 /// Splits a cluster into those that its own faces form. Scope: enrol. One that is somebody's, or that has too many
-/// faces for somebody to wait, is a conflict.
+/// faces for somebody to wait, is a conflict. The next clustering may join parts that have no label again.
 #[utoipa::path(post, path = "/api/v1/faces/clusters/{id}/split", tag = "clusters",
     params(("id" = String, Path, description = "The cluster"), Whose), request_body = SplitRequest,
     responses((status = 200, description = "Its parts", body = SplitDone)))]

@@ -12,7 +12,7 @@ use super::super::recognition::search;
 use super::{Whose, find};
 use crate::App;
 use crate::caller::Caller;
-use crate::error::{ApiError, Code};
+use crate::error::{ApiError, Code, ErrorEnvelope};
 use crate::input::{self, Path, Query};
 
 /// Persons that are told unless a request says otherwise.
@@ -44,7 +44,8 @@ pub(crate) struct Suggestions {
 /// persons are left out.
 #[utoipa::path(get, path = "/api/v1/faces/clusters/{id}/suggestions", tag = "clusters",
     params(("id" = String, Path, description = "The cluster"), SuggestionsQuery),
-    responses((status = 200, description = "The nearest people", body = Suggestions)))]
+    responses((status = 200, description = "The nearest people", body = Suggestions),
+        (status = 409, description = "The cluster's faces have no embeddings of the model that serves", body = ErrorEnvelope)))]
 pub(crate) async fn suggestions(
     State(app): State<App>,
     caller: Caller,

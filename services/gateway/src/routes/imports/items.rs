@@ -73,9 +73,7 @@ pub(crate) async fn receive(
     if import.state != ImportState::Receiving {
         return Err(ApiError::new(Code::Conflict, format!("the import is {}", state(import.state))));
     }
-    let Ok(_place) = app.imports.try_acquire() else {
-        return Err(ApiError::overloaded("as many imports are read as may be (gateway.imports)"));
-    };
+    let _place = imports::enter(&app, &caller)?;
     imports::receive(&app, caller, &import, request).await.map(Json)
 }
 

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use facewire_domain::Scope;
-use facewire_store_pg::{Closed, Import, ImportState};
+use facewire_store_pg::{Closed, Import, ImportState, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -47,7 +47,8 @@ pub(crate) struct NewImport {
     collection: Option<String>,
 }
 
-/// Begins an import. Scope: enrol. Then send its items, and finish it.
+/// Begins an import. Scope: enrol. Then send its items, and finish it. A collection has 64 open ones at most: another is a conflict;
+/// `details.limit` says how many.
 #[utoipa::path(post, path = "/api/v1/imports", tag = "imports", request_body = NewImport,
     responses((status = 201, description = "The import", body = Progress)))]
 pub(crate) async fn begin(
@@ -57,8 +58,22 @@ pub(crate) async fn begin(
 ) -> Result<(StatusCode, Json<Progress>), ApiError> {
     let collection = input::collection(new.collection.as_deref())?;
     caller.may(Scope::Enrol, &collection)?;
-    let import = app.gallery.store.create_import(&collection, &caller.actor()).await?;
+    let import = app.gallery.store.create_import(&collection, &caller.actor()).await.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(Progress::of(&app, import).await?)))
+}
+
+/// Why an import is not begun: too many are open.
+fn refused(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Conflict { .. } => {
+            let limit = Store::OPEN_IMPORTS;
+            let why = format!(
+                "{limit} imports of the collection are open: wait for those that are running to end, or cancel some"
+            );
+            ApiError::new(Code::Conflict, why).with(json!({ "limit": limit }))
+        }
+        error => error.into(),
+    }
 }
 
 /// Imports.

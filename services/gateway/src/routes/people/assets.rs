@@ -93,9 +93,9 @@ pub(crate) async fn erase(
         }
         return Ok(told);
     }
-    let receipt = app.erase(&what, &caller).await?;
+    let receipt = app.erase(&collection, &what, &caller).await?;
     if let Some(also) = &also {
-        app.erase(also, &caller).await?;
+        app.erase(&collection, also, &caller).await?;
     }
     Ok(Json(receipt).into_response())
 }

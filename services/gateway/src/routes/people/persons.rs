@@ -242,7 +242,7 @@ pub(crate) async fn erase(
     if later {
         return app.erase_later(&collection, &what, &caller).await;
     }
-    Ok(Json(app.erase(&what, &caller).await?).into_response())
+    Ok(Json(app.erase(&collection, &what, &caller).await?).into_response())
 }
 
 /// Whom to merge into.

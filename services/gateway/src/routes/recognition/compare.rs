@@ -84,7 +84,7 @@ pub(crate) async fn compare(
     if images.len() != wanted {
         return Err(ApiError::invalid("image", "send two images, or one and a personId"));
     }
-    let asked = asked(query.threshold, query.fmr)?;
+    let asked = asked(query.threshold, "fmr", query.fmr)?;
     let person = match query.person_id {
         Some(id) => Some(faces_of(&app, &collection, PersonId::from(id)).await?),
         None => None,

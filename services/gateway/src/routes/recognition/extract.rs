@@ -36,6 +36,12 @@ pub(crate) struct ExtractQuery {
     faces: Option<Faces>,
 }
 
+impl ExtractQuery {
+    fn faces(&self) -> Faces {
+        self.faces.unwrap_or(Faces::All)
+    }
+}
+
 /// The faces of an image.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -86,6 +92,8 @@ pub(crate) async fn detect(
     let collection = input::collection(query.collection.as_deref())?;
     let gate = app.gate().await?;
     let limits = gate.limits(collection.as_str(), query.camera.as_deref().unwrap_or(CAMERA));
+    // As the chain judged them: some limits are of crops alone.
+    let limits = if query.faces() == Faces::All { limits.in_frame() } else { limits };
     let faces = extracted.faces.into_iter().map(|result| {
         let quality: Option<Quality> = result.quality.as_ref().map(Into::into);
         let checks = quality.map(|quality| limits.checks(&quality)).unwrap_or_default();
@@ -151,8 +159,7 @@ async fn read(app: &App, caller: &Caller, request: Request) -> Result<(Extracted
     let image = images.into_iter().next().ok_or_else(|| ApiError::invalid("image", "an image is missing"))?;
     let collection = input::collection(query.collection.as_deref())?;
     caller.sees(&collection)?;
-    let faces = query.faces.unwrap_or(Faces::All);
-    let extracted = extracted(app, &collection, query.camera.as_deref(), faces, image.bytes).await?;
+    let extracted = extracted(app, &collection, query.camera.as_deref(), query.faces(), image.bytes).await?;
     Ok((extracted, query))
 }
 

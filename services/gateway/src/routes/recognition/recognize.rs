@@ -151,7 +151,7 @@ impl RecognizeQuery {
 
 /// What a match needs, as a producer's header says it.
 fn rule_headers(threshold: Option<f64>, fpir: Option<f64>) -> Result<Option<(&'static str, String)>, ApiError> {
-    let Asked { threshold, fpir } = asked(threshold, fpir)?;
+    let Asked { threshold, fpir } = asked(threshold, "fpir", fpir)?;
     let threshold = threshold.map(|threshold| (headers::THRESHOLD, threshold.to_string()));
     Ok(threshold.or(fpir.map(|fpir| (headers::FPIR, fpir.to_string()))))
 }

@@ -61,7 +61,7 @@ pub(crate) async fn search(
     caller.has(Scope::Embed)?;
     let collection = input::collection(request.collection.as_deref())?;
     caller.sees(&collection)?;
-    let asked = asked(request.threshold, request.fpir)?;
+    let asked = asked(request.threshold, "fpir", request.fpir)?;
     let limit = input::limit(request.limit, LIMIT, MOST)?;
     if request.model.as_ref().is_some_and(|model| *model != app.gallery.model) {
         let why = format!("the gallery is of the model {}", app.gallery.model);
@@ -133,18 +133,18 @@ async fn decision(
     })
 }
 
-/// What a request asks for itself.
-pub(crate) fn asked(threshold: Option<f64>, fpir: Option<f64>) -> Result<Asked, ApiError> {
-    if threshold.is_some() && fpir.is_some() {
-        return Err(ApiError::invalid("fpir", "not beside threshold: one of the two decides"));
+/// What a request asks for itself. `field`: what it calls its rate.
+pub(crate) fn asked(threshold: Option<f64>, field: &str, rate: Option<f64>) -> Result<Asked, ApiError> {
+    if threshold.is_some() && rate.is_some() {
+        return Err(ApiError::invalid(field, "not beside threshold: one of the two decides"));
     }
     if threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
         return Err(ApiError::invalid("threshold", "a similarity from 0 to 1"));
     }
-    if fpir.is_some_and(|fpir| !(fpir > 0.0 && fpir < 1.0)) {
-        return Err(ApiError::invalid("fpir", "a rate above 0 and below 1"));
+    if rate.is_some_and(|rate| !(rate > 0.0 && rate < 1.0)) {
+        return Err(ApiError::invalid(field, "a rate above 0 and below 1"));
     }
-    Ok(Asked { threshold, fpir })
+    Ok(Asked { threshold, fpir: rate })
 }
 
 fn is_hidden(person: PersonId, persons: &HashMap<PersonId, Person>) -> bool {

@@ -98,6 +98,7 @@ fn calibrate(sample: &Sample, today: &Today, model: String, asked: Asked) -> any
     let least = |rate| stricter.as_ref().and_then(|scores| scores.threshold_at_fmr(rate)).unwrap_or(-1.0);
     let mut notes = report::bias(sample, asked.may_lower);
     let measured = matching::unnamed(&compared, &candidates, today, least, &mut notes)?;
+    let measured_to = joined::measured_to(&measured);
     let fresh = match &today.calibration {
         Some(now) if !asked.may_lower => joined::not_below(measured, now, &mut notes),
         _ => joined::moved(measured, today.shape.as_ref(), &mut notes),
@@ -120,7 +121,7 @@ fn calibrate(sample: &Sample, today: &Today, model: String, asked: Asked) -> any
         new: side(threshold, calibration.version.clone()),
         applied: false,
         notes,
-        made: Made { collection, camera, model, calibration, gate },
+        made: Made { collection, camera, model, calibration, measured_to, gate },
     };
     Ok(report.with_notes(today))
 }

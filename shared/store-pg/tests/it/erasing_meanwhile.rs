@@ -1,0 +1,229 @@
+//! What comes while somebody is erased, and what ends with a collection: nobody comes back behind the erasure, what leads it to images
+//! waits for it, and no erasure is left open for ever.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use facewire_domain::{Candidate, Decision, Intent, PersonId};
+use facewire_store_pg::{
+    ClaimLimits, ConflictKind, CropHead, Ending, Enrolment, FaceSelection, Named, NamedCrop, NewCrop, NewDelivery,
+    NewFace, NewWebhook, PersonChanges, PersonUpdate, Source, Store, StoreError, WebhookFilter,
+};
+use serde_json::{Value as JsonValue, json};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::support::{admit, by, crop, enrol, enrolled, face, finish, head, matched, office, person, test_database};
+
+/// An enrolment's crop, received `seconds` from now.
+fn enrolment_crop(number: u64, subject: &str, seconds: i64) -> NewCrop {
+    let received_at = OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+    let subject = Some(subject.parse().unwrap());
+    NewCrop { head: CropHead { intent: Intent::Enroll, subject, received_at, ..head(number) }, ..crop(number) }
+}
+
+/// The ending of a crop that is nearest to one person, and then to another.
+fn near(number: u64, is_match: bool, best: PersonId, second: PersonId) -> Ending {
+    let candidate = |person| Some(Candidate { person, face: Uuid::from_u128(8).into(), similarity: 0.5 });
+    let decision =
+        Decision { matched: is_match, best: candidate(best), runner_up: candidate(second), ..Decision::default() };
+    Ending { decision: Some(decision), ..matched(number) }
+}
+
+fn erased(subject: &str) -> Enrolment {
+    Enrolment::Conflict { kind: ConflictKind::Erased, person: person(subject) }
+}
+
+async fn erase_faces(store: &Store, what: &FaceSelection) {
+    loop {
+        let faces = store.tombstone_selected(what, 10).await.unwrap();
+        if faces.is_empty() {
+            return;
+        }
+        store.forget(&faces.iter().map(|face| face.face).collect::<Vec<_>>()).await.unwrap();
+    }
+}
+
+/// The enrolments of these persons that are left.
+async fn waiting(store: &Store, named: Named<'_>) -> Vec<NamedCrop> {
+    store.named_crops(&office(), named, 100).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_enrolment_that_is_admitted_meanwhile_is_left_to_the_erasure_until_its_receipt_is_final() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("a", None, 1)]).await;
+    let what = FaceSelection::Person(person("a"));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    erase_faces(&store, &what).await;
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    // One waited when the erasure began, one came since.
+    let (waited, came) = (enrolment_crop(2, "a", -9), enrolment_crop(3, "a", 9));
+    admit(&store, &[waited.clone(), came]).await;
+    let named = Named::Subjects(&begun.subjects);
+    let mut found: Vec<_> = waiting(&store, named).await.iter().map(|crop| crop.crop).collect();
+    found.sort();
+    let mut expected = [head(2).crop, head(3).crop];
+    expected.sort();
+    assert_eq!(found, expected, "by them the erasure finds their images");
+    assert!(!store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    let crops = waiting(&store, named).await;
+    assert_eq!(store.erase_names(&crops, named).await.unwrap(), 2);
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    // Whoever writes one now takes it back.
+    admit(&store, &[waited, enrolment_crop(4, "a", -9)]).await;
+    assert_eq!(waiting(&store, named).await, []);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_enrolled_whose_erasure_has_not_ended() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("a", Some("Anna"), 1), face("b", None, 2)]).await;
+    store.merge_persons(person("b"), person("a"), &by()).await.unwrap().unwrap();
+    let what = FaceSelection::Person(person("a"));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    erase_faces(&store, &what).await;
+    // Received since it began: with and without their rows, by both ids, by a crop and by hand.
+    admit(&store, &[enrolment_crop(4, "a", 9), enrolment_crop(5, "b", 9), enrolment_crop(6, "c", 9)]).await;
+    let by_hand = NewFace { crop: None, ..face("a", None, 7) };
+    let led_to_a = Enrolment::Conflict { kind: ConflictKind::Erased, person: person("a") };
+    assert_eq!(enrol(&store, &[face("b", None, 5), by_hand.clone()]).await, [led_to_a, erased("a")]);
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 2);
+    let batch = [face("a", None, 4), face("b", None, 5), by_hand.clone(), face("c", None, 6)];
+    let answers = enrol(&store, &batch).await;
+    assert_eq!(answers[..3], [erased("a"), erased("b"), erased("a")]);
+    assert!(matches!(answers[3], Enrolment::Pending { .. }), "{answers:?}");
+    let events = store.events_after(Some(&office()), 0, 100).await.unwrap();
+    let made = events.iter().filter(|event| event.kind == "person.created").count();
+    assert_eq!(made, 3, "nothing of them comes into the streams again");
+
+    let named = Named::Subjects(&begun.subjects);
+    let crops = waiting(&store, named).await;
+    assert_eq!(store.erase_names(&crops, named).await.unwrap(), 2);
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    enrolled(&store, &[by_hand]).await;
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn an_unfinished_erasure_of_a_person_ends_with_the_collection_and_what_was_left_to_it_goes_first() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("a", None, 1), face("b", None, 2)]).await;
+    let (a, b) = (person("a"), person("b"));
+    let what = FaceSelection::Person(a);
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    store.note_erasure(begun.erasure, &json!({ "faces": 1 })).await.unwrap();
+    // It is cut short.
+    let all = FaceSelection::Collection(office());
+    let whole = store.begin_erasure(&all, &by()).await.unwrap().unwrap();
+    erase_faces(&store, &all).await;
+    while store.empty_collection(&office(), 10).await.unwrap() > 0 {}
+    // A service had these in hand, and leaves them to the erasure of the person.
+    finish(&store, &[near(3, true, a, b)]).await;
+    assert_eq!(store.results_of(&[a], 10).await.unwrap().len(), 1);
+    admit(&store, &[enrolment_crop(4, "a", -9)]).await;
+    assert!(!store.delete_erased_collection(&whole, &json!({}), &by()).await.unwrap());
+    assert_eq!(store.erasure_receipt(whole.erasure).await.unwrap().unwrap().finished_at, None);
+    while store.empty_collection(&office(), 10).await.unwrap() > 0 {}
+    assert!(store.delete_erased_collection(&whole, &json!({}), &by()).await.unwrap());
+
+    let receipts: Vec<(JsonValue, bool)> =
+        sqlx::query_as("SELECT receipt, finished_at IS NOT NULL FROM erasures ORDER BY kind")
+            .fetch_all(&mut db.operator().await)
+            .await
+            .unwrap();
+    assert_eq!(receipts, [(json!({}), true), (json!({ "faces": 1 }), true)], "without saying whom it was of");
+    assert_eq!(store.begin_erasure(&what, &by()).await.unwrap(), None, "there is nobody to go on with");
+    // Somebody of that id comes into a collection of that name, and is anybody.
+    enrolled(&store, &[NewFace { crop: None, ..face("a", None, 5) }]).await;
+    let changes = PersonChanges { name: Some("Anna".to_owned()), ..PersonChanges::default() };
+    let updated = store.update_person(a, None, &changes, &by()).await.unwrap();
+    assert!(matches!(updated, PersonUpdate::Updated(_)), "{updated:?}");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_collection_of_which_something_is_being_erased_is_not_deleted_as_an_empty_one() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("a", None, 1)]).await;
+    let what = FaceSelection::Person(person("a"));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    erase_faces(&store, &what).await;
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    // Nothing is left in it, and the streams may still name them.
+    assert!(store.collection(&office()).await.unwrap().unwrap().is_empty());
+    assert_eq!(store.delete_collection(&office(), &by()).await, Err(StoreError::BeingErased));
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    assert_eq!(store.delete_collection(&office(), &by()).await, Ok(true));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn one_of_two_erasures_takes_the_other_person_out_of_the_decisions_that_it_changes() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("a", None, 1), face("b", None, 2), face("c", None, 9)]).await;
+    let [a, b, c] = ["a", "b", "c"].map(person);
+    finish(&store, &[near(3, false, a, b), near(4, true, a, b), near(5, true, c, b), near(6, true, c, a)]).await;
+    for other in [a, b] {
+        store.begin_erasure(&FaceSelection::Person(other), &by()).await.unwrap().unwrap();
+    }
+    // The rows may move to where the erasure of `a` has been already.
+    assert_eq!(store.erase_mentions(&[b], 0).await.unwrap(), (3, None));
+    let decisions: Vec<(JsonValue, JsonValue)> = sqlx::query_as(
+        "SELECT coalesce(decision->'best'->'person', 'null'), coalesce(decision->'runner_up'->'person', 'null')
+         FROM recognitions ORDER BY received_at",
+    )
+    .fetch_all(&mut db.operator().await)
+    .await
+    .unwrap();
+    let expected = [(json!(null), json!(null)), (json!(a), json!(null)), (json!(c), json!(null)), (json!(c), json!(a))];
+    assert_eq!(decisions, expected, "who it was stays for their own erasure, and what was not changed does");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn who_went_with_a_collection_is_named_by_nothing_that_is_written_later() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    enrolled(&store, &[face("a", None, 1), face("b", None, 2)]).await;
+    let lab = "lab".parse().unwrap();
+    enrolled(&store, &[NewFace { collection: lab, ..face("c", None, 3) }]).await;
+    let others = PersonId::derive(&"lab".parse().unwrap(), &"c".parse().unwrap());
+    let (a, b) = (person("a"), person("b"));
+    let hook = NewWebhook {
+        collection: None,
+        url: "https://example.org/hook".to_owned(),
+        secret: "hidden".into(),
+        filter: WebhookFilter::default(),
+        cursor_results: 0,
+        cursor_events: 0,
+    };
+    let hook = store.create_webhook(&hook, &by()).await.unwrap().unwrap().webhook_id;
+    let what = FaceSelection::Collection(office());
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    erase_faces(&store, &what).await;
+    while store.empty_collection(&office(), 10).await.unwrap() > 0 {}
+    assert!(store.delete_erased_collection(&begun, &json!({}), &by()).await.unwrap());
+
+    assert_eq!(store.erased_persons(&[a, b, others]).await.unwrap(), HashSet::from([a, b]));
+    let written = finish(&store, &[near(4, true, a, b)]).await;
+    assert_eq!(written[0].row.decision, None);
+    assert_eq!(store.results_of(&[a, b], 10).await.unwrap(), []);
+    let told = [(1, vec![a]), (2, vec![others]), (3, vec![others, b])].map(|(sequence, persons)| NewDelivery {
+        sequence,
+        order_key: sequence.to_string(),
+        persons,
+        body: b"{}".to_vec(),
+    });
+    store.enqueue(hook, Source::Results, 0, 3, &told).await.unwrap();
+    let limits = ClaimLimits { limit: 10, per_webhook: 10, lease: Duration::from_secs(60) };
+    let claimed = store.claim_deliveries(limits, &[]).await.unwrap();
+    assert_eq!(claimed.iter().map(|delivery| delivery.sequence).collect::<Vec<_>>(), [2]);
+    db.drop().await;
+}
