@@ -100,9 +100,10 @@ impl Dim {
         self.whole().min((WHITE - LOW) / f32::from(self.top.saturating_sub(self.low).max(1)))
     }
 
-    /// Whether a gain makes the picture brighter: its dark end is moved too, and where that is grey, a small gain makes it darker.
+    /// Whether a gain makes the picture brighter, and takes no contrast from it: its dark end is moved too, and where that is grey, a small
+    /// gain makes it darker.
     fn lifts(self, gain: f32) -> bool {
-        f32::from(self.bright.saturating_sub(self.low)) * gain + LOW > f32::from(self.bright)
+        gain > 1.0 && f32::from(self.bright.saturating_sub(self.low)) * gain + LOW > f32::from(self.bright)
     }
 }
 
