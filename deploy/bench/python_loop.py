@@ -125,8 +125,6 @@ def collect(workers, results):
             counts.append(results.get(timeout=1))
         except queue.Empty:
             if any(worker.exitcode for worker in workers):
-                for worker in workers:
-                    worker.terminate()
                 sys.exit("a worker ended early")
     return counts
 
@@ -145,7 +143,8 @@ def main():
     context = multiprocessing.get_context("spawn")
     started, results = context.Barrier(processes, timeout=OPENING), context.Queue()
     task = (arguments.models, pictures, share, arguments.gallery)
-    workers = [context.Process(target=work, args=(task, started, results)) for _ in range(processes)]
+    # Daemons: whatever ends this process ends them.
+    workers = [context.Process(target=work, args=(task, started, results), daemon=True) for _ in range(processes)]
     for worker in workers:
         worker.start()
     counts = collect(workers, results)

@@ -286,7 +286,7 @@ def policies_turned_off(program) -> list[str]:
     (before, error), (after, other) = (render(program, "1.34", "production", [f"networkPolicy.enabled={on}"]) for on in ("true", "false"))
     if error or other:
         return [f"networkPolicy.enabled: {error or other}"]
-    policies = [d for d in before if d["kind"] == "NetworkPolicy" and rules.component(d) != "nats-servers"]
+    policies = rules.policies(before)
     hooks = [d for d in after if d["kind"] in ("Job", "Pod")]
     holding = [(d, p) for d in hooks for p in policies if rules.holds_for(p, rules.pod_template(d)["metadata"]["labels"])]
     faults = [f"networkPolicy.enabled=false: {rules.title(p)} holds for {rules.title(d)}" for d, p in holding]

@@ -3,7 +3,6 @@ else. Rendering is the caller's; no schema may come in but by what he passes."""
 
 import concurrent.futures
 import pathlib
-import tomllib
 
 import yaml
 
@@ -30,7 +29,7 @@ def leaves(table: dict, path: str = "") -> set[str]:
 def set_by_the_chart(documents: list[dict], values: str) -> set[str]:
     """Settings in the file and in the pods' variables, without those of this values file's own `config`."""
     own = yaml.safe_load((CI / f"{values}-values.yaml").read_text(encoding="utf-8")).get("config", {})
-    found = leaves(tomllib.loads(rules.settings(documents))) - leaves(own)
+    found = leaves(rules.settings(documents)) - leaves(own)
     pods = [pod for document in documents if (pod := rules.pod_spec(document))]
     names = [item["name"] for pod in pods for item in pod["containers"][0]["env"]]
     prefix = "FACEWIRE__"
@@ -66,7 +65,7 @@ def settings_without_one(render) -> list[str]:
     documents, error = render("production", sets)
     if error:
         return [f"{' '.join(sets)}: {error}"]
-    file = tomllib.loads(rules.settings(documents))
+    file = rules.settings(documents)
     found = (file["nats"]["request_timeout"], file["models"]["directory"], file["images"]["allow_http"])
     found += (file["health"]["listen"], file["gateway"]["listen"])
     return [] if found == ("7s", "/elsewhere", True, "[::]:8080", "[::]:8090") else [f"{' '.join(sets)}: the file has {found}"]

@@ -51,8 +51,13 @@ def is_hook(document: dict) -> bool:
     return "helm.sh/hook" in annotations(document)
 
 
-def settings(documents: list[dict]) -> str:
-    return next(d["data"]["facewire.toml"] for d in documents if "facewire.toml" in d.get("data", {}))
+def settings(documents: list[dict]) -> dict:
+    return tomllib.loads(next(d["data"]["facewire.toml"] for d in documents if "facewire.toml" in d.get("data", {})))
+
+
+def policies(documents: list[dict]) -> list[dict]:
+    """Facewire's own: the servers' are their chart's."""
+    return [d for d in documents if d["kind"] == "NetworkPolicy" and component(d) != "nats-servers"]
 
 
 def locked_down(document: dict) -> list[str]:
@@ -161,7 +166,7 @@ def is_mounted(path: str, container: dict, volumes: dict) -> bool:
 
 def mounts(documents: list[dict]) -> list[str]:
     """Every volume is seen by somebody, and every path that a variable or a setting names lies in one."""
-    faults, named = [], paths(tomllib.loads(settings(documents)))
+    faults, named = [], paths(settings(documents))
     for document in documents:
         pod = pod_spec(document)
         if not pod:
@@ -211,7 +216,7 @@ def hooks(documents: list[dict]) -> list[str]:
 
 
 def drains(documents: list[dict]) -> list[str]:
-    grace = int(re.search(r'\[shutdown\]\s+grace = "(\d+)s"', settings(documents)).group(1))
+    grace = int(settings(documents)["shutdown"]["grace"].removesuffix("s"))
     faults = []
     for document in documents:
         if document["kind"] != "Deployment":
@@ -288,16 +293,16 @@ def egress(document: dict, endpoint: str) -> list[tuple[int, str]]:
 
 def network(documents: list[dict]) -> list[str]:
     """Where there are policies: everything is denied, and each pod reaches what its variables and settings name, and nothing else."""
-    policies = [d for d in documents if d["kind"] == "NetworkPolicy" and component(d) != "nats-servers"]
-    if not policies:
+    found = policies(documents)
+    if not found:
         return []
-    endpoint = tomllib.loads(settings(documents))["telemetry"].get("otlp", {}).get("endpoint", "")
+    endpoint = settings(documents)["telemetry"].get("otlp", {}).get("endpoint", "")
     faults = []
     for document in documents:
         template = pod_template(document)
         if not template:
             continue
-        ours = [policy["spec"] for policy in policies if holds_for(policy, template["metadata"]["labels"])]
+        ours = [policy["spec"] for policy in found if holds_for(policy, template["metadata"]["labels"])]
         if not any(not spec.get("egress") and not spec.get("ingress") for spec in ours):
             faults.append(f"{title(document)}: nothing denies what is not listed")
         ports = lambda way: [(port["port"], port["protocol"]) for spec in ours for rule in spec.get(way, []) for port in rule["ports"]]

@@ -2,7 +2,6 @@
 //! it announces, and may then send nothing for long: hence half of the places are one key's at most.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -13,13 +12,10 @@ use crate::caller::{Caller, Owner};
 use crate::error::{ApiError, Code};
 use crate::input;
 use crate::options::Options;
-use crate::shares::{Full, Place, Shares};
+use crate::shares::{Place, Shares};
 
 /// What the places are counted in.
 const UNIT: u64 = 1024;
-
-/// When another try makes sense.
-const LATER: Duration = Duration::from_secs(1);
 
 /// The places.
 #[derive(Debug)]
@@ -44,13 +40,9 @@ impl Bodies {
     }
 
     fn enter(&self, owner: Owner, bytes: u64) -> Result<Held, ApiError> {
-        let place = self.places.enter(owner, units(bytes)).map_err(|full| match full {
-            Full::Own => {
-                let why = "too many bytes of this key are in hand (half of gateway.bodies)";
-                ApiError::new(Code::RateLimited, why).retry_after(LATER)
-            }
-            Full::All => ApiError::overloaded("too many bytes are in hand (gateway.bodies)"),
-        })?;
+        let own = "too many bytes of this key are in hand (half of gateway.bodies)";
+        let all = "too many bytes are in hand (gateway.bodies)";
+        let place = self.places.enter(owner, units(bytes)).map_err(|full| full.told(own, all))?;
         Ok(Held { _place: Arc::new(place) })
     }
 }
@@ -94,6 +86,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::error::SOON;
 
     const LARGEST: u64 = 64 << 10;
 
@@ -111,7 +104,7 @@ mod tests {
         let bodies = bodies(4 * LARGEST);
         let own = [1, 2].map(|_| bodies.enter(key(1), LARGEST).unwrap());
         let refused = bodies.enter(key(1), 1).unwrap_err();
-        assert_eq!((refused.code, refused.retry_after), (Code::RateLimited, Some(LATER)));
+        assert_eq!((refused.code, refused.retry_after), (Code::RateLimited, Some(SOON)));
         assert!(bodies.enter(key(1), 0).is_ok(), "what has no body is let in");
         let others = [2, 2].map(|other| bodies.enter(key(other), LARGEST).unwrap());
         assert_eq!(bodies.enter(key(3), 1).unwrap_err().code, Code::Overloaded);

@@ -204,10 +204,20 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Why nothing more of a kind is made: a conflict where there are as many as may be, `limit`.
+    pub(crate) fn of_crowd(error: StoreError, limit: u32, why: impl Into<String>) -> Self {
+        match error {
+            StoreError::Conflict { .. } => Self::new(Code::Conflict, why).with(serde_json::json!({ "limit": limit })),
+            error => error.into(),
+        }
+    }
+}
+
 /// Characters of a text of the client's in an answer.
 const LONGEST_TEXT: usize = 300;
 /// When another try makes sense after a server was away or too much waited.
-const SOON: Duration = Duration::from_secs(1);
+pub(crate) const SOON: Duration = Duration::from_secs(1);
 /// The same where an operator has to act.
 const LATER: Duration = Duration::from_secs(30);
 

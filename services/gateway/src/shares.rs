@@ -1,10 +1,11 @@
 //! Places of which one owner (a key, or an address without one) has a part at most, so that nobody takes those of all. What
-//! is counted, and what is told to whoever gets none, is for whoever has the places.
+//! is counted, and the words for whoever gets none, are for whoever has the places.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::caller::Owner;
+use crate::error::{ApiError, Code, SOON};
 
 /// The places.
 #[derive(Debug)]
@@ -36,6 +37,16 @@ pub(crate) enum Full {
     Own,
     /// All are taken.
     All,
+}
+
+impl Full {
+    /// What whoever gets no place is told: the words of its own share, or of all places.
+    pub(crate) fn told(self, own: impl Into<String>, all: impl Into<String>) -> ApiError {
+        match self {
+            Self::Own => ApiError::new(Code::RateLimited, own).retry_after(SOON),
+            Self::All => ApiError::overloaded(all),
+        }
+    }
 }
 
 impl Shares {

@@ -11,9 +11,9 @@ use http_body_util::BodyExt;
 
 use crate::App;
 use crate::caller::{Caller, Owner};
-use crate::error::{ApiError, Code};
+use crate::error::ApiError;
 use crate::options::Options;
-use crate::shares::{Full, Place, Shares};
+use crate::shares::{Place, Shares};
 
 /// When another try makes sense: a stream may end at any time, and most go on for long.
 const LATER: Duration = Duration::from_secs(5);
@@ -35,15 +35,8 @@ impl Streams {
 
     fn enter(&self, owner: Owner) -> Result<Place, ApiError> {
         self.places.enter(owner, 1).map_err(|full| {
-            let refused = match full {
-                Full::Own => {
-                    let most = self.most_each;
-                    let why = format!("at most {most} streams of a key are open at a time (gateway.key_streams)");
-                    ApiError::new(Code::RateLimited, why)
-                }
-                Full::All => ApiError::overloaded("as many streams are open as may be (gateway.streams)"),
-            };
-            refused.retry_after(LATER)
+            let own = format!("at most {} streams of a key are open at a time (gateway.key_streams)", self.most_each);
+            full.told(own, "as many streams are open as may be (gateway.streams)").retry_after(LATER)
         })
     }
 }
@@ -68,6 +61,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::error::Code;
 
     fn streams(streams: usize, key_streams: usize, connections: usize) -> Streams {
         Streams::new(&Options { streams, key_streams, connections, ..Options::default() })

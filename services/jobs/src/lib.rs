@@ -77,9 +77,9 @@ impl Jobs {
         for (number, queue) in queues {
             let name = format!("{SERVICE} {} {number}", std::process::id());
             let worker = Worker { context: context.clone(), name };
-            pipeline.spawn("work", worker.run(queue));
+            pipeline.spawn("work", context.clone().giving_back(worker.run(queue)));
         }
-        pipeline.spawn("prototypes", upkeep::keep(context.clone()));
+        pipeline.spawn("prototypes", context.clone().giving_back(upkeep::keep(context.clone())));
         pipeline.spawn("housekeeping", housekeeping::keep(context, self.bus.clone()));
         Ok(pipeline)
     }

@@ -38,10 +38,7 @@ pub(crate) async fn keep(context: Context) -> Result<(), ActorError> {
             Ok(false) => {}
             // A store that it waited for.
             Err(_) if context.shutdown.is_draining() => return Ok(()),
-            Err(error) => {
-                context.give_back_all().await;
-                return Err(error.into());
-            }
+            Err(error) => return Err(error.into()),
         }
         tokio::select! {
             () = context.shutdown.draining() => return Ok(()),

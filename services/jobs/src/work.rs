@@ -78,17 +78,12 @@ impl Worker {
                 Ok(message) => {
                     (failures, held) = (0, None);
                     let Some(message) = message else { continue };
-                    let in_hand = self.context.in_hand.read().await;
+                    let _in_hand = self.context.in_hand.read().await;
                     if self.context.shutdown.is_draining() {
                         message.retry_later(Duration::ZERO).await;
                         return Ok(());
                     }
-                    let taken = self.take(message).await;
-                    drop(in_hand);
-                    if let Err(error) = taken {
-                        self.context.give_back_all().await;
-                        return Err(error);
-                    }
+                    self.take(message).await?;
                 }
                 Err(error) => {
                     events::StoreWaited { service: SERVICE, store: error.system(), failures, error: &error }.emit();

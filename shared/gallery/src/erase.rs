@@ -157,14 +157,14 @@ impl Gallery {
     ) -> Result<Receipt, GalleryError> {
         let StartedErasure { what, begun, mut receipt } = started;
         receipt.messages += messages;
+        // Somebody ended it, with its collection perhaps: whoever is there under these ids, or in a collection of that name, came since.
+        if self.is_final(&begun).await? {
+            return Ok(receipt);
+        }
         if let Erasure::Collection(_) = what {
             return self.finish_collection(&what, &begun, receipt, actor).await;
         }
         for _ in 0..ROUNDS {
-            // Somebody ended it, with its collection perhaps: whoever is there under these ids came since.
-            if self.is_final(&begun).await? {
-                return Ok(receipt);
-            }
             // One that began after this erasure did may hold some of it.
             receipt.exports += self.erase_exports(&begun.collection).await?;
             // What the services had in hand when it began is stored by now: the streams, which were erased last, hold no more of it.
@@ -190,7 +190,7 @@ impl Gallery {
     }
 
     /// Whether somebody else came to the end of the same erasure.
-    pub(crate) async fn is_final(&self, begun: &BegunErasure) -> Result<bool, GalleryError> {
+    async fn is_final(&self, begun: &BegunErasure) -> Result<bool, GalleryError> {
         let receipt = self.store.erasure_receipt(begun.erasure).await?;
         Ok(receipt.is_none_or(|receipt| receipt.finished_at.is_some()))
     }

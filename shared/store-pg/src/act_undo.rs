@@ -144,7 +144,7 @@ async fn undo(
     let found: Option<Found> = sqlx::query_as(FIND).bind(act).fetch_optional(&mut *tx).await?;
     let Some(found) = found.filter(|found| found.collection == collection) else { return Ok(Ok(None)) };
     // Faces that went back would outlive their erased person, or be erased with another.
-    let erased = being_erased(&mut tx, collection).await?;
+    let erased = being_erased(&mut tx, &[collection]).await?;
     let of_erased: bool = sqlx::query_scalar(OF_ERASED).bind(act).bind(&erased).fetch_one(&mut *tx).await?;
     if of_erased {
         return Ok(Err(StoreError::BeingErased));

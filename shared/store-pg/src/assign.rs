@@ -284,7 +284,7 @@ async fn concerns_erased(
     faces: &[Uuid],
     to: Option<Uuid>,
 ) -> Result<bool, sqlx::Error> {
-    let erased = being_erased(connection, collection.as_str()).await?;
+    let erased = being_erased(connection, &[collection.as_str()]).await?;
     if erased.is_empty() {
         return Ok(false);
     }

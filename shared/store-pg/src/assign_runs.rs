@@ -119,7 +119,7 @@ async fn allowed(
     let persons: HashSet<Uuid> = assignments.iter().map(|item| item.person.as_uuid()).collect();
     let mut persons = present_in(connection, collection, &persons.into_iter().collect::<Vec<_>>()).await?;
     // The faces would be erased with them.
-    let erased = being_erased(connection, collection).await?;
+    let erased = being_erased(connection, &[collection]).await?;
     persons.retain(|_, person| !erased.contains(person));
     let to = |item: &NewAssignment| {
         let person = persons.get(&item.person.as_uuid()).copied()?;

@@ -1,8 +1,6 @@
 //! Enrolment: Postgres first, with the face pending (DESIGN §3). Whoever writes persons or faces holds the collection's
 //! lock, so that two processes that enrol the same name or image cannot both win. Vectors are indexed elsewhere.
 
-use std::collections::HashSet;
-
 use facewire_domain::PersonId;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -20,7 +18,7 @@ use crate::face_record::VectorState;
 use crate::negatives;
 use crate::new_face::{Enrolment, NewFace, storable};
 use crate::parts::Parts;
-use crate::persons::{lock_collections, name_key};
+use crate::persons::{in_order, lock_collections, name_key};
 use crate::prototypes::fill_exemplars;
 use crate::store::{Store, run, text};
 use crate::tombstones::{Received, erased_since};
@@ -170,9 +168,7 @@ async fn enrol(
 ) -> Result<Result<Vec<Enrolment>, String>, sqlx::Error> {
     let batch: Vec<&NewFace> = items.iter().map(|(_, face, _)| *face).collect();
     let mut tx = connection.begin().await?;
-    let mut collections: Vec<&str> = batch.iter().map(|item| item.collection.as_str()).collect();
-    collections.sort_unstable();
-    collections.dedup();
+    let collections = in_order(batch.iter().map(|item| item.collection.as_str()));
     insert_collections(&mut tx, &collections).await?;
     lock_collections(&mut tx, &collections).await?;
     if let Some(lock) = lock {
@@ -235,11 +231,7 @@ async fn read(connection: &mut PgConnection, batch: &[&NewFace]) -> Result<Known
         .await?
         .into_iter()
         .collect();
-    let mut erased = HashSet::new();
-    for collection in keys.collections.into_iter().collect::<HashSet<_>>() {
-        erased.extend(being_erased(connection, collection).await?);
-    }
-    known.leave_out(batch, &erased);
+    known.being_erased = being_erased(connection, &keys.collections).await?.into_iter().collect();
     Ok(known)
 }
 

@@ -43,8 +43,10 @@ pub(crate) struct Known {
     pub(crate) images: HashMap<(String, [u8; 32]), Uuid>,
     /// Faces and persons whose they are said not to be.
     pub(crate) negatives: HashSet<(Uuid, Uuid)>,
-    /// Positions of items that were received before what they concern was erased, or whose person is just being erased.
+    /// Positions of items that were received before what they concern was erased.
     pub(crate) erased: HashSet<usize>,
+    /// Who is just being erased: whoever made them anew now would be named in streams that the erasure has been through.
+    pub(crate) being_erased: HashSet<Uuid>,
 }
 
 /// A person to write.
@@ -81,13 +83,13 @@ fn judge(index: usize, item: &NewFace, known: &mut Known, plan: &mut Plan) -> En
     let collection = item.collection.as_str().to_owned();
     let subject_key = (collection.clone(), item.subject.as_str().to_owned());
     let known_id = known.subjects.get(&subject_key).copied();
-    let id = known_id.unwrap_or_else(|| derived(item));
+    let id = known_id.unwrap_or_else(|| PersonId::derive(&item.collection, &item.subject).as_uuid());
     let person = known.survivor(id);
 
     let image_key = (collection.clone(), *item.image_hash.as_bytes());
     let same_image = known.images.get(&image_key).copied();
     let face = same_image.unwrap_or_else(|| face_of(&item.collection, item).as_uuid());
-    if let Some((kind, whose)) = known.objection(index, face, person) {
+    if let Some((kind, whose)) = known.objection(index, face, id, person) {
         return Enrolment::Conflict { kind, person: whose.into() };
     }
 
@@ -112,18 +114,6 @@ fn judge(index: usize, item: &NewFace, known: &mut Known, plan: &mut Plan) -> En
 }
 
 impl Known {
-    /// Refuses who is for one of these persons, who are just being erased: whoever made them anew now would be named in streams that
-    /// the erasure has been through.
-    pub(crate) fn leave_out(&mut self, batch: &[&NewFace], being_erased: &HashSet<Uuid>) {
-        for (index, item) in batch.iter().enumerate() {
-            let subject = (item.collection.as_str().to_owned(), item.subject.as_str().to_owned());
-            let id = self.subjects.get(&subject).copied().unwrap_or_else(|| derived(item));
-            if being_erased.contains(&id) || being_erased.contains(&self.survivor(id)) {
-                self.erased.insert(index);
-            }
-        }
-    }
-
     /// The person that an id leads to after merges.
     fn survivor(&self, mut id: Uuid) -> Uuid {
         for _ in 0..MERGES {
@@ -135,10 +125,12 @@ impl Known {
         id
     }
 
-    /// Why a face may not be this person's, whatever their name; and whose it is instead, or whom it concerns.
-    fn objection(&self, index: usize, face: Uuid, person: Uuid) -> Option<(ConflictKind, Uuid)> {
+    /// Why a face may not be this person's, whatever their name; and whose it is instead, or whom it concerns. `id` is theirs before
+    /// merges.
+    fn objection(&self, index: usize, face: Uuid, id: Uuid, person: Uuid) -> Option<(ConflictKind, Uuid)> {
         let there = self.faces.get(&face).filter(|known| known.state != VectorState::Tombstoned);
-        if there.is_none() && self.erased.contains(&index) {
+        let is_erased = self.erased.contains(&index) || [id, person].iter().any(|one| self.being_erased.contains(one));
+        if there.is_none() && is_erased {
             return Some((ConflictKind::Erased, person));
         }
         let owner = there.and_then(|known| known.person).map(|owner| self.survivor(owner));
@@ -210,11 +202,6 @@ impl KnownFace {
     fn was_taken_since(&self, crop: Option<Uuid>) -> bool {
         self.person.is_none() && self.state != VectorState::Tombstoned && crop.is_some() && crop == self.crop
     }
-}
-
-/// Whom an item is for where nobody has its subject yet.
-fn derived(item: &NewFace) -> Uuid {
-    PersonId::derive(&item.collection, &item.subject).as_uuid()
 }
 
 fn face_of(collection: &CollectionId, item: &NewFace) -> FaceId {

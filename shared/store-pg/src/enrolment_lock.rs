@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::face_record::{Columns, StoredFace, select_faces};
 use crate::new_face::NewFace;
-use crate::persons::lock_collections;
+use crate::persons::{in_order, lock_collections};
 use crate::store::{CHUNK, Store, run};
 
 /// Holds the enrolment lock of some collections until it is dropped or released. If the process or the connection dies,
@@ -55,7 +55,7 @@ impl Store {
     /// [`StoreError::Unavailable`] where another process holds one for too long.
     pub async fn enrolment_lock(&self, collections: &[CollectionId]) -> Result<EnrolmentGuard, StoreError> {
         const NAME: &str = "take the enrolment lock";
-        let names = sorted(collections);
+        let names = in_order(collections.iter().map(CollectionId::as_str));
         let take = async {
             // Of a pool of its own: whoever holds a lock needs another connection to write with.
             let mut transaction = self.lock_pool().begin().await?;
@@ -87,7 +87,8 @@ impl Store {
             "f.collection = ANY($1::text[]) AND f.vector_state = 'pending' AND f.origin = 'enrolled' AND f.person_id IS NOT NULL
              AND f.face_id > $2 ORDER BY f.face_id LIMIT $3"
         );
-        let (names, after) = (sorted(collections), after.map_or(Uuid::nil(), |face| face.as_uuid()));
+        let (names, after) =
+            (in_order(collections.iter().map(CollectionId::as_str)), after.map_or(Uuid::nil(), |face| face.as_uuid()));
         let rows: Vec<Columns> = run!(self, "pending enrolments", connection => {
             let mut tx = connection.begin().await?;
             lock_collections(&mut tx, &names).await?;
@@ -122,12 +123,4 @@ WHERE f.origin = 'enrolled' AND f.vector_state <> 'tombstoned'";
         }
         Ok(before)
     }
-}
-
-/// Sorted, so that two processes never wait for each other.
-fn sorted(collections: &[CollectionId]) -> Vec<&str> {
-    let mut names: Vec<&str> = collections.iter().map(CollectionId::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
 }

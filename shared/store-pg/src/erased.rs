@@ -20,6 +20,7 @@ use crate::ending::Ending;
 use crate::erasure::NamedResult;
 use crate::erasure_jobs::{being_erased, keep_erasures_open};
 use crate::error::StoreError;
+use crate::persons::in_order;
 use crate::store::{CHUNK, Store, run};
 
 // Ids of what is no person at all have no row either.
@@ -124,9 +125,7 @@ impl Store {
     async fn take_back_results(&self, endings: &[&Ending], erased: &HashSet<Uuid>) -> Result<(), StoreError> {
         let is_theirs = |ending: &&Ending| ending.person_id().is_some_and(|person| erased.contains(&person));
         let theirs: Vec<&Ending> = endings.iter().copied().filter(is_theirs).collect();
-        let mut collections: Vec<&str> = theirs.iter().map(|ending| ending.crop.collection.as_str()).collect();
-        collections.sort_unstable();
-        collections.dedup();
+        let collections = in_order(theirs.iter().map(|ending| ending.crop.collection.as_str()));
         if collections.is_empty() {
             return Ok(());
         }
@@ -182,9 +181,7 @@ async fn among(connection: &mut PgConnection, ids: &[Uuid], only_persons: bool) 
 /// Of crops with their collections and persons. No erasure ends meanwhile: one that goes on sees the crops, which were written before
 /// this, and does not end with them.
 async fn take_subjects(connection: &mut PgConnection, named: &[(Uuid, &str, Uuid)]) -> Result<(), sqlx::Error> {
-    let mut collections: Vec<&str> = named.iter().map(|(_, collection, _)| *collection).collect();
-    collections.sort_unstable();
-    collections.dedup();
+    let collections = in_order(named.iter().map(|(_, collection, _)| *collection));
     let (crops, persons): (Vec<Uuid>, Vec<Uuid>) = named.iter().map(|(crop, _, person)| (*crop, *person)).unzip();
     let mut tx = connection.begin().await?;
     keep_erasures_open(&mut tx, &collections).await?;
@@ -197,12 +194,9 @@ async fn take_subjects(connection: &mut PgConnection, named: &[(Uuid, &str, Uuid
 async fn unfinished(connection: &mut PgConnection, collections: &[&str]) -> Result<HashSet<Uuid>, sqlx::Error> {
     let mut tx = connection.begin().await?;
     keep_erasures_open(&mut tx, collections).await?;
-    let mut persons = HashSet::new();
-    for collection in collections {
-        persons.extend(being_erased(&mut tx, collection).await?);
-    }
+    let persons = being_erased(&mut tx, collections).await?;
     tx.commit().await?;
-    Ok(persons)
+    Ok(persons.into_iter().collect())
 }
 
 /// The row of an ending, as an erasure names it.

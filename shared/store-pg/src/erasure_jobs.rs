@@ -13,7 +13,7 @@ use crate::store::{Store, run};
 // A person's row may be gone already: the receipt knows of whom the erasure is until it is final.
 const BEING_ERASED: &str = "
 WITH unfinished AS MATERIALIZED (
-    SELECT subject, receipt FROM erasures WHERE collection = $1 AND kind = 'person' AND finished_at IS NULL
+    SELECT subject, receipt FROM erasures WHERE collection = ANY($1::text[]) AND kind = 'person' AND finished_at IS NULL
 )
 SELECT subject::uuid FROM unfinished
 UNION
@@ -46,11 +46,14 @@ pub(crate) async fn lock_erasures(connection: &mut PgConnection, collection: &st
     sqlx::query(ENDED).bind(collection).execute(connection).await.map(|_| ())
 }
 
-/// All persons of a collection who are being erased, with whoever was merged into them, until their receipts are final.
-/// Whoever calls holds the collection's lock, so that none is added before the transaction ends, or keeps its erasures open, so that
+/// All persons of these collections who are being erased, with whoever was merged into them, until their receipts are final.
+/// Whoever calls holds the collections' lock, so that none is added before the transaction ends, or keeps their erasures open, so that
 /// none is gone by then.
-pub(crate) async fn being_erased(connection: &mut PgConnection, collection: &str) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(BEING_ERASED).bind(collection).fetch_all(connection).await
+pub(crate) async fn being_erased(
+    connection: &mut PgConnection,
+    collections: &[&str],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(BEING_ERASED).bind(collections).fetch_all(connection).await
 }
 
 /// Whether one of these persons is among them.
@@ -59,7 +62,7 @@ pub(crate) async fn any_is_being_erased(
     collection: &str,
     persons: &[Uuid],
 ) -> Result<bool, sqlx::Error> {
-    let erased = being_erased(connection, collection).await?;
+    let erased = being_erased(connection, &[collection]).await?;
     Ok(persons.iter().any(|person| erased.contains(person)))
 }
 
@@ -73,7 +76,7 @@ pub(crate) async fn is_being_erased(connection: &mut PgConnection, collection: &
 /// erasures since, and goes first. Whoever calls holds the collection's lock.
 pub(crate) async fn end_erasures(connection: &mut PgConnection, collection: &str) -> Result<bool, sqlx::Error> {
     lock_erasures(connection, collection).await?;
-    let persons = being_erased(connection, collection).await?;
+    let persons = being_erased(connection, &[collection]).await?;
     let left: bool = sqlx::query_scalar(LEFT).bind(collection).bind(&persons).fetch_one(&mut *connection).await?;
     if !left {
         sqlx::query(END_ALL).bind(collection).execute(connection).await?;

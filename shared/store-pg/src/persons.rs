@@ -232,6 +232,14 @@ impl Store {
     }
 }
 
+/// Names of collections in the order in which everybody locks them, each once: two processes never wait for each other.
+pub(crate) fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// One writer of persons and faces at a time and collection, until the transaction ends: what it reads stays true.
 pub(crate) async fn lock_collections(connection: &mut PgConnection, sorted: &[&str]) -> Result<(), sqlx::Error> {
     sqlx::query(

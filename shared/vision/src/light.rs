@@ -43,7 +43,7 @@ impl<'a> Lit<'a> {
     /// thing in a dark picture.
     pub fn new(sent: &'a RgbImage) -> Self {
         let dim = Dim::of(sent);
-        let lifted = dim.filter(|dim| dim.lifts(dim.careful()));
+        let lifted = dim.filter(|dim| dim.lifts());
         let corrected = lifted.map_or(Cow::Borrowed(sent), |dim| stretched(sent, dim.low, dim.careful()));
         Self { sent, corrected, dim }
     }
@@ -87,23 +87,24 @@ impl Dim {
     /// `None` of a picture that is lit well enough, or has nothing that could be lit.
     fn of(image: &RgbImage) -> Option<Self> {
         let [low, bright, top] = levels(image, [CLIPPED, 1.0 - CLIPPED, 1.0 - SPARED]);
-        (bright < DIM && bright.saturating_sub(low) >= FLAT).then_some(Self { low, bright, top })
+        (bright < DIM && bright - low >= FLAT).then_some(Self { low, bright, top })
     }
 
     /// The gain that makes use of the whole scale.
     fn whole(self) -> f32 {
-        (HIGH - LOW) / f32::from(self.bright.saturating_sub(self.low).max(1))
+        (HIGH - LOW) / f32::from(self.bright - self.low)
     }
 
     /// The same, but no more than what the brightest part bears.
     fn careful(self) -> f32 {
-        self.whole().min((WHITE - LOW) / f32::from(self.top.saturating_sub(self.low).max(1)))
+        self.whole().min((WHITE - LOW) / f32::from(self.top - self.low))
     }
 
-    /// Whether a gain makes the picture brighter, and takes no contrast from it: its dark end is moved too, and where that is grey, a small
-    /// gain makes it darker.
-    fn lifts(self, gain: f32) -> bool {
-        gain > 1.0 && f32::from(self.bright.saturating_sub(self.low)) * gain + LOW > f32::from(self.bright)
+    /// Whether the careful gain makes the picture brighter, and takes no contrast from it: its dark end is moved too, and where that is
+    /// grey, a small gain makes it darker.
+    fn lifts(self) -> bool {
+        let gain = self.careful();
+        gain > 1.0 && f32::from(self.bright - self.low) * gain + LOW > f32::from(self.bright)
     }
 }
 

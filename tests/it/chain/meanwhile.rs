@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use facewire_composition::{Config, Parts, Service};
+use facewire_composition::{Config, Parts, Running, Service};
 use facewire_config::Secret;
 use facewire_domain::FaceId;
 use facewire_gallery::Gallery;
@@ -40,6 +40,50 @@ async fn impatient(world: &World) -> Store {
     Store::connect(&options).await.unwrap()
 }
 
+/// Has the index tell something else of a face than its row.
+async fn drift(gallery: &Gallery, face: FaceId) {
+    let point = stray(gallery.store.faces(&[face]).await.unwrap().remove(0));
+    let drifted = [(face, FacePayload { is_prototype: false, ..point.payload })];
+    gallery.vectors.set_payload(&drifted).await.unwrap().all().unwrap();
+}
+
+/// The service, whose full pass has compared everything and cannot write the row of a face: it gives up, and tries again.
+struct Held {
+    running: Running,
+    holder: sql::Session,
+    watcher: sql::Session,
+}
+
+impl Held {
+    async fn at(face: FaceId, world: &World, options: Options) -> Self {
+        let mut holder = sql::Session::open(&world.stack.postgres_url);
+        holder.run(&format!("BEGIN; SELECT FROM faces WHERE face_id = '{face}' FOR UPDATE;"));
+        let parts = Parts { store: Some(impatient(world).await), ..world.parts() };
+        let (config, shutdown) = (Config { reconciler: options, ..world.config() }, Shutdown::new(GRACE));
+        let running = facewire_composition::start(&config, &[Service::Reconciler], &parts, &shutdown).unwrap();
+        let mut watcher = sql::Session::open(&world.stack.postgres_url);
+        until("a repair that waits", async || {
+            let waiting = watcher.run(BLOCKED);
+            if waiting == ["1"] { Ok(()) } else { Err(waiting) }
+        })
+        .await;
+        Self { running, holder, watcher }
+    }
+
+    /// Lets go of the row once another attempt has begun, and ends the service after its pass.
+    async fn let_go(mut self, store: &Store) {
+        let token = self.watcher.run(TOKEN);
+        until("another attempt", async || {
+            let now = self.watcher.run(TOKEN);
+            if now == token { Err(now) } else { Ok(()) }
+        })
+        .await;
+        self.holder.run("COMMIT;");
+        until("the end of the pass", async || store.last_pass(SERVICE).await.unwrap().ok_or("none yet")).await;
+        self.running.drain().await.unwrap();
+    }
+}
+
 /// Gives the first face to the person of the other one.
 async fn reassign(gallery: &Gallery, face: FaceId, other: FaceId) {
     let person = gallery.store.faces(&[other]).await.unwrap().remove(0).record.person;
@@ -54,9 +98,7 @@ async fn a_repaired_payload_does_not_undo_a_newer_assignment() {
     let reconciler = world.reconciler(at_once());
     let gallery = &reconciler.gallery;
     let faces = enrolled(&reconciler, 0..2).await;
-    let point = stray(gallery.store.faces(&faces[..1]).await.unwrap().remove(0));
-    let drifted = [(point.face, FacePayload { is_prototype: false, ..point.payload })];
-    gallery.vectors.set_payload(&drifted).await.unwrap().all().unwrap();
+    drift(gallery, faces[0]).await;
 
     let operator = Mutex::new(sql::Session::open(&world.stack.postgres_url));
     let (compared, seen) = tokio::sync::watch::channel(false);
@@ -120,35 +162,11 @@ async fn a_full_pass_that_was_cut_short_goes_on_where_it_was() {
     let mut faces = enrolled(&reconciler, 0..20).await;
     faces.sort();
     let (first, last) = (faces[0], faces[19]);
-    let drift = async |face: FaceId| {
-        let point = stray(store.faces(&[face]).await.unwrap().remove(0));
-        let drifted = [(face, FacePayload { is_prototype: false, ..point.payload })];
-        vectors.set_payload(&drifted).await.unwrap().all().unwrap();
-    };
-    drift(last).await;
-    // Its row cannot be written: the service gives up, and tries again.
-    let mut holder = sql::Session::open(&world.stack.postgres_url);
-    holder.run(&format!("BEGIN; SELECT FROM faces WHERE face_id = '{last}' FOR UPDATE;"));
-    let parts = Parts { store: Some(impatient(&world).await), ..world.parts() };
-    let (config, shutdown) = (Config { reconciler: options, ..world.config() }, Shutdown::new(GRACE));
-    let running = facewire_composition::start(&config, &[Service::Reconciler], &parts, &shutdown).unwrap();
-    let mut watcher = sql::Session::open(&world.stack.postgres_url);
-    until("a repair that waits", async || {
-        let waiting = watcher.run(BLOCKED);
-        if waiting == ["1"] { Ok(()) } else { Err(waiting) }
-    })
-    .await;
+    drift(&reconciler.gallery, last).await;
+    let held = Held::at(last, &world, options).await;
     // Whoever repairs has compared everything. What differs from now on is the next full pass's, an hour later.
-    let token = watcher.run(TOKEN);
-    drift(first).await;
-    until("another attempt", async || {
-        let now = watcher.run(TOKEN);
-        if now == token { Err(now) } else { Ok(()) }
-    })
-    .await;
-    holder.run("COMMIT;");
-    until("the end of the pass", async || store.last_pass(SERVICE).await.unwrap().ok_or("none yet")).await;
-    running.drain().await.unwrap();
+    drift(&reconciler.gallery, first).await;
+    held.let_go(store).await;
     let points = vectors.retrieve(&[first, last], false).await.unwrap();
     let mut told: Vec<(FaceId, bool)> =
         points.into_iter().map(|point| (point.face, point.payload.unwrap().is_prototype)).collect();
@@ -165,34 +183,14 @@ async fn a_full_pass_that_was_cut_short_begins_anew_where_the_index_was_made_ane
     let mut faces = enrolled(&reconciler, 0..20).await;
     faces.sort();
     let (others, last) = (&faces[..19], faces[19]);
-    let point = stray(store.faces(&[last]).await.unwrap().remove(0));
-    let drifted = [(last, FacePayload { is_prototype: false, ..point.payload })];
-    vectors.set_payload(&drifted).await.unwrap().all().unwrap();
+    drift(&reconciler.gallery, last).await;
     // A pass came to its end long ago.
     store.note_pass_as_due(SERVICE).await.unwrap();
-    let mut holder = sql::Session::open(&world.stack.postgres_url);
-    holder.run(&format!("BEGIN; SELECT FROM faces WHERE face_id = '{last}' FOR UPDATE;"));
-    let parts = Parts { store: Some(impatient(&world).await), ..world.parts() };
-    let (config, shutdown) = (Config { reconciler: options, ..world.config() }, Shutdown::new(GRACE));
-    let running = facewire_composition::start(&config, &[Service::Reconciler], &parts, &shutdown).unwrap();
-    let mut watcher = sql::Session::open(&world.stack.postgres_url);
-    until("a repair that waits", async || {
-        let waiting = watcher.run(BLOCKED);
-        if waiting == ["1"] { Ok(()) } else { Err(waiting) }
-    })
-    .await;
+    let held = Held::at(last, &world, options).await;
     // All were compared. The index is lost, `facewire migrate` makes it anew, and somebody's point is written before the next attempt.
     vectors.delete(others).await.unwrap();
     store.forget_pass(SERVICE).await.unwrap();
-    let token = watcher.run(TOKEN);
-    until("another attempt", async || {
-        let now = watcher.run(TOKEN);
-        if now == token { Err(now) } else { Ok(()) }
-    })
-    .await;
-    holder.run("COMMIT;");
-    until("the end of the pass", async || store.last_pass(SERVICE).await.unwrap().ok_or("none yet")).await;
-    running.drain().await.unwrap();
+    held.let_go(store).await;
     assert_eq!(vectors.retrieve(&faces, false).await.unwrap().len(), 20);
 }
 

@@ -30,6 +30,23 @@ struct Bits {
 }
 
 impl Bits {
+    /// A lossless picture's signature and sides; no alpha hint, version 0.
+    fn of(width: u32, height: u32) -> Self {
+        let mut bits = Self { bytes: vec![0x2F], used: 8 };
+        bits.put(width - 1, 14);
+        bits.put(height - 1, 14);
+        bits.put(0, 1 + 3);
+        bits
+    }
+
+    /// Simple codes of one symbol each, given in eight bits.
+    fn codes(&mut self, symbols: impl IntoIterator<Item = u32>) {
+        for symbol in symbols {
+            self.put(0b101, 3);
+            self.put(symbol, 8);
+        }
+    }
+
     fn put(&mut self, value: u32, count: u32) {
         for bit in 0..count {
             if self.used.is_multiple_of(8) {
@@ -45,16 +62,10 @@ impl Bits {
 
 /// A lossless picture of one colour, sides 1 to 16,384.
 fn lossless(width: u32, height: u32, colour: [u8; 4]) -> Vec<u8> {
-    let mut bits = Bits { bytes: vec![0x2F], used: 8 };
-    bits.put(width - 1, 14);
-    bits.put(height - 1, 14);
-    // No alpha hint, version 0, no transform, no colour cache, no groups of codes.
-    bits.put(0, 1 + 3 + 1 + 1 + 1);
-    for symbol in colour.map(u32::from).into_iter().chain([0]) {
-        // A simple code of one symbol, given in eight bits.
-        bits.put(0b101, 3);
-        bits.put(symbol, 8);
-    }
+    let mut bits = Bits::of(width, height);
+    // No transform, no colour cache, no groups of codes.
+    bits.put(0, 1 + 1 + 1);
+    bits.codes(colour.map(u32::from).into_iter().chain([0]));
     chunk(b"VP8L", &bits.bytes)
 }
 
@@ -136,10 +147,7 @@ fn groups_behind(mut bits: Bits, groups: u32) -> Vec<u8> {
         bits.put(value, count);
     }
     let last = groups - 1;
-    for symbol in [last & 0xFF, last >> 8, 0, 0, 0] {
-        bits.put(0b101, 3);
-        bits.put(symbol, 8);
-    }
+    bits.codes([last & 0xFF, last >> 8, 0, 0, 0]);
     for _ in 0..groups {
         // Green: 2,048 symbols of eleven bits. That is the only length, so that none takes a bit.
         bits.put(11 << 1, 5);
@@ -156,11 +164,7 @@ fn groups_behind(mut bits: Bits, groups: u32) -> Vec<u8> {
 }
 
 fn grouped(groups: u32) -> Vec<u8> {
-    let mut bits = Bits { bytes: vec![0x2F], used: 8 };
-    for (value, count) in [(15, 14), (15, 14), (0, 4)] {
-        bits.put(value, count);
-    }
-    chunk(b"VP8L", &groups_behind(bits, groups))
+    chunk(b"VP8L", &groups_behind(Bits::of(16, 16), groups))
 }
 
 /// Where a picture with so many groups can be: alone, as the frame of an animation, as the alpha of a lossy one.

@@ -221,7 +221,7 @@ pub(crate) async fn faces_of(http: &Http, person: &str) -> BTreeSet<String> {
 }
 
 /// All pages of a list.
-async fn all_pages(http: &Http, path: &str, field: &str) -> Vec<Value> {
+pub(crate) async fn all_pages(http: &Http, path: &str, field: &str) -> Vec<Value> {
     let (mut all, mut page) = (Vec::new(), http.get(path).await.ok());
     loop {
         all.extend(page[field].as_array().unwrap().iter().cloned());

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::client::{Answer, Http};
+use super::crowd::all_pages;
 use super::world::{Door, key, stages};
 use crate::chain::pictures::{Faces, numbered};
 use crate::chain::world::World;
@@ -80,13 +81,7 @@ fn lines(faces: &Faces) -> Vec<String> {
 }
 
 async fn all_items(http: &Http, import: &str) -> Vec<Value> {
-    let (mut items, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = http.get(&format!("{import}/items?pageSize=77{cursor}")).await.ok();
-        items.extend(page["items"].as_array().unwrap().clone());
-        let Some(next) = page["nextCursor"].as_str() else { return items };
-        cursor = format!("&cursor={next}");
-    }
+    all_pages(http, &format!("{import}/items?pageSize=77"), "items").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

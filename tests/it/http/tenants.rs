@@ -7,6 +7,7 @@ use facewire_domain::{Scope, Stage};
 use serde_json::{Value, json};
 
 use super::client::Http;
+use super::crowd::all_pages;
 use super::dump::text;
 use super::world::{Door, key};
 use crate::chain::shot::Shot;
@@ -58,16 +59,11 @@ async fn metrics_are_of_all_collections_and_so_is_their_key() {
 
 /// All pages of cameras.
 async fn cameras(http: &Http, query: &str) -> Vec<(String, String)> {
-    let path = format!("/api/v1/cameras?{query}");
-    let (mut seen, mut page) = (Vec::new(), http.get(&path).await.ok());
-    loop {
-        for item in page["items"].as_array().unwrap() {
-            assert_eq!(item["causes"].as_array().unwrap().len(), 1, "{item}");
-            seen.push((text(&item["collection"]), text(&item["camera"])));
-        }
-        let Some(next) = page["nextCursor"].as_str() else { return seen };
-        page = http.get(&format!("{path}&cursor={next}")).await.ok();
-    }
+    let place = |item: &Value| {
+        assert_eq!(item["causes"].as_array().unwrap().len(), 1, "{item}");
+        (text(&item["collection"]), text(&item["camera"]))
+    };
+    all_pages(http, &format!("/api/v1/cameras?{query}"), "items").await.iter().map(place).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,11 +33,16 @@ pub(crate) async fn postgres(config: &Config) -> anyhow::Result<Store> {
     Store::connect(&config.postgres).await.map_err(|error| nobody(error, "--postgres URL"))
 }
 
-/// All three servers, and the kept images; checked to be migrated.
-pub(crate) async fn stores(config: &Config, command: &str) -> anyhow::Result<Parts> {
+/// All three servers, and the kept images. Not checked: the index may be of another model.
+pub(crate) async fn unchecked(config: &Config, command: &str) -> anyhow::Result<Parts> {
     // In the order in which a missing server is told best.
     drop(nats(config, command).await?);
-    let parts = Parts::stores(config).await?;
+    Parts::stores(config).await
+}
+
+/// The same, checked to be migrated.
+pub(crate) async fn stores(config: &Config, command: &str) -> anyhow::Result<Parts> {
+    let parts = unchecked(config, command).await?;
     facewire_composition::check(&parts).await?;
     Ok(parts)
 }

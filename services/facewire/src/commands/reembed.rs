@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use facewire_assess::dominance;
 use facewire_composition::models::{self, Loaded};
-use facewire_composition::{Config, Models, Parts, heads};
+use facewire_composition::{Config, Models, heads};
 use facewire_domain::{BoundingBox, Landmarks};
 use facewire_gallery::Gallery;
 use facewire_inference::detector::iou;
@@ -31,11 +31,9 @@ pub(crate) async fn run(config: Config, args: &Reembed) -> anyhow::Result<Exit> 
     // A head is one pack's.
     let wanted = Models { pack: args.to.clone(), head: None, ..config.models.clone() };
     let target = Config { models: wanted, ..config.clone() };
-    let finished = finish(&target, args).await?;
-    let is_finish = finished.is_some();
-    let done = match finished {
-        Some(done) => done,
-        None => embed(&config, &target.models, args).await?,
+    let (done, is_finish) = match finish(&target, args).await? {
+        Some(done) => (done, true),
+        None => (embed(&config, &target.models, args).await?, false),
     };
     if args.json {
         output::json(&done)?
@@ -47,9 +45,7 @@ pub(crate) async fn run(config: Config, args: &Reembed) -> anyhow::Result<Exit> 
 
 /// Where the pack serves already, what is left of a switch to it: nothing is embedded. `None`: another model serves.
 async fn finish(target: &Config, args: &Reembed) -> anyhow::Result<Option<Reembedded>> {
-    drop(connect::nats(target, "reembed").await?);
-    // Not checked: the index may be of another model.
-    let parts = Parts::stores(target).await?;
+    let parts = connect::unchecked(target, "reembed").await?;
     let reconciler = facewire_composition::reconciler(target, &parts)?;
     let Gallery { store, model, .. } = &reconciler.gallery;
     store.check_schema().await?;

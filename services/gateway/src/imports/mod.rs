@@ -8,8 +8,6 @@ mod pace;
 pub(crate) mod settle;
 mod take;
 
-use std::time::Duration;
-
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use facewire_store_pg::Import;
@@ -18,7 +16,7 @@ use crate::App;
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
 use crate::options::Options;
-use crate::shares::{Full, Place, Shares};
+use crate::shares::{Place, Shares};
 use pace::Paced;
 use take::Taker;
 
@@ -31,9 +29,6 @@ pub(crate) const CAMERA: &str = "import";
 /// Lines of items.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 
-/// When another try makes sense where too many imports are read.
-const LATER: Duration = Duration::from_secs(1);
-
 /// The places of imports that are read. One that trickles keeps its place for long: hence half of them are one key's at most.
 pub(crate) fn places(options: &Options) -> Shares {
     let most = options.imports.max(1);
@@ -42,13 +37,9 @@ pub(crate) fn places(options: &Options) -> Shares {
 
 /// A place for as long as a body is read.
 pub(crate) fn enter(app: &App, caller: &Caller) -> Result<Place, ApiError> {
-    app.imports.enter(caller.owner(), 1).map_err(|full| match full {
-        Full::Own => {
-            let why = "as many imports of this key are read as may be (half of gateway.imports)";
-            ApiError::new(Code::RateLimited, why).retry_after(LATER)
-        }
-        Full::All => ApiError::overloaded("as many imports are read as may be (gateway.imports)"),
-    })
+    let own = "as many imports of this key are read as may be (half of gateway.imports)";
+    let all = "as many imports are read as may be (gateway.imports)";
+    app.imports.enter(caller.owner(), 1).map_err(|full| full.told(own, all))
 }
 
 /// Takes all items of a body.

@@ -83,8 +83,9 @@ impl App {
         what: &Erasure,
         caller: &Caller,
     ) -> Result<Receipt, ApiError> {
-        // One after the other in this process: each reads the collection's queues and all dead letters. Whoever waits has begun: nobody is matched to
-        // the faces any more, and asked again the erasure goes on. The limit of time of the request holds while it waits, too.
+        // One after the other in this process: each reads the collection's queues and all dead letters. Whoever waits has begun:
+        // nobody is matched to the faces any more, and asked again the erasure goes on. The limit of time of the request holds while
+        // it waits, too.
         let turn = self.erasures.wait(collection);
         let receipt = facewire_erasure::erase(&self.gallery, &self.bus, what, &caller.actor(), turn).await?;
         let stored = match receipt.erasure {

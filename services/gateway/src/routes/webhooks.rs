@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::caller::Caller;
-use crate::error::{ApiError, Code};
+use crate::error::ApiError;
 use crate::events::Reach;
 use crate::events::filter::RECOGNITION;
 use crate::input::{self, Body, Path, Query};
@@ -222,14 +222,9 @@ async fn create(
 
 /// Why a webhook is not made: there are too many.
 fn refused(error: StoreError) -> ApiError {
-    match error {
-        StoreError::Conflict { .. } => {
-            let limit = Store::WEBHOOKS;
-            let why = format!("there are {limit} webhooks of this collection, or of all collections: delete some");
-            ApiError::new(Code::Conflict, why).with(serde_json::json!({ "limit": limit }))
-        }
-        error => error.into(),
-    }
+    let limit = Store::WEBHOOKS;
+    let why = format!("there are {limit} webhooks of this collection, or of all collections: delete some");
+    ApiError::of_crowd(error, limit, why)
 }
 
 /// The last sequences of RESULTS and EVENTS.

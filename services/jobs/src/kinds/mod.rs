@@ -20,7 +20,7 @@ use std::time::Duration;
 use facewire_bus::Bus;
 use facewire_domain::{CollectionId, ExportParams, FaceId, Fault, JobKind, ParamError};
 use facewire_gallery::{Gallery, RuleBook};
-use facewire_runtime::{Patience, Shutdown};
+use facewire_runtime::{ActorError, Patience, Shutdown};
 use facewire_store_pg::{JobRecord, JobToken, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -74,9 +74,20 @@ impl Context {
         Ok(self.patience.wait(operation).await?)
     }
 
-    /// For an actor that is about to fail, with which all end: first the workers give back the jobs that they have in hand, since it is no
-    /// fault of those. Whoever has one in hand itself waits in vain.
-    pub(crate) async fn give_back_all(&self) {
+    /// An actor before whose failure, with which all end, the workers give back the jobs that they have in hand: it is no fault of those.
+    pub(crate) async fn giving_back(
+        self,
+        actor: impl Future<Output = Result<(), ActorError>>,
+    ) -> Result<(), ActorError> {
+        let ended = actor.await;
+        if ended.is_err() {
+            self.give_back_all().await;
+        }
+        ended
+    }
+
+    /// Whoever has a job in hand itself would wait in vain.
+    async fn give_back_all(&self) {
         self.shutdown.drain();
         // Before the grace period is over, which would end the service.
         let limit = GIVING_BACK.min(self.shutdown.grace() / 2);

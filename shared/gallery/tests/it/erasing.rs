@@ -84,15 +84,21 @@ async fn an_erasure_reaches_the_images_that_no_face_stands_for() {
     world.end().await;
 }
 
-/// The row of a crop that came to nothing, and an image that was kept of it.
-async fn came_to_nothing(world: &World, image_hash: ImageHash, subject: Option<&str>, asset: Option<&str>) -> ImageKey {
+/// The row of a crop.
+pub(crate) async fn admit(
+    world: &World,
+    image_hash: ImageHash,
+    subject: Option<&str>,
+    asset: Option<&str>,
+    received_at: OffsetDateTime,
+) {
     let (camera, now) = ("desk".parse().unwrap(), OffsetDateTime::now_utc());
     let head = CropHead {
         crop: CropId::derive(&office(), &camera, now, &image_hash),
         collection: office(),
         camera,
         captured_at: now,
-        received_at: now,
+        received_at,
         image_hash,
         intent: if subject.is_some() { Intent::Enroll } else { Intent::Recognize },
         subject: subject.map(|subject| subject.parse().unwrap()),
@@ -100,6 +106,11 @@ async fn came_to_nothing(world: &World, image_hash: ImageHash, subject: Option<&
     };
     let crop = NewCrop { head, bytes: 7, format: None, size: None, asset: asset.map(str::to_owned) };
     world.gallery.store.admit(&[crop]).await.unwrap().remove(0).unwrap();
+}
+
+/// The row of a crop that came to nothing, and an image that was kept of it.
+async fn came_to_nothing(world: &World, image_hash: ImageHash, subject: Option<&str>, asset: Option<&str>) -> ImageKey {
+    admit(world, image_hash, subject, asset, OffsetDateTime::now_utc()).await;
     let key = ImageKey::aligned(office(), image_hash, 2);
     world.images.put(&key, "picture".into()).await.unwrap();
     key

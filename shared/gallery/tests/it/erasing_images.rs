@@ -1,13 +1,13 @@
 //! Which images go with what is erased: those of an enrolment that comes while its person goes, and of a picture that came twice those
 //! of every row that is theirs, and of none that stays. And what an end that was reached already leaves alone: whoever came since.
 
-use facewire_domain::{CropId, FaceId, ImageHash, Intent};
+use facewire_domain::{CropId, FaceId, ImageHash};
 use facewire_gallery::{Candidate, CollectionDeletion, Enrolled, Erasure, GalleryError};
 use facewire_store_object::ImageKey;
-use facewire_store_pg::{CropHead, KeptFace, NewCrop, NewFace, StoreError};
+use facewire_store_pg::{KeptFace, NewFace, StoreError};
 use time::OffsetDateTime;
 
-use crate::erasing::images;
+use crate::erasing::{admit, images};
 use crate::support::{World, by, candidate, image_of, kept_of, office, person};
 
 /// What may be kept of the first face of an image, written.
@@ -32,20 +32,8 @@ async fn an_enrolment_that_comes_to_nothing_while_its_person_is_erased_goes_with
     // One waited since before, and one came later; the images of both are kept before anybody looks whose they are.
     let now = OffsetDateTime::now_utc();
     for (name, received_at) in [("waited", now - time::Duration::HOUR), ("came", now + time::Duration::HOUR)] {
-        let (image_hash, camera) = (image_of(name, 0.0), "desk".parse().unwrap());
-        let head = CropHead {
-            crop: CropId::derive(&office(), &camera, now, &image_hash),
-            collection: office(),
-            camera,
-            captured_at: now,
-            received_at,
-            image_hash,
-            intent: Intent::Enroll,
-            subject: Some("a".parse().unwrap()),
-            frame: false,
-        };
-        let crop = NewCrop { head, bytes: 7, format: None, size: None, asset: None };
-        gallery.store.admit(&[crop]).await.unwrap().remove(0).unwrap();
+        let image_hash = image_of(name, 0.0);
+        admit(&world, image_hash, Some("a"), None, received_at).await;
         pictures(&world, image_hash, &format!("{name} at 0")).await;
     }
     let receipt = gallery.finish_erasure(started, 0, &by()).await.unwrap();

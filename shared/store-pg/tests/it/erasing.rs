@@ -17,13 +17,13 @@ use crate::support::{
 };
 
 /// An enrolment's crop, received `seconds` from now.
-fn enrolment_crop(number: u64, subject: &str, seconds: i64) -> NewCrop {
+pub(crate) fn enrolment_crop(number: u64, subject: &str, seconds: i64) -> NewCrop {
     let received_at = OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
     let subject = Some(subject.parse().unwrap());
     NewCrop { head: CropHead { intent: Intent::Enroll, subject, received_at, ..head(number) }, ..crop(number) }
 }
 
-async fn erase_faces(store: &Store, what: &FaceSelection) -> usize {
+pub(crate) async fn erase_faces(store: &Store, what: &FaceSelection) -> usize {
     let mut erased = 0;
     loop {
         let faces = store.tombstone_selected(what, 2).await.unwrap();
@@ -35,7 +35,7 @@ async fn erase_faces(store: &Store, what: &FaceSelection) -> usize {
     }
 }
 
-fn erased(subject: &str) -> Enrolment {
+pub(crate) fn erased(subject: &str) -> Enrolment {
     Enrolment::Conflict { kind: ConflictKind::Erased, person: person(subject) }
 }
 

@@ -4,23 +4,17 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use facewire_domain::{Candidate, Decision, Intent, PersonId};
+use facewire_domain::{Candidate, Decision, PersonId};
 use facewire_store_pg::{
-    ClaimLimits, ConflictKind, CropHead, Ending, Enrolment, FaceSelection, Named, NamedCrop, NewCrop, NewDelivery,
-    NewFace, NewWebhook, PersonChanges, PersonUpdate, Source, Store, StoreError, WebhookFilter,
+    ClaimLimits, Ending, Enrolment, FaceSelection, Named, NamedCrop, NewDelivery, NewFace, PersonChanges, PersonUpdate,
+    Source, Store, StoreError,
 };
 use serde_json::{Value as JsonValue, json};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::support::{admit, by, crop, enrol, enrolled, face, finish, head, matched, office, person, test_database};
-
-/// An enrolment's crop, received `seconds` from now.
-fn enrolment_crop(number: u64, subject: &str, seconds: i64) -> NewCrop {
-    let received_at = OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
-    let subject = Some(subject.parse().unwrap());
-    NewCrop { head: CropHead { intent: Intent::Enroll, subject, received_at, ..head(number) }, ..crop(number) }
-}
+use crate::erasing::{enrolment_crop, erase_faces, erased};
+use crate::support::{admit, by, enrol, enrolled, face, finish, head, matched, office, person, test_database};
+use crate::webhooks::webhook;
 
 /// The ending of a crop that is nearest to one person, and then to another.
 fn near(number: u64, is_match: bool, best: PersonId, second: PersonId) -> Ending {
@@ -28,20 +22,6 @@ fn near(number: u64, is_match: bool, best: PersonId, second: PersonId) -> Ending
     let decision =
         Decision { matched: is_match, best: candidate(best), runner_up: candidate(second), ..Decision::default() };
     Ending { decision: Some(decision), ..matched(number) }
-}
-
-fn erased(subject: &str) -> Enrolment {
-    Enrolment::Conflict { kind: ConflictKind::Erased, person: person(subject) }
-}
-
-async fn erase_faces(store: &Store, what: &FaceSelection) {
-    loop {
-        let faces = store.tombstone_selected(what, 10).await.unwrap();
-        if faces.is_empty() {
-            return;
-        }
-        store.forget(&faces.iter().map(|face| face.face).collect::<Vec<_>>()).await.unwrap();
-    }
 }
 
 /// The enrolments of these persons that are left.
@@ -89,8 +69,7 @@ async fn nobody_is_enrolled_whose_erasure_has_not_ended() {
     // Received since it began: with and without their rows, by both ids, by a crop and by hand.
     admit(&store, &[enrolment_crop(4, "a", 9), enrolment_crop(5, "b", 9), enrolment_crop(6, "c", 9)]).await;
     let by_hand = NewFace { crop: None, ..face("a", None, 7) };
-    let led_to_a = Enrolment::Conflict { kind: ConflictKind::Erased, person: person("a") };
-    assert_eq!(enrol(&store, &[face("b", None, 5), by_hand.clone()]).await, [led_to_a, erased("a")]);
+    assert_eq!(enrol(&store, &[face("b", None, 5), by_hand.clone()]).await, [erased("a"), erased("a")]);
     assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 2);
     let batch = [face("a", None, 4), face("b", None, 5), by_hand.clone(), face("c", None, 6)];
     let answers = enrol(&store, &batch).await;
@@ -196,15 +175,7 @@ async fn who_went_with_a_collection_is_named_by_nothing_that_is_written_later() 
     enrolled(&store, &[NewFace { collection: lab, ..face("c", None, 3) }]).await;
     let others = PersonId::derive(&"lab".parse().unwrap(), &"c".parse().unwrap());
     let (a, b) = (person("a"), person("b"));
-    let hook = NewWebhook {
-        collection: None,
-        url: "https://example.org/hook".to_owned(),
-        secret: "hidden".into(),
-        filter: WebhookFilter::default(),
-        cursor_results: 0,
-        cursor_events: 0,
-    };
-    let hook = store.create_webhook(&hook, &by()).await.unwrap().unwrap().webhook_id;
+    let hook = webhook(&store).await.webhook_id;
     let what = FaceSelection::Collection(office());
     let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
     erase_faces(&store, &what).await;

@@ -8,6 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::clusters::{MODEL, cluster, clusters, found, id, members, number, owner, public, sorted, told, unknown};
+use crate::erasing::erase_faces;
 use crate::support::{by, enrolled, face, head, office, person, test_database};
 
 async fn label(store: &Store, cluster: u32, target: LabelTarget<'_>, dry_run: bool) -> LabelOutcome {
@@ -192,13 +193,7 @@ async fn a_split_makes_clusters_that_are_called_after_the_first() {
 
 async fn erase(store: &Store, what: &FaceSelection) {
     let begun = store.begin_erasure(what, &by()).await.unwrap().unwrap();
-    loop {
-        let faces = store.tombstone_selected(what, 2).await.unwrap();
-        if faces.is_empty() {
-            break;
-        }
-        store.forget(&faces.iter().map(|face| face.face).collect::<Vec<_>>()).await.unwrap();
-    }
+    erase_faces(store, what).await;
     store.delete_persons(&begun.persons).await.unwrap();
     assert!(store.finish_erasure(&begun, what, &json!({}), &by()).await.unwrap());
 }

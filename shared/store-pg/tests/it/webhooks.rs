@@ -33,7 +33,7 @@ fn new() -> NewWebhook {
     }
 }
 
-async fn webhook(store: &Store) -> Webhook {
+pub(crate) async fn webhook(store: &Store) -> Webhook {
     store.create_webhook(&new(), &operator()).await.unwrap().unwrap()
 }
 

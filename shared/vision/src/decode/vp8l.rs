@@ -27,7 +27,7 @@ const ORDER: [u32; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 
 
 /// What is wrong with a stream's codes. An `ALPH` does not say the size of its picture: it is `around` it.
 pub(super) fn fault(stream: &[u8], around: Option<Size>) -> Option<String> {
-    let mut bits = Bits { rest: stream, held: 0, count: 0, taken: 0 };
+    let mut bits = Bits { rest: stream, held: 0, count: 0 };
     match bits.memory(around) {
         Some(memory) if memory <= MAX_CODES => None,
         Some(_) => Some(format!("its prefix codes take more than {} MiB", MAX_CODES >> 20)),
@@ -80,7 +80,6 @@ struct Bits<'a> {
     rest: &'a [u8],
     held: u32,
     count: u32,
-    taken: u64,
 }
 
 impl Bits<'_> {
@@ -93,13 +92,17 @@ impl Bits<'_> {
         }
     }
 
+    /// How many are left.
+    fn left(&self) -> u64 {
+        8 * self.rest.len() as u64 + u64::from(self.count)
+    }
+
     /// Up to 18 of them.
     fn take(&mut self, count: u32) -> Option<u32> {
         self.fill();
         self.count = self.count.checked_sub(count)?;
         let taken = self.held & ((1 << count) - 1);
         self.held >>= count;
-        self.taken += u64::from(count);
         Some(taken)
     }
 
@@ -184,7 +187,7 @@ impl Bits<'_> {
         let [green, red, blue, alpha, distance] = self.group(cache)?;
         let (mut at, mut highest) = (0, 0);
         while at < pixels {
-            let before = self.taken;
+            let before = self.left();
             let symbol = self.symbol(&green)?;
             if symbol < LITERALS {
                 highest = highest.max(self.symbol(&red)? << 8 | symbol);
@@ -198,7 +201,7 @@ impl Bits<'_> {
                 self.less_one(prefix)?;
             }
             // What takes no bits is so for all pixels.
-            if self.taken == before {
+            if self.left() == before {
                 break;
             }
         }

@@ -74,7 +74,7 @@ fn grouped(groups: u32) -> Vec<u8> {
 }
 
 fn memory(stream: &[u8]) -> Option<u64> {
-    Bits { rest: stream, held: 0, count: 0, taken: 0 }.memory(None)
+    Bits { rest: stream, held: 0, count: 0 }.memory(None)
 }
 
 const SMALLEST: u64 = EACH + 4;

@@ -29,22 +29,19 @@ struct Chunk {
 pub(super) fn fault(bytes: &[u8]) -> Option<String> {
     let first = chunk(bytes, FIRST).filter(|first| first.name == *b"VP8X")?;
     let canvas = size(bytes, first.start + 4)?;
-    let mut at = first.next;
-    while let Some(found) = chunk(bytes, at) {
-        let fault = match &found.name {
-            b"VP8 " => lossy(bytes, found.start).and_then(|frame| differs(frame, canvas, "canvas")),
-            b"VP8L" => lossless(bytes, found.start).and_then(|frame| differs(frame, canvas, "canvas")),
-            b"ANMF" => animated(bytes, found.start),
-            // The decoder takes as much memory as it is said to have.
-            b"EXIF" if found.end > bytes.len() => Some("its EXIF data are cut off".to_owned()),
-            _ => None,
-        };
-        if fault.is_some() {
-            return fault;
-        }
-        at = found.next;
-    }
-    None
+    chunks(bytes, first.next).find_map(|found| match &found.name {
+        b"VP8 " => lossy(bytes, found.start).and_then(|frame| differs(frame, canvas, "canvas")),
+        b"VP8L" => lossless(bytes, found.start).and_then(|frame| differs(frame, canvas, "canvas")),
+        b"ANMF" => animated(bytes, found.start),
+        // The decoder takes as much memory as it is said to have.
+        b"EXIF" if found.end > bytes.len() => Some("its EXIF data are cut off".to_owned()),
+        _ => None,
+    })
+}
+
+/// All chunks from a place on.
+fn chunks(bytes: &[u8], at: usize) -> impl Iterator<Item = Chunk> {
+    std::iter::successors(chunk(bytes, at), move |before| chunk(bytes, before.next))
 }
 
 /// The picture in a frame of an animation. What follows an `ALPH` is decoded as a lossy one, whatever it is called.
@@ -67,10 +64,7 @@ pub(super) fn codes_fault(bytes: &[u8]) -> Option<String> {
         return of_codes(bytes, &first, None);
     }
     let (flags, canvas) = (*bytes.get(first.start)?, size(bytes, first.start + 4)?);
-    let named = |name: &[u8; 4]| {
-        let mut chunks = std::iter::successors(chunk(bytes, first.next), |before| chunk(bytes, before.next));
-        chunks.find(|chunk| chunk.name == *name)
-    };
+    let named = |name: &[u8; 4]| chunks(bytes, first.next).find(|chunk| chunk.name == *name);
     let frame = named(b"ANMF");
     if flags & ANIMATED != 0 {
         let frame = frame?;
@@ -87,8 +81,8 @@ pub(super) fn codes_fault(bytes: &[u8]) -> Option<String> {
     }
     // Both, since which of them the decoder sees depends on the length of the whole.
     let alpha = named(b"ALPH").filter(|_| flags & ALPHA != 0);
-    let mut chunks = named(b"VP8L").into_iter().chain(alpha);
-    chunks.find_map(|chunk| of_codes(bytes, &chunk, Some(canvas)))
+    let mut streams = named(b"VP8L").into_iter().chain(alpha);
+    streams.find_map(|chunk| of_codes(bytes, &chunk, Some(canvas)))
 }
 
 /// Of one chunk; a lossy one has none.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use facewire_composition::models::{self, Loaded};
-use facewire_composition::{Config, Models, Parts, heads};
+use facewire_composition::{Config, Models, heads};
 use facewire_domain::HeadState;
 use facewire_inference::{Head, HeadFile};
 use facewire_reconciler::{Reconciler, ReembedOptions, Reembedded};
@@ -55,9 +55,8 @@ pub(super) async fn run(config: &Config, args: &UseHead) -> anyhow::Result<Exit>
 
 /// Whichever side of a switch is configured, the pack is the same.
 async fn opened(config: &Config) -> anyhow::Result<(Config, Reconciler)> {
-    drop(connect::nats(config, "use-head").await?);
     let config = Config { models: Models { head: None, ..config.models.clone() }, ..config.clone() };
-    let parts = Parts::stores(&config).await?;
+    let parts = connect::unchecked(&config, "use-head").await?;
     let reconciler = heads::reconciler(&config, &parts).await?;
     Ok((config, reconciler))
 }

@@ -64,16 +64,10 @@ pub(crate) async fn begin(
 
 /// Why an import is not begun: too many are open.
 fn refused(error: StoreError) -> ApiError {
-    match error {
-        StoreError::Conflict { .. } => {
-            let limit = Store::OPEN_IMPORTS;
-            let why = format!(
-                "{limit} imports of the collection are open: wait for those that are running to end, or cancel some"
-            );
-            ApiError::new(Code::Conflict, why).with(json!({ "limit": limit }))
-        }
-        error => error.into(),
-    }
+    let limit = Store::OPEN_IMPORTS;
+    let why =
+        format!("{limit} imports of the collection are open: wait for those that are running to end, or cancel some");
+    ApiError::of_crowd(error, limit, why)
 }
 
 /// Imports.

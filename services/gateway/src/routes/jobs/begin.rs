@@ -9,22 +9,16 @@ use serde::Serialize;
 
 use crate::App;
 use crate::caller::Caller;
-use crate::error::{ApiError, Code};
+use crate::error::ApiError;
 
 /// Between two looks at a job that somebody waits for: the longer it runs, the longer.
 const LOOKS: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(1) };
 
 /// Why a job is not queued: too many of its kind are.
 pub(super) fn refused(error: StoreError) -> ApiError {
-    match error {
-        StoreError::Conflict { .. } => {
-            let limit = Store::OPEN_JOBS;
-            let why =
-                format!("{limit} jobs of this kind wait or run in the collection: wait for an end, or cancel some");
-            ApiError::new(Code::Conflict, why).with(serde_json::json!({ "limit": limit }))
-        }
-        error => error.into(),
-    }
+    let limit = Store::OPEN_JOBS;
+    let why = format!("{limit} jobs of this kind wait or run in the collection: wait for an end, or cancel some");
+    ApiError::of_crowd(error, limit, why)
 }
 
 impl App {
