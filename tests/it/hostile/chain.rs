@@ -112,11 +112,7 @@ fn memory() -> u64 {
 }
 
 /// Publishes a window; the markers and ids of what the streams took.
-async fn publish(
-    producer: &mut Producer,
-    tally: &mut Tally,
-    window: impl Iterator<Item = Hostile>,
-) -> HashMap<String, String> {
+async fn publish(producer: &mut Producer, tally: &mut Tally, window: Vec<Hostile>) -> HashMap<String, String> {
     let mut taken = HashMap::new();
     for input in window {
         match producer.publish(&input).await {
@@ -154,7 +150,9 @@ async fn every_hostile_input_ends_with_a_reason_and_no_service_fails() {
     let started = std::time::Instant::now();
     let mut after_a_quarter = None;
     for first in (0..count).step_by(usize::try_from(WINDOW).unwrap()) {
-        let window = (first..count.min(first + WINDOW)).map(|index| hostile(seed, index));
+        // Not on the thread of the services: they would stand still for seconds, and their waits for a connection end.
+        let making = move || (first..count.min(first + WINDOW)).map(|index| hostile(seed, index)).collect::<Vec<_>>();
+        let window = tokio::task::spawn_blocking(making).await.unwrap();
         let taken = publish(&mut producer, &mut tally, window).await;
         tally.all_ended(&mut world, taken).await;
         eprintln!("{:6} inputs, {:4} s, {:8} KiB", first + WINDOW, started.elapsed().as_secs(), memory());
