@@ -7,7 +7,7 @@
 #   deploy/build-local.sh --binary PATH      # takes a binary that is built already (production features; this suite's glibc)
 #
 #   --suite NAME      Debian's suite of both images (default: this machine's)
-#   --tag TAG         of localhost/facewire, -models and -packs (default: local)
+#   --tag TAG         of localhost/facewire, -models and -packs (default: local; with --cuda: local-cuda)
 #   --cuda IMAGE      ONNX Runtime for CUDA, on this base with CUDA 13 and cuDNN 9
 #
 # Leaves in target/images: sbom.cdx.json. Prints the images' sizes.
@@ -15,7 +15,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export STORAGE_DRIVER=${STORAGE_DRIVER:-vfs} BUILDAH_ISOLATION=${BUILDAH_ISOLATION:-chroot}
-binary='' suite='' tag=local flavour=cpu cuda=''
+binary='' suite='' tag='' flavour=cpu cuda=''
 while [ $# -gt 0 ]; do
     case "$1" in
     --binary) binary=$2 ;;
@@ -31,6 +31,7 @@ while [ $# -gt 0 ]; do
 done
 # shellcheck source=/dev/null
 suite=${suite:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
+tag=${tag:-$([ "$flavour" = cuda ] && echo local-cuda || echo local)}
 out=target/images
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -75,14 +75,17 @@ pub(crate) fn shortened(mut result: v1::Result) -> v1::Result {
 }
 
 /// The message of a result. Each generation of a row has an id of its own, so that what replaced an ending is not dropped as
-/// its duplicate.
+/// its duplicate; and so has a row of another time, which its crop got when it came again after the first one was deleted. Whoever
+/// reads the row finds the same time in it.
 pub(crate) fn message(
     finished: &Finished,
     result: &v1::Result,
     traceparent: Option<String>,
 ) -> Result<Message, serde_json::Error> {
-    let first = subjects::message_id(&result.crop_id, "result", result.face_index);
-    let id = if finished.generation > 1 { format!("{first}:{}", finished.generation) } else { first };
+    let face = subjects::message_id(&result.crop_id, "result", result.face_index);
+    // A row has it to the microsecond.
+    let at = finished.row.finished_at.map(|at| at.unix_timestamp_nanos() / 1000).unwrap_or_default();
+    let id = format!("{face}:{at}:{}", finished.generation);
     Ok(Message {
         subject: subjects::results(&result.collection, &result.camera),
         id: Some(id),

@@ -124,14 +124,17 @@ fn whoever_is_not_matched_is_not_named() {
 }
 
 #[test]
-fn each_generation_is_another_message() {
+fn each_generation_and_each_row_is_another_message() {
     let (row, result) = (matched(), result(&matched(), &Persons::new()));
     let crop = row.crop.crop;
-    let id = |generation| {
-        let finished = Finished { row: row.clone(), generation, published: false, wrote: true };
+    let id = |generation, second| {
+        let row = Ending { finished_at: Some(at(second)), ..row.clone() };
+        let finished = Finished { row, generation, published: false, wrote: true };
         message(&finished, &result, None).unwrap().id.unwrap()
     };
-    assert_eq!([id(1), id(2)], [format!("{crop}:result:0"), format!("{crop}:result:0:2")]);
+    let ids = [id(1, 5), id(2, 5), id(1, 6)];
+    let expected = ["1700000005000000:1", "1700000005000000:2", "1700000006000000:1"];
+    assert_eq!(ids, expected.map(|end| format!("{crop}:result:0:{end}")));
 }
 
 #[test]

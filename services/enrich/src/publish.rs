@@ -63,8 +63,9 @@ impl Worker {
         Ok(recorded.into_iter().partition(|recorded| recorded.finished.published || there.next().unwrap_or(true)))
     }
 
-    /// The results, then the mark that they are out. A crash in between repeats the publish, which the message id makes
-    /// harmless.
+    /// The results, then the mark that they are out. A crash in between repeats the publish. Within the duplicate window the
+    /// message id makes that harmless; after it, where Postgres was away all the while, the result is in the stream twice, and
+    /// whoever reads it tells by crop, face and time of the end that it is the same.
     async fn publish_batch(&self, mut recorded: Vec<Recorded>, done: &Outbox<Done>) -> Result<(), ActorError> {
         let persons = self.named(&mut recorded).await?;
         let unpublished = recorded.iter().filter(|recorded| !recorded.finished.published);

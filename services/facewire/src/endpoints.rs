@@ -22,6 +22,9 @@ pub(crate) struct Endpoints {
     /// For people and programs; no command needs it.
     #[serde(default)]
     pub(crate) http: Option<String>,
+    /// Where images are kept, unless that is configured: the place of this Postgres' images. The note of an earlier release has none.
+    #[serde(default)]
+    pub(crate) images: Option<String>,
 }
 
 impl Endpoints {
@@ -117,7 +120,8 @@ mod tests {
     fn the_note_of_a_killed_stack_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let url = |scheme: &str| format!("{scheme}://local");
-        let endpoints = Endpoints { nats: url("nats"), postgres: url("postgres"), qdrant: url("http"), http: None };
+        let [nats, postgres, qdrant] = ["nats", "postgres", "http"].map(url);
+        let endpoints = Endpoints { nats, postgres, qdrant, http: None, images: None };
         let _noted = endpoints.note(directory.path()).unwrap();
         let found = || Endpoints::read(directory.path()).map(|noted| noted.nats);
         assert_eq!(found(), None, "no stack was ever here");

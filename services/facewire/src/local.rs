@@ -87,8 +87,11 @@ impl Local {
         config.qdrant.url = stack.qdrant_url.clone();
         // Images are tidied by what one database says. That of this directory belongs to its own; beside another's, images are
         // kept where `images.url` says, or nowhere.
-        if has_own_postgres {
-            config.images = std::mem::take(&mut config.images).or_directory(&data_dir.join("images"));
+        let own_images = has_own_postgres && config.images.url.is_none();
+        if own_images {
+            // Noted below for commands that may run elsewhere.
+            let directory = std::path::absolute(data_dir.join("images"))?;
+            config.images = std::mem::take(&mut config.images).or_directory(&directory);
         }
         if config.gateway.listen.is_none() {
             config.gateway.listen = Some(free_address("the gateway")?);
@@ -98,6 +101,7 @@ impl Local {
             postgres: stack.postgres_url.clone(),
             qdrant: stack.qdrant_url.clone(),
             http: Some(gateway_url(config)),
+            images: config.images.url.clone().filter(|_| own_images),
         };
         facewire_composition::migrate(config, &Parts::stores(config).await?).await?;
         // Noted last: who finds the endpoints finds servers that are ready for use.

@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use facewire_gallery::EXPORT_PART_BYTES;
 
 use crate::caller::{Caller, Owner};
 use crate::error::{ApiError, Code};
@@ -45,6 +46,14 @@ impl Bodies {
         let place = self.places.enter(owner, units(bytes)).map_err(|full| full.told(own, all))?;
         Ok(Held { _place: Arc::new(place) })
     }
+}
+
+/// The places of kept exports that are read, each with a part of one in memory: as many as have room in the bytes of all bodies, beside
+/// those. Whoever reads slowly keeps one for long: hence half of them are one key's at most.
+pub(crate) fn exports(options: &Options) -> Shares {
+    let most = options.bodies.as_u64() / EXPORT_PART_BYTES as u64;
+    let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+    Shares::new(most, most.div_ceil(2))
 }
 
 fn units(bytes: u64) -> usize {
@@ -87,6 +96,7 @@ mod tests {
 
     use super::*;
     use crate::error::SOON;
+    use crate::shares::Full;
 
     const LARGEST: u64 = 64 << 10;
 
@@ -110,6 +120,18 @@ mod tests {
         assert_eq!(bodies.enter(key(3), 1).unwrap_err().code, Code::Overloaded);
         drop((own, others));
         assert!(bodies.enter(key(3), LARGEST).is_ok());
+    }
+
+    #[test]
+    fn half_of_the_kept_exports_that_are_read_are_a_keys_at_most() {
+        let part = EXPORT_PART_BYTES as u64;
+        for (bytes, most, own) in [(4 * part, 4, 2), (4 * part - 1, 3, 2), (0, 1, 1)] {
+            let exports = exports(&Options { bodies: ByteSize::b(bytes), ..Options::default() });
+            let _own: Vec<Place> = (0..own).map(|_| exports.enter(key(1), 1).unwrap()).collect();
+            assert_eq!(exports.enter(key(1), 1).unwrap_err(), Full::Own);
+            let _others: Vec<Place> = (own..most).map(|_| exports.enter(key(2), 1).unwrap()).collect();
+            assert_eq!(exports.enter(key(3), 1).unwrap_err(), Full::All);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod linger;
 mod openapi;
 mod options;
 mod origin;
+mod parts;
 mod prefer;
 mod proxies;
 mod rates;
@@ -130,6 +131,8 @@ pub(crate) struct Shared {
     pub(crate) requests: Requests,
     /// Places of imports that are read.
     pub(crate) imports: Shares,
+    /// Places of kept exports that are read.
+    pub(crate) exports: Shares,
     /// The turn of a cluster that is split.
     pub(crate) splits: Semaphore,
     /// The turns of those who have many endings summed: it takes long, and keys are looked up over the same connections.
@@ -238,9 +241,10 @@ impl Listening {
                 );
                 Ok(())
             };
-            // Whoever waits for the chain is answered until the connections are gone.
+            // Whoever waits for the chain is answered until the connections are gone, also who still sends an image when the
+            // drain begins: nothing ends this but the end of the answering.
             let told = async {
-                replies.run(shutdown.clone()).await.map_err(refused)?;
+                replies.run(Shutdown::new(shutdown.grace())).await.map_err(refused)?;
                 std::future::pending().await
             };
             let ended = tokio::select! {
@@ -278,6 +282,7 @@ impl App {
             configured_gate: gate,
             requests,
             imports: imports::places(&options),
+            exports: bodies::exports(&options),
             splits: Semaphore::new(1),
             sums: Semaphore::new(SUMS),
             own_sums: Turns::default(),

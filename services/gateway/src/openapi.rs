@@ -102,8 +102,8 @@ pub(crate) fn with_keys(document: &mut OpenApi) {
 
 fn idempotency_key() -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(LONGEST));
-    let why = "Printable characters. Sent again with it, the same request is answered the same, and not done again; only a success is \
-               kept, and none with embeddings";
+    let why = "Printable characters. Sent again with it, the same request is answered with the same status and body, and not done \
+               again; of the headers only Content-Type is kept. Only a success is kept, and none with embeddings";
     ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)

@@ -48,7 +48,8 @@ pub struct Options {
     /// whoever connects is the client.
     pub trusted_proxies: Vec<Network>,
     /// Bytes of bodies that are held at a time, over all requests; `503` above. Half of them (one of the largest, where that is more)
-    /// of one key, or of one address without a key; `429` above. A body without a length counts as the longest of its kind.
+    /// of one key, or of one address without a key; `429` above. A body without a length counts as the longest of its kind. As many
+    /// bytes again are for kept exports that are read, each with 16 MiB, in the same shares.
     pub bodies: ByteSize,
     /// Imports that are read at a time, each with up to five images in memory; `503` above. Half of them, rounded up, of one key, or of
     /// one address without a key; `429` above.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use examine::{Examined, examine};
 use facewire_bus::{Batch, BatchOptions, Batches, Bus, Delivery, Done, Outgoing, StageOptions};
+use facewire_contracts::v1;
 use facewire_domain::{Reason, Stage};
 use facewire_runtime::{ActorError, Outbox, Patience, Pipeline, RestartPolicy, Run, Shutdown, inbox, supervise};
 use facewire_store_object::ImageStore;
@@ -144,7 +145,8 @@ async fn register(
             let admission = match admission {
                 Ok(admission) => admission,
                 Err(error) => {
-                    done.send(examined.delivery.dead(Stage::Ingest, Reason::Internal, &error.to_string())).await?;
+                    let Examined { delivery, task, .. } = *examined;
+                    done.send(given_up(delivery, task.crop, &error.to_string())).await?;
                     continue;
                 }
             };
@@ -170,10 +172,14 @@ fn hand_on(examined: Examined, admission: Admission) -> Done {
         (Admission::Ended, ..) => Vec::new(),
         (Admission::OtherIntent { first }, ..) => {
             let before = format!("with the intent {first}, or for another subject");
-            return wanted_otherwise(delivery, &before);
+            return wanted_otherwise(delivery, task.crop, &before);
         }
         (Admission::OtherFrame { first }, ..) => {
-            return wanted_otherwise(delivery, if first { "as a frame" } else { "as a crop, and not as a frame" });
+            let before = if first { "as a frame" } else { "as a crop, and not as a frame" };
+            return wanted_otherwise(delivery, task.crop, before);
+        }
+        (Admission::Refused, ..) => {
+            return wanted_otherwise(delivery, task.crop, "and refused for its headers, or for whom it was to enrol");
         }
         (admission, refusal, Some(crop)) => {
             let (to, outgoing) = match refusal {
@@ -184,15 +190,22 @@ fn hand_on(examined: Examined, admission: Admission) -> Done {
             let is_new = admission == Admission::New;
             vec![if is_new { outgoing.or_as(to, delivery.sequence) } else { outgoing }]
         }
-        // `examine` always sets the crop; a message without one could go nowhere.
-        (_, _, None) => return delivery.dead(Stage::Ingest, Reason::Internal, "the crop was not filled in"),
+        (_, _, None) => return given_up(delivery, None, "the crop was not filled in"),
     };
     delivery.done(outgoing)
 }
 
+/// The message is given up, and its crop ends as failed. `examine` always sets the crop: it was hashed on a thread for that.
+fn given_up(delivery: Delivery, crop: Option<v1::Crop>, error: &str) -> Done {
+    match crop {
+        Some(crop) => delivery.dead_of(crop, Stage::Ingest, Reason::Internal, error),
+        None => delivery.dead_letter_only(None, Stage::Ingest, Reason::Internal, error),
+    }
+}
+
 /// The crop's id does not contain what is wanted of it, so that the ending of the first stays: whoever asks again is told.
-fn wanted_otherwise(delivery: Delivery, before: &str) -> Done {
+fn wanted_otherwise(delivery: Delivery, crop: Option<v1::Crop>, before: &str) -> Done {
     let error =
         format!("the same crop was admitted before {before}: publish it with a Facewire-Captured-At of its own");
-    delivery.dead_letter_only(Stage::Ingest, Reason::InvalidMessage, &error)
+    delivery.dead_letter_only(crop, Stage::Ingest, Reason::InvalidMessage, &error)
 }

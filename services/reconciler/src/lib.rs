@@ -311,7 +311,7 @@ impl Reconciler {
     }
 
     /// Completes every enrolment that a crash left between the two stores, and removes every face that was erased, with its images;
-    /// how many.
+    /// how many. Without an image store, faces of collections that keep images wait for whoever has one.
     ///
     /// # Errors
     /// As [`Reconciler::full`].
@@ -337,8 +337,8 @@ impl Reconciler {
             let Some(last) = faces.last() else { return Ok(completed) };
             after = Some(*last);
             self.still_ours(token).await?;
-            self.gallery.forget_with_images(&faces, self.options.retention.images_grace).await?;
-            completed += faces.len() as u64;
+            let left = self.gallery.forget_with_images(&faces, self.options.retention.images_grace).await?;
+            completed += (faces.len() as u64).saturating_sub(left);
         }
     }
 }

@@ -47,10 +47,13 @@ pub struct PassReport {
     pub points: u64,
     /// Differences by kind.
     pub found: BTreeMap<Kind, u64>,
-    /// Of these, repaired. What others repaired in between, or came back, is not counted.
+    /// Of these, repaired. What others repaired in between, or came back, is not counted, nor what is left to whoever has the image
+    /// store.
     pub fixed: BTreeMap<Kind, u64>,
     /// Points that had to go and were kept: too many for a pass that nobody allowed it.
     pub held_back: u64,
+    /// It ended at its limit: what comes after was not compared.
+    pub cut: bool,
     /// The first ids of each kind.
     pub samples: BTreeMap<Kind, Vec<String>>,
 }
@@ -137,6 +140,7 @@ impl<'a> Pass<'a> {
             if let Some(kind) = self.reconciler.comparison().difference(record.as_ref(), stored.as_ref()) {
                 self.found(kind, face).await?;
                 if self.options.limit.is_some_and(|limit| self.reached.report.total_found() >= limit) {
+                    self.reached.report.cut = rows.peek().await?.is_some() || points.peek().await?.is_some();
                     break;
                 }
             }
@@ -292,11 +296,15 @@ impl Reconciler {
                 gallery.store.mark_pending(ids).await?;
                 gallery.index_all(ids).await?;
             }
-            Kind::OrphanPoint => gallery.vectors.delete(ids).await?,
-            Kind::Tombstoned => gallery.forget_with_images(ids, self.options.retention.images_grace).await?,
+            // Whoever enrols one of them since both sides were read has written a point that goes here too: it is written again.
+            Kind::OrphanPoint => gallery.remove_points(ids).await?,
+            Kind::Tombstoned => {
+                let left = gallery.forget_with_images(ids, self.options.retention.images_grace).await?;
+                return Ok((ids.len() as u64).saturating_sub(left));
+            }
             Kind::OtherModel => {
                 gallery.store.queue_reembedding(ids, &gallery.model).await?;
-                gallery.vectors.delete(ids).await?;
+                gallery.remove_points(ids).await?;
             }
         }
         Ok(ids.len() as u64)

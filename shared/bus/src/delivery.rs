@@ -11,7 +11,6 @@ use facewire_contracts::{Message as _, ProducerHeaders, headers, subjects, v1};
 use facewire_domain::{CropId, Intent, Outcome, Reason, Stage};
 use facewire_telemetry::{CropSpan, events};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::inflight::Permit;
 use crate::outgoing::Outgoing;
@@ -126,7 +125,8 @@ impl Delivery {
 
     /// Gives it back without using up an attempt, for a fault that is not the message's (a device): the same message is
     /// published to its own subject again, as a new one with `delivered` 1, and then this delivery is acked. Whoever takes it
-    /// next may be another instance. Its crop keeps its id; its stream time is a new one.
+    /// next may be another instance. Its stream time is a new one, so it is not for messages of producers, whose crops may have
+    /// their ids of it.
     ///
     /// `None` after [`MOST_GIVEN_BACK`] times: it may be what takes the devices away. It comes back after the ack wait, which uses
     /// up an attempt, and is isolated then.
@@ -143,11 +143,6 @@ impl Delivery {
         let count = count.saturating_add(1);
         let mut map = self.headers.clone().unwrap_or_default();
         map.insert(headers::GIVEN_BACK, count.to_string());
-        // Without the header, a crop's id derives from its first stream time.
-        let silent = self.stage == Stage::Ingest && map.get(headers::CAPTURED_AT).is_none();
-        if let Some(taken) = silent.then(|| self.stream_time.format(&Rfc3339).ok()).flatten() {
-            map.insert(headers::CAPTURED_AT, taken);
-        }
         let id = format!("{origin}:back:{count}");
         let outgoing = Outgoing::given_back(self.subject.to_string(), id, map, self.payload.clone());
         Some(self.finish(vec![outgoing], AckKind::Ack))
@@ -158,20 +153,31 @@ impl Delivery {
         Done { outgoing, ack, reply, received, delivered, span, _permit: permit }
     }
 
-    /// Gives it up: the original goes to DEAD with the reason, and where the crop is known its ending is written too.
+    /// Gives it up: the original goes to DEAD with the reason, and where the crop is known its ending is written too. Of a
+    /// producer's message the image is hashed, which blocks.
     pub fn dead(self, stage: Stage, reason: Reason, error: &str) -> Done {
-        self.give_up(stage, reason, error, true)
+        let crop = self.crop(stage);
+        self.give_up(crop, stage, reason, error, true)
+    }
+
+    /// The same for whoever must not block. `None`: it could not be told what becomes of it; it comes again after the ack wait.
+    pub(crate) async fn dead_apart(self, stage: Stage, reason: Reason, error: String) -> Option<Done> {
+        tokio::task::spawn_blocking(move || self.dead(stage, reason, &error)).await.ok()
+    }
+
+    /// The same where it is known what crop it is.
+    pub fn dead_of(self, crop: v1::Crop, stage: Stage, reason: Reason, error: &str) -> Done {
+        self.give_up(Some(crop), stage, reason, error, true)
     }
 
     /// The same without an ending: what is given up is not the crop, but a message that asks for something else of a crop
     /// that was admitted before.
-    pub fn dead_letter_only(self, stage: Stage, reason: Reason, error: &str) -> Done {
-        self.give_up(stage, reason, error, false)
+    pub fn dead_letter_only(self, crop: Option<v1::Crop>, stage: Stage, reason: Reason, error: &str) -> Done {
+        self.give_up(crop, stage, reason, error, false)
     }
 
-    fn give_up(mut self, stage: Stage, reason: Reason, error: &str, ends: bool) -> Done {
+    fn give_up(mut self, crop: Option<v1::Crop>, stage: Stage, reason: Reason, error: &str, ends: bool) -> Done {
         events::DeadLettered { stage, reason, error }.emit();
-        let crop = self.crop(stage);
         // Of an extraction nothing biometric is stored, and its reply could not be told again: the letter has no message, and
         // counts as one of a message that was not kept.
         let extracts = |intent: &str| intent.trim() == Intent::Extract.as_str();
@@ -191,7 +197,7 @@ impl Delivery {
         // The original's place in its stream: however often and by whomever it is given up, one dead letter is written.
         let nanos = self.stream_time.unix_timestamp_nanos();
         let id = format!("{}:{}:{nanos}", stage.stream(), self.sequence);
-        let mut outgoing = vec![Outgoing::dead_letter(stage, reason, Some(&id), &letter)];
+        let mut outgoing = vec![Outgoing::dead_letter(stage, reason, &id, &letter)];
         if let Some(crop) = crop.filter(|crop| ends && self.may_end(stage, crop)) {
             self.span.crop(&crop.crop_id, &crop.collection, &crop.camera);
             outgoing.push(Outgoing::failure(crop, stage, reason, error));

@@ -55,12 +55,16 @@ impl Feeder {
         let strictest = group.messages.iter().map(|delivery| delivery.delivered).max().unwrap_or(1);
         let size = group.messages.len();
         for mut delivery in group.messages {
-            delivery.handed_on();
             if delivery.delivered <= self.max_deliver {
+                delivery.handed_on();
                 self.out.send(delivery).await?;
-            } else {
-                let error = format!("given up after {} deliveries", self.max_deliver);
-                self.sink.send(delivery.dead(self.stage, Reason::Internal, &error)).await?;
+                continue;
+            }
+            // Nobody works on it, and nothing waits for it: what becomes of it may need room in this stage's own stream, which
+            // only those make that come behind it.
+            let error = format!("given up after {} deliveries", self.max_deliver);
+            if let Some(done) = delivery.dead_apart(self.stage, Reason::Internal, error).await {
+                self.sink.send(done).await?;
             }
         }
         if group.isolated {

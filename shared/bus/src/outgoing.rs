@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 pub struct Outgoing {
     /// Where it goes.
     pub subject: String,
-    /// The message id; `None` publishes at most once, without waiting for the server.
-    pub id: Option<String>,
+    /// The message id.
+    pub id: String,
     /// The body.
     pub payload: Bytes,
     /// Headers to publish it with; the trace and the id are set by the sink.
@@ -51,7 +51,7 @@ impl About {
 
 impl Outgoing {
     /// Without headers.
-    fn new(subject: String, id: Option<String>, payload: Bytes, about: Option<About>) -> Self {
+    fn new(subject: String, id: String, payload: Bytes, about: Option<About>) -> Self {
         Self { subject, id, payload, headers: HeaderMap::new(), given_back: false, about, anew: None }
     }
 
@@ -59,7 +59,7 @@ impl Outgoing {
     pub fn work(to: Stage, crop: &v1::Crop, task: &impl facewire_contracts::Message) -> Self {
         let id = subjects::work_id(crop, to);
         let (subject, payload) = (subjects::stage(to, &crop.collection), task.encode_to_vec().into());
-        Self::new(subject, Some(id), payload, Some(About::of(crop, None)))
+        Self::new(subject, id, payload, Some(About::of(crop, None)))
     }
 
     /// Of a crop of which nothing is known: where the server had the same a moment ago, it is published as this attempt. What it had
@@ -76,7 +76,7 @@ impl Outgoing {
         let attempted = v1::CropOnly { crop: Some(v1::Crop { attempt, ..v1::Crop::default() }) };
         let payload = Bytes::from([&*self.payload, &attempted.encode_to_vec()].concat());
         let id = subjects::work_id(&crop_of(&payload)?, to);
-        Some(Self { id: Some(id), payload, anew: None, ..self.clone() })
+        Some(Self { id, payload, anew: None, ..self.clone() })
     }
 
     /// An ending, for `enrich`.
@@ -95,25 +95,25 @@ impl Outgoing {
         let subject = subjects::stage(Stage::Enrich, &crop.collection);
         let id = subjects::work_id(&crop, Stage::Enrich);
         let task = v1::EnrichTask { crop: Some(crop), face, ending: Some(ending), reply_only };
-        Self::new(subject, Some(id), task.encode_to_vec().into(), about)
+        Self::new(subject, id, task.encode_to_vec().into(), about)
     }
 
     /// The ending of a crop whose message was given up, under [`subjects::failure_id`].
     pub(crate) fn failure(crop: v1::Crop, stage: Stage, reason: Reason, error: &str) -> Self {
         let id = subjects::failure_id(&crop);
         let outcome = Outcome::failed(stage, reason, Detail::message(error));
-        Self { id: Some(id), ..Self::ending(crop, None, outcome.into()) }
+        Self { id, ..Self::ending(crop, None, outcome.into()) }
     }
 
     /// A dead letter; `id` names what it was written of.
-    pub(crate) fn dead_letter(stage: Stage, reason: Reason, id: Option<&str>, letter: &v1::DeadLetter) -> Self {
-        let id = id.map(|id| format!("dead:{id}"));
+    pub(crate) fn dead_letter(stage: Stage, reason: Reason, id: &str, letter: &v1::DeadLetter) -> Self {
+        let id = format!("dead:{id}");
         Self::new(subjects::dead(stage, reason), id, letter.encode_to_vec().into(), None)
     }
 
     /// A delivery, published to its own subject again.
     pub(crate) fn given_back(subject: String, id: String, headers: HeaderMap, payload: Bytes) -> Self {
-        Self { headers, given_back: true, ..Self::new(subject, Some(id), payload, None) }
+        Self { headers, given_back: true, ..Self::new(subject, id, payload, None) }
     }
 
     /// What to say of a message that the server will never take, because it is too large: a dead letter without the body,
@@ -129,7 +129,7 @@ impl Outgoing {
             crop_id: crop.as_ref().map(|c| c.crop_id.clone()).unwrap_or_default(),
             ..v1::DeadLetter::default()
         };
-        let letter = Self::dead_letter(stage, Reason::Internal, self.id.as_deref(), &letter);
+        let letter = Self::dead_letter(stage, Reason::Internal, &self.id, &letter);
         let ending = crop.map(|crop| Self::failure(crop, stage, Reason::Internal, error));
         std::iter::once(letter).chain(ending).collect()
     }

@@ -109,31 +109,23 @@ impl Requests {
 }
 
 impl Replies {
-    /// Runs until the shutdown has begun and no call waits any more.
+    /// Runs until the shutdown has begun: what comes afterwards reaches nobody. Calls may be begun for long after a service's
+    /// own drain, so this has one of its own.
     ///
     /// # Errors
     /// The client gave the subscription up, which it does only when its connection is closed for good.
     pub async fn run(mut self, shutdown: Shutdown) -> Result<(), ActorError> {
         loop {
-            let idle = shutdown.is_draining() && self.shared.lock().is_empty();
-            if idle {
-                return Ok(());
-            }
             tokio::select! {
                 message = self.subscriber.next() => {
                     let message = message.ok_or("the subscription to replies ended")?;
                     hand_on(&self.shared, &message.subject, message.payload);
                 }
-                () = shutdown.draining(), if !shutdown.is_draining() => {}
-                // While draining, calls end one by one, and nobody tells when.
-                () = tokio::time::sleep(POLL_INTERVAL), if shutdown.is_draining() => {}
+                () = shutdown.draining() => return Ok(()),
             }
         }
     }
 }
-
-/// Between two looks whether calls still wait, once the shutdown began.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A reply for nobody is passed over. A call that leaves too many replies untaken is ended: its channel closes.
 fn hand_on(shared: &Shared, subject: &str, payload: Bytes) {

@@ -130,31 +130,23 @@ async fn publish(
     traceparent: Option<String>,
     stop: &CancellationToken,
 ) -> Result<(), BusError> {
-    let Some(id) = &outgoing.id else {
-        let _ = bus.tell(outgoing.subject.clone(), outgoing.payload.clone()).await;
-        return Ok(());
-    };
-    let was_known = store(bus, stage, outgoing, id, traceparent.as_deref(), stop).await?;
-    if was_known
-        && let Some(anew) = outgoing.anew()
-        && let Some(id) = &anew.id
-    {
-        store(bus, stage, &anew, id, traceparent.as_deref(), stop).await?;
+    let was_known = store(bus, stage, outgoing, traceparent.as_deref(), stop).await?;
+    if was_known && let Some(anew) = outgoing.anew() {
+        store(bus, stage, &anew, traceparent.as_deref(), stop).await?;
     }
     Ok(())
 }
 
-/// Publishes it under the id. Whether the server had that id before; where an attempt failed, it may have it of this call.
+/// Publishes it under its id. Whether the server had that id before; where an attempt failed, it may have it of this call.
 async fn store(
     bus: &Bus,
     stage: Stage,
     outgoing: &Outgoing,
-    id: &str,
     traceparent: Option<&str>,
     stop: &CancellationToken,
 ) -> Result<bool, BusError> {
     let mut map = outgoing.headers.clone();
-    map.insert(headers::MSG_ID, id);
+    map.insert(headers::MSG_ID, outgoing.id.as_str());
     if let Some(value) = traceparent {
         map.insert(headers::TRACEPARENT, value);
     }

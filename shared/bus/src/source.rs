@@ -94,7 +94,7 @@ impl Source {
                 found = unreadable.after_break(connects) => found,
             };
             match found {
-                // What broke it is gone.
+                // What broke it is being given up, and is sent again after the ack wait at the earliest.
                 Ok(1..) => continue,
                 Ok(0) => {}
                 Err(error) => events::StreamRefused { what: "unacked messages", error: &error.to_string() }.emit(),
@@ -144,7 +144,7 @@ impl Source {
             *failures = 0;
             if looked.elapsed() >= self.options.ack_wait {
                 looked = Instant::now();
-                // What it publishes waits for room in a full stream; dropped, the message stays, and is found again.
+                // Where many are given up it waits for some; dropped, the messages stay, and are found again.
                 tokio::select! {
                     () = drain.cancelled() => return Ok(()),
                     found = unreadable.first_of_all() => found.map_err(lost)?,

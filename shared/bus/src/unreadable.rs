@@ -4,6 +4,7 @@
 //! are looked up by their numbers, over the stream's API, which answers header blocks in base64; a stage gives them up with
 //! a reason. What becomes of such messages of jobs is in `jobs`, and of crops that are erased in `erase`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use facewire_contracts::subjects;
 use facewire_domain::{Reason, Stage};
+use facewire_telemetry::events;
 use serde::Deserialize;
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Bus;
@@ -27,6 +30,9 @@ use crate::error::{BusError, refused};
 use crate::inflight::InFlight;
 use crate::layout::Queue;
 use crate::sink;
+
+/// Messages that are given up at a time.
+const AT_A_TIME: usize = 16;
 
 /// Looks for unreadable messages of one stage among those that were delivered and not acked.
 pub(crate) struct Unreadable {
@@ -37,6 +43,11 @@ pub(crate) struct Unreadable {
     read_to: u64,
     /// The consumer's ack floor when it was last looked at.
     floor: u64,
+    /// Those that are being given up, beside the pulling: what becomes of one may need room in this stage's own stream, which only
+    /// the messages behind it make. Dropped, they stay, and are found again.
+    tasks: JoinSet<()>,
+    /// By their numbers.
+    giving_up: HashMap<u64, AbortHandle>,
 }
 
 /// `STREAM.MSG.GET`.
@@ -115,11 +126,11 @@ pub(crate) async fn delete(bus: &Bus, stream: &str, sequence: u64) -> Result<(),
 
 impl Unreadable {
     pub(crate) fn new(bus: Bus, stage: Stage, in_flight: Arc<InFlight>) -> Self {
-        Self { bus, stage, in_flight, read_to: 0, floor: 0 }
+        Self { bus, stage, in_flight, read_to: 0, floor: 0, tasks: JoinSet::new(), giving_up: HashMap::new() }
     }
 
     /// After the source's own connection broke while this one held: looks at everything that is unacked and was not looked
-    /// at before. `connects` is what [`Bus::connects`] said before. How many were given up.
+    /// at before. `connects` is what [`Bus::connects`] said before. How many are given up.
     pub(crate) async fn after_break(&mut self, connects: u64) -> Result<u64, BusError> {
         if !self.bus.is_connected() {
             return Ok(0);
@@ -169,13 +180,20 @@ impl Unreadable {
         Stored::first(&self.bus, self.stage.stream(), &filter, sequence, last).await
     }
 
-    /// Gives an unreadable message up; `false`: it can be read.
-    async fn judge(&self, stored: Stored) -> Result<bool, BusError> {
+    /// Begins to give an unreadable message up; `false`: it can be read.
+    async fn judge(&mut self, stored: Stored) -> Result<bool, BusError> {
         let headers = stored.headers()?;
         let Some(flaw) = headers.flaw else {
             return Ok(false);
         };
-        let (stage, bus) = (self.stage, &self.bus);
+        while self.tasks.try_join_next().is_some() {}
+        self.giving_up.retain(|_, task| !task.is_finished());
+        if self.giving_up.contains_key(&stored.seq) {
+            return Ok(true);
+        }
+        while self.tasks.len() >= AT_A_TIME {
+            let _ = self.tasks.join_next().await;
+        }
         let error = format!("the headers cannot be read: {flaw}");
         let payload = stored.payload()?;
         let Stored { seq, subject, time, .. } = stored;
@@ -190,11 +208,21 @@ impl Unreadable {
         };
         let info = Info { sequence: seq, stream_time: time, delivered: 1 };
         let permit = self.in_flight.enter(None, message.payload.len());
-        let dead = Delivery::new(stage, message, info, permit, None).dead(stage, Reason::InvalidMessage, &error);
-        sink::finish(bus, stage, dead, Duration::ZERO, &CancellationToken::new()).await;
-        // The dead letter is stored.
-        delete(bus, stage.stream(), seq).await?;
+        let delivery = Delivery::new(self.stage, message, info, permit, None);
+        let task = self.tasks.spawn(give_up(self.bus.clone(), self.stage, delivery, error));
+        self.giving_up.insert(seq, task);
         Ok(true)
+    }
+}
+
+/// Gives an unreadable message up. One that cannot be deleted is found again.
+async fn give_up(bus: Bus, stage: Stage, delivery: Delivery, error: String) {
+    let sequence = delivery.sequence;
+    let Some(dead) = delivery.dead_apart(stage, Reason::InvalidMessage, error).await else { return };
+    sink::finish(&bus, stage, dead, Duration::ZERO, &CancellationToken::new()).await;
+    // The dead letter is stored.
+    if let Err(error) = delete(&bus, stage.stream(), sequence).await {
+        events::StreamRefused { what: "an unreadable message", error: &error.to_string() }.emit();
     }
 }
 

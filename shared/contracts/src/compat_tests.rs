@@ -1,13 +1,19 @@
 //! Processes of two releases run side by side, and results are read by programs that know the last release: whatever was a message
-//! then still is one (ARCHITECTURE.md, "Upgrades"). `compat/released.txt` is the list of the last release, as `build.rs` makes it.
+//! then still is one (ARCHITECTURE.md, "Upgrades"). `compat/released.txt` is the list of the last release, as `build.rs` makes it,
+//! and `compat/words.txt` that of the words.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use facewire_domain::{Intent, Reason, Stage, Status};
 
 /// The messages as they were.
 const RELEASED: &str = include_str!("../compat/released.txt");
 
 /// The messages as they are.
 const PRESENT: &str = include_str!(concat!(env!("OUT_DIR"), "/messages.txt"));
+
+/// The words that messages say in text, released ones and those that came since.
+const WORDS: &str = include_str!("../compat/words.txt");
 
 /// A list, by what each line is about.
 #[derive(Default)]
@@ -79,6 +85,32 @@ fn the_last_release_understands_every_message() {
     assert_eq!(faults(RELEASED, PRESENT), Vec::<String>::new(), "proto/ broke what the last release reads and writes");
     let (released, present) = (Messages::read(RELEASED), Messages::read(PRESENT));
     assert!(released.fields.contains_key(&("Result", "1")) && present.fields.len() >= released.fields.len());
+}
+
+/// The words as they are, by what they are words for.
+fn words() -> BTreeSet<(&'static str, &'static str)> {
+    let stages = Stage::ALL.into_iter().map(|stage| ("Stage", stage.as_str()));
+    let intents = Intent::ALL.iter().map(|intent| ("Intent", intent.as_str()));
+    let statuses = Status::ALL.iter().map(|status| ("Status", status.as_str()));
+    let reasons = Reason::ALL.iter().map(|reason| ("Reason", reason.as_str()));
+    stages.chain(intents).chain(statuses).chain(reasons).collect()
+}
+
+#[test]
+fn the_last_release_knows_every_word() {
+    let lines = WORDS.lines().filter(|line| !line.starts_with('#'));
+    let listed: BTreeSet<(&str, &str)> = lines
+        .map(|line| {
+            let (word, comment) = line.split_once(" # ").map_or((line, None), |(word, comment)| (word, Some(comment)));
+            assert!(comment.is_none_or(|comment| !comment.trim().is_empty()), "an empty comment: {line}");
+            word.split_once(' ').unwrap_or_else(|| panic!("a line of another form: {line}"))
+        })
+        .collect();
+    let words = words();
+    let gone: Vec<_> = listed.difference(&words).collect();
+    assert!(gone.is_empty(), "the last release writes these, and nobody reads them any more: {gone:?}");
+    let new: Vec<_> = words.difference(&listed).collect();
+    assert!(new.is_empty(), "new in messages: list in compat/words.txt, with a comment who reads them first: {new:?}");
 }
 
 const FORMER: &str = "\

@@ -166,7 +166,7 @@ pub struct ClusterParams {
     /// Faces within reach, itself among them, from which a face is in a dense place: 1 to 256. Not for average linkage.
     pub min_samples: u32,
     /// A Euclidean distance between unit vectors, 0 to 2: HDBSCAN's selection epsilon, DBSCAN's neighbourhood, the cut
-    /// of average linkage. None: the method's default.
+    /// of average linkage; 0 of HDBSCAN alone. None: the method's default.
     pub epsilon: Option<f64>,
     /// The cosine similarity of a face to the mean of its cluster, −1 to 1, below which it leaves the cluster. None: the
     /// method's default. Not for a clustering that is approximate.
@@ -217,8 +217,10 @@ impl ClusterParams {
         demand(threshold, "personThreshold", "a cosine similarity, -1 to 1")?;
         demand(self.min_cluster_size >= 2, "minClusterSize", "2 or more")?;
         demand((1..=MAX_MIN_SAMPLES).contains(&self.min_samples), "minSamples", "1 to 256")?;
-        let epsilon = self.epsilon.is_none_or(|epsilon| (0.0..=2.0).contains(&epsilon));
-        demand(epsilon, "epsilon", "a Euclidean distance between unit vectors, 0 to 2")?;
+        // Of HDBSCAN nothing more is joined; the others would join nothing at all.
+        let zero = self.method == ClusterMethod::Hdbscan;
+        let epsilon = self.epsilon.is_none_or(|epsilon| (0.0..=2.0).contains(&epsilon) && (zero || epsilon > 0.0));
+        demand(epsilon, "epsilon", "a Euclidean distance between unit vectors, 0 to 2; 0 with hdbscan alone")?;
         demand(self.cohesion.is_none_or(is_similarity), "cohesion", "a cosine similarity, -1 to 1")?;
         check_quality(self.quality_threshold)?;
         demand(self.max_faces != Some(0), "maxFaces", "1 or more")?;
@@ -384,6 +386,11 @@ mod tests {
         assert_eq!(clusters(|params| params.min_samples = 0), "minSamples");
         assert_eq!(clusters(|params| params.min_samples = MAX_MIN_SAMPLES + 1), "minSamples");
         assert_eq!(clusters(|params| params.epsilon = Some(2.1)), "epsilon");
+        for method in [ClusterMethod::Dbscan, ClusterMethod::Agglomerative] {
+            let nothing = |params: &mut ClusterParams| (params.method, params.epsilon) = (method, Some(0.0));
+            assert_eq!(clusters(nothing), "epsilon");
+        }
+        ClusterParams { epsilon: Some(0.0), ..ClusterParams::default() }.check().unwrap();
         assert_eq!(clusters(|params| params.quality_threshold = Some(-0.1)), "qualityThreshold");
         assert_eq!(clusters(|params| params.max_faces = Some(0)), "maxFaces");
         let day = datetime!(2024-05-01 00:00 UTC);

@@ -1,6 +1,5 @@
-//! Probabilities from numbers: logistic regression with an L2 penalty, of one number (Platt's calibration: similarity → the
-//! probability that a claimed match is right) or of several (quality signals → the probability that a crop is recognised).
-//! Newton's method with step halving: the same input gives the same answer.
+//! Probabilities from numbers: logistic regression with an L2 penalty, for Platt's calibration (similarity → the probability that a
+//! claimed match is right). Newton's method with step halving: the same input gives the same answer.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -29,7 +28,7 @@ pub enum CalibrateError {
         /// Samples given.
         samples: usize,
     },
-    /// A feature is NaN or infinite, or a weight is negative.
+    /// A feature is NaN or infinite.
     #[error("sample {row}: {what} is {value}; leave the sample out")]
     Value {
         /// Its place.
@@ -58,19 +57,12 @@ impl Default for Penalty {
 }
 
 /// A logistic model in the features' own units.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Logistic {
+#[derive(Debug)]
+struct Logistic {
     /// One for each feature.
-    pub weights: Vec<f64>,
+    weights: Vec<f64>,
     /// Added to the weighted sum.
-    pub intercept: f64,
-}
-
-impl Logistic {
-    /// Probability, 0 to 1, for as many features as weights (missing ones count as 0).
-    pub fn probability(&self, features: &[f64]) -> f64 {
-        sigmoid(self.intercept + dot(&self.weights, features))
-    }
+    intercept: f64,
 }
 
 /// Similarity → probability.
@@ -94,9 +86,9 @@ impl Platt {
 pub struct Fit<M> {
     /// The model.
     pub model: M,
-    /// Mean log loss (natural logarithm), by sample weight.
+    /// Mean log loss (natural logarithm).
     pub log_loss: f64,
-    /// Area under the ROC curve, ties counting half; sample weights do not count.
+    /// Area under the ROC curve, ties counting half.
     pub auc: f64,
     /// Samples.
     pub samples: usize,
@@ -110,45 +102,32 @@ pub struct Fit<M> {
 /// See [`CalibrateError`].
 pub fn platt(similarities: &[f64], right: &[bool], penalty: Penalty) -> Result<Fit<Platt>, CalibrateError> {
     let rows: Vec<[f64; 1]> = similarities.iter().map(|s| [*s]).collect();
-    let fit = logistic(&rows, right, None, penalty)?;
+    let fit = logistic(&rows, right, penalty)?;
     let slope = fit.model.weights.first().copied().unwrap_or(0.0);
     let model = Platt { slope, intercept: fit.model.intercept };
     Ok(Fit { model, log_loss: fit.log_loss, auc: fit.auc, samples: fit.samples, positive: fit.positive })
 }
 
-/// Fits a model of several features; `weights` of samples are 1 if not given. Features are standardised inside; one that never
-/// varies gets the weight 0.
-///
-/// # Errors
-/// See [`CalibrateError`].
-pub fn logistic<R: AsRef<[f64]>>(
-    rows: &[R],
-    labels: &[bool],
-    weights: Option<&[f64]>,
-    penalty: Penalty,
-) -> Result<Fit<Logistic>, CalibrateError> {
-    let ones = vec![1.0; rows.len()];
-    let weights = weights.unwrap_or(&ones);
-    check(rows, labels, weights)?;
-    let scaling = Scaling::of(rows, weights);
+/// Fits a model of several features. They are standardised inside; one that never varies gets the weight 0.
+fn logistic<R: AsRef<[f64]>>(rows: &[R], labels: &[bool], penalty: Penalty) -> Result<Fit<Logistic>, CalibrateError> {
+    check(rows, labels)?;
+    let scaling = Scaling::of(rows);
     let problem = Problem {
         rows: rows.iter().map(|row| scaling.standardised(row.as_ref())).collect(),
         labels,
-        weights,
         l2: penalty.l2.max(0.0),
     };
     let model = scaling.raw(&problem.minimise()?);
     let logits: Vec<f64> = rows.iter().map(|row| model.intercept + dot(&model.weights, row.as_ref())).collect();
-    let total: f64 = weights.iter().sum();
-    let loss = |((logit, label), weight): ((&f64, &bool), &f64)| weight * log_loss(*logit, *label);
-    let log_loss = logits.iter().zip(labels).zip(weights).map(loss).sum::<f64>() / total;
+    let loss = |(logit, label): (&f64, &bool)| log_loss(*logit, *label);
+    let log_loss = logits.iter().zip(labels).map(loss).sum::<f64>() / rows.len() as f64;
     let positive = labels.iter().filter(|label| **label).count();
     let auc = auc(&logits, labels).ok_or(CalibrateError::OneClass { samples: rows.len() })?;
     Ok(Fit { model, log_loss, auc, samples: rows.len(), positive })
 }
 
 /// Area under the ROC curve of any number against a label, ties counting half. `None` without samples of either label.
-pub fn auc(values: &[f64], labels: &[bool]) -> Option<f64> {
+fn auc(values: &[f64], labels: &[bool]) -> Option<f64> {
     let mut ascending: Vec<(f64, bool)> = values.iter().copied().zip(labels.iter().copied()).collect();
     ascending.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut wins, mut negatives) = (0.0, 0.0);
@@ -162,15 +141,13 @@ pub fn auc(values: &[f64], labels: &[bool]) -> Option<f64> {
     (positives > 0.0 && negatives > 0.0).then(|| wins / positives / negatives)
 }
 
-fn check<R: AsRef<[f64]>>(rows: &[R], labels: &[bool], weights: &[f64]) -> Result<(), CalibrateError> {
+fn check<R: AsRef<[f64]>>(rows: &[R], labels: &[bool]) -> Result<(), CalibrateError> {
     let samples = rows.len();
-    for (what, len) in [("labels", labels.len()), ("sample weights", weights.len())] {
-        if len != samples {
-            return Err(CalibrateError::Length { what, len, samples });
-        }
+    if labels.len() != samples {
+        return Err(CalibrateError::Length { what: "labels", len: labels.len(), samples });
     }
     let width = rows.first().map_or(0, |row| row.as_ref().len());
-    for (index, (row, weight)) in rows.iter().zip(weights).enumerate() {
+    for (index, row) in rows.iter().enumerate() {
         let row = row.as_ref();
         if row.len() != width {
             return Err(CalibrateError::Length { what: "features of a later sample", len: row.len(), samples: width });
@@ -178,31 +155,26 @@ fn check<R: AsRef<[f64]>>(rows: &[R], labels: &[bool], weights: &[f64]) -> Resul
         if let Some(value) = row.iter().find(|v| !v.is_finite()) {
             return Err(CalibrateError::Value { row: index, what: "a feature", value: *value });
         }
-        if !(weight.is_finite() && *weight >= 0.0) {
-            return Err(CalibrateError::Value { row: index, what: "the weight", value: *weight });
-        }
     }
-    let counts = |wanted: bool| labels.iter().zip(weights).any(|(l, w)| *l == wanted && *w > 0.0);
-    if counts(true) && counts(false) { Ok(()) } else { Err(CalibrateError::OneClass { samples }) }
+    if labels.contains(&true) && labels.contains(&false) { Ok(()) } else { Err(CalibrateError::OneClass { samples }) }
 }
 
-/// Mean and deviation of each feature, as scikit-learn's `StandardScaler` with sample weights.
+/// Mean and deviation of each feature, as scikit-learn's `StandardScaler`.
 struct Scaling {
     means: Vec<f64>,
     deviations: Vec<f64>,
 }
 
 impl Scaling {
-    fn of<R: AsRef<[f64]>>(rows: &[R], weights: &[f64]) -> Self {
+    fn of<R: AsRef<[f64]>>(rows: &[R]) -> Self {
         let width = rows.first().map_or(0, |row| row.as_ref().len());
-        let total: f64 = weights.iter().sum();
         let mean = |of: &dyn Fn(usize, f64) -> f64| -> Vec<f64> {
             let mut sums = vec![0.0; width];
-            for (row, weight) in rows.iter().zip(weights) {
+            for row in rows {
                 let columns = sums.iter_mut().zip(row.as_ref()).enumerate();
-                columns.for_each(|(column, (sum, value))| *sum += weight * of(column, *value));
+                columns.for_each(|(column, (sum, value))| *sum += of(column, *value));
             }
-            sums.into_iter().map(|sum| sum / total).collect()
+            sums.into_iter().map(|sum| sum / rows.len() as f64).collect()
         };
         let means = mean(&|_, value| value);
         let centre = |column: usize| means.get(column).copied().unwrap_or(0.0);
@@ -230,25 +202,20 @@ impl Scaling {
     }
 }
 
-/// Σ weight · log loss + ½ λ Σ w², the intercept being free.
+/// Σ log loss + ½ λ Σ w², the intercept being free.
 struct Problem<'a> {
     rows: Vec<Vec<f64>>,
     labels: &'a [bool],
-    weights: &'a [f64],
     l2: f64,
 }
 
 impl Problem<'_> {
-    fn samples(&self) -> impl Iterator<Item = (&[f64], bool, f64)> {
-        self.rows
-            .iter()
-            .zip(self.labels)
-            .zip(self.weights)
-            .map(|((row, label), weight)| (row.as_slice(), *label, *weight))
+    fn samples(&self) -> impl Iterator<Item = (&[f64], bool)> {
+        self.rows.iter().zip(self.labels).map(|(row, label)| (row.as_slice(), *label))
     }
 
     fn objective(&self, w: &[f64]) -> f64 {
-        let loss: f64 = self.samples().map(|(row, label, weight)| weight * log_loss(dot(w, row), label)).sum();
+        let loss: f64 = self.samples().map(|(row, label)| log_loss(dot(w, row), label)).sum();
         let free = w.len().saturating_sub(1);
         loss + 0.5 * self.l2 * w.iter().take(free).map(|w| w * w).sum::<f64>()
     }
@@ -260,9 +227,9 @@ impl Problem<'_> {
         let mut gradient: Vec<f64> = w.iter().enumerate().map(|(i, w)| penalty(i) * w).collect();
         let diagonal = |i: usize| (0..n).map(|j| if i == j { penalty(i) } else { 0.0 }).collect();
         let mut hessian: Vec<Vec<f64>> = (0..n).map(diagonal).collect();
-        for (row, label, weight) in self.samples() {
+        for (row, label) in self.samples() {
             let p = sigmoid(dot(w, row));
-            let (slope, curvature) = (weight * (p - f64::from(label)), weight * p * (1.0 - p));
+            let (slope, curvature) = (p - f64::from(label), p * (1.0 - p));
             for ((g, line), x) in gradient.iter_mut().zip(&mut hessian).zip(row) {
                 *g += slope * x;
                 line.iter_mut().zip(row).for_each(|(h, y)| *h += curvature * x * y);
@@ -272,7 +239,7 @@ impl Problem<'_> {
     }
 
     fn minimise(&self) -> Result<Vec<f64>, CalibrateError> {
-        let total: f64 = self.weights.iter().sum();
+        let total = self.rows.len() as f64;
         let mut w = vec![0.0; self.rows.first().map_or(0, Vec::len)];
         let mut value = self.objective(&w);
         for _ in 0..MAX_STEPS {

@@ -42,7 +42,7 @@ fn platt_agrees_with_scikit_learn() {
 #[test]
 fn several_features_agree_with_scikit_learn() {
     let (rows, labels) = signals();
-    let fit = logistic(&rows, &labels, None, Penalty::default()).unwrap();
+    let fit = logistic(&rows, &labels, Penalty::default()).unwrap();
     for (weight, known) in fit.model.weights.iter().zip([0.025_691_922_737, -0.578_797_942_735, -0.096_843_541_585]) {
         close(*weight, known, 1e-7);
     }
@@ -52,38 +52,14 @@ fn several_features_agree_with_scikit_learn() {
 }
 
 #[test]
-fn sample_weights_agree_with_scikit_learn() {
-    let (rows, labels) = signals();
-    let weights: Vec<f64> = (0..rows.len()).map(|i| 1.0 + (i % 3) as f64).collect();
-    let fit = logistic(&rows, &labels, Some(&weights), Penalty { l2: 0.5 }).unwrap();
-    for (weight, known) in fit.model.weights.iter().zip([0.026_615_961_436, -0.927_079_489_274, -0.096_926_120_302]) {
-        close(*weight, known, 1e-7);
-    }
-    close(fit.model.intercept, -0.294_658_828_024, 1e-6);
-    close(fit.log_loss, 0.503_002_483_718_281, 1e-9);
-    close(fit.auc, 0.826_842_555_490_522_8, 1e-12);
-}
-
-#[test]
-fn a_weight_of_two_is_the_sample_twice() {
-    let rows = [[0.1], [0.3], [0.2], [0.9]];
-    let labels = [false, true, false, true];
-    let weighted = logistic(&rows, &labels, Some(&[1.0, 2.0, 1.0, 1.0]), Penalty::default()).unwrap();
-    let twice =
-        logistic(&[[0.1], [0.3], [0.3], [0.2], [0.9]], &[false, true, true, false, true], None, Penalty::default());
-    let twice = twice.unwrap();
-    close(weighted.model.weights[0], twice.model.weights[0], 1e-9);
-    close(weighted.log_loss, twice.log_loss, 1e-9);
-}
-
-#[test]
 fn a_constant_feature_and_separated_classes_have_an_answer_with_a_penalty() {
     let rows = [[0.1, 7.3], [0.2, 7.3], [0.8, 7.3], [0.9, 7.3]];
     let labels = [false, false, true, true];
-    let fit = logistic(&rows, &labels, None, Penalty::default()).unwrap();
+    let fit = logistic(&rows, &labels, Penalty::default()).unwrap();
     assert_eq!((fit.model.weights[1], fit.auc), (0.0, 1.0));
-    assert!(fit.model.probability(&[0.9, 7.3]) > 0.5 && fit.model.probability(&[0.1, 7.3]) < 0.5);
-    assert_eq!(logistic(&rows, &labels, None, Penalty { l2: 0.0 }).unwrap_err(), CalibrateError::NoAnswer);
+    let logit = |features: [f64; 2]| fit.model.intercept + dot(&fit.model.weights, &features);
+    assert!(logit([0.9, 7.3]) > 0.0 && logit([0.1, 7.3]) < 0.0);
+    assert_eq!(logistic(&rows, &labels, Penalty { l2: 0.0 }).unwrap_err(), CalibrateError::NoAnswer);
 }
 
 #[test]
@@ -102,11 +78,6 @@ fn what_teaches_nothing_is_refused() {
     assert!(matches!(platt(&[0.1], &[true, false], Penalty::default()), Err(CalibrateError::Length { .. })));
     let nan = platt(&[0.1, f64::NAN], &[true, false], Penalty::default()).unwrap_err();
     assert!(matches!(nan, CalibrateError::Value { row: 1, .. }));
-    let weights = logistic(&[[0.1], [0.2]], &[true, false], Some(&[1.0, -1.0]), Penalty::default()).unwrap_err();
-    assert!(matches!(weights, CalibrateError::Value { what: "the weight", .. }));
-    // Nothing of weight is left of one class.
-    let weights = logistic(&[[0.1], [0.2]], &[true, false], Some(&[1.0, 0.0]), Penalty::default()).unwrap_err();
-    assert!(matches!(weights, CalibrateError::OneClass { .. }));
 }
 
 #[test]

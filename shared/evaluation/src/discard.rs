@@ -4,7 +4,7 @@
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::rate::Rate;
+use crate::rate::{Rate, ratio};
 use crate::rates::{Scores, ScoresError};
 
 /// FNMR at zero discard, which fixes the threshold.
@@ -90,7 +90,7 @@ pub struct Reduction {
     pub discarded: f64,
     /// Error rate of what is left.
     pub error: Rate,
-    /// Part of the error rate that has gone, 1 if all; negative if it has risen. `None` if there was none.
+    /// Part of the error rate that has gone; negative if it has risen. `None` where too few errors are behind either rate.
     pub reduction: Option<f64>,
 }
 
@@ -147,7 +147,7 @@ pub fn curve(samples: &[Sample]) -> Result<Discard, DiscardError> {
     let at = |discard: f64| {
         let last = steps.iter().take_while(|step| step.share(total) <= discard).last().unwrap_or(first);
         let error = Rate::of_errors(errors - last.errors, total - last.discarded);
-        let reduction = (base.errors > 0).then(|| 1.0 - error.value / base.value);
+        let reduction = ratio(&error, &base).map(|left| 1.0 - left);
         Reduction { discard, discarded: last.share(total), error, reduction }
     };
     let points: Vec<DiscardPoint> = steps.iter().map(|step| step.point(errors, total)).collect();
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(points, [(0.0, 0.4), (0.4, 1.0 / 3.0), (0.6, 0.5), (0.8, 0.0)]);
         // Nothing can be discarded up to 20 %.
         assert!((found.area - 0.4 * 0.2).abs() < 1e-12);
-        assert_eq!((found.reductions[1].discarded, found.reductions[1].reduction), (0.0, Some(0.0)));
+        assert_eq!((found.reductions[1].discarded, found.reductions[1].error), (0.0, Rate::of_errors(2, 5)));
         // Zero of either sign is one quality.
         assert_eq!(curve(&samples(&[(0.0, true), (-0.0, false), (1.0, false)])).unwrap().points.len(), 2);
     }
@@ -254,7 +254,8 @@ mod tests {
         assert_eq!(found.base.value, 0.05);
         assert!((found.area - found.area_perfect).abs() < 1e-5, "{} {}", found.area, found.area_perfect);
         assert!((found.area_random - 0.01).abs() < 1e-12);
-        assert_eq!(found.reductions[0].reduction, Some(1.0));
+        // All errors have gone, and none is left to tell how many there are among others.
+        assert_eq!((found.reductions[0].error.errors, found.reductions[0].reduction), (0, None));
         assert!(found.points.len() <= 402);
         // The integral in small steps.
         let numeric: f64 = (0..2000).map(|i| perfect(0.05, (f64::from(i) + 0.5) * 1e-4) * 1e-4).sum();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::rate::Rate;
+use crate::rate::{Rate, ratio};
 
 /// A probe that was searched, and what the gate says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct GateEffect {
     pub errors_rejected: Rate,
     /// Errors among the accepted.
     pub errors_accepted: Rate,
-    /// How many times as often the rejected fail; `None` if nothing is rejected or no accepted one fails.
+    /// How many times as often the rejected fail; `None` where too few errors are behind either rate.
     pub ratio: Option<f64>,
     /// Of the right ones, the share that is rejected.
     pub loss: Rate,
@@ -67,8 +67,7 @@ impl GateEffect {
             rejected: errors_rejected.trials,
             errors_rejected,
             errors_accepted,
-            ratio: (errors_rejected.trials > 0 && errors_accepted.errors > 0)
-                .then(|| errors_rejected.value / errors_accepted.value),
+            ratio: ratio(&errors_rejected, &errors_accepted),
             loss: Rate::of_errors(lost, right.count() as u64),
             reasons: counts.into_iter().map(rate).collect(),
             strangers_rejected,
@@ -101,25 +100,28 @@ mod tests {
     #[test]
     fn the_rejected_are_compared_with_the_accepted() {
         let known = probes(&[
-            (true, None, 90),
-            (false, None, 10),
-            (true, Some("a"), 6),
-            (false, Some("a"), 2),
-            (false, Some("b"), 4),
+            (true, None, 450),
+            (false, None, 50),
+            (true, Some("a"), 30),
+            (false, Some("a"), 10),
+            (false, Some("b"), 20),
         ]);
         let strangers = probes(&[(true, None, 5), (false, Some("a"), 1)]);
         let found = GateEffect::new("door", 0.4, &known, &strangers);
-        assert_eq!((found.probes, found.rejected), (112, 12));
-        assert_eq!((found.errors_rejected, found.errors_accepted), (Rate::of_errors(6, 12), Rate::of_errors(10, 100)));
-        assert_eq!((found.ratio, found.loss), (Some(5.0), Rate::of_errors(6, 96)));
+        assert_eq!((found.probes, found.rejected), (560, 60));
+        assert_eq!((found.errors_rejected, found.errors_accepted), (Rate::of_errors(30, 60), Rate::of_errors(50, 500)));
+        assert_eq!((found.ratio, found.loss), (Some(5.0), Rate::of_errors(30, 480)));
         assert_eq!(
             found.reasons,
-            [("a".to_owned(), Rate::of_errors(2, 8)), ("b".to_owned(), Rate::of_errors(4, 4))].into()
+            [("a".to_owned(), Rate::of_errors(10, 40)), ("b".to_owned(), Rate::of_errors(20, 20))].into()
         );
         assert_eq!(
             (found.strangers_rejected, found.strangers_accepted),
             (Rate::of_errors(1, 1), Rate::of_errors(0, 5))
         );
         assert_eq!(GateEffect::new("none", 0.4, &[], &[]).ratio, None);
+        // One failed one less among the rejected, and their rate is none.
+        let few = probes(&[(true, None, 450), (false, None, 50), (true, Some("a"), 31), (false, Some("a"), 29)]);
+        assert_eq!(GateEffect::new("few", 0.4, &few, &[]).ratio, None);
     }
 }

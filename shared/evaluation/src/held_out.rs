@@ -63,6 +63,11 @@ pub struct HeadSide {
 }
 
 impl HeadSide {
+    /// Its TPIR with what is behind it.
+    pub fn measured_tpir(&self) -> Rate {
+        Rate::of_successes(self.probes.saturating_sub(self.right), self.probes)
+    }
+
     /// Its FPIR with what is behind it. `None` in a verdict of an earlier release, which kept no counts.
     pub fn measured_fpir(&self) -> Option<Rate> {
         (self.strange_probes > 0).then(|| Rate::of_errors(self.strangers_accepted, self.strange_probes))

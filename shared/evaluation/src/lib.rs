@@ -29,7 +29,7 @@ pub mod watch;
 
 pub use alike::{AlikePeople, SUPPORTING_PAIRS};
 pub use bootstrap::{Interval, MIN_PEOPLE, Resampling, Tally};
-pub use calibrate::{CalibrateError, Fit, Logistic, Penalty, Platt};
+pub use calibrate::{CalibrateError, Fit, Penalty, Platt};
 pub use clusters::{Agreement, ClusterQuality, LabelsError, adjusted_rand_index};
 pub use compare::{CompareError, Comparisons, Embeddings, GenuinePair, all_against_all, for_each_pair};
 pub use datasets::DatasetError;

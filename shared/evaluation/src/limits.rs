@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::discard::Direction;
-use crate::rate::{Rate, share};
+use crate::rate::{Rate, ratio, share};
 
 /// A sample that was let through to the end: the signal's value, and whether the answer was right.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,10 +28,10 @@ pub struct LimitRow {
     pub errors_rejected: Rate,
     /// Errors among the accepted.
     pub errors_accepted: Rate,
-    /// How many times as often the rejected fail; `None` if nothing is rejected or no accepted one fails.
+    /// How many times as often the rejected fail; `None` where too few errors are behind either rate.
     pub ratio: Option<f64>,
-    /// Share of the right ones that it loses, 0 to 1.
-    pub loss: f64,
+    /// Of the right ones, the share that it loses.
+    pub loss: Rate,
 }
 
 /// What a limit must prove.
@@ -50,7 +50,7 @@ impl Demand {
     pub fn met_by(&self, row: &LimitRow) -> bool {
         let (rejected, accepted) = (row.errors_rejected, row.errors_accepted);
         let fails = rejected.value >= self.min_error_ratio * accepted.value && rejected.value >= self.min_error_share;
-        rejected.errors > 0 && fails && row.loss <= self.max_loss
+        rejected.errors > 0 && fails && row.loss.value <= self.max_loss
     }
 }
 
@@ -104,8 +104,8 @@ impl Limits {
             rejected_share: share(count, total),
             errors_rejected,
             errors_accepted,
-            ratio: (count > 0 && errors_accepted.errors > 0).then(|| errors_rejected.value / errors_accepted.value),
-            loss: share(count - errors, total - all_errors),
+            ratio: ratio(&errors_rejected, &errors_accepted),
+            loss: Rate::of_errors(count - errors, total - all_errors),
         }
     }
 
@@ -144,10 +144,13 @@ mod tests {
             (row.rejected, row.errors_rejected, row.errors_accepted),
             (3, Rate::of_errors(2, 3), Rate::of_errors(1, 4))
         );
-        assert!((row.ratio.unwrap() - 8.0 / 3.0).abs() < 1e-12);
-        assert_eq!((row.loss, row.rejected_share), (0.25, 3.0 / 7.0));
+        assert_eq!((row.loss, row.rejected_share), (Rate::of_errors(1, 4), 3.0 / 7.0));
         let turned = Limits::new(&list, Direction::LowerIsBetter).row(4.0);
-        assert_eq!((turned.rejected, turned.errors_rejected.errors, turned.loss), (2, 0, 0.5));
+        assert_eq!((turned.rejected, turned.errors_rejected.errors, turned.loss), (2, 0, Rate::of_errors(2, 4)));
+        // Three errors make no ratio, and three hundred do.
+        let many = judged(&list.iter().map(|sample| (sample.value, sample.right)).collect::<Vec<_>>().repeat(100));
+        let many = Limits::new(&many, Direction::HigherIsBetter).row(3.0);
+        assert!(row.ratio.is_none() && (many.ratio.unwrap() - 8.0 / 3.0).abs() < 1e-12, "{row:?} {many:?}");
     }
 
     #[test]

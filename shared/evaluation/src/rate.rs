@@ -68,6 +68,11 @@ impl Serialize for Rate {
     }
 }
 
+/// How many times as often one fails as the other; `None` where too few errors are behind either.
+pub(crate) fn ratio(one: &Rate, other: &Rate) -> Option<f64> {
+    (one.supported() && other.supported()).then(|| one.value / other.value)
+}
+
 /// `part / whole`, 0 of nothing.
 pub(crate) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
@@ -105,6 +110,14 @@ mod tests {
         assert!(Rate::of_errors(30, 1000).supported());
         assert_eq!(Rate::of_errors(30, 1000).bound(), None);
         assert_eq!(Rate::of_errors(30, 1000).value, 0.03);
+    }
+
+    #[test]
+    fn a_ratio_rests_on_thirty_errors_of_either() {
+        let (one, other) = (Rate::of_errors(30, 60), Rate::of_errors(50, 500));
+        assert_eq!(ratio(&one, &other), Some(5.0));
+        assert_eq!(ratio(&Rate::of_errors(29, 60), &other), None);
+        assert_eq!(ratio(&one, &Rate::of_errors(29, 500)), None);
     }
 
     #[test]

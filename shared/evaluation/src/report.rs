@@ -8,7 +8,6 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::bootstrap::{Interval, Resampling, error_rate, fnmr_tallies};
-use crate::calibrate::{Fit, Platt};
 use crate::compare::GenuinePair;
 use crate::discard::{Direction, Discard};
 use crate::gating::GateEffect;
@@ -63,8 +62,6 @@ pub struct Report {
     pub limits: Vec<SignalLimits>,
     /// Error rates by group of people.
     pub subgroups: Vec<Subgroup>,
-    /// The calibration of similarities that was made.
-    pub confidence: Option<Fit<Platt>>,
 }
 
 /// The data and its size.
@@ -303,18 +300,53 @@ pub struct WriteError {
 }
 
 /// Writes a file whole or not at all: under a name beside it that is nobody's (`page.html.part-<pid>`), and then by that of the file.
+/// A link stays one, and the file that it leads to is written. What is no file, such as a pipe or `/dev/null`, is written to.
 ///
 /// # Errors
-/// The folder cannot be written to; the file is as it was.
+/// A folder is there, or the one that it is in cannot be written to; the file is as it was.
 pub fn write_whole(path: &Path, text: &str) -> Result<(), WriteError> {
+    let written = replaced(path).and_then(|target| match target {
+        Some(target) => {
+            let part = beside(&target);
+            // What is left of it, if anything, is of no use.
+            fs::write(&part, text)
+                .and_then(|()| fs::rename(&part, &target))
+                .inspect_err(|_| drop(fs::remove_file(&part)))
+        }
+        None => fs::write(path, text),
+    });
+    written.map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Says before a work whether [`write_whole`] could write its report. What is no file is left alone: a pipe waits for its reader.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn check_writable(path: &Path) -> Result<(), WriteError> {
+    let checked = replaced(path).and_then(|target| match target {
+        Some(target) => {
+            let part = beside(&target);
+            fs::write(&part, "").and_then(|()| fs::remove_file(&part))
+        }
+        None => Ok(()),
+    });
+    checked.map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// The file that is replaced, of a link the one that it leads to. `None`: what is there is no file, or a link to none yet, and stays.
+fn replaced(path: &Path) -> io::Result<Option<PathBuf>> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(there) if there.is_file() => fs::canonicalize(path).map(Some),
+        Err(_) if !path.is_symlink() => Ok(Some(path.to_owned())),
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
     let mut part = path.as_os_str().to_owned();
     part.push(format!(".part-{}", std::process::id()));
-    let part = PathBuf::from(part);
-    fs::write(&part, text).and_then(|()| fs::rename(&part, path)).map_err(|source| {
-        // What is left of it, if anything, is of no use.
-        let _ = fs::remove_file(&part);
-        WriteError { path: path.to_owned(), source }
-    })
+    part.into()
 }
 
 #[cfg(test)]

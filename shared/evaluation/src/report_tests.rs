@@ -1,8 +1,7 @@
 //! The page and the JSON: that all is shown, that nothing is loaded, and that text stays text.
 
 use super::*;
-use crate::calibrate::{Penalty, platt};
-use crate::discard::{PairSample, pairs as discard_pairs};
+use crate::discard::{PairSample, Sample, curve, pairs as discard_pairs};
 use crate::gating::Gated;
 use crate::identification::{Answer, FPIR_TARGETS, Probe};
 use crate::limits::{Judged, Limits};
@@ -46,8 +45,6 @@ fn report() -> Report {
         .collect();
     let discard = discard_pairs(&samples, Direction::HigherIsBetter, 0.05).unwrap();
     let judged: Vec<Judged> = (0..500).map(|i| Judged { value: f64::from(i), right: i % 7 != 0 }).collect();
-    let right: Vec<bool> = genuine.iter().map(|p| p.similarity > 0.4 + (p.rows.0 % 3) as f32 * 0.05).collect();
-    let similarities: Vec<f64> = genuine.iter().map(|p| f64::from(p.similarity)).collect();
     let pairs: Vec<Pair> =
         genuine.iter().take(100).map(|p| Pair { same: true, similarity: Some(p.similarity) }).collect();
     let resampling = Resampling { resamples: 50, seed: 1 };
@@ -81,23 +78,15 @@ fn report() -> Report {
             fnmr: row.fnmr,
             fnmr_interval: None,
         }],
-        confidence: Some(platt(&similarities, &right, Penalty::default()).unwrap()),
     }
 }
 
 #[test]
 fn the_page_has_every_section_and_every_plot() {
     let page = html(&report());
-    for heading in [
-        "Verification",
-        "All against all",
-        "Open set",
-        "Gate",
-        "Error versus discard",
-        "Limits",
-        "Subgroups",
-        "Confidence",
-    ] {
+    for heading in
+        ["Verification", "All against all", "Open set", "Gate", "Error versus discard", "Limits", "Subgroups"]
+    {
         assert!(page.contains(&format!("<h2>{heading}")), "{heading} is missing");
     }
     // ROC, DET, scores, TPIR over FPIR, error versus discard.
@@ -158,6 +147,27 @@ fn what_too_few_errors_support_is_no_fact() {
 }
 
 #[test]
+fn what_a_limit_or_a_signal_does_is_no_fact_of_few_errors() {
+    // Below 50 are fifty that fail and one that is right; above, so many others fail.
+    let of = |others: u32| {
+        let value = |i: u32| if i == 999 { 0.0 } else { f64::from(i) };
+        let right = |i: u32| i >= 50 + others;
+        let judged: Vec<Judged> = (0..1000).map(|i| Judged { value: value(i), right: right(i) }).collect();
+        let samples: Vec<Sample> = (0..1000).map(|i| Sample { quality: value(i), error: !right(i) }).collect();
+        let (signal, direction, error) = ("blur".to_owned(), Direction::HigherIsBetter, "FNIR".to_owned());
+        let rows = Limits::new(&judged, direction).table(&[50.0]);
+        let discard = SignalDiscard { signal: signal.clone(), error, discard: curve(&samples).unwrap() };
+        (tables::limits(&SignalLimits { signal, direction, rows, verdict: None }), tables::discard(&[discard]))
+    };
+    let (limit, discard) = of(10);
+    assert!(limit.contains("<td>–</td><td>unsupported (1 error); of 940 at most "), "{limit}");
+    assert!(discard.contains("<td>– (discarded 10.0 %)</td>"), "{discard}");
+    let (limit, discard) = of(100);
+    assert!(limit.contains("<td>9.30</td><td>unsupported (1 error); of 850 at most "), "{limit}");
+    assert!(discard.contains("<td>62.2 % (discarded 10.0 %)</td>"), "{discard}");
+}
+
+#[test]
 fn a_histogram_holds_every_score() {
     let bins = histogram(&[-1.5, -1.0, -0.99, 0.0, 0.0, 0.999, 1.0, 1.000_001]);
     assert_eq!((bins.len(), bins.iter().sum::<u64>()), (100, 8));
@@ -191,4 +201,40 @@ fn a_file_is_whole_and_its_neighbours_stay() {
     assert!(problem.contains("taken"), "{problem}");
     assert_eq!(fs::read_to_string(&neighbour).unwrap(), "mine");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn what_is_no_file_stays_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let [page, link, dangling, pipe] = ["page", "link", "dangling", "pipe"].map(|name| dir.path().join(name));
+    fs::write(&page, "before").unwrap();
+    std::os::unix::fs::symlink(&page, &link).unwrap();
+    write_whole(&link, "text").unwrap();
+    assert!(link.is_symlink() && fs::read_to_string(&page).unwrap() == "text", "the file behind the link is written");
+    std::os::unix::fs::symlink(dir.path().join("later"), &dangling).unwrap();
+    write_whole(&dangling, "text").unwrap();
+    assert!(dangling.is_symlink() && fs::read_to_string(dir.path().join("later")).unwrap() == "text");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Nobody reads yet: this one does not wait.
+    check_writable(&pipe).unwrap();
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    write_whole(&pipe, "text").unwrap();
+    assert_eq!(reader.join().unwrap(), "text");
+    assert!(!fs::metadata(&pipe).unwrap().is_file(), "a pipe stays one");
+}
+
+#[test]
+fn what_cannot_be_written_is_said_before_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page");
+    check_writable(&page).unwrap();
+    fs::write(&page, "before").unwrap();
+    check_writable(&page).unwrap();
+    assert_eq!((fs::read_to_string(&page).unwrap().as_str(), fs::read_dir(dir.path()).unwrap().count()), ("before", 1));
+    assert!(check_writable(dir.path()).is_err(), "a folder");
+    assert!(check_writable(&dir.path().join("none/page")).is_err(), "in no folder");
+    assert!(check_writable(&page.join("page")).is_err(), "in a file");
 }

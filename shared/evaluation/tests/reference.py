@@ -83,14 +83,14 @@ def discard():
     print("discard", repr(float(threshold)), int(error.sum()), float(np.mean([at(d) for d in x]) * 0.2), at(0.1) / base, at(0.2) / base)
 
 
-def logistic(name, x, y, weights, l2):
-    scaler = StandardScaler().fit(x, sample_weight=weights)
+def logistic(name, x, y, l2):
+    scaler = StandardScaler().fit(x)
     model = LogisticRegression(C=1 / l2, solver="lbfgs", tol=1e-12, max_iter=10000)
-    model.fit(scaler.transform(x), y, sample_weight=weights)
+    model.fit(scaler.transform(x), y)
     raw = model.coef_[0] / scaler.scale_
     intercept = model.intercept_[0] - raw @ scaler.mean_
     p = model.predict_proba(scaler.transform(x))[:, 1]
-    loss, area = log_loss(y, p, sample_weight=weights), roc_auc_score(y, p)
+    loss, area = log_loss(y, p), roc_auc_score(y, p)
     print(name, [float(w) for w in raw], repr(float(intercept)), repr(float(loss)), repr(float(area)))
 
 
@@ -101,16 +101,14 @@ def calibration():
         s = random.normal() * 0.15 + 0.4
         x.append([s])
         y.append(random.uniform() < 1 / (1 + np.exp(-(25 * s - 9))))
-    logistic("platt", np.array(x), np.array(y), None, 1.0)
+    logistic("platt", np.array(x), np.array(y), 1.0)
     random = Lcg(12)
-    x, y, weights = [], [], []
-    for i in range(600):
+    x, y = [], []
+    for _ in range(600):
         blur, brightness, yaw = 100 + 40 * random.normal(), 0.5 + 0.1 * random.normal(), 20 * random.normal()
         x.append([blur, brightness, abs(yaw)])
         y.append(random.uniform() < 1 / (1 + np.exp(-(0.03 * blur + 2 * brightness - 0.1 * abs(yaw) - 2))))
-        weights.append(1 + i % 3)
-    logistic("several", np.array(x), np.array(y), None, 1.0)
-    logistic("weighted", np.array(x), np.array(y), np.array(weights, dtype=float), 0.5)
+    logistic("several", np.array(x), np.array(y), 1.0)
 
 
 verification()

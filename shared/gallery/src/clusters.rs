@@ -1,6 +1,6 @@
 //! What people do with clusters of faces that are nobody's: name one, split one, undo a bulk change. Postgres decides
-//! and the points of the faces follow; where a crash comes in between, the reconciler writes them. Making clusters is
-//! the jobs' work.
+//! and the points of the faces follow; where a crash comes in between, or the index is away, the reconciler writes them.
+//! Making clusters is the jobs' work.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Gallery {
     /// Gives all faces of a cluster to a person, who is made where the name is new; a dry run only counts.
     ///
     /// # Errors
-    /// Of either store.
+    /// Of Postgres.
     pub async fn label_cluster(
         &self,
         collection: &CollectionId,
@@ -64,8 +64,8 @@ impl Gallery {
     ) -> Result<LabelOutcome, GalleryError> {
         let labelled = self.store.label_cluster(collection, cluster, target, LABEL_EXEMPLARS, dry_run, actor).await?;
         if let (LabelOutcome::Done(labelled), false) = (&labelled, dry_run) {
-            self.index_all(&labelled.faces).await?;
-            self.index_all(&labelled.refused).await?;
+            let changed: Vec<FaceId> = labelled.faces.iter().chain(&labelled.refused).copied().collect();
+            self.index_changed(&changed).await;
         }
         Ok(labelled)
     }
@@ -74,7 +74,7 @@ impl Gallery {
     /// own faces. Faces of none of them stay in it. A dry run only says into what it would be split.
     ///
     /// # Errors
-    /// Of either store.
+    /// Of Postgres.
     pub async fn split_cluster(
         &self,
         collection: &CollectionId,
@@ -101,7 +101,7 @@ impl Gallery {
         let Some(split) = self.store.split_cluster(collection, cluster, &parts, &[], actor).await? else {
             return Ok(Division::NoCluster);
         };
-        self.index_all(&split.faces).await?;
+        self.index_changed(&split.faces).await;
         Ok(Division::Done(split))
     }
 
@@ -109,10 +109,10 @@ impl Gallery {
     /// `None` where there is no such change, or it was undone.
     ///
     /// # Errors
-    /// Of either store.
+    /// Of Postgres.
     pub async fn undo(&self, act: Uuid, actor: &Actor) -> Result<Option<Undone>, GalleryError> {
         let Some(undone) = self.store.undo_act(act, actor).await? else { return Ok(None) };
-        self.index_all(&undone.faces).await?;
+        self.index_changed(&undone.faces).await;
         Ok(Some(undone))
     }
 }

@@ -110,7 +110,7 @@ impl Gallery {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// Makes the search see everybody: faces that are enrolled and wait for their points get them. Then the candidates as they are to
+    /// Makes the search see everybody: faces of people that wait for their points get them. Then the candidates as they are to
     /// be judged: of those whom their own crops have enrolled already nobody asks whom they are like, whoever came since.
     async fn to_be_judged<'a>(
         &self,
@@ -206,11 +206,10 @@ fn answer(enrolment: Result<Enrolment, StoreError>) -> Enrolled {
         Err(error) => return Enrolled::Refused(error.to_string()),
     };
     match enrolment {
-        // The second: a crop that enrolled its face and died before it could say so.
-        Enrolment::Pending { person, face } | Enrolment::AlreadyIndexed { person, face, same_crop: true } => {
-            Enrolled::Done { person, face, before: false }
+        // The same crop: it enrols its face now, or did and died before it could say so.
+        Enrolment::Pending { person, face, same_crop } | Enrolment::AlreadyIndexed { person, face, same_crop } => {
+            Enrolled::Done { person, face, before: !same_crop }
         }
-        Enrolment::AlreadyIndexed { person, face, .. } => Enrolled::Done { person, face, before: true },
         Enrolment::Conflict { kind, .. } => Enrolled::Conflict(match kind {
             ConflictKind::NameTaken => Conflict::NameTaken,
             ConflictKind::ImageOfOther => Conflict::ImageOfOther,

@@ -3,6 +3,7 @@
 //! queues say. Repeated after an error it goes on where it was; what a crash leaves tombstoned, the reconciler removes
 //! ([`Gallery::forget_with_images`]). The streams themselves are erased by whoever knows them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use facewire_domain::{CollectionId, FaceId, ImageHash, JobId, KeepImages, PersonId, SubjectId};
@@ -310,12 +311,14 @@ impl Gallery {
 
     /// Removes what is tombstoned: the points of these faces, their images, then the rows, which lead to both. Rows in another state
     /// stay, and so do images that others need. `grace`: how long the face of an image may be on its way; such an image then goes
-    /// by its age. Where there is no image store, images stay until they are too old.
+    /// by its age. Where there is no image store, rows of collections that keep images stay tombstoned for whoever has one. How many
+    /// stayed so.
     ///
     /// # Errors
     /// Of any store; what is left is removed by another call.
-    pub async fn forget_with_images(&self, faces: &[FaceId], grace: Duration) -> Result<(), GalleryError> {
+    pub async fn forget_with_images(&self, faces: &[FaceId], grace: Duration) -> Result<u64, GalleryError> {
         self.vectors.delete_everywhere(faces).await?;
+        let stay = self.with_images_elsewhere(faces).await?;
         if self.images.is_some() {
             let leaving = self.store.leaving_faces(faces, grace).await?;
             let mut keys: Vec<ImageKey> = leaving.iter().flat_map(images_that_go).collect();
@@ -324,8 +327,30 @@ impl Gallery {
             keys.dedup();
             self.erase_keys(&keys).await?;
         }
-        self.store.forget(faces).await?;
-        Ok(())
+        if !stay.is_empty() {
+            tracing::warn!(
+                faces = stay.len(),
+                "removed faces stay for whoever has the image store: images.url is not set here"
+            );
+        }
+        let gone: Vec<FaceId> = faces.iter().copied().filter(|face| !stay.contains(face)).collect();
+        self.forget_rows(&gone).await?;
+        Ok(stay.len() as u64)
+    }
+
+    /// Those of these tombstoned faces of which images may be kept that cannot be erased here: nothing but their rows leads to them.
+    async fn with_images_elsewhere(&self, faces: &[FaceId]) -> Result<HashSet<FaceId>, GalleryError> {
+        if self.images.is_some() {
+            return Ok(HashSet::new());
+        }
+        let mut policies = self.store.policies().await?;
+        policies.retain(|_, policy| policy.keep_images != KeepImages::None);
+        if policies.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let leaving = self.store.leaving_faces(faces, Duration::ZERO).await?;
+        let kept = leaving.into_iter().filter(|leaving| policies.contains_key(&leaving.face.collection));
+        Ok(kept.map(|leaving| leaving.face.face).collect())
     }
 
     async fn erase_keys(&self, keys: &[ImageKey]) -> Result<u64, GalleryError> {

@@ -1,6 +1,7 @@
 //! People and faces over the stores (DESIGN §6, §9): enrol, keep, reassign, merge, unmerge, split, label, erase, the
 //! rules of what a match needs, and the one place that turns a face's row into a point. Postgres is written first, so
-//! that the reconciler completes whatever a crash leaves. Every operation may be repeated after an error.
+//! that the reconciler completes whatever a crash leaves. Every operation may be repeated after an error: one that would find
+//! itself done already, as a merge does, is no error where only the points did not follow.
 
 mod clusters;
 mod collections;
@@ -86,6 +87,7 @@ impl Gallery {
                 faces.iter().filter(|face| is_there(face)).map(|face| face.record.face).collect();
             let gone: Vec<FaceId> = changed.into_iter().filter(|face| !there.contains(face)).collect();
             self.vectors.delete(&gone).await?;
+            faces.extend(self.came_back(&gone).await?);
         }
         Ok(marked)
     }
@@ -115,8 +117,46 @@ impl Gallery {
     /// Of either store.
     pub async fn forget(&self, faces: &[FaceId]) -> Result<(), GalleryError> {
         self.vectors.delete_everywhere(faces).await?;
+        self.forget_rows(faces).await
+    }
+
+    /// Removes the points of these faces from the index that serves, whatever their rows say. A face that was enrolled meanwhile has
+    /// its point after it.
+    ///
+    /// # Errors
+    /// Of either store.
+    pub async fn remove_points(&self, faces: &[FaceId]) -> Result<(), GalleryError> {
+        self.vectors.delete(faces).await?;
+        self.index_back(faces).await
+    }
+
+    /// Removes the rows of these faces that are tombstoned. Their points were just removed.
+    pub(crate) async fn forget_rows(&self, faces: &[FaceId]) -> Result<(), GalleryError> {
         self.store.forget(faces).await?;
+        self.index_back(faces).await
+    }
+
+    /// Writes the points of faces that came back while they were removed.
+    async fn index_back(&self, removed: &[FaceId]) -> Result<(), GalleryError> {
+        let back = self.came_back(removed).await?;
+        if !back.is_empty() {
+            self.index(back).await?;
+        }
         Ok(())
+    }
+
+    /// The rows that should have a point, of faces whose points were just removed: whoever enrolled one of them again since it was
+    /// found tombstoned, or without a row, may have written its point before that. They are pending from now on; nearly always there
+    /// are none.
+    async fn came_back(&self, removed: &[FaceId]) -> Result<Vec<StoredFace>, GalleryError> {
+        let there = self.store.faces(removed).await?;
+        let wanted = there.iter().filter(|face| is_there(face) && self.is_served(&face.record));
+        let back: Vec<FaceId> = wanted.map(|face| face.record.face).collect();
+        if back.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.store.mark_pending(&back).await?;
+        Ok(self.store.faces(&back).await?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Faces change hands: merged, unmerged, reassigned, split, removed. Postgres decides; the points of the faces that moved follow,
-//! and where a crash comes in between, the reconciler writes them.
+//! and where a crash comes in between, or the index is away, the reconciler writes them.
+
+use std::time::Duration;
 
 use facewire_domain::{CollectionId, FaceId, PersonId, SubjectId};
 use facewire_store_pg::{Actor, Assignment, MergeRef, Merged, PersonCreation, Split};
@@ -25,10 +27,10 @@ impl Gallery {
     /// persons of one collection, differ, and are not merged themselves.
     ///
     /// # Errors
-    /// Of either store.
+    /// Of Postgres.
     pub async fn merge(&self, from: PersonId, into: PersonId, actor: &Actor) -> Result<Option<Merged>, GalleryError> {
         let Some(merged) = self.store.merge_persons(from, into, actor).await? else { return Ok(None) };
-        self.index_pending_of(merged.target).await?;
+        or_left_pending(self.index_pending_of(merged.target).await);
         Ok(Some(merged))
     }
 
@@ -36,17 +38,17 @@ impl Gallery {
     /// there is no such merge, it was undone, or an earlier release did it.
     ///
     /// # Errors
-    /// Of either store.
+    /// Of Postgres.
     pub async fn unmerge(&self, which: MergeRef, actor: &Actor) -> Result<Option<Merged>, GalleryError> {
         let Some(undone) = self.store.unmerge(which, actor).await? else { return Ok(None) };
-        self.index_pending_of(undone.source).await?;
+        or_left_pending(self.index_pending_of(undone.source).await);
         Ok(Some(undone))
     }
 
     /// Gives faces to a person, or to nobody. `None` where the collection has no such person.
     ///
     /// # Errors
-    /// Of either store.
+    /// Of Postgres.
     pub async fn reassign(
         &self,
         collection: &CollectionId,
@@ -56,7 +58,7 @@ impl Gallery {
     ) -> Result<Option<Moved>, GalleryError> {
         let assigned = self.store.assign_faces(collection, faces, assignment, actor).await?;
         let Some(assigned) = assigned else { return Ok(None) };
-        self.index_all(&assigned.moved).await?;
+        self.index_changed(&assigned.moved).await;
         Ok(Some(Moved { to: assignment.to, faces: assigned.moved.len() as u64, refused: assigned.refused }))
     }
 
@@ -64,7 +66,7 @@ impl Gallery {
     /// the person's way.
     ///
     /// # Errors
-    /// Of either store.
+    /// Of Postgres.
     pub async fn reassign_to_new(
         &self,
         collection: &CollectionId,
@@ -76,7 +78,7 @@ impl Gallery {
     ) -> Result<Result<Option<Split>, PersonCreation>, GalleryError> {
         let given = self.store.assign_to_new(collection, faces, subject, name, not_this_person, actor).await?;
         if let Ok(Some(given)) = &given {
-            self.index_all(&given.faces).await?;
+            self.index_changed(&given.faces).await;
         }
         Ok(given)
     }
@@ -84,7 +86,7 @@ impl Gallery {
     /// Makes a new person of some faces of another. `None` where none of them is that person's.
     ///
     /// # Errors
-    /// Of either store; a conflict where the subject or the name is taken.
+    /// Of Postgres; a conflict where the subject or the name is taken.
     pub async fn split(
         &self,
         collection: &CollectionId,
@@ -97,7 +99,7 @@ impl Gallery {
         let Some(split) = self.store.split_person(collection, from, faces, subject, name, actor).await? else {
             return Ok(None);
         };
-        self.index_all(&split.faces).await?;
+        self.index_changed(&split.faces).await;
         Ok(Some(split))
     }
 
@@ -108,9 +110,19 @@ impl Gallery {
     /// Of any store.
     pub async fn remove_face(&self, face: FaceId, actor: &Actor) -> Result<bool, GalleryError> {
         let Some(removed) = self.store.remove_face(face, actor).await? else { return Ok(false) };
+        if self.images.is_none() {
+            // Without an image store the row may have to stay, for whoever has one.
+            self.forget_with_images(&[face], Duration::ZERO).await?;
+            return Ok(true);
+        }
         self.erase_images_of(&removed).await?;
         self.forget(&[face]).await?;
         Ok(true)
+    }
+
+    /// [`Gallery::index_all`] of faces that were just changed in Postgres: where it fails, they stay pending.
+    pub(crate) async fn index_changed(&self, faces: &[FaceId]) {
+        or_left_pending(self.index_all(faces).await);
     }
 
     async fn index_pending_of(&self, person: PersonId) -> Result<(), GalleryError> {
@@ -132,5 +144,13 @@ impl Gallery {
             self.index_again(chunk).await?;
         }
         Ok(())
+    }
+}
+
+/// What is committed is told as done, whether or not the points followed: whoever repeated it would be told that it cannot be done,
+/// and of an act would never learn the id. The rows are pending, and the reconciler writes their points.
+fn or_left_pending(written: Result<(), GalleryError>) {
+    if let Err(error) = written {
+        tracing::warn!(%error, "the points of faces that changed are left to the reconciler");
     }
 }

@@ -50,7 +50,14 @@ struct Service {
     /// It was ready once.
     started: bool,
     /// Why it cannot work now although its pipeline runs.
-    holds: BTreeMap<u64, String>,
+    holds: BTreeMap<u64, Why>,
+}
+
+#[derive(Debug)]
+struct Why {
+    text: String,
+    /// Until it is over, the service was never ready.
+    starts: bool,
 }
 
 impl Default for Service {
@@ -63,6 +70,11 @@ impl Service {
     /// With what holds it back.
     fn seen(&self) -> State {
         if self.state == State::Ready && !self.holds.is_empty() { State::Blocked } else { self.state }
+    }
+
+    /// Notes whether it has been ready by now.
+    fn note_start(&mut self) {
+        self.started |= self.state == State::Ready && !self.holds.values().any(|why| why.starts);
     }
 }
 
@@ -83,6 +95,16 @@ impl Drop for Held {
     }
 }
 
+impl Held {
+    /// What it waited for has come. Dropped, it may be that its pipeline failed first.
+    pub(crate) fn come(self) {
+        if let Some(service) = self.health.lock().by_name.get_mut(self.service) {
+            service.holds.remove(&self.number);
+            service.note_start();
+        }
+    }
+}
+
 /// The services of one process. Cloning shares it.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
@@ -95,17 +117,26 @@ impl Health {
         let mut services = self.lock();
         let entry = services.by_name.entry(service).or_default();
         entry.state = state;
-        entry.started |= state == State::Ready;
+        entry.note_start();
     }
 
     /// The pipeline of a service runs and cannot work: a device that fails, a store that refuses everything. `why` is shown to
     /// operators and must hold nothing biometric.
     pub fn hold(&self, service: &'static str, why: &str) -> Held {
         tracing::warn!(service, why, "service is not ready");
+        self.begin(service, Why { text: why.to_owned(), starts: false })
+    }
+
+    /// The same for what every start has to wait for: no trouble, but until then the service has not started.
+    pub(crate) fn hold_start(&self, service: &'static str, why: &str) -> Held {
+        self.begin(service, Why { text: why.to_owned(), starts: true })
+    }
+
+    fn begin(&self, service: &'static str, why: Why) -> Held {
         let mut services = self.lock();
         let number = services.next;
         services.next += 1;
-        services.by_name.entry(service).or_default().holds.insert(number, why.to_owned());
+        services.by_name.entry(service).or_default().holds.insert(number, why);
         Held { health: self.clone(), service, number }
     }
 
@@ -118,7 +149,7 @@ impl Health {
     pub fn held(&self) -> BTreeMap<&'static str, Vec<String>> {
         let services = self.lock();
         let held = services.by_name.iter().filter(|(_, service)| !service.holds.is_empty());
-        held.map(|(name, service)| (*name, service.holds.values().cloned().collect())).collect()
+        held.map(|(name, service)| (*name, service.holds.values().map(|why| why.text.clone()).collect())).collect()
     }
 
     /// No service gave up: there is no reason to kill the process.
@@ -163,6 +194,29 @@ mod tests {
         assert!(health.is_live() && !health.is_ready() && health.has_started());
         health.set("a", State::Failed);
         assert!(!health.is_live());
+    }
+
+    #[test]
+    fn a_service_that_waits_for_its_first_session_has_not_started() {
+        let health = Health::default();
+        let first = health.hold_start("a", "no session");
+        health.set("a", State::Ready);
+        assert!(health.is_live() && !health.is_ready() && !health.has_started());
+        assert_eq!((health.states()["a"], &health.held()["a"][..]), (State::Blocked, &["no session".to_owned()][..]));
+        drop(first);
+        assert!(!health.has_started(), "its pipeline failed before there was one");
+        let second = health.hold_start("a", "no session");
+        let trouble = health.hold("a", "no rights");
+        second.come();
+        assert!(health.has_started() && !health.is_ready(), "a restart helps no more");
+        drop(trouble);
+        // Anew, after its pipeline failed.
+        health.set("a", State::Restarting { failures: 1 });
+        let again = health.hold_start("a", "no session");
+        health.set("a", State::Ready);
+        assert!(health.has_started() && !health.is_ready());
+        drop(again);
+        assert!(health.is_ready());
     }
 
     #[test]

@@ -88,8 +88,8 @@ impl Break {
     }
 }
 
-/// What one thread keeps its service from being ready with. The pipeline has it too, and ends it when it goes: a thread that
-/// hangs drops nothing.
+/// What one thread, or a whole pool, keeps its service from being ready with. The pipeline has it too, and ends it when it
+/// goes: a thread that hangs drops nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hold(Arc<Mutex<Slot>>);
 
@@ -111,6 +111,14 @@ impl Hold {
         self.slot().held = None;
     }
 
+    /// For good, as what it waited for has come.
+    fn come(&self) {
+        let held = std::mem::replace(&mut *self.slot(), Slot { held: None, ended: true }).held;
+        if let Some(held) = held {
+            held.come();
+        }
+    }
+
     /// For good: what a thread sees after its pipeline is nobody's trouble.
     pub(crate) fn end(&self) {
         *self.slot() = Slot { held: None, ended: true };
@@ -122,7 +130,7 @@ impl Hold {
 }
 
 impl Pipeline {
-    /// Runs a pool of equal threads on one inbox.
+    /// Runs a pool of equal threads on one inbox. The service is not ready before one of them has opened its state.
     pub fn spawn_workers<W: Worker>(
         &mut self,
         actor: &'static str,
@@ -131,6 +139,8 @@ impl Pipeline {
         worker: W,
     ) -> Result<(), ActorError> {
         let inbox = Arc::new(Mutex::new(inbox));
+        let (service, unopened) = (self.service(), self.hold());
+        unopened.begin(|| self.shutdown().health().hold_start(service, "no session is open yet"));
         for number in 0..threads.max(1) {
             let thread = Thread {
                 service: self.service(),
@@ -140,6 +150,7 @@ impl Pipeline {
                 inbox: Arc::clone(&inbox),
                 watch: self.watch(actor),
                 hold: self.hold(),
+                unopened: unopened.clone(),
                 broken: self.broken(),
                 opened: self.opened().clone(),
                 shutdown: self.shutdown().clone(),
@@ -220,6 +231,8 @@ struct Thread<W: Worker> {
     watch: Watch,
     /// While there are failures in a row, the service is not ready.
     hold: Hold,
+    /// Until a thread of the pool has opened its first state, nor is it.
+    unopened: Hold,
     broken: Arc<Break>,
     opened: CancellationToken,
     /// The pipeline's own.
@@ -252,6 +265,7 @@ impl<W: Worker> Thread<W> {
             match self.open() {
                 Ok(state) => {
                     self.hold.release();
+                    self.unopened.come();
                     self.opened.cancel();
                     return Some(state);
                 }

@@ -1,7 +1,7 @@
 //! Pools whose state breaks, stays away, hangs, or never breaks.
 
 use super::*;
-use crate::health::State;
+use crate::health::{Health, State};
 use crate::inbox::inbox;
 use crate::pipeline::PipelineError;
 use std::num::NonZeroUsize;
@@ -115,6 +115,25 @@ impl Run {
     }
 }
 
+/// Waits until this alone keeps the service from being ready.
+async fn held_by(health: &Health, why: &str) {
+    while health.held().get("s").is_none_or(|held| *held != [why]) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_ready_once_its_first_state_is_open() {
+    let (shutdown, pipeline, never) = hangs(Place::Open).await;
+    let health = shutdown.health().clone();
+    assert_eq!(health.states()["s"], State::Blocked);
+    assert_eq!(health.held()["s"], ["no session is open yet"]);
+    let running = tokio::spawn(async move { pipeline.run(&shutdown).await });
+    drop(never);
+    running.await.unwrap().unwrap();
+    assert!(health.is_ready());
+}
+
 #[tokio::test]
 async fn a_broken_state_is_opened_anew_and_every_item_is_done_once() {
     // Item 3 breaks two states, and after each break one opening fails too.
@@ -125,7 +144,7 @@ async fn a_broken_state_is_opened_anew_and_every_item_is_done_once() {
     ended.unwrap();
     assert_eq!(said, (0..ITEMS).map(Said::Done).collect::<Vec<_>>());
     let counted = [opened, blocked].map(|count| count.load(Ordering::Relaxed));
-    assert_eq!(counted, [4, 3], "openings, and those of them while the service was not ready");
+    assert_eq!(counted, [4, 4], "openings, and those of them while the service was not ready");
     assert!(health.is_ready(), "all is well again");
 }
 
@@ -164,9 +183,7 @@ async fn a_drain_ends_the_wait_before_the_next_opening() {
     let run = service(HOUR, |_, item| item == Some(0));
     let (shutdown, health) = (run.shutdown.clone(), run.shutdown.health().clone());
     let ending = tokio::spawn(run.ends());
-    while health.is_ready() {
-        tokio::task::yield_now().await;
-    }
+    held_by(&health, "the device fell off the bus").await;
     shutdown.drain();
     let (ended, said) = ending.await.unwrap();
     assert!(matches!(ended, Err(PipelineError::Failed { .. })));
@@ -289,10 +306,7 @@ async fn a_session_that_breaks_is_told_before_it_is_closed() {
     let (shutdown, pipeline, never) = hangs(Place::Broken).await;
     let health = shutdown.health().clone();
     let running = tokio::spawn(async move { pipeline.run(&shutdown).await });
-    while health.is_ready() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(health.held()["s"], ["the device fell off the bus"]);
+    held_by(&health, "the device fell off the bus").await;
     drop(never);
     let error = running.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "actor pool failed: the device fell off the bus");

@@ -40,13 +40,13 @@ const OF_ERASED: &str = "
 SELECT EXISTS (SELECT FROM act_faces
     WHERE act_id = $1 AND (person = ANY($2::uuid[]) OR former_person = ANY($2::uuid[])))";
 
-// A face goes back into its former cluster where that is open, was the act's own doing (it is made good below), or is of the
-// person whose the face is again.
+// A face goes back into its former cluster where the act dissolved it (that is made good below), or where it is there and is open, was
+// labelled by the act, or is of the person whose the face is again. What was labelled may have gone since, with an erased person.
 const GIVE_BACK: &str = "
 WITH part AS MATERIALIZED (
     SELECT a.face_id, a.former_person, a.person, a.cluster,
-           CASE WHEN k.change IN ('dissolved', 'labelled')
-                    OR (c.dissolved_at IS NULL AND (c.person_id IS NULL OR a.former_person IS NOT NULL))
+           CASE WHEN k.change = 'dissolved' OR (c.dissolved_at IS NULL
+                    AND (k.change = 'labelled' OR c.person_id IS NULL OR a.former_person IS NOT NULL))
                THEN c.cluster_id END AS former_cluster
     FROM act_faces a LEFT JOIN clusters c ON c.cluster_id = a.former_cluster
     LEFT JOIN act_clusters k ON k.act_id = a.act_id AND k.cluster_id = a.former_cluster

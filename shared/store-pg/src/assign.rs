@@ -113,6 +113,15 @@ const REMOVE: &str = "
 UPDATE faces SET vector_state = 'tombstoned', updated_at = now() WHERE face_id = $1 AND vector_state <> 'tombstoned'
 RETURNING face_id, person_id, collection, image_hash, face_index";
 
+// Whose a face was that is to be nobody's: no result may say so any more, and an erasure of that person finds the face by it. Not
+// where somebody said, now or before, that it is not theirs.
+const NOTE_FORMER: &str = "
+INSERT INTO matched_faces (face_id, person_id)
+SELECT f.face_id, f.person_id FROM faces f
+WHERE f.face_id = ANY($1::uuid[]) AND f.person_id IS NOT NULL AND NOT EXISTS (
+    SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = f.person_id)
+ON CONFLICT DO NOTHING";
+
 const UNSET_PROTOTYPES: &str =
     "DELETE FROM prototypes WHERE face_id = ANY($1::uuid[]) AND person_id IS DISTINCT FROM $2";
 
@@ -310,6 +319,9 @@ async fn assign(
     let ids: Vec<Uuid> = moving.iter().map(|(face, ..)| *face).collect();
     if not_this_person {
         negatives::note_former(connection, &ids, to, actor).await?;
+    }
+    if to.is_none() {
+        sqlx::query(NOTE_FORMER).bind(&ids).execute(&mut *connection).await?;
     }
     sqlx::query(ASSIGN)
         .bind(&ids)

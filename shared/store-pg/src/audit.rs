@@ -247,27 +247,6 @@ impl Store {
         Ok(marked)
     }
 
-    /// Up to `limit` events (1000 at most) with an id above `after`, by id, of one collection or of all. A change that commits
-    /// late may have a lower id than one of another collection that was read before.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn events_after(
-        &self,
-        collection: Option<&CollectionId>,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        const SQL: &str = select_events!(
-            "collection IS NOT NULL AND ($1::text IS NULL OR collection = $1) AND id > $2 ORDER BY id LIMIT $3"
-        );
-        let (collection, limit) = (collection.map(CollectionId::as_str), i64::from(limit.min(PAGE)));
-        let rows: Vec<Columns> = run!(self, "events", connection => {
-            sqlx::query_as(SQL).bind(collection).bind(after).bind(limit).fetch_all(connection).await
-        })?;
-        rows.into_iter().map(StoredEvent::try_from).collect()
-    }
-
     /// Up to `limit` rows of the trail (1000 at most), the newest first; the next page is `before` the last id of this one.
     ///
     /// # Errors

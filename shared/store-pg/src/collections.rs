@@ -7,6 +7,7 @@ use serde_json::Value as JsonValue;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::erasure_jobs::{end_erasures, is_being_erased};
@@ -16,7 +17,7 @@ use crate::persons::{Gallery, lock_collections};
 use crate::policy::{CollectionPolicy, write};
 use crate::receipts::{BegunErasure, FINISH};
 use crate::row::row;
-use crate::store::{Store, run};
+use crate::store::{CHUNK, Store, run};
 
 /// Most collections of one page.
 const PAGE: u32 = 1000;
@@ -89,6 +90,10 @@ const CONTENTS: [&str; 9] = [
     "DELETE FROM calibrations WHERE version = ANY(ARRAY(
         SELECT version FROM calibrations WHERE collection = $1 LIMIT $2))",
 ];
+
+const IN_USE: &str = "
+SELECT EXISTS (SELECT FROM faces WHERE collection = $1) OR EXISTS (SELECT FROM persons WHERE collection = $1)
+    OR EXISTS (SELECT FROM prototypes WHERE collection = $1) OR EXISTS (SELECT FROM calibrations WHERE collection = $1)";
 
 impl Store {
     /// Makes a collection; `false` where it is there, and stays as it is.
@@ -184,7 +189,28 @@ impl Store {
                 return Ok(deleted);
             }
         }
-        Ok(0)
+        self.empty_queues(collection, limit).await
+    }
+
+    /// Deletes up to `limit` rows of what a cascade would delete with the collection's row all at once, however many they are: what
+    /// its webhooks are to be told, and the items of its imports. How many; 0 once nothing is left.
+    async fn empty_queues(&self, collection: &CollectionId, limit: i64) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT webhook_id FROM webhooks WHERE collection = $1";
+        let webhooks: Vec<Uuid> = run!(self, "webhooks of a collection", connection => {
+            sqlx::query_scalar(SQL).bind(collection.as_str()).fetch_all(connection).await
+        })?;
+        match self.drop_deliveries(&webhooks, limit).await? {
+            0 => self.drop_items_in(collection, limit).await,
+            dropped => Ok(dropped),
+        }
+    }
+
+    /// Nothing keeps a collection from being deleted, as of now.
+    async fn can_go(&self, collection: &CollectionId) -> Result<bool, StoreError> {
+        let in_use: bool = run!(self, "collection in use", connection => {
+            sqlx::query_scalar(IN_USE).bind(collection.as_str()).fetch_one(connection).await
+        })?;
+        Ok(!in_use && !self.is_being_erased(collection).await?)
     }
 
     /// Deletes the row of a collection that is empty. `false` where people or faces came into it meanwhile; `true` where the row is
@@ -193,6 +219,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::BeingErased`] where an erasure of something of it has not ended, which may have its streams to go through still.
     pub async fn delete_collection(&self, collection: &CollectionId, actor: &Actor) -> Result<bool, StoreError> {
+        while self.can_go(collection).await? && self.empty_queues(collection, CHUNK as i64).await? > 0 {}
         run!(self, "delete collection", connection => {
             let mut tx = connection.begin().await?;
             lock_collections(&mut tx, &[collection.as_str()]).await?;
@@ -266,9 +293,6 @@ pub(crate) async fn insert_collections(connection: &mut PgConnection, names: &[&
 }
 
 async fn delete(tx: &mut PgConnection, collection: &CollectionId, actor: &Actor) -> Result<bool, sqlx::Error> {
-    const IN_USE: &str = "
-SELECT EXISTS (SELECT FROM faces WHERE collection = $1) OR EXISTS (SELECT FROM persons WHERE collection = $1)
-    OR EXISTS (SELECT FROM prototypes WHERE collection = $1) OR EXISTS (SELECT FROM calibrations WHERE collection = $1)";
     const CAME_SINCE: &str = "SELECT EXISTS (SELECT FROM crops WHERE collection = $1)";
     lock_collections(tx, &[collection.as_str()]).await?;
     // Whoever inserts a row that refers to the collection waits for this lock, or is seen below.

@@ -8,8 +8,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::collections::first_use;
+use crate::erased::derived;
 use crate::error::StoreError;
 use crate::parts::Parts;
+use crate::row::row;
 use crate::store::{CHUNK, Store, int, run, text};
 
 /// What every stage knows of a crop.
@@ -72,6 +74,9 @@ pub enum Admission {
     Failed,
     /// Every face of it has an ending that is published and did not fail: there is nothing left to do.
     Ended,
+    /// It has ended so, refused for what its message said or for whom it was to enrol, and comes in another message, which may be
+    /// mended: the ending stays, and this one is to be refused with an answer as well.
+    Refused,
 }
 
 // Nobody waits until the row is on the disk: should the server die within that second, the ending writes the row that is
@@ -106,19 +111,34 @@ ON CONFLICT DO NOTHING";
 // A failed ending does not count as one, since a success may replace it; nor does an unpublished one, since its result may
 // be lost.
 const SEEN: &str = "
-SELECT c.crop_id, c.intent, c.subject_id, c.frame,
-       EXISTS (SELECT FROM recognitions r WHERE r.crop_id = c.crop_id AND r.status = 'failed'),
+SELECT c.crop_id, c.intent, c.subject_id, c.frame, c.received_at,
+       EXISTS (SELECT FROM recognitions r WHERE r.crop_id = c.crop_id AND r.status = 'failed') AS failed,
        (SELECT count(*) FROM recognitions r
-        WHERE r.crop_id = c.crop_id AND r.status <> 'failed' AND r.published_at IS NOT NULL) >= greatest(1, c.face_count)
+        WHERE r.crop_id = c.crop_id AND r.status <> 'failed' AND r.published_at IS NOT NULL) >= greatest(1, c.face_count) AS ended,
+       EXISTS (SELECT FROM recognitions r WHERE r.crop_id = c.crop_id AND r.status = 'rejected'
+               AND r.reason IN ('invalid_message', 'identity_conflict')) AS refused
 FROM crops c WHERE c.crop_id = ANY($1::uuid[])";
 
-/// A crop that was there: intent, subject, whether it is a frame, whether a face of it failed, whether it ended.
-struct Seen {
-    intent: String,
-    subject: Option<String>,
-    frame: bool,
-    failed: bool,
-    ended: bool,
+// Whoever was erased, or is just being erased: an erasure begins with the tombstone.
+const ERASED: &str = "
+SELECT DISTINCT i.person_id FROM UNNEST($1::text[], $2::uuid[]) AS i (collection, person_id)
+JOIN tombstones t ON t.collection = i.collection AND t.key = uuid_send(i.person_id)";
+
+row! {
+    /// A crop that was there.
+    struct Seen {
+        crop_id: Uuid,
+        intent: String,
+        subject_id: Option<String>,
+        frame: bool,
+        received_at: OffsetDateTime,
+        /// Whether a face of it failed.
+        failed: bool,
+        /// Whether every face of it has ended without failing.
+        ended: bool,
+        /// Whether a face of it was refused for what the message said, or for whom it was to enrol.
+        refused: bool,
+    }
 }
 
 impl Store {
@@ -151,6 +171,7 @@ impl Store {
                 }
             }
         }
+        written.erased = self.erased_subjects(crops, &written.seen).await?;
         unique.retain(|crop| !written.faults.contains_key(&crop.head.crop));
         self.note_assets(&unique).await?;
         self.take_back_subjects(&unique.iter().map(|crop| &crop.head).collect::<Vec<_>>()).await?;
@@ -181,11 +202,29 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows: Vec<(Uuid, String, Option<String>, bool, bool, bool)> = run!(self.hot(), "admit", connection => {
+        let rows: Vec<Seen> = run!(self.hot(), "admit", connection => {
             sqlx::query_as(SEEN).bind(&ids).fetch_all(connection).await
         })?;
-        let seen = |(id, intent, subject, frame, failed, ended)| (id, Seen { intent, subject, frame, failed, ended });
-        Ok(rows.into_iter().map(seen).collect())
+        Ok(rows.into_iter().map(|seen| (seen.crop_id, seen)).collect())
+    }
+
+    /// Who was erased of those whom these crops are to enrol, as far as the crops' rows name nobody.
+    async fn erased_subjects(
+        &self,
+        crops: &[NewCrop],
+        seen: &HashMap<Uuid, Seen>,
+    ) -> Result<HashSet<Uuid>, StoreError> {
+        let is_nameless = |seen: &Seen| seen.subject_id.is_none();
+        let nameless = crops.iter().filter(|crop| seen.get(&crop.head.crop.as_uuid()).is_some_and(is_nameless));
+        let (collections, persons): (Vec<&str>, Vec<Uuid>) =
+            nameless.filter_map(|crop| Some((crop.head.collection.as_str(), derived(&crop.head)?))).unzip();
+        if persons.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let erased: Vec<Uuid> = run!(self.hot(), "admit", connection => {
+            sqlx::query_scalar(ERASED).bind(&collections).bind(&persons).fetch_all(connection).await
+        })?;
+        Ok(erased.into_iter().collect())
     }
 }
 
@@ -194,6 +233,8 @@ impl Store {
 struct Written {
     new: HashSet<Uuid>,
     seen: HashMap<Uuid, Seen>,
+    /// Persons whose crops name nobody any more.
+    erased: HashSet<Uuid>,
     faults: HashMap<CropId, StoreError>,
 }
 
@@ -216,16 +257,21 @@ impl Written {
         let Some(seen) = self.seen.get(&crop.head.crop.as_uuid()) else { return Ok(Admission::Seen) };
         let first: Intent = seen.intent.parse().map_err(|_| StoreError::corrupt("crops.intent"))?;
         let subject = crop.head.subject.as_ref().map(SubjectId::as_str);
-        // An enrolment without a subject is one whose person was erased: its further way refuses it.
-        let same_subject = seen.subject.as_deref() == subject || (first == Intent::Enroll && seen.subject.is_none());
+        // An enrolment whose person was erased has lost its subject: its further way refuses it. Another came without one.
+        let is_erased = || derived(&crop.head).is_some_and(|person| self.erased.contains(&person));
+        let lost_subject = first == Intent::Enroll && seen.subject_id.is_none() && is_erased();
+        let same_subject = seen.subject_id.as_deref() == subject || lost_subject;
         if first != crop.head.intent || !same_subject {
             return Ok(Admission::OtherIntent { first });
         }
         if seen.frame != crop.head.frame {
             return Ok(Admission::OtherFrame { first: seen.frame });
         }
+        // Redelivered, it has the time of the stream that the row has, to the microsecond.
+        let is_redelivered = (crop.head.received_at - seen.received_at).abs() < time::Duration::MICROSECOND;
         Ok(match seen {
             Seen { failed: true, .. } => Admission::Failed,
+            Seen { ended: true, refused: true, .. } if !is_redelivered => Admission::Refused,
             Seen { ended: true, .. } => Admission::Ended,
             _ => Admission::Seen,
         })

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::audit::{Actor, NewEvent, record};
 use crate::delivery::{ClaimLimits, Claimed, ClaimedRow, DeadDelivery, DeadRow, NewDelivery, Source, check, uuids};
 use crate::error::StoreError;
-use crate::store::{Store, count, run, text};
+use crate::store::{CHUNK, Store, count, run, text};
 use crate::webhooks::{bounded, changed, sequence};
 
 /// Longest error that is kept of an attempt, in characters.
@@ -95,10 +95,19 @@ SELECT delivery_id, source, sequence, attempts, last_error, created_at, ended_at
 WHERE webhook_id = $1 AND state = 'dead' AND ($2::bigint IS NULL OR delivery_id < $2)
 ORDER BY delivery_id DESC LIMIT $3";
 
-// As if it was made now: what waits too long since then is given up.
+// As if it was made now: what waits too long since then is given up. What an attempt just before did is not done again: however
+// many there are, some attempt comes to the end.
 const REPLAY: &str = "
-UPDATE webhook_deliveries SET state = 'pending', attempts = 0, next_at = NULL, last_error = NULL, ended_at = NULL, created_at = now()
-WHERE webhook_id = $1 AND source = $2 AND sequence >= $3";
+WITH looked AS MATERIALIZED (
+    SELECT delivery_id, sequence FROM webhook_deliveries
+    WHERE webhook_id = $1 AND source = $2 AND sequence > $3 ORDER BY sequence LIMIT $4
+), again AS (
+    UPDATE webhook_deliveries d
+    SET state = 'pending', attempts = 0, next_at = NULL, last_error = NULL, ended_at = NULL, created_at = now()
+    WHERE d.delivery_id = ANY(ARRAY(SELECT delivery_id FROM looked)) AND NOT (
+        d.state = 'pending' AND d.attempts = 0 AND d.next_at IS NULL AND d.created_at > now() - interval '10 minutes')
+)
+SELECT count(*), max(sequence) FROM looked";
 
 impl Store {
     /// Adds what a webhook is to be told of the messages of a source after its cursor up to `up_to`, and moves the
@@ -235,8 +244,9 @@ impl Store {
     }
 
     /// Tells a webhook everything of a source from this sequence on again: its cursor goes back, and the deliveries
-    /// that are still stored are pending again, in the stream's order. A claim of one of them is void. The trail says so
-    /// (`webhook.replayed`). Returns how many are stored; `None` where there is no such webhook.
+    /// that are still stored are pending again, in the stream's order and in bounded steps. A claim of one of them is void.
+    /// The trail says so (`webhook.replayed`). Returns how many are stored; `None` where there is no such webhook. Whoever
+    /// calls again after a failure goes on.
     pub async fn replay(
         &self,
         webhook: Uuid,
@@ -245,21 +255,56 @@ impl Store {
         actor: &Actor,
     ) -> Result<Option<u64>, StoreError> {
         let from = sequence(from.max(1))?;
-        run!(self, "replay deliveries", connection => {
+        let back = from - 1;
+        let begun: bool = run!(self, "begin replay", connection => {
             let mut tx = connection.begin().await?;
-            let cursor: Option<i64> =
-                sqlx::query_scalar(LOCK).bind(webhook).bind(source.as_str()).fetch_optional(&mut *tx).await?;
-            let Some(cursor) = cursor else { return Ok(None) };
-            let back = cursor.min(from - 1);
-            sqlx::query(SET_CURSOR).bind(webhook).bind(source.as_str()).bind(back).execute(&mut *tx).await?;
-            let replayed =
-                sqlx::query(REPLAY).bind(webhook).bind(source.as_str()).bind(from).execute(&mut *tx).await?;
+            if !set_back(&mut tx, webhook, source, back).await? {
+                return Ok(false);
+            }
             let detail = serde_json::json!({ "webhook_id": webhook, "source": source.as_str(), "from": from });
             record(&mut tx, actor, NewEvent { detail, ..changed(webhook, "webhook.replayed") }).await?;
             tx.commit().await?;
-            Ok(Some(replayed.rows_affected()))
-        })
+            Ok(true)
+        })?;
+        if !begun {
+            return Ok(None);
+        }
+        let (mut after, mut stored) = (back, 0);
+        loop {
+            let step: Option<(i64, Option<i64>)> = run!(self, "replay deliveries", connection => {
+                let mut tx = connection.begin().await?;
+                if !set_back(&mut tx, webhook, source, back).await? {
+                    return Ok(None);
+                }
+                let looked: (i64, Option<i64>) = sqlx::query_as(REPLAY)
+                    .bind(webhook)
+                    .bind(source.as_str())
+                    .bind(after)
+                    .bind(CHUNK as i64)
+                    .fetch_one(&mut *tx)
+                    .await?;
+                tx.commit().await?;
+                Ok(Some(looked))
+            })?;
+            match step {
+                None => return Ok(None),
+                Some((_, None)) => return Ok(Some(stored)),
+                Some((looked, Some(last))) => (after, stored) = (last, stored + count(looked)),
+            }
+        }
     }
+}
+
+/// Locks a webhook and sets its cursor back to `to`, where it is beyond. `false` where there is no such webhook. Each step of a replay
+/// does so: a reader that went on meanwhile passed what was not pending yet, and has to come by once more.
+async fn set_back(connection: &mut PgConnection, webhook: Uuid, source: Source, to: i64) -> Result<bool, sqlx::Error> {
+    let cursor: Option<i64> =
+        sqlx::query_scalar(LOCK).bind(webhook).bind(source.as_str()).fetch_optional(&mut *connection).await?;
+    let Some(cursor) = cursor else { return Ok(false) };
+    if cursor > to {
+        sqlx::query(SET_CURSOR).bind(webhook).bind(source.as_str()).bind(to).execute(connection).await?;
+    }
+    Ok(true)
 }
 
 /// Makes the first pending delivery of each of these order keys due. The caller holds the webhook's lock.

@@ -50,6 +50,14 @@ DELETE FROM webhook_deliveries WHERE delivery_id = ANY(ARRAY(
     WHERE person_ids <> '{}' AND person_ids @> ARRAY[$1::uuid] AND webhook_id = ANY($3::uuid[]) LIMIT $2))
 RETURNING webhook_id, source, order_key";
 
+// The last ones first: what is due, and what comes after it, stays right as long as the webhook is there.
+const LAST: &str = "
+DELETE FROM webhook_deliveries WHERE delivery_id = ANY(ARRAY(
+    SELECT newest.delivery_id FROM UNNEST($1::uuid[]) AS w (webhook_id) CROSS JOIN LATERAL (
+        SELECT d.delivery_id FROM webhook_deliveries d WHERE d.webhook_id = w.webhook_id
+        ORDER BY d.source DESC, d.sequence DESC LIMIT $2
+    ) newest LIMIT $2))";
+
 // A filter that is left with nobody would let everybody through: the nil UUID is nobody's.
 const FILTERS: &str = "
 UPDATE webhooks w SET
@@ -107,6 +115,21 @@ impl Store {
             let number = follow(&mut tx, given_up).await?;
             tx.commit().await?;
             Ok(number)
+        })
+    }
+
+    /// Removes up to `limit` deliveries, in whatever state, of webhooks that go: a cascade would remove all at once, however many they
+    /// are. Returns how many.
+    pub(crate) async fn drop_deliveries(&self, webhooks: &[Uuid], limit: i64) -> Result<u64, StoreError> {
+        if webhooks.is_empty() {
+            return Ok(0);
+        }
+        run!(self, "drop deliveries", connection => {
+            let mut tx = connection.begin().await?;
+            lock(&mut tx, webhooks).await?;
+            let dropped = sqlx::query(LAST).bind(webhooks).bind(limit).execute(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(dropped.rows_affected())
         })
     }
 

@@ -92,6 +92,11 @@ fn judge(index: usize, item: &NewFace, known: &mut Known, plan: &mut Plan) -> En
     if let Some((kind, whose)) = known.objection(index, face, id, person) {
         return Enrolment::Conflict { kind, person: whose.into() };
     }
+    // What its own crop has enrolled was named then. Somebody may have changed that name since, or given it to another person.
+    let crop = item.crop.map(|crop| crop.as_uuid());
+    if known.faces.get(&face).is_some_and(|there| there.is_of(crop)) {
+        return known.add_face(face, person, image_key, item, index, plan);
+    }
 
     // A person who is known keeps the name unless another one is asked for; a new one is called as their subject.
     let asked = item.name.as_deref().and_then(clean_name);
@@ -129,11 +134,12 @@ impl Known {
     /// merges.
     fn objection(&self, index: usize, face: Uuid, id: Uuid, person: Uuid) -> Option<(ConflictKind, Uuid)> {
         let there = self.faces.get(&face).filter(|known| known.state != VectorState::Tombstoned);
+        let owner = there.and_then(|known| known.person).map(|owner| self.survivor(owner));
         let is_erased = self.erased.contains(&index) || [id, person].iter().any(|one| self.being_erased.contains(one));
-        if there.is_none() && is_erased {
+        // Also one that is there and nobody's: what was said of it went with the person.
+        if owner.is_none() && is_erased {
             return Some((ConflictKind::Erased, person));
         }
-        let owner = there.and_then(|known| known.person).map(|owner| self.survivor(owner));
         match owner {
             Some(owner) if owner == person => None,
             Some(owner) => Some((ConflictKind::ImageOfOther, owner)),
@@ -181,8 +187,8 @@ impl Known {
                 let same_crop = crop.is_some() && crop == *first;
                 return Enrolment::AlreadyIndexed { person: ids.0, face: ids.1, same_crop };
             }
-            Some(KnownFace { state: VectorState::Pending, .. }) => {
-                return Enrolment::Pending { person: ids.0, face: ids.1 };
+            Some(KnownFace { state: VectorState::Pending, crop: first, .. }) => {
+                return Enrolment::Pending { person: ids.0, face: ids.1, same_crop: crop == *first };
             }
             // Waiting for its image: here it is.
             Some(KnownFace { state: VectorState::Tombstoned | VectorState::Reembed, .. }) | None => {}
@@ -193,14 +199,19 @@ impl Known {
         );
         self.images.insert(image, face);
         plan.faces.insert(face, (index, person));
-        Enrolment::Pending { person: ids.0, face: ids.1 }
+        Enrolment::Pending { person: ids.0, face: ids.1, same_crop: true }
     }
 }
 
 impl KnownFace {
-    /// This crop enrolled it, and somebody took it from the person before the crop came once more: that stands.
+    /// This crop enrolled it, and comes once more.
+    fn is_of(&self, crop: Option<Uuid>) -> bool {
+        self.state != VectorState::Tombstoned && crop.is_some() && crop == self.crop
+    }
+
+    /// The same, and somebody took it from the person before the crop came once more: that stands.
     fn was_taken_since(&self, crop: Option<Uuid>) -> bool {
-        self.person.is_none() && self.state != VectorState::Tombstoned && crop.is_some() && crop == self.crop
+        self.person.is_none() && self.is_of(crop)
     }
 }
 

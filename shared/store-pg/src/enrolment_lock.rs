@@ -70,9 +70,10 @@ impl Store {
         }
     }
 
-    /// A page of the faces of these collections that were enrolled for somebody and wait for their points, by id: no search shows
-    /// them. Whoever writes people or faces of the collections at this moment is waited for. So whoever asks under the enrolment lock
-    /// sees what somebody wrote who has lost it ([`Store::begin_enrolment_under`]).
+    /// A page of the faces of these collections that are somebody's, enrolled for them or given to them, and wait for their points, by
+    /// id: a search shows them not at all, or as whose they were. Whoever writes people or faces of the collections at this moment is
+    /// waited for. So whoever asks under the enrolment lock sees what somebody wrote who has lost it
+    /// ([`Store::begin_enrolment_under`]).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -84,7 +85,7 @@ impl Store {
     ) -> Result<Vec<StoredFace>, StoreError> {
         const SQL: &str = select_faces!(
             "coalesce(r.embedding, f.embedding)",
-            "f.collection = ANY($1::text[]) AND f.vector_state = 'pending' AND f.origin = 'enrolled' AND f.person_id IS NOT NULL
+            "f.collection = ANY($1::text[]) AND f.vector_state = 'pending' AND f.person_id IS NOT NULL
              AND f.face_id > $2 ORDER BY f.face_id LIMIT $3"
         );
         let (names, after) =

@@ -209,7 +209,8 @@ fn row_of(ending: &Ending) -> NamedResult {
     }
 }
 
-fn derived(crop: &CropHead) -> Option<Uuid> {
+/// Whom an enrolment is for.
+pub(crate) fn derived(crop: &CropHead) -> Option<Uuid> {
     let subject: &SubjectId = crop.subject.as_ref()?;
     Some(PersonId::derive(&crop.collection, subject).as_uuid())
 }

@@ -17,7 +17,8 @@ use crate::store::{Store, count, image_hash, int, run, text, unsigned};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaceSelection {
     /// Those of a person, and of everybody who was merged into them; also those without a person that were kept of crops in which the
-    /// person was recognised, or of the very same picture of the same face, unless somebody said that it is not they.
+    /// person was recognised, that were taken from them, or that are of the very same picture of the same face, unless somebody said
+    /// that it is not they.
     Person(PersonId),
     /// Those of an image of a collection.
     Image(CollectionId, ImageHash),
@@ -196,23 +197,23 @@ FROM chosen WHERE r.crop_id = chosen.crop_id AND r.face_index = chosen.face_inde
         Ok(erased.rows_affected())
     }
 
-    /// Parts these persons from faces of which somebody said that they are not theirs: from the notes and the results that recognised
-    /// them there. Such a face stays, and so do its images. To be called while the persons are there: what was said goes with them.
-    /// Results of other crops, which showed the same face, lead to no face, and no index to them: they are erased as all others, and
-    /// the face keeps its images all the same. How many results named one.
+    /// Parts these persons, who are one by now, from faces of which somebody said that they are not theirs: from the notes and the
+    /// results that recognised one of them there. Such a face stays, and so do its images. To be called while the persons are there:
+    /// what was said goes with them. Results of other crops, which showed the same face, lead to no face, and no index to them: they
+    /// are erased as all others, and the face keeps its images all the same. How many results named one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn part_from_negatives(&self, persons: &[PersonId]) -> Result<u64, StoreError> {
         const SQL: &str = "
 WITH denied AS MATERIALIZED (
-    SELECT DISTINCT f.face_id, f.crop_id, n.person_id FROM face_negatives n JOIN faces f ON f.face_id = n.face_id
+    SELECT DISTINCT f.face_id, f.crop_id FROM face_negatives n JOIN faces f ON f.face_id = n.face_id
     WHERE n.person_id = ANY($1::uuid[]) AND f.vector_state <> 'tombstoned'
 ), notes AS (
-    DELETE FROM matched_faces m USING denied d WHERE m.face_id = d.face_id AND m.person_id = d.person_id
+    DELETE FROM matched_faces m USING denied d WHERE m.face_id = d.face_id AND m.person_id = ANY($1::uuid[])
 )
 UPDATE recognitions r SET person_id = NULL, face_id = NULL, decision = NULL, similarity = NULL, runner_up = NULL
-FROM denied d WHERE r.crop_id = d.crop_id AND r.face_id = d.face_id AND r.person_id = d.person_id";
+FROM denied d WHERE r.crop_id = d.crop_id AND r.face_id = d.face_id AND r.person_id = ANY($1::uuid[])";
         let ids: Vec<Uuid> = persons.iter().map(PersonId::as_uuid).collect();
         let parted = run!(self, "part from negatives", connection => {
             sqlx::query(SQL).bind(&ids).execute(connection).await
@@ -324,8 +325,8 @@ pub(crate) async fn everybody(connection: &mut PgConnection, person: PersonId) -
     sqlx::query_scalar(EVERYBODY).bind(person.as_uuid()).fetch_all(connection).await
 }
 
-/// Faces of these persons, and those without a person in which they were recognised, or that are of the same picture and the same face
-/// of it, unless somebody said that it is not they.
+/// Faces of these persons, and those without a person in which they were recognised, that were taken from them, or that are of the same
+/// picture and the same face of it, unless somebody said that it is not they: of whichever of them, since they are one person.
 async fn tombstone_of(
     connection: &mut PgConnection,
     persons: &[Uuid],
@@ -350,10 +351,10 @@ async fn tombstone_of(
                  SELECT FROM face_negatives n WHERE n.face_id = s.face_id AND n.person_id = ANY($2::uuid[]))) UNION ALL
             (SELECT f.face_id FROM matched_faces m JOIN faces f ON f.face_id = m.face_id
              WHERE m.person_id = ANY($2::uuid[]) AND f.person_id IS NULL AND NOT EXISTS (
-                 SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = m.person_id) LIMIT $1) UNION ALL
+                 SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = ANY($2::uuid[])) LIMIT $1) UNION ALL
             (SELECT f.face_id FROM recognitions r JOIN faces f ON f.face_id = r.face_id AND f.crop_id = r.crop_id
              WHERE r.person_id = ANY($2::uuid[]) AND f.person_id IS NULL AND NOT EXISTS (
-                 SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = r.person_id) LIMIT $1)))
+                 SELECT FROM face_negatives n WHERE n.face_id = f.face_id AND n.person_id = ANY($2::uuid[])) LIMIT $1)))
          ORDER BY person_id IS NOT NULL"
     ));
     query.bind(limit).bind(persons).fetch_all(connection).await

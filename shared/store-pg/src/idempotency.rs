@@ -13,7 +13,7 @@ use crate::row::row;
 use crate::store::{CHUNK, Store, run};
 
 /// Longest key that a client gives, in bytes.
-pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
+const IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// Largest answer that is stored, in bytes.
 pub const ANSWER_BYTES: usize = 1 << 20;

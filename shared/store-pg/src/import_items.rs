@@ -80,6 +80,17 @@ UPDATE import_items SET person_id = NULL, subject = NULL, name = NULL, metadata 
     detail = NULL, state = 'done', updated_at = now()
 WHERE (import_id, item) IN (SELECT import_id, item FROM import_items WHERE person_id = $1 LIMIT $2 FOR UPDATE)";
 
+const DROP: &str = "
+DELETE FROM import_items WHERE import_id = $1 AND item = ANY(ARRAY(
+    SELECT item FROM import_items WHERE import_id = $1 ORDER BY item LIMIT $2))";
+
+// The order keeps Postgres from reading the whole table for one item.
+const WITH_ITEMS: &str = "
+SELECT m.import_id FROM imports m CROSS JOIN LATERAL (
+    SELECT i.item FROM import_items i WHERE i.import_id = m.import_id ORDER BY i.item LIMIT 1
+) one
+WHERE m.collection = $1 LIMIT 1";
+
 impl Store {
     /// Adds items to an import that is receiving, at most [`CHUNK`]; those that are there already stay as they are.
     /// Returns how many are new; `None`, and nothing is added, where the import is not receiving.
@@ -219,6 +230,25 @@ impl Store {
                 .await
         })?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Removes up to `limit` items of an import that goes: a cascade would remove all at once, however many they are. Returns how many.
+    pub(crate) async fn drop_import_items(&self, import: Uuid, limit: i64) -> Result<u64, StoreError> {
+        let dropped = run!(self, "drop import items", connection => {
+            sqlx::query(DROP).bind(import).bind(limit).execute(connection).await
+        })?;
+        Ok(dropped.rows_affected())
+    }
+
+    /// The same of one of the imports of a collection that goes; 0 once none has items.
+    pub(crate) async fn drop_items_in(&self, collection: &CollectionId, limit: i64) -> Result<u64, StoreError> {
+        let import: Option<Uuid> = run!(self, "import with items", connection => {
+            sqlx::query_scalar(WITH_ITEMS).bind(collection.as_str()).fetch_optional(connection).await
+        })?;
+        match import {
+            Some(import) => self.drop_import_items(import, limit).await,
+            None => Ok(0),
+        }
     }
 
     /// Takes everything of a person out of the items of all imports. Items that are not done end as `rejected` with the

@@ -14,7 +14,7 @@ use crate::audit::{Actor, EventKind, NewEvent, record};
 use crate::collections::insert_collections;
 use crate::error::StoreError;
 use crate::row::row;
-use crate::store::{Store, count, run};
+use crate::store::{CHUNK, Store, count, run};
 
 /// How far an import is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -122,13 +122,21 @@ const MISSED: &str = "
 UPDATE import_items SET state = 'done', status = $2, reason = $3, updated_at = now()
 WHERE import_id = $1 AND state = 'waiting'";
 
-// They were erased before they were admitted, or lost: no ending will come. The time is that after which the gateway lets
-// a client send an item again. A crop that still waits after it ends as it does; its item keeps what it says here.
-const LOST: &str = "
-UPDATE import_items i SET state = 'done', status = $2, reason = $3, updated_at = now()
-WHERE i.import_id = $1 AND i.state = 'sent' AND i.due_at < now() - interval '1 hour'
-  AND NOT EXISTS (SELECT FROM crops c WHERE c.crop_id = i.crop_id)
-  AND NOT EXISTS (SELECT FROM recognitions r WHERE r.crop_id = i.crop_id)";
+// Those that were not sent, and those that were sent and erased before they were admitted, or lost: no ending will come. The time is
+// that after which the gateway lets a client send an item again. A crop that still waits after it ends as it does; its item keeps
+// what it says here.
+const FORCE: &str = "
+WITH looked AS MATERIALIZED (
+    SELECT item FROM import_items WHERE import_id = $1 AND state <> 'done' AND item > $2 ORDER BY item LIMIT $3
+), ended AS (
+    UPDATE import_items i SET state = 'done', status = $4, reason = $5, updated_at = now()
+    WHERE i.import_id = $1 AND i.item = ANY(ARRAY(SELECT item FROM looked)) AND (
+        (i.state = 'waiting' AND $6::boolean) OR (
+            i.state = 'sent' AND i.due_at < now() - interval '1 hour'
+            AND NOT EXISTS (SELECT FROM crops c WHERE c.crop_id = i.crop_id)
+            AND NOT EXISTS (SELECT FROM recognitions r WHERE r.crop_id = i.crop_id)))
+)
+SELECT max(item) FROM looked";
 
 const RUNNING: &str = "UPDATE imports SET state = 'running' WHERE import_id = $1";
 
@@ -141,10 +149,12 @@ UPDATE imports SET state = 'finished', finished_at = now()
 WHERE import_id = $1 AND state = 'running'
   AND NOT EXISTS (SELECT FROM import_items WHERE import_id = $1 AND state <> 'done') RETURNING *";
 
-const EXPIRE: &str = "
-DELETE FROM imports WHERE import_id IN (
-    SELECT import_id FROM imports WHERE created_at < $1 AND (finished_at IS NULL OR finished_at < $1)
-    ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+const EXPIRED: &str = "
+SELECT import_id FROM imports WHERE created_at < $1 AND (finished_at IS NULL OR finished_at < $1)
+ORDER BY created_at LIMIT $2";
+
+// Also one that ended since: its items are gone.
+const EXPIRE: &str = "DELETE FROM imports WHERE import_id = ANY($1::uuid[])";
 
 impl Store {
     /// Imports of a collection that are neither finished nor cancelled, at most: whoever settles them goes through all of them, over
@@ -195,10 +205,20 @@ impl Store {
 
     /// No more items are added: the import ends once every item is done. Items that were added and not sent stand in the
     /// way, unless `force`: then they end as failed, and so do, also of an import that runs already, items that were sent more
-    /// than an hour ago and whose crops were never admitted. `None` where there is no such import.
+    /// than an hour ago and whose crops were never admitted, in bounded steps. `None` where there is no such import.
     pub async fn close_import(&self, import: Uuid, force: bool) -> Result<Option<Closed>, StoreError> {
+        if force {
+            let mut after = -1_i64;
+            while let Some(last) = self.force_step(import, after).await? {
+                after = last;
+            }
+        }
         let closed = run!(self, "close import", connection => close(connection, import, force).await)?;
         closed.transpose()
+    }
+
+    async fn force_step(&self, import: Uuid, after: i64) -> Result<Option<i64>, StoreError> {
+        run!(self, "force import", connection => end_failed(connection, import, after).await)
     }
 
     /// Ends an import before its items are done, with an event (`import.cancelled`). `false` where it is neither receiving nor
@@ -234,11 +254,17 @@ impl Store {
         Ok(finished.transpose()?.is_some())
     }
 
-    /// Removes imports that ended before `older_than`, or began before it and never ended, with their items, the oldest
-    /// first, at most `limit`. Returns how many.
+    /// Removes imports that ended before `older_than`, or began before it and never ended, the oldest first, at most `limit`, their
+    /// items before them in bounded steps. Returns how many.
     pub async fn expire_imports(&self, older_than: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        let imports: Vec<Uuid> = run!(self, "expired imports", connection => {
+            sqlx::query_scalar(EXPIRED).bind(older_than).bind(i64::from(limit)).fetch_all(connection).await
+        })?;
+        for import in &imports {
+            while self.drop_import_items(*import, CHUNK as i64).await? > 0 {}
+        }
         let expired = run!(self, "expire imports", connection => {
-            sqlx::query(EXPIRE).bind(older_than).bind(i64::from(limit)).execute(connection).await
+            sqlx::query(EXPIRE).bind(&imports).execute(connection).await
         })?;
         Ok(expired.rows_affected())
     }
@@ -262,16 +288,13 @@ async fn close(connection: &mut PgConnection, import: Uuid, force: bool) -> Read
     let Some(state) = state else { return Ok(None) };
     let closed = match ImportState::parse(&state) {
         Err(error) => return Ok(Some(Err(error))),
-        Ok(ImportState::Running) => {
-            if force {
-                end_failed(&mut tx, import, &[LOST]).await?;
-            }
-            Closed::Running
-        }
+        Ok(ImportState::Running) => Closed::Running,
         Ok(ended @ (ImportState::Finished | ImportState::Cancelled)) => Closed::Ended(ended),
         Ok(ImportState::Receiving) => {
             if force {
-                end_failed(&mut tx, import, &[MISSED, LOST]).await?;
+                // What was added since the last step.
+                let (status, reason) = (Status::Failed.as_str(), Reason::Timeout.as_str());
+                sqlx::query(MISSED).bind(import).bind(status).bind(reason).execute(&mut *tx).await?;
             }
             let waiting: i64 = sqlx::query_scalar(WAITING).bind(import).fetch_one(&mut *tx).await?;
             if waiting == 0 {
@@ -286,11 +309,25 @@ async fn close(connection: &mut PgConnection, import: Uuid, force: bool) -> Read
     Ok(Some(Ok(closed)))
 }
 
-/// Ends the items that these statements choose: nobody learned in time what became of them.
-async fn end_failed(connection: &mut PgConnection, import: Uuid, chosen: &[&'static str]) -> Result<(), sqlx::Error> {
-    let (status, reason) = (Status::Failed.as_str(), Reason::Timeout.as_str());
-    for statement in chosen {
-        sqlx::query(*statement).bind(import).bind(status).bind(reason).execute(&mut *connection).await?;
-    }
-    Ok(())
+/// Of the next items after this one that are not done, ends those of which nobody learned in time what became of them. The last one
+/// that was looked at; `None` where there are no more, and of an import that has ended.
+async fn end_failed(connection: &mut PgConnection, import: Uuid, after: i64) -> Result<Option<i64>, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    let state: Option<String> = sqlx::query_scalar(STATE).bind(import).fetch_optional(&mut *tx).await?;
+    let is_receiving = match state.as_deref() {
+        Some("receiving") => true,
+        Some("running") => false,
+        _ => return Ok(None),
+    };
+    let last: Option<i64> = sqlx::query_scalar(FORCE)
+        .bind(import)
+        .bind(after)
+        .bind(CHUNK as i64)
+        .bind(Status::Failed.as_str())
+        .bind(Reason::Timeout.as_str())
+        .bind(is_receiving)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(last)
 }

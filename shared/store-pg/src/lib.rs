@@ -116,7 +116,7 @@ pub use face_vectors::{FaceVector, UnknownFilter};
 pub use failures::{FailureCount, FailureFilter, FailureRow};
 pub use head_checkpoints::HeadCheckpoint;
 pub use heads::{HeadRecord, NewHead};
-pub use idempotency::{ANSWER_BYTES, Begun, IDEMPOTENCY_KEY_BYTES, RequestTicket, StoredAnswer};
+pub use idempotency::{ANSWER_BYTES, Begun, RequestTicket, StoredAnswer};
 pub use import_item::{
     EndedItem, ITEM_METADATA_LENGTH, ImportItem, ItemCount, ItemEnding, ItemEndings, ItemFilter, ItemPlace, ItemState,
     NewImportItem, import_metadata_fits,

@@ -66,6 +66,8 @@ pub enum Enrolment {
         person: PersonId,
         /// The face.
         face: FaceId,
+        /// The crop that asks is the one that enrols it, now or before. Without a crop two who ask are not told apart.
+        same_crop: bool,
     },
     /// That image was enrolled for that person before, and its vector is indexed.
     AlreadyIndexed {

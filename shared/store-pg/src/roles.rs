@@ -154,7 +154,7 @@ const TRAIL_ERASED: [Right; 3] = [
 
 /// What jobs do to what waits for somebody, to take erased persons out of it: they read no secret and no body.
 const WEBHOOKS_ERASED: [Right; 2] = [
-    ReadOf(&["active", "cursor_events", "cursor_results", "disabled_reason", "filter", "webhook_id"]),
+    ReadOf(&["active", "collection", "cursor_events", "cursor_results", "disabled_reason", "filter", "webhook_id"]),
     UpdateOf(&["active", "disabled_reason", "filter"]),
 ];
 const DELIVERIES_ERASED: [Right; 3] = [
@@ -164,7 +164,7 @@ const DELIVERIES_ERASED: [Right; 3] = [
 ];
 const REQUESTS_ERASED: [Right; 3] =
     [ReadOf(&["idempotency_key", "key_id", "person_ids"]), UpdateOf(&["started_at"]), D];
-const IMPORTS_ERASED: [Right; 2] = [ReadOf(&["import_id", "item", "person_id", "reason", "state", "status"]), U];
+const ITEMS_ERASED: [Right; 3] = [ReadOf(&["import_id", "item", "person_id", "reason", "state", "status"]), U, D];
 
 /// What the triggers of `faces` do to `stale_prototypes`.
 const NOTE_STALE: [Right; 3] = [S, I, U];
@@ -256,9 +256,10 @@ pub(crate) const TABLES: &[Row] = &[
             (Match, &[S, I, U]),
             // What a result says of a kept face is noted when the result goes; whose it was says what becomes of its images.
             (Reconciler, &[S, I]),
-            (Gateway, &[S, D]),
+            // Whose a face was that is nobody's from now on.
+            (Gateway, &[S, I, D]),
             (Jobs, &[S, D]),
-            (Operator, &[S, D]),
+            (Operator, &[S, I, D]),
         ],
     ),
     (
@@ -352,8 +353,8 @@ pub(crate) const TABLES: &[Row] = &[
     ),
     ("webhooks", &[(Gateway, &[S, I, U, D]), (Jobs, &WEBHOOKS_ERASED), (Operator, &[S, U])]),
     ("webhook_deliveries", &[(Gateway, &[S, I, U, D]), (Jobs, &DELIVERIES_ERASED), (Operator, &[S, U, D])]),
-    ("imports", &[(Gateway, &[S, I, U, D])]),
-    ("import_items", &[(Gateway, &[S, I, U]), (Jobs, &IMPORTS_ERASED), (Operator, &[S, U])]),
+    ("imports", &[(Gateway, &[S, I, U, D]), (Jobs, &[ReadOf(&["collection", "import_id"])])]),
+    ("import_items", &[(Gateway, &[S, I, U, D]), (Jobs, &ITEMS_ERASED), (Operator, &[S, U])]),
     ("jobs", &[(Gateway, &[S, I, U]), (Jobs, &[S, I, U, D]), (Operator, &[S, I, U])]),
     ("heads", &[(Gateway, &[S]), (Jobs, &[S, I]), (Operator, &[S, U])]),
     // Whoever ends a job drops what it would have gone on from.

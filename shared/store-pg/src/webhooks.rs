@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::audit::{Actor, NewEvent, record};
 use crate::error::StoreError;
 use crate::row::row;
-use crate::store::{Store, count, run, text};
+use crate::store::{CHUNK, Store, count, run, text};
 
 /// Longest URL, in bytes.
 const URL: usize = 2048;
@@ -25,9 +25,6 @@ const VALUES: usize = 1000;
 
 /// Longest kind of event in a filter, in bytes.
 const KIND: usize = 64;
-
-/// Longest reason for which a webhook was switched off, in characters.
-const REASON: usize = 500;
 
 /// What a webhook is told of. What is empty does not narrow.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -243,21 +240,12 @@ impl Store {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// Sends no more requests to a webhook, and says why (500 characters of it). `false` where there is none that was
-    /// active.
-    pub async fn disable_webhook(&self, id: Uuid, reason: &str) -> Result<bool, StoreError> {
-        const SQL: &str = "UPDATE webhooks SET active = false, disabled_reason = $2 WHERE webhook_id = $1 AND active";
-        let reason = bounded(reason, REASON);
-        let disabled = run!(self, "disable webhook", connection => {
-            sqlx::query(SQL).bind(id).bind(&reason).execute(connection).await
-        })?;
-        Ok(disabled.rows_affected() > 0)
-    }
-
-    /// Removes a webhook with everything that waits for it, with a row of the audit trail (`webhook.deleted`). `false`
-    /// where there is none.
+    /// Removes a webhook with everything that waits for it, in bounded steps, with a row of the audit trail (`webhook.deleted`).
+    /// `false` where there is none. Whoever calls again after a failure goes on.
     pub async fn delete_webhook(&self, id: Uuid, actor: &Actor) -> Result<bool, StoreError> {
         const SQL: &str = "DELETE FROM webhooks WHERE webhook_id = $1";
+        // What comes meanwhile is little: it goes with the row.
+        while self.drop_deliveries(&[id], CHUNK as i64).await? >= CHUNK as u64 {}
         run!(self, "delete webhook", connection => {
             let mut tx = connection.begin().await?;
             let deleted = sqlx::query(SQL).bind(id).execute(&mut *tx).await?.rows_affected() > 0;

@@ -149,8 +149,9 @@ impl DecodeError {
 pub struct DecodeLimits {
     /// Width × height. Decoding takes up to 12 bytes a pixel: so many of an animated lossless WebP (frame, canvas and result),
     /// 9 to 11 of a progressive JPEG (the coefficients of all of its scans), 7 of most others with transparency. Then a picture
-    /// takes 3 bytes a pixel while it is worked on, twice that where it is dim (`light`). The search for faces copies one of up
-    /// to 4,096 pixels a side once more, with a border: 113 MB.
+    /// takes 3 bytes a pixel while it is worked on, twice that where it is dim (`light`), and three times while one that has
+    /// something bright is searched again because no face was found. The search for faces copies one of up to 4,096 pixels a side
+    /// once more, with a border: 113 MB.
     ///
     /// The prefix codes of a lossless WebP, or of lossless alpha, take up to 64 MiB besides, of a picture of any size. They are
     /// there when such a picture takes some 10 bytes a pixel: at 40 megapixels all of it stays below 12.

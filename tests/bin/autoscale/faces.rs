@@ -44,7 +44,7 @@ impl Faces {
         let face = Some(v1::Face::default());
         let task = v1::EmbedTask { crop: Some(crop.clone()), face, rgb: pixels(number).into() };
         let Outgoing { subject, id, payload, .. } = Outgoing::work(Stage::Embed, &crop, &task);
-        Message { subject, id, payload, headers: Vec::new() }
+        Message { subject, id: Some(id), payload, headers: Vec::new() }
     }
 
     /// Publishes these.

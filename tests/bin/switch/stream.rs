@@ -291,7 +291,7 @@ fn message(crop: v1::Crop, probe: Probe, models: Models, projected: bool) -> Mes
         v1::MatchTask { crop: crop_of, face, embedding, model, ..v1::MatchTask::default() }
     };
     let Outgoing { subject, id, payload, .. } = Outgoing::work(Stage::Match, &crop, &task);
-    Message { subject, id, payload, headers: Vec::new() }
+    Message { subject, id: Some(id), payload, headers: Vec::new() }
 }
 
 async fn read(mut results: Results, book: Shared) -> anyhow::Result<()> {

@@ -158,6 +158,7 @@ async fn without_a_device_from_the_start_nothing_is_taken_from_the_queue() {
     }
     let (lag, after) = (lag().await, world.bus.last_sequence(Stage::Embed.stream()).await.unwrap());
     assert_eq!((lag.pending, after), (CROPS, before), "nothing was taken, and nothing given back");
+    assert!(!health.is_ready() && !health.has_started(), "nobody may take it for one that works");
     away.store(false, Ordering::Relaxed);
     nothing_was_lost(&mut world, CROPS).await;
     services.stop().await;

@@ -70,7 +70,7 @@ async fn a_crash_between_the_two_stores_is_completed() {
         captured_at: at,
     };
     let begun = world.store.begin_enrolment(std::slice::from_ref(&face)).await.unwrap();
-    let Some(&Ok(Enrolment::Pending { face: id, person })) = begun.first() else { panic!("{begun:?}") };
+    let Some(&Ok(Enrolment::Pending { face: id, person, .. })) = begun.first() else { panic!("{begun:?}") };
 
     // The jobs write points as well, of whoever becomes an exemplar.
     let chain: Vec<Service> = Service::all().into_iter().filter(|service| *service != Service::Jobs).collect();

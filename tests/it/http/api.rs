@@ -4,8 +4,11 @@ use axum::http::Method;
 use bytes::Bytes;
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::client::Part;
+use super::imports::told;
 use super::world::{Door, stages};
 use crate::chain::pictures::Faces;
 use crate::chain::shot::{OFFICE, Shot};
@@ -117,6 +120,39 @@ async fn what_a_client_began_and_left_is_answered_when_it_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_still_sends_an_image_when_the_gateway_drains_is_answered() {
+    let (world, faces) = (World::new().await, Faces::fetch().await);
+    let services = stages(&world);
+    let door = Door::open(&world).await;
+    let image = std::fs::read(&faces.obama().enroll).unwrap();
+    // From now on the chain answers long before the gateway's grace period is over.
+    door.http.image("/api/v1/recognize", &image).await.ok();
+    let mut stream = TcpStream::connect(door.http.authority()).await.unwrap();
+    let head = format!(
+        "POST /api/v1/recognize HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nExpect: 100-continue\r\n\
+         Content-Length: {}\r\n\r\n",
+        image.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let reading = told(&mut stream, |text| text.contains("\r\n\r\n")).await;
+    assert!(reading.starts_with("HTTP/1.1 100"), "{reading}");
+    let (half, rest) = image.split_at(image.len() / 2);
+    stream.write_all(half).await.unwrap();
+    door.drain();
+    until("a gateway that takes no connection", async || {
+        let connected = TcpStream::connect(door.http.authority()).await;
+        if connected.is_err() { Ok(()) } else { Err(connected) }
+    })
+    .await;
+    stream.write_all(rest).await.unwrap();
+    let answer = told(&mut stream, |text| text.contains("\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(stream);
+    door.close().await;
+    services.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_done_is_answered_also_where_it_cannot_be_noted_yet() {
     let world = World::new().await;
     let refuse = "
@@ -201,6 +237,7 @@ async fn a_crop_that_comes_again_after_its_collection_was_deleted_ends_again() {
             .await;
         }
         world.quiet().await;
+        assert_eq!(world.bus.stream_messages("RESULTS").await.unwrap(), 2, "each is told");
     };
     endings().await;
     let deleted = door.http.delete(&format!("/api/v1/collections/{OFFICE}?force=true")).await;

@@ -118,6 +118,29 @@ async fn register(http: &Http, person: &Person) -> String {
     text(&answer.ok()["personId"])
 }
 
+/// Registers an image, as another one each time, of somebody who is known by name alone; who that is.
+async fn by_name(http: &Http, name: &str, image: &[u8], number: u64) -> String {
+    let image = numbered(image, number);
+    let path = format!("/api/v1/register?collection={OFFICE}");
+    text(&http.form(&path, &[Part::Text("name", name), Part::Image(&image)]).await.ok()["personId"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_name_that_several_requests_bring_at_once_is_one_person() {
+    const REQUESTS: u64 = 5;
+    let (world, faces) = (World::new().await, Faces::fetch().await);
+    let services = stages(&world);
+    let door = Door::open(&world).await;
+    let image = std::fs::read(&faces.obama().enroll).unwrap();
+    let named = (0..REQUESTS).map(|number| by_name(&door.http, "Ada", &image, number));
+    let persons: BTreeSet<String> = join_all(named).await.into_iter().collect();
+    assert_eq!(persons.len(), 1, "{persons:?}");
+    let gallery = world.store.gallery(None).await.unwrap();
+    assert_eq!((gallery.persons, gallery.faces, gallery.pending), (1, REQUESTS, 0));
+    door.close().await;
+    services.stop().await;
+}
+
 /// How often a person was merged or unmerged, and what was said of them meanwhile.
 #[derive(Default)]
 struct Changes {

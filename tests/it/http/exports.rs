@@ -48,6 +48,12 @@ async fn an_export_is_begun_read_and_gone_with_an_erasure() {
     let job = begin(admin, true).await;
     let path = format!("{EXPORTS}/{job}");
     admin.get(&path).await.refused(409, "conflict");
+    // Whoever may not begin it does not decide about it.
+    let enrolling = &door.http.with_key(&key(&world, &[Scope::Read, Scope::Enrol], None).await);
+    for what in ["cancel", "retry"] {
+        let refused = enrolling.post(&format!("/api/v1/jobs/{job}/{what}"), json!({})).await;
+        assert_eq!(refused.refused(403, "scope_missing")["error"]["details"]["scope"], json!("embed"));
+    }
     let second = reader.post(EXPORTS, json!({ "collection": OFFICE })).await.refused(409, "conflict");
     assert_eq!(second["error"]["details"]["jobId"], json!(job), "{second}");
     let shutdown = Shutdown::new(Duration::from_secs(60));

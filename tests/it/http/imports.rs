@@ -55,7 +55,8 @@ async fn begun(http: &Http, path: &str, length: usize, bytes: &[u8]) -> TcpStrea
     stream
 }
 
-async fn told(stream: &mut (impl AsyncRead + Unpin), enough: impl Fn(&str) -> bool) -> String {
+/// What comes until it is enough, or the end.
+pub(crate) async fn told(stream: &mut (impl AsyncRead + Unpin), enough: impl Fn(&str) -> bool) -> String {
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     while !enough(&String::from_utf8_lossy(&text)) {
         match in_time("an answer", stream.read(&mut buffer)).await.unwrap() {
@@ -232,6 +233,30 @@ async fn form(http: &Http, import: &str) {
         report["refusals"].as_array().unwrap().iter().map(|r| (r["item"].as_u64(), &r["code"])).collect();
     let (invalid, large) = (json!("invalid_request"), json!("payload_too_large"));
     assert_eq!(told, [(None, &invalid), (Some(22), &large), (Some(21), &invalid)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_in_which_no_part_begins_is_refused_while_it_is_sent() {
+    let world = World::new().await;
+    let door = Door::open(&world).await;
+    let import = begin(&door.http).await;
+    let (mut answers, mut sends) = TcpStream::connect(door.http.authority()).await.unwrap().into_split();
+    // More than is sent: it has no end.
+    let head = format!(
+        "POST {import}/items HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n\
+         Content-Length: {}\r\n\r\n",
+        8 << 20
+    );
+    sends.write_all(head.as_bytes()).await.unwrap();
+    let sending = tokio::spawn(async move {
+        let sent = sends.write_all(&vec![b'-'; 4 << 20]).await;
+        (sends, sent)
+    });
+    let answer = told(&mut answers, |text| text.contains("request_id")).await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("invalid_request"), "{answer}");
+    sending.abort();
+    drop(answers);
+    door.close().await;
 }
 
 /// Requests that are wrong as a whole, with the documented codes.

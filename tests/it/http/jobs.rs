@@ -396,6 +396,12 @@ async fn a_head_is_trained_and_seen_by_admins_alone() {
     );
     assert!(text(&job["error"]).contains("0 people have 5 faces or more"), "{job}");
     services.stop().await;
+    let job = text(&job["jobId"]);
+    for what in ["retry", "cancel"] {
+        ask(&enrolling, &job, what).await.refused(403, "scope_missing");
+    }
+    assert_eq!(ask(http, &job, "retry").await.status.as_u16(), 202);
+    assert_eq!(ask(http, &job, "cancel").await.ok()["state"], json!("cancelled"));
 
     assert_eq!(http.get("/api/v1/faces/heads").await.ok()["items"], json!([]));
     let office: CollectionId = OFFICE.parse().unwrap();

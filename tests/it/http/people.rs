@@ -76,6 +76,15 @@ async fn people_are_registered_recognised_compared_merged_and_erased() {
     let own = http.form(&format!("/api/v1/compare?personId={id}"), &[Part::Image(&probe)]).await.ok();
     assert_eq!((&own["matched"], &own["similarity"]), (&json!(true), &same["similarity"]));
 
+    // Searched: the second person is told in the same words, however few are asked for.
+    let embedded = http.image("/api/v1/embeddings", &probe).await.ok();
+    let runner_up = async |limit: u32| {
+        let asked = json!({"embedding": embedded["faces"][0]["embedding"], "limit": limit});
+        http.post("/api/v1/search", asked).await.ok()["decision"]["runnerUp"].clone()
+    };
+    let (alone, beside) = (runner_up(1).await, runner_up(2).await);
+    assert_eq!((&alone, text(&alone["name"])), (&beside, "Joe Biden"));
+
     // Merged: old ids lead on, and recognition names whoever took over; undone, all is as before.
     let merged = http.post(&format!("{PERSONS}/{id}/merge"), json!({"intoPersonId": second})).await.ok();
     assert_eq!(merged, json!({"sourcePersonId": id, "targetPersonId": second, "facesMoved": 1}));

@@ -67,6 +67,11 @@ impl Door {
         assert!(in_time("the end of the killed gateway", self.serving).await.unwrap_err().is_cancelled());
     }
 
+    /// Asks it to end; it is closed all the same.
+    pub(crate) fn drain(&self) {
+        self.shutdown.drain();
+    }
+
     pub(crate) async fn close(self) {
         self.shutdown.drain();
         in_time("the end of the gateway", self.serving).await.unwrap().unwrap();

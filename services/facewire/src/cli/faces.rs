@@ -56,7 +56,7 @@ pub(crate) enum FacesCommand {
     Backfill(Backfill),
     /// Create the vector index of the configured model pack, or complete it; `facewire migrate` does it too.
     EnsureCollection(EnsureCollection),
-    /// Compare every face in Postgres with its point in Qdrant. Exit status 3 if a difference remains.
+    /// Compare every face in Postgres with its point in Qdrant. Exit status 3 if a difference remains, or --limit left faces uncompared.
     FindOrphans(FindOrphans),
 }
 

@@ -14,7 +14,7 @@ use facewire_store_pg::{Store, StoreError};
 use crate::output;
 
 /// Between two tries at reading results.
-const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
+pub(super) const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
 
 /// NATS, where crops go in and results come out.
 pub(crate) async fn nats(config: &Config, command: &str) -> anyhow::Result<Bus> {

@@ -155,10 +155,15 @@ pub(crate) fn data_dir(place: &Place) -> anyhow::Result<PathBuf> {
 /// For commands that talk to a running Facewire: URLs of the command line, else those of the configuration where it names any, else
 /// those that a running `up` noted.
 fn client(mut config: Config, place: &Place) -> anyhow::Result<Config> {
-    let (nats, postgres, qdrant) = match noted(&config, place) {
-        Some(noted) => (Some(noted.nats), Some(noted.postgres), Some(noted.qdrant)),
-        None => (None, None, None),
+    let (nats, postgres, qdrant, images) = match noted(&config, place) {
+        Some(noted) => {
+            // They belong to the noted Postgres, and beside another they would be nobody's.
+            let is_used = place.postgres.as_ref().is_none_or(|url| *url == noted.postgres);
+            (Some(noted.nats), Some(noted.postgres), Some(noted.qdrant), noted.images.filter(|_| is_used))
+        }
+        None => (None, None, None, None),
     };
+    config.images.url = config.images.url.or(images);
     if let Some(url) = place.nats.clone().or(nats) {
         config.nats.url = Secret::new(url);
     }
@@ -218,7 +223,8 @@ mod tests {
     fn a_noted_stack_stands_behind_the_configuration_and_the_command_line() {
         let directory = tempfile::tempdir().unwrap();
         let [nats, postgres, qdrant] = ["nats://local", "postgres://local", "http://local"].map(str::to_owned);
-        let _noted = Endpoints { nats, postgres, qdrant, http: None }.note(directory.path()).unwrap();
+        let images = Some("/local/images".to_owned());
+        let _noted = Endpoints { nats, postgres, qdrant, http: None, images }.note(directory.path()).unwrap();
         let stack = std::fs::File::create(directory.path().join(STACK_LOCK)).unwrap();
         stack.lock().unwrap();
         let place = |nats: Option<&str>| Place {
@@ -239,8 +245,20 @@ mod tests {
         let named = urls(operators, &place(None));
         assert_eq!(named, [own.nats.url.expose(), "postgres://operator", &own.qdrant.url]);
         // `up` runs with the server that is configured.
-        let mut same = own;
+        let mut same = own.clone();
         same.postgres.url = Secret::new("postgres://local");
-        assert_eq!(urls(same, &place(None)), ["nats://local", "postgres://local", "http://local"]);
+        assert_eq!(urls(same.clone(), &place(None)), ["nats://local", "postgres://local", "http://local"]);
+
+        // The noted images are those of the noted Postgres.
+        let images = |config: &Config, postgres: Option<&str>| {
+            let place = Place { postgres: postgres.map(str::to_owned), ..place(None) };
+            client(config.clone(), &place).unwrap().images.url
+        };
+        let mut elsewhere = own.clone();
+        elsewhere.images.url = Some("s3://faces".to_owned());
+        assert_eq!(images(&own, None).as_deref(), Some("/local/images"));
+        assert_eq!(images(&same, Some("postgres://local")).as_deref(), Some("/local/images"));
+        assert_eq!(images(&own, Some("postgres://other")), None);
+        assert_eq!(images(&elsewhere, None).as_deref(), Some("s3://faces"));
     }
 }

@@ -50,6 +50,12 @@ impl Target {
         subjects::crops(&self.collection, &self.camera)
     }
 
+    /// A hash of what is said of each crop; no header has a zero in it.
+    pub(crate) fn said(&self) -> String {
+        let parts = self.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        ImageHash::of(&parts.flat_map(|part| part.iter().copied().chain([0])).collect::<Vec<u8>>()).to_string()
+    }
+
     /// The message of an image taken at `captured_at`. Hashes the image: blocking.
     pub(crate) fn crop(&self, image: impl Into<Bytes>, captured_at: OffsetDateTime) -> anyhow::Result<Crop> {
         let image = image.into();

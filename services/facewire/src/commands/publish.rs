@@ -37,10 +37,10 @@ const NAMED: usize = 20;
 
 pub(crate) async fn run(config: Config, args: &Publish) -> anyhow::Result<Exit> {
     let target = target(args)?;
-    let (paths, subject, captured_now) = (args.paths.clone(), target.subject(), args.now || args.repeat > 1);
+    let (paths, goes_to, captured_now) = (args.paths.clone(), target.clone(), args.now || args.repeat > 1);
     let named = move || {
         let files = collect(&paths)?;
-        anyhow::Ok((RunOf::new(subject, captured_now, &files), files))
+        anyhow::Ok((RunOf::new(&goes_to, captured_now, &files), files))
     };
     let (run, files) = tokio::task::spawn_blocking(named).await??;
     let (notes, run, done) = match &args.resume {

@@ -11,6 +11,8 @@ use time::OffsetDateTime;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::producer::Target;
+
 /// The first line of the notes: which run they are of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunOf {
@@ -23,13 +25,18 @@ pub(crate) struct RunOf {
     /// an earlier release have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     list: Option<String>,
+    /// A hash of what is said of each crop: a crop that went with another intent, or for another person, was not published as this run
+    /// wants it. The notes of an earlier release have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    said: Option<String>,
 }
 
 impl RunOf {
     /// A run that begins now. `captured_now`: so are its crops. Blocking.
-    pub(crate) fn new(subject: String, captured_now: bool, files: &[PathBuf]) -> Self {
+    pub(crate) fn new(target: &Target, captured_now: bool, files: &[PathBuf]) -> Self {
         let began = captured_now.then(|| (OffsetDateTime::now_utc().unix_timestamp_nanos(), files.len()));
-        Self { subject, began, list: captured_now.then(|| list(files)) }
+        let list = captured_now.then(|| list(files));
+        Self { subject: target.subject(), began, list, said: Some(target.said()) }
     }
 }
 
@@ -99,6 +106,13 @@ fn same_run(path: &Path, first: &str, run: &RunOf) -> anyhow::Result<RunOf> {
             files(&before).map_or("files by their times".to_owned(), |files| format!("{files} files captured now")),
         );
     }
+    if before.said.is_some() && before.said != run.said {
+        bail!(
+            "{} holds the notes of a run with another intent, person, threshold or --frame: what it published is not what is wanted \
+             now. Name another file, or give the same arguments as then",
+            path.display(),
+        );
+    }
     if before.list.is_some() && before.list != run.list {
         bail!(
             "{} holds the notes of a run of other files, as many as these. A crop that is captured now has its time by its file's place \
@@ -111,10 +125,17 @@ fn same_run(path: &Path, first: &str, run: &RunOf) -> anyhow::Result<RunOf> {
 
 #[cfg(test)]
 mod tests {
+    use facewire_contracts::headers;
+
     use super::*;
 
     fn run_of(began: Option<(i128, usize)>) -> RunOf {
-        RunOf { subject: "crops.default.door".to_owned(), began, list: None }
+        RunOf { subject: "crops.default.door".to_owned(), began, list: None, said: None }
+    }
+
+    fn target(said: &[(&'static str, &str)]) -> Target {
+        let said = said.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Target::new("default".parse().unwrap(), "door".parse().unwrap(), said).unwrap()
     }
 
     #[tokio::test]
@@ -123,7 +144,7 @@ mod tests {
         let path = dir.path().join("notes");
         let run = |captured_now, files: &[&str]| {
             let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
-            RunOf::new("crops.default.door".to_owned(), captured_now, &files)
+            RunOf::new(&target(&[]), captured_now, &files)
         };
         let (_, first, _) = Notes::open(&path, run(true, &["b.jpg", "c.jpg"])).await.unwrap();
         for other in [["a.jpg", "b.jpg"], ["c.jpg", "b.jpg"]] {
@@ -172,5 +193,22 @@ mod tests {
         assert!(Notes::open(&path, run_of(Some((1, 1)))).await.is_err());
         std::fs::write(&path, "somebody's letter\n").unwrap();
         assert!(Notes::open(&path, run_of(None)).await.unwrap_err().to_string().contains("no notes"));
+    }
+
+    #[tokio::test]
+    async fn notes_of_a_run_that_said_something_else_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes");
+        let run = |said: &[(&'static str, &str)]| RunOf::new(&target(said), false, &[]);
+        let enrol = |subject: &'static str| run(&[(headers::INTENT, "enroll"), (headers::SUBJECT, subject)]);
+        Notes::open(&path, enrol("ada")).await.unwrap();
+        for other in [run(&[(headers::INTENT, "recognize")]), enrol("bob")] {
+            let refused = Notes::open(&path, other).await.unwrap_err().to_string();
+            assert!(refused.contains("another intent, person"), "{refused}");
+        }
+        Notes::open(&path, enrol("ada")).await.unwrap();
+        // An earlier release did not note what was said.
+        std::fs::write(&path, "{\"subject\":\"crops.default.door\",\"began\":null}\n").unwrap();
+        Notes::open(&path, enrol("bob")).await.unwrap();
     }
 }

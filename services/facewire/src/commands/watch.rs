@@ -2,9 +2,9 @@
 
 use std::io::IsTerminal;
 
-use facewire_bus::{Bus, ResultEvent, Results};
+use facewire_bus::{ResultEvent, Results};
 use facewire_composition::Config;
-use facewire_contracts::{convert, subjects, v1};
+use facewire_contracts::{convert, v1};
 use facewire_domain::Detail;
 use time::OffsetDateTime;
 
@@ -20,7 +20,7 @@ pub(crate) async fn run(config: Config, args: &Watch) -> anyhow::Result<Exit> {
     }
     let show = async {
         let results = connect::results(&bus, &filter, args.all).await;
-        Reader { bus: &bus, filter: &filter, results, last: None }.show(args).await;
+        show(results, args).await;
     };
     tokio::select! {
         () = show => {}
@@ -34,56 +34,37 @@ fn filter(args: &Watch) -> String {
     format!("results.{collection}.{}", args.camera.as_ref().map_or("*", |id| id.as_str()))
 }
 
-struct Reader<'a> {
-    bus: &'a Bus,
-    filter: &'a str,
-    results: Results,
-    /// The number of the last result that was shown.
-    last: Option<u64>,
+/// Until `--count` is reached or nobody reads any more.
+async fn show(mut results: Results, args: &Watch) {
+    let mut left = args.count;
+    while left != Some(0) {
+        let event = next(&mut results).await;
+        let read = if args.json {
+            output::line_read(String::from_utf8_lossy(&event.json))
+        } else {
+            output::line_read(line(&event))
+        };
+        if !read {
+            return;
+        }
+        left = left.map(|left| left - 1);
+    }
 }
 
-impl Reader<'_> {
-    /// Until `--count` is reached or nobody reads any more.
-    async fn show(mut self, args: &Watch) {
-        let mut left = args.count;
-        while left != Some(0) {
-            let event = self.next().await;
-            let read = if args.json {
-                output::line_read(String::from_utf8_lossy(&event.json))
-            } else {
-                output::line_read(line(&event))
-            };
-            if !read {
-                return;
+/// The next result, however often the connection breaks: after an error the reader goes on where it was, and so it is kept.
+async fn next(results: &mut Results) -> ResultEvent {
+    let mut failures = 0_u32;
+    loop {
+        match results.next().await {
+            Ok(event) => return event,
+            // Said once for a while: the server may be away for long.
+            Err(error) if failures.is_multiple_of(10) => {
+                output::say(format_args!("interrupted: {error}; trying again"));
             }
-            left = left.map(|left| left - 1);
+            Err(_) => {}
         }
-    }
-
-    /// The next result that was not shown yet, however often the connection breaks.
-    async fn next(&mut self) -> ResultEvent {
-        loop {
-            match self.results.next().await {
-                // After an interruption the stream is read from its start.
-                Ok(event) if self.last.is_some_and(|last| event.sequence <= last) => {}
-                Ok(event) => {
-                    self.last = Some(event.sequence);
-                    return event;
-                }
-                Err(error) => {
-                    output::say(format_args!("interrupted: {error}; trying again"));
-                    self.reopen().await;
-                }
-            }
-        }
-    }
-
-    async fn reopen(&mut self) {
-        self.results = connect::results(self.bus, self.filter, self.last.is_some()).await;
-        if matches!(self.bus.stream_messages(subjects::RESULTS).await, Ok(0)) {
-            // An empty stream is a new one: it counts from 1 again.
-            self.last = None;
-        }
+        tokio::time::sleep(connect::PAUSES.pause(failures)).await;
+        failures = failures.saturating_add(1);
     }
 }
 

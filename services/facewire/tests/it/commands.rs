@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::deployment::until;
+use crate::deployment::{http, until};
 
 /// A client of Facewire in Python, and nothing else.
 const NATS_PY: &str = "nats-py==2.11.0";
@@ -103,6 +103,39 @@ async fn up_enroll_publish_watch_and_a_producer_in_python() {
         assert_eq!(result["status"], "no_match", "nobody is enrolled in `office`: {result}");
     }
     http_of_readme(data, &person.enroll, &person.probes[0]);
+    up.stop(data).await;
+}
+
+/// How many files lie in a directory, at any depth.
+fn files_in(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().map(Result::unwrap);
+    entries.map(|entry| if entry.file_type().unwrap().is_dir() { files_in(&entry.path()) } else { 1 }).sum()
+}
+
+/// `up` chose where the images are kept: who erases has to find them.
+#[tokio::test(flavor = "multi_thread")]
+async fn people_erase_finds_the_images_that_an_up_keeps() {
+    let samples = testing::samples().await.unwrap();
+    let person = samples.people().into_iter().find(|person| person.subject == "barack-obama").unwrap();
+    let directory = data_directory();
+    let (data, images) = (directory.path(), directory.path().join("images"));
+    let up = Up::start(data).await;
+    let noted: Value = serde_json::from_slice(&std::fs::read(data.join("endpoints.json")).unwrap()).unwrap();
+    let gateway = noted["http"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+    let office = json!({ "name": "office", "policy": { "keepImages": "aligned" } }).to_string();
+    until("a gateway that makes the collection", || {
+        let answer = http(gateway, "POST", "/api/v1/collections", &office).ok()?;
+        answer.starts_with("HTTP/1.1 201").then_some(())
+    })
+    .await;
+
+    let enroll = ["enroll", "--collection", "office", "--person", "Ada", "--subject", "ada", "--json"];
+    succeeded(&run(data, &enroll, &[&person.enroll]));
+    assert!(files_in(&images) > 0, "nothing is kept in {}", images.display());
+    let erase = ["people", "erase", "--collection", "office", "--person", "ada", "--yes", "--json"];
+    let receipt = objects(&succeeded(&run(data, &erase, &[]))).remove(0);
+    assert!(receipt["images"].as_u64() > Some(0), "{receipt}");
+    assert_eq!(files_in(&images), 0, "{receipt}");
     up.stop(data).await;
 }
 
@@ -203,6 +236,7 @@ fn demo_recognises_the_samples_and_counts_every_crop_once() {
     assert!(report["accuracy"]["correct"].as_u64() > Some(0), "{report}");
     // Its data stays and can be asked about.
     let kept = report["kept"].as_str().unwrap();
+    assert!(files_in(&Path::new(kept).join("images").join("demo")) > 0, "no face is kept");
     let crop = report["examples"]["matched"]["crop_id"].as_str().unwrap();
     assert!(succeeded(&run(Path::new(kept), &["why", crop], &[])).contains(crop));
 }

@@ -142,4 +142,12 @@ fn what_is_wrong_is_said_before_any_work() {
     assert_eq!(refused(&["--gate", "off"]).0, Some(2));
     let (code, said) = refused(&["--faces", "@"]);
     assert!(code == Some(1) && said.contains("missing"), "{said}");
+    // A folder where a file is to be, before anything is looked for.
+    for (option, problem) in [("--report", "the report cannot be written"), ("--features", "cannot write")] {
+        let paths = [&folder.path().join("missing"), folder.path()];
+        let output = evaluate(folder.path(), &["--faces", "@", option, "@"], &paths);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(problem) && !said.contains("missing"), "{option}: {said}");
+    }
 }

@@ -298,6 +298,28 @@ async fn faces_are_counted_indexed_and_handed_to_jobs() {
     assert_eq!(run(&["jobs", "retry", id]).status.code(), Some(1), "it runs");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_limit_leaves_uncompared_is_no_success() {
+    let operator = Operator::migrated().await;
+    let store = store(&operator.stack.postgres_url).await;
+    let index = object(&operator.run(&["faces", "ensure-collection", "--json"]));
+    let (model, dim) = (index["model"].as_str().unwrap(), usize::try_from(index["dim"].as_u64().unwrap()).unwrap());
+    let faces: Vec<KeptFace> = (0..3).map(|number| kept(number, model, dim)).collect();
+    assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
+    // None of them is on its way any more.
+    let file = operator.data.path().join("facewire.toml");
+    std::fs::write(&file, "[reconciler]\npending_after = \"0s\"\n").unwrap();
+    let find = |arguments: &[&str]| {
+        let line = ["--config", file.to_str().unwrap(), "faces", "find-orphans", "--json"];
+        let output = operator.run(&[&line, arguments].concat());
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), told["cut"].clone(), told["fixed"]["missing_point"].clone())
+    };
+    assert_eq!(find(&["--fix", "--limit", "1"]), (Some(3), json!(true), json!(1)));
+    // The limit ends nothing where it is reached with the last face.
+    assert_eq!(find(&["--fix", "--limit", "2"]), (Some(0), json!(false), json!(2)));
+}
+
 /// A face that is kept without a person, at an angle in a plane.
 fn at_angle(number: u64, degrees: f32, model: &str, dim: usize) -> KeptFace {
     let mut face = kept(number, model, dim);
@@ -401,7 +423,8 @@ async fn a_cluster_is_split_labelled_and_both_are_undone() {
 async fn keep_head(store: &Store) -> String {
     let side = |dim: u32, tpir: f64| {
         let (low, high) = (tpir - 0.1, tpir + 0.1);
-        json!({ "dim": dim, "threshold": 0.5, "tpir": tpir, "low": low, "high": high, "right": 60, "probes": 100, "fpir": 0.0,
+        let right = (tpir * 100.0).round() as u64;
+        json!({ "dim": dim, "threshold": 0.5, "tpir": tpir, "low": low, "high": high, "right": right, "probes": 100, "fpir": 0.0,
             "strangersAccepted": 0, "strangeProbes": 120, "curve": [[0.5, 0.9], [0.01, tpir]] })
     };
     let verdict = json!({ "accepted": false, "targetFpir": 0.01, "people": 20, "strangers": 20, "raw": side(512, 0.6),
@@ -437,7 +460,7 @@ async fn heads_are_listed_shown_and_written_as_a_page() {
     assert!(succeeded(&heads(&[])).contains("no head"));
     let id = keep_head(&store).await;
     let listed = succeeded(&heads(&["--collection", "office"]));
-    for part in [id.as_str(), "refused", "60 %", "62 %", "-1.0 points"] {
+    for part in [id.as_str(), "refused", "60.0 %", "62.0 %", "-1.0 points"] {
         assert!(listed.contains(part), "{part}: {listed}");
     }
     let listed = object(&heads(&["--json"]));
@@ -468,4 +491,8 @@ async fn heads_are_listed_shown_and_written_as_a_page() {
     assert_eq!(one["training"]["history"].as_array().unwrap().len(), 2);
     let missing = heads(&[&uuid::Uuid::nil().to_string()]);
     assert!(missing.status.code() == Some(1) && said(&missing).contains("faces heads"), "{missing:?}");
+    // A folder where the page is to be: nothing is begun.
+    let train = ["--postgres", url.as_str(), "faces", "train-matching", "--collection", "office", "--report"];
+    let folder = facewire(data.path(), &train, &[data.path().to_str().unwrap()]).output().unwrap();
+    assert!(folder.status.code() == Some(1) && said(&folder).contains("the page cannot be written"), "{folder:?}");
 }

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -48,7 +48,7 @@ impl Reach {
 
     /// Link-local addresses and those that are no machine's are never reached.
     fn check(self, address: IpAddr) -> Result<(), OutOfReach> {
-        let (is_loopback, is_link_local, is_nowhere, is_private) = match address.to_canonical() {
+        let (is_loopback, is_link_local, is_nowhere, is_private) = match unfolded(address) {
             IpAddr::V4(v4) => {
                 // Of carriers: 100.64.0.0/10 (RFC 6598).
                 let shared = matches!(v4.octets(), [100, 64..=127, ..]);
@@ -57,7 +57,9 @@ impl Reach {
             }
             IpAddr::V6(v6) => {
                 let nowhere = v6.is_unspecified() || v6.is_multicast();
-                (v6.is_loopback(), v6.is_unicast_link_local() || v6 == AMAZON, nowhere, v6.is_unique_local())
+                // Translated to IPv4 within a network: 64:ff9b:1::/48 (RFC 8215).
+                let private = v6.is_unique_local() || matches!(v6.segments(), [0x64, 0xff9b, 1, ..]);
+                (v6.is_loopback(), v6.is_unicast_link_local() || v6 == AMAZON, nowhere, private)
             }
         };
         let refusals = [
@@ -93,6 +95,20 @@ impl Reach {
         }
         self.check_host(&parsed).map_err(|why| ApiError::invalid("url", why))?;
         Ok(text.to_owned())
+    }
+}
+
+/// The address itself, or the IPv4 address that it leads to: mapped (`::ffff:0:0/96`), compatible (`::/96`), of a translator
+/// (`64:ff9b::/96`, RFC 6052) or of 6to4 (`2002::/16`).
+fn unfolded(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    match v6.segments() {
+        // Nothing, and this machine.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => address,
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into()
+        }
+        _ => address,
     }
 }
 
@@ -137,18 +153,32 @@ mod tests {
     #[test]
     fn what_is_reached_depends_on_where_it_is() {
         let allowed = |loopback, private, text: &str| Reach { loopback, private }.check(text.parse().unwrap()).is_ok();
-        for public in ["203.0.113.9", "100.128.0.1", "2001:db8::1"] {
+        for public in ["203.0.113.9", "100.128.0.1", "2001:db8::1", "64:ff9b::203.0.113.9", "2002:cb00:7109::1"] {
             assert!(allowed(false, false, public), "{public}");
         }
-        for private in ["10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd12::1", "::ffff:10.0.0.1"] {
+        for private in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "fd12::1",
+            "::ffff:10.0.0.1",
+            "::10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:a00:1::1",
+            "64:ff9b:1::1",
+        ] {
             assert!(allowed(false, true, private) && !allowed(true, false, private), "{private}");
         }
-        for here in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+        for here in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::127.0.0.1"] {
             assert!(allowed(true, false, here) && !allowed(false, true, here), "{here}");
         }
         for never in [
             "169.254.169.254",
             "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "2002:a9fe:a9fe::1",
             "fe80::1",
             "fd00:ec2::254",
             "0.0.0.0",

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::extract::multipart::{Field, MultipartError};
-use axum::extract::{FromRequest, Multipart, Request};
 use bytes::{Bytes, BytesMut};
 
 use super::item::{self, Said, Wrong, too_large};
@@ -14,6 +14,7 @@ use super::take::Taker;
 use crate::App;
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
+use crate::parts::Parts;
 
 /// The part with the lines.
 const MANIFEST: &str = "manifest";
@@ -35,11 +36,11 @@ pub(super) async fn take(app: &App, caller: Caller, request: Request, taker: &mu
     let request = Request::from_parts(parts, Body::from_stream(pieces));
     let no_form = |_: &dyn std::error::Error| ApiError::invalid("body", "it is no form of parts");
     let broken = |error: MultipartError| ended.take().unwrap_or_else(|| no_form(&error));
-    let mut form = Multipart::from_request(request, &()).await.map_err(|error| no_form(&error))?;
+    let mut form = Parts::of(request).await.map_err(|error| no_form(&error))?;
     let most = app.options.max_image.as_u64();
     let (mut named, mut lines) = (Named::new(), 0);
     loop {
-        let part = patience.wait(form.next_field()).await?;
+        let part = patience.wait(form.part()).await?;
         let Some(mut part) = part.map_err(broken)? else { break };
         if part.name() == Some(MANIFEST) {
             missing(std::mem::take(&mut named), taker);

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use facewire_domain::{ImageHash, PersonId, SubjectId};
 use facewire_store_pg::{ITEM_METADATA_LENGTH, import_metadata_fits};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::error::{ApiError, Code};
@@ -16,6 +17,10 @@ use crate::input;
 
 /// Items of an import, by their numbers: a crop's time is its import's and so many nanoseconds.
 pub(crate) const MOST_ITEMS: u64 = 1_000_000_000;
+
+/// Bytes of metadata as they are written: each character may be escaped, with six. What is longer is not parsed, for it takes up
+/// to sixty times as much then.
+const LONGEST_METADATA: usize = 6 * ITEM_METADATA_LENGTH;
 
 /// A line.
 #[derive(Deserialize)]
@@ -30,7 +35,9 @@ struct Wire<'a> {
     external_id: Option<String>,
     person_id: Option<Uuid>,
     name: Option<String>,
-    metadata: Option<Value>,
+    /// Not parsed before its length is known.
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
 }
 
 /// Whose image it is.
@@ -52,7 +59,8 @@ pub(super) struct Said {
     pub(super) item: u64,
     pub(super) who: Who,
     pub(super) name: Option<String>,
-    pub(super) metadata: Value,
+    /// A JSON object, as text: a manifest has many lines.
+    pub(super) metadata: String,
 }
 
 /// An item that is whole.
@@ -124,14 +132,20 @@ fn said(line: u64, wire: &Wire<'_>) -> Result<Said, Wrong> {
             return Err(ApiError::invalid("item", format!("below {MOST_ITEMS}")));
         }
         let name = wire.name.as_deref().map(input::person_name).transpose()?;
-        let metadata = wire.metadata.clone().unwrap_or_else(|| Value::Object(Map::new()));
-        if !import_metadata_fits(&metadata) {
-            let why = format!("a JSON object of at most {ITEM_METADATA_LENGTH} bytes, without NUL");
-            return Err(ApiError::invalid("metadata", why));
-        }
+        let metadata = metadata(wire.metadata.map_or("{}", RawValue::get))?;
         Ok(Said { line, item: wire.item, who: who(wire)?, name, metadata })
     };
     checked().map_err(|error| Wrong { item: Some(wire.item), error })
+}
+
+/// The metadata, where they fit into a row.
+fn metadata(text: &str) -> Result<String, ApiError> {
+    let parsed = (text.len() <= LONGEST_METADATA).then(|| serde_json::from_str::<Value>(text).ok()).flatten();
+    let fits = parsed.filter(import_metadata_fits).map(|metadata| metadata.to_string());
+    fits.ok_or_else(|| {
+        let why = format!("a JSON object of at most {ITEM_METADATA_LENGTH} bytes, without NUL");
+        ApiError::invalid("metadata", why)
+    })
 }
 
 fn who(wire: &Wire<'_>) -> Result<Who, ApiError> {
@@ -162,11 +176,31 @@ mod tests {
         assert_eq!((item.said.line, item.said.item, &item.image[..]), (3, 17, &[1, 2, 3][..]));
         assert_eq!(item.hash, ImageHash::of(&[1, 2, 3]));
         assert_eq!(item.said.who, Who::External("ada".parse().unwrap()));
-        assert_eq!((item.said.name.as_deref(), &item.said.metadata["badge"]), (Some("Ada"), &7.into()));
+        assert_eq!((item.said.name.as_deref(), item.said.metadata.as_str()), (Some("Ada"), r#"{"badge":7}"#));
         // A slash may be escaped.
         assert!(with_image(1, br#"{"item":1,"image":"\/\/\/\/","name":"A"}"#, 10).is_ok());
         let (file, said) = of_manifest(1, br#"{"item":2,"file":"a.jpg","name":"Ada"}"#).unwrap();
-        assert_eq!((file.as_str(), said.who), ("a.jpg", Who::Named));
+        assert_eq!((file.as_str(), said.who, said.metadata.as_str()), ("a.jpg", Who::Named, "{}"));
+    }
+
+    #[test]
+    fn long_metadata_are_refused_before_they_are_parsed() {
+        let read = |metadata: &str| {
+            let line = format!(r#"{{"item":1,"file":"a","name":"A","metadata":{metadata}}}"#);
+            of_manifest(1, line.as_bytes()).map(|(_, said)| said.metadata)
+        };
+        // Parsed, the spaces would be gone.
+        let spaced = |spaces: usize| format!(r#"{{{}"a":1}}"#, " ".repeat(spaces));
+        let most = LONGEST_METADATA - spaced(0).len();
+        assert_eq!(read(&spaced(most)).unwrap(), r#"{"a":1}"#);
+        assert_eq!(field(read(&spaced(most + 1)).unwrap_err()), (Some(1), "metadata".to_owned()));
+        // As long as they may be, and with each letter escaped.
+        let letters = ITEM_METADATA_LENGTH - r#"{"a":""}"#.len();
+        let plain = format!(r#"{{"a":"{}"}}"#, "b".repeat(letters));
+        assert_eq!(read(&plain).unwrap(), plain);
+        assert_eq!(read(&format!(r#"{{"a":"{}"}}"#, r"\u0062".repeat(letters))).unwrap(), plain);
+        assert!(read(&format!(r#"{{"a":"{}"}}"#, "b".repeat(letters + 1))).is_err());
+        assert_eq!(read("null").unwrap(), "{}");
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl<'a> Taker<'a> {
             return Ok(Vec::new());
         }
         let store = &self.app.gallery.store;
-        let rows: Vec<NewImportItem> = known.iter().map(row).collect();
+        let rows = known.iter().map(row).collect::<Result<Vec<NewImportItem>, ApiError>>()?;
         if store.add_import_items(self.import.import_id, &rows).await?.is_none() {
             return Err(ApiError::new(Code::Conflict, "the import takes no items any more"));
         }
@@ -294,14 +294,14 @@ async fn publish(
     }
 }
 
-fn row(known: &Known) -> NewImportItem {
-    NewImportItem {
+fn row(known: &Known) -> Result<NewImportItem, ApiError> {
+    Ok(NewImportItem {
         item: known.item.said.item,
         image_hash: known.item.hash,
         subject: known.subject.clone(),
         name: known.name.clone(),
-        metadata: known.item.said.metadata.clone(),
-    }
+        metadata: serde_json::from_str(&known.item.said.metadata).map_err(ApiError::internal)?,
+    })
 }
 
 /// What is to be done with an item whose row is there.

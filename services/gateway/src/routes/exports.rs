@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use facewire_domain::{CollectionId, ExportParams, JobKind, JobState, Scope};
 use facewire_gallery::export::{Export, Line, Place};
 use facewire_store_object::ExportKey;
-use facewire_store_pg::{JobFilter, Store};
+use facewire_store_pg::{JobFilter, JobRecord, Store};
 use futures_util::stream::{self, Stream, TryStreamExt};
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -53,11 +53,20 @@ pub(crate) struct ExportQuery {
 /// Whose, where the caller may have it.
 fn allowed(caller: &Caller, collection: Option<&str>, vectors: bool) -> Result<CollectionId, ApiError> {
     let collection = input::collection(collection)?;
-    caller.may(Scope::Read, &collection)?;
-    if vectors {
-        caller.has(Scope::Embed)?;
-    }
+    may_have(caller, vectors)?;
+    caller.sees(&collection)?;
     Ok(collection)
+}
+
+fn may_have(caller: &Caller, vectors: bool) -> Result<(), ApiError> {
+    caller.has(Scope::Read)?;
+    if vectors { caller.has(Scope::Embed) } else { Ok(()) }
+}
+
+/// Fails unless the caller could have begun this export.
+pub(super) fn may_begin(caller: &Caller, job: &JobRecord) -> Result<(), ApiError> {
+    let params: ExportParams = serde_json::from_value(job.params.clone()).map_err(ApiError::internal)?;
+    may_have(caller, params.vectors)
 }
 
 /// Everybody and every face of a collection, as lines of JSON: persons by name, then faces by id, then a line with their
@@ -154,17 +163,18 @@ pub(crate) async fn kept(State(app): State<App>, caller: Caller, Path(job): Path
     if job.kind != JobKind::Export {
         return Err(absent());
     }
-    let params: ExportParams = serde_json::from_value(job.params.clone()).map_err(ApiError::internal)?;
-    if params.vectors {
-        caller.has(Scope::Embed)?;
-    }
+    may_begin(&caller, &job)?;
     if job.state != JobState::Succeeded {
         return Err(jobs::wrong_state(job.state));
     }
     let parts = app.gallery.finished_export(&job, OffsetDateTime::now_utc()).await?.ok_or_else(absent)?;
-    let texts = stream::try_unfold((app.clone(), parts.into_iter()), async |(app, mut parts)| {
+    let own = "as many kept exports of this key are read as may be (half of those that gateway.bodies has room for)";
+    let all = "as many kept exports are read as may be (those that gateway.bodies has room for)";
+    // It goes with the answer, however that ends.
+    let place = app.exports.enter(caller.owner(), 1).map_err(|full| full.told(own, all))?;
+    let texts = stream::try_unfold((app.clone(), parts.into_iter(), place), async |(app, mut parts, place)| {
         let Some(key) = parts.next() else { return Ok::<_, Error>(None) };
-        Ok(Some((part(&app, &key).await?, (app, parts))))
+        Ok(Some((part(&app, &key).await?, (app, parts, place))))
     });
     Ok(lines(app, caller, texts))
 }

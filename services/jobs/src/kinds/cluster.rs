@@ -306,8 +306,6 @@ pub(super) async fn take_back(task: Task<'_>) -> Result<(), JobError> {
     }
     match context.ask(|| context.gallery.undo(act, actor)).await {
         Ok(_) => Ok(()),
-        // The rows are as before, and their points are the reconciler's to write.
-        Err(JobError::Store(GalleryError::Points(_))) => Ok(()),
         Err(JobError::Store(GalleryError::Rows(StoreError::BeingErased))) => Err(JobError::BeingErased),
         Err(error) => Err(error),
     }

@@ -51,9 +51,10 @@ pub(super) fn of(entry: DeadLetterEntry) -> Result<Original, BusError> {
 }
 
 /// All but NATS' own: the message id gives way to the replay's, and conditions of the first publish
-/// (`Nats-Expected-Last-Sequence` …) no longer hold.
+/// (`Nats-Expected-Last-Sequence` …) no longer hold. How often it was given back before counts no more: it begins anew.
 fn kept(original: &HashMap<String, String>) -> HeaderMap {
-    let ours = original.iter().filter(|(name, _)| !name.to_ascii_lowercase().starts_with("nats-"));
+    let theirs = |name: &str| name.to_ascii_lowercase().starts_with("nats-");
+    let ours = original.iter().filter(|(name, _)| !theirs(name) && !name.eq_ignore_ascii_case(headers::GIVEN_BACK));
     let valid =
         ours.filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?)));
     let mut map = HeaderMap::new();
@@ -134,11 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_server_stay_behind() {
+    fn headers_of_the_server_and_the_count_of_what_was_given_back_stay_behind() {
         let pairs = [
             (headers::MSG_ID, "a"),
             ("Nats-Expected-Last-Sequence", "9"),
             (headers::INTENT, "observe"),
+            (headers::GIVEN_BACK, "16"),
             ("bad:name", "x"),
             ("bad-value", "a\r\nb"),
         ];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytesize::ByteSize;
-use facewire_bus::{Message, Options, Outgoing, StageOptions};
+use facewire_bus::{Options, Outgoing, StageOptions};
 use facewire_contracts::{Message as _, v1};
 use facewire_domain::Stage;
 use facewire_runtime::{Pipeline, Shutdown};
@@ -74,11 +74,7 @@ async fn an_unreadable_message_whose_ending_has_no_room_does_not_keep_a_drain_fr
     let world = World::with(Options { stage_max_bytes: ByteSize::kib(64), ..Options::default() }).await;
     let options = StageOptions { ack_wait: Duration::from_secs(1), ..StageOptions::default() };
     world.migrate(Stage::Embed, &options).await;
-    for size in [16 * 1024, 1024, 0] {
-        let subject = "stage.enrich.office".to_owned();
-        let filler = Message { subject, payload: Bytes::from(vec![7; size]), ..Message::default() };
-        while world.bus.publish(filler.clone()).await.is_ok() {}
-    }
+    world.fill("stage.enrich.office").await;
     // Somebody else has it in hand, and never acks it: the stage looks for it instead of being given it.
     let crop = v1::Crop { crop_id: "7".to_owned(), collection: "office".to_owned(), ..v1::Crop::default() };
     let work = v1::CropOnly { crop: Some(crop) }.encode_to_vec();

@@ -1,14 +1,16 @@
-//! A delivery that is given back uses up no attempt, and its crop stays the same; what is given up has an ending.
+//! A delivery that is given back uses up no attempt; what is given up has an ending, and holds up nobody.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use facewire_bus::{DeadFilter, Delivery, MOST_GIVEN_BACK, Message, StageOptions};
+use bytesize::ByteSize;
+use facewire_bus::{DeadFilter, Delivery, MOST_GIVEN_BACK, Message, Options, StageOptions};
 use facewire_contracts::admission::admission;
 use facewire_contracts::{Message as _, ProducerHeaders, convert, headers, subjects, v1};
 use facewire_domain::{Reason, Stage};
 use time::OffsetDateTime;
 
+use crate::wire::Wire;
 use crate::world::{PATIENCE, Running, World, until};
 
 fn crop_id(delivery: &Delivery) -> String {
@@ -20,24 +22,22 @@ fn crop_id(delivery: &Delivery) -> String {
 #[tokio::test]
 async fn a_delivery_given_back_comes_again_as_a_first_one_however_often() {
     let world = World::new().await;
-    let options = StageOptions { max_deliver: 1, ack_wait: PATIENCE, ..StageOptions::images() };
-    for id in [None, Some("the producer's")] {
+    let options = StageOptions { max_deliver: 1, ack_wait: PATIENCE, ..StageOptions::default() };
+    for id in [None, Some("the stage's before")] {
         let pairs = [(headers::INTENT, "observe".to_owned()), (headers::TRACEPARENT, "00-aa-bb-01".to_owned())];
         let message = Message {
-            subject: "crops.office.door".to_owned(),
+            subject: "stage.embed.office".to_owned(),
             id: id.map(str::to_owned),
             headers: pairs.to_vec(),
-            payload: Bytes::from_static(b"image"),
+            payload: Bytes::from_static(b"work"),
         };
         world.bus.publish(message).await.unwrap();
-        let mut stage = Running::start(&world, Stage::Ingest, &options).await;
+        let mut stage = Running::start(&world, Stage::Embed, &options).await;
         let mut delivery = stage.take().await;
-        let first = crop_id(&delivery);
         for times in 1..4 {
             stage.done.send(delivery.give_back().unwrap()).await.unwrap();
             delivery = stage.take().await;
-            assert_eq!(delivery.delivered, 1);
-            assert_eq!(crop_id(&delivery), first, "{id:?}, given back {times} times");
+            assert_eq!((delivery.payload.as_ref(), delivery.delivered), (b"work".as_slice(), 1));
             assert_eq!(delivery.header(headers::GIVEN_BACK), Some(times.to_string().as_str()));
             assert_eq!(delivery.header(headers::INTENT), Some("observe"));
             let id = delivery.header(headers::MSG_ID).unwrap();
@@ -45,17 +45,17 @@ async fn a_delivery_given_back_comes_again_as_a_first_one_however_often() {
         }
         stage.done.send(delivery.done(Vec::new())).await.unwrap();
         stage.stop().await;
-        assert_eq!((world.count("CROPS").await, world.count("DEAD").await), (0, 0));
+        assert_eq!((world.count("EMBED").await, world.count("DEAD").await), (0, 0));
     }
 }
 
 #[tokio::test]
 async fn what_was_given_back_too_often_uses_up_its_attempts() {
     let world = World::new().await;
-    let options = StageOptions { max_deliver: 2, ack_wait: Duration::from_secs(1), ..StageOptions::images() };
+    let options = StageOptions { max_deliver: 2, ack_wait: Duration::from_secs(1), ..StageOptions::default() };
     let before = (MOST_GIVEN_BACK - 1).to_string();
-    world.publish("crops.office.door", &Bytes::from_static(b"image"), &[(headers::GIVEN_BACK, &before)]).await;
-    let mut stage = Running::start(&world, Stage::Ingest, &options).await;
+    world.publish("stage.embed.office", &Bytes::from_static(b"work"), &[(headers::GIVEN_BACK, &before)]).await;
+    let mut stage = Running::start(&world, Stage::Embed, &options).await;
     let delivery = stage.take().await;
     stage.done.send(delivery.give_back().unwrap()).await.unwrap();
     for delivered in 1..=2 {
@@ -136,4 +136,52 @@ async fn an_ending_that_enrich_gives_up_is_replaced_once() {
     enrich.done.send(bad.dead(Stage::Enrich, Reason::InvalidMessage, "no time")).await.unwrap();
     enrich.stop().await;
     assert_eq!((world.count("ENRICH").await, world.count("DEAD").await), (0, 3));
+}
+
+/// Enrich, whose own stream is full, with one message in it that is given up, of this crop: those behind it are worked on, and
+/// its ending comes when they have made room.
+async fn holds_up_nobody(world: &World, options: &StageOptions, crop: &v1::Crop) {
+    let mut enrich = Running::start(world, Stage::Enrich, options).await;
+    assert_eq!(world.only_letter().await.letter.unwrap().crop_id, crop.crop_id);
+    loop {
+        let delivery = enrich.take().await;
+        let is_ending = delivery.header(headers::MSG_ID) == Some(subjects::failure_id(crop).as_str());
+        enrich.done.send(delivery.done(Vec::new())).await.unwrap();
+        if is_ending {
+            break;
+        }
+    }
+    until("an empty ENRICH", async || (world.count("ENRICH").await == 0).then_some(())).await;
+    enrich.stop().await;
+}
+
+/// A full ENRICH whose first message is an ending of a crop, under these headers.
+async fn full(options: &StageOptions, block: &[u8]) -> (World, Wire, v1::Crop) {
+    let world = World::with(Options { stage_max_bytes: ByteSize::kib(64), ..Options::default() }).await;
+    world.migrate(Stage::Enrich, options).await;
+    let now = OffsetDateTime::now_utc();
+    let crop = admission("crops.office.door", &ProducerHeaders::default(), now, b"image").unwrap().crop;
+    let task = v1::EnrichTask { crop: Some(crop.clone()), ..v1::EnrichTask::default() };
+    let mut wire = Wire::connect(&world).await;
+    wire.publish_block("stage.enrich.office", block, &task.encode_to_vec()).await;
+    world.fill("stage.enrich.office").await;
+    (world, wire, crop)
+}
+
+#[tokio::test]
+async fn what_enrich_gives_up_while_its_stream_is_full_holds_up_nobody() {
+    let options = StageOptions { max_deliver: 1, ack_wait: PATIENCE, ..StageOptions::default() };
+    let (world, mut wire, crop) = full(&options, b"NATS/1.0\r\nNobody: reads it\r\n\r\n").await;
+    // Somebody had it in hand already: it comes once more.
+    let reply = wire.take(Stage::Enrich).await;
+    wire.nak(&reply).await;
+    holds_up_nobody(&world, &options, &crop).await;
+}
+
+#[tokio::test]
+async fn so_it_is_with_one_that_nobody_can_read() {
+    // What was under way with it when it broke the connection comes again after this.
+    let options = StageOptions { ack_wait: Duration::from_secs(1), ..StageOptions::default() };
+    let (world, _, crop) = full(&options, b"NATS/1.0\r\nno colon\r\n\r\n").await;
+    holds_up_nobody(&world, &options, &crop).await;
 }

@@ -61,6 +61,12 @@ impl Wire {
         }
     }
 
+    /// Gives back what was taken; the server knows it when this returns.
+    pub(crate) async fn nak(&mut self, reply: &str) {
+        self.send(format!("PUB {reply} 4\r\n-NAK\r\nPING\r\n").as_bytes()).await;
+        while self.line().await != "PONG" {}
+    }
+
     /// Says again and again that a message is worked on.
     pub(crate) async fn keep(mut self, reply: String, every: Duration) {
         loop {

@@ -49,6 +49,15 @@ impl World {
         assert!(!self.bus.publish(message).await.unwrap().duplicate);
     }
 
+    /// Fills the stream of a subject: nothing more is stored in it.
+    pub(crate) async fn fill(&self, subject: &str) {
+        for size in [16 * 1024, 1024, 0] {
+            let payload = Bytes::from(vec![7; size]);
+            let filler = Message { subject: subject.to_owned(), payload, ..Message::default() };
+            while self.bus.publish(filler.clone()).await.is_ok() {}
+        }
+    }
+
     /// A letter as a stage writes it.
     pub(crate) async fn write(&self, stage: Stage, reason: Reason, died_at: OffsetDateTime) -> u64 {
         let letter = v1::DeadLetter {

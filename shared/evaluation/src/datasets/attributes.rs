@@ -1,4 +1,4 @@
-//! Attributes of people or images, and the subgroups that follow, so that error rates can be compared between groups.
+//! Attributes of people, and the subgroups that follow, so that error rates can be compared between groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,12 +10,12 @@ use super::{DatasetError, Fault, at, bounded, csv, lines, text};
 pub struct Attributes {
     /// Names of the columns, without the first.
     pub columns: Vec<String>,
-    /// The values by name (of a person or an image), one for each column; an empty one is unknown.
+    /// The values by name of a person, one for each column; an empty one is unknown.
     pub rows: BTreeMap<String, Vec<String>>,
 }
 
 impl Attributes {
-    /// Reads a CSV file: a header `name,attribute,attribute…` and a line for each person or image.
+    /// Reads a CSV file: a header `name,attribute,attribute…` and a line for each person.
     ///
     /// # Errors
     /// The file is missing, a line has another number of fields, or a name comes twice.

@@ -80,7 +80,7 @@ fn side_row(name: &str, side: &HeadSide) -> Vec<String> {
         name.to_owned(),
         count(side.dim as u64),
         format!("{:.4}", side.threshold),
-        percent(side.tpir),
+        rate(&side.measured_tpir()),
         format!("{} to {}", percent(side.low), percent(side.high)),
         format!("{} of {}", count(side.right), count(side.probes)),
         side.measured_fpir().map_or_else(|| percent(side.fpir), |fpir| rate(&fpir)),
@@ -128,14 +128,16 @@ mod tests {
     use super::*;
     use crate::held_out::HeadEpoch;
 
-    fn side(tpir: f64) -> HeadSide {
+    /// So many of a hundred probes are right.
+    fn side(right: u32) -> HeadSide {
+        let tpir = f64::from(right) / 100.0;
         HeadSide {
             dim: 128,
             threshold: 0.42,
             tpir,
             low: tpir - 0.1,
             high: tpir + 0.1,
-            right: 60,
+            right: u64::from(right),
             probes: 100,
             fpir: 0.01,
             strangers_accepted: 1,
@@ -155,7 +157,7 @@ mod tests {
         let history = (1..=5).map(epoch).collect();
         let training = HeadTraining { faces: 1200, trained: 60, validated: 20, held_out: 40, best_epoch: 5, history };
         let gain = HeadGain { value: 0.1, low: 0.02, high: 0.2 };
-        let (raw, pca, head) = (side(0.5), side(0.4), side(0.6));
+        let (raw, pca, head) = (side(50), side(40), side(60));
         let (over_raw, over_pca) = (gain, HeadGain { value: 0.2, low: 0.1, high: 0.3 });
         let verdict = HeadVerdict {
             accepted: true,
@@ -185,6 +187,10 @@ mod tests {
         // One accepted stranger of a hundred is no rate.
         assert_eq!(html.matches("unsupported (1 error); of 100 at most 4.74 % at 95 %").count(), 3);
         assert!(html.contains("is 1.00 % at most") && !html.contains("TPIR at FPIR"));
+        // Nor are two probes that were not right.
+        let nearly_all = HeadVerdict { head: side(98), ..verdict.clone() };
+        let html_of_few = head_html(&HeadPage { verdict: Some(&nearly_all), ..page.clone() });
+        assert!(html_of_few.contains("unsupported (2 errors); of 100 at least") && !html_of_few.contains("98.0 % (98"));
         assert!(!html.contains("<script>") && !html.contains("could not be drawn"));
         let shown = html.replace("http://www.w3.org/2000/svg", "");
         assert!(!shown.contains("http") && !shown.contains("src="));

@@ -37,7 +37,6 @@ pub fn html(report: &Report) -> String {
     if !report.subgroups.is_empty() {
         sections.push(format!("<h2>Subgroups</h2>\n{}", tables::subgroups(&report.subgroups)));
     }
-    sections.extend(report.confidence.as_ref().map(tables::confidence));
     page(&report.title, &sections.concat())
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::format::{count, escape, interval, optional, percent, rate};
 use super::{OpenSetRow, PairRow, SignalDiscard, SignalLimits, Subgroup};
-use crate::calibrate::{Fit, Platt};
 use crate::discard::Direction;
 use crate::gating::GateEffect;
 use crate::rate::Rate;
@@ -179,7 +178,7 @@ pub(super) fn limits(found: &SignalLimits) -> String {
             rate(&row.errors_rejected),
             rate(&row.errors_accepted),
             optional(row.ratio, 2),
-            percent(row.loss),
+            rate(&row.loss),
         ]
     });
     let head = ["Limit", "Rejected", "Errors among rejected", "Errors among accepted", "Ratio", "Right ones lost"];
@@ -204,17 +203,4 @@ pub(super) fn subgroups(groups: &[Subgroup]) -> String {
         ]
     });
     table(&["Group", "People", "Threshold", "FMR", "FNMR", "Interval of FNMR"], rows)
-}
-
-pub(super) fn confidence(fit: &Fit<Platt>) -> String {
-    let row = vec![
-        format!("{:.4}", fit.model.slope),
-        format!("{:.4}", fit.model.intercept),
-        count(fit.samples as u64),
-        count(fit.positive as u64),
-        format!("{:.4}", fit.log_loss),
-        format!("{:.4}", fit.auc),
-    ];
-    let head = ["Slope", "Intercept", "Claimed matches", "Right", "Log loss", "Area under the curve"];
-    format!("<h2>Confidence</h2>\n{}", table(&head, [row]))
 }

@@ -6,14 +6,14 @@ use facewire_domain::{BoundingBox, CropId, FaceId, ImageHash, Intent, KeepImages
 use facewire_gallery::{CollectionDeletion, Conflict, Enrolled, Erasure, Gallery, GalleryError, Receipt, point};
 use facewire_store_object::ImageKey;
 use facewire_store_pg::{
-    Assignment, CollectionPolicy, CropHead, FaceSelection, KeptFace, NewCrop, PolicyChanges, VectorState,
+    Assignment, AuditFilter, CollectionPolicy, CropHead, FaceSelection, KeptFace, NewCrop, PolicyChanges, VectorState,
 };
 use time::OffsetDateTime;
 
 use crate::support::{World, by, candidate, image_of, kept_of, office, person, recognised};
 
 /// How long a face may be on its way.
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The names of all images that are kept.
 pub(crate) async fn images(world: &World) -> Vec<ImageKey> {
@@ -35,8 +35,8 @@ async fn an_erased_person_leaves_a_receipt_and_does_not_come_back_with_an_old_cr
     assert_eq!(serde_json::from_value::<Receipt>(stored.receipt).unwrap(), Receipt { erasure: None, ..receipt });
     assert_eq!(world.nearest(0.0).await, Some(person("b")));
     assert_eq!(world.images.get(&key).await.unwrap(), None);
-    let events = gallery.store.events_after(None, 0, 100).await.unwrap();
-    assert_eq!(events.last().unwrap().kind, "person.erased");
+    let last = gallery.store.audit_trail(&AuditFilter::default(), None, 1).await.unwrap();
+    assert_eq!(last[0].kind, "person.erased");
 
     let again = gallery.enrol(&[candidate("a", 0.0)]).await.unwrap();
     assert_eq!(again, [Enrolled::Conflict(Conflict::Erased)]);
@@ -142,7 +142,7 @@ async fn an_erasure_reaches_the_images_of_enrolments_and_assets_that_came_to_not
 }
 
 /// A face without a person of that image, in which that person was recognised.
-fn kept(world: &World, image: &str, matched: Option<&str>) -> KeptFace {
+pub(crate) fn kept(world: &World, image: &str, matched: Option<&str>) -> KeptFace {
     let bounding_box = Some(BoundingBox { x1: 0.0, y1: 0.0, x2: 100.0, y2: 100.0 });
     KeptFace { bounding_box, matched: matched.map(person), ..kept_of(world, image_of(image, 0.0), 30.0) }
 }

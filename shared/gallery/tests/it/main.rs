@@ -11,4 +11,6 @@ mod exports;
 #[cfg(test)]
 mod people;
 #[cfg(test)]
+mod removing;
+#[cfg(test)]
 mod support;

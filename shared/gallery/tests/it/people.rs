@@ -3,7 +3,7 @@
 use facewire_domain::{Against, EXEMPLARS, FaceId, Hit, PersonId};
 use facewire_gallery::{Candidate, Conflict, Enrolled, Erasure};
 use facewire_store_object::ImageKey;
-use facewire_store_pg::{Assignment, Enrolment, MergeRef};
+use facewire_store_pg::{Assignment, Enrolment, MergeRef, NewFace};
 
 use crate::support::{World, at, by, candidate, image_of, kept_of, office, person};
 
@@ -94,6 +94,45 @@ async fn a_face_is_one_persons_also_where_its_point_was_not_written() {
     let another = enrol(asking("a", 0.5)).await;
     assert!(is_refused(&another), "{another:?}");
     assert_eq!(gallery.store.gallery(None).await.unwrap().pending, 0);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_face_is_whose_it_is_now_also_where_its_point_does_not_say_so_yet() {
+    let world = World::new().await;
+    let gallery = &world.gallery;
+    let asking = |subject: &str, degrees| Candidate { conflict_from: Some(0.99), ..candidate(subject, degrees) };
+    let enrol = async |candidate: Candidate| gallery.enrol(&[candidate]).await.unwrap().remove(0);
+    world.enrolled(&[("a", 90.0), ("b", 180.0)]).await;
+    let stranger = kept_of(&world, image_of("nobody", 0.0), 0.0);
+    assert!(gallery.keep(std::slice::from_ref(&stranger)).await.unwrap().iter().all(Result::is_ok));
+    // Whoever did this died before the points were written.
+    let given = Assignment::to(Some(person("a")));
+    let assigned = gallery.store.assign_faces(&office(), &[stranger.face], given, &by()).await.unwrap().unwrap();
+    assert_eq!(assigned.moved, [stranger.face]);
+    let refused = enrol(asking("c", 1.0)).await;
+    assert!(matches!(refused, Enrolled::Conflict(Conflict::Lookalike { .. })), "{refused:?}");
+    gallery.store.merge_persons(person("a"), person("b"), &by()).await.unwrap().unwrap();
+    let theirs = enrol(asking("b", 1.0)).await;
+    assert!(matches!(theirs, Enrolled::Done { before: false, .. }), "it is no face of another person: {theirs:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_cameras_with_one_image_the_second_is_told_that_it_is_there() {
+    let world = World::new().await;
+    let first = candidate("a", 0.0);
+    let second = candidate("a", 60.0).face.crop;
+    let second = Candidate { face: NewFace { crop: second, ..first.face.clone() }, conflict_from: None };
+    let told = world.gallery.enrol(&[first, second]).await.unwrap();
+    let before: Vec<Option<bool>> = told
+        .iter()
+        .map(|told| match told {
+            Enrolled::Done { before, .. } => Some(*before),
+            Enrolled::Conflict(_) | Enrolled::Refused(_) => None,
+        })
+        .collect();
+    assert_eq!(before, [Some(false), Some(true)], "{told:?}");
     world.end().await;
 }
 

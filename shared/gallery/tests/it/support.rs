@@ -49,6 +49,11 @@ impl World {
         self.qdrant.shutdown().await;
     }
 
+    /// The index answers no call, or answers again.
+    pub(crate) fn index_is_away(&self, away: bool) {
+        self.qdrant.faults().require_key(away.then_some("another"));
+    }
+
     /// As if this image had been kept an hour from now.
     pub(crate) fn keep_later(&self, key: &ImageKey) {
         let path = self.directory.path().join("images").join(key.to_string());

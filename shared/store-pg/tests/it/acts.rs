@@ -14,6 +14,7 @@ use crate::clusters::{
     MODEL, apply, cluster, clusters, end, found, give, id, members, number, owner, public, running, sorted, told,
     unknown,
 };
+use crate::erasing::erase_faces;
 use crate::support::{by, enrolled, face, office, person, test_database};
 
 async fn undo(store: &Store, act: Uuid) -> Undone {
@@ -144,6 +145,27 @@ async fn what_a_label_refused_comes_back_into_its_cluster() {
     assert_eq!(undone.faces, faces[1..2]);
     let shown = store.cluster(&office(), &public(1)).await.unwrap().unwrap();
     assert_eq!(shown.person, Some(person("b")));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn what_a_label_refused_stays_out_of_a_cluster_that_went_with_its_person() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = unknown(&store, 5).await;
+    enrolled(&store, &[face("a", Some("Anna"), 90)]).await;
+    cluster(&store, &[found(1, true, &faces)], &[]).await;
+    assert!(store.set_negative(faces[1], person("a"), &by()).await.unwrap());
+    let anna = label(&store, 1, "anna").await;
+    assert_eq!(anna.refused, faces[1..2]);
+    let what = FaceSelection::Person(person("a"));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    assert_eq!(erase_faces(&store, &what).await, 5, "those of the label, and the enrolled one");
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    assert_eq!(undo(&store, anna.act).await.faces, faces[1..2]);
+    assert_eq!(number(&db, "clusters WHERE dissolved_at IS NULL").await, 0);
+    assert_eq!(number(&db, "faces WHERE cluster_id IS NOT NULL").await, 0);
     db.drop().await;
 }
 

@@ -1,10 +1,10 @@
 //! A crop is admitted once.
 
-use facewire_domain::{FaultKind, Intent};
-use facewire_store_pg::Admission::{Ended, Failed, New, OtherFrame, OtherIntent, Seen};
-use facewire_store_pg::{NewCrop, StoreError};
+use facewire_domain::{Detail, FaultKind, Intent, Outcome, Reason, Stage};
+use facewire_store_pg::Admission::{Ended, Failed, New, OtherFrame, OtherIntent, Refused, Seen};
+use facewire_store_pg::{Ending, NewCrop, StoreError};
 
-use crate::support::{admit, crop, failed, finish, matched, test_database};
+use crate::support::{admit, crop, failed, finish, matched, rejected, test_database};
 
 #[tokio::test]
 async fn the_schema_is_made_once_however_many_services_start() {
@@ -98,6 +98,45 @@ async fn the_same_crop_with_another_intent_or_subject_is_told_so() {
     admit(&store, std::slice::from_ref(&other)).await;
     other.head.subject = Some("18".parse().unwrap());
     assert_eq!(admit(&store, &[other]).await, [first(Intent::Enroll)]);
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_crop_that_was_refused_for_its_message_and_comes_in_another_is_told_so() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let enrolment = |number, subject: Option<&str>| {
+        let mut crop = crop(number);
+        (crop.head.intent, crop.head.subject) = (Intent::Enroll, subject.map(|subject| subject.parse().unwrap()));
+        crop
+    };
+    let later = |mut crop: NewCrop| {
+        crop.head.received_at += time::Duration::SECOND;
+        crop
+    };
+    let refused = |number, reason| {
+        let outcome = Outcome::rejected(Stage::Match, reason, Detail::message("no"));
+        Ending { outcome, decision: None, model: None, ..matched(number) }
+    };
+    // Without a subject, for somebody who is being erased, with another header that is wrong, and of a poor picture.
+    let batch = [enrolment(1, None), enrolment(2, Some("17")), crop(3), crop(4)];
+    assert_eq!(admit(&store, &batch).await, [New; 4]);
+    let mended = later(enrolment(1, Some("17")));
+    let other = OtherIntent { first: Intent::Enroll };
+    assert_eq!(admit(&store, std::slice::from_ref(&mended)).await, [other], "nobody was erased");
+    let endings = [
+        refused(1, Reason::InvalidMessage),
+        refused(2, Reason::IdentityConflict),
+        refused(3, Reason::InvalidMessage),
+        rejected(4),
+    ];
+    finish(&store, &endings).await;
+    let again = batch.clone().map(later);
+    assert_eq!(admit(&store, &again).await, [Seen; 4], "nothing is published");
+    store.mark_published(&batch.each_ref().map(|crop| (crop.head.crop, 0, 1))).await.unwrap();
+    assert_eq!(admit(&store, &batch).await, [Ended; 4], "redelivered, each is the message that ended so");
+    assert_eq!(admit(&store, &again).await, [Refused, Refused, Refused, Ended]);
+    assert_eq!(admit(&store, &[mended]).await, [other]);
     db.drop().await;
 }
 

@@ -182,7 +182,7 @@ async fn a_gallery_counts_the_people_and_faces_that_can_be_found() {
     let faces = [face("1", None, 1), face("1", None, 2), face("2", None, 3), face("3", None, 4), elsewhere];
     let enrolled = enrol(&store, &faces).await;
     let pending = |at: usize| match enrolled[at] {
-        Enrolment::Pending { person, face } => (person, face),
+        Enrolment::Pending { person, face, .. } => (person, face),
         ref other => panic!("{other:?}"),
     };
     let size = async || {

@@ -8,7 +8,8 @@ use sqlx::Connection;
 use time::OffsetDateTime;
 
 use crate::support::{
-    admit, blocked_session, by, crop, enrol, enrolled, face, finish, kept, matched, office, person, test_database,
+    admit, blocked_session, bound_statements, by, crop, enrol, enrolled, face, fill_queues, finish, kept, matched,
+    office, person, queued, test_database, trail_of,
 };
 
 async fn names(store: &Store, after: Option<&CollectionId>, limit: u32) -> Vec<String> {
@@ -86,7 +87,7 @@ async fn a_collection_goes_with_all_that_is_in_it_and_takes_nothing_else_along()
     assert_eq!(store.delete_collection(&office(), &by()).await, Err(StoreError::BeingErased));
     assert!(store.delete_erased_collection(&begun, &serde_json::json!({}), &by()).await.unwrap());
     assert!(store.delete_collection(&office(), &by()).await.unwrap(), "it is gone");
-    let events = store.events_after(Some(&office()), 0, 1000).await.unwrap();
+    let events = trail_of(&store, Some(office())).await;
     assert_eq!(events.last().unwrap().kind, "collection.deleted");
     assert!(events.iter().all(|event| event.person.is_none() && event.other.is_none() && event.face.is_none()));
 
@@ -166,6 +167,36 @@ async fn a_collection_that_is_being_erased_goes_with_its_erasure_alone() {
 }
 
 #[tokio::test]
+async fn a_collection_goes_in_short_statements_however_much_waits_for_its_webhooks_and_in_its_imports() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    for table in ["webhook_deliveries", "import_items"] {
+        bound_statements(&db, table).await;
+    }
+    assert!(store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
+    fill_queues(&db, 3000).await;
+    assert_eq!(store.delete_collection(&office(), &by()).await, Ok(true));
+    assert_eq!(queued(&db).await, (0, 0));
+
+    assert!(store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap());
+    fill_queues(&db, 3000).await;
+    let begun = store.begin_erasure(&FaceSelection::Collection(office()), &by()).await.unwrap().unwrap();
+    assert_eq!(store.delete_collection(&office(), &by()).await, Err(StoreError::BeingErased));
+    assert_eq!(queued(&db).await, (3000, 3000), "of one that stays nothing goes");
+    let mut rows = 0;
+    loop {
+        match store.empty_collection(&office(), 1000).await.unwrap() {
+            0 => break,
+            step => rows += step,
+        }
+    }
+    assert_eq!((rows, queued(&db).await), (6000, (0, 0)));
+    assert!(store.delete_erased_collection(&begun, &serde_json::json!({}), &by()).await.unwrap());
+    assert_eq!(names(&store, None, 10).await, [""; 0]);
+    db.drop().await;
+}
+
+#[tokio::test]
 async fn who_changes_one_part_of_a_policy_does_not_undo_another() {
     let db = test_database().await;
     let store = db.migrated().await;
@@ -201,7 +232,7 @@ async fn what_comes_into_a_deleted_collection_makes_its_row_anew_and_says_so() {
             _ => assert!(store.keep_faces(std::slice::from_ref(&kept)).await.unwrap()[0].is_ok()),
         }
         assert_eq!(names(&store, None, 10).await, ["office"], "step {step}");
-        let events = store.events_after(Some(&office()), 0, 1000).await.unwrap();
+        let events = trail_of(&store, Some(office())).await;
         let last = events.last().unwrap();
         assert_eq!((last.kind.as_str(), &last.actor), ("collection.created", &Actor::named("first use")), "{step}");
         while store.empty_collection(&office(), 10).await.unwrap() > 0 {}
@@ -209,10 +240,10 @@ async fn what_comes_into_a_deleted_collection_makes_its_row_anew_and_says_so() {
         assert_eq!(deleted, step < 2, "a face keeps its collection");
     }
     // Nothing is made twice.
-    let before = store.events_after(Some(&office()), 0, 1000).await.unwrap().len();
+    let before = trail_of(&store, Some(office())).await.len();
     finish(&store, &[matched(4)]).await;
     admit(&store, &[crop(4), crop(5)]).await;
-    assert_eq!(store.events_after(Some(&office()), 0, 1000).await.unwrap().len(), before);
+    assert_eq!(trail_of(&store, Some(office())).await.len(), before);
     db.drop().await;
 }
 
@@ -244,7 +275,7 @@ async fn what_ends_while_its_collection_is_deleted_expires_and_can_be_erased() {
     finish(&store, &[matched(1)]).await;
     assert!(store.delete_erased_collection(&begun, &serde_json::json!({}), &by()).await.unwrap());
     assert_eq!(names(&store, None, 10).await, ["office"], "of a new collection of that name");
-    let events = store.events_after(Some(&office()), 0, 1000).await.unwrap();
+    let events = trail_of(&store, Some(office())).await;
     let kinds: Vec<&str> = events.iter().rev().take(2).map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["collection.created", "collection.deleted"]);
     let later = OffsetDateTime::now_utc() + time::Duration::days(90);

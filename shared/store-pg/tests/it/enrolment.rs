@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use facewire_domain::PersonId;
-use facewire_store_pg::{ConflictKind, Enrolment, NewFace, StoreError};
+use facewire_store_pg::{ConflictKind, Enrolment, NewFace, PersonChanges, PersonUpdate, StoreError};
 use sqlx::{Connection, Executor};
 
 use crate::support::{TestDatabase, blocked_session, by, enrol, face, head, test_database};
@@ -30,12 +30,14 @@ async fn a_face_is_pending_until_it_is_indexed() {
     let answers = enrol(&store, &[face("17", Some("Anna"), 1), face("17", None, 1)]).await;
     let id = pending(answers[0]);
     assert_eq!(answers[0], answers[1]);
-    assert_eq!(enrol(&store, &[face("17", None, 1)]).await, answers[..1]);
-    assert_eq!(store.mark_indexed(&[id, id]).await.unwrap(), 1);
     // The crop that enrolled it comes once more; and then its image with another crop, and with none.
     let other = NewFace { crop: Some(head(2).crop), ..face("17", None, 1) };
     let none = NewFace { crop: None, ..face("17", None, 1) };
-    let again = enrol(&store, &[face("17", None, 1), other, none]).await;
+    let batch = [face("17", None, 1), other, none];
+    let waiting = |same_crop| Enrolment::Pending { person: person("17"), face: id, same_crop };
+    assert_eq!(enrol(&store, &batch).await, [waiting(true), waiting(false), waiting(false)]);
+    assert_eq!(store.mark_indexed(&[id, id]).await.unwrap(), 1);
+    let again = enrol(&store, &batch).await;
     let indexed = |same_crop| Enrolment::AlreadyIndexed { person: person("17"), face: id, same_crop };
     assert_eq!(again, [indexed(true), indexed(false), indexed(false)]);
     // Another model means another embedding, which has to be indexed.
@@ -82,6 +84,34 @@ async fn names_and_images_belong_to_one_person() {
     pending(enrol(&store, &[elsewhere]).await[0]);
     let (here, all) = (store.gallery(Some(&office)).await.unwrap(), store.gallery(None).await.unwrap());
     assert_eq!((here.persons, here.faces, all.persons, all.faces, all.pending), (2, 3, 3, 4, 4));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_crop_that_comes_once_more_changes_no_name_and_meets_none() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let item = face("17", Some("Anna"), 1);
+    let first = enrol(&store, std::slice::from_ref(&item)).await;
+    let id = pending(first[0]);
+    let changes = PersonChanges { name: Some("Berta".to_owned()), ..PersonChanges::default() };
+    let renamed = store.update_person(person("17"), None, &changes, &by()).await.unwrap();
+    assert!(matches!(renamed, PersonUpdate::Updated(_)), "{renamed:?}");
+    let name = async || store.person(person("17")).await.unwrap().unwrap().person.name;
+    assert_eq!(enrol(&store, std::slice::from_ref(&item)).await, first);
+    assert_eq!(name().await, "Berta", "an operator said so since");
+    // The name of then is another person's by now.
+    pending(enrol(&store, &[face("18", Some("Anna"), 2)]).await[0]);
+    assert_eq!(enrol(&store, std::slice::from_ref(&item)).await, first);
+    store.mark_indexed(&[id]).await.unwrap();
+    let done = Enrolment::AlreadyIndexed { person: person("17"), face: id, same_crop: true };
+    assert_eq!(enrol(&store, std::slice::from_ref(&item)).await, [done]);
+    // Another crop of the image is a wish of its own.
+    let other = NewFace { crop: Some(head(3).crop), ..item };
+    assert_eq!(enrol(&store, std::slice::from_ref(&other)).await, [taken(ConflictKind::NameTaken, "18")]);
+    assert_eq!(name().await, "Berta");
+    enrol(&store, &[NewFace { name: Some("Clara".to_owned()), ..other }]).await;
+    assert_eq!(name().await, "Clara");
     db.drop().await;
 }
 

@@ -325,6 +325,30 @@ async fn faces_kept_of_crops_in_which_a_person_was_recognised_go_with_them() {
     db.drop().await;
 }
 
+#[tokio::test]
+async fn a_face_that_was_taken_from_a_person_goes_with_them_unless_it_was_said_not_to_be_theirs() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = enrolled(&store, &[face("a", None, 1), face("a", None, 2), face("b", None, 9)]).await;
+    // No result says whose they were.
+    for (at, not_this_person) in [(0, false), (1, true)] {
+        let assignment = Assignment { not_this_person, ..Assignment::to(None) };
+        store.assign_faces(&office(), &faces[at..=at], assignment, &by()).await.unwrap().unwrap();
+    }
+    let what = FaceSelection::Person(person("a"));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    assert_eq!(erase_faces(&store, &what).await, 1);
+    let mut left: Vec<FaceId> = store.faces(&faces).await.unwrap().iter().map(|face| face.record.face).collect();
+    left.sort_unstable();
+    let mut others = [faces[1], faces[2]];
+    others.sort_unstable();
+    assert_eq!(left, others);
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    assert!(store.tombstone_faces_of(&begun.persons, 10).await.unwrap().is_empty());
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    db.drop().await;
+}
+
 /// The ending of a crop that one person matched, and another came near to.
 fn between(number: u64, best: PersonId, second: PersonId) -> Ending {
     let candidate = |person| Some(Candidate { person, face: uuid::Uuid::from_u128(8).into(), similarity: 0.5 });
@@ -376,30 +400,36 @@ async fn a_late_result_is_left_to_the_erasure_that_goes_on_and_is_taken_back_onc
 async fn a_kept_face_of_which_somebody_said_that_it_is_not_theirs_stays_without_them() {
     let db = test_database().await;
     let store = db.migrated().await;
-    enrolled(&store, &[face("a", None, 1), face("b", None, 9)]).await;
-    let (a, b) = (person("a"), person("b"));
-    admit(&store, &[crop(2), crop(3), crop(4)]).await;
-    let faces = [kept(2), kept(3), kept(4)];
+    enrolled(&store, &[face("a", None, 1), face("s", None, 8), face("b", None, 9)]).await;
+    let [a, s, b] = ["a", "s", "b"].map(person);
+    admit(&store, &[crop(2), crop(3), crop(4), crop(5), crop(6)]).await;
+    let faces = [kept(2), kept(3), kept(4), kept(5), kept(6)];
     assert!(store.keep_faces(&faces).await.unwrap().iter().all(Result::is_ok));
-    let [denied, theirs, others] = faces.map(|face| face.face);
-    assert!(store.note_matched(&[(denied, a), (theirs, a), (others, a)]).await.unwrap().is_empty());
-    let of = |number, face| Ending { face: Some(face), ..between(number, a, b) };
-    finish(&store, &[of(2, denied), of(3, theirs)]).await;
+    let [denied, theirs, others, noted, told] = faces.map(|face| face.face);
+    let matched = [(denied, a), (theirs, a), (others, a), (noted, s)];
+    assert!(store.note_matched(&matched).await.unwrap().is_empty());
+    let of = |number, face, who| Ending { face: Some(face), ..between(number, who, b) };
+    finish(&store, &[of(2, denied, a), of(3, theirs, a), of(5, noted, s), of(6, told, s)]).await;
     assert!(store.set_negative(denied, a, &by()).await.unwrap());
     store.assign_faces(&office(), &[others], Assignment::to(Some(b)), &by()).await.unwrap().unwrap();
+    // Recognised as one of two, who are one person when somebody says that it is not that person.
+    store.merge_persons(s, a, &by()).await.unwrap().unwrap();
+    for assignment in [Assignment::to(Some(a)), Assignment { not_this_person: true, ..Assignment::to(None) }] {
+        store.assign_faces(&office(), &[noted, told], assignment, &by()).await.unwrap().unwrap();
+    }
 
     let what = FaceSelection::Person(a);
     let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
-    assert_eq!(erase_faces(&store, &what).await, 2, "the enrolled one, and the one that nobody denied");
-    assert_eq!(store.part_from_negatives(&begun.persons).await.unwrap(), 1);
-    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    assert_eq!(erase_faces(&store, &what).await, 3, "the enrolled ones, and the one that nobody denied");
+    assert_eq!(store.part_from_negatives(&begun.persons).await.unwrap(), 3);
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 2);
     // What was said went with the person.
     assert!(store.tombstone_faces_of(&begun.persons, 10).await.unwrap().is_empty());
     let named = store.results_of(&begun.persons, 100).await.unwrap();
     assert_eq!(named.iter().map(|named| named.crop).collect::<Vec<_>>(), [head(3).crop], "the other images stay");
     store.erase_from_results(&begun.persons, &named).await.unwrap();
     assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
-    assert_eq!(store.count_faces().await.unwrap(), 3, "that of b, and two kept ones");
+    assert_eq!(store.count_faces().await.unwrap(), 5, "that of b, and four kept ones");
     assert!(!everything(&db).await.lines().any(|line| line.starts_with("matched_faces")));
     db.drop().await;
 }

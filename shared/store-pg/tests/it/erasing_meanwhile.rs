@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use facewire_domain::{Candidate, Decision, PersonId};
 use facewire_store_pg::{
-    ClaimLimits, Ending, Enrolment, FaceSelection, Named, NamedCrop, NewDelivery, NewFace, PersonChanges, PersonUpdate,
-    Source, Store, StoreError,
+    Assignment, ClaimLimits, Ending, Enrolment, FaceSelection, Named, NamedCrop, NewDelivery, NewFace, PersonChanges,
+    PersonUpdate, Source, Store, StoreError,
 };
 use serde_json::{Value as JsonValue, json};
 use uuid::Uuid;
@@ -75,7 +75,7 @@ async fn nobody_is_enrolled_whose_erasure_has_not_ended() {
     let answers = enrol(&store, &batch).await;
     assert_eq!(answers[..3], [erased("a"), erased("b"), erased("a")]);
     assert!(matches!(answers[3], Enrolment::Pending { .. }), "{answers:?}");
-    let events = store.events_after(Some(&office()), 0, 100).await.unwrap();
+    let events = crate::support::trail_of(&store, Some(office())).await;
     let made = events.iter().filter(|event| event.kind == "person.created").count();
     assert_eq!(made, 3, "nothing of them comes into the streams again");
 
@@ -84,6 +84,29 @@ async fn nobody_is_enrolled_whose_erasure_has_not_ended() {
     assert_eq!(store.erase_names(&crops, named).await.unwrap(), 2);
     assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
     enrolled(&store, &[by_hand]).await;
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_face_that_was_taken_from_somebody_is_not_theirs_again_once_they_are_erased() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let faces = enrolled(&store, &[face("a", None, 1)]).await;
+    let denied = Assignment { not_this_person: true, ..Assignment::to(None) };
+    store.assign_faces(&office(), &faces, denied, &by()).await.unwrap().unwrap();
+    let what = FaceSelection::Person(person("a"));
+    let begun = store.begin_erasure(&what, &by()).await.unwrap().unwrap();
+    assert_eq!(erase_faces(&store, &what).await, 0, "it stays, and what was said of it goes with the person");
+    assert_eq!(store.delete_persons(&begun.persons).await.unwrap(), 1);
+    let again = |number| NewFace { crop: Some(head(number).crop), ..face("a", None, 1) };
+    assert_eq!(enrol(&store, &[again(2), face("a", None, 1)]).await, [erased("a"), erased("a")]);
+    assert!(store.finish_erasure(&begun, &what, &json!({}), &by()).await.unwrap());
+    assert_eq!(enrol(&store, &[again(2), face("a", None, 1)]).await, [erased("a"), erased("a")]);
+    assert_eq!(store.face(faces[0]).await.unwrap().unwrap().person, None);
+    assert_eq!(store.gallery(None).await.unwrap().persons, 0);
+    // Received since: somebody wants it.
+    admit(&store, &[enrolment_crop(3, "a", 9)]).await;
+    assert_eq!(enrolled(&store, &[again(3)]).await, faces);
     db.drop().await;
 }
 

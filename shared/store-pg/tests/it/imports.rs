@@ -9,7 +9,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::support::{self, admit, finish, matched, rejected, test_database};
+use crate::support::{self, TestDatabase, admit, bound_statements, finish, matched, queued, rejected, test_database};
 
 fn item(number: u64) -> NewImportItem {
     NewImportItem {
@@ -207,6 +207,70 @@ async fn an_import_goes_with_its_age_or_its_collection() {
     sqlx::query("DELETE FROM collections").execute(&mut db.operator().await).await.unwrap();
     assert!(store.import(open.import_id).await.unwrap().is_none());
     assert!(store.import_items_page(open.import_id, None, &ItemFilter::default(), 1).await.unwrap().is_empty());
+    db.drop().await;
+}
+
+/// More than a statement may have.
+const MANY: u64 = 3000;
+
+/// Items that wait, and as many that were sent long ago, after those that there are.
+async fn many_items(db: &TestDatabase, import: Uuid) {
+    const SQL: &str = "
+INSERT INTO import_items (import_id, item, image_hash, state, crop_id, due_at)
+SELECT $1, 100 + n, sha256(''::bytea), CASE n % 2 WHEN 0 THEN 'waiting' ELSE 'sent' END,
+    CASE n % 2 WHEN 0 THEN NULL ELSE gen_random_uuid() END, now() - interval '2 hours'
+FROM generate_series(1, 2 * $2::bigint) AS n";
+    sqlx::query(SQL).bind(import).bind(MANY.cast_signed()).execute(&mut db.operator().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn imports_expire_in_short_statements_however_many_items_they_have() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let (old, other) = (import_of(&store, 1).await.import_id, import_of(&store, 1).await.import_id);
+    many_items(&db, old).await;
+    bound_statements(&db, "import_items").await;
+    let future = OffsetDateTime::now_utc() + time::Duration::HOUR;
+    assert_eq!(store.expire_imports(future, 1).await, Ok(1));
+    assert!(store.import(old).await.unwrap().is_none());
+    assert!(store.import(other).await.unwrap().is_some());
+    assert_eq!(queued(&db).await.1, 1);
+    assert_eq!(store.expire_imports(future, 10).await, Ok(1));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn force_takes_short_statements_however_many_items_there_are() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let (forced, cancelled) = (import_of(&store, 1).await.import_id, import_of(&store, 1).await.import_id);
+    for import in [forced, cancelled] {
+        many_items(&db, import).await;
+        // Just now: its ending will come.
+        store.import_items_sent(import, &[(0, crop(10))]).await.unwrap();
+    }
+    assert!(store.cancel_import(cancelled, &Actor::named("operator")).await.unwrap());
+    bound_statements(&db, "import_items").await;
+    let counts = async |import| {
+        let progress = store.import_progress(import).await.unwrap();
+        progress.into_iter().map(|count| (count.state, count.reason, count.items)).collect::<Vec<_>>()
+    };
+    let timeout = Some("timeout".to_owned());
+    assert_eq!(store.close_import(forced, true).await, Ok(Some(Closed::Running)));
+    assert_eq!(counts(forced).await, [(ItemState::Done, timeout.clone(), 2 * MANY), (ItemState::Sent, None, 1)]);
+    assert_eq!(store.close_import(cancelled, true).await, Ok(Some(Closed::Ended(ImportState::Cancelled))));
+    assert_eq!(counts(cancelled).await, [(ItemState::Sent, None, MANY + 1), (ItemState::Waiting, None, MANY)]);
+
+    // Of one that runs, what is lost alone.
+    let old = "UPDATE import_items SET state = 'sent', status = NULL, reason = NULL, crop_id = gen_random_uuid()
+               WHERE import_id = $1 AND item > $2 AND item <= $2 + 1000";
+    let mut operator = db.operator().await;
+    for step in 0..3 {
+        sqlx::query(old).bind(forced).bind(100 + step * 1000_i64).execute(&mut operator).await.unwrap();
+    }
+    assert_eq!(counts(forced).await, [(ItemState::Done, timeout.clone(), MANY), (ItemState::Sent, None, MANY + 1)]);
+    assert_eq!(store.close_import(forced, true).await, Ok(Some(Closed::Running)));
+    assert_eq!(counts(forced).await, [(ItemState::Done, timeout, 2 * MANY), (ItemState::Sent, None, 1)]);
     db.drop().await;
 }
 

@@ -9,7 +9,7 @@ use facewire_store_pg::{
 };
 use serde_json::json;
 
-use crate::support::{by, enrol, enrolled, face, head, office, person, test_database};
+use crate::support::{by, enrol, enrolled, face, head, office, person, test_database, trail_of};
 
 async fn create(store: &Store, subject: &str, name: &str) -> PersonCreation {
     store.create_person(&office(), &subject.parse().unwrap(), name, &json!({}), &by()).await.unwrap()
@@ -347,7 +347,7 @@ async fn a_person_is_made_with_their_first_face_or_not_at_all() {
     let nora = store.person(person("new")).await.unwrap().unwrap();
     assert_eq!((nora.person.name.as_str(), nora.faces, nora.prototypes), ("Nora", 1, 1));
 
-    let before = store.events_after(None, 0, 1000).await.unwrap();
+    let before = trail_of(&store, None).await;
     store.remove_face(faces[1], &by()).await.unwrap().unwrap();
     assert_eq!(give(faces[1], "other", "Olga").await, Ok(None), "the face is gone");
     let begun = store.begin_erasure(&FaceSelection::Person(person("new")), &by()).await.unwrap();
@@ -355,7 +355,7 @@ async fn a_person_is_made_with_their_first_face_or_not_at_all() {
     let refused = store.assign_to_new(&office(), &faces[..1], &"other".parse().unwrap(), "Olga", false, &by()).await;
     assert_eq!(refused, Err(StoreError::BeingErased));
     assert_eq!(store.person(person("other")).await.unwrap(), None);
-    let after = store.events_after(None, 0, 1000).await.unwrap();
+    let after = trail_of(&store, None).await;
     let since: Vec<&str> = after[before.len()..].iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(since, ["face.removed"]);
     db.drop().await;

@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
-use crate::support::{TestDatabase, by, office, options, test_database};
+use crate::support::{TestDatabase, by, fill_queues, office, options, queued, test_database};
 
 /// SQLSTATE "insufficient_privilege".
 const DENIED: &str = "42501";
@@ -263,6 +263,26 @@ async fn a_role_sees_that_the_schema_is_current_and_what_it_must_not_do_is_denie
             store.close().await;
         }
         session.close().await.unwrap();
+    }
+    roles.drop().await;
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn whoever_may_delete_a_collection_may_delete_first_what_waits_in_it() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let mut roles = Roles::of(&db).await;
+    store.migrate_roles(&roles.prefix).await.unwrap();
+    for role in [Role::Gateway, Role::Jobs] {
+        store.create_collection(&office(), &CollectionPolicy::default(), &by()).await.unwrap();
+        fill_queues(&db, 3).await;
+        let user = roles.user(Some(role)).await;
+        let theirs = Store::connect(&options(user.to_url_lossy().to_string())).await.unwrap();
+        while theirs.empty_collection(&office(), 2).await.unwrap() > 0 {}
+        assert_eq!(queued(&db).await, (0, 0), "{role:?}");
+        assert_eq!(theirs.delete_collection(&office(), &by()).await, Ok(true), "{role:?}");
+        theirs.close().await;
     }
     roles.drop().await;
     db.drop().await;

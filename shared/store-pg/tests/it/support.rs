@@ -8,8 +8,8 @@ use facewire_domain::{
     Point, Quality, Reason, Stage, Status,
 };
 use facewire_store_pg::{
-    Actor, Admission, CropHead, Ending, Enrolment, FaceQuality, Finished, KeptFace, NewCrop, NewFace, Options,
-    StageTime, Store,
+    Actor, Admission, AuditFilter, CropHead, Ending, Enrolment, FaceQuality, Finished, KeptFace, NewCrop, NewFace,
+    Options, StageTime, Store, StoredEvent,
 };
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
@@ -110,6 +110,64 @@ pub(crate) async fn blocked_session(operator: &mut PgConnection) -> i32 {
         }
     };
     tokio::time::timeout(DEADLINE, wait).await.expect("nobody waits for a lock")
+}
+
+/// From now on a statement that changes or deletes more rows of this table than a statement may have fails, as one fails that takes
+/// too long. A cascade is a statement as well.
+pub(crate) async fn bound_statements(db: &TestDatabase, table: &str) {
+    const BOUND: &str = "
+CREATE OR REPLACE FUNCTION bound() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM touched) > 1024 THEN
+        RAISE EXCEPTION 'a statement of too many rows' USING ERRCODE = '57014';
+    END IF;
+    RETURN NULL;
+END $$";
+    let mut operator = db.operator().await;
+    sqlx::query(BOUND).execute(&mut operator).await.unwrap();
+    for event in ["DELETE", "UPDATE"] {
+        let trigger = format!(
+            "CREATE TRIGGER bound_{event} AFTER {event} ON {table}
+             REFERENCING OLD TABLE AS touched FOR EACH STATEMENT EXECUTE FUNCTION bound()"
+        );
+        sqlx::query(AssertSqlSafe(trigger)).execute(&mut operator).await.unwrap();
+    }
+}
+
+/// A webhook and an import of the office, which is there, with so many deliveries and items.
+pub(crate) async fn fill_queues(db: &TestDatabase, rows: i32) {
+    const ROWS: [&str; 2] = [
+        "INSERT INTO webhooks (webhook_id, collection, url, secret)
+         VALUES (gen_random_uuid(), 'office', 'https://example.org/hook', 'hidden')",
+        "INSERT INTO imports (import_id, collection) VALUES (gen_random_uuid(), 'office')",
+    ];
+    const QUEUES: [&str; 2] = [
+        "INSERT INTO webhook_deliveries (webhook_id, source, sequence, order_key, body)
+         SELECT webhook_id, 'events', n, 'ada', ''::bytea FROM webhooks, generate_series(1, $1::int) AS n",
+        "INSERT INTO import_items (import_id, item, image_hash)
+         SELECT import_id, n, sha256(''::bytea) FROM imports, generate_series(1, $1::int) AS n",
+    ];
+    let mut operator = db.operator().await;
+    for sql in ROWS {
+        sqlx::query(sql).execute(&mut operator).await.unwrap();
+    }
+    for sql in QUEUES {
+        sqlx::query(sql).bind(rows).execute(&mut operator).await.unwrap();
+    }
+}
+
+/// How many deliveries and items of imports there are.
+pub(crate) async fn queued(db: &TestDatabase) -> (i64, i64) {
+    const SQL: &str = "SELECT (SELECT count(*) FROM webhook_deliveries), (SELECT count(*) FROM import_items)";
+    sqlx::query_as(SQL).fetch_one(&mut db.operator().await).await.unwrap()
+}
+
+/// The trail of a collection, or all of it, the oldest row first.
+pub(crate) async fn trail_of(store: &Store, collection: Option<CollectionId>) -> Vec<StoredEvent> {
+    let filter = AuditFilter { collection, ..AuditFilter::default() };
+    let mut rows = store.audit_trail(&filter, None, 1000).await.unwrap();
+    rows.reverse();
+    rows
 }
 
 pub(crate) fn at(second: i64) -> OffsetDateTime {

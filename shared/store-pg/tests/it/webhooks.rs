@@ -10,7 +10,7 @@ use facewire_store_pg::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::support::test_database;
+use crate::support::{TestDatabase, bound_statements, queued, test_database};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -35,6 +35,11 @@ fn new() -> NewWebhook {
 
 pub(crate) async fn webhook(store: &Store) -> Webhook {
     store.create_webhook(&new(), &operator()).await.unwrap().unwrap()
+}
+
+async fn switch_off(store: &Store, id: Uuid) {
+    let changes = WebhookChanges { active: Some(false), ..Default::default() };
+    store.update_webhook(id, &changes, &operator()).await.unwrap().unwrap();
 }
 
 fn row(sequence: u64, order_key: &str) -> NewDelivery {
@@ -79,10 +84,11 @@ async fn a_webhook_is_made_changed_and_removed_and_the_trail_says_so() {
     assert_eq!((read.filter, read.secret.expose()), (filter, "hidden"));
     assert!(!format!("{made:?}{}", serde_json::to_string(&made).unwrap()).contains("hidden"));
 
-    assert!(store.disable_webhook(made.webhook_id, &"gone ".repeat(1000)).await.unwrap());
-    assert!(!store.disable_webhook(made.webhook_id, "again").await.unwrap());
+    // As an erasure of everybody whom it was about leaves it.
+    let erased = "UPDATE webhooks SET active = false, disabled_reason = 'they are erased'";
+    sqlx::query(erased).execute(&mut db.operator().await).await.unwrap();
     let off = store.webhook(made.webhook_id).await.unwrap().unwrap();
-    assert!(!off.active && off.disabled_reason.unwrap().starts_with("gone gone"));
+    assert_eq!((off.active, off.disabled_reason.as_deref()), (false, Some("they are erased")));
     let changes =
         WebhookChanges { active: Some(true), url: Some("https://example.org/2".to_owned()), ..Default::default() };
     let on = store.update_webhook(made.webhook_id, &changes, &operator()).await.unwrap().unwrap();
@@ -171,7 +177,7 @@ async fn a_webhook_with_much_to_tell_leaves_room_for_others() {
     store.enqueue(busy.webhook_id, Source::Results, 0, 50, &many).await.unwrap();
     store.enqueue(calm.webhook_id, Source::Results, 0, 1, &[row(1, "ada")]).await.unwrap();
     store.enqueue(off.webhook_id, Source::Results, 0, 1, &[row(1, "ada")]).await.unwrap();
-    store.disable_webhook(off.webhook_id, "refuses").await.unwrap();
+    switch_off(&store, off.webhook_id).await;
     let claimed = store.claim_deliveries(limits(10, 4), &[]).await.unwrap();
     let of = |webhook: &Webhook| claimed.iter().filter(|c| c.webhook_id == webhook.webhook_id).count();
     assert_eq!((of(&busy), of(&calm), of(&off)), (4, 1, 0));
@@ -316,7 +322,7 @@ async fn old_deliveries_go_and_pending_ones_only_where_nobody_is_told() {
     }
     assert_eq!(store.expire_deliveries(past(), 10).await.unwrap(), 0);
     assert_eq!(store.expire_deliveries(future(), 10).await.unwrap(), 0, "they are still to be told");
-    store.disable_webhook(off, "refuses").await.unwrap();
+    switch_off(&store, off).await;
     assert_eq!(store.expire_deliveries(future(), 1).await.unwrap(), 1);
     let changes = WebhookChanges { active: Some(true), ..Default::default() };
     store.update_webhook(off, &changes, &operator()).await.unwrap();
@@ -353,6 +359,60 @@ async fn what_waited_too_long_is_given_up_and_what_came_later_is_due() {
     let began = OffsetDateTime::now_utc();
     assert_eq!(store.replay(id, Source::Results, 1, &operator()).await.unwrap(), Some(3));
     assert_eq!(store.give_up_deliveries(began, 10).await.unwrap(), 0);
+    db.drop().await;
+}
+
+/// More than a statement may have.
+const MANY: i32 = 3000;
+
+/// Deliveries that have ended.
+async fn ended(db: &TestDatabase, webhook: Uuid) {
+    const SQL: &str = "
+INSERT INTO webhook_deliveries (webhook_id, source, sequence, order_key, body, state, attempts, ended_at)
+SELECT $1, 'results', n, 'ada', ''::bytea, 'delivered', 1, now() FROM generate_series(1, $2::int) AS n";
+    sqlx::query(SQL).bind(webhook).bind(MANY).execute(&mut db.operator().await).await.unwrap();
+    bound_statements(db, "webhook_deliveries").await;
+}
+
+#[tokio::test]
+async fn a_webhook_goes_in_short_statements_however_much_waits_for_it() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let (gone, other) = (webhook(&store).await.webhook_id, webhook(&store).await.webhook_id);
+    store.enqueue(other, Source::Results, 0, 1, &[row(1, "ada")]).await.unwrap();
+    ended(&db, gone).await;
+    assert_eq!(store.delete_webhook(gone, &operator()).await, Ok(true));
+    assert!(store.webhook(gone).await.unwrap().is_none());
+    assert_eq!(queued(&db).await.0, 1, "what is another's stays");
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_replay_takes_short_statements_however_much_is_stored_and_does_nothing_twice() {
+    let db = test_database().await;
+    let store = db.migrated().await;
+    let last = u64::from(MANY.unsigned_abs());
+    let made = NewWebhook { cursor_results: last, ..new() };
+    let id = store.create_webhook(&made, &operator()).await.unwrap().unwrap().webhook_id;
+    ended(&db, id).await;
+    let pending = async || {
+        let sql = "SELECT count(*), max(created_at) FROM webhook_deliveries
+                   WHERE state = 'pending' AND attempts = 0 AND next_at IS NULL AND ended_at IS NULL AND sequence > 1";
+        let read = sqlx::query_as::<_, (i64, Option<OffsetDateTime>)>(sql);
+        read.fetch_one(&mut db.operator().await).await.unwrap()
+    };
+    assert_eq!(store.replay(id, Source::Results, 2, &operator()).await, Ok(Some(last - 1)));
+    let first = pending().await;
+    assert_eq!(first.0, i64::from(MANY) - 1);
+    assert_eq!(store.webhook(id).await.unwrap().unwrap().cursor_results, 1);
+    assert_eq!(store.replay(id, Source::Results, 2, &operator()).await, Ok(Some(last - 1)));
+    assert_eq!(pending().await, first, "what the first did the second leaves");
+    store.enqueue(id, Source::Results, 1, last, &[]).await.unwrap();
+    for sequence in 2..4 {
+        let next = claim(&store).await;
+        assert_eq!(sequences(&next), [sequence]);
+        store.delivered(&next[0]).await.unwrap();
+    }
     db.drop().await;
 }
 

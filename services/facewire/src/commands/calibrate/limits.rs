@@ -125,7 +125,7 @@ mod tests {
         let clear = table(|n| n < 50 || n % 100 == 0);
         let best = clear.best(DEMAND).unwrap();
         let limit = best.limit as f32;
-        assert!(best.rejected >= 50 && best.loss <= DEMAND.max_loss);
+        assert!(best.rejected >= 50 && best.loss.value <= DEMAND.max_loss);
         assert_eq!(found(None, &clear), (Verdict::Moved, Some(limit)));
         assert_eq!(found(Some(500.0), &clear), (Verdict::Moved, Some(limit)));
         assert_eq!(found(Some(limit), &clear), (Verdict::Kept, Some(limit)));

@@ -11,11 +11,10 @@ mod show;
 mod stored;
 mod today;
 
-use std::io::IsTerminal;
 use std::path::Path;
 
-use anyhow::Context;
-use facewire_composition::models::{self, Loaded};
+use anyhow::{Context, bail};
+use facewire_composition::models::Loaded;
 use facewire_composition::{Config, Models};
 use facewire_domain::{CalibratedGate, Calibration, Gate, GateOverride, Intent};
 use facewire_evaluation::report::OpenSetRates;
@@ -24,13 +23,13 @@ use facewire_runtime::Shutdown;
 use facewire_store_pg::Store;
 use time::OffsetDateTime;
 
+use super::connect;
 use super::evaluate::compare::MOST;
 use super::evaluate::data::{self, Choice, Faces};
 use super::evaluate::identify::{Experiment, Judging};
 use super::evaluate::seen::Standard;
 use super::evaluate::work::{Picture, Sights, Source};
 use super::evaluate::{self, CLEAN, Look};
-use super::{connect, progress};
 use crate::cli::Calibrate;
 use crate::output::{self, Exit};
 use crate::signals as process_signals;
@@ -48,7 +47,7 @@ pub(crate) async fn run(config: Config, args: Calibrate) -> anyhow::Result<Exit>
             let folder = folder.clone();
             measure(config, args, folder.as_path()).await
         }
-        (None, None) => anyhow::bail!("nothing to do: give --faces, --corrections, --list or --revert"),
+        (None, None) => bail!("nothing to do: give --faces, --corrections, --list or --revert"),
     }
 }
 
@@ -65,17 +64,21 @@ async fn measure(config: Config, args: Calibrate, folder: &Path) -> anyhow::Resu
     process_signals::listen(shutdown.clone())?;
     let faces = data::select(&choice(&args, folder))?;
     let store = server(&config, &args).await?;
-    let models = models::load(&config.models, progress::fetching(std::io::stderr().is_terminal())).await?;
+    let models = evaluate::load(&config, &shutdown).await?;
     let today = Today::read(&config, &args, models.pack.manifest(), store.as_ref()).await?;
-    let apply = args.apply;
+    let (apply, stopping) = (args.apply, shutdown.clone());
     let work = move || {
         let cache = evaluate::folder(args.no_cache, args.cache.as_ref())?;
-        let look = Look { config: &config, models: &models, cache, stop: &|| shutdown.is_draining() };
+        let look = Look { config: &config, models: &models, cache, stop: &|| stopping.is_draining() };
         let report = calibrate(&look, &args, &faces, today)?;
         anyhow::Ok((args, report))
     };
     let (args, mut report) = tokio::task::spawn_blocking(work).await??;
     if let Some(store) = store.filter(|_| apply) {
+        // A signal that came after the last picture.
+        if shutdown.is_draining() {
+            bail!("stopped before the calibration was put in force: nothing was changed");
+        }
         stored::apply(&store, &report.made).await?;
         report.applied = true;
     }

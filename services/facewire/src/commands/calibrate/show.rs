@@ -114,7 +114,7 @@ fn asked() -> String {
 fn evidence(row: &LimitRow) -> [String; 5] {
     let rejected = format!("{} ({})", row.rejected, percent(row.rejected_share));
     let (errors, accepted) = (rate(&row.errors_rejected), rate(&row.errors_accepted));
-    [rejected, errors, accepted, ratio(row.ratio), percent(row.loss)]
+    [rejected, errors, accepted, ratio(row.ratio), rate(&row.loss)]
 }
 
 fn value(limit: Option<f32>) -> String {
@@ -135,6 +135,16 @@ pub(super) fn kept(version: &str, applied: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use facewire_evaluation::{Direction, Judged, Limits};
+
+    #[test]
+    fn what_few_crops_tell_of_a_limit_is_a_bound() {
+        let judged: Vec<Judged> = (0..1000).map(|n| Judged { value: f64::from(n), right: n > 40 || n == 20 }).collect();
+        let row = Limits::new(&judged, Direction::HigherIsBetter).row(50.0);
+        let [rejected, errors, accepted, ratio, lost] = evidence(&row);
+        assert_eq!([rejected, errors, ratio], ["50 (5.000 %)", "80.0 %", "–"]);
+        assert!(accepted.ends_with("(0 of 950)") && lost.starts_with("< ") && lost.ends_with("(10 of 960)"), "{lost}");
+    }
 
     #[test]
     fn every_condition_of_a_limit_is_told() {

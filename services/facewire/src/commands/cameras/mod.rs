@@ -75,7 +75,7 @@ struct SignalReport {
 struct Report {
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
-    /// Worst first.
+    /// Worst first; last, those of which nothing is known.
     cameras: Vec<CameraReport>,
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn run(config: Config, args: Cameras) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Each camera with its causes, the worst first.
+/// Each camera with its causes, the worst first. One of which nothing is known is not the worst: it comes last.
 fn gathered(sums: Vec<CameraSum>, causes: Vec<Cause>) -> Vec<CameraReport> {
     let mut by_camera: BTreeMap<(String, String), Vec<Cause>> = BTreeMap::new();
     for cause in causes {
@@ -123,7 +123,8 @@ fn gathered(sums: Vec<CameraSum>, causes: Vec<Cause>) -> Vec<CameraReport> {
     };
     let mut cameras: Vec<CameraReport> = sums.into_iter().map(report).collect();
     // Stable: cameras that are alike stay by name.
-    cameras.sort_by(|a, b| a.sum.usable.unwrap_or(0.0).total_cmp(&b.sum.usable.unwrap_or(0.0)));
+    let usable = |camera: &CameraReport| camera.sum.usable.unwrap_or(f64::INFINITY);
+    cameras.sort_by(|a, b| usable(a).total_cmp(&usable(b)));
     cameras
 }
 
@@ -189,4 +190,38 @@ async fn no_such_camera(store: &Store, window: &Window) -> String {
         format!("those with endings: {}", names.join(", "))
     };
     format!("nothing of camera {camera} ended in that time; {known} (--since looks further back)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_camera_is_the_first_and_an_unknown_one_the_last() {
+        let sum = |camera: &str, usable| CameraSum {
+            collection: "office".to_owned(),
+            camera: camera.to_owned(),
+            crops: 10,
+            faces: 10,
+            measured: 10,
+            matched: 0,
+            no_match: 0,
+            enrolled: 0,
+            already_enrolled: 0,
+            observed: 0,
+            extracted: 0,
+            rejected: 0,
+            failed: 0,
+            usable,
+            expected_recognisable: None,
+            scored: 0,
+            success: 0.0,
+            last_ended_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        let sums = [("attic", None), ("door", Some(0.9)), ("hall", Some(0.2)), ("yard", Some(0.7))];
+        let cameras = gathered(sums.map(|(camera, usable)| sum(camera, usable)).to_vec(), Vec::new());
+        let order: Vec<(&str, Verdict)> = cameras.iter().map(|it| (it.sum.camera.as_str(), it.verdict)).collect();
+        let expected = [Verdict::Bad, Verdict::Fair, Verdict::Fine, Verdict::Unknown];
+        assert_eq!(order, ["hall", "yard", "door", "attic"].into_iter().zip(expected).collect::<Vec<_>>());
+    }
 }

@@ -14,9 +14,9 @@ use facewire_bus::Bus;
 use facewire_composition::models::{self};
 use facewire_composition::{Chain, Config, Service};
 use facewire_devstack::StackOptions;
-use facewire_domain::{CollectionId, GateOverride};
+use facewire_domain::{CollectionId, GateOverride, KeepImages};
 use facewire_runtime::Shutdown;
-use facewire_store_pg::{LedgerFilter, Store};
+use facewire_store_pg::{Actor, CollectionPolicy, LedgerFilter, Store};
 
 use super::{data_dir, progress};
 use crate::cli::{Degrade, Demo, Place};
@@ -102,6 +102,8 @@ async fn act(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Report> {
     let bus = Bus::connect(&config.nats, "facewire-demo").await?;
+    let store = Store::connect(&config.postgres).await?;
+    keep_faces(&store).await?;
     local.start_services(config, Service::all(), Some(chain), report);
     output::say(format_args!("HTTP  {}/docs while the demo runs", gateway_url(config)));
     let playing = async {
@@ -113,10 +115,17 @@ async fn act(
     let tally = local.beside(playing).await?;
     // Only after every service has finished can a second result for a crop no longer come.
     local.drain().await?;
-    let store = Store::connect(&config.postgres).await?;
     let ledger = store.ledger(&LedgerFilter::default()).await?;
     let results = bus.stream_messages(facewire_contracts::subjects::RESULTS).await?;
     Ok(tally.report(plan, &ledger, results))
+}
+
+/// Before the first crop: who looks at the demo's data afterwards sees its faces. They lie with those data, and go with them.
+async fn keep_faces(store: &Store) -> anyhow::Result<()> {
+    let policy = CollectionPolicy { keep_images: KeepImages::Aligned, ..CollectionPolicy::default() };
+    let demo: CollectionId = Gate::On.collection().parse()?;
+    store.create_collection(&demo, &policy, &Actor::named("facewire demo")).await?;
+    Ok(())
 }
 
 /// Everything with the gate; then what it cost the crops anything, once more without.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use facewire_domain::{Quality, cosine};
 use facewire_evaluation::bootstrap::fnmr_tallies;
 use facewire_evaluation::datasets::Attributes;
@@ -13,7 +13,7 @@ use facewire_evaluation::{
     Comparisons, Embeddings, FMR_TARGETS, GenuinePair, Resampling, Scores, SplitMix64, all_against_all, bootstrap,
 };
 
-use super::data::Pairs;
+use super::data::{Faces, Pairs};
 use super::identify::{Experiment, clean, everybody};
 use super::seen::{Seen, Standard};
 
@@ -158,31 +158,62 @@ pub(super) fn rates(compared: Comparisons, resampling: Resampling) -> anyhow::Re
     Ok((PairRates::new(&scores, &genuine, &FMR_TARGETS, resampling), scores))
 }
 
+/// Whose a value of an attribute is: people, and whether they are known.
+type Members = Vec<(u32, bool)>;
+
+/// Groups of people who are here.
+pub(super) struct Groups {
+    /// Attribute, value and whose it is.
+    members: Vec<(String, String, Members)>,
+    /// What a reader must know of the table.
+    pub(super) note: Option<String>,
+}
+
+impl Groups {
+    /// Reads a table of attributes.
+    pub(super) fn read(faces: &Faces, table: &Path) -> anyhow::Result<Self> {
+        let attributes = Attributes::read(table)?;
+        let plain = |name: &str| name.replace(' ', "_");
+        let index: HashMap<String, (u32, bool)> =
+            everybody(faces).map(|(index, known, person)| (plain(&person.name), (index, known))).collect();
+        let strange: Vec<&String> = attributes.rows.keys().filter(|name| !index.contains_key(&plain(name))).collect();
+        let (all, table) = (attributes.rows.len(), table.display());
+        if strange.len() == all {
+            let first = strange.first().map(|name| format!(" (first: {name})")).unwrap_or_default();
+            bail!("nobody here has one of the {all} names in {table}{first}");
+        }
+        let note = strange
+            .first()
+            .map(|first| format!("Of {all} names in {table}, {} are nobody's here (first: {first}).", strange.len()));
+        let group = |((attribute, value), names): ((&str, &str), Vec<&str>)| {
+            let mut members: Members = names.iter().filter_map(|name| index.get(&plain(name)).copied()).collect();
+            // One person may be there with a space and with an underscore.
+            members.sort_unstable();
+            members.dedup();
+            (attribute.to_owned(), value.to_owned(), members)
+        };
+        let members = attributes.subgroups().into_iter().map(group).filter(|(.., members)| !members.is_empty());
+        Ok(Self { members: members.collect(), note })
+    }
+}
+
 /// Rates by group, at a threshold of all and, for identification, at the one that is applied.
 pub(super) fn groups(
     experiment: &Experiment,
     rows: &Rows,
     scores: &Scores,
-    table: &Path,
+    groups: &Groups,
     operating: Option<f32>,
     resampling: Resampling,
 ) -> anyhow::Result<(Vec<Subgroup>, Vec<OpenSetRates>)> {
-    let attributes = Attributes::read(table)?;
-    let plain = |name: &str| name.replace(' ', "_");
-    let index: HashMap<String, (u32, bool)> =
-        everybody(experiment.faces).map(|(index, known, person)| (plain(&person.name), (index, known))).collect();
     let threshold = scores.threshold_at_fmr(GROUP_FMR).context("there are no impostors to compare groups with")?;
     let (mut subgroups, mut open_sets) = (Vec::new(), Vec::new());
-    for ((attribute, value), names) in attributes.subgroups() {
-        let members: Vec<(u32, bool)> = names.iter().filter_map(|name| index.get(&plain(name)).copied()).collect();
+    for (attribute, value, members) in &groups.members {
         let people: Vec<u32> = members.iter().map(|(person, _)| *person).collect();
-        if people.is_empty() {
-            continue;
-        }
         let compared = rows.of(&people)?;
         let fnmr_interval = bootstrap::error_rate(&fnmr_tallies(&compared.genuine, threshold), resampling);
         let scores = compared.into_scores()?;
-        let (attribute, value) = (attribute.to_owned(), value.to_owned());
+        let (attribute, value) = (attribute.clone(), value.clone());
         if let Some(operating) = operating.filter(|_| members.iter().any(|(_, known)| *known)) {
             let (gate, name) = (experiment.judging.gate, format!("{attribute}: {value}"));
             let found = OpenSetRates::new(&name, &experiment.group(gate, &people)?, &[], &[operating], resampling);
@@ -250,7 +281,8 @@ mod tests {
 
     #[test]
     fn everybody_is_compared_and_groups_are_told_apart() {
-        let (faces, sights) = sample();
+        let (mut faces, sights) = sample();
+        faces.people[0].name = "a a".to_owned();
         let experiment =
             Experiment::new((&faces, &sights), &[Camera::Clean, Camera::Dark], judging(false, None), 2).unwrap();
         let rows = Rows::new(&experiment, &Standard::OPEN).unwrap();
@@ -262,8 +294,17 @@ mod tests {
         let resampling = Resampling { resamples: 10, seed: 1 };
         let (_, scores) = rates(compared, resampling).unwrap();
         let table = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(table.path(), "name,side\na,left\nb,left\nc,right\nnobody,right\n").unwrap();
-        let (groups, sets) = groups(&experiment, &rows, &scores, table.path(), Some(0.8), resampling).unwrap();
+        let read = |rows: &str| {
+            std::fs::write(table.path(), rows).unwrap();
+            Groups::read(&faces, table.path())
+        };
+        let named = read("name,side\na a,left\na_a,left\nb,left\nc,right\nnobody,right\n").unwrap();
+        let note = named.note.clone().unwrap();
+        assert!(note.contains("Of 5 names") && note.contains("1 are nobody's here (first: nobody)"), "{note}");
+        assert_eq!(read("name,side\nb,left\n").unwrap().note, None);
+        let strange = read("name,side\nnobody,left\nnone,left\n").err().unwrap().to_string();
+        assert!(strange.contains("2 names") && strange.contains("(first: nobody)"), "{strange}");
+        let (groups, sets) = groups(&experiment, &rows, &scores, &named, Some(0.8), resampling).unwrap();
         let told: Vec<(&str, u64, u64)> =
             groups.iter().map(|group| (group.value.as_str(), group.people, group.fnmr.trials)).collect();
         assert_eq!(told, [("left", 2, 2), ("right", 1, 0)]);

@@ -26,21 +26,44 @@ pub(super) fn write(experiment: &Experiment, threshold: Option<f32>, path: &Path
     out.flush().with_context(context)
 }
 
-/// The file, empty and its owner's alone. What is no file, such as a pipe or `/dev/null`, stays as it is: nobody comes by later
-/// and reads it.
+/// Says before the work whether the file can be written; what is in it stays. What is no file is left alone: a pipe waits for its
+/// reader, who would take that for the end.
+pub(super) fn check_writable(path: &Path) -> anyhow::Result<()> {
+    let there = std::fs::metadata(path).ok();
+    if there.as_ref().is_some_and(|there| !there.is_file() && !there.is_dir()) {
+        return Ok(());
+    }
+    opened(path)?;
+    if there.is_none() && !path.is_symlink() {
+        std::fs::remove_file(path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The file, empty and its owner's alone.
 fn emptied(path: &Path) -> anyhow::Result<File> {
+    let (file, is_file) = opened(path)?;
+    if is_file {
+        file.set_len(0).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+/// The file, its owner's alone, and whether it is one. What is none, such as a pipe or `/dev/null`, stays as it is: nobody comes by
+/// later and reads it.
+fn opened(path: &Path) -> anyhow::Result<(File, bool)> {
     let context = || format!("cannot write {}", path.display());
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(false).mode(MODE).open(path).with_context(context)?;
-    if file.metadata().with_context(context)?.is_file() {
+    let is_file = file.metadata().with_context(context)?.is_file();
+    if is_file {
         // The mode above is that of a file that is made: one that was there keeps its own. One of somebody else is refused
         // before anything in it has changed.
         file.set_permissions(Permissions::from_mode(MODE)).with_context(|| {
             format!("{} is to name people, and cannot be made its owner's alone: name another file", path.display())
         })?;
-        file.set_len(0).with_context(context)?;
     }
-    Ok(file)
+    Ok((file, is_file))
 }
 
 fn lines(experiment: &Experiment, threshold: Option<f32>) -> anyhow::Result<Vec<Vec<String>>> {
@@ -147,12 +170,27 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_written_is_said_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("features");
+        check_writable(&file).unwrap();
+        assert!(!file.exists());
+        std::fs::write(&file, "before").unwrap();
+        check_writable(&file).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "before");
+        assert!(check_writable(folder.path()).is_err(), "a folder");
+        assert!(check_writable(&file.join("features")).is_err(), "in a file");
+    }
+
+    #[test]
     fn a_pipe_is_written_to_and_stays_as_it_is() {
         let (faces, sights) = sample();
         let experiment = Experiment::new((&faces, &sights), &[Camera::Clean], judging(true, None), 2).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("features");
         assert!(std::process::Command::new("mkfifo").args(["-m", "644"]).arg(&pipe).status().unwrap().success());
+        // Nobody reads yet: this one does not wait.
+        check_writable(&pipe).unwrap();
         let reader = std::thread::spawn({
             let pipe = pipe.clone();
             move || std::fs::read_to_string(pipe).unwrap()

@@ -40,6 +40,7 @@ use crate::output::{self, Exit};
 use crate::signals as process_signals;
 
 use cache::Cache;
+use compare::Groups;
 use data::{Data, Faces, Pairs};
 use identify::{Experiment, Judging};
 use seen::{Seen, Standard};
@@ -47,11 +48,13 @@ use work::{Picture, Sights, Source, Worker};
 
 /// Version of what decides what is seen of a picture, besides the models and the rules: raise it when finding, judging,
 /// aligning, measuring or embedding changes, or the layout of a record.
-const CHAIN: u32 = 4;
+const CHAIN: u32 = 5;
 /// Nothing is taken over from another release.
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// The folder of what was seen, in the cache directory.
 const FOLDER: &str = "evaluate";
+/// Why the evaluation is shown alone.
+const NO_REPORT: &str = "the report cannot be written";
 /// Photos to enrol are published by this alone.
 pub(super) const CLEAN: &[Camera] = &[Camera::Clean];
 
@@ -60,23 +63,35 @@ pub(crate) async fn run(config: Config, args: Evaluate) -> anyhow::Result<Exit> 
     process_signals::listen(shutdown.clone())?;
     writable(&args)?;
     let (args, data) = tokio::task::spawn_blocking(move || Data::read(&args).map(|data| (args, data))).await??;
-    let fetching = progress::fetching(std::io::stderr().is_terminal());
-    let models = models::load(&config.models, fetching).await?;
+    let models = load(&config, &shutdown).await?;
     let work = move || {
-        let report = evaluate(&config, &args, &models, data, &|| shutdown.is_draining())?;
-        anyhow::Ok((args, report))
+        let found = evaluate(&config, &args, &models, data, &|| shutdown.is_draining())?;
+        anyhow::Ok((args, found))
     };
-    let (args, report) = tokio::task::spawn_blocking(work).await??;
-    if let Some(path) = &args.report {
-        report::write_whole(path, &report::html(&report)).context("the report cannot be written")?;
+    let (args, (report, features)) = tokio::task::spawn_blocking(work).await??;
+    let page = args.report.as_ref().map_or(Ok(()), |path| {
+        report::write_whole(path, &report::html(&report)).context(NO_REPORT)?;
         output::say(format_args!("the report is {}", path.display()));
-    }
+        anyhow::Ok(())
+    });
+    // What was found is shown also where a file of it cannot be written.
     if args.json {
         output::json(&report)?
     } else {
         show::show(&report)
     }
+    features?;
+    page?;
     Ok(Exit::Success)
+}
+
+/// The models, unless a signal comes first: a pack that is fetched takes as long as the network does.
+pub(super) async fn load(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Loaded> {
+    tokio::select! {
+        biased;
+        () = shutdown.draining() => bail!("stopped before the end"),
+        loaded = models::load(&config.models, progress::fetching(std::io::stderr().is_terminal())) => loaded,
+    }
 }
 
 /// Said before the work and not after it.
@@ -87,17 +102,20 @@ fn writable(args: &Evaluate) -> anyhow::Result<()> {
             bail!("{} cannot be written: there is no folder {}", path.display(), folder.display());
         }
     }
-    Ok(())
+    if let Some(path) = &args.report {
+        report::check_writable(path).context(NO_REPORT)?;
+    }
+    args.features.as_ref().map_or(Ok(()), |path| features::check_writable(path))
 }
 
-/// Blocks for as long as it takes.
+/// What was found, and whether the signals and answers could be written. Blocks for as long as it takes.
 fn evaluate(
     config: &Config,
     args: &Evaluate,
     models: &Loaded,
     data: Data,
     stop: &(dyn Fn() -> bool + Sync),
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<(Report, anyhow::Result<()>)> {
     let look = Look { config, models, cache: folder(args.no_cache, args.cache.as_ref())?, stop };
     let base = Report {
         title: "Facewire evaluation".to_owned(),
@@ -117,8 +135,8 @@ fn evaluate(
     };
     match data {
         Data::Faces(faces) => open_set(&look, args, &faces, base),
-        Data::Pairs(pairs) => pairs_of(&look, args, &pairs, base),
-        Data::Bin(set) => bin(&look, args, set, base),
+        Data::Pairs(pairs) => Ok((pairs_of(&look, args, &pairs, base)?, Ok(()))),
+        Data::Bin(set) => Ok((bin(&look, args, set, base)?, Ok(()))),
     }
 }
 
@@ -240,7 +258,9 @@ fn acquisition<'a>(seen: impl Iterator<Item = &'a Seen>, standard: &Standard) ->
     Acquisition { failures: Rate::of_errors(reasons.values().sum(), images), reasons }
 }
 
-fn open_set(look: &Look, args: &Evaluate, faces: &Faces, base: Report) -> anyhow::Result<Report> {
+fn open_set(look: &Look, args: &Evaluate, faces: &Faces, base: Report) -> anyhow::Result<(Report, anyhow::Result<()>)> {
+    // Said before the work and not after it.
+    let groups = args.attributes.as_ref().map(|table| Groups::read(faces, table)).transpose()?;
     let cameras = if args.cameras { &Camera::ALL[..] } else { CLEAN };
     let mut sources: Vec<Source> =
         faces.files.iter().map(|file| Source { picture: Picture::File(file.clone()), cameras }).collect();
@@ -275,9 +295,14 @@ fn open_set(look: &Look, args: &Evaluate, faces: &Faces, base: Report) -> anyhow
         people: Some((faces.people.len() + faces.strangers.len()) as u64),
         ..report.data_set
     };
-    measure(&experiment, args, &standard, calibration, &mut report)?;
+    let operating = measure(&experiment, args, &standard, calibration, groups.as_ref(), &mut report)?;
     report.notes.extend(configured::otherwise(&look.config.matching, args));
-    Ok(report)
+    let written: anyhow::Result<()> = args.features.as_ref().map_or(Ok(()), |path| {
+        features::write(&experiment, operating, path)?;
+        output::say(format_args!("signals and answers are in {}", path.display()));
+        Ok(())
+    });
+    Ok((report, written))
 }
 
 /// What of a person is in the gallery.
@@ -288,14 +313,15 @@ fn compared_with(exemplars: Option<usize>) -> String {
     }
 }
 
-/// Everything that scores and signals tell of an open set.
+/// Everything that scores and signals tell of an open set. The threshold that is applied, if one is.
 fn measure(
     experiment: &Experiment,
     args: &Evaluate,
     standard: &Standard,
     calibration: Option<&Calibration>,
+    groups: Option<&Groups>,
     report: &mut Report,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<f32>> {
     let (rows, free) = (compare::Rows::new(experiment, standard)?, compare::Rows::new(experiment, &Standard::OPEN)?);
     let (pairs, scores) = compare::rates(rows.compare()?, resampling(args))?;
     report.pairs = Some(pairs);
@@ -316,16 +342,13 @@ fn measure(
         report.limits = signals::limits(experiment, threshold)?;
     }
     report.discard = signals::discard(experiment, &free, operating)?;
-    if let Some(table) = &args.attributes {
-        let (groups, sets) = compare::groups(experiment, &rows, &scores, table, operating, resampling(args))?;
-        report.subgroups = groups;
+    if let Some(groups) = groups {
+        let (subgroups, sets) = compare::groups(experiment, &rows, &scores, groups, operating, resampling(args))?;
+        report.subgroups = subgroups;
         report.open_sets.extend(sets);
+        report.notes.extend(groups.note.clone());
     }
-    if let Some(path) = &args.features {
-        features::write(experiment, operating, path)?;
-        output::say(format_args!("signals and answers are in {}", path.display()));
-    }
-    Ok(())
+    Ok(operating)
 }
 
 fn pairs_of(look: &Look, args: &Evaluate, list: &Pairs, mut report: Report) -> anyhow::Result<Report> {
@@ -374,4 +397,18 @@ fn bin(look: &Look, args: &Evaluate, set: BinSet, mut report: Report) -> anyhow:
     );
     report.notes.push("Images that are bare pixels are taken as RGB; the file does not say.".to_owned());
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_ends_the_fetching_of_models() {
+        let config = Config::default();
+        let shutdown = Shutdown::new(config.shutdown.grace);
+        shutdown.drain();
+        let ended = load(&config, &shutdown).await.err().unwrap();
+        assert_eq!(ended.to_string(), "stopped before the end");
+    }
 }

@@ -142,7 +142,7 @@ fn limits(report: &Report) {
                 rate(&row.errors_rejected),
                 rate(&row.errors_accepted),
                 ratio(row.ratio),
-                percent(row.loss),
+                rate(&row.loss),
             ]);
         }
     }

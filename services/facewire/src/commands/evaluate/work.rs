@@ -14,7 +14,7 @@ use facewire_composition::models::Loaded;
 use facewire_domain::{BoundingBox, Detail, ImageHash, Quality, Reason, Refusal};
 use facewire_evaluation::datasets::{BinImage, BinSet};
 use facewire_inference::{Embedding, FaceEmbedder, FaceFind, FoundFace, InferenceError};
-use facewire_vision::{AlignedFace, Camera, DecodeLimits, RgbImage, decode};
+use facewire_vision::{AlignedFace, Camera, DecodeLimits, Lit, RgbImage, decode};
 use indicatif::ProgressBar;
 
 use super::cache::Cache;
@@ -73,6 +73,14 @@ impl FaceFind for Watched {
         let largest = faces.iter().map(|face| face.bbox).max_by(|a, b| a.area().total_cmp(&b.area()));
         self.seen = Some((u32::try_from(faces.len()).unwrap_or(u32::MAX), largest));
         Ok(faces)
+    }
+}
+
+impl Watched {
+    /// The largest face of a picture, looked for as the judge does.
+    fn largest(&mut self, image: &RgbImage) -> Result<Option<BoundingBox>, InferenceError> {
+        self.find_lit(&Lit::new(image))?;
+        Ok(self.seen.and_then(|(_, largest)| largest))
     }
 }
 
@@ -247,7 +255,7 @@ impl Run<'_> {
         };
         let mut scene = None;
         for (index, camera) in cameras.iter().enumerate().filter(|(index, _)| Some(*index) != clean) {
-            let image = scene.get_or_insert_with(|| decode(&original, &DecodeLimits::default()).ok());
+            let image = scene.get_or_insert_with(|| decode(&original, &self.shared.rules.decode).ok());
             let Some(image) = image else {
                 // As in the demonstration: every camera publishes it as it is.
                 self.publish(source, index, &original)?;
@@ -256,8 +264,7 @@ impl Run<'_> {
             let strength = match known {
                 Some(side) => side.unwrap_or_else(|| guessed_side(image)),
                 None => {
-                    self.worker.finder.find(image)?;
-                    let largest = self.worker.finder.seen.and_then(|(_, largest)| largest);
+                    let largest = self.worker.finder.largest(image)?;
                     known = Some(largest.as_ref().map(side));
                     face_side(largest.as_ref(), image)
                 }
@@ -322,7 +329,7 @@ impl Run<'_> {
         if !matches!(self.shared.board().claim(key), Claim::Mine) {
             return Ok(());
         }
-        match aligned_face(&image) {
+        match aligned_face(&image, &self.shared.rules.decode) {
             Ok(face) => {
                 self.batch.push(Waiting { key, face, quality: None, face_side: None, faces: 0 });
                 if self.batch.len() >= self.worker.embedder.max_batch().unwrap_or(BATCH).clamp(1, BATCH) {
@@ -365,15 +372,56 @@ impl Run<'_> {
     }
 }
 
-fn aligned_face(image: &BinImage<'_>) -> Result<AlignedFace, Refusal> {
+fn aligned_face(image: &BinImage<'_>, limits: &DecodeLimits) -> Result<AlignedFace, Refusal> {
     let refuse = |message: String| Refusal { reason: Reason::InvalidImage, detail: Detail::message(message) };
     let image = match *image {
-        BinImage::Encoded(data) => decode(data, &DecodeLimits::default())
-            .map_err(|error| Refusal { reason: error.reason(), detail: error.detail() })?,
+        BinImage::Encoded(data) => {
+            decode(data, limits).map_err(|error| Refusal { reason: error.reason(), detail: error.detail() })?
+        }
         BinImage::Pixels { height, width, data } => {
             let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
             RgbImage::new(side(width), side(height), data.to_vec()).map_err(|error| refuse(error.to_string()))?
         }
     };
     AlignedFace::from_image(image).map_err(|error| refuse(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use facewire_vision::align::TEMPLATE;
+    use facewire_vision::encode_png;
+
+    use super::*;
+
+    /// Finds a face in pictures whose first pixel is light.
+    struct InLight;
+
+    impl FaceFind for InLight {
+        fn find(&mut self, image: &RgbImage) -> Result<Vec<FoundFace>, InferenceError> {
+            let bbox = BoundingBox { x1: 0.0, y1: 0.0, x2: 100.0, y2: 100.0 };
+            let face = FoundFace { bbox, detection_score: 0.9, landmarks: TEMPLATE, drift: 0.0 };
+            Ok(if image.data()[0] > 100 { vec![face] } else { vec![] })
+        }
+    }
+
+    #[test]
+    fn whoever_measures_a_dark_face_finds_it_as_whoever_looks_at_it() {
+        let (light, dark) = ([40; 3], [10; 3]);
+        let checkers = |x: u32, y: u32| if (x / 4 + y / 4).is_multiple_of(2) { light } else { dark };
+        let image = RgbImage::from_fn(600, 200, |x, y| if x > 580 && y < 40 { [255; 3] } else { checkers(x, y) });
+        let mut finder = Watched { inner: Box::new(InLight), seen: None };
+        let found = finder.largest(&image).unwrap().map(|face| face.x2);
+        assert_eq!((found, finder.seen.map(|(faces, _)| faces)), (Some(100.0), Some(1)));
+    }
+
+    #[test]
+    fn an_aligned_face_is_decoded_within_the_limits_of_the_rules() {
+        let bytes = encode_png(&RgbImage::filled(112, 112, [90; 3])).unwrap();
+        let decoded = |max_pixels| {
+            let limits = DecodeLimits { max_pixels, ..DecodeLimits::default() };
+            aligned_face(&BinImage::Encoded(&bytes), &limits).map(|_| ()).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(decoded(112 * 112), Ok(()));
+        assert_eq!(decoded(112 * 112 - 1), Err(Reason::ImageTooLarge));
+    }
 }

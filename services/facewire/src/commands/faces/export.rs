@@ -2,7 +2,7 @@
 //! for the API. What a line is, the gallery says.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,7 @@ async fn write(store: &Store, export: &Export, file: &Path) -> anyhow::Result<Su
         }
         place = next;
     }
-    let out = out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(at)?;
+    let out = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(at)?;
     out.sync_all().with_context(at)?;
     part.finish()?;
     Ok(place.sum())
@@ -102,12 +102,31 @@ impl<'a> Part<'a> {
 
     /// Gives it its name. Unlike a rename, a link replaces nothing.
     fn finish(self) -> anyhow::Result<()> {
-        match fs::hard_link(&self.path, self.becomes) {
+        let linked = fs::hard_link(&self.path, self.becomes);
+        self.finish_as(linked)
+    }
+
+    fn finish_as(self, linked: io::Result<()>) -> anyhow::Result<()> {
+        let named = match linked {
+            // A file system without links, such as FAT or a network's.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => self.rename(),
+            linked => linked,
+        };
+        match named {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 bail!("{} exists already: somebody else made it meanwhile", self.becomes.display())
             }
-            linked => linked.with_context(|| format!("{} cannot be written", self.becomes.display())),
+            named => named.with_context(|| format!("{} cannot be written", self.becomes.display())),
         }
+    }
+
+    /// Takes the name with an empty file, where nobody has it yet, and replaces that one.
+    fn rename(&self) -> io::Result<()> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.becomes)?;
+        fs::rename(&self.path, self.becomes).inspect_err(|_| {
+            // As the file system is, that may fail as well: an empty file says of itself that it is not whole.
+            let _ = fs::remove_file(self.becomes);
+        })
     }
 }
 
@@ -121,8 +140,11 @@ fn lock(file: &File) -> anyhow::Result<()> {
 
 impl Drop for Part<'_> {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            output::say(format_args!("{} is left behind: {error}", self.path.display()));
+        match fs::remove_file(&self.path) {
+            // It was renamed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => output::say(format_args!("{} is left behind: {error}", self.path.display())),
+            Ok(()) => {}
         }
     }
 }
@@ -157,6 +179,26 @@ mod tests {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(Part::create(&file).err().unwrap().to_string().contains("exists already"));
         assert_eq!(names(directory.path()), ["faces.ndjson"]);
+    }
+
+    #[test]
+    fn a_file_has_its_name_also_without_links_and_replaces_nothing() {
+        for refused in [ErrorKind::PermissionDenied, ErrorKind::Unsupported] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("faces.ndjson");
+            let (part, mut out) = Part::create(&file).unwrap();
+            out.write_all(b"lines").unwrap();
+            part.finish_as(Err(refused.into())).unwrap();
+            assert_eq!(names(directory.path()), ["faces.ndjson"]);
+            assert_eq!(fs::read(&file).unwrap(), b"lines");
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            fs::remove_file(&file).unwrap();
+            let (part, _out) = Part::create(&file).unwrap();
+            fs::write(&file, "theirs").unwrap();
+            assert!(part.finish_as(Err(refused.into())).unwrap_err().to_string().contains("exists already"));
+            assert_eq!(names(directory.path()), ["faces.ndjson"]);
+            assert_eq!(fs::read(&file).unwrap(), b"theirs");
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use comfy_table::CellAlignment;
 use facewire_composition::Config;
 use facewire_domain::{HeadState, JobId, JobKind, JobState};
-use facewire_evaluation::report::{HeadPage, write_head};
+use facewire_evaluation::report::{HeadPage, check_writable, write_head};
 use facewire_evaluation::{HeadGain, HeadSide, HeadTraining, HeadVerdict};
+use facewire_runtime::Shutdown;
 use facewire_store_pg::{HeadRecord, Store};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use crate::commands::evaluate::show::rate;
 use crate::commands::jobs::{self, NewJob};
 use crate::commands::{connect, format};
 use crate::output::{self, Exit};
+use crate::signals;
 
 /// A head as JSON tells it. Parameters, training and verdict are as the API has them.
 #[derive(Debug, Serialize)]
@@ -66,6 +68,9 @@ impl<'a> Told<'a> {
 /// Starts a training, and uses its head where that is asked for. Exit status 3 where its head is refused, 1 where it failed.
 pub(super) async fn train(config: &Config, args: &TrainMatching) -> anyhow::Result<Exit> {
     let (start, params) = (&args.start, serde_json::to_value(args.params()?)?);
+    if let Some(file) = &args.report {
+        check_writable(file).context("the page cannot be written")?;
+    }
     if args.apply {
         use_head::applicable(config).await?;
     }
@@ -88,15 +93,32 @@ pub(super) async fn train(config: &Config, args: &TrainMatching) -> anyhow::Resu
     let head = connect::postgres(config).await?.head_of_job(ended.job).await?;
     let head = head.with_context(|| format!("job {} succeeded, and its head is gone", ended.job))?;
     show(&head, start.json)?;
-    report(&head, args.report.as_deref())?;
-    match (args.apply, head.state) {
+    let used = match (args.apply, head.state) {
         (true, HeadState::Refused) if !args.force => {
             output::say("it is not used: no gain of it is certain; --force uses it all the same");
             Ok(Exit::ProblemsFound)
         }
-        (true, _) => use_head::run(config, &UseHead::of(head.head, args.force)).await,
+        (true, _) => apply(config, head.head, args.force).await,
         (false, HeadState::Refused) => Ok(Exit::ProblemsFound),
         (false, _) => Ok(Exit::Success),
+    };
+    // A page that cannot be written keeps no head from being used.
+    let page = report(&head, args.report.as_deref());
+    let used = used?;
+    page.map(|()| used)
+}
+
+/// Uses a head. Whoever waited for its job caught Ctrl-C, which from then on ends nothing by itself.
+async fn apply(config: &Config, head: Uuid, force: bool) -> anyhow::Result<Exit> {
+    let shutdown = Shutdown::new(config.shutdown.grace);
+    signals::listen(shutdown.clone())?;
+    let wanted = UseHead::of(head, force);
+    tokio::select! {
+        used = use_head::run(config, &wanted) => used,
+        () = shutdown.draining() => {
+            let force = if force { " --force" } else { "" };
+            bail!("stopped before the head was in use: `facewire faces use-head {head}{force}` goes on with it")
+        }
     }
 }
 
@@ -132,8 +154,8 @@ async fn all(store: &Store, args: &ListHeads) -> anyhow::Result<()> {
     let mut table = output::table(&header);
     for head in &heads {
         let verdict = verdict(head);
-        let rate = |side: fn(&HeadVerdict) -> &HeadSide| {
-            verdict.as_ref().map(|verdict| format::percent(side(verdict).tpir)).unwrap_or_default()
+        let tpir = |side: fn(&HeadVerdict) -> &HeadSide| {
+            verdict.as_ref().map(|verdict| rate(&side(verdict).measured_tpir())).unwrap_or_default()
         };
         let gain = verdict.as_ref().map(|verdict| points(verdict.over_raw.low.min(verdict.over_pca.low)));
         table.add_row([
@@ -141,9 +163,9 @@ async fn all(store: &Store, args: &ListHeads) -> anyhow::Result<()> {
             head.collection.as_ref().map(ToString::to_string).unwrap_or_default(),
             head.state.to_string(),
             format::moment(head.created_at),
-            rate(|verdict| &verdict.raw),
-            rate(|verdict| &verdict.pca),
-            rate(|verdict| &verdict.head),
+            tpir(|verdict| &verdict.raw),
+            tpir(|verdict| &verdict.pca),
+            tpir(|verdict| &verdict.head),
             gain.unwrap_or_default(),
         ]);
     }
@@ -179,7 +201,7 @@ fn show(head: &HeadRecord, json: bool) -> anyhow::Result<()> {
         table.add_row([
             what.to_owned(),
             side.dim.to_string(),
-            format::percent(side.tpir),
+            rate(&side.measured_tpir()),
             format!("{} to {}", format::percent(side.low), format::percent(side.high)),
             format!("{} of {}", side.right, side.probes),
             fpir(side),
@@ -192,7 +214,7 @@ fn show(head: &HeadRecord, json: bool) -> anyhow::Result<()> {
         probes => format!(" with {probes} probes"),
     };
     output::line(format_args!(
-        "where FPIR is {fpir} at most; {people} people and {strangers} strangers{probes} whom it has never seen; <: bound at 95 %, \
+        "where FPIR is {fpir} at most; {people} people and {strangers} strangers{probes} whom it has never seen; < and >: bounds at 95 %, \
          where fewer than 30 errors are behind a rate"
     ));
     for (other, gain) in [("the embeddings as they are", verdict.over_raw), ("PCA", verdict.over_pca)] {

@@ -44,7 +44,7 @@ pub(super) async fn find_orphans(mut config: Config, args: &FindOrphans) -> anyh
     }
     // Whoever only looks, from a script perhaps, learns by the status whether something is left to fix.
     let left = found.report.total_found() - found.report.total_fixed();
-    Ok(if left == 0 { Exit::Success } else { Exit::ProblemsFound })
+    Ok(if left == 0 && !found.report.cut { Exit::Success } else { Exit::ProblemsFound })
 }
 
 fn show(found: &Found) {
@@ -81,6 +81,9 @@ fn show(found: &Found) {
              pack. If they have to go, say --allow-mass-removal",
             HumanCount(report.held_back)
         ));
+    }
+    if report.cut {
+        output::say("stopped at --limit: what comes after was not compared");
     }
     if !found.fix {
         output::say("--fix repairs these");

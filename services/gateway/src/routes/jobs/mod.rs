@@ -21,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::exports;
 use super::follow::follow;
 use crate::caller::Caller;
 use crate::error::{ApiError, Code};
@@ -112,12 +113,17 @@ async fn get(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Re
     Ok(Json(Job::seen(find(&app, &caller, id).await?, &caller)))
 }
 
-/// The scope that cancelling a job takes, or trying it again: nobody decides about an erasure who could not begin one.
-fn scope_of(kind: JobKind) -> Scope {
-    if kind == JobKind::Erase { Scope::Admin } else { Scope::Enrol }
+/// Fails unless the caller could have begun the job: nobody else cancels it or has it tried again.
+fn may_decide(caller: &Caller, job: &JobRecord) -> Result<(), ApiError> {
+    match job.kind {
+        JobKind::Erase | JobKind::Train => caller.has(Scope::Admin),
+        JobKind::Cluster | JobKind::Assign | JobKind::Prototypes => caller.has(Scope::Enrol),
+        JobKind::Export => exports::may_begin(caller, job),
+    }
 }
 
-/// Ends a job where it is. Scope: enrol; of an erasure, admin. One that waits is cancelled at once; one that runs ends at its next
+/// Ends a job where it is. Scope: that of its beginning, which is admin for an erasure or a training, read for an export (with vectors
+/// embed too), enrol for all others. One that waits is cancelled at once; one that runs ends at its next
 /// step (`cancelRequested`), and writes nothing more. What has its result or its error is a conflict, and so is an erasure that has
 /// begun: it is not left half done.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs",
@@ -125,7 +131,7 @@ fn scope_of(kind: JobKind) -> Scope {
     responses((status = 200, description = "The job", body = Job)))]
 async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Job>, ApiError> {
     let found = find(&app, &caller, id).await?;
-    caller.has(scope_of(found.kind))?;
+    may_decide(&caller, &found)?;
     let cancelled = app.gallery.store.cancel_job(found.job, &caller.actor()).await?;
     let job = cancelled.ok_or_else(|| ApiError::not_found("job"))?;
     match job.state {
@@ -138,8 +144,9 @@ async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) ->
     }
 }
 
-/// Queues a job again that failed or was cancelled. Scope: enrol; of an erasure, admin. Another one is a conflict, and so is one of
-/// whose kind as many wait or run in the collection as may (`details.limit`).
+/// Queues a job again that failed or was cancelled. Scope: that of its beginning, which is admin for an erasure or a training, read
+/// for an export (with vectors embed too), enrol for all others. Another one is a conflict, and so is one of whose kind as many wait
+/// or run in the collection as may (`details.limit`).
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job")),
     responses((status = 202, description = "The job waits for a worker", body = Job)))]
@@ -149,7 +156,7 @@ async fn retry(
     Path(id): Path<Uuid>,
 ) -> Result<(StatusCode, Json<Job>), ApiError> {
     let found = find(&app, &caller, id).await?;
-    caller.has(scope_of(found.kind))?;
+    may_decide(&caller, &found)?;
     let queued = app.gallery.store.retry_job(found.job, &caller.actor()).await.map_err(begin::refused)?;
     let job = queued.ok_or_else(|| ApiError::not_found("job"))?;
     if job.state != JobState::Queued {

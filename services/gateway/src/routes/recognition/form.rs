@@ -1,7 +1,7 @@
 //! Images and parameters of a request, however they come: as a form of parts, or as one image with a query string. Counts,
 //! bytes and names are bounded before anything is kept.
 
-use axum::extract::{FromRequest, Multipart, Request};
+use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::App;
 use crate::error::{ApiError, Code};
 use crate::input;
+use crate::parts::Parts;
 
 /// Text parts of a form.
 const MOST_FIELDS: usize = 32;
@@ -59,10 +60,9 @@ async fn form(
         413 => ApiError::new(Code::PayloadTooLarge, "the body is above the limit of gateway.max_body"),
         _ => ApiError::invalid("body", "it is no form of parts"),
     };
-    let mut form =
-        Multipart::from_request(request, &()).await.map_err(|_| ApiError::invalid("body", "it is no form of parts"))?;
+    let mut form = Parts::of(request).await.map_err(|_| ApiError::invalid("body", "it is no form of parts"))?;
     let (mut images, mut fields) = (Vec::new(), 0);
-    while let Some(part) = form.next_field().await.map_err(broken)? {
+    while let Some(part) = form.part().await.map_err(broken)? {
         let name = part.name().unwrap_or_default().to_owned();
         if parts.contains(&name.as_str()) {
             if images.len() >= most {

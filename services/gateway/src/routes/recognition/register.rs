@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use facewire_contracts::headers;
-use facewire_domain::{CameraId, CollectionId, Intent, PersonId, Scope, SubjectId};
+use facewire_domain::{CameraId, CollectionId, Intent, PersonId, Reason, Scope, SubjectId};
 use facewire_store_pg::PersonSummary;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,12 @@ impl RegisteredImage {
     fn is_enrolled(&self) -> bool {
         self.face.as_ref().is_some_and(|face| face.status == "enrolled" || face.status == "already_enrolled")
     }
+
+    /// Its name, image or face is another person's.
+    fn is_conflict(&self) -> bool {
+        let reason = self.face.as_ref().and_then(|face| face.failure_reason.as_deref());
+        reason == Some(Reason::IdentityConflict.as_str())
+    }
 }
 
 /// Whom images are enrolled for.
@@ -92,6 +98,8 @@ struct Whom {
     subject: SubjectId,
     /// For a person who is not there yet.
     name: Option<String>,
+    /// Nobody was of that name: the external id is made up.
+    is_made_up: bool,
 }
 
 /// Enrols 1 to 100 images of a person. Scope: enrol. Each image has its answer; where none could be enrolled the request fails
@@ -111,7 +119,7 @@ pub(crate) async fn register(
     caller.sees(&collection)?;
     let camera = camera(query.camera.as_deref())?;
     let whom = whom(&app, &collection, &query).await?;
-    enrol(&app, &collection, &camera, &whom, images).await.map(Json)
+    enrol(&app, &collection, &camera, whom, images).await.map(Json)
 }
 
 /// The parameters of a request that needs none.
@@ -121,20 +129,32 @@ pub(crate) struct NoQuery {}
 
 /// The same for a person that is known.
 pub(crate) async fn of_person(app: &App, person: &PersonSummary, images: Vec<Image>) -> Result<Registered, ApiError> {
-    let whom = Whom { subject: person.person.external_id.clone(), name: None };
-    enrol(app, &person.collection, &camera(None)?, &whom, images).await
+    let whom = Whom { subject: person.person.external_id.clone(), name: None, is_made_up: false };
+    enrol(app, &person.collection, &camera(None)?, whom, images).await
 }
 
 async fn enrol(
     app: &App,
     collection: &CollectionId,
     camera: &CameraId,
-    whom: &Whom,
+    mut whom: Whom,
     images: Vec<Image>,
 ) -> Result<Registered, ApiError> {
-    let enrol = |(index, image): (usize, Image)| one(app, collection, camera, whom, index, image);
-    let mut answers: Vec<RegisteredImage> =
-        stream::iter(images.into_iter().enumerate()).map(enrol).buffer_unordered(AT_A_TIME).collect().await;
+    let mut images: Vec<(usize, Image)> = images.into_iter().enumerate().collect();
+    let mut answers = ask(app, collection, camera, &whom, images.clone()).await;
+    // Of several requests that bring a new name at once, one makes the person. The others mean the same one.
+    let lost = whom.is_made_up && !answers.iter().any(RegisteredImage::is_enrolled);
+    if lost
+        && let Some(name) = whom.name.as_deref()
+        && answers.iter().any(RegisteredImage::is_conflict)
+        && let Some(subject) = named(app, collection, name).await?
+    {
+        whom = Whom { subject, name: None, is_made_up: false };
+        let is_again = |index| answers.iter().any(|answer| answer.index == index && answer.is_conflict());
+        images.retain(|(index, _)| is_again(*index));
+        answers.retain(|answer| !answer.is_conflict());
+        answers.extend(ask(app, collection, camera, &whom, images).await);
+    }
     answers.sort_by_key(|answer| answer.index);
     let enrolled = answers.iter().filter(|answer| answer.is_enrolled()).count();
     if enrolled == 0 {
@@ -148,6 +168,18 @@ async fn enrol(
     let person_id = told.map(|person| person.person_id.clone());
     let person_id = person_id.unwrap_or_else(|| PersonId::derive(collection, &whom.subject).to_string());
     Ok(Registered { person_id, external_id: whom.subject.to_string(), enrolled, images: answers })
+}
+
+/// What becomes of these images, by their numbers, in any order.
+async fn ask(
+    app: &App,
+    collection: &CollectionId,
+    camera: &CameraId,
+    whom: &Whom,
+    images: Vec<(usize, Image)>,
+) -> Vec<RegisteredImage> {
+    let enrol = |(index, image): (usize, Image)| one(app, collection, camera, whom, index, image);
+    stream::iter(images).map(enrol).buffer_unordered(AT_A_TIME).collect().await
 }
 
 async fn one(
@@ -187,18 +219,24 @@ async fn whom(app: &App, collection: &CollectionId, query: &RegisterQuery) -> Re
             let person = app.gallery.store.person(PersonId::from(id)).await?;
             let person = person.filter(|person| person.collection == *collection);
             let person = person.ok_or_else(|| ApiError::not_found("person"))?;
-            Ok(Whom { subject: person.person.external_id, name: None })
+            Ok(Whom { subject: person.person.external_id, name: None, is_made_up: false })
         }
-        (None, Some(external), name) => Ok(Whom { subject: input::external_id("externalId", Some(external))?, name }),
-        (None, None, Some(name)) => {
-            // The name of somebody who was merged leads on to who took over.
-            let known =
-                app.gallery.store.subjects_named(collection, &[name.as_str()]).await?.into_iter().next().flatten();
-            match known {
-                Some(subject) => Ok(Whom { subject, name: None }),
-                None => Ok(Whom { subject: input::external_id("externalId", None)?, name: Some(name) }),
+        (None, Some(external), name) => {
+            let subject = input::external_id("externalId", Some(external))?;
+            Ok(Whom { subject, name, is_made_up: false })
+        }
+        (None, None, Some(name)) => match named(app, collection, &name).await? {
+            Some(subject) => Ok(Whom { subject, name: None, is_made_up: false }),
+            None => {
+                let subject = input::external_id("externalId", None)?;
+                Ok(Whom { subject, name: Some(name), is_made_up: true })
             }
-        }
+        },
         (None, None, None) => Err(ApiError::invalid("name", "say who it is: personId, externalId or name")),
     }
+}
+
+/// The person of this name; of somebody who was merged, who took over.
+async fn named(app: &App, collection: &CollectionId, name: &str) -> Result<Option<SubjectId>, ApiError> {
+    Ok(app.gallery.store.subjects_named(collection, &[name]).await?.into_iter().next().flatten())
 }

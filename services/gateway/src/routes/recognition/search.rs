@@ -114,7 +114,9 @@ async fn decision(
     let (decision, _) = decide(&hits, &applied.rule);
     let decision = applied.told(decision);
     let candidates = nearest(&hits, limit as usize);
-    let ids: Vec<PersonId> = candidates.iter().map(|candidate| candidate.person).collect();
+    // Who is decided about may be beyond the limit.
+    let told = candidates.iter().chain(&decision.best).chain(&decision.runner_up);
+    let ids: Vec<PersonId> = told.map(|candidate| candidate.person).collect();
     let persons = app.gallery.store.persons(&ids).await?;
     let hit = |candidate: Candidate| hit(candidate, &persons);
     Ok(Decision {
